@@ -1,0 +1,90 @@
+"""A folder of photographs becomes TFRecord shards, with no picture in two splits.
+
+  python -m crackflow.convert --images=photos --out=data/photos
+  python -m crackflow.convert --verify=data/photos
+
+Layouts: one folder a class (Positive/ Negative/, cracked/ uncracked/, ...); SDNET2018; images/ + masks/.
+"""
+
+import os
+import time
+
+from crackflow.core import atomic, flags, progress, workers
+from crackflow.core.config import ConvertConfig, Layout
+from crackflow.core.errors import CheckFailed, UserError, one_line
+from crackflow.data import dataset, grouping, layouts, leaks, looking, shards, summary, verifying
+
+
+def run(config: ConvertConfig) -> None:
+    """Convert, or with `verify` check what was converted before."""
+    if config.verify:
+        verify(config)
+    else:
+        convert(config)
+
+
+def convert(config: ConvertConfig) -> dict:
+    """The data set in `config.out`; returns its dataset.json. Raises: UserError."""
+    began = time.perf_counter()
+    size = workers.count(config.workers)
+    found = layouts.scan(config.images, config.layout, config.positive_class)
+    _expect_apart(config.images, config.out)
+    with atomic.folder(config.out, dataset.DATASET, config.overwrite) as stage, workers.pool(size) as pool:
+        looks = leaks.Looks.empty(len(found.files), os.path.join(stage, "thumbnails.tmp"))
+        judge = looking.Settings(config.images, config.max_megapixels, config.patch_px, config.min_crack_fraction)
+        with progress.bar(len(found.files), "reading ") as advance:
+            seen = looking.look_at_all(found.files, looks, judge, config.on_bad, pool, 4 * size, advance)
+        sorted_out = grouping.sort_out(
+            found.files, seen, looks, config.group_by, config.split, config.seed, size
+        )
+        os.remove(os.path.join(stage, "thumbnails.tmp"))
+        rejected = sorted(found.rejected + seen.rejected + sorted_out.rejected)
+        _expect_enough(config, sorted_out.entries, rejected)
+        form = summary.choose_form(config, found.layout, seen, sorted_out.entries)
+        plans = shards.plan(form.entries, form.bytes_an_image, config.shards, config.seed)
+        with progress.bar(sorted_out.leaks["images"], "writing ") as advance:
+            written = []
+            for shard in shards.write(plans, stage, form.settings, pool, 2 * size):
+                written.append(shard)
+                advance(shard.count)
+        tables = summary.save_tables(stage, form.entries, written, rejected)
+        facts = summary.facts(config, found, form, written, tables, sorted_out.leaks, rejected, seen.notes)
+        dataset.save(stage, facts)
+    progress.say(summary.text(config.out, facts, time.perf_counter() - began))
+    return facts
+
+
+def verify(config: ConvertConfig) -> None:
+    """Exit quietly when every record of `config.verify` is intact. Raises: CheckFailed naming every damage."""
+    if os.path.isdir(config.verify) and not os.path.exists(os.path.join(config.verify, dataset.DATASET)):
+        raise CheckFailed(f"{config.verify!r} is no whole data set: it has no {dataset.DATASET}")
+    size = workers.count(config.workers)
+    total = sum(split["count"] for split in dataset.load(config.verify).facts["splits"].values())
+    with workers.pool(size) as pool, progress.bar(total, "checking") as advance:
+        found = verifying.damages(config.verify, pool, 2 * size, advance)
+    for damage in found:
+        progress.say(one_line(damage))
+    if found:
+        raise CheckFailed(f"{config.verify!r} is damaged in {len(found)} places; the first: {found[0]}")
+    progress.say(f"{config.verify}: {total:,} images intact")
+
+
+def _expect_apart(images: str, out: str) -> None:
+    """The data set must not land among the photographs, where the next conversion would read it."""
+    root, place = os.path.realpath(images), os.path.realpath(out)
+    if place == root or place.startswith(root + os.sep):
+        raise UserError(f"--out: expected a folder outside --images, received {out!r}; choose another")
+
+
+def _expect_enough(config: ConvertConfig, entries: dict, rejected: list) -> None:
+    labels = {
+        label for part in entries.values() for one in part for label in ([w.label for w in one.windows] or [one.label])
+    }
+    if labels != {0, 1}:
+        reason = f"; the first of {len(rejected)} rejected: {rejected[0][0]!r}: {rejected[0][1]}" if rejected else ""
+        kind = "--layout=masks" if config.layout is Layout.MASKS else "--images"
+        raise UserError(f"{kind}: expected usable images of both classes, found {len(labels)} class{reason}")
+
+
+if __name__ == "__main__":
+    flags.main(ConvertConfig, run, __doc__)

@@ -1,0 +1,1 @@
+"""Facts every room shares: settings, flags, the backend, the runtime and errors. Imports no other room."""

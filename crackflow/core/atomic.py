@@ -1,0 +1,135 @@
+"""Files and folders that appear whole or not at all, whenever the process is killed.
+
+Synopsis::
+
+    with atomic.folder("data/metu", marker="dataset.json", overwrite=False) as stage:
+        ...                                  # write into `stage`; it becomes data/metu at the end of the block
+    atomic.write_text("run/flags.cfg", text)
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+from crackflow.core.errors import UserError
+
+LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def folder(out: str, marker: str, overwrite: bool) -> Iterator[str]:
+    """Gives a hidden folder beside `out` that takes its name when the block ends, and vanishes if the block fails.
+
+    A folder that stands at `out` is replaced only with `overwrite`, and only if it holds the file `marker`, the
+    sign that crackflow made it. Left-overs of killed runs are removed first; those of runs still alive hold a
+    lock and stay. Raises: UserError when `out` is taken.
+    """
+    out = os.path.abspath(out)
+    _expect_free(out, marker, overwrite)
+    parent, name = os.path.split(out)
+    os.makedirs(parent, exist_ok=True)
+    _tidy(parent, name, out)
+    stage = tempfile.mkdtemp(prefix=f".{name}.partial-", dir=parent)
+    os.chmod(stage, 0o777 & ~_umask())
+    try:
+        with open(os.path.join(stage, LOCK), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield stage
+            os.remove(lock.name)
+            _sync(stage)
+            _move(stage, out, marker, overwrite)
+    except BaseException:
+        shutil.rmtree(stage, ignore_errors=True)
+        raise
+    _sync(parent)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _expect_free(out: str, marker: str, overwrite: bool) -> None:
+    if not os.path.lexists(out):
+        return
+    if not os.path.isdir(out):
+        raise UserError(f"expected a new folder, received {out!r}, which is a file; choose another name")
+    if not os.listdir(out):
+        return
+    if not overwrite:
+        raise UserError(f"{out!r} exists and is not empty; choose another folder, or replace it with --overwrite")
+    if not os.path.exists(os.path.join(out, marker)):
+        raise UserError(f"--overwrite: {out!r} holds no {marker}, so crackflow did not make it; choose another folder")
+
+
+def _tidy(parent: str, name: str, out: str) -> None:
+    """Remove what killed runs left; put back an old folder whose replacement never arrived."""
+    for left in sorted(os.listdir(parent)):
+        place = os.path.join(parent, left)
+        if left.startswith(f".{name}.partial-") and not _is_locked(place):
+            shutil.rmtree(place, ignore_errors=True)
+        elif left.startswith(f".{name}.replaced-"):
+            if os.path.lexists(out):
+                shutil.rmtree(place, ignore_errors=True)
+            else:
+                os.rename(place, out)
+
+
+def _is_locked(place: str) -> bool:
+    try:
+        with open(os.path.join(place, LOCK)) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no lock file: killed before it was made, or just after it was removed
+        return False
+    return False
+
+
+def _move(stage: str, out: str, marker: str, overwrite: bool) -> None:
+    _expect_free(out, marker, overwrite)  # another run may have finished meanwhile
+    parent, name = os.path.split(out)
+    aside = tempfile.mkdtemp(prefix=f".{name}.replaced-", dir=parent)
+    if os.path.isdir(out):
+        os.rename(out, aside)  # POSIX: a rename onto an empty folder replaces it
+        os.rename(stage, out)
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        os.rmdir(aside)
+        os.rename(stage, out)
+
+
+def _sync(place: str) -> None:
+    """Ask the disk to keep the names in folder `place`; a file system that can't is no reason to fail."""
+    with contextlib.suppress(OSError):
+        handle = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def write_bytes(path: str, data: bytes) -> None:
+    """`data` in `path`: the old file or the new one, never a part."""
+    parent = os.path.dirname(os.path.abspath(path))
+    handle, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.remove(temporary)
+        raise
+
+
+def write_text(path: str, text: str) -> None:
+    """`text` in `path`, as UTF-8; undecodable bytes of file names go out as they came in."""
+    write_bytes(path, text.encode("utf-8", "surrogateescape"))

@@ -1,0 +1,87 @@
+"""The one place where TensorFlow, Keras, Keras Tuner and tensorflow-addons are brought together.
+
+Synopsis::
+
+    from crackflow.core.backend import keras, tf
+    tuner = backend.load_tuner()       # keras_tuner, searching tf_keras models
+    addons = backend.load_addons()     # tensorflow_addons, or a UserError that says what to install
+
+`keras` is tf_keras, the Keras 2 API released with each TensorFlow: Keras 3's `fit` fails under
+MultiWorkerMirroredStrategy and its TensorFlow train step ran at 0.37 to 0.66 of tf_keras' speed on one CPU
+(BUILD_NOTES.md). Keras Tuner and tensorflow-addons say `import keras` and would get Keras 3, so while those
+two are imported, and only then, the name `keras` means tf_keras.
+"""
+
+import contextlib
+import importlib
+import os
+import sys
+import types
+import warnings
+from collections.abc import Iterator
+
+from crackflow.core.errors import UserError
+
+
+def _refuse_keras_3() -> None:
+    """TensorFlow decides at its first import which Keras `tf.keras` is; afterwards it is too late."""
+    if "tensorflow" in sys.modules and os.environ.get("TF_USE_LEGACY_KERAS") not in ("1", "True", "true"):
+        raise UserError(
+            "expected tf.keras to be tf_keras, but TensorFlow was imported first and made it Keras 3; "
+            "import crackflow before tensorflow, or set the environment variable TF_USE_LEGACY_KERAS=1"
+        )
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
+
+
+_refuse_keras_3()
+# TensorFlow's C++ start-up chatter (CPU features, plugin registration) hides the lines a user should read.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import tensorflow as tf  # noqa: E402
+import tf_keras as keras  # noqa: E402
+
+__all__ = ["keras", "keras_is_tf_keras", "load_addons", "load_tuner", "tf"]
+
+
+@contextlib.contextmanager
+def keras_is_tf_keras() -> Iterator[None]:
+    """While inside, `import keras` gives tf_keras; afterwards `sys.modules` is as it was."""
+
+    def is_keras(name: str) -> bool:
+        return name == "keras" or name.startswith("keras.")
+
+    saved = {name: module for name, module in sys.modules.items() if is_keras(name)}
+    for name in saved:
+        del sys.modules[name]
+    for name, module in list(sys.modules.items()):
+        if name == "tf_keras" or name.startswith("tf_keras."):
+            sys.modules[name.removeprefix("tf_")] = module
+    try:
+        yield
+    finally:
+        for name in [name for name in sys.modules if is_keras(name)]:
+            del sys.modules[name]
+        sys.modules.update(saved)
+
+
+def load_tuner() -> types.ModuleType:
+    """Keras Tuner, made to search tf_keras models."""
+    with keras_is_tf_keras():
+        return importlib.import_module("keras_tuner")
+
+
+def load_addons() -> types.ModuleType:
+    """tensorflow-addons: optimizers, metrics and image ops written in Python.
+
+    Raises: UserError where the package has no wheel (Python 3.12 and later) or is not installed.
+    """
+    try:
+        # Its end-of-life notice and version check are known and documented; the user asked for it by name.
+        with keras_is_tf_keras(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            return importlib.import_module("tensorflow_addons")
+    except ImportError as error:
+        raise UserError(
+            "this needs tensorflow-addons 0.23, which is not installed; it has wheels up to Python 3.11: "
+            "pip install 'tensorflow-addons==0.23.0', or choose an optimizer and metrics of Keras itself"
+        ) from error

@@ -1,0 +1,203 @@
+"""Every setting and its default, once: frozen dataclasses that refuse a value outside its range.
+
+Synopsis::
+
+    config = ConvertConfig(images="photos", out="data/photos", split=(0.7, 0.15, 0.15))
+    config = dataclasses.replace(config, seed=7)
+
+Command-line flags are made from these fields (`core.flags`); the help text stands beside the default.
+"""
+
+import dataclasses
+import enum
+import math
+from collections.abc import Sequence
+
+from crackflow.core.errors import ConfigError
+
+
+class Layout(enum.Enum):
+    AUTO = "auto"
+    CLASSES = "classes"
+    SDNET = "sdnet"
+    MASKS = "masks"
+
+
+class Encoding(enum.Enum):
+    JPEG = "jpeg"
+    PNG = "png"
+    RAW = "raw"
+
+
+class GroupBy(enum.Enum):
+    NEAR_DUPLICATES = "near_duplicates"
+    CONTENT = "content"
+    NONE = "none"
+
+
+class OnBad(enum.Enum):
+    SKIP = "skip"
+    FAIL = "fail"
+
+
+class Network(enum.Enum):
+    CRACKFLOW_S = "crackflow_s"
+    SEED = "seed"
+
+
+class Augment(enum.Enum):
+    NONE = "none"
+    D4 = "d4"
+
+
+class Precision(enum.Enum):
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    MIXED_BFLOAT16 = "mixed_bfloat16"
+    MIXED_FLOAT16 = "mixed_float16"
+
+
+class Xla(enum.Enum):
+    AUTO = "auto"
+    ON = "on"
+    OFF = "off"
+
+
+class EvalSplit(enum.Enum):
+    TEST = "test"
+    TRAIN = "train"
+    VAL = "val"
+    ALL = "all"
+
+
+def option(default: object, help: str) -> dataclasses.Field:
+    """A field with its default and the help text that its flag shows."""
+    return dataclasses.field(default=default, metadata={"help": help})
+
+
+def _expect(held: bool, name: str, expected: str, received: object) -> None:
+    if not held:
+        raise ConfigError(f"--{name}: expected {expected}, received {received!r}")
+
+
+def _expect_given(config: object, names: Sequence[str]) -> None:
+    for name in names:
+        _expect(getattr(config, name) != "", name, "a path", "")
+
+
+def _expect_finite_positive(config: object, names: Sequence[str]) -> None:
+    for name in names:
+        value = getattr(config, name)
+        _expect(math.isfinite(value) and value > 0, name, "a number above 0", value)
+
+
+def _expect_at_least(config: object, low: int, names: Sequence[str]) -> None:
+    for name in names:
+        _expect(getattr(config, name) >= low, name, f"{low} or more", getattr(config, name))
+
+
+def _expect_fraction(config: object, names: Sequence[str]) -> None:
+    for name in names:
+        value = getattr(config, name)
+        _expect(0 <= value < 1, name, "a fraction from 0 up to, not including, 1", value)
+
+
+@dataclasses.dataclass(frozen=True)
+class SynthConfig:
+    out: str = option("", "folder to make: Positive/, Negative/ and masks/")
+    count: int = option(2000, "images to make, half of them cracked")
+    image_px: int = option(227, "side of the square images, in pixels (227: as METU has them)")
+    seed: int = option(0, "same seed and index: same image, whatever the number of workers")
+    workers: int = option(0, "processes; 0: one a core")
+    overwrite: bool = option(False, "replace a folder that an earlier run of this command made")
+
+    def __post_init__(self) -> None:
+        _expect_given(self, ["out"])
+        _expect(2 <= self.count <= 10_000_000, "count", "2 to 10,000,000", self.count)
+        _expect(32 <= self.image_px <= 1024, "image_px", "32 to 1024", self.image_px)
+        _expect_at_least(self, 0, ["seed", "workers"])
+
+
+@dataclasses.dataclass(frozen=True)
+class ConvertConfig:
+    images: str = option("", "folder of photographs; never modified")
+    out: str = option("", "data set to make: shards, dataset.json, groups.csv, rejected.csv")
+    image_px: int = option(0, "resize every image to this side, in pixels; 0: keep the images as they are")
+    encoding: Encoding = option(Encoding.JPEG, "how pixels are stored in the records")
+    split: tuple[float, ...] = option((0.8, 0.1, 0.1), "fractions of train,val,test")
+    group_by: GroupBy = option(GroupBy.NEAR_DUPLICATES, "what must stay in one split")
+    layout: Layout = option(Layout.AUTO, "how the folder is arranged")
+    positive_class: str = option("", "name of the class folder that means cracked, where it can't be guessed")
+    patch_px: int = option(128, "masks layout: side of the labelled windows, in pixels")
+    min_crack_fraction: float = option(0.005, "masks layout: share of crack pixels that makes a window cracked")
+    shards: int = option(0, "shards of the training split; 0: chosen from the number of images")
+    workers: int = option(0, "processes; 0: one a core")
+    seed: int = option(0, "decides the split and the order of the records")
+    on_bad: OnBad = option(OnBad.SKIP, "bad file: list it in rejected.csv and go on, or stop at the first")
+    max_megapixels: float = option(100.0, "larger pictures are rejected before they are decoded")
+    jpeg_quality: int = option(95, "for pixels that have to be encoded again")
+    overwrite: bool = option(False, "replace a data set that crackflow wrote before")
+    verify: str = option("", "check this data set instead: every shard, record and image")
+
+    def __post_init__(self) -> None:
+        _expect_given(self, [] if self.verify else ["images", "out"])
+        _expect(self.image_px == 0 or 8 <= self.image_px <= 4096, "image_px", "0, or 8 to 4096", self.image_px)
+        _expect(8 <= self.patch_px <= 4096, "patch_px", "8 to 4096", self.patch_px)
+        _expect_at_least(self, 0, ["shards", "workers", "seed"])
+        _expect_finite_positive(self, ["max_megapixels"])
+        _expect(1 <= self.jpeg_quality <= 100, "jpeg_quality", "1 to 100", self.jpeg_quality)
+        _expect(0 < self.min_crack_fraction < 1, "min_crack_fraction", "a fraction", self.min_crack_fraction)
+        legal = len(self.split) == 3 and all(0 <= part <= 1 for part in self.split)
+        legal = legal and abs(sum(self.split) - 1) < 1e-6 and self.split[0] > 0
+        _expect(legal, "split", "three fractions train,val,test that add up to 1, train above 0", self.split)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    data: str = option("", "data set made by crackflow.convert")
+    run_dir: str = option("", "folder to make: model.h5, report.html, history.csv, metrics.json, flags.cfg")
+    model: Network = option(Network.CRACKFLOW_S, "network")
+    image_px: int = option(0, "side the network sees, in pixels; 0: the network's own (crackflow_s 128, seed 227)")
+    batch_size: int = option(64, "images a step, over all devices")
+    epochs: int = option(12, "passes over the training split, at most")
+    learning_rate: float = option(2e-3, "peak of the schedule")
+    weight_decay: float = option(0.02, "AdamW's decoupled decay")
+    warmup_fraction: float = option(0.1, "share of the steps that the rate climbs for, before the cosine")
+    label_smoothing: float = option(0.02, "0: none; training labels become s/2 and 1-s/2")
+    early_stopping_epochs: int = option(4, "stop after so many epochs without a better validation loss; 0: never")
+    augment: Augment = option(Augment.D4, "d4: exact flips and quarter turns, on the device")
+    precision: Precision = option(Precision.AUTO, "arithmetic of the layers; the last layer and the loss are float32")
+    xla: Xla = option(Xla.AUTO, "compile the train step: on for a GPU, off for a CPU")
+    threads: int = option(0, "threads for TensorFlow's operations; 0: one a core")
+    seed: int = option(0, "initial weights, order of the images, augmentation")
+    deterministic: bool = option(False, "bit-identical repetition, slower")
+    overwrite: bool = option(False, "replace a run that crackflow wrote before")
+
+    def __post_init__(self) -> None:
+        _expect_given(self, ["data", "run_dir"])
+        _expect(self.image_px == 0 or 32 <= self.image_px <= 1024, "image_px", "0, or 32 to 1024", self.image_px)
+        _expect_at_least(self, 1, ["batch_size", "epochs"])
+        _expect_at_least(self, 0, ["early_stopping_epochs", "threads", "seed"])
+        _expect_finite_positive(self, ["learning_rate"])
+        _expect_fraction(self, ["warmup_fraction", "label_smoothing"])
+        _expect(0 <= self.weight_decay < math.inf, "weight_decay", "0 or more", self.weight_decay)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
+    model: str = option("", "model.h5, or the run folder that holds it")
+    data: tuple[str, ...] = option((), "data sets made by crackflow.convert, separated by commas")
+    split: EvalSplit = option(EvalSplit.TEST, "which part of each data set")
+    out: str = option("", "folder to make: metrics.json, curves, errors, report.html")
+    batch_size: int = option(128, "images scored at once")
+    resamples: int = option(1000, "bootstrap samples behind the intervals of f1 and the areas")
+    seed: int = option(0, "draws the bootstrap samples")
+    threads: int = option(0, "threads for TensorFlow's operations; 0: one a core")
+    overwrite: bool = option(False, "replace results that crackflow wrote before")
+
+    def __post_init__(self) -> None:
+        _expect_given(self, ["model", "out"])
+        _expect(all(self.data) and len(self.data) > 0, "data", "one data set or more, separated by commas", self.data)
+        _expect_at_least(self, 1, ["batch_size"])
+        _expect_at_least(self, 100, ["resamples"])
+        _expect_at_least(self, 0, ["seed", "threads"])

@@ -1,0 +1,41 @@
+"""How a failure reaches the user: one line on stderr and an exit code, never a traceback for their mistake.
+
+Synopsis::
+
+    raise UserError("--images: expected a folder, received 'walls'; check the path")   # exit 2
+    raise CheckFailed("train-00000-of-00016.tfrecord: record 7 is damaged")            # exit 1
+"""
+
+import errno
+import os
+
+EXIT_CHECK_FAILED = 1
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+class UserError(Exception):
+    """What the user gave cannot be used: the message says what was expected, received and what to do."""
+
+
+class ConfigError(UserError, ValueError):
+    """A setting is outside its range; raised by the dataclasses of `core.config`."""
+
+
+class CheckFailed(Exception):
+    """A check the user asked for (verify, parity) did not hold."""
+
+
+def one_line(text: object) -> str:
+    """`text` with line breaks made visible, so that a message with odd file names stays one line."""
+    return str(text).replace("\r", "\\r").replace("\n", "\\n").encode("utf-8", "backslashreplace").decode()
+
+
+def from_os_error(error: OSError) -> UserError | None:
+    """The user's side of an operating-system error, or None when it is not theirs to mend."""
+    place = f" while writing {os.fsdecode(error.filename)!r}" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return UserError(f"the disk is full{place}; free some space or choose another place, then run it again")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return UserError(f"no permission: {error.strerror}{place}; choose a place this user may write to")
+    return None

@@ -1,0 +1,38 @@
+"""A progress bar with images/s and the time left: on a terminal only, and on stderr, so that output stays clean.
+
+Synopsis::
+
+    with progress.bar(10_000, "reading images") as advance:
+        advance(64)
+"""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+
+class ImagesPerSecond(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f} images/s" if speed else "")
+
+
+@contextlib.contextmanager
+def bar(total: int, what: str) -> Iterator[Callable[[int], None]]:
+    """Gives `advance(n)`. Nothing is drawn when stderr is not a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns += (ImagesPerSecond(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as shown:
+        task = shown.add_task(what, total=total)
+        yield lambda step: shown.advance(task, step)
+
+
+def say(text: str) -> None:
+    """One line for the person at the terminal, on stdout."""
+    sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,75 @@
+"""Processes for work on images: started without fork, bounded in memory, gone when the parent is gone.
+
+Synopsis::
+
+    with workers.pool(workers.count(0)) as pool:
+        for result in workers.ordered(pool, function, tasks, ahead=8):
+            ...
+"""
+
+import collections
+import concurrent.futures
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+def count(wanted: int) -> int:
+    """`wanted` processes; 0 means one for each core that this process may use."""
+    if wanted:
+        return wanted
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def pool(size: int) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
+    """`size` processes, ended at once when the block is left by an exception.
+
+    The processes come from a fork server where there is one: forking this process could copy a lock that
+    another of its threads holds.
+    """
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
+    executor = concurrent.futures.ProcessPoolExecutor(size, mp_context=context, initializer=_follow_parent)
+    try:
+        yield executor
+    except BaseException:
+        executor.shutdown(wait=False, cancel_futures=True)
+        raise
+    executor.shutdown()
+
+
+def _follow_parent() -> None:
+    """In a worker: leave Ctrl-C to the parent, and end when the parent ends, even by SIGKILL."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def ordered(
+    pool: concurrent.futures.Executor, function: Callable[[Task], Result], tasks: Iterable[Task], ahead: int
+) -> Iterator[Result]:
+    """`function(task)` for each task, in the order of the tasks, with at most `ahead` of them under way.
+
+    The bound keeps memory flat: `Executor.map` would hand every task over, and keep every result, at once.
+    """
+    waiting: collections.deque[concurrent.futures.Future] = collections.deque()
+    for task in tasks:
+        waiting.append(pool.submit(function, task))
+        if len(waiting) >= ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()

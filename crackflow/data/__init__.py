@@ -1,0 +1,1 @@
+"""From folders of photographs to batches of pixels. Imports core alone."""

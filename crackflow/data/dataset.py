@@ -1,0 +1,119 @@
+"""A data set on disk: `dataset.json` and the files beside it.
+
+Synopsis::
+
+    made = dataset.load("data/metu")                # a Dataset; UserError when there is none
+    made.count("train"), made.files("train")        # 8000, [".../train-00000-of-00032.tfrecord", ...]
+
+dataset.json      what is inside, a SHA-256 for each file
+groups.csv        path,label,group,split: every accepted image once
+rejected.csv      path,reason: every file that was left out
+manifest.csv      shard,record,offset,label,sha256,path: where each source image lies, and the hash of its file
+"""
+
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterable
+
+from crackflow.core import atomic
+from crackflow.core.errors import UserError
+
+VERSION = 1
+DATASET, GROUPS, REJECTED, MANIFEST = "dataset.json", "groups.csv", "rejected.csv", "manifest.csv"
+REQUIRED = ("version", "classes", "positive_class", "image_px", "channels", "encoding", "splits", "fingerprint")
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A data set that was found at `folder`; `facts` is its dataset.json."""
+
+    folder: str
+    facts: dict
+
+    @property
+    def classes(self) -> tuple[str, str]:
+        return tuple(self.facts["classes"])
+
+    @property
+    def image_px(self) -> int:
+        """Side of its square images, in pixels; 0 when they differ."""
+        return self.facts["image_px"]
+
+    def count(self, split: str) -> int:
+        return self.facts["splits"][split]["count"]
+
+    def files(self, split: str) -> list[str]:
+        return [os.path.join(self.folder, shard["file"]) for shard in self.facts["splits"][split]["shards"]]
+
+
+def load(folder: str) -> Dataset:
+    """The data set in `folder`. Raises: UserError when there is none, or it is of another version, or incomplete."""
+    path = os.path.join(folder, DATASET)
+    try:
+        with open(path, encoding="utf-8") as file:
+            facts = json.load(file)
+    except OSError as error:
+        raise UserError(
+            f"expected a data set made by crackflow.convert, found no {DATASET} in {folder!r} ({error.strerror}); "
+            "make one with: python -m crackflow.convert --images=... --out=..."
+        ) from error
+    except ValueError as error:
+        raise UserError(f"{path!r} is damaged ({error}); convert the images again") from error
+    missing = [key for key in REQUIRED if not isinstance(facts, dict) or key not in facts]
+    if missing:
+        raise UserError(f"{path!r} lacks {', '.join(missing)}; convert the images again")
+    if facts["version"] != VERSION:
+        raise UserError(f"{path!r} is of version {facts['version']}, expected {VERSION}; convert the images again")
+    found = Dataset(folder, facts)
+    for name in facts["splits"]:
+        for file in found.files(name):
+            if not os.path.exists(file):
+                raise UserError(f"{file!r} is missing; restore it or convert the images again")
+    return found
+
+
+def save(folder: str, facts: dict) -> None:
+    """dataset.json, last of all files: without it the folder is no data set."""
+    atomic.write_text(os.path.join(folder, DATASET), json.dumps(facts, indent=1, ensure_ascii=True) + "\n")
+
+
+def fingerprint(facts: dict) -> str:
+    """SHA-256 of what the records hold: equal for equal data, wherever and whenever they were converted."""
+    essence = {key: facts[key] for key in ("version", "classes", "encoding", "channels", "image_px")}
+    shards = {name: [shard["sha256"] for shard in split["shards"]] for name, split in facts["splits"].items()}
+    return hashlib.sha256(json.dumps([essence, shards], sort_keys=True).encode()).hexdigest()
+
+
+def save_table(path: str, columns: Iterable[str], rows: Iterable[Iterable]) -> str:
+    """A CSV file; returns its SHA-256. Names that are no UTF-8 keep their bytes."""
+    digest = hashlib.sha256()
+    with open(path, "wb") as file:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+
+        def flush() -> None:
+            data = text.getvalue().encode("utf-8", "surrogateescape")
+            digest.update(data)
+            file.write(data)
+            text.seek(0)
+            text.truncate()
+
+        writer.writerow(columns)
+        for number, row in enumerate(rows):
+            writer.writerow(row)
+            if number % 4096 == 0:
+                flush()
+        flush()
+        file.flush()
+        os.fsync(file.fileno())
+    return digest.hexdigest()
+
+
+def read_table(path: str) -> list[dict[str, str]]:
+    """The rows of a CSV file that `save_table` wrote."""
+    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        return list(csv.DictReader(file))

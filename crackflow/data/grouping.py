@@ -1,0 +1,121 @@
+"""From what was seen to who goes where: groups, conflicts, splits, and what a random split would have leaked.
+
+Synopsis::
+
+    sorted_out = grouping.sort_out(files, seen, looks, GroupBy.NEAR_DUPLICATES, (0.8, 0.1, 0.1), seed=0, workers=2)
+    sorted_out.entries["train"], sorted_out.leaks["random_split_twins"]
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from crackflow.core.config import GroupBy
+from crackflow.data import leaks, splits
+from crackflow.data.layouts import UNLABELLED, File
+from crackflow.data.looking import Seen
+from crackflow.data.shards import Entry
+
+
+@dataclasses.dataclass(frozen=True)
+class Sorted:
+    """`entries`: per split; `rejected`: (path, reason) of pictures in both classes; `leaks`: counts for the summary."""
+
+    entries: dict[str, list[Entry]]
+    rejected: list[tuple[str, str]]
+    leaks: dict[str, int]
+
+
+def sort_out(
+    files: Sequence[File],
+    seen: Seen,
+    looks: leaks.Looks,
+    group_by: GroupBy,
+    fractions: tuple[float, ...],
+    seed: int,
+    workers: int,
+) -> Sorted:
+    """`files`, `seen.accepted`: as scanned and looked at; row k of `looks` is the k-th accepted file."""
+    used = [files[row] for row in seen.accepted]
+    looks = leaks.Looks(looks.digest[: len(used)], looks.thumb[: len(used)], looks.mean[: len(used)])
+    by_bytes = leaks.same_picture(looks, near=False)
+    picture = leaks.same_picture(looks, near=True, workers=workers)
+    asked = picture if group_by is GroupBy.NEAR_DUPLICATES else by_bytes
+    rejected = _in_both_classes(used, asked if group_by is not GroupBy.NONE else by_bytes)
+    keep = np.array([row for row in range(len(used)) if row not in rejected], np.int64)
+    group = np.arange(len(used)) if group_by is GroupBy.NONE else _with_sources(asked, used)
+
+    # One row an image from here on: a photograph with a mask counts once for each of its windows.
+    windows = [[window.label for window in seen.windows[row]] or [used[row].label] for row in keep]
+    owner = np.repeat(keep, [len(labels) for labels in windows])
+    labels = np.array([label for one in windows for label in one], np.int64)
+    has_any = labels != UNLABELLED
+    owner, labels = owner[has_any], labels[has_any]
+    split = splits.assign(labels, group[owner], fractions, seed)
+    entries = _entries(used, seen, looks, group, owner, split)
+    counts = _leak_counts(by_bytes[keep], picture[keep], _with_sources(picture, used)[owner], labels, split, seed)
+    counts |= {"images": len(owner), "groups": len(np.unique(group[owner])), "conflicts": len(rejected)}
+    return Sorted(entries, [(used[row].path, reason) for row, reason in sorted(rejected.items())], counts)
+
+
+def _in_both_classes(used: Sequence[File], picture: np.ndarray) -> dict[int, str]:
+    """Row -> reason, for every file whose picture is found under both labels."""
+    labels = np.array([file.label for file in used])
+    lowest = np.full(len(used), 2)
+    highest = np.full(len(used), -1)
+    np.minimum.at(lowest, picture, labels)
+    np.maximum.at(highest, picture, labels)
+    torn = np.flatnonzero((lowest != highest)[picture])
+    first = {}
+    for row in torn.tolist():
+        first.setdefault((int(picture[row]), int(labels[row])), used[row].path)
+    return {
+        row: f"the same picture is in the other class: {first[int(picture[row]), 1 - int(labels[row])]!r}"
+        for row in torn.tolist()
+    }
+
+
+def _with_sources(picture: np.ndarray, used: Sequence[File]) -> np.ndarray:
+    """Groups that also hold together all files of one source photograph."""
+    first, links = {}, []
+    for row, file in enumerate(used):
+        other = first.setdefault(file.source, row)
+        if other != row:
+            links.append((row, other))
+    if not links:
+        return picture
+    rows = np.arange(len(used))
+    return leaks.connect(len(used), np.concatenate([np.stack([rows, picture], 1), np.array(links)]))
+
+
+def _entries(
+    used: Sequence[File], seen: Seen, looks: leaks.Looks, group: np.ndarray, owner: np.ndarray, split: np.ndarray
+) -> dict[str, list[Entry]]:
+    found = {name: [] for name in splits.NAMES}
+    _, number = np.unique(group, return_inverse=True)
+    rows, first = np.unique(owner, return_index=True)
+    for row, where in zip(rows.tolist(), split[first].tolist(), strict=True):
+        file, digest = used[row], looks.digest[row].tobytes()
+        entry = Entry(file.path, file.label, int(number[row]), digest, seen.plain[row], seen.windows[row])
+        found[splits.NAMES[where]].append(entry)
+    return {name: members for name, members in found.items() if members}
+
+
+def _leak_counts(
+    by_bytes: np.ndarray, picture: np.ndarray, kin: np.ndarray, labels: np.ndarray, split: np.ndarray, seed: int
+) -> dict[str, int]:
+    """What copies there are, and how many test images have kin in train: in this split, and in a random one.
+
+    `by_bytes`, `picture`: per file; `kin` (one picture or one source photograph), `labels`, `split`: per image.
+    """
+    byte_copies = len(by_bytes) - len(np.unique(by_bytes))
+    share = np.bincount(split, minlength=len(splits.NAMES)) / max(len(split), 1)
+    random = splits.assign(labels, np.arange(len(labels)), tuple(share), seed)
+    return {
+        "byte_copies": byte_copies,
+        "near_copies": len(picture) - len(np.unique(picture)) - byte_copies,
+        "random_split_test": int((random == splits.TEST).sum()),
+        "random_split_twins": splits.twins(kin, random),
+        "split_twins": splits.twins(kin, split),
+    }

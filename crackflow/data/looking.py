@@ -1,0 +1,145 @@
+"""The first pass over the files: each is read and decoded once, and what matters of it is kept.
+
+Synopsis::
+
+    seen = looking.look_at_all(files, looks, settings, on_bad, pool, ahead, advance)
+    seen.accepted     # rows of `files` that can be used
+    seen.rejected     # (path, reason) of the others
+"""
+
+import collections
+import concurrent.futures
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from crackflow.core import workers
+from crackflow.core.config import OnBad
+from crackflow.core.errors import UserError
+from crackflow.data import images, patches
+from crackflow.data.layouts import File
+from crackflow.data.leaks import Looks
+
+FILES_A_TASK = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a worker must know to judge a file."""
+
+    root: str
+    max_megapixels: float
+    patch_px: int
+    min_crack_fraction: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Look:
+    """What one file showed. `windows`: labelled windows, in the masks layout; `unclear`: windows left out."""
+
+    digest: bytes
+    thumbnail: np.ndarray
+    width: int
+    height: int
+    grey: bool
+    plain: bool
+    stored_bytes: int
+    notes: tuple[str, ...]
+    windows: tuple[patches.Window, ...] = ()
+    unclear: tuple[patches.Window, ...] = ()
+
+
+@dataclasses.dataclass
+class Seen:
+    """The whole first pass. Per accepted file: `width`, `height`, `grey`, `plain`, `windows`; in total: the rest."""
+
+    accepted: list[int] = dataclasses.field(default_factory=list)
+    rejected: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    sizes: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    colour: int = 0
+    plain: list[bool] = dataclasses.field(default_factory=list)
+    windows: list[tuple[patches.Window, ...]] = dataclasses.field(default_factory=list)
+    stored_bytes: int = 0
+    notes: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+
+
+def look_at_all(
+    files: Sequence[File],
+    looks: Looks,
+    settings: Settings,
+    on_bad: OnBad,
+    pool: concurrent.futures.Executor,
+    ahead: int,
+    advance: Callable[[int], None],
+) -> Seen:
+    """Fill `looks` (row k: the k-th accepted file). Raises: UserError at the first bad file when `on_bad` is fail."""
+    seen = Seen()
+    starts = range(0, len(files), FILES_A_TASK)
+    tasks = ((settings, files[start : start + FILES_A_TASK]) for start in starts)
+    for start, results in zip(starts, workers.ordered(pool, _look_at_some, tasks, ahead), strict=True):
+        for row, result in enumerate(results, start):
+            if isinstance(result, str):
+                _reject(seen, files[row].path, result, on_bad)
+            else:
+                _accept(seen, looks, files[row], row, result)
+        advance(len(results))
+    return seen
+
+
+def _reject(seen: Seen, path: str, reason: str, on_bad: OnBad) -> None:
+    if on_bad is OnBad.FAIL:
+        raise UserError(f"{path!r}: {reason}; mend or remove it, or let --on_bad=skip list it and go on")
+    seen.rejected.append((path, reason))
+
+
+def _accept(seen: Seen, looks: Looks, file: File, row: int, look: Look) -> None:
+    looks.put(len(seen.accepted), look.digest, look.thumbnail)
+    seen.accepted.append(row)
+    seen.sizes[(look.width, look.height)] += 1
+    seen.colour += not look.grey
+    seen.plain.append(look.plain)
+    seen.windows.append(look.windows)
+    seen.stored_bytes += look.stored_bytes
+    seen.notes.update(look.notes)
+    seen.rejected += [(window.name(file.path), patches.UNCLEAR) for window in look.unclear]
+
+
+def _look_at_some(task: tuple[Settings, Sequence[File]]) -> list[Look | str]:
+    """In a worker: a Look for each file, or the reason why it can't be used."""
+    settings, files = task
+    return [_look_at(settings, file) for file in files]
+
+
+def _look_at(settings: Settings, file: File) -> Look | str:
+    try:
+        photo = images.open_photo(os.path.join(settings.root, file.path), settings.max_megapixels)
+        thumbnail = images.thumbnail(photo)
+        windows, unclear = _windows(settings, file, photo) if file.mask else ((), ())
+    except images.BadImage as error:
+        return str(error)
+    return Look(
+        images.digest(photo.data),
+        thumbnail,
+        photo.width,
+        photo.height,
+        photo.grey,
+        photo.plain,
+        len(photo.data),
+        photo.notes,
+        windows,
+        unclear,
+    )
+
+
+def _windows(settings: Settings, file: File, photo: images.Photo) -> tuple[tuple, tuple]:
+    try:
+        mask_photo = images.open_photo(os.path.join(settings.root, file.mask), settings.max_megapixels)
+        mask = images.pixels(mask_photo, channels=1, image_px=0)[..., 0]
+    except images.BadImage as error:
+        raise images.BadImage(f"its mask {file.mask!r}: {error}") from error
+    if mask.shape != (photo.height, photo.width):
+        mask_size, size = f"{mask.shape[1]} x {mask.shape[0]}", f"{photo.width} x {photo.height}"
+        raise images.BadImage(f"its mask is {mask_size}, the picture {size}: expected the same size")
+    return patches.cut(mask, settings.patch_px, settings.min_crack_fraction)

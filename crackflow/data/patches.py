@@ -1,0 +1,64 @@
+"""Windows of a photograph with a crack mask, each labelled by the mask inside it.
+
+Synopsis::
+
+    windows, unclear = patches.cut(mask, patch_px=128, min_crack_fraction=0.005)
+    windows[0].name("images/001.png")     # "images/001.png#xywh=0,0,128,128"
+
+A window is cracked from `min_crack_fraction` of crack pixels on, and clean without any within 4 px of it (masks are
+drawn by hand, and a crack just outside would be half seen). What lies between is left out.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from crackflow.data.images import BadImage
+
+CRACK_ABOVE = 127  # masks are anti-aliased: 255 is crack
+CLEAN_MARGIN_PX = 4
+UNCLEAR = "neither clean nor cracked: fewer crack pixels than --min_crack_fraction"
+
+
+class Window(NamedTuple):
+    """The square of side `px` whose upper left corner is at column `x`, row `y`. `label`: 0, 1, or -1 unclear."""
+
+    x: int
+    y: int
+    px: int
+    label: int
+
+    def name(self, path: str) -> str:
+        """`path` with the window after it, as W3C media fragments write it."""
+        return f"{path}#xywh={self.x},{self.y},{self.px},{self.px}"
+
+
+def cut(mask: np.ndarray, patch_px: int, min_crack_fraction: float) -> tuple[tuple[Window, ...], tuple[Window, ...]]:
+    """(labelled, unclear) windows that cover `mask` uint8 [H, W]; the last of a row may overlap its neighbour.
+
+    Raises: BadImage when the picture is smaller than a window.
+    """
+    height, width = mask.shape
+    if min(height, width) < patch_px:
+        raise BadImage(f"{width} x {height} pixels: expected at least --patch_px={patch_px} on each side")
+    crack = mask > CRACK_ABOVE
+    found = [
+        Window(x, y, patch_px, _label(crack, x, y, patch_px, min_crack_fraction))
+        for y in _starts(height, patch_px)
+        for x in _starts(width, patch_px)
+    ]
+    return tuple(one for one in found if one.label >= 0), tuple(one for one in found if one.label < 0)
+
+
+def _starts(size: int, patch_px: int) -> list[int]:
+    """Evenly spread starts of the fewest windows that cover `size` pixels."""
+    count = -(-size // patch_px)
+    return [round(start) for start in np.linspace(0, size - patch_px, count)]
+
+
+def _label(crack: np.ndarray, x: int, y: int, px: int, min_crack_fraction: float) -> int:
+    if crack[y : y + px, x : x + px].mean() >= min_crack_fraction:
+        return 1
+    low_y, low_x = max(y - CLEAN_MARGIN_PX, 0), max(x - CLEAN_MARGIN_PX, 0)
+    around = crack[low_y : y + px + CLEAN_MARGIN_PX, low_x : x + px + CLEAN_MARGIN_PX]
+    return -1 if around.any() else 0

@@ -1,0 +1,167 @@
+"""What a conversion decided and did: the form of the records, the tables beside them, dataset.json, and the words.
+
+Synopsis::
+
+    form = summary.choose_form(config, layout, seen, entries)     # encoding, channels, size; which bytes pass through
+    facts = summary.facts(config, found, form, written, tables, leaks, rejected, notes)
+    print(summary.text("data/metu", facts, seconds))
+"""
+
+import collections
+import dataclasses
+import os
+import time
+from collections.abc import Mapping, Sequence
+
+from crackflow import __version__
+from crackflow.core.config import ConvertConfig, Encoding, Layout
+from crackflow.core.errors import UserError
+from crackflow.data import dataset, splits
+from crackflow.data.layouts import Found
+from crackflow.data.looking import Seen
+from crackflow.data.shards import Entry, Settings, Shard
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """How the records are written. `image_px`: side of all images, 0 when they differ."""
+
+    settings: Settings
+    entries: dict[str, list[Entry]]
+    image_px: int
+    bytes_an_image: float
+
+
+def choose_form(config: ConvertConfig, layout: Layout, seen: Seen, entries: dict[str, list[Entry]]) -> Form:
+    """Raises: UserError when raw pixels of several sizes are asked for, which no reader could tell apart."""
+    cuts = layout is Layout.MASKS
+    image_px = config.image_px or (config.patch_px if cuts else _common_px(seen.sizes))
+    if config.encoding is Encoding.RAW and not image_px:
+        sizes = ", ".join(f"{width} x {height}" for (width, height), _ in seen.sizes.most_common(3))
+        raise UserError(f"--encoding=raw: expected images of one square size, found {sizes}; add --image_px=...")
+    channels = 3 if seen.colour else 1
+    keeps_size = not config.image_px or set(seen.sizes) == {(config.image_px, config.image_px)}
+    passes = config.encoding is Encoding.JPEG and keeps_size and not cuts
+    if not passes:
+        entries = {
+            name: [dataclasses.replace(one, plain=False) for one in members] for name, members in entries.items()
+        }
+    settings = Settings(
+        config.images, config.encoding.value, channels, config.image_px, config.jpeg_quality, config.max_megapixels
+    )
+    files = max(len(seen.accepted), 1)
+    size = seen.stored_bytes / files if passes or not image_px else float(image_px**2 * channels)
+    if config.encoding is Encoding.JPEG and not passes and image_px:
+        size /= 4  # JPEG at quality 95 takes about a quarter of the raw bytes of a photograph
+    return Form(settings, entries, image_px, size)
+
+
+def _common_px(sizes: Mapping[tuple[int, int], int]) -> int:
+    """The side of all images when they are squares of one size, else 0."""
+    if len(sizes) != 1:
+        return 0
+    ((width, height),) = sizes
+    return width if width == height else 0
+
+
+def save_tables(
+    stage: str, entries: dict[str, list[Entry]], written: Sequence[Shard], rejected: Sequence[tuple[str, str]]
+) -> dict[str, str]:
+    """groups.csv, rejected.csv and manifest.csv in `stage`; returns the SHA-256 of each."""
+    return {
+        dataset.GROUPS: dataset.save_table(
+            os.path.join(stage, dataset.GROUPS), ("path", "label", "group", "split"), _group_rows(entries)
+        ),
+        dataset.REJECTED: dataset.save_table(
+            os.path.join(stage, dataset.REJECTED), ("path", "reason"), rejected
+        ),
+        dataset.MANIFEST: dataset.save_table(
+            os.path.join(stage, dataset.MANIFEST),
+            ("shard", "record", "offset", "label", "sha256", "path"),
+            ((shard.file, *row) for shard in written for row in shard.rows),
+        ),
+    }
+
+
+def _group_rows(entries: dict[str, list[Entry]]) -> list[tuple[str, int, int, str]]:
+    rows = []
+    for split, members in entries.items():
+        for one in members:
+            if one.windows:
+                rows += [(window.name(one.path), window.label, one.group, split) for window in one.windows]
+            else:
+                rows.append((one.path, one.label, one.group, split))
+    return sorted(rows)
+
+
+def facts(
+    config: ConvertConfig,
+    found: Found,
+    form: Form,
+    written: Sequence[Shard],
+    tables: dict[str, str],
+    leaks: dict[str, int],
+    rejected: Sequence[tuple[str, str]],
+    notes: collections.Counter,
+) -> dict:
+    """The content of dataset.json."""
+    made = {
+        "version": dataset.VERSION,
+        "classes": list(found.classes),
+        "positive_class": found.classes[1],
+        "image_px": form.image_px,
+        "channels": form.settings.channels,
+        "encoding": form.settings.encoding,
+        "splits": {name: _split_facts(name, found.classes, written) for name in splits.NAMES},
+        "seed": config.seed,
+        "group_by": config.group_by.value,
+        "source": os.path.abspath(config.images),
+        "layout": found.layout.value,
+        "leaks": leaks,
+        "rejected": len(rejected),
+        "notes": [f"{count:,} {what}" for what, count in sorted(notes.items())],
+        "tables": tables,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "crackflow": __version__,
+    }
+    return made | {"fingerprint": dataset.fingerprint(made)}
+
+
+def _split_facts(name: str, classes: tuple[str, str], written: Sequence[Shard]) -> dict:
+    mine = [shard for shard in written if shard.split == name]
+    labels = collections.Counter(row[2] for shard in mine for row in shard.rows)
+    return {
+        "count": sum(shard.count for shard in mine),
+        "class_counts": {kind: labels[label] for label, kind in enumerate(classes)},
+        "shards": [
+            {"file": shard.file, "count": shard.count, "bytes": shard.bytes, "sha256": shard.sha256} for shard in mine
+        ],
+    }
+
+
+def text(out: str, facts: dict, seconds: float) -> str:
+    """What the person at the terminal reads at the end."""
+    leaks, counts = facts["leaks"], {name: split["count"] for name, split in facts["splits"].items()}
+    total = sum(counts.values())
+    lines = [
+        f"{total:,} images in {seconds:.1f} s ({total / seconds:,.0f} images/s): "
+        + ", ".join(f"{name} {count:,}" for name, count in counts.items()),
+        f"copies: {leaks['byte_copies']:,} byte copies, {leaks['near_copies']:,} near copies; "
+        f"{leaks['groups']:,} groups that stay together ({facts['group_by']})",
+        _leak_line(leaks),
+    ]
+    if leaks["conflicts"]:
+        lines.append(f"left out: {leaks['conflicts']:,} files whose picture is found in both classes")
+    if facts["rejected"]:
+        lines.append(f"rejected: {facts['rejected']:,} files, each with its reason in {dataset.REJECTED}")
+    lines += [f"note: {note}" for note in facts["notes"]]
+    return "\n".join([*lines, f"wrote {out}, fingerprint {facts['fingerprint'][:12]}"])
+
+
+def _leak_line(leaks: dict[str, int]) -> str:
+    tested, twins = leaks["random_split_test"], leaks["random_split_twins"]
+    share = 100 * twins / tested if tested else 0.0
+    return (
+        f"leaks: a random split would have put a twin of {twins:,} of {tested:,} test images ({share:.1f} %) "
+        f"into training; this split: {leaks['split_twins']:,}"
+    )

@@ -1,0 +1,109 @@
+"""Is a data set what it was when it was written? Every file, record and image is read again.
+
+Synopsis::
+
+    damages = verifying.damages("data/metu", pool, ahead, advance)     # [] when intact
+"""
+
+import collections
+import concurrent.futures
+import hashlib
+import os
+from collections.abc import Callable
+
+from crackflow.core import workers
+from crackflow.data import dataset, images, records
+
+Sources = dict[int, str]  # record number -> source path
+
+
+def damages(
+    folder: str, pool: concurrent.futures.Executor, ahead: int, advance: Callable[[int], None]
+) -> list[str]:
+    """A sentence for each damage, naming shard, record and source image. Raises: UserError when it is no data set."""
+    found = dataset.load(folder)
+    problems = [
+        f"{name}: does not have the SHA-256 that {dataset.DATASET} gives"
+        for name, wanted in found.facts["tables"].items()
+        if _sha256(os.path.join(folder, name)) != wanted
+    ]
+    if dataset.fingerprint(found.facts) != found.facts["fingerprint"]:
+        problems.append(f"{dataset.DATASET}: the fingerprint does not fit the shards it lists")
+    sources = _sources(folder)
+    shards = [shard for split in found.facts["splits"].values() for shard in split["shards"]]
+    tasks = [(folder, found.facts, shard, sources[shard["file"]]) for shard in shards]
+    for shard, result in zip(shards, workers.ordered(pool, _verify_one, tasks, ahead), strict=True):
+        problems += result
+        advance(shard["count"])
+    return problems
+
+
+def _sources(folder: str) -> dict[str, Sources]:
+    """For each shard, the source image of each record, as far as the manifest can be read."""
+    found = collections.defaultdict(dict)
+    path = os.path.join(folder, dataset.MANIFEST)
+    for row in dataset.read_table(path) if os.path.exists(path) else []:
+        if (row["record"] or "").isdigit():
+            found[row["shard"]][int(row["record"])] = row["path"]
+    return found
+
+
+def _sha256(path: str) -> str:
+    if not os.path.exists(path):
+        return "missing"
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _slowly(file)
+
+
+def _slowly(file) -> str:
+    """`hashlib.file_digest` for Python 3.10, which lacks it."""
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _verify_one(task: tuple[str, dict, dict, Sources]) -> list[str]:
+    """In a worker: what is wrong with one shard."""
+    folder, facts, shard, sources = task
+    path, number, problems = os.path.join(folder, shard["file"]), 0, []
+
+    def complain(what: str) -> None:
+        source = sources.get(number)
+        problems.append(f"{shard['file']}: record {number} ({source!r}): {what}")
+
+    try:
+        with open(path, "rb") as file:
+            for _, payload in records.read(file):
+                reason = _wrong_with(payload, facts, sources.get(number))
+                if reason:
+                    complain(reason)
+                number += 1
+    except records.Damage as damage:
+        complain(f"{damage}; the records after it can't be read")
+        return problems
+    except OSError as error:
+        return [f"{shard['file']}: unreadable: {error.strerror}"]
+    if number != shard["count"]:
+        problems.append(f"{shard['file']}: holds {number} records, expected {shard['count']}")
+    elif _sha256(path) != shard["sha256"]:
+        problems.append(f"{shard['file']}: every record can be read, but its SHA-256 is not the one recorded")
+    return problems
+
+
+def _wrong_with(payload: bytes, facts: dict, source: str | None) -> str:
+    try:
+        fields = records.parse(payload)
+        if facts["encoding"] == "raw":
+            expected = facts["image_px"] ** 2 * facts["channels"]
+            if len(fields["image"]) != expected:
+                return f"{len(fields['image'])} bytes of pixels, expected {expected}"
+        else:
+            images.pixels(images.parse_photo(fields["image"], os.fsdecode(fields["path"]), float("inf")), 3, 0)
+    except (records.Damage, images.BadImage) as error:
+        return str(error)
+    if source is not None and os.fsdecode(fields["path"]) != source:
+        return f"is of {os.fsdecode(fields['path'])!r}"
+    if fields["label"] not in (0, 1):
+        return f"its label is {fields['label']}, expected 0 or 1"
+    return ""
