@@ -47,8 +47,8 @@ def convert(config: ConvertConfig) -> dict:
             for shard in shards.write(plans, stage, form.settings, pool, 2 * size):
                 written.append(shard)
                 advance(shard.count)
-        tables = summary.save_tables(stage, form.entries, written, rejected)
-        facts = summary.facts(config, found, form, written, tables, sorted_out.leaks, rejected, seen.notes)
+        checksums = summary.save_tables(stage, form.entries, written, rejected)
+        facts = summary.facts(config, found, form, written, checksums, sorted_out.leaks, rejected, seen.notes)
         dataset.save(stage, facts)
     progress.say(summary.text(config.out, facts, time.perf_counter() - began))
     return facts

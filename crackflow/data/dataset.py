@@ -11,13 +11,10 @@ rejected.csv      path,reason: every file that was left out
 manifest.csv      shard,record,offset,label,sha256,path: where each source image lies, and the hash of its file
 """
 
-import csv
 import dataclasses
 import hashlib
-import io
 import json
 import os
-from collections.abc import Iterable
 
 from crackflow.core import atomic
 from crackflow.core.errors import UserError
@@ -86,34 +83,3 @@ def fingerprint(facts: dict) -> str:
     essence = {key: facts[key] for key in ("version", "classes", "encoding", "channels", "image_px")}
     shards = {name: [shard["sha256"] for shard in split["shards"]] for name, split in facts["splits"].items()}
     return hashlib.sha256(json.dumps([essence, shards], sort_keys=True).encode()).hexdigest()
-
-
-def save_table(path: str, columns: Iterable[str], rows: Iterable[Iterable]) -> str:
-    """A CSV file; returns its SHA-256. Names that are no UTF-8 keep their bytes."""
-    digest = hashlib.sha256()
-    with open(path, "wb") as file:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-
-        def flush() -> None:
-            data = text.getvalue().encode("utf-8", "surrogateescape")
-            digest.update(data)
-            file.write(data)
-            text.seek(0)
-            text.truncate()
-
-        writer.writerow(columns)
-        for number, row in enumerate(rows):
-            writer.writerow(row)
-            if number % 4096 == 0:
-                flush()
-        flush()
-        file.flush()
-        os.fsync(file.fileno())
-    return digest.hexdigest()
-
-
-def read_table(path: str) -> list[dict[str, str]]:
-    """The rows of a CSV file that `save_table` wrote."""
-    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-        return list(csv.DictReader(file))

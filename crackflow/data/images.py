@@ -199,7 +199,7 @@ def thumbnail(photo: Photo) -> np.ndarray:
     rows = _area_weights(values.shape[0], extent[1])
     columns = _area_weights(values.shape[1], extent[0])
     small = rows @ values @ columns.T
-    return np.asarray(_upright(Image.fromarray(small), photo.turned))
+    return small if photo.turned == 1 else np.asarray(_upright(Image.fromarray(small), photo.turned))
 
 
 @functools.lru_cache(maxsize=64)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from crackflow import __version__
+from crackflow.core import tables
 from crackflow.core.config import ConvertConfig, Encoding, Layout
 from crackflow.core.errors import UserError
 from crackflow.data import dataset, splits
@@ -69,13 +70,13 @@ def save_tables(
 ) -> dict[str, str]:
     """groups.csv, rejected.csv and manifest.csv in `stage`; returns the SHA-256 of each."""
     return {
-        dataset.GROUPS: dataset.save_table(
+        dataset.GROUPS: tables.save(
             os.path.join(stage, dataset.GROUPS), ("path", "label", "group", "split"), _group_rows(entries)
         ),
-        dataset.REJECTED: dataset.save_table(
+        dataset.REJECTED: tables.save(
             os.path.join(stage, dataset.REJECTED), ("path", "reason"), rejected
         ),
-        dataset.MANIFEST: dataset.save_table(
+        dataset.MANIFEST: tables.save(
             os.path.join(stage, dataset.MANIFEST),
             ("shard", "record", "offset", "label", "sha256", "path"),
             ((shard.file, *row) for shard in written for row in shard.rows),
@@ -99,7 +100,7 @@ def facts(
     found: Found,
     form: Form,
     written: Sequence[Shard],
-    tables: dict[str, str],
+    checksums: dict[str, str],
     leaks: dict[str, int],
     rejected: Sequence[tuple[str, str]],
     notes: collections.Counter,
@@ -120,7 +121,7 @@ def facts(
         "leaks": leaks,
         "rejected": len(rejected),
         "notes": [f"{count:,} {what}" for what, count in sorted(notes.items())],
-        "tables": tables,
+        "tables": checksums,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "crackflow": __version__,
     }

@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Callable
 
-from crackflow.core import workers
+from crackflow.core import tables, workers
 from crackflow.data import dataset, images, records
 
 Sources = dict[int, str]  # record number -> source path
@@ -24,7 +24,7 @@ def damages(
     found = dataset.load(folder)
     problems = [
         f"{name}: does not have the SHA-256 that {dataset.DATASET} gives"
-        for name, wanted in found.facts["tables"].items()
+        for name, wanted in found.facts.get("tables", {}).items()
         if _sha256(os.path.join(folder, name)) != wanted
     ]
     if dataset.fingerprint(found.facts) != found.facts["fingerprint"]:
@@ -42,7 +42,7 @@ def _sources(folder: str) -> dict[str, Sources]:
     """For each shard, the source image of each record, as far as the manifest can be read."""
     found = collections.defaultdict(dict)
     path = os.path.join(folder, dataset.MANIFEST)
-    for row in dataset.read_table(path) if os.path.exists(path) else []:
+    for row in tables.read(path) if os.path.exists(path) else []:
         if (row["record"] or "").isdigit():
             found[row["shard"]][int(row["record"])] = row["path"]
     return found

@@ -1,0 +1,1 @@
+"""Each file answers one question: ``python -m benchmarks.<name> --json=FILE``. Results lie in benchmarks/results/."""

@@ -1,0 +1,107 @@
+"""Process-wide TensorFlow state, touched here alone: seeds, threads, GPU memory, precision, XLA.
+
+Synopsis::
+
+    machine = runtime.set_up(seed=0, threads=0, deterministic=False)
+    precision = runtime.choose_precision(Precision.AUTO)     # Choice("float32", "this CPU has no bfloat16 units")
+"""
+
+import platform
+import random
+from importlib import metadata
+from typing import NamedTuple
+
+import numpy as np
+
+from crackflow import __version__
+from crackflow.core import workers
+from crackflow.core.backend import keras, tf
+from crackflow.core.config import Precision, Xla
+
+PACKAGES = ("tensorflow", "tf_keras", "numpy", "scikit-learn", "pillow")
+
+
+class Choice(NamedTuple):
+    """What was chosen, and why."""
+
+    value: str
+    reason: str
+
+
+def set_up(seed: int, threads: int, deterministic: bool) -> None:
+    """Seed Python, NumPy and TensorFlow; take GPU memory as needed; `threads` for operations (0: one a core)."""
+    tf.get_logger().setLevel("ERROR")
+    if threads:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+    for gpu in tf.config.list_physical_devices("GPU"):
+        # Otherwise TensorFlow takes the whole memory and a second process on the GPU fails.
+        tf.config.experimental.set_memory_growth(gpu, True)
+    seed_all(seed)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+def seed_all(seed: int) -> None:
+    """The same initial weights and the same drawing of everything stateful, for the same `seed`."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    tf.random.set_seed(seed)
+    keras.utils.set_random_seed(seed % 2**32)
+
+
+def choose_precision(wanted: Precision) -> Choice:
+    """The Keras dtype policy. auto: bfloat16 where the hardware multiplies it, float16 on older GPUs, else float32."""
+    if wanted is not Precision.AUTO:
+        return Choice(wanted.value, "asked for")
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
+        if capability >= (8, 0):
+            return Choice("mixed_bfloat16", f"GPU of compute capability {capability[0]}.{capability[1]}")
+        if capability >= (7, 0):
+            return Choice("mixed_float16", f"GPU of compute capability {capability[0]}.{capability[1]}")
+        return Choice("float32", "GPU without tensor cores")
+    units = {"avx512_bf16", "amx_bf16"} & _cpu_flags()
+    if units:
+        return Choice("mixed_bfloat16", f"CPU with {', '.join(sorted(units))}: 1.4 times float32, measured")
+    return Choice("float32", "CPU without bfloat16 units")
+
+
+def _cpu_flags() -> set[str]:
+    line = next((line for line in _cpuinfo() if line.startswith("flags")), "")
+    return set(line.split())
+
+
+def _cpuinfo() -> list[str]:
+    try:
+        with open("/proc/cpuinfo") as file:
+            return file.readlines()
+    except OSError:  # not Linux: without the list, assume no special units
+        return []
+
+
+def choose_xla(wanted: Xla) -> Choice:
+    """on or off. auto: on for a GPU; off for a CPU, where convolutions ran 3 to 5 times slower when compiled."""
+    if wanted is not Xla.AUTO:
+        return Choice(wanted.value, "asked for")
+    if tf.config.list_physical_devices("GPU"):
+        return Choice("on", "GPU")
+    return Choice("off", "CPU: compiled convolutions are 3 to 5 times slower there, measured")
+
+
+def versions() -> dict[str, str]:
+    """Versions of crackflow, Python and the packages that decide a result."""
+    found = {"crackflow": __version__, "python": platform.python_version()}
+    return found | {name: metadata.version(name) for name in PACKAGES}
+
+
+def machine() -> dict[str, object]:
+    """This machine, as far as it decides a speed: processor, cores, GPUs, operating system."""
+    with_name = (line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name"))
+    gpus = tf.config.list_physical_devices("GPU")
+    return {
+        "cpu": next(with_name, platform.processor()),
+        "cores": workers.count(0),
+        "gpus": [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus],
+        "system": platform.platform(),
+    }

@@ -1,0 +1,95 @@
+"""Measure a trained model on one data set or several.
+
+  python -m crackflow.evaluate --model=runs/metu --data=data/metu --out=runs/metu/test
+  python -m crackflow.evaluate --model=runs/metu/model.h5 --data=data/metu,data/deepcrack --split=all --out=elsewhere
+
+The threshold is the model's own, chosen on validation data. Leaves in the folder: metrics.json, report.html,
+curves as PNG, errors/ and errors.csv with the worst mistakes.
+"""
+
+import os
+
+from crackflow.core import atomic, flags, progress, runtime
+from crackflow.core.config import EvaluateConfig, EvalSplit
+from crackflow.core.errors import UserError
+from crackflow.data import dataset
+from crackflow.model import bundle
+from crackflow.report import assessment, gallery, page
+from crackflow.run import folder
+
+
+def run(config: EvaluateConfig) -> dict:
+    """Score every data set, write the results; returns the content of metrics.json. Raises: UserError."""
+    runtime.set_up(config.seed, config.threads, deterministic=False)
+    loaded = bundle.load(config.model)
+    sets = _named([dataset.load(path) for path in config.data])
+    with atomic.folder(config.out, folder.METRICS, config.overwrite) as stage:
+        found = {
+            name: assessment.assess(loaded, made, _splits(made, config.split), config.batch_size, config.resamples, config.seed)
+            for name, made in sets.items()
+        }
+        for name, evaluation in found.items():
+            gallery.save(evaluation, stage if len(found) == 1 else os.path.join(stage, name))
+        content = _content(found)
+        folder.save_json(stage, folder.METRICS, content)
+        page.write(_report(config, loaded, sets, list(found.values())), os.path.join(stage, folder.REPORT))
+    for name, evaluation in found.items():
+        progress.say(_line(name, evaluation))
+    progress.say(f"report {os.path.join(config.out, folder.REPORT)}")
+    return content
+
+
+def _named(sets: list[dataset.Dataset]) -> dict[str, dataset.Dataset]:
+    """Each data set under the name of its folder. Raises: UserError when two have one name."""
+    named = {}
+    for made in sets:
+        name = os.path.basename(os.path.abspath(made.folder))
+        if name in named:
+            raise UserError(f"--data: expected folders of different names, received two called {name!r}; rename one")
+        named[name] = made
+    return named
+
+
+def _splits(made: dataset.Dataset, wanted: EvalSplit) -> list[str]:
+    if wanted is not EvalSplit.ALL:
+        return [wanted.value]
+    return [name for name in made.facts["splits"] if made.count(name)]
+
+
+def _content(found: dict[str, page.Evaluation]) -> dict:
+    if len(found) == 1:
+        return next(iter(found.values())).metrics
+    return {"datasets": {name: evaluation.metrics for name, evaluation in found.items()}}
+
+
+def _line(name: str, evaluation: page.Evaluation) -> str:
+    measured = evaluation.metrics
+    low, high = measured["accuracy_ci95"]
+    confusion = measured["confusion"]
+    return (
+        f"{name} {evaluation.split}: accuracy {measured['accuracy']:.4f} [{low:.4f}, {high:.4f}] of {measured['n']:,}; "
+        f"missed cracks {confusion['fn']:,}, false alarms {confusion['fp']:,}"
+    )
+
+
+def _report(config, loaded, sets, evaluations) -> page.Report:
+    card = loaded.card
+    return page.Report(
+        title="crackflow: " + ", ".join(sets),
+        headline="",
+        data=next(iter(sets.values())).facts,
+        evaluations=evaluations,
+        history=[],
+        facts={
+            "Model": f"{card.network}, {loaded.model.count_params():,} parameters",
+            "Image size": f"{card.image_px} x {card.image_px} pixels, {card.channels} channels",
+            "Threshold": f"{card.threshold:.3f}, chosen on validation data",
+            "Trained on": f"data set {card.fingerprint[:12]}, crackflow {card.versions['crackflow']}",
+        },
+        flags=flags.as_flagfile(config),
+        versions=runtime.versions(),
+    )
+
+
+if __name__ == "__main__":
+    flags.main(EvaluateConfig, run, __doc__)

@@ -1,0 +1,77 @@
+"""The networks, by name: uint8 images in, one logit each out, normalisation inside.
+
+Synopsis::
+
+    network = networks.NETWORKS[Network.CRACKFLOW_S]
+    model = network.build(image_px=128)        # uint8 [B, 128, 128, 3], 0..255 -> float32 [B]
+
+Adding one is a function and a line in `NETWORKS`.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+from crackflow.core.backend import keras
+from crackflow.core.config import Network
+
+layers = keras.layers
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """`make(inputs) -> features` before the last layer; `image_px`, `channels`: what it was made for."""
+
+    make: Callable
+    image_px: int
+    channels: int
+    any_size: bool
+
+    def build(self, image_px: int = 0) -> keras.Model:
+        """A model of uint8 [B, px, px, C], 0..255, to float32 logits [B]; above 0 means cracked. px: 0 is its own."""
+        px = image_px or self.image_px
+        image = keras.Input((px, px, self.channels), dtype="uint8", name="image")
+        scaled = layers.Rescaling(1 / 255, name="scale")(image)
+        features = self.make(scaled)
+        # float32 whatever the policy: in half precision a confident logit's loss is 0 or infinite.
+        logit = layers.Dense(1, dtype="float32", name="logit")(features)
+        return keras.Model(image, layers.Reshape((), dtype="float32", name="logits")(logit))
+
+
+def seed(x):
+    """The network this project starts from (Karimgfr/Crack-Detection-CNN): 11,561,537 parameters at 227 px grey."""
+    for number, filters in enumerate((32, 64, 64)):
+        if number:
+            x = layers.MaxPooling2D(2, name=f"pool{number}")(x)
+        x = layers.Conv2D(filters, 3, activation="relu", name=f"conv{number + 1}")(x)
+    x = layers.Flatten(name="flatten")(x)
+    return layers.Dense(64, activation="relu", name="dense1")(x)
+
+
+def crackflow_s(x):
+    """Four stages of strided convolutions and residual blocks, then the mean over the picture."""
+    x = _conv(x, 24, 3, 2, "stem")
+    for stage, (filters, blocks) in enumerate(((32, 0), (64, 1), (96, 1)), start=1):
+        x = _conv(x, filters, 3, 2, f"stage{stage}_down")
+        for block in range(blocks):
+            x = _residual(x, filters, f"stage{stage}_block{block + 1}")
+    return layers.GlobalAveragePooling2D(name="mean")(x)
+
+
+def _conv(x, filters: int, kernel: int, stride: int, name: str):
+    # Same padding at an even stride depends on the parity of the size; BatchNorm makes the bias superfluous.
+    x = layers.Conv2D(filters, kernel, stride, padding="same", use_bias=False, name=f"{name}_conv")(x)
+    x = layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
+    return layers.Activation("relu", name=f"{name}_relu")(x)
+
+
+def _residual(x, filters: int, name: str):
+    y = _conv(x, filters, 3, 1, f"{name}_a")
+    y = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"{name}_b_conv")(y)
+    y = layers.BatchNormalization(momentum=0.9, gamma_initializer="zeros", name=f"{name}_b_norm")(y)
+    return layers.Activation("relu", name=f"{name}_relu")(layers.Add(name=f"{name}_add")([x, y]))
+
+
+NETWORKS = {
+    Network.CRACKFLOW_S: Recipe(crackflow_s, image_px=128, channels=3, any_size=True),
+    Network.SEED: Recipe(seed, image_px=227, channels=1, any_size=False),
+}

@@ -1,0 +1,252 @@
+"""How good a classifier is, and how sure one can be of it: point values, 95 % intervals, the decision threshold.
+
+Synopsis::
+
+    threshold = metrics.choose_threshold(val_labels, val_probabilities)             # 0.37
+    found = metrics.measure(labels, probabilities, groups, threshold, resamples=1000, seed=0)
+    found["recall"], found["recall_ci95"]                                           # 0.994, [0.987, 0.9972]
+    worst = metrics.worst_mistakes(labels, probabilities, threshold, count=12)      # int64 [<= 12]
+
+labels: int or bool [N], 1 means cracked; probabilities: float [N], 0..1, of cracked; groups: [N] of any kind that
+sorts, equal for images that are not independent (copies or patches of one photograph).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from sklearn.metrics import average_precision_score, matthews_corrcoef, roc_auc_score
+
+Z95 = 1.959963984540054  # 97.5 % point of the standard normal distribution
+ECE_BINS = 15  # as in Guo et al. 2017
+LOWEST_THRESHOLD, HIGHEST_THRESHOLD = 0.01, 0.99
+
+
+def wilson(successes: float, trials: float) -> tuple[float, float]:
+    """95 % interval of a proportion, within 0..1; with no trials nothing is known: (0, 1).
+
+    The score interval of Wilson 1927, J. Am. Stat. Assoc. 22:209: of use at 0 and 1 and for few trials, where
+    p +- 1.96 sqrt(p (1 - p) / n) has no width. Trials count as independent.
+    """
+    if not 0 <= successes <= trials:
+        raise ValueError(f"wilson: expected 0 <= successes <= trials, received {successes} of {trials}")
+    if trials == 0:
+        return 0.0, 1.0
+    share = successes / trials
+    scale = 1 + Z95**2 / trials
+    centre = (share + Z95**2 / (2 * trials)) / scale
+    half = Z95 / scale * math.sqrt(share * (1 - share) / trials + (Z95 / (2 * trials)) ** 2)
+    # min and max: rounding must not put the value itself outside at 0 and 1.
+    return max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share))
+
+
+def measure(
+    labels: np.ndarray, probabilities: np.ndarray, groups: Sequence, threshold: float, resamples: int, seed: int
+) -> dict:
+    """The content of metrics.json: Python numbers, None where a value is undefined. Cracked: probability >= threshold.
+
+    Undefined: whatever divides by zero (precision without a predicted positive, recall without a positive, F1 with
+    neither), and mcc, balanced_accuracy and the areas with one class only (mcc also when all decisions are equal).
+    Intervals: Wilson, each image a trial, for accuracy, precision and recall; cluster bootstrap over `groups` for f1
+    and roc_auc (`_bootstrap`), which for groups of one and the same picture is the more cautious of the two.
+    """
+    labels, probabilities = _checked("measure", labels, probabilities)
+    if len(groups) != len(labels) or resamples < 1:
+        raise ValueError(
+            f"measure: expected one group for each of {len(labels)} labels and 1 resample or more, "
+            f"received {len(groups)} groups, {resamples} resamples"
+        )
+    decisions = probabilities >= threshold
+    confusion = _confusion(labels, decisions)
+    tn, fp, fn, tp = confusion.values()
+    both = tp + fn > 0 and tn + fp > 0
+    intervals = _bootstrap(labels, probabilities, decisions, groups, resamples, seed)
+    return {
+        "accuracy": (tp + tn) / len(labels),
+        "accuracy_ci95": _wilson_or_none(tp + tn, len(labels)),
+        "balanced_accuracy": (tp / (tp + fn) + tn / (tn + fp)) / 2 if both else None,
+        "precision": _ratio(tp, tp + fp),
+        "precision_ci95": _wilson_or_none(tp, tp + fp),
+        "recall": _ratio(tp, tp + fn),
+        "recall_ci95": _wilson_or_none(tp, tp + fn),
+        "specificity": _ratio(tn, tn + fp),
+        "f1": _ratio(2 * tp, 2 * tp + fp + fn),
+        "f1_ci95": intervals["f1"],
+        "mcc": float(matthews_corrcoef(labels, decisions)) if both and 0 < tp + fp < len(labels) else None,
+        "roc_auc": float(roc_auc_score(labels, probabilities)) if both else None,
+        "roc_auc_ci95": intervals["roc_auc"],
+        "pr_auc": float(average_precision_score(labels, probabilities)) if both else None,
+        "ece": calibration_error(labels, probabilities),
+        "threshold": float(threshold),
+        "n": len(labels),
+        "confusion": confusion,
+    }
+
+
+def _checked(caller: str, labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labels as bool [N] and probabilities as float64 [N]; `caller` opens the message of a ValueError."""
+    labels, probabilities = np.asarray(labels), np.asarray(probabilities, np.float64)
+    if labels.ndim != 1 or labels.shape != probabilities.shape or not len(labels):
+        raise ValueError(
+            f"{caller}: expected labels and probabilities of one shape [N], N >= 1, "
+            f"received {labels.shape} and {probabilities.shape}"
+        )
+    if not np.isin(labels, (0, 1)).all():
+        raise ValueError(f"{caller}: expected labels 0 or 1, received {np.unique(labels)[:5].tolist()}")
+    legal = (probabilities >= 0) & (probabilities <= 1)
+    if not legal.all():
+        row = int(np.argmin(legal))
+        raise ValueError(
+            f"{caller}: expected probabilities from 0 to 1, received {probabilities[row]} at {row}; "
+            "not a number means that the training diverged"
+        )
+    return labels.astype(bool), probabilities
+
+
+def _confusion(labels: np.ndarray, decisions: np.ndarray) -> dict[str, int]:
+    """Counts of `labels` and `decisions`, bool [N]; cracked is the positive class."""
+    tn, fp, fn, tp = np.bincount(2 * labels.astype(np.int64) + decisions, minlength=4).tolist()
+    return {"tn": tn, "fp": fp, "fn": fn, "tp": tp}
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
+
+
+def _wilson_or_none(successes: int, trials: int) -> list[float] | None:
+    return list(wilson(successes, trials)) if trials else None
+
+
+def reliability(labels: np.ndarray, probabilities: np.ndarray, bins: int = ECE_BINS) -> tuple[np.ndarray, ...]:
+    """count, cracked: int64 [bins]; mean probability: float64 [bins], NaN where empty. Equal widths over 0..1."""
+    labels, probabilities = _checked("reliability", labels, probabilities)
+    where = np.minimum((probabilities * bins).astype(np.int64), bins - 1)
+    count = np.bincount(where, minlength=bins)
+    cracked = np.bincount(where[labels], minlength=bins)
+    total = np.bincount(where, probabilities, minlength=bins)
+    return count, cracked, np.divide(total, count, out=np.full(bins, np.nan), where=count > 0)
+
+
+def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Expected calibration error, 0..1: sum over 15 bins of share of images x |observed - stated frequency|.
+
+    Naeini et al. 2015 (AAAI), in the binary form: the bins hold the probability of cracked, not, as in Guo et al.
+    2017 (ICML), that of the predicted class, since here it is the probability of cracked that people act on.
+    """
+    count, cracked, stated = reliability(labels, probabilities)
+    used = count > 0
+    return float(np.abs(cracked[used] - count[used] * stated[used]).sum() / count.sum())
+
+
+def ranked_auc(labels: np.ndarray, probabilities: np.ndarray) -> Callable[[np.ndarray], float | None]:
+    """A function of weights, float64 [N], that gives the weighted area under the ROC curve, or None, in O(N).
+
+    Sorts once. The area is the weight of pairs (cracked, clean) in the right order, ties counting half: Mann and
+    Whitney 1947. With whole-number weights all sums are exact.
+    """
+    negatives = np.flatnonzero(~labels)
+    negatives = negatives[np.argsort(probabilities[negatives], kind="stable")]
+    positives = np.flatnonzero(labels)
+    positives = positives[np.argsort(probabilities[positives], kind="stable")]
+    scores = probabilities[negatives]
+    below = np.searchsorted(scores, probabilities[positives], side="left")
+    not_above = np.searchsorted(scores, probabilities[positives], side="right")
+
+    def area(weights: np.ndarray) -> float | None:
+        up_to = np.concatenate([[0.0], np.cumsum(weights[negatives])])
+        positive = weights[positives]
+        pairs = up_to[-1] * positive.sum()
+        if not pairs:
+            return None
+        return float(positive @ (up_to[below] + up_to[not_above]) / (2 * pairs))
+
+    return area
+
+
+def _bootstrap(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    decisions: np.ndarray,
+    groups: Sequence,
+    resamples: int,
+    seed: int,
+) -> dict[str, list[float] | None]:
+    """95 % intervals of f1 and roc_auc: percentiles over `resamples` draws of whole groups, with replacement.
+
+    Cluster bootstrap: Davison and Hinkley 1997, section 3.8; Field and Welsh 2007, J. R. Stat. Soc. B 69:369.
+    Draws in which a value is undefined are left out. Where no draw differs (f1 or area 1.0, a single group), the
+    bootstrap says nothing, and `_f1_without_spread` and `_auc_without_spread` answer instead.
+    """
+    _, group = np.unique(np.asarray(groups), return_inverse=True)
+    count = int(group.max()) + 1
+    right, wrong, area = labels & decisions, labels != decisions, ranked_auc(labels, probabilities)
+    hits = np.bincount(group[right], minlength=count).astype(np.float64)
+    misses = np.bincount(group[wrong], minlength=count).astype(np.float64)
+    generator = np.random.default_rng(seed)
+    f1s, areas = [], []
+    for _ in range(resamples):
+        drawn = np.bincount(generator.integers(0, count, count), minlength=count).astype(np.float64)
+        hit = 2 * (drawn @ hits)
+        f1s.append(_ratio(hit, hit + drawn @ misses))
+        areas.append(area(drawn[group]))
+    return {
+        "f1": _percentiles(f1s) or _f1_without_spread(hits, misses),
+        "roc_auc": _percentiles(areas) or _auc_without_spread(labels, group, area(np.ones(len(labels)))),
+    }
+
+
+def _percentiles(values: list[float | None]) -> list[float] | None:
+    """The 2.5 and 97.5 % points; None when there are no values, or no two that differ."""
+    known = [value for value in values if value is not None]
+    if not known or min(known) == max(known):
+        return None
+    return np.percentile(known, [2.5, 97.5]).tolist()
+
+
+def _f1_without_spread(hits: np.ndarray, misses: np.ndarray) -> list[float] | None:
+    """Wilson's interval of F* = TP / (TP + FP + FN), as F1 = 2 F* / (1 + F*); each group that counts is one trial.
+
+    "Wilson indirect" of Lam 2023, arXiv:2309.14621. `hits`, `misses`: float64 [G], TP and FP + FN of each group.
+    """
+    trials = int(((hits + misses) > 0).sum())
+    if not trials:
+        return None
+    share = hits.sum() / (hits.sum() + misses.sum())
+    return [2 * bound / (1 + bound) for bound in wilson(float(share * trials), trials)]
+
+
+def _auc_without_spread(labels: np.ndarray, group: np.ndarray, value: float | None) -> list[float] | None:
+    """Wilson's interval of P(a cracked image scores above a clean one), from as many pairs as share no group."""
+    if value is None:
+        return None
+    pairs = min(len(np.unique(group[labels])), len(np.unique(group[~labels])))
+    return list(wilson(value * pairs, pairs))
+
+
+def choose_threshold(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """The threshold, 0.01..0.99, with the best F1; among equally good ones the nearest to 0.5, the lower of two.
+
+    Candidates lie halfway between neighbouring scores, so that they are as far from both sides as they can be; 0 and
+    1 count as scores. 0.5 when only one class is present: there is nothing to choose by. O(N log N).
+    """
+    labels, probabilities = _checked("choose_threshold", labels, probabilities)
+    if labels.all() or not labels.any():
+        return 0.5
+    scores = np.unique(np.concatenate([[0.0], probabilities, [1.0]]))
+    halfway = scores[:-1] + np.diff(scores) / 2
+    # Between two adjacent floats there is no halfway: rounding may land on the lower one, which then would pass.
+    halfway = np.where(halfway > scores[:-1], halfway, scores[1:])
+    candidates = np.unique(np.clip(halfway, LOWEST_THRESHOLD, HIGHEST_THRESHOLD))
+    called = len(labels) - np.searchsorted(np.sort(probabilities), candidates, side="left")
+    found = labels.sum() - np.searchsorted(np.sort(probabilities[labels]), candidates, side="left")
+    f1 = 2 * found / (labels.sum() + called)
+    best = candidates[f1 == f1.max()]
+    return float(best[np.argmin(np.abs(best - 0.5))])
+
+
+def worst_mistakes(labels: np.ndarray, probabilities: np.ndarray, threshold: float, count: int) -> np.ndarray:
+    """int64 [<= count]: rows decided wrongly, those first that gave the truth the lowest probability; ties by row."""
+    labels, probabilities = _checked("worst_mistakes", labels, probabilities)
+    wrong = np.flatnonzero((probabilities >= threshold) != labels)
+    of_truth = np.where(labels, probabilities, 1 - probabilities)[wrong]
+    return wrong[np.argsort(of_truth, kind="stable")][: max(count, 0)]

@@ -1,0 +1,259 @@
+"""A run as one HTML page that needs nothing beside it: no network, no other file, no script.
+
+Synopsis::
+
+    test = page.Evaluation("metu", "test", measured, labels, probabilities, mistakes, ("Negative", "Positive"))
+    report = page.Report("metu run 3", "crackflow_s, trained on ...", dataset.facts, [test], history, facts, flags, {})
+    page.write(report, "run/report.html")
+
+Text from outside (file and class names, flags) is escaped, and what UTF-8 cannot hold is shown as \\udcff.
+"""
+
+import base64
+import dataclasses
+import functools
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from crackflow.core import atomic
+from crackflow.core.errors import one_line
+from crackflow.report import curves
+
+# Key in metrics.json, its name, whether it reads as a percentage, and what it means.
+MEASURES = (
+    ("accuracy", "Accuracy", True, "images decided rightly"),
+    ("balanced_accuracy", "Balanced accuracy", True, "mean of recall and specificity; the mix of classes has no say"),
+    ("recall", "Recall", True, "cracked images that are found"),
+    ("precision", "Precision", True, "of the images called cracked, those that are"),
+    ("specificity", "Specificity", True, "clean images that are left alone"),
+    ("f1", "F1", True, "harmonic mean of precision and recall"),
+    ("mcc", "Matthews correlation", False, "decision against truth: 0 is chance, 1 perfect"),
+    ("roc_auc", "ROC area", False, "chance that a cracked image scores above a clean one"),
+    ("pr_auc", "Precision-recall area", False, "average precision over all thresholds"),
+    ("ece", "Calibration error", False, "mean gap between stated probability and observed share; 0 is perfect"),
+)
+HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "images_per_sec")
+
+
+@dataclasses.dataclass(frozen=True)
+class Mistake:
+    """A wrongly decided image. `truth`: class name; `probability`: 0..1, of cracked; `png`: the picture."""
+
+    path: str
+    truth: str
+    probability: float
+    png: bytes
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evaluation:
+    """`metrics`: of metrics.measure; `labels`: int or bool [N]; `probabilities`: float [N], 0..1; `mistakes`: worst
+    first; `classes`: (clean, cracked)."""
+
+    name: str
+    split: str
+    metrics: dict
+    labels: np.ndarray
+    probabilities: np.ndarray
+    mistakes: list[Mistake]
+    classes: tuple[str, str]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Report:
+    """`data`: dataset.json, or {}; `history`: rows of history.csv, may be empty; `facts`: shown as they are; `flags`:
+    text of the flagfile. Sections without content are left out."""
+
+    title: str
+    headline: str
+    data: dict
+    evaluations: list[Evaluation]
+    history: list[dict]
+    facts: dict[str, str]
+    flags: str
+    versions: dict[str, str]
+
+
+def write(report: Report, path: str | os.PathLike) -> None:
+    """The page at `path`: the old one or the new one, never a part."""
+    atomic.write_text(os.fspath(path), render(report))
+
+
+def render(report: Report) -> str:
+    """The page. Its text can always be encoded as UTF-8."""
+    return _environment().get_template("report.html.j2").render(
+        report=report,
+        contents=_contents(report),
+        measures=_measure_rows(report.evaluations),
+        figures=[_figures(one, f"e{place}") for place, one in enumerate(report.evaluations)],
+        history=_history(report.history),
+        data=_data(report.data),
+        leaks=_leaks(report.data),
+    )
+
+
+def in_words(metrics: Mapping) -> str:
+    """'finds 994 of 1,000 cracked surfaces and raises 1 false alarm on 1,000 clean ones'."""
+    tn, fp, fn, tp = (metrics["confusion"][key] for key in ("tn", "fp", "fn", "tp"))
+    alarms = f"{fp:,} false alarm{'' if fp == 1 else 's'}" if fp else "no false alarm"
+    found = f"finds {tp:,} of {tp + fn:,} cracked surfaces" if tp + fn else ""
+    raised = f"raises {alarms} on {tn + fp:,} clean ones" if tn + fp else ""
+    return " and ".join(part for part in (found, raised) if part)
+
+
+def percent(value: float | None) -> str:
+    """'99.55 %' for 0.9955, with a no-break space; 100 only for 1 itself."""
+    if value is None:
+        return "undefined"
+    text = f"{100 * value:.2f}"
+    return f"{'99.99' if text == '100.00' and value < 1 else text}\u00a0%"
+
+
+@functools.cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("crackflow.report", "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+        finalize=_visible,
+    )
+    environment.filters |= {"percent": percent, "count": "{:,}".format, "oneline": one_line, "base64": _base64}
+    environment.globals["in_words"] = in_words
+    return environment
+
+
+def _visible(value: object) -> object:
+    """Text without what HTML or UTF-8 cannot hold: lone surrogates and control characters become \\udcff, \\x00."""
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    plain = value.encode("utf-8", "backslashreplace").decode()
+    return "".join(f"\\x{ord(one):02x}" if ord(one) < 32 and one not in "\n\t" else one for one in plain)
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _contents(report: Report) -> list[tuple[str, str]]:
+    """(anchor, title) of the sections that this report has, in order."""
+    tested, data = bool(report.evaluations), bool(report.data)
+    sections = (
+        ("figures", "Key figures", tested),
+        ("confusion", "Confusion matrix", tested),
+        ("curves", "Curves", tested),
+        ("history", "Training history", bool(report.history)),
+        ("mistakes", "Worst mistakes", tested),
+        ("data", "The data", data),
+        ("leaks", "Leaks", data),
+        ("flags", "Exact flags", bool(report.flags.strip())),
+        ("versions", "Versions", bool(report.versions)),
+    )
+    return [(anchor, title) for anchor, title, there in sections if there]
+
+
+def _measure_rows(evaluations: Sequence[Evaluation]) -> list[dict]:
+    """One row for each measure: name, meaning, and for each evaluation its value and interval as text."""
+    rows = []
+    for key, name, is_percent, meaning in MEASURES:
+        form = percent if is_percent else _number
+        cells = []
+        for one in evaluations:
+            bounds = one.metrics.get(f"{key}_ci95")
+            interval = f"{form(bounds[0])} to {form(bounds[1])}".replace("\u00a0% to", " to") if bounds else ""
+            cells.append((form(one.metrics[key]), interval))
+        rows.append({"name": name, "meaning": meaning, "cells": cells})
+    thresholds = [(f"{one.metrics['threshold']:.4g}", "") for one in evaluations]
+    rows.append({"name": "Threshold", "meaning": "from this probability on it says cracked", "cells": thresholds})
+    return rows
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else curves.four_digits(value)
+
+
+def _figures(one: Evaluation, prefix: str) -> dict:
+    """The pictures of an evaluation: `confusion`, and `curves` as (caption, svg)."""
+    sample, threshold = (one.labels, one.probabilities), one.metrics["threshold"]
+    drawn = (
+        ("Cracks found against false alarms (ROC)", curves.roc(*sample, threshold)),
+        ("Precision and recall", curves.precision_recall(*sample, threshold)),
+        ("Scores by class", curves.histogram(*sample, threshold, one.classes)),
+        ("Reliability: what a probability is worth", curves.calibration(*sample)),
+    )
+    matrix = curves.confusion(one.metrics["confusion"], one.classes)
+    return {
+        "confusion": _svg(matrix, f"{prefix}m"),
+        "curves": [(caption, _svg(figure, f"{prefix}c{place}")) for place, (caption, figure) in enumerate(drawn)],
+    }
+
+
+def _svg(figure: curves.Figure, prefix: str) -> Markup:
+    return Markup(curves.as_svg(figure, prefix))
+
+
+def _history(rows: Sequence[Mapping]) -> dict | None:
+    """Curves, a table of text, and the facts worth a sentence; None without rows."""
+    if not rows:
+        return None
+    columns = {name: curves.column(rows, name) for name in HISTORY}
+    losses, speeds = columns["val_loss"], columns["images_per_sec"]
+    best = int(np.nanargmin(losses)) if np.isfinite(losses).any() else None
+    forms = ("{:.0f}", "{:.4f}", "{:.4f}", "{:.4f}", "{:.4f}", "{:,.0f}")
+    table = [
+        ["" if np.isnan(value) else form.format(value) for form, value in zip(forms, row, strict=True)]
+        for row in zip(*columns.values(), strict=True)
+    ]
+    return {
+        "loss": _svg(curves.loss_history(rows), "hl"),
+        "accuracy": _svg(curves.accuracy_history(rows), "ha"),
+        "columns": HISTORY,
+        "table": table,
+        "best": table[best] if best is not None else None,
+        "speed": f"{np.nanmedian(speeds):,.0f}" if np.isfinite(speeds).any() else None,
+    }
+
+
+def _data(facts: Mapping) -> dict | None:
+    """What the data section shows: a row for each split and the facts, as text."""
+    if not facts:
+        return None
+    splits = [
+        {
+            "name": name,
+            "count": split["count"],
+            "classes": [split["class_counts"][kind] for kind in facts["classes"]],
+            "shards": len(split["shards"]),
+            "megabytes": sum(shard["bytes"] for shard in split["shards"]) / 1e6,
+        }
+        for name, split in facts["splits"].items()
+    ]
+    side = f"{facts['image_px']} × {facts['image_px']} px" if facts["image_px"] else "as they came, of several sizes"
+    shown = {
+        "Cracked means": facts["positive_class"],
+        "Images": f"{side}, {facts['channels']} channel{'s' if facts['channels'] > 1 else ''}, {facts['encoding']}",
+        "Kept together": facts["group_by"].replace("_", " "),
+        "Rejected files": f"{facts.get('rejected') or 0:,}",
+        "Source": facts["source"],
+        "Converted": facts["created"],
+        "Seed": str(facts["seed"]),
+        "Fingerprint": facts["fingerprint"],
+    }
+    return {"splits": splits, "facts": shown, "notes": facts.get("notes") or []}
+
+
+def _leaks(facts: Mapping) -> dict | None:
+    """The counts of `leaks` with the two that follow from them; None when the data set has none."""
+    leaks = facts.get("leaks")
+    if not leaks:
+        return None
+    tested = leaks["random_split_test"]
+    return leaks | {
+        "copies": leaks["byte_copies"] + leaks["near_copies"],
+        "random_share": f"{100 * leaks['random_split_twins'] / tested:.1f}\u00a0%" if tested else "0\u00a0%",
+    }

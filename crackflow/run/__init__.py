@@ -1,0 +1,1 @@
+"""A training run on disk and what happens between its epochs. Imports core and model."""

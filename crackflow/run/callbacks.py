@@ -1,0 +1,119 @@
+"""What happens between steps and epochs: a live bar, history.csv, the best weights.
+
+Synopsis::
+
+    watchers = [callbacks.LiveBar(steps, batch_size), callbacks.History(path), callbacks.Best(patience=4)]
+    model.fit(batches, callbacks=watchers, verbose=0)
+"""
+
+import contextlib
+import csv
+import math
+import time
+
+from crackflow.core import progress
+from crackflow.core.backend import keras
+
+COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "images_per_sec", "seconds")
+
+
+class Speed(keras.callbacks.Callback):
+    """Puts `images_per_sec` (training steps alone), `seconds` and `learning_rate` into the logs of each epoch.
+
+    The first step of the run traces and compiles; it is left out of the speed. Must come before those who read.
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        super().__init__()
+        self.batch_size = batch_size
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self._traced = False
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._began = self._epoch_began = time.perf_counter()
+        self._steps = 0
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        if not self._traced:
+            self._traced, self._began = True, time.perf_counter()
+            return
+        self._steps += 1
+        self._ended = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        seconds = self._ended - self._began if self._steps else math.inf
+        logs["images_per_sec"] = self._steps * self.batch_size / seconds
+        logs["seconds"] = time.perf_counter() - self._epoch_began
+        schedule = self.model.optimizer.learning_rate
+        logs["learning_rate"] = float(keras.backend.get_value(schedule))
+
+
+class LiveBar(keras.callbacks.Callback):
+    """A bar over all steps of the run with images/s and ETA, and one line for each epoch."""
+
+    def __init__(self, epochs: int, steps: int, batch_size: int) -> None:
+        super().__init__()
+        self.epochs, self.steps, self.batch_size = epochs, steps, batch_size
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self._stack = contextlib.ExitStack()
+        total = self.epochs * self.steps * self.batch_size
+        self._advance = self._stack.enter_context(progress.bar(total, "training"))
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self._advance(self.batch_size)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        progress.say(
+            f"epoch {epoch + 1}/{self.epochs}: loss {logs['loss']:.4f}, accuracy {logs['accuracy']:.4f}; "
+            f"validation loss {logs['val_loss']:.4f}, accuracy {logs['val_accuracy']:.4f}; "
+            f"{logs['images_per_sec']:,.0f} images/s"
+        )
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        self._stack.close()
+
+
+class History(keras.callbacks.Callback):
+    """One row an epoch in the CSV file `path`, on the disk as soon as the epoch ends."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+        self.rows: list[dict] = []
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self._file = open(self.path, "w", newline="", encoding="utf-8")
+        self._writer = csv.DictWriter(self._file, COLUMNS)
+        self._writer.writeheader()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        row = {"epoch": epoch + 1} | {name: logs[name] for name in COLUMNS[1:]}
+        self.rows.append(row)
+        self._writer.writerow({name: f"{value:.6g}" for name, value in row.items()})
+        self._file.flush()
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        self._file.close()
+
+
+class Best(keras.callbacks.Callback):
+    """Keeps the weights of the lowest validation loss, stops after `patience` epochs without a lower one (0: never),
+    and puts the best weights back at the end. `epoch`: the best one, from 1."""
+
+    def __init__(self, patience: int) -> None:
+        super().__init__()
+        self.patience = patience
+        self.loss, self.epoch, self.stopped = math.inf, 0, False
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        if logs["val_loss"] < self.loss:
+            self.loss, self.epoch = logs["val_loss"], epoch + 1
+            self._weights = self.model.get_weights()
+        elif self.patience and epoch + 1 - self.epoch >= self.patience:
+            self.model.stop_training = self.stopped = True
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        if self.epoch:
+            self.model.set_weights(self._weights)
