@@ -237,13 +237,14 @@ def _data(facts: Mapping) -> dict | None:
     shown = {
         "Cracked means": facts["positive_class"],
         "Images": f"{side}, {facts['channels']} channel{'s' if facts['channels'] > 1 else ''}, {facts['encoding']}",
-        "Kept together": facts["group_by"].replace("_", " "),
         "Rejected files": f"{facts.get('rejected') or 0:,}",
-        "Source": facts["source"],
-        "Converted": facts["created"],
-        "Seed": str(facts["seed"]),
+        "Kept together": str(facts.get("group_by", "")).replace("_", " "),
+        "Source": facts.get("source"),
+        "Converted": facts.get("created"),
+        "Seed": facts.get("seed"),
         "Fingerprint": facts["fingerprint"],
     }
+    shown = {name: value for name, value in shown.items() if value not in (None, "")}
     return {"splits": splits, "facts": shown, "notes": facts.get("notes") or []}
 
 

@@ -1,0 +1,85 @@
+"""One made-up photograph from a seed and an index: surface, crack, camera; and files of many.
+
+Synopsis::
+
+    example = make(seed=0, index=1, image_px=227)
+    example.image, example.mask, example.label     # uint8 [227, 227, 3], uint8 [227, 227], 1
+
+Odd indices are cracked. Nothing but the crack differs between the classes: surface, marks, light, camera and file
+are drawn in the same way and before the crack.
+"""
+
+import dataclasses
+import io
+import os
+
+import numpy as np
+from PIL import Image
+
+from crackflow.data import cracks, surfaces
+
+POSITIVE, NEGATIVE, MASKS = "Positive", "Negative", "masks"  # METU's names of the classes
+ATTEMPTS = 8  # cracks are drawn bolder each time until one can be seen; of 20,000 none needed more than
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """image: uint8 [px, px, 3], red green blue, 0..255; mask: uint8 [px, px], 255 = crack, else 0; label: 1 = cracked."""
+
+    image: np.ndarray
+    mask: np.ndarray
+    label: int
+    jpeg_quality: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Camera:
+    """One exposure: gains float32 [3, 1, 1], blur and sharpening in pixels and shares, noise float32 [3, px, px]."""
+
+    gains: np.ndarray
+    gamma: float
+    blur_px: float
+    sharpen: float
+    noise: np.ndarray
+    jpeg_quality: int
+
+
+def make(seed: int, index: int, image_px: int) -> Example:
+    """Example `index` of the endless series `seed`: the same bytes on every call, in any process."""
+    rng = np.random.default_rng([seed, index])
+    surface = surfaces.make(rng, image_px)
+    camera = _draw_camera(rng, surface)
+    if index % 2 == 0:
+        mask = np.zeros((image_px, image_px), np.uint8)
+        return Example(_expose(surface, camera), mask, 0, camera.jpeg_quality)
+    for attempt in range(ATTEMPTS):
+        crack = cracks.draw(rng, image_px, boldness=attempt / (ATTEMPTS - 1))
+        image = _expose(cracks.darken(surface, crack), camera)
+        if cracks.is_visible(image, crack.mask):
+            return Example(image, crack.mask, 1, camera.jpeg_quality)
+    raise RuntimeError(f"seed {seed}, index {index}, {image_px} px: no visible crack in {ATTEMPTS} attempts")
+
+
+def _draw_camera(rng: np.random.Generator, surface: np.ndarray) -> Camera:
+    """Exposed for the surface without its crack, so that brightness does not tell the classes apart."""
+    px = surface.shape[-1]
+    level = np.clip(rng.normal(168, 32), 60, 225)  # METU: mean grey 133 to 214 in nine of ten
+    balance = np.clip(rng.normal(1, [0.02, 0.008, 0.03]), 0.9, 1.1)
+    gains = (level / surface.mean() * balance).astype(np.float32)[:, None, None]
+    grain = surfaces.white(rng, (px, px)) * np.float32(np.exp(rng.uniform(np.log(0.4), np.log(6))))
+    colour = np.float32(rng.uniform(0, 0.4))  # the flipped plane stands in for noise of its own: nobody sees the mirror
+    noise = np.stack([grain + colour * grain[::-1], grain, grain + colour * grain[:, ::-1]])
+    noise = surfaces.soften(noise, rng.uniform(0, 0.6))  # phones smooth it away, and blotches remain
+    scale = px / surfaces.REFERENCE_PX
+    blur = max(0.3, rng.uniform(0.3, 1.1) * scale)
+    sharpen = rng.uniform(0.2, 1.2) if rng.random() < 0.4 else 0.0
+    return Camera(gains, float(rng.normal(1, 0.08)), blur, sharpen, noise, int(rng.integers(75, 97)))
+
+
+def _expose(surface: np.ndarray, camera: Camera) -> np.ndarray:
+    """The photograph: uint8 [px, px, 3]."""
+    seen = surfaces.soften(surface * camera.gains, camera.blur_px)
+    if camera.sharpen:
+        seen += np.float32(camera.sharpen) * (seen - surfaces.soften(seen, 1.0))
+    seen += camera.noise
+    return np.ascontiguousarray((np.clip(seen, 0, 255) + np.float32(0.5)).astype(np.uint8).transpose(1, 2, 0))

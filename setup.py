@@ -1,0 +1,47 @@
+"""Package metadata and dependencies, in this one place (pyproject.toml holds tool settings only)."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "crackflow/__init__.py").read_text())[1]
+
+REQUIRED = [
+    "tensorflow>=2.21,<2.22",
+    "tf-keras>=2.21,<2.22",  # the Keras 2 API of this TensorFlow
+    "tensorflow-addons==0.23.0; python_version < '3.12'",  # no later wheels; nothing in the default path needs it
+    "keras-tuner>=1.4.8",
+    "tensorboard>=2.20",
+    "scikit-learn>=1.6",
+    "scipy>=1.13",
+    "matplotlib>=3.9",
+    "absl-py>=2.1",
+    "h5py>=3.11",
+    "numpy>=1.26",
+    "Pillow>=11",
+    "Jinja2>=3.1",
+    "rich>=13.7",
+    "protobuf>=5",
+    "google-crc32c>=1.5",  # TFRecord checksums without importing TensorFlow
+    "threadpoolctl>=3.5",
+]
+EXTRAS = {
+    "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
+    "dev": ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.8"],
+}
+
+setup(
+    name="crackflow",
+    version=VERSION,
+    description="Surface-crack classification on TensorFlow: from a folder of photographs to an H5 model",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.14",
+    packages=find_packages(include=["crackflow", "crackflow.*"]),
+    package_data={"crackflow.report": ["templates/*.j2"]},
+    install_requires=REQUIRED,
+    extras_require=EXTRAS,
+)
