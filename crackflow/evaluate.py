@@ -76,7 +76,10 @@ def _report(config, loaded, sets, evaluations) -> page.Report:
     card = loaded.card
     return page.Report(
         title="crackflow: " + ", ".join(sets),
-        headline="",
+        headline=" ".join(
+            f"On the {one.split} split of {one.name}, {one.metrics['n']:,} images, it {page.in_words(one.metrics)}."
+            for one in evaluations
+        ),
         data=next(iter(sets.values())).facts,
         evaluations=evaluations,
         history=[],

@@ -47,7 +47,7 @@ def run(config: TrainConfig) -> page.Evaluation:
     found = assessment.assess(loaded, made, [tested], config.batch_size, RESAMPLES, config.seed)
     folder.save_json(config.run_dir, folder.METRICS, found.metrics | {"split": tested})
     facts = _facts(model, config, watched, precision, xla, loaded, image_px)
-    page.write(_report(made, found, watched, facts, text), os.path.join(config.run_dir, folder.REPORT))
+    page.write(_report(config, made, found, watched, facts, text), os.path.join(config.run_dir, folder.REPORT))
     progress.say(
         f"{tested} accuracy {found.metrics['accuracy']:.4f} at threshold {loaded.card.threshold:.3f}; "
         f"model {os.path.join(config.run_dir, bundle.FILE)}, report {os.path.join(config.run_dir, folder.REPORT)}"
@@ -133,10 +133,11 @@ def _facts(model, config, watched, precision, xla, loaded, image_px) -> dict[str
     }
 
 
-def _report(made, found, watched, facts, text) -> page.Report:
+def _report(config, made, found, watched, facts, text) -> page.Report:
     return page.Report(
         title=f"crackflow: {found.name}",
-        headline="",
+        headline=f"{config.model.value}, trained on {made.count('train'):,} images of {found.name}: on the "
+        f"{found.split} split of {found.metrics['n']:,} it {page.in_words(found.metrics)}.",
         data=made.facts,
         evaluations=[found],
         history=watched.history,

@@ -16,6 +16,7 @@ import contextlib
 import importlib
 import os
 import sys
+import tempfile
 import types
 import warnings
 from collections.abc import Iterator
@@ -33,14 +34,47 @@ def _refuse_keras_3() -> None:
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
 
 
+NOISE = (
+    b"absl::InitializeLog",
+    b"Could not find cuda drivers",
+    b"CUDA error: Failed call to cuInit",
+    b"failed call to cuInit",
+)
+
+
+@contextlib.contextmanager
+def without_start_up_noise() -> Iterator[None]:
+    """While inside, what TensorFlow's C++ says on stderr about a machine without a GPU is left out; the rest stays.
+
+    These lines come before any log level is heard, and hide the one line that a user should read.
+    """
+    try:
+        handle = os.dup(2)
+    except OSError:  # started without a stderr: nothing to keep quiet
+        yield
+        return
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(handle, 2)
+            os.close(handle)
+            caught.seek(0)
+            for line in caught:
+                if not any(noise in line for noise in NOISE):
+                    os.write(2, line)
+
+
 _refuse_keras_3()
-# TensorFlow's C++ start-up chatter (CPU features, plugin registration) hides the lines a user should read.
+# CPU features and the registration of plugins; errors still come through.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import tensorflow as tf  # noqa: E402
-import tf_keras as keras  # noqa: E402
+with without_start_up_noise():
+    import tensorflow as tf
+    import tf_keras as keras
 
-__all__ = ["keras", "keras_is_tf_keras", "load_addons", "load_tuner", "tf"]
+__all__ = ["keras", "keras_is_tf_keras", "load_addons", "load_tuner", "tf", "without_start_up_noise"]
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import numpy as np
 
 from crackflow import __version__
 from crackflow.core import workers
-from crackflow.core.backend import keras, tf
+from crackflow.core.backend import keras, tf, without_start_up_noise
 from crackflow.core.config import Precision, Xla
 
 PACKAGES = ("tensorflow", "tf_keras", "numpy", "scikit-learn", "pillow")
@@ -33,7 +33,9 @@ def set_up(seed: int, threads: int, deterministic: bool) -> None:
     tf.get_logger().setLevel("ERROR")
     if threads:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
-    for gpu in tf.config.list_physical_devices("GPU"):
+    with without_start_up_noise():  # the first look for a GPU
+        gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
         # Otherwise TensorFlow takes the whole memory and a second process on the GPU fails.
         tf.config.experimental.set_memory_growth(gpu, True)
     seed_all(seed)

@@ -16,10 +16,11 @@ from PIL import Image, ImageDraw
 
 from crackflow.data.surfaces import REFERENCE_PX, enlarge, fractal, shift, slope, soften
 
-SUPERSAMPLE = 4  # cracks are drawn at four times the size and averaged: 16 levels of coverage for an edge
+SUPERSAMPLE = 3  # cracks are drawn at three times the size and averaged: soft edges, hairlines without steps
 MIN_WIDTH_PX = 1.0  # of the finished picture, whatever its size: thinner lines vanish between the pixels
 NARROW, WIDE = 1.2, 13.0  # usual widths: METU's cracks measure 2 to 20, DeepCrack's hairlines 1
-MASK_COVER = 90  # of 255: a pixel is crack where about a third of it is; half would tear hairlines apart
+MASK_COVER = 0.35  # a pixel is crack where a third of it is; half would tear hairlines apart
+DARKEST = 0.05  # the inside of a crack, relative to the surface: never quite black
 MIN_MASK_FRACTION = 0.003  # of the pixels, in every cracked picture: 155 of 227 x 227, a hairline two thirds across
 USUAL_MASK_FRACTION = 0.005  # nine of ten exceed this, the share from which `convert` calls a window cracked
 MIN_CONTRAST = 0.15  # the crack is so much darker than the surface within RING_PX of it, as a share of that surface
@@ -60,19 +61,18 @@ def draw(rng: np.random.Generator, px: int, boldness: float = 0.0) -> Crack:
     from side to side.
     """
     width = _width(rng, px, boldness)
-    strokes = _strokes(rng, px, width, boldness)
-    ink, cover = _rasterise(strokes, px)
+    cover = _rasterise(_strokes(rng, px, width, boldness), px)
+    mask = np.where(cover >= MASK_COVER, 255, 0).astype(np.uint8)
     scale = px / REFERENCE_PX
-    blur = rng.uniform(0, min(0.25 * width, 1.6 * scale)) * (1 - boldness)
-    shade = soften(ink, blur)
+    shade = soften(cover, rng.uniform(0, min(0.25 * width, 1.6 * scale)) * (1 - boldness))
     angle = rng.uniform(0, 2 * np.pi)
-    if width > 3 and rng.random() < 0.5:
+    if width > 3 * scale:
         shade = shade * (1 - _wall(rng, shade, angle, width))
-    darkest, palest = 0.05, 0.62 - 0.45 * boldness
-    bright = palest - (palest - darkest) * rng.beta(1.5, 1.2)
+    palest = 0.62 - 0.45 * boldness
+    bright = palest - (palest - DARKEST) * rng.beta(1.5, 1.2)
     tint = np.clip(1 + rng.normal(0.03, 0.06) * np.array([1.0, 0.2, -0.8]), 0.7, 1.3)
     inside = (bright * tint).astype(np.float32)[:, None, None]
-    return Crack(shade, inside, _edge(rng, cover, angle, width), np.where(cover * 255 >= MASK_COVER, 255, 0).astype(np.uint8))
+    return Crack(shade, inside, _edge(rng, cover, angle, width), mask)
 
 
 def darken(surface: np.ndarray, crack: Crack) -> np.ndarray:
@@ -80,9 +80,9 @@ def darken(surface: np.ndarray, crack: Crack) -> np.ndarray:
 
     The inside shows the surface's own grain from elsewhere (upside down), darker.
     """
-    depth = surface[:, ::-1, ::-1] * crack.inside
     around = surface * np.clip(1 + crack.edge, 0.3, 1.9)
-    return around + (np.minimum(depth, around) - around) * crack.shade
+    inside = np.minimum(surface[:, ::-1] * crack.inside, around)
+    return around + (inside - around) * crack.shade
 
 
 def is_visible(image: np.ndarray, mask: np.ndarray) -> bool:
@@ -100,7 +100,7 @@ def contrast(image: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
     """
     grey = np.asarray(Image.fromarray(image).convert("L"))
     cracked = mask > 0
-    ring = (grown(mask, RING_PX * len(mask) / REFERENCE_PX) > 0) & ~cracked
+    ring = grown(cracked, max(2, round(RING_PX * len(mask) / REFERENCE_PX))) & ~cracked
     if not ring.any() or not cracked.any():
         return 0.0, 0.0
     beside = grey[ring].astype(np.float32)
@@ -108,14 +108,18 @@ def contrast(image: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
     return drop / max(float(beside.mean()), 1.0), drop / max(float(beside.std()), 1.0)
 
 
-def grown(mask: np.ndarray, by_px: float) -> np.ndarray:
-    """`mask` with a border of `by_px` (2 at least): bool [px, px]."""
-    reach = max(2, round(by_px))
-    far = np.zeros((mask.shape[0] + 2 * reach, mask.shape[1] + 2 * reach), np.int32)
-    far[reach:-reach, reach:-reach] = mask > 0
-    total = np.pad(far.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    size = 2 * reach + 1
-    return total[size:, size:] - total[:-size, size:] - total[size:, :-size] + total[:-size, :-size] > 0
+def grown(cracked: np.ndarray, by_px: int) -> np.ndarray:
+    """True within `by_px` rows and columns of a True: bool [px, px] in, same out."""
+    for turned in (False, True):
+        reach, wide = 0, cracked.T if turned else cracked
+        while reach < by_px:
+            step = min(2 * reach + 1, by_px - reach)  # the longest that leaves no gap
+            wide, narrow = wide.copy(), wide
+            wide[step:] |= narrow[:-step]
+            wide[:-step] |= narrow[step:]
+            reach += step
+        cracked = wide.T if turned else wide
+    return cracked
 
 
 def _width(rng: np.random.Generator, px: int, boldness: float) -> float:
@@ -130,8 +134,8 @@ def _strokes(rng: np.random.Generator, px: int, width: float, boldness: float) -
     strokes: list[Stroke] = []
     for main in range(1 + int(rng.random() < 0.08) + int(rng.random() < 0.03)):
         inner = 0.0 if main else max(0.0, rng.random() - 0.65 - 0.35 * boldness)
-        path = _wander(rng, *_chord(rng, px, inner), px)
         own = width * (1.0 if not main else rng.uniform(0.3, 1))
+        path = _wander(rng, *_chord(rng, px, inner), _piece(px, own))
         strokes.insert(0, _stroke(rng, path, own, (inner > 0 and rng.random() < 0.4, inner > 0)))
         for _ in range(int(rng.choice(4, p=[0.55, 0.25, 0.13, 0.07]))):
             strokes.insert(0, _branch(rng, path, own, px))
@@ -149,15 +153,15 @@ def _chord(rng: np.random.Generator, px: int, inner: float) -> tuple[np.ndarray,
     return middle + along * enter, middle + along * (leave - inner * (leave - enter))
 
 
-def _wander(rng: np.random.Generator, start: np.ndarray, end: np.ndarray, px: int) -> np.ndarray:
-    """A ragged way from `start` to `end` by midpoint displacement: float64 [2**k + 1, 2], pieces of about 4 px of 227."""
+def _wander(rng: np.random.Generator, start: np.ndarray, end: np.ndarray, piece_px: float) -> np.ndarray:
+    """A ragged way from `start` to `end` in pieces of about `piece_px`, by midpoint displacement: float64 [n, 2]."""
     points = np.stack([start, end])
-    pieces = max(np.hypot(*(end - start)) / max(4 * px / REFERENCE_PX, 2), 4)
-    sway, growth = rng.uniform(0.03, 0.13), rng.uniform(1.0, 1.3)
+    pieces = max(np.hypot(*(end - start)) / max(piece_px, 2), 4)
+    sway, growth = rng.uniform(0.03, 0.13), rng.uniform(0.85, 1.22)
     for level in range(int(np.ceil(np.log2(pieces)))):
         step = points[1:] - points[:-1]
         normal = np.stack([-step[:, 1], step[:, 0]], axis=1)
-        size = np.clip(rng.normal(0, min(sway * growth**level, 0.28), (len(step), 1)), -0.5, 0.5)
+        size = np.clip(rng.normal(0, min(sway * growth**level, 0.22), (len(step), 1)), -0.5, 0.5)
         middle = (points[1:] + points[:-1]) / 2 + normal * size
         joined = np.empty((2 * len(points) - 1, 2))
         joined[::2], joined[1::2] = points, middle
@@ -180,24 +184,30 @@ def _stroke(rng: np.random.Generator, path: np.ndarray, width: float, fades: tup
         widths *= np.minimum(1, along * 3) ** 0.6
     if fades[1]:
         widths *= np.minimum(1, (1 - along) * 3) ** 0.6
-    widths = np.maximum(widths, 0.7)
+    bridged = _bridges(rng, along)
+    widths = np.maximum(widths * bridged, 0.7)
     heading = np.gradient(path, axis=0)
     normal = np.stack([-heading[:, 1], heading[:, 0]], axis=1) / (np.hypot(*heading.T)[:, None] + EPSILON)
     rough = rng.uniform(0.02, 0.3)
     banks = [0.5 * widths * (1 + rough * np.clip(_wave(rng, count, count // 2 + 2), -2, 2)) for _ in range(2)]
     left, right = (path + side * normal * np.maximum(bank, 0.3)[:, None] for side, bank in zip((1, -1), banks, strict=True))
-    return Stroke(left, right, _depth(rng, count - 1))
+    return Stroke(left, right, _depth(rng, count - 1) * (bridged[1:] > 0.2))
 
 
 def _depth(rng: np.random.Generator, count: int) -> np.ndarray:
-    """How deep each of `count` pieces is, 0..1: mostly 1, sometimes half filled, rarely bridged (0)."""
-    depth = np.ones(count)
-    if rng.random() < 0.25:
-        depth = np.clip(rng.uniform(0.75, 1.0) + 0.15 * _wave(rng, count, 7), 0.55, 1)
-    for _ in range(int(rng.integers(1, 4)) if rng.random() < 0.12 else 0):
-        start = int(rng.integers(0, count))
-        depth[start : start + max(1, int(rng.uniform(0.02, 0.08) * count))] = 0
-    return depth
+    """How deep each of `count` pieces is, 0.55..1: mostly 1, sometimes half filled with dirt."""
+    if rng.random() < 0.75:
+        return np.ones(count)
+    return np.clip(rng.uniform(0.75, 1.0) + 0.15 * _wave(rng, count, 7), 0.55, 1)
+
+
+def _bridges(rng: np.random.Generator, along: np.ndarray) -> np.ndarray:
+    """Factors 0..1 of the width at places `along` (0..1): 1, but for cracks that close here and there."""
+    open_share = np.ones_like(along)
+    for middle in rng.uniform(0, 1, int(rng.integers(1, 4)) if rng.random() < 0.12 else 0):
+        half = rng.uniform(0.01, 0.04)
+        open_share = np.minimum(open_share, np.clip((np.abs(along - middle) - half) / (2 * half), 0, 1) ** 0.5)
+    return open_share
 
 
 def _branch(rng: np.random.Generator, path: np.ndarray, width: float, px: int) -> Stroke:
@@ -207,33 +217,39 @@ def _branch(rng: np.random.Generator, path: np.ndarray, width: float, px: int) -
     turn = np.arctan2(ahead[1], ahead[0]) + rng.choice([-1, 1]) * rng.uniform(0.35, 1.3) + rng.integers(2) * np.pi
     reach = rng.uniform(0.15, 0.7) * px
     end = path[at] + reach * np.array([np.cos(turn), np.sin(turn)])
-    return _stroke(rng, _wander(rng, path[at], end, px), max(width * rng.uniform(0.2, 0.7), 0.9), (False, True))
+    thinner = max(width * rng.uniform(0.2, 0.7), 0.9)
+    return _stroke(rng, _wander(rng, path[at], end, _piece(px, thinner)), thinner, (False, True))
 
 
-def _rasterise(strokes: list[Stroke], px: int) -> tuple[np.ndarray, np.ndarray]:
-    """How much of each pixel the strokes take, weighed by depth, and unweighed: two float32 [px, px], 0..1."""
+def _piece(px: int, width: float) -> float:
+    """Length of the straight pieces of a crack: wide ones run straighter."""
+    return max(5 * px / REFERENCE_PX, 0.8 * width)
+
+
+def _rasterise(strokes: list[Stroke], px: int) -> np.ndarray:
+    """How much of each pixel the strokes take, weighed by their depth: float32 [px, px], 0..1."""
     canvas = Image.new("L", (px * SUPERSAMPLE, px * SUPERSAMPLE))
     pen = ImageDraw.Draw(canvas)
-    filled = False
     for stroke in strokes:
         quads = np.concatenate([stroke.left[:-1], stroke.left[1:], stroke.right[1:], stroke.right[:-1]], axis=1)
         greys = np.round(255 * stroke.depth).astype(int)
-        filled = filled or bool(((greys > 0) & (greys < 255)).any())
         for quad, grey in zip((quads * SUPERSAMPLE).tolist(), greys.tolist(), strict=True):
             if grey:
                 pen.polygon(quad, fill=grey)
-    ink = np.asarray(canvas.reduce(SUPERSAMPLE), np.float32) / 255
-    if not filled:
-        return ink, ink
-    whole = canvas.point([0] + [255] * 255)
-    return ink, np.asarray(whole.reduce(SUPERSAMPLE), np.float32) / 255
+    return np.asarray(canvas.reduce(SUPERSAMPLE), np.float32) / 255
 
 
 def _wall(rng: np.random.Generator, shade: np.ndarray, angle: float, width: float) -> np.ndarray:
-    """The side of the gap that the light reaches, 0..0.7 of its shade taken away: float32 [px, px]."""
+    """What the light still reaches inside a gap: one side of it, and rubble. float32 [px, px], 0..0.7 of the shade."""
     reach = rng.uniform(0.2, 0.5) * width
-    right, down = round(reach * np.cos(angle)), round(reach * np.sin(angle))
-    return np.float32(rng.uniform(0.15, 0.6)) * np.clip(shade - shift(shade, right, down), 0, 1)
+    seen = np.zeros_like(shade)
+    if rng.random() < 0.5:
+        side = shade - shift(shade, round(reach * np.cos(angle)), round(reach * np.sin(angle)))
+        seen += np.float32(rng.uniform(0.15, 0.6)) * np.clip(side, 0, 1)
+    if rng.random() < 0.5:
+        rubble = fractal(rng, len(shade), 12, 3, 0.9)
+        seen += np.float32(rng.uniform(0.05, 0.3)) * np.clip(rubble, 0, 2)
+    return np.minimum(seen, 0.7)
 
 
 def _edge(rng: np.random.Generator, cover: np.ndarray, angle: float, width: float) -> np.ndarray:

@@ -10,6 +10,8 @@ Planes come first: a plane times a number for each colour is four times faster t
 Lengths in this file are pixels of a picture 227 wide, as METU has them; `px / REFERENCE_PX` scales them.
 """
 
+import math
+import statistics
 from collections.abc import Callable
 
 import numpy as np
@@ -17,6 +19,7 @@ from PIL import Image, ImageDraw
 
 REFERENCE_PX = 227
 SUPERSAMPLE = 2  # marks are drawn at twice the size and averaged: soft edges for a tenth of a millisecond
+NORMAL = np.array([statistics.NormalDist().inv_cdf((byte + 0.5) / 256) for byte in range(256)], np.float32)
 NEUTRAL = 128  # grey of the marks canvas that leaves the surface as it is
 Planes = np.ndarray  # float32 [3, px, px]
 Field = np.ndarray  # float32 [px, px]
@@ -35,16 +38,17 @@ def make(rng: np.random.Generator, px: int) -> Planes:
 
 
 def white(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Uncorrelated noise: float32 [*shape], mean 0, variance 1. Bytes are six times faster than normal deviates."""
-    size = int(np.prod(shape))
-    pair = np.frombuffer(rng.bytes(2 * size), np.uint8).reshape(2, *shape)
-    total = pair[0].astype(np.float32) + pair[1]
-    return (total - np.float32(255)) / np.float32(104.5)  # 104.5: the deviation of a sum of two bytes
+    """Uncorrelated noise: float32 [*shape], normal deviates of 256 sizes. A quarter of the time of normal()."""
+    size = math.prod(shape)
+    words = rng.integers(0, 2**64, -(-size // 8), np.uint64)
+    return NORMAL[words.view(np.uint8)[:size].reshape(shape)]
 
 
 def enlarge(grid: np.ndarray, width: int, height: int) -> np.ndarray:
     """Smooth float32 [height, width] through the points of `grid`."""
-    return np.asarray(Image.fromarray(grid).resize((width, height), Image.Resampling.BICUBIC))
+    fine = 3 * len(grid) > height  # where a grain is three pixels, creases between grid points can't be told
+    how = Image.Resampling.BILINEAR if fine else Image.Resampling.BICUBIC
+    return np.asarray(Image.fromarray(grid).resize((width, height), how))
 
 
 def fractal(
@@ -52,8 +56,8 @@ def fractal(
 ) -> Field:
     """Noise whose grains go from `coarse_px` down to `fine_px`: float32 [px, px], mean near 0, deviation near 1.
 
-    Each octave is half as coarse and `gain` times as strong; `stretch` draws the grains out sideways. Octaves are added on the
-    small grids, so the whole costs little more than the last enlargement.
+    Each octave is a third as coarse and `gain` times as strong; `stretch` draws the grains out sideways. Octaves
+    are added on the small grids, so the whole costs little more than the last enlargement.
     """
     scale = px / REFERENCE_PX
     step, weight, power, field = coarse_px * scale, 1.0, 0.0, None
@@ -63,46 +67,47 @@ def fractal(
         grid = white(rng, (high, wide)) * np.float32(weight)
         field = grid if field is None else enlarge(field, wide, high) + grid
         power += weight * weight
-        step, weight = step / 2, weight * gain
+        step, weight = step / 3, weight * gain
     return enlarge(field, px, px) / np.float32(power**0.5)
 
 
 def soften(field: np.ndarray, sigma_px: float) -> np.ndarray:
-    """Blurred along the last two axes: [..., h, w] in, same out. Three taps at a time: 1/10 of Pillow's time."""
-    passes = max(1, int(np.ceil(2 * sigma_px * sigma_px)))
-    side = np.float32(sigma_px * sigma_px / passes / 2)  # a pass adds 2 * side to the variance
-    for _ in range(passes if sigma_px > 0 else 0):
-        for axis in (-2, -1):
-            field = _three_taps(field, side, axis)
+    """Blurred along the last two axes, borders repeated: float32 [..., h, w] in, same out."""
+    passes = math.ceil(2 * sigma_px * sigma_px)
+    for _ in range(passes):
+        side = sigma_px * sigma_px / passes / 2  # a pass adds 2 * side to the variance
+        field = _three_taps(_three_taps(field, 1 / side - 2, -2), 1 / side - 2, -1) * np.float32(side * side)
     return field
 
 
-def _three_taps(field: np.ndarray, side: np.float32, axis: int) -> np.ndarray:
-    out = field * (1 - 2 * side)
-    scaled = field * side
-    to, source = np.moveaxis(out, axis, 0), np.moveaxis(scaled, axis, 0)
-    to[1:] += source[:-1]
-    to[:-1] += source[1:]
-    to[0] += source[0]
-    to[-1] += source[-1]
+def _three_taps(field: np.ndarray, centre: float, axis: int) -> np.ndarray:
+    """1, `centre`, 1 along `axis`. Neighbours are reached in the flat array, three times faster than row by row."""
+    away, flat = (field.shape[-1] if axis == -2 else 1), field.ravel()
+    out = flat * np.float32(centre)
+    out[away:] += flat[:-away]
+    out[:-away] += flat[away:]
+    out = out.reshape(field.shape)
+    to, source = np.moveaxis(out, axis, 0), np.moveaxis(field, axis, 0)
+    for border, within in ((0, 1), (-1, -2)):  # the flat neighbours of a border lie on the opposite one
+        to[border] = source[border] * np.float32(centre + 1) + source[within]
     return out
 
 
 def shift(field: Field, right_px: int, down_px: int) -> Field:
     """`field` moved by whole pixels, its border repeated: same shape."""
-    high, wide = field.shape
-    rows = np.clip(np.arange(high) - down_px, 0, high - 1)
-    columns = np.clip(np.arange(wide) - right_px, 0, wide - 1)
-    return field[rows[:, None], columns]
+    rows = np.clip(np.arange(len(field)) - down_px, 0, len(field) - 1)
+    columns = np.clip(np.arange(field.shape[1]) - right_px, 0, field.shape[1] - 1)
+    return field.take(rows, axis=0).take(columns, axis=1)
 
 
 def slope(height: Field, angle: float) -> Field:
     """Brightness of a relief lit from `angle` radians: float32 [px, px], mean near 0."""
-    down = np.zeros_like(height)
-    right = np.zeros_like(height)
-    down[1:] = height[1:] - height[:-1]
-    right[:, 1:] = height[:, 1:] - height[:, :-1]
-    return np.float32(np.cos(angle)) * right + np.float32(np.sin(angle)) * down
+    flat, wide = height.ravel(), height.shape[1]
+    lit = np.zeros_like(flat)
+    lit[1:] = (flat[1:] - flat[:-1]) * np.float32(np.cos(angle))
+    lit[::wide] = 0  # the left border has no neighbour
+    lit[wide:] += (flat[wide:] - flat[:-wide]) * np.float32(np.sin(angle))
+    return lit.reshape(height.shape)
 
 
 def _paint(tone: Field, colour: np.ndarray) -> Planes:
@@ -147,7 +152,7 @@ def _asphalt(rng: np.random.Generator, px: int) -> Planes:
     draw, size = ImageDraw.Draw(bed), _between(rng, 4, 14)
     spread = int(rng.integers(15, 70))
     for share in (0.5, 1.0):
-        count = int(min(450, 45_000 / size**2 / 3 / share))
+        count = int(min(250, 15_000 / size**2 / share))
         _blots(rng, draw, bed.width, count, share * size * scale, NEUTRAL - spread // 2, NEUTRAL + spread)
     stones = soften(np.asarray(bed.reduce(SUPERSAMPLE), np.float32) / NEUTRAL, rng.uniform(0.3, 0.8))
     grain = fractal(rng, px, _between(rng, 2.5, 6), 1.8, 0.9)
@@ -163,7 +168,8 @@ def _brick(rng: np.random.Generator, px: int) -> Planes:
     grain = fractal(rng, px, _between(rng, 4, 16), 2, 0.9)
     tone = 1 + _between(rng, 0.015, 0.07) * grain + _between(rng, 0.01, 0.08) * slope(grain, rng.uniform(0, 6.28))
     tone += rng.uniform(0, 0.5) * slope(cover, rng.uniform(0, 2 * np.pi))  # the joints lie deeper
-    red = np.array([1.0, rng.uniform(0.65, 0.97), rng.uniform(0.55, 0.95)]) * rng.uniform(0.4, 0.8)
+    green = rng.uniform(0.65, 0.97)
+    red = np.array([1.0, green, green * rng.uniform(0.7, 0.98)]) * rng.uniform(0.4, 0.8)
     joint = _mineral(rng, 0.4, 0.8) * rng.uniform(0.7, 1.1)
     return _paint(cover * (0.5 + 0.6 * wall), red) * tone + _paint((1 - cover) * tone, joint)
 

@@ -34,13 +34,13 @@ class Example:
 
 @dataclasses.dataclass(frozen=True)
 class Camera:
-    """One exposure: gains float32 [3, 1, 1], blur and sharpening in pixels and shares, noise float32 [3, px, px]."""
+    """One exposure: gains float32 [3, 1, 1] to grey levels, grain float32 [px, px] in grey levels."""
 
     gains: np.ndarray
-    gamma: float
     blur_px: float
     sharpen: float
-    noise: np.ndarray
+    grain: np.ndarray
+    colour_noise: float
     jpeg_quality: int
 
 
@@ -67,19 +67,21 @@ def _draw_camera(rng: np.random.Generator, surface: np.ndarray) -> Camera:
     balance = np.clip(rng.normal(1, [0.02, 0.008, 0.03]), 0.9, 1.1)
     gains = (level / surface.mean() * balance).astype(np.float32)[:, None, None]
     grain = surfaces.white(rng, (px, px)) * np.float32(np.exp(rng.uniform(np.log(0.4), np.log(6))))
-    colour = np.float32(rng.uniform(0, 0.4))  # the flipped plane stands in for noise of its own: nobody sees the mirror
-    noise = np.stack([grain + colour * grain[::-1], grain, grain + colour * grain[:, ::-1]])
-    noise = surfaces.soften(noise, rng.uniform(0, 0.6))  # phones smooth it away, and blotches remain
+    grain = surfaces.soften(grain, rng.uniform(0, 0.6))  # phones smooth it away, and blotches remain
     scale = px / surfaces.REFERENCE_PX
-    blur = max(0.3, rng.uniform(0.3, 1.1) * scale)
-    sharpen = rng.uniform(0.2, 1.2) if rng.random() < 0.4 else 0.0
-    return Camera(gains, float(rng.normal(1, 0.08)), blur, sharpen, noise, int(rng.integers(75, 97)))
+    blur = max(0.3, rng.uniform(0.3, 1.0) * scale)
+    sharpen = rng.uniform(0.3, 1.6) if rng.random() < 0.4 else 0.0
+    return Camera(gains, blur, sharpen, grain, float(rng.uniform(0, 0.4)), int(rng.integers(75, 97)))
 
 
 def _expose(surface: np.ndarray, camera: Camera) -> np.ndarray:
     """The photograph: uint8 [px, px, 3]."""
     seen = surfaces.soften(surface * camera.gains, camera.blur_px)
     if camera.sharpen:
-        seen += np.float32(camera.sharpen) * (seen - surfaces.soften(seen, 1.0))
-    seen += camera.noise
-    return np.ascontiguousarray((np.clip(seen, 0, 255) + np.float32(0.5)).astype(np.uint8).transpose(1, 2, 0))
+        seen += np.float32(camera.sharpen) * (seen - surfaces.soften(seen, 0.7))
+    seen += camera.grain
+    colour = np.float32(camera.colour_noise) * camera.grain  # mirrored, it stands in for noise of its own
+    seen[0] += colour[::-1]
+    seen[2] += colour[:, ::-1]
+    planes = (np.clip(seen, 0, 255) + np.float32(0.5)).astype(np.uint8)
+    return np.asarray(Image.merge("RGB", [Image.fromarray(plane) for plane in planes]))  # 1/3 of numpy's time

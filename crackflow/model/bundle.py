@@ -14,6 +14,7 @@ import dataclasses
 import json
 import os
 import tempfile
+import warnings
 
 import h5py
 import numpy as np
@@ -68,7 +69,10 @@ def save(path: str, model: keras.Model, card: Card) -> None:
     plain = as_float32(model)
     with tempfile.TemporaryDirectory(prefix=".model-", dir=os.path.dirname(os.path.abspath(path))) as folder:
         temporary = os.path.join(folder, FILE)
-        keras.models.save_model(plain, temporary, include_optimizer=False, save_format="h5")
+        with warnings.catch_warnings():
+            # H5 is the format that was asked for; Keras advises against it at every save.
+            warnings.filterwarnings("ignore", "You are saving your model as an HDF5 file", UserWarning)
+            keras.models.save_model(plain, temporary, include_optimizer=False, save_format="h5")
         with h5py.File(temporary, "r+") as file:
             file.attrs[ATTRIBUTE] = json.dumps(dataclasses.asdict(card))
         with open(temporary, "rb") as file:

@@ -37,7 +37,7 @@ class Trainer(keras.Model):
     def __init__(self, network: keras.Model, augmentation: Augment, smoothing: float, seed: int) -> None:
         super().__init__(network.inputs, network.outputs)
         self._augmentation, self._smoothing, self._seed = augmentation, smoothing, seed
-        self._loss_mean = keras.metrics.Mean("loss")
+        self._loss_mean = keras.metrics.Mean("exact_loss")
 
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         """One step on image uint8 [B, H, W, C], label int32 [B]; returns the running metrics."""
@@ -45,7 +45,9 @@ class Trainer(keras.Model):
         if self._augmentation is Augment.D4:
             step = tf.cast(self.optimizer.iterations, tf.int32)
             image = augment.d4(image, tf.stack([tf.constant(self._seed % 2**31, tf.int32), step]))
-        return super().train_step((image, label))
+        logs = super().train_step((image, label))
+        logs.pop(self._loss_mean.name)  # of evaluation alone
+        return logs
 
     def test_step(self, data: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The loss and metrics over images of weight 1: Keras would divide by the padding, of weight 0, as well."""
@@ -53,12 +55,8 @@ class Trainer(keras.Model):
         logits = self(image, training=False)
         self._loss_mean.update_state(losses(label, logits, self._smoothing), weight)
         self.compiled_metrics.update_state(label, logits, weight)
-        return {metric.name: metric.result() for metric in [self._loss_mean, *self.compiled_metrics.metrics]}
-
-    @property
-    def metrics(self) -> list[keras.metrics.Metric]:
-        """Those that Keras sets back at the start of each epoch."""
-        return [*super().metrics, self._loss_mean]
+        results = {metric.name: metric.result() for metric in self.compiled_metrics.metrics}
+        return {"loss": self._loss_mean.result(), **results}
 
 
 def losses(label: tf.Tensor, logits: tf.Tensor, smoothing: float) -> tf.Tensor:

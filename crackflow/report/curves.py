@@ -97,10 +97,9 @@ def confusion(counts: Mapping[str, int], classes: tuple[str, str]) -> Figure:
             axes.add_patch(Rectangle((column + 0.01, row + 0.01), 0.98, 0.98, facecolor=colour, alpha=strength, lw=0))
             axes.text(column + 0.5, row + 0.46, f"{count:,}", ha="center", va="center", fontsize=17, weight="bold")
             axes.text(column + 0.5, row + 0.68, f"{100 * share:.2f} % of row", ha="center", va="center", fontsize=9)
-    names = [_shown(name) for name in classes]
     axes.set(xlim=(0, 2), ylim=(2, 0), xlabel="decision", ylabel="truth")
-    axes.set_xticks((0.5, 1.5), names)
-    axes.set_yticks((0.5, 1.5), names, rotation=90, va="center")
+    axes.set_xticks((0.5, 1.5), map(_shown, classes))
+    axes.set_yticks((0.5, 1.5), map(_shown, classes), rotation=90, va="center")
     axes.tick_params(length=0)
     axes.grid(False)
     axes.spines[:].set_visible(False)
@@ -124,7 +123,7 @@ def roc(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> Figu
         axes.plot([0, 1], [0, 1], color=INK, alpha=0.4, lw=1, ls="--")
     for place in panels:
         place.plot(*curve, color=CLEAN)
-        place.plot(*point, "o", color=CRACKED, ms=7, clip_on=place is not axes)
+        _mark(place, *point)
     _keyed(axes, f"area {four_digits(area)}", f"threshold {threshold:.3g}", loc="lower right")
     return figure
 
@@ -144,8 +143,7 @@ def precision_recall(labels: np.ndarray, probabilities: np.ndarray, threshold: f
     for place in _with_corner(axes, area, corner=(0.9, 0.9), at=(0.1, 0.22, 0.5, 0.5)):
         place.step(*curve, color=CLEAN, where="pre")
         if called.any():
-            point = called[labels].mean(), labels[called].mean()
-            place.plot(*point, "o", color=CRACKED, ms=7, clip_on=place is not axes)
+            _mark(place, called[labels].mean(), labels[called].mean())
     _keyed(axes, f"area {four_digits(area)}", f"threshold {threshold:.3g}", loc="lower left")
     return figure
 
@@ -176,6 +174,12 @@ def _with_corner(axes: Axes, area: float, corner: tuple[float, float], at: tuple
     return [axes, inset]
 
 
+def _mark(axes: Axes, x: float, y: float) -> None:
+    """A whole dot at (x, y), if that lies within `axes`, be it on the edge."""
+    if axes.get_xlim()[0] <= x <= axes.get_xlim()[1] and axes.get_ylim()[0] <= y <= axes.get_ylim()[1]:
+        axes.plot(x, y, "o", color=CRACKED, ms=7, clip_on=False)
+
+
 def _keyed(axes: Axes, curve: str, point: str, loc: str) -> None:
     axes.plot([], [], color=CLEAN, label=curve)
     axes.plot([], [], "o", color=CRACKED, label=point)
@@ -187,15 +191,14 @@ def histogram(labels: np.ndarray, probabilities: np.ndarray, threshold: float, c
     """Images by probability of cracked, one outline a class; the scale is logarithmic, so that single ones show."""
     figure, axes = _axes("Scores by class")
     labels, edges = np.asarray(labels).astype(bool), np.linspace(0, 1, BINS + 1)
-    highest = 1
     for name, colour, mine in ((classes[0], CLEAN, ~labels), (classes[1], CRACKED, labels)):
         counts, _ = np.histogram(np.asarray(probabilities)[mine], edges)
-        highest = max(highest, counts.max())
         axes.stairs(counts, edges, baseline=0.5, fill=True, color=colour, alpha=0.28)
         axes.stairs(np.maximum(counts, 0.5), edges, baseline=0.5, color=colour, lw=1.5, label=_shown(name))
     axes.axvline(threshold, color=INK, lw=1.2, ls="--", label=f"threshold {threshold:.3g}")
-    axes.set(xlabel="probability of cracked", xlim=(0, 1), yscale="log", ylim=(0.5, 2 * highest))
+    axes.set(xlabel="probability of cracked", xlim=(0, 1), yscale="log")
     axes.set_ylabel("images (logarithmic)")
+    axes.set_ylim(bottom=0.5)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else ""))
     axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
     figure.legend(loc="outside upper center", ncols=3, handlelength=1.4, columnspacing=1.4)
@@ -206,9 +209,8 @@ def histogram(labels: np.ndarray, probabilities: np.ndarray, threshold: float, c
 def calibration(labels: np.ndarray, probabilities: np.ndarray) -> Figure:
     """Observed frequency of cracked against the stated probability, in 15 bins with 95 % Wilson intervals."""
     figure, axes = _axes("Reliability")
-    count, cracked, stated = reliability(labels, probabilities)
-    used = count > 0
-    count, cracked, stated = count[used], cracked[used], stated[used]
+    bins = reliability(labels, probabilities)
+    count, cracked, stated = (numbers[bins[0] > 0] for numbers in bins)
     observed = cracked / count
     bounds = np.array([wilson(*pair) for pair in zip(cracked.tolist(), count.tolist(), strict=True)])
     spread = np.abs(bounds.T - observed)
@@ -241,9 +243,8 @@ def column(rows: Sequence[Mapping[str, object]], name: str) -> np.ndarray:
 
 def _history(rows: Sequence[Mapping[str, object]], name: str, label: str) -> Figure:
     figure, axes = _axes(label)
-    epochs = column(rows, "epoch")
     for key, colour, what in ((name, CLEAN, "training"), (f"val_{name}", CRACKED, "validation")):
-        axes.plot(epochs, column(rows, key), "o-", ms=3.5, color=colour, label=what)
+        axes.plot(column(rows, "epoch"), column(rows, key), "o-", ms=3.5, color=colour, label=what)
     axes.set(xlabel="epoch", ylabel=name)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()
@@ -259,7 +260,7 @@ def save_png(figure: Figure, path: str | os.PathLike) -> None:
 
 def _draw(figure: Figure, out: io.BytesIO, **options: object) -> None:
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-        # matplotlib's own font lacks some scripts; in an SVG the browser's fonts have the letters all the same.
+        # matplotlib's font lacks some scripts; the browser that shows an SVG has them.
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure.savefig(out, **options)
 
@@ -273,17 +274,15 @@ def as_svg(figure: Figure, prefix: str = "") -> str:
     _draw(figure, data, format="svg", transparent=True, metadata={"Date": None})
     prefix = prefix or "f" + hashlib.sha256(data.getvalue()).hexdigest()[:12]
     root = ET.fromstring(data.getvalue())
-    for parent in root.iter():
-        for child in list(parent):
-            # A style element inside the page would apply to the whole page; its one rule moves to the root below.
-            if child.tag in (f"{SVG}metadata", f"{SVG}style"):
-                parent.remove(child)
+    for parent in list(root.iter()):
+        for child in parent.findall(f"{SVG}metadata") + parent.findall(f"{SVG}style"):
+            parent.remove(child)  # a style element would apply to the whole page; its one rule moves to the root
     used = set(re.findall(r"#([\w.-]+)", " ".join(value for one in root.iter() for value in one.attrib.values())))
     for element in root.iter():
         element.tag = element.tag.removeprefix(SVG)
         element.attrib = dict(_rewritten(element, prefix, used))
-    box = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": figure.get_label()}
-    root.attrib = {"xmlns": SVG[1:-1], **box, "style": "stroke-linejoin: round; stroke-linecap: butt"}
+    box, style = root.attrib["viewBox"], "stroke-linejoin: round; stroke-linecap: butt"
+    root.attrib = dict(xmlns=SVG[1:-1], viewBox=box, role="img", style=style) | {"aria-label": figure.get_label()}
     return ET.tostring(root, encoding="unicode")
 
 

@@ -13,9 +13,9 @@ from crackflow.report.page import Evaluation
 
 
 def save(evaluation: Evaluation, place: str) -> None:
-    """confusion.png, roc.png, precision_recall.png, scores.png, reliability.png, errors/*.png, errors.csv in `place`."""
+    """confusion.png, roc.png, precision_recall.png, scores.png, calibration.png; errors/*.png and errors.csv."""
     os.makedirs(os.path.join(place, "errors"), exist_ok=True)
-    for name, figure in curves.all_figures(evaluation).items():
+    for name, figure in _figures(evaluation).items():
         curves.save_png(figure, os.path.join(place, f"{name}.png"))
     rows = []
     for number, mistake in enumerate(evaluation.mistakes, start=1):
@@ -24,3 +24,15 @@ def save(evaluation: Evaluation, place: str) -> None:
             opened.write(mistake.png)
         rows.append((mistake.path, mistake.truth, f"{mistake.probability:.6f}", file))
     tables.save(os.path.join(place, "errors.csv"), ("path", "truth", "probability", "picture"), rows)
+
+
+def _figures(evaluation: Evaluation) -> dict:
+    labels, probabilities = evaluation.labels, evaluation.probabilities
+    threshold = evaluation.metrics["threshold"]
+    return {
+        "confusion": curves.confusion(evaluation.metrics["confusion"], evaluation.classes),
+        "roc": curves.roc(labels, probabilities, threshold),
+        "precision_recall": curves.precision_recall(labels, probabilities, threshold),
+        "scores": curves.histogram(labels, probabilities, threshold, evaluation.classes),
+        "calibration": curves.calibration(labels, probabilities),
+    }

@@ -13,7 +13,7 @@ import base64
 import dataclasses
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -25,7 +25,7 @@ from crackflow.report import curves
 
 # Key in metrics.json, its name, whether it reads as a percentage, and what it means.
 MEASURES = (
-    ("accuracy", "Accuracy", True, "images decided rightly"),
+    ("accuracy", "Accuracy", True, "images decided correctly"),
     ("balanced_accuracy", "Balanced accuracy", True, "mean of recall and specificity; the mix of classes has no say"),
     ("recall", "Recall", True, "cracked images that are found"),
     ("precision", "Precision", True, "of the images called cracked, those that are"),
@@ -34,8 +34,9 @@ MEASURES = (
     ("mcc", "Matthews correlation", False, "decision against truth: 0 is chance, 1 perfect"),
     ("roc_auc", "ROC area", False, "chance that a cracked image scores above a clean one"),
     ("pr_auc", "Precision-recall area", False, "average precision over all thresholds"),
-    ("ece", "Calibration error", False, "mean gap between stated probability and observed share; 0 is perfect"),
+    ("ece", "Calibration error", False, "mean gap between stated and observed frequency; 0 is perfect"),
 )
+PERCENT = "\u00a0%"  # after a no-break space
 HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "images_per_sec")
 
 
@@ -85,14 +86,18 @@ def write(report: Report, path: str | os.PathLike) -> None:
 
 def render(report: Report) -> str:
     """The page. Its text can always be encoded as UTF-8."""
-    return _environment().get_template("report.html.j2").render(
-        report=report,
-        contents=_contents(report),
-        measures=_measure_rows(report.evaluations),
-        figures=[_figures(one, f"e{place}") for place, one in enumerate(report.evaluations)],
-        history=_history(report.history),
-        data=_data(report.data),
-        leaks=_leaks(report.data),
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            report=report,
+            contents=_contents(report),
+            measures=_measure_rows(report.evaluations),
+            figures=[_figures(one, f"e{place}") for place, one in enumerate(report.evaluations)],
+            history=_history(report.history),
+            data=_data(report.data),
+            leaks=_leaks(report.data),
+        )
     )
 
 
@@ -110,7 +115,7 @@ def percent(value: float | None) -> str:
     if value is None:
         return "undefined"
     text = f"{100 * value:.2f}"
-    return f"{'99.99' if text == '100.00' and value < 1 else text}\u00a0%"
+    return f"{'99.99' if text == '100.00' and value < 1 else text}{PERCENT}"
 
 
 @functools.cache
@@ -123,7 +128,8 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         finalize=_visible,
     )
-    environment.filters |= {"percent": percent, "count": "{:,}".format, "oneline": one_line, "base64": _base64}
+    environment.filters |= {"count": "{:,}".format, "oneline": one_line, "base64": _base64}
+    environment.filters |= {"percent": percent, "interval": _interval, "width": _width}
     environment.globals["in_words"] = in_words
     return environment
 
@@ -138,6 +144,12 @@ def _visible(value: object) -> object:
 
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
+
+
+def _width(text: object) -> str:
+    """The class of a fact in the grid of facts: how many columns its text needs."""
+    length = len(str(text))
+    return "full" if length > 56 else "half" if length > 26 else ""
 
 
 def _contents(report: Report) -> list[tuple[str, str]]:
@@ -165,12 +177,17 @@ def _measure_rows(evaluations: Sequence[Evaluation]) -> list[dict]:
         cells = []
         for one in evaluations:
             bounds = one.metrics.get(f"{key}_ci95")
-            interval = f"{form(bounds[0])} to {form(bounds[1])}".replace("\u00a0% to", " to") if bounds else ""
-            cells.append((form(one.metrics[key]), interval))
+            cells.append((form(one.metrics[key]), _interval(bounds, form) if bounds else ""))
         rows.append({"name": name, "meaning": meaning, "cells": cells})
     thresholds = [(f"{one.metrics['threshold']:.4g}", "") for one in evaluations]
     rows.append({"name": "Threshold", "meaning": "from this probability on it says cracked", "cells": thresholds})
     return rows
+
+
+def _interval(bounds: Sequence[float], form: Callable[[float], str] = percent) -> str:
+    """'98.34 to 99.27 %', kept on one line."""
+    low, high = (form(bound) for bound in bounds)
+    return f"{low.removesuffix(PERCENT)}\u00a0to\u00a0{high}"
 
 
 def _number(value: float | None) -> str:
@@ -256,5 +273,5 @@ def _leaks(facts: Mapping) -> dict | None:
     tested = leaks["random_split_test"]
     return leaks | {
         "copies": leaks["byte_copies"] + leaks["near_copies"],
-        "random_share": f"{100 * leaks['random_split_twins'] / tested:.1f}\u00a0%" if tested else "0\u00a0%",
+        "random_share": f"{100 * leaks['random_split_twins'] / max(tested, 1):.1f}{PERCENT}",
     }

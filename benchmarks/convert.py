@@ -1,0 +1,43 @@
+"""How fast is the conversion of METU, leak analysis included, and how much memory does it take?
+
+  python -m benchmarks.convert --json=benchmarks/results/convert.json
+
+The whole command, as a process, start-up included; the source files are in the page cache (one run warms it).
+"""
+
+import pathlib
+import statistics
+import sys
+import tempfile
+
+from benchmarks import harness
+
+
+def main() -> None:
+    options = harness.arguments(__doc__, runs=5)
+    images = harness.data_folder() / "metu"
+    count = sum(1 for _ in images.glob("*/*.jpg"))
+    runs = []
+    with tempfile.TemporaryDirectory(prefix="crackflow-") as place:
+        out = pathlib.Path(place) / "data"
+        command = [sys.executable, "-m", "crackflow.convert", f"--images={images}", f"--out={out}", "--overwrite"]
+        harness.watch(command)
+        runs = [harness.watch(command) for _ in range(options.runs)]
+    speeds = [count / run.seconds for run in runs]
+    harness.save(
+        options.json,
+        {
+            "images": count,
+            "images_per_sec": {
+                "median": round(statistics.median(speeds)),
+                "low": round(min(speeds)),
+                "high": round(max(speeds)),
+            },
+            "peak_resident_mb": round(max(run.peak_bytes for run in runs) / 1e6),
+            "runs": len(runs),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

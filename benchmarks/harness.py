@@ -1,0 +1,90 @@
+"""What every benchmark shares: running a command under watch, and one JSON object with machine, versions, results.
+
+Synopsis::
+
+    watched = harness.watch([sys.executable, "-m", "crackflow.convert", ...])
+    watched.seconds, watched.peak_bytes
+    harness.save("benchmarks/results/convert.json", results)
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+from crackflow.core import runtime
+
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+SAMPLE_SECONDS = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Watched:
+    """One finished command. `peak_bytes`: largest sum over its processes of proportional resident memory."""
+
+    seconds: float
+    peak_bytes: int
+    output: str
+
+
+def data_folder() -> pathlib.Path:
+    """Where the real images lie: $CRACKFLOW_DATA, or ../shared/data beside the repository."""
+    folder = pathlib.Path(os.environ.get("CRACKFLOW_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not (folder / "metu").is_dir():
+        sys.exit(f"expected the METU images in {folder / 'metu'}; set CRACKFLOW_DATA")
+    return folder
+
+
+def arguments(about: str | None, **extra: object) -> argparse.Namespace:
+    """--json=FILE, and a --NAME for each of `extra` with its default."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", default="", help="write the results to this file")
+    for name, default in extra.items():
+        parser.add_argument(f"--{name}", type=type(default), default=default)
+    return parser.parse_args()
+
+
+def watch(command: list[str]) -> Watched:
+    """Run `command` to its end, sampling its memory. Leaves the benchmark when it fails."""
+    with tempfile.TemporaryFile("w+") as output:
+        began = time.perf_counter()
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=REPOSITORY)
+        peak = 0
+        while process.poll() is None:
+            peak = max(peak, _resident(process.pid))
+            time.sleep(SAMPLE_SECONDS)
+        seconds = time.perf_counter() - began
+        output.seek(0)
+        text = output.read()
+    if process.returncode:
+        sys.exit(f"{' '.join(command)} ended with {process.returncode}:\n{text}")
+    return Watched(seconds, peak, text)
+
+
+def _resident(pid: int) -> int:
+    """Proportional resident bytes of `pid` and its descendants: memory they share counts once."""
+    total = 0
+    try:
+        with open(f"/proc/{pid}/smaps_rollup") as file:
+            total += sum(int(line.split()[1]) << 10 for line in file if line.startswith("Pss:"))
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children") as file:
+                total += sum(_resident(int(child)) for child in file.read().split())
+    except OSError:  # it ended while it was looked at
+        return total
+    return total
+
+
+def save(path: str, results: object) -> None:
+    """Print `results`; with a `path`, write them there with the machine and the versions."""
+    content = {"machine": runtime.machine(), "versions": runtime.versions(), "results": results}
+    content["date"] = time.strftime("%Y-%m-%d")
+    print(json.dumps(results, indent=1))
+    if path:
+        pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+        pathlib.Path(path).write_text(json.dumps(content, indent=1) + "\n")

@@ -1,0 +1,96 @@
+"""Does grouping find the copies, does it join what is not a copy, and what does it cost as a data set grows?
+
+  python -m benchmarks.leaks --json=benchmarks/results/leaks.json
+
+Against an oracle: METU's `metu_groups.csv`, made by comparing 24 x 24 thumbnails. Cost: sets of 1 k to 640 k
+thumbnails, each METU thumbnail mixed with another one at random, so that all differ, with METU's contrasts.
+"""
+
+import csv
+import pathlib
+import resource
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+from benchmarks import harness
+from crackflow.core import tables, workers
+from crackflow.core.config import Layout, OnBad
+from crackflow.data import layouts, leaks, looking
+
+SIZES = (1_000, 10_000, 40_000, 160_000, 640_000)
+
+
+def against_oracle(data: pathlib.Path) -> dict:
+    """Convert METU, then compare the groups and the split with the oracle's."""
+    with tempfile.TemporaryDirectory(prefix="crackflow-") as place:
+        out = pathlib.Path(place) / "data"
+        harness.watch([sys.executable, "-m", "crackflow.convert", f"--images={data / 'metu'}", f"--out={out}"])
+        rows = {row["path"]: row for row in tables.read(str(out / "groups.csv"))}
+    members: dict[str, list[dict]] = {}
+    joined: dict[str, set[str]] = {}
+    with open(data / "metu_groups.csv", newline="") as file:
+        for truth in csv.DictReader(file):
+            row = rows[f"{truth['class']}/{truth['file']}"]
+            members.setdefault(truth["group"], []).append(row)
+            joined.setdefault(row["group"], set()).add(truth["group"])
+    torn = sum(len({row["split"] for row in group}) > 1 for group in members.values())
+    cut = sum(len({row["group"] for row in group}) > 1 for group in members.values())
+    merged = sum(len(groups) for groups in joined.values() if len(groups) > 1)
+    return {
+        "oracle_groups": len(members),
+        "in_two_splits": torn,
+        "in_two_splits_percent": round(100 * torn / len(members), 3),
+        "in_two_of_our_groups": cut,
+        "joined_to_another": merged,
+        "joined_percent": round(100 * merged / len(members), 3),
+    }
+
+
+def thumbnails(data: pathlib.Path) -> np.ndarray:
+    """float32 [10000, 16, 16]: METU's thumbnails less their means."""
+    found = layouts.scan(str(data / "metu"), Layout.CLASSES, "")
+    looks = leaks.Looks.empty(len(found.files))
+    settings = looking.Settings(str(data / "metu"), 100.0, 128, 0.005)
+    size = workers.count(0)
+    with workers.pool(size) as pool:
+        looking.look_at_all(found.files, looks, settings, OnBad.SKIP, pool, 4 * size, lambda _: None)
+    return looks.thumb.astype(np.float32)
+
+
+def made_looks(base: np.ndarray, count: int, seed: int) -> leaks.Looks:
+    """`count` pictures that all differ: sums of two METU thumbnails, one of them transposed and mirrored."""
+    random = np.random.default_rng(seed)
+    looks = leaks.Looks.empty(count)
+    for start in range(0, count, 10_000):
+        stop = min(start + 10_000, count)
+        one, other = random.integers(0, len(base), (2, stop - start))
+        share = random.uniform(0.2, 0.98, (stop - start, 1, 1)).astype(np.float32)
+        mixed = share * base[one] + np.sqrt(1 - share**2) * base[other].swapaxes(1, 2)[:, ::-1]
+        looks.thumb[start:stop] = mixed
+        looks.mean[start:stop] = random.uniform(100, 200, stop - start)
+        looks.digest[start:stop, :8] = np.arange(start, stop, dtype=">u8").view(np.uint8).reshape(-1, 8)
+    return looks
+
+
+def main() -> None:
+    options = harness.arguments(__doc__, largest=640_000)
+    data = harness.data_folder()
+    base = thumbnails(data)
+    curve = []
+    for count in (size for size in SIZES if size <= options.largest):
+        looks = made_looks(base, count, seed=count)
+        began = time.perf_counter()
+        leaks.same_picture(looks, near=True, workers=workers.count(0))
+        seconds = time.perf_counter() - began
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+        curve.append({"images": count, "seconds": round(seconds, 2), "us_an_image": round(1e6 * seconds / count, 1)})
+        curve[-1]["peak_resident_mb"] = round(peak)
+        print(curve[-1], file=sys.stderr)
+    harness.save(options.json, {"oracle": against_oracle(data), "curve": curve})
+
+
+if __name__ == "__main__":
+    main()
