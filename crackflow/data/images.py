@@ -196,19 +196,19 @@ def thumbnail(photo: Photo) -> np.ndarray:
         extent = image.size
     grey = _eight_bits(_load(image))
     values = np.asarray(grey if grey.mode == "L" else grey.convert("L"), np.float32)
-    rows = _area_weights(values.shape[0], extent[1])
-    columns = _area_weights(values.shape[1], extent[0])
+    rows = _area_weights(values.shape[0], extent[1], THUMB_PX)
+    columns = _area_weights(values.shape[1], extent[0], THUMB_PX)
     small = rows @ values @ columns.T
     return small if photo.turned == 1 else np.asarray(_upright(Image.fromarray(small), photo.turned))
 
 
 @functools.lru_cache(maxsize=64)
-def _area_weights(size: int, extent: float) -> np.ndarray:
-    """float32 [16, size]: how much of each of `size` pixels, of which `extent` count, lies in each of 16 cells.
+def _area_weights(size: int, extent: float, cells: int) -> np.ndarray:
+    """float32 [cells, size]: how much of each of `size` pixels, of which `extent` count, lies in each of `cells`.
 
     Pillow's own box filter takes a pixel wholly or not at all, which moves a flipped copy by part of a pixel.
     """
-    edges = np.linspace(0, extent, THUMB_PX + 1)
+    edges = np.linspace(0, extent, cells + 1)
     left, right = np.arange(size), np.arange(size) + 1
     overlap = np.minimum(edges[1:, None], right) - np.maximum(edges[:-1, None], left)
     weights = np.clip(overlap, 0, None)
@@ -222,28 +222,28 @@ def pixels(photo: Photo, channels: int, image_px: int) -> np.ndarray:
     """
     picture = _upright(_eight_bits(_load(_open(photo.data))), photo.turned)
     picture = picture.convert("L" if channels == 1 else "RGB")
-    if image_px and picture.size != (image_px, image_px):
-        picture = resize(picture, image_px)
-    values = np.asarray(picture)
-    return values[..., None] if channels == 1 else values
+    values = np.asarray(picture)[..., None] if channels == 1 else np.asarray(picture)
+    return resize_array(values, image_px) if image_px and values.shape[:2] != (image_px, image_px) else values
 
 
 def _upright(picture: Image.Image, turned: int) -> Image.Image:
     return picture.transpose(UPRIGHT[turned]) if turned in UPRIGHT else picture
 
 
-def resize(picture: Image.Image, image_px: int) -> Image.Image:
-    """Square of side `image_px`: means over areas when it shrinks, linear when it grows; the sides scale alone,
-    so that nothing is cut off and the label stays true."""
-    shrinks = picture.width >= image_px and picture.height >= image_px
-    return picture.resize((image_px, image_px), Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR)
-
-
 def resize_array(values: np.ndarray, image_px: int) -> np.ndarray:
-    """`resize` for uint8 [H, W, C]: uint8 [image_px, image_px, C]."""
+    """uint8 [H, W, C] to uint8 [image_px, image_px, C]: area means when it shrinks, linear when it grows.
+
+    The sides scale alone, so that nothing is cut off and the label stays true. The same pixels, give or take one
+    level, as `pipeline.to_size` makes while training: Pillow's box filter was up to 20 levels off on average.
+    """
+    height, width = values.shape[:2]
+    if min(height, width) >= image_px:
+        rows, columns = _area_weights(height, height, image_px), _area_weights(width, width, image_px)
+        means = np.einsum("yhc,xh->yxc", np.tensordot(rows, values.astype(np.float32), 1), columns, optimize=True)
+        return (means + 0.5).astype(np.uint8)
     picture = Image.fromarray(values[..., 0] if values.shape[-1] == 1 else values)
-    resized = np.asarray(resize(picture, image_px))
-    return resized[..., None] if values.shape[-1] == 1 else resized
+    grown = np.asarray(picture.resize((image_px, image_px), Image.Resampling.BILINEAR))
+    return grown[..., None] if values.shape[-1] == 1 else grown
 
 
 def encode(values: np.ndarray, encoding: str, jpeg_quality: int) -> bytes:

@@ -58,9 +58,9 @@ def eval_batches(made: Dataset, split: str, batch_size: int, image_px: int, chan
 
     Raises: UserError when the split is empty.
     """
-    count = made.count(split)
-    padding = -count % batch_size
-    ds = tf.data.TFRecordDataset(_files(made, split))
+    files = _files(made, split)
+    padding = -made.count(split) % batch_size
+    ds = tf.data.TFRecordDataset(files)
     ds = ds.map(
         lambda record: (*_image_and_label(record, made, image_px, channels), 1.0), num_parallel_calls=tf.data.AUTOTUNE
     )

@@ -80,4 +80,5 @@ def trainable(network: keras.Model, config: TrainConfig, steps: int, xla: bool) 
         weighted_metrics=[accuracy],
         jit_compile=xla,
     )
+    optimizer.build(model.trainable_variables)  # a step that has to make variables is traced twice
     return model

@@ -158,9 +158,14 @@ def ranked_auc(labels: np.ndarray, probabilities: np.ndarray) -> Callable[[np.nd
         pairs = up_to[-1] * positive.sum()
         if not pairs:
             return None
-        return float(positive @ (up_to[below] + up_to[not_above]) / (2 * pairs))
+        return _dot(positive, up_to[below] + up_to[not_above]) / (2 * pairs)
 
     return area
+
+
+def _dot(one: np.ndarray, other: np.ndarray) -> float:
+    """The sum of products. Not `@`: BLAS threads waiting for a busy core made the bootstrap ten times slower."""
+    return float(np.einsum("i,i", one, other))
 
 
 def _bootstrap(
@@ -186,8 +191,8 @@ def _bootstrap(
     f1s, areas = [], []
     for _ in range(resamples):
         drawn = np.bincount(generator.integers(0, count, count), minlength=count).astype(np.float64)
-        hit = 2 * (drawn @ hits)
-        f1s.append(_ratio(hit, hit + drawn @ misses))
+        hit = 2 * _dot(drawn, hits)
+        f1s.append(_ratio(hit, hit + _dot(drawn, misses)))
         areas.append(area(drawn[group]))
     return {
         "f1": _percentiles(f1s) or _f1_without_spread(hits, misses),

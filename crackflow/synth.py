@@ -1,0 +1,57 @@
+"""Pictures of cracked and whole surfaces, with masks, out of nothing: for a first run, for tests, for more data.
+
+  python -m crackflow.synth --out=photos --count=2000
+
+Writes Positive/00000001.jpg, masks/00000001.png (white = crack), Negative/00000000.jpg and synth.json.
+An image depends on --seed, --image_px and its number alone, not on --count or --workers.
+"""
+
+import json
+import os
+
+import crackflow
+from crackflow.core import atomic, flags, progress, workers
+from crackflow.core.config import SynthConfig
+from crackflow.data import synthetic
+
+MARKER = "synth.json"
+BATCH_IMAGES = 16  # a batch lasts a tenth of a second: the bar moves, and handing over costs nothing beside it
+
+
+def run(config: SynthConfig) -> None:
+    """Fill `config.out` with `config.count` images, half of them cracked. Raises: UserError when `out` is taken."""
+    with atomic.folder(config.out, MARKER, config.overwrite) as stage:
+        for name in (synthetic.POSITIVE, synthetic.NEGATIVE, synthetic.MASKS):
+            os.mkdir(os.path.join(stage, name))
+        write(config, stage)
+        atomic.write_text(os.path.join(stage, MARKER), json.dumps(facts(config), indent=2) + "\n")
+    progress.say(f"{config.out}: {config.count:,} images of {config.image_px} px, {config.count // 2:,} of them cracked")
+
+
+def write(config: SynthConfig, folder: str) -> None:
+    """Make the images in all processes, into the class folders of `folder`."""
+    starts = range(0, config.count, BATCH_IMAGES)
+    stops = [min(start + BATCH_IMAGES, config.count) for start in starts]
+    batches = (
+        synthetic.Batch(folder, config.seed, config.image_px, start, stop)
+        for start, stop in zip(starts, stops, strict=True)
+    )
+    size = min(workers.count(config.workers), len(starts))
+    with workers.pool(size) as pool, progress.bar(config.count, "making images") as advance:
+        for done in workers.ordered(pool, synthetic.write, batches, ahead=4 * size):
+            advance(done)
+
+
+def facts(config: SynthConfig) -> dict:
+    """What decides every byte of the folder; its file also marks the folder as one that may be replaced."""
+    return {
+        "made_by": "crackflow.synth",
+        "version": crackflow.__version__,
+        "seed": config.seed,
+        "count": config.count,
+        "image_px": config.image_px,
+    }
+
+
+if __name__ == "__main__":
+    flags.main(SynthConfig, run, __doc__)

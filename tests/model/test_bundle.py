@@ -1,0 +1,110 @@
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+from crackflow.core.backend import keras, tf
+from crackflow.core.config import Network, TrainConfig
+from crackflow.core.errors import UserError
+from crackflow.model import bundle, networks, training
+
+CARD = bundle.Card(
+    network="crackflow_s",
+    classes=("clean", "crackéd"),
+    threshold=0.375,
+    temperature=1.5,
+    image_px=32,
+    channels=3,
+    fingerprint="f" * 64,
+    versions={"tensorflow": "2"},
+    seed=4,
+)
+IMAGE = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+
+
+@pytest.fixture
+def trained():
+    """A network whose norms have seen data."""
+    model = networks.NETWORKS[Network.CRACKFLOW_S].build(32)
+    model(IMAGE, training=True)
+    return model
+
+
+def test_a_model_comes_back_with_its_card_and_its_answers(trained, tmp_path):
+    path = str(tmp_path / "model.h5")
+    bundle.save(path, trained, CARD)
+    loaded = bundle.load(path)
+    assert loaded.card == CARD
+    np.testing.assert_allclose(loaded.model(IMAGE), trained(IMAGE, training=False), atol=1e-5)
+
+
+def test_a_run_folder_stands_for_its_model(trained, tmp_path):
+    bundle.save(str(tmp_path / "model.h5"), trained, CARD)
+    assert bundle.load(str(tmp_path)).card == CARD
+
+
+def test_plain_keras_loads_the_file(trained, tmp_path):
+    path = str(tmp_path / "model.h5")
+    bundle.save(path, trained, CARD)
+    plain = keras.models.load_model(path, compile=False)
+    np.testing.assert_allclose(plain(IMAGE), trained(IMAGE, training=False), atol=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_a_model_trained_in_half_precision_is_saved_in_float32(policy, tmp_path):
+    keras.mixed_precision.set_global_policy(policy)
+    try:
+        config = TrainConfig(data="d", run_dir="r")
+        model = training.trainable(networks.NETWORKS[Network.CRACKFLOW_S].build(32), config, 5, xla=False)
+        model(IMAGE, training=True)
+        bundle.save(str(tmp_path / "model.h5"), model, CARD)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    loaded = bundle.load(str(tmp_path / "model.h5"))
+    assert {layer.compute_dtype for layer in loaded.model.layers[1:]} == {"float32"}
+    assert loaded.model.input.dtype == tf.uint8
+    np.testing.assert_allclose(loaded.model(IMAGE), model(IMAGE, training=False), atol=0.1)
+    network = keras.Model(model.inputs, model.outputs)  # without the metrics' own counters
+    for ours, theirs in zip(loaded.model.get_weights(), network.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_file_holds_no_optimizer(trained, tmp_path):
+    bundle.save(str(tmp_path / "model.h5"), trained, CARD)
+    with h5py.File(tmp_path / "model.h5") as file:
+        assert "optimizer_weights" not in file
+        assert json.loads(file.attrs["crackflow"])["threshold"] == 0.375
+
+
+def test_probabilities_are_the_logistic_function_of_the_tempered_logits():
+    found = bundle.to_probabilities(np.array([-800.0, 0.0, 3.0, 800.0], np.float32), temperature=1.5)
+    np.testing.assert_allclose(found, [0, 0.5, 1 / (1 + np.exp(-2)), 1], atol=1e-12)
+
+
+def test_a_missing_model_is_a_clear_error(tmp_path):
+    with pytest.raises(UserError, match="expected a model.h5 or a run folder that holds one, received"):
+        bundle.load(str(tmp_path))
+
+
+def test_a_file_that_is_no_model_is_a_clear_error(tmp_path):
+    (tmp_path / "model.h5").write_text("not a model")
+    with pytest.raises(UserError, match="is damaged or no model"):
+        bundle.load(str(tmp_path))
+
+
+def test_a_truncated_model_is_a_clear_error(trained, tmp_path):
+    path = tmp_path / "model.h5"
+    bundle.save(str(path), trained, CARD)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UserError, match="is damaged or no model"):
+        bundle.load(str(path))
+
+
+def test_a_model_of_another_program_is_a_clear_error(trained, tmp_path):
+    path = tmp_path / "model.h5"
+    bundle.save(str(path), trained, CARD)
+    with h5py.File(path, "r+") as file:
+        del file.attrs["crackflow"]
+    with pytest.raises(UserError, match="was not written by crackflow"):
+        bundle.load(str(path))

@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+
+from crackflow.core.backend import keras, tf
+from crackflow.core.config import Network
+from crackflow.model import networks
+
+EVERY = pytest.mark.parametrize("name", list(Network))
+
+
+@pytest.fixture
+def policy():
+    """Sets a policy for one test."""
+    yield keras.mixed_precision.set_global_policy
+    keras.mixed_precision.set_global_policy("float32")
+
+
+def test_the_seed_network_has_the_parameters_of_the_project_it_comes_from():
+    model = networks.NETWORKS[Network.SEED].build()
+    assert model.input_shape == (None, 227, 227, 1)
+    assert model.count_params() == 11_561_537
+
+
+def test_the_default_network_is_small_and_fully_convolutional():
+    model = networks.NETWORKS[Network.CRACKFLOW_S].build()
+    assert model.count_params() <= 400_000
+    sizes = {networks.NETWORKS[Network.CRACKFLOW_S].build(px).count_params() for px in (32, 64, 227)}
+    assert sizes == {model.count_params()}
+    assert not any(isinstance(layer, keras.layers.Flatten) for layer in model.layers)
+
+
+@EVERY
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_bytes_go_in_and_float32_logits_come_out(name, precision, policy):
+    policy(precision)
+    recipe = networks.NETWORKS[name]
+    model = recipe.build(48)
+    assert model.input.dtype == tf.uint8
+    image = np.random.default_rng(0).integers(0, 256, (3, 48, 48, recipe.channels), np.uint8)
+    logits = model(image, training=False)
+    assert logits.dtype == tf.float32
+    assert logits.shape == (3,)
+    assert np.isfinite(logits).all()
+
+
+@EVERY
+def test_the_picture_decides(name):
+    recipe = networks.NETWORKS[name]
+    model = recipe.build(48)
+    image = np.random.default_rng(0).integers(0, 256, (2, 48, 48, recipe.channels), np.uint8)
+    first, second = model(image, training=False).numpy()
+    assert first != second
+
+
+def test_every_network_of_the_settings_has_a_recipe():
+    assert set(networks.NETWORKS) == set(Network)

@@ -1,0 +1,55 @@
+"""A small data set of made images, converted once for a test process: what the tests of training share."""
+
+import atexit
+import functools
+import pathlib
+import shutil
+import tempfile
+
+from PIL import Image
+
+from crackflow import convert
+from crackflow.core.config import ConvertConfig, Encoding
+from crackflow.data import dataset, synthetic
+
+COUNT, IMAGE_PX = 96, 64
+
+
+@functools.cache
+def _place() -> pathlib.Path:
+    place = pathlib.Path(tempfile.mkdtemp(prefix="crackflow-tests-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    return place
+
+
+@functools.cache
+def images() -> pathlib.Path:
+    """Positive/ and Negative/, 48 pictures of 64 px each."""
+    root = _place() / "images"
+    for index in range(COUNT):
+        made = synthetic.make(seed=5, index=index, image_px=IMAGE_PX)
+        folder = root / ("Positive" if made.label else "Negative")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(made.image).save(folder / f"{index:05d}.jpg", quality=95)
+    return root
+
+
+def data(encoding: str = "jpeg", image_px: int = 0) -> dataset.Dataset:
+    """The images as shards; train, val and test hold 64, 16 and 16."""
+    return _data(encoding, image_px)
+
+
+@functools.cache
+def _data(encoding: str, image_px: int) -> dataset.Dataset:
+    out = _place() / f"data-{encoding}-{image_px}"
+    config = ConvertConfig(
+        images=str(images()),
+        out=str(out),
+        encoding=Encoding(encoding),
+        image_px=image_px,
+        split=(2 / 3, 1 / 6, 1 / 6),
+        shards=4,
+        workers=1,
+    )
+    convert.convert(config)
+    return dataset.load(str(out))
