@@ -53,19 +53,16 @@ class BadImage(Exception):
 @dataclasses.dataclass(frozen=True)
 class Photo:
     """A picture whose header was read. `width`, `height`: in pixels, upright. `turned`: EXIF orientation, 1 to 8.
-    `plain`: an upright baseline JPEG, whose bytes may be stored as they are."""
+    `grey`: it has no colours.    `plain`: an upright baseline JPEG, whose bytes may be stored as they are."""
 
     data: bytes
     image: Image.Image
     width: int
     height: int
     turned: int
+    grey: bool
     plain: bool
     notes: tuple[str, ...]
-
-    @property
-    def grey(self) -> bool:
-        return self.image.mode in ("1", "L", "LA", "I", "F") or self.image.mode.startswith("I;16")
 
 
 def read_file(path: str) -> bytes:
@@ -106,7 +103,7 @@ def parse_photo(data: bytes, name: str, max_megapixels: float) -> Photo:
     if turned >= 5:
         width, height = height, width
     plain = image.format == "JPEG" and turned == 1 and image.mode in ("L", "RGB") and _is_baseline(image)
-    return Photo(data, image, width, height, turned, plain, tuple(_notes(image, name, turned)))
+    return Photo(data, image, width, height, turned, _is_grey(image), plain, tuple(_notes(image, name, turned)))
 
 
 def _open(data: bytes) -> Image.Image:
@@ -126,6 +123,10 @@ def _orientation(image: Image.Image) -> int:
     except Exception:  # damaged EXIF: the picture itself may be sound, and upright is all one can assume
         return 1
     return turned if turned in range(1, 9) else 1
+
+
+def _is_grey(image: Image.Image) -> bool:
+    return image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;16")
 
 
 def _is_baseline(image: Image.Image) -> bool:

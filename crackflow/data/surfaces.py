@@ -46,28 +46,37 @@ def white(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def enlarge(grid: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Smooth float32 [height, width] through the points of `grid`: bicubic, in a third of Pillow's time."""
+    """Smooth float32 [height, width] through the points of `grid`, in a third of Pillow's time."""
     return _stretch(_stretch(grid.T, width).T, height)
 
 
 def _stretch(grid: np.ndarray, size: int) -> np.ndarray:
-    rows, weights = _cubic(len(grid), size)
     grid = np.ascontiguousarray(grid)
-    out = grid.take(rows[0], axis=0) * weights[0]
-    for row, weight in zip(rows[1:], weights[1:], strict=True):
-        out += grid.take(row, axis=0) * weight
+    out = None
+    for row, weight in _taps(len(grid), size):
+        part = grid.take(row, axis=0)
+        part *= weight
+        out = part if out is None else np.add(out, part, out=out)
     return out
 
 
 @functools.lru_cache(maxsize=1024)
-def _cubic(points: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which points make each of `size` values, int [4, size], and their Catmull-Rom weights, float32 [4, size, 1]."""
+def _taps(points: int, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of int [size], a point for each value, and float32 [size, 1], its weight; a value is the sum over the pairs.
+
+    Cubic (Catmull-Rom), but linear where points are 3 px apart or less: no eye sees those creases.
+    """
     place = (np.arange(size) + 0.5) * points / size - 0.5
-    before = np.floor(place)
+    before = np.floor(place).astype(int)
     t = (place - before)[:, None]
-    weights = [-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, t**3 - t**2]
-    rows = np.clip(before.astype(int) + np.arange(-1, 3)[:, None], 0, points - 1)
-    return rows, (np.stack(weights) / 2).astype(np.float32)
+    if 3 * points >= size:
+        weights = {0: 1 - t, 1: t}
+    else:
+        cubic = (-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, t**3 - t**2)
+        weights = {offset: weight / 2 for offset, weight in zip((-1, 0, 1, 2), cubic, strict=True)}
+    return [
+        (np.clip(before + offset, 0, points - 1), weight.astype(np.float32)) for offset, weight in weights.items()
+    ]
 
 
 def fractal(
