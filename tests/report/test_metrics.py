@@ -17,7 +17,7 @@ from crackflow.report import metrics
 # Scores on a grid meet each other, the threshold and both ends often.
 SCORES = st.one_of(st.integers(0, 8).map(lambda eighth: eighth / 8), st.floats(0, 1))
 ROWS = st.lists(st.tuples(st.booleans(), SCORES, st.integers(0, 5)), min_size=1, max_size=30)
-FEW = settings(deadline=None, max_examples=40)
+FEW = settings(deadline=None, max_examples=25)
 KEYS = (
     "accuracy balanced_accuracy precision recall specificity f1 mcc roc_auc pr_auc ece threshold n confusion "
     "accuracy_ci95 precision_ci95 recall_ci95 f1_ci95 roc_auc_ci95"

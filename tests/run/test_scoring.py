@@ -1,0 +1,37 @@
+import numpy as np
+
+from crackflow.core.backend import tf
+from crackflow.data import pipeline
+from crackflow.run import scoring
+from tests import small
+
+
+class Brightness:
+    """Stands where a model stands: the mean of each picture as its logit."""
+
+    @staticmethod
+    def predict_on_batch(image):
+        return tf.reduce_mean(tf.cast(image, tf.float32), [1, 2, 3]).numpy() - 128
+
+
+def batches(size):
+    return pipeline.eval_batches(small.data(), "test", size, small.IMAGE_PX, 3)
+
+
+def test_every_image_is_scored_once_whatever_the_batch_size():
+    one, other = (scoring.score(Brightness, batches(size), temperature=10.0) for size in (1, 7))
+    assert len(one[0]) == small.data().count("test")
+    for ours, theirs in zip(one, other, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+def test_picked_images_are_those_of_the_rows():
+    everything = np.concatenate([image[weight > 0] for image, _, weight in batches(5).as_numpy_iterator()])
+    found = scoring.pick_images(batches(5), [11, 0, 6])
+    assert set(found) == {0, 6, 11}
+    for row, image in found.items():
+        np.testing.assert_array_equal(image, everything[row])
+
+
+def test_picking_nothing_reads_nothing():
+    assert scoring.pick_images(iter(lambda: 1 / 0, None), []) == {}

@@ -1,0 +1,149 @@
+"""Train and evaluate as a user runs them: as commands, on a small data set."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from crackflow.core import tables
+from crackflow.core.backend import keras
+from crackflow.model import bundle
+from tests import small
+
+METRICS = (
+    "accuracy balanced_accuracy precision recall specificity f1 mcc roc_auc pr_auc ece threshold n confusion"
+).split()
+
+
+def command(verb, *options):
+    return subprocess.run(
+        [sys.executable, "-m", f"crackflow.{verb}", *map(str, options)], capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    """A finished run of three epochs at 32 px."""
+    run = tmp_path_factory.mktemp("runs") / "run"
+    done = command(
+        "train", f"--data={small.data().folder}", f"--run_dir={run}", "--image_px=32", "--epochs=3", "--batch_size=16"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "epoch 3/3" in done.stdout and "images/s" in done.stdout and "precision" in done.stdout
+    assert done.stderr == ""
+    return run
+
+
+def test_a_run_leaves_what_it_promises(run_dir):
+    names = {path.name for path in run_dir.iterdir()}
+    assert names == {"flags.cfg", "history.csv", "metrics.json", "model.h5", "report.html", "tensorboard"}
+    assert list((run_dir / "tensorboard").rglob("events.out.tfevents.*"))
+
+
+def test_history_has_a_row_for_each_epoch(run_dir):
+    rows = tables.read(str(run_dir / "history.csv"))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert all(float(row["images_per_sec"]) > 0 for row in rows)
+
+
+def test_the_model_knows_all_that_its_user_needs(run_dir):
+    card = bundle.load(str(run_dir)).card
+    made = small.data()
+    assert card.classes == made.classes and card.fingerprint == made.facts["fingerprint"]
+    assert card.image_px == 32 and 0 < card.threshold < 1 and card.versions["tensorflow"].startswith("2.")
+
+
+def test_plain_keras_loads_the_model(run_dir):
+    model = keras.models.load_model(run_dir / "model.h5", compile=False)
+    assert model.predict_on_batch(np.zeros((2, 32, 32, 3), np.uint8)).shape == (2,)
+
+
+def test_the_report_is_one_page_with_the_run_inside(run_dir):
+    page = (run_dir / "report.html").read_text()
+    fingerprint = small.data().facts["fingerprint"][:12]
+    for wanted in ("crackflow_s", "--epochs=3", "tensorflow", fingerprint):
+        assert wanted in page
+    assert "src=\"http" not in page and "href=\"http" not in page
+
+
+def test_flags_replay_the_run_to_the_same_weights(run_dir, tmp_path):
+    done = command("train", f"--flagfile={run_dir / 'flags.cfg'}", f"--run_dir={tmp_path / 'again'}")
+    assert done.returncode == 0, done.stderr
+    ours, theirs = (bundle.load(str(path)).model.get_weights() for path in (run_dir, tmp_path / "again"))
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-3)  # threads add in another order
+
+
+def test_a_run_folder_in_use_is_one_line_and_exit_2(run_dir):
+    before = (run_dir / "model.h5").read_bytes()
+    done = command("train", f"--data={small.data().folder}", f"--run_dir={run_dir}")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "exists and is not empty; choose another folder, or replace it with --overwrite" in done.stderr
+    assert (run_dir / "model.h5").read_bytes() == before
+
+
+def test_a_folder_without_a_data_set_is_one_line_and_exit_2(tmp_path):
+    done = command("train", f"--data={tmp_path}", f"--run_dir={tmp_path / 'run'}")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "found no dataset.json" in done.stderr and "python -m crackflow.convert" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluation_writes_the_promised_keys_and_files(run_dir, tmp_path):
+    out = tmp_path / "test"
+    done = command("evaluate", f"--model={run_dir}", f"--data={small.data().folder}", f"--out={out}")
+    assert done.returncode == 0, done.stderr
+    measured = json.loads((out / "metrics.json").read_text())
+    intervals = [f"{name}_ci95" for name in ("accuracy", "precision", "recall", "f1", "roc_auc")]
+    assert set(METRICS + intervals) <= set(measured)
+    assert measured["n"] == small.data().count("test") == sum(measured["confusion"].values())
+    for name in ("confusion.png", "roc.png", "precision_recall.png", "scores.png", "calibration.png", "report.html"):
+        assert (out / name).stat().st_size > 1000
+    wrong = measured["confusion"]["fp"] + measured["confusion"]["fn"]
+    assert len(tables.read(str(out / "errors.csv"))) == min(wrong, 24)
+
+
+def test_evaluation_repeats_what_training_reported(run_dir, tmp_path):
+    done = command("evaluate", f"--model={run_dir}", f"--data={small.data().folder}", f"--out={tmp_path / 'o'}")
+    assert done.returncode == 0, done.stderr
+    ours = json.loads((run_dir / "metrics.json").read_text())
+    theirs = json.loads((tmp_path / "o" / "metrics.json").read_text())
+    assert ours["confusion"] == theirs["confusion"] and ours["threshold"] == theirs["threshold"]
+
+
+def test_several_data_sets_are_measured_at_once(run_dir, tmp_path):
+    sets = [small.data().folder, small.data("raw").folder]
+    done = command("evaluate", f"--model={run_dir}", "--data=" + ",".join(sets), "--split=all", f"--out={tmp_path / 'o'}")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "o" / "metrics.json").read_text())["datasets"]
+    assert set(found) == {"data-jpeg-0", "data-raw-0"}
+    assert {one["n"] for one in found.values()} == {small.COUNT}
+
+
+def test_a_missing_model_is_one_line_and_exit_2(tmp_path):
+    done = command("evaluate", f"--model={tmp_path}", f"--data={small.data().folder}", f"--out={tmp_path / 'o'}")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "expected a model.h5 or a run folder that holds one" in done.stderr
+    assert not (tmp_path / "o").exists()
+
+
+def test_two_data_sets_of_one_name_are_refused(run_dir, tmp_path):
+    here = small.data().folder
+    done = command("evaluate", f"--model={run_dir}", f"--data={here},{here}/", f"--out={tmp_path / 'o'}")
+    assert done.returncode == 2
+    assert "expected folders of different names, received two called 'data-jpeg-0'" in done.stderr
+
+
+def test_deterministic_runs_are_bit_identical(tmp_path):
+    weights = []
+    for name in ("a", "b"):
+        done = command(
+            "train", f"--data={small.data().folder}", f"--run_dir={tmp_path / name}", "--image_px=32", "--epochs=1",
+            "--batch_size=16", "--deterministic",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        weights.append(bundle.load(str(tmp_path / name)).model.get_weights())
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, other)
