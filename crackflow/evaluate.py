@@ -10,7 +10,7 @@ curves as PNG, errors/ and errors.csv with the worst mistakes.
 import os
 
 from crackflow.core import atomic, flags, progress, runtime
-from crackflow.core.config import EvaluateConfig, EvalSplit
+from crackflow.core.config import EvalSplit, EvaluateConfig
 from crackflow.core.errors import UserError
 from crackflow.data import dataset
 from crackflow.model import bundle
@@ -24,10 +24,10 @@ def run(config: EvaluateConfig) -> dict:
     loaded = bundle.load(config.model)
     sets = _named([dataset.load(path) for path in config.data])
     with atomic.folder(config.out, folder.METRICS, config.overwrite) as stage:
-        found = {
-            name: assessment.assess(loaded, made, _splits(made, config.split), config.batch_size, config.resamples, config.seed)
-            for name, made in sets.items()
-        }
+        found = {}
+        for name, made in sets.items():
+            splits = _splits(made, config.split)
+            found[name] = assessment.assess(loaded, made, splits, config.batch_size, config.resamples, config.seed)
         for name, evaluation in found.items():
             gallery.save(evaluation, stage if len(found) == 1 else os.path.join(stage, name))
         content = _content(found)
@@ -76,10 +76,7 @@ def _report(config, loaded, sets, evaluations) -> page.Report:
     card = loaded.card
     return page.Report(
         title="crackflow: " + ", ".join(sets),
-        headline=" ".join(
-            f"On the {one.split} split of {one.name}, {one.metrics['n']:,} images, it {page.in_words(one.metrics)}."
-            for one in evaluations
-        ),
+        headline=f"{card.network}, measured on {sum(one.metrics['n'] for one in evaluations):,} images.",
         data=next(iter(sets.values())).facts,
         evaluations=evaluations,
         history=[],

@@ -25,7 +25,9 @@ def run(config: SynthConfig) -> None:
             os.mkdir(os.path.join(stage, name))
         write(config, stage)
         atomic.write_text(os.path.join(stage, MARKER), json.dumps(facts(config), indent=2) + "\n")
-    progress.say(f"{config.out}: {config.count:,} images of {config.image_px} px, {config.count // 2:,} of them cracked")
+    progress.say(
+        f"{config.out}: {config.count:,} images of {config.image_px} px, {config.count // 2:,} of them cracked"
+    )
 
 
 def write(config: SynthConfig, folder: str) -> None:

@@ -25,9 +25,7 @@ RESAMPLES = 1000
 def run(config: TrainConfig) -> page.Evaluation:
     """The whole path: data, network, fit, threshold, model.h5, report. Raises: UserError."""
     runtime.set_up(config.seed, config.threads, config.deterministic)
-    config = dataclasses.replace(
-        config, data=os.path.abspath(config.data), run_dir=os.path.abspath(config.run_dir)
-    )
+    config = dataclasses.replace(config, data=os.path.abspath(config.data), run_dir=os.path.abspath(config.run_dir))
     made = dataset.load(config.data)
     recipe, image_px = _network_for(config, made)
     batches = pipeline.train_batches(made, config.batch_size, image_px, recipe.channels, config.seed)
@@ -122,7 +120,7 @@ def _facts(model, config, watched, precision, xla, loaded, image_px) -> dict[str
     speeds = sorted(row["images_per_sec"] for row in watched.history)
     ended = "stopped early" if watched.stopped else "ran to the end"
     return {
-        "Network": f"{config.model.value}, {model.count_params():,} parameters",
+        "Network": f"{config.model.value}, {loaded.model.count_params():,} parameters",
         "Image size": f"{image_px} x {image_px} pixels, {loaded.card.channels} channels",
         "Epochs": f"{len(watched.history)} of {config.epochs} ({ended}); best: {watched.best_epoch}",
         "Training time": f"{watched.seconds:.1f} s",
@@ -136,8 +134,7 @@ def _facts(model, config, watched, precision, xla, loaded, image_px) -> dict[str
 def _report(config, made, found, watched, facts, text) -> page.Report:
     return page.Report(
         title=f"crackflow: {found.name}",
-        headline=f"{config.model.value}, trained on {made.count('train'):,} images of {found.name}: on the "
-        f"{found.split} split of {found.metrics['n']:,} it {page.in_words(found.metrics)}.",
+        headline=f"{config.model.value}, trained on {made.count('train'):,} images of {found.name}.",
         data=made.facts,
         evaluations=[found],
         history=watched.history,

@@ -65,7 +65,7 @@ def test_the_report_is_one_page_with_the_run_inside(run_dir):
     fingerprint = small.data().facts["fingerprint"][:12]
     for wanted in ("crackflow_s", "--epochs=3", "tensorflow", fingerprint):
         assert wanted in page
-    assert "src=\"http" not in page and "href=\"http" not in page
+    assert 'src="http' not in page and 'href="http' not in page
 
 
 def test_flags_replay_the_run_to_the_same_weights(run_dir, tmp_path):
@@ -115,7 +115,9 @@ def test_evaluation_repeats_what_training_reported(run_dir, tmp_path):
 
 def test_several_data_sets_are_measured_at_once(run_dir, tmp_path):
     sets = [small.data().folder, small.data("raw").folder]
-    done = command("evaluate", f"--model={run_dir}", "--data=" + ",".join(sets), "--split=all", f"--out={tmp_path / 'o'}")
+    done = command(
+        "evaluate", f"--model={run_dir}", "--data=" + ",".join(sets), "--split=all", f"--out={tmp_path / 'o'}"
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "o" / "metrics.json").read_text())["datasets"]
     assert set(found) == {"data-jpeg-0", "data-raw-0"}

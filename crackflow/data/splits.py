@@ -25,9 +25,7 @@ def assign(labels: np.ndarray, groups: np.ndarray, fractions: tuple[float, ...],
     wanted = [part > 0 for part in fractions]
     chosen = np.zeros(len(size), np.int64)
     for one, (clean, cracked) in zip(order.tolist(), size[order].tolist(), strict=True):
-        best = max(
-            (missing[k][0] * clean + missing[k][1] * cracked, k) for k in range(len(fractions)) if wanted[k]
-        )[1]
+        best = max((missing[k][0] * clean + missing[k][1] * cracked, k) for k in range(len(fractions)) if wanted[k])[1]
         missing[best][0] -= clean
         missing[best][1] -= cracked
         chosen[one] = best

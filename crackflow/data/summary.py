@@ -73,9 +73,7 @@ def save_tables(
         dataset.GROUPS: tables.save(
             os.path.join(stage, dataset.GROUPS), ("path", "label", "group", "split"), _group_rows(entries)
         ),
-        dataset.REJECTED: tables.save(
-            os.path.join(stage, dataset.REJECTED), ("path", "reason"), rejected
-        ),
+        dataset.REJECTED: tables.save(os.path.join(stage, dataset.REJECTED), ("path", "reason"), rejected),
         dataset.MANIFEST: tables.save(
             os.path.join(stage, dataset.MANIFEST),
             ("shard", "record", "offset", "label", "sha256", "path"),

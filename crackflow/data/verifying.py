@@ -17,9 +17,7 @@ from crackflow.data import dataset, images, records
 Sources = dict[int, str]  # record number -> source path
 
 
-def damages(
-    folder: str, pool: concurrent.futures.Executor, ahead: int, advance: Callable[[int], None]
-) -> list[str]:
+def damages(folder: str, pool: concurrent.futures.Executor, ahead: int, advance: Callable[[int], None]) -> list[str]:
     """A sentence for each damage, naming shard, record and source image. Raises: UserError when it is no data set."""
     found = dataset.load(folder)
     problems = [
