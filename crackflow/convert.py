@@ -54,10 +54,12 @@ def convert(config: ConvertConfig) -> dict:
 
 def verify(config: ConvertConfig) -> None:
     """Exit quietly when every record of `config.verify` is intact. Raises: CheckFailed naming every damage."""
+    if atomic.is_unfinished(config.verify):
+        raise CheckFailed(f"{config.verify!r} is no whole data set: the run that made it was killed, or is not done")
     if os.path.isdir(config.verify) and not os.path.exists(os.path.join(config.verify, dataset.DATASET)):
         raise CheckFailed(f"{config.verify!r} is no whole data set: it has no {dataset.DATASET}")
     size = workers.count(config.workers)
-    total = sum(split["count"] for split in dataset.load(config.verify).facts["splits"].values())
+    total = sum(split["count"] for split in dataset.read(config.verify).facts["splits"].values())
     with workers.pool(size) as pool, progress.bar(total, "checking") as advance:
         found = verifying.damages(config.verify, pool, 2 * size, advance)
     for damage in found:
@@ -68,10 +70,12 @@ def verify(config: ConvertConfig) -> None:
 
 
 def _expect_apart(images: str, out: str) -> None:
-    """The data set must not land among the photographs, where the next conversion would read it."""
+    """Neither may hold the other: the next conversion would read the data set, or --overwrite remove the photographs."""
     root, place = os.path.realpath(images), os.path.realpath(out)
-    if place == root or place.startswith(root + os.sep):
-        raise UserError(f"--out: expected a folder outside --images, received {out!r}; choose another")
+    if os.path.commonpath([root, place]) in (root, place):
+        raise UserError(
+            f"--out: expected a folder outside --images that does not hold it, received {out!r}; choose another"
+        )
 
 
 def _expect_enough(config: ConvertConfig, entries: dict, rejected: list) -> None:
@@ -82,6 +86,8 @@ def _expect_enough(config: ConvertConfig, entries: dict, rejected: list) -> None
         reason = f"; the first of {len(rejected)} rejected: {rejected[0][0]!r}: {rejected[0][1]}" if rejected else ""
         kind = "--layout=masks" if config.layout is Layout.MASKS else "--images"
         raise UserError(f"{kind}: expected usable images of both classes, found {len(labels)} class{reason}")
+    if "train" not in entries:
+        raise UserError(f"--split: expected some images in train, received {config.split}; give train a larger part")
 
 
 if __name__ == "__main__":

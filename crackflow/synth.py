@@ -15,7 +15,7 @@ from crackflow.core.config import SynthConfig
 from crackflow.data import synthetic
 
 MARKER = "synth.json"
-BATCH_IMAGES = 16  # a batch lasts a tenth of a second: the bar moves, and handing over costs nothing beside it
+BATCH_PIXELS = 16 * 227 * 227  # a tenth of a second: the bar moves, and handing over costs nothing beside it
 
 
 def run(config: SynthConfig) -> None:
@@ -32,16 +32,20 @@ def run(config: SynthConfig) -> None:
 
 def write(config: SynthConfig, folder: str) -> None:
     """Make the images in all processes, into the class folders of `folder`."""
-    starts = range(0, config.count, BATCH_IMAGES)
-    stops = [min(start + BATCH_IMAGES, config.count) for start in starts]
+    batch = min(64, max(1, BATCH_PIXELS // config.image_px**2))
+    starts = range(0, config.count, batch)
     batches = (
-        synthetic.Batch(folder, config.seed, config.image_px, start, stop)
-        for start, stop in zip(starts, stops, strict=True)
+        synthetic.Batch(folder, config.seed, config.image_px, start, min(start + batch, config.count))
+        for start in starts
     )
     size = min(workers.count(config.workers), len(starts))
     with workers.pool(size) as pool, progress.bar(config.count, "making images") as advance:
-        for done in workers.ordered(pool, synthetic.write, batches, ahead=4 * size):
-            advance(done)
+        try:
+            for done in workers.ordered(pool, synthetic.write, batches, ahead=4 * size):
+                advance(done)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # waits: a batch still being written would outlive its folder
+            raise
 
 
 def facts(config: SynthConfig) -> dict:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from crackflow.core.errors import UserError
 
 LOCK = ".lock"
+UNFINISHED = ".partial-"
 
 
 @contextlib.contextmanager
@@ -27,12 +28,12 @@ def folder(out: str, marker: str, overwrite: bool) -> Iterator[str]:
     sign that crackflow made it. Left-overs of killed runs are removed first; those of runs still alive hold a
     lock and stay. Raises: UserError when `out` is taken.
     """
-    out = os.path.abspath(out)
+    out = os.path.realpath(out)  # a link stays, and what it points to is filled
     _expect_free(out, marker, overwrite)
     parent, name = os.path.split(out)
     os.makedirs(parent, exist_ok=True)
     _tidy(parent, name, out)
-    stage = tempfile.mkdtemp(prefix=f".{name}.partial-", dir=parent)
+    stage = tempfile.mkdtemp(prefix=f".{name}{UNFINISHED}", dir=parent)
     os.chmod(stage, 0o777 & ~_umask())
     try:
         with open(os.path.join(stage, LOCK), "w") as lock:
@@ -47,6 +48,12 @@ def folder(out: str, marker: str, overwrite: bool) -> Iterator[str]:
     _sync(parent)
 
 
+def is_unfinished(place: str) -> bool:
+    """Whether the folder `place` is one that `folder` fills, or that a killed run left."""
+    name = os.path.basename(os.path.abspath(place))
+    return name.startswith(".") and UNFINISHED in name
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
@@ -58,6 +65,8 @@ def _expect_free(out: str, marker: str, overwrite: bool) -> None:
         return
     if not os.path.isdir(out):
         raise UserError(f"expected a new folder, received {out!r}, which is a file; choose another name")
+    if os.path.ismount(out):
+        raise UserError(f"expected a folder that can be replaced, received {out!r}, a mount point; name a folder in it")
     if not os.listdir(out):
         return
     if not overwrite:
@@ -70,7 +79,7 @@ def _tidy(parent: str, name: str, out: str) -> None:
     """Remove what killed runs left; put back an old folder whose replacement never arrived."""
     for left in sorted(os.listdir(parent)):
         place = os.path.join(parent, left)
-        if left.startswith(f".{name}.partial-") and not _is_locked(place):
+        if left.startswith(f".{name}{UNFINISHED}") and not _is_locked(place):
             shutil.rmtree(place, ignore_errors=True)
         elif left.startswith(f".{name}.replaced-"):
             if os.path.lexists(out):

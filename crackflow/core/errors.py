@@ -33,9 +33,13 @@ def one_line(text: object) -> str:
 
 def from_os_error(error: OSError) -> UserError | None:
     """The user's side of an operating-system error, or None when it is not theirs to mend."""
-    place = f" while writing {os.fsdecode(error.filename)!r}" if error.filename else ""
+    place = f": {os.fsdecode(error.filename)!r}" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(f"the disk is full{place}; free some space or choose another place, then run it again")
+    if error.errno == errno.EFBIG:
+        return UserError(f"a file grew past the size allowed here{place}; raise the limit (ulimit -f) or ask for --shards")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return UserError(f"no permission: {error.strerror}{place}; choose a place this user may write to")
+        return UserError(f"no permission ({error.strerror}){place}; choose a place this user may read or write")
+    if error.errno in (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.ELOOP):
+        return UserError(f"expected a usable path ({error.strerror}){place}; choose another")
     return None

@@ -15,15 +15,15 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw
 
-from crackflow.data.surfaces import REFERENCE_PX, enlarge, fractal, shift, slope, soften
+from crackflow.data.surfaces import REFERENCE_PX, between, enlarge, fractal, slope, soften
 
 SUPERSAMPLE = 3  # cracks are drawn at three times the size and averaged: soft edges, hairlines without steps
 MIN_WIDTH_PX = 1.0  # of the finished picture, whatever its size: thinner lines vanish between the pixels
 NARROW, WIDE = 1.2, 13.0  # usual widths: METU's cracks measure 2 to 20, DeepCrack's hairlines 1
 MASK_COVER = 0.35  # a pixel is crack where a third of it is; half would tear hairlines apart
-DARKEST = 0.05  # the inside of a crack, relative to the surface: never quite black
+DARKEST, PALEST = 0.05, 0.68  # how bright the inside of a crack is, relative to the surface: never quite black
 MIN_MASK_FRACTION = 0.003  # of the pixels, in every cracked picture: 155 of 227 x 227, a hairline two thirds across
-USUAL_MASK_FRACTION = 0.005  # nine of ten exceed this, the share from which `convert` calls a window cracked
+USUAL_MASK_FRACTION = 0.005  # 99 of 100 exceed this, the share from which `convert` calls a window cracked
 MIN_CONTRAST = 0.15  # the crack is so much darker than the surface within RING_PX of it, as a share of that surface
 MIN_CONTRAST_DEVIATIONS = 1.25  # and by so many standard deviations of that surface, so that texture can't hide it
 BRANCHES = (0.55, 0.8, 0.93)  # shares of the cracks with no branch, with one at most, with two at most
@@ -33,7 +33,7 @@ EPSILON = 1e-6
 
 @dataclasses.dataclass(frozen=True)
 class Stroke:
-    """One crack or branch of n pieces: its two banks, complex [n + 1], x + iy in pixels; how deep each piece is, 0..1."""
+    """One crack or branch in n pieces: its banks, complex [n + 1], x + iy in pixels; each piece's depth, 0..1."""
 
     left: np.ndarray
     right: np.ndarray
@@ -59,8 +59,8 @@ class Crack:
 def draw(rng: np.random.Generator, px: int, boldness: float = 0.0) -> Crack:
     """One crack with its branches for a picture of `px` x `px`.
 
-    `boldness` 0..1 lifts the narrowest width and the least darkness that may be drawn: 0 takes all that nature offers, 1 a wide, dark crack
-    from side to side.
+    `boldness` 0..1 lifts the narrowest width and the least darkness that may be drawn: with 0 anything goes, with 1
+    it is a wide, dark crack from side to side.
     """
     width = _width(rng, px, boldness)
     cover = _rasterise(_strokes(rng, px, width, boldness), px)
@@ -70,8 +70,7 @@ def draw(rng: np.random.Generator, px: int, boldness: float = 0.0) -> Crack:
     angle = rng.uniform(0, 2 * np.pi)
     if width > 3 * scale:
         shade = shade * (1 - _wall(rng, shade, angle, width))
-    palest = 0.62 - 0.45 * boldness
-    bright = palest - (palest - DARKEST) * rng.beta(1.5, 1.2)
+    bright = _brightness(rng, width / scale, boldness)
     tint = np.clip(1 + rng.normal(0.03, 0.06) * np.array([1.0, 0.2, -0.8]), 0.7, 1.3)
     inside = (bright * tint).astype(np.float32)[:, None, None]
     return Crack(shade, inside, _edge(rng, cover, angle, width), mask)
@@ -112,12 +111,19 @@ def contrast(image: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
     return float(drop / max(around, 1)), float(drop / max(deviation, 1))
 
 
+def shift(field: np.ndarray, right_px: int, down_px: int) -> np.ndarray:
+    """`field` moved by whole pixels, its border repeated: same shape."""
+    rows = np.clip(np.arange(len(field)) - down_px, 0, len(field) - 1)
+    columns = np.clip(np.arange(field.shape[1]) - right_px, 0, field.shape[1] - 1)
+    return field.take(rows, axis=0).take(columns, axis=1)
+
+
 def grown(cracked: np.ndarray, by_px: int) -> np.ndarray:
     """True within `by_px` rows and columns of a True: bool [px, px] in, same out."""
     for turned in (False, True):
         reach, wide = 0, cracked.T if turned else cracked
         while reach < by_px:
-            step = min(2 * reach + 1, by_px - reach)  # the longest that leaves no gap
+            step = min(reach + 1, by_px - reach)  # the longest that leaves no gap, at the border either
             wide, narrow = wide.copy(), wide
             wide[step:] |= narrow[:-step]
             wide[:-step] |= narrow[step:]
@@ -128,9 +134,15 @@ def grown(cracked: np.ndarray, by_px: int) -> np.ndarray:
 
 def _width(rng: np.random.Generator, px: int, boldness: float) -> float:
     """In pixels of the finished picture, as often in one doubling as in the next."""
-    low, high = np.log(NARROW), np.log(WIDE)
-    low += 0.85 * boldness * (high - low)
-    return max(float(np.exp(rng.uniform(low, high))) * px / REFERENCE_PX, MIN_WIDTH_PX * (1 + 2 * boldness))
+    usual = between(rng, NARROW * (WIDE / NARROW) ** (0.85 * boldness), WIDE)
+    return max(usual * px / REFERENCE_PX, MIN_WIDTH_PX * (1 + 2 * boldness))
+
+
+def _brightness(rng: np.random.Generator, width: float, boldness: float) -> float:
+    """Of the inside, relative to the surface. Wide gaps are deep and dark: a wide pale one looks like tape."""
+    wide = min(max(math.log(width / NARROW) / math.log(WIDE / NARROW), 0), 1)
+    palest = (PALEST - 0.25 * wide) * (1 - 0.7 * boldness)
+    return palest - (palest - DARKEST) * rng.beta(1.5, 1.2)
 
 
 def _strokes(rng: np.random.Generator, px: int, width: float, boldness: float) -> list[Stroke]:

@@ -18,6 +18,7 @@ import os
 
 from crackflow.core import atomic
 from crackflow.core.errors import UserError
+from crackflow.data import splits
 
 VERSION = 1
 DATASET, GROUPS, REJECTED, MANIFEST = "dataset.json", "groups.csv", "rejected.csv", "manifest.csv"
@@ -49,6 +50,16 @@ class Dataset:
 
 def load(folder: str) -> Dataset:
     """The data set in `folder`. Raises: UserError when there is none, or it is of another version, or incomplete."""
+    found = read(folder)
+    for name in found.facts["splits"]:
+        for file in found.files(name):
+            if not os.path.exists(file):
+                raise UserError(f"{file!r} is missing; restore it or convert the images again")
+    return found
+
+
+def read(folder: str) -> Dataset:
+    """As `load`, without a look at the shards: `verify` names those that are missing."""
     path = os.path.join(folder, DATASET)
     try:
         with open(path, encoding="utf-8") as file:
@@ -65,12 +76,24 @@ def load(folder: str) -> Dataset:
         raise UserError(f"{path!r} lacks {', '.join(missing)}; convert the images again")
     if facts["version"] != VERSION:
         raise UserError(f"{path!r} is of version {facts['version']}, expected {VERSION}; convert the images again")
-    found = Dataset(folder, facts)
-    for name in facts["splits"]:
-        for file in found.files(name):
-            if not os.path.exists(file):
-                raise UserError(f"{file!r} is missing; restore it or convert the images again")
-    return found
+    if not _is_well_formed(facts):
+        raise UserError(f"{path!r} is damaged (it is not as crackflow.convert writes it); convert the images again")
+    return Dataset(folder, facts)
+
+
+def _is_well_formed(facts: dict) -> bool:
+    """Whether every value that is used has its kind, so that a damaged file is one clear error."""
+    try:
+        shards = [shard for name in splits.NAMES for shard in facts["splits"][name]["shards"]]
+        numbers = [facts["image_px"], facts["channels"], *(facts["splits"][name]["count"] for name in splits.NAMES)]
+        numbers += [number for name in splits.NAMES for number in facts["splits"][name]["class_counts"].values()]
+        numbers += [shard[key] for shard in shards for key in ("count", "bytes")]
+        texts = [*facts["classes"], *(facts[key] for key in ("positive_class", "encoding", "fingerprint"))]
+        texts += [shard[key] for shard in shards for key in ("file", "sha256")]
+    except (KeyError, TypeError, AttributeError):
+        return False
+    whole = set(facts["splits"]) == set(splits.NAMES) and len(facts["classes"]) == 2
+    return whole and all(type(one) is int for one in numbers) and all(type(one) is str for one in texts)
 
 
 def save(folder: str, facts: dict) -> None:

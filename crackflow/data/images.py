@@ -22,6 +22,7 @@ from PIL import Image
 
 THUMB_PX = 16
 MAX_FILE_BYTES = 1 << 30
+MAX_SIDE_PX = 65_500  # the longest side a JPEG can have; a narrow strip of 1e8 pixels also took 26 GB to average
 ORIENTATION_TAG = 0x0112
 UPRIGHT = {  # EXIF orientation -> what shows the picture as it was seen
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -74,7 +75,7 @@ def read_file(path: str) -> bytes:
         if facts.st_size > MAX_FILE_BYTES:
             raise BadImage(f"the file has {facts.st_size >> 20:,} MiB: expected at most {MAX_FILE_BYTES >> 20:,}")
         with open(path, "rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+            data = file.read(facts.st_size + 1)  # Python sets aside as much as is asked for, before it reads
     except OSError as error:
         raise BadImage(f"unreadable: {error.strerror}") from error
     if not data:
@@ -96,7 +97,9 @@ def parse_photo(data: bytes, name: str, max_megapixels: float) -> Photo:
     if width * height > max_megapixels * 1e6:
         size = f"{width} x {height} = {width * height / 1e6:,.0f} megapixels"
         raise BadImage(f"{size}: expected at most {max_megapixels:g} (--max_megapixels)")
-    frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    if max(width, height) > MAX_SIDE_PX:
+        raise BadImage(f"{width} x {height} pixels: expected at most {MAX_SIDE_PX:,} a side")
+    frames = 1 if image.format == "MPO" else _frames(image)
     if frames > 1:
         raise BadImage(f"animated or multi-page, {frames} frames: expected one picture; save the frame you need")
     turned = _orientation(image)
@@ -117,9 +120,20 @@ def _open(data: bytes) -> Image.Image:
         raise BadImage(f"damaged: {error}") from error
 
 
+def _frames(image: Image.Image) -> int:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return getattr(image, "n_frames", 1)
+    except Exception as error:  # the headers of later frames are read here, and may be damaged too
+        raise BadImage(f"damaged: {error}") from error
+
+
 def _orientation(image: Image.Image) -> int:
     try:
-        turned = image.getexif().get(ORIENTATION_TAG, 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            turned = image.getexif().get(ORIENTATION_TAG, 1)
     except Exception:  # damaged EXIF: the picture itself may be sound, and upright is all one can assume
         return 1
     return turned if turned in range(1, 9) else 1

@@ -18,6 +18,8 @@ misses nothing that comparing all pairs would find, at a cost that grew as N^1.3
 """
 
 import dataclasses
+import math
+import os
 
 import numpy as np
 from scipy.fft import dctn
@@ -52,7 +54,7 @@ class Looks:
     @classmethod
     def empty(cls, count: int, file: str | None = None) -> "Looks":
         shape = (count, THUMB_PX, THUMB_PX)
-        thumb = np.memmap(file, np.float16, "w+", shape=shape) if file and count else np.zeros(shape, np.float16)
+        thumb = _on_disk(file, shape) if file and count else np.zeros(shape, np.float16)
         return cls(np.zeros((count, 32), np.uint8), thumb, np.zeros(count, np.float32))
 
     def put(self, row: int, digest: bytes, thumbnail: np.ndarray) -> None:
@@ -63,6 +65,13 @@ class Looks:
         self.mean[row] = mean
 
 
+def _on_disk(file: str, shape: tuple[int, ...]) -> np.memmap:
+    """float16 zeros. The space is claimed first: writing to a mapped hole of a full disk would end the process."""
+    with open(file, "wb") as made:
+        os.posix_fallocate(made.fileno(), 0, 2 * math.prod(shape))
+    return np.memmap(file, np.float16, "r+", shape=shape)
+
+
 def same_picture(looks: Looks, near: bool, workers: int = 1) -> np.ndarray:
     """int64 [N]: the smallest row that shows the same picture, by bytes alone or (`near`) by sight as well."""
     count = len(looks.digest)
@@ -71,14 +80,13 @@ def same_picture(looks: Looks, near: bool, workers: int = 1) -> np.ndarray:
     by_bytes = _first_equal(looks.digest)
     if not near:
         return by_bytes
-    # Equal thumbnails (blank frames, lossless copies) are one picture already: one of each enters the search.
+    # Equal looks (blank frames, lossless copies) are one picture already: one of each enters the search.
     by_thumb = _first_equal(np.asarray(looks.thumb).reshape(count, -1))
-    by_thumb[np.abs(looks.mean - looks.mean[by_thumb]) > MAX_BRIGHTNESS_SHIFT] = -1
-    by_thumb = np.where(by_thumb < 0, np.arange(count), by_thumb)
-    different = np.flatnonzero((by_bytes == np.arange(count)) & (by_thumb == np.arange(count)))
+    by_look = _first_equal(np.stack([by_thumb, looks.mean.view(np.int32)], 1))
     every = np.arange(count)
+    different = np.flatnonzero((by_bytes == every) & (by_look == every))
     pairs = different[_near_pairs(looks, different, workers)]
-    return connect(count, np.concatenate([pairs, np.stack([every, by_bytes], 1), np.stack([every, by_thumb], 1)]))
+    return connect(count, np.concatenate([pairs, np.stack([every, by_bytes], 1), np.stack([every, by_look], 1)]))
 
 
 def _first_equal(values: np.ndarray) -> np.ndarray:

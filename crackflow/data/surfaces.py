@@ -1,4 +1,4 @@
-"""Surfaces without cracks, from noise: what they are made of, what lies on them and how the light falls.
+"""Surfaces without cracks, from noise: what they are made of and what lies on them.
 
 Synopsis::
 
@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 REFERENCE_PX = 227
-SUPERSAMPLE = 2  # marks are drawn at twice the size and averaged: soft edges for a tenth of a millisecond
+SUPERSAMPLE = 2  # marks are drawn at twice the size and averaged
 NORMAL = np.array([statistics.NormalDist().inv_cdf((byte + 0.5) / 256) for byte in range(256)], np.float32)
 NEUTRAL = 128  # grey of the marks canvas that leaves the surface as it is
 Planes = np.ndarray  # float32 [3, px, px]
@@ -34,12 +34,11 @@ def make(rng: np.random.Generator, px: int) -> Planes:
     surface *= marks(rng, px)
     if rng.random() < 0.45:
         _stain(rng, surface)
-    surface *= light(rng, px)
     return np.maximum(surface, 0.02)
 
 
 def white(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Uncorrelated noise: float32 [*shape], normal deviates of 256 sizes. A quarter of the time of normal()."""
+    """Uncorrelated noise: float32 [*shape], normal deviates of 256 sizes, in a quarter of the time of normal()."""
     size = math.prod(shape)
     words = rng.integers(0, 2**64, -(-size // 8), np.uint64)
     return NORMAL[words.view(np.uint8)[:size].reshape(shape)]
@@ -62,7 +61,7 @@ def _stretch(grid: np.ndarray, size: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=1024)
 def _taps(points: int, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of int [size], a point for each value, and float32 [size, 1], its weight; a value is the sum over the pairs.
+    """Pairs of int [size], a point for each value, and float32 [size, 1], its weight; values are sums over the pairs.
 
     Cubic (Catmull-Rom), but linear where points are 3 px apart or less: no eye sees those creases.
     """
@@ -74,9 +73,7 @@ def _taps(points: int, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
     else:
         cubic = (-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, t**3 - t**2)
         weights = {offset: weight / 2 for offset, weight in zip((-1, 0, 1, 2), cubic, strict=True)}
-    return [
-        (np.clip(before + offset, 0, points - 1), weight.astype(np.float32)) for offset, weight in weights.items()
-    ]
+    return [(np.clip(before + offset, 0, points - 1), weight.astype(np.float32)) for offset, weight in weights.items()]
 
 
 def fractal(
@@ -89,7 +86,7 @@ def fractal(
     """
     scale = px / REFERENCE_PX
     step, weight, power, field = coarse_px * scale, 1.0, 0.0, None
-    last = max(fine_px * scale, 1.0)
+    last = max(fine_px * min(scale, 1), 1.0)  # larger pictures show finer grains
     while field is None or step >= last:
         high, wide = int(px / step) + 2, int(px / (step * stretch)) + 2
         grid = white(rng, (high, wide)) * np.float32(weight)
@@ -101,7 +98,7 @@ def fractal(
 
 def soften(field: np.ndarray, sigma_px: float) -> np.ndarray:
     """Blurred along the last two axes, borders repeated: float32 [..., h, w] in, same out."""
-    passes = math.ceil(2 * sigma_px * sigma_px)
+    passes = 0 if sigma_px < 0.05 else math.ceil(2 * sigma_px * sigma_px)  # less changes no grey level
     for _ in range(passes):
         side = sigma_px * sigma_px / passes / 2  # a pass adds 2 * side to the variance
         field = _three_taps(_three_taps(field, 1 / side - 2, -2), 1 / side - 2, -1) * np.float32(side * side)
@@ -119,13 +116,6 @@ def _three_taps(field: np.ndarray, centre: float, axis: int) -> np.ndarray:
     for border, within in ((0, 1), (-1, -2)):  # the flat neighbours of a border lie on the opposite one
         to[border] = source[border] * np.float32(centre + 1) + source[within]
     return out
-
-
-def shift(field: Field, right_px: int, down_px: int) -> Field:
-    """`field` moved by whole pixels, its border repeated: same shape."""
-    rows = np.clip(np.arange(len(field)) - down_px, 0, len(field) - 1)
-    columns = np.clip(np.arange(field.shape[1]) - right_px, 0, field.shape[1] - 1)
-    return field.take(rows, axis=0).take(columns, axis=1)
 
 
 def slope(height: Field, angle: float) -> Field:
@@ -147,28 +137,28 @@ def _mineral(rng: np.random.Generator, low: float, high: float) -> np.ndarray:
     return rng.uniform(low, high) * np.array([1 + rng.normal(0.025, 0.025), 1.0, 1 + rng.normal(-0.045, 0.045)])
 
 
-def _between(rng: np.random.Generator, low: float, high: float) -> float:
+def between(rng: np.random.Generator, low: float, high: float) -> float:
     """A factor between two others, as often in one doubling as in the next."""
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+    return math.exp(rng.uniform(math.log(low), math.log(high)))
 
 
 def _concrete(rng: np.random.Generator, px: int) -> Planes:
-    tone = 1 + _between(rng, 0.008, 0.05) * fractal(rng, px, 110, 14, rng.uniform(0.6, 1.0))
-    stretch = _between(rng, 1, 6) if rng.random() < 0.25 else 1.0
-    grain = fractal(rng, px, _between(rng, 7, 28), 2, rng.uniform(0.7, 1.3), stretch)
-    grain = grain.T if rng.random() < 0.5 else grain
+    tone = 1 + between(rng, 0.008, 0.05) * fractal(rng, px, 110, 14, rng.uniform(0.6, 1.0))
+    stretch = between(rng, 1, 6) if rng.random() < 0.25 else 1.0
+    grain = fractal(rng, px, between(rng, 7, 28), 2, rng.uniform(0.7, 1.3), stretch)
+    grain = np.ascontiguousarray(grain.T) if rng.random() < 0.5 else grain
     if rng.random() < 0.7:
-        tone += _between(rng, 0.015, 0.11) * slope(grain, rng.uniform(0, 2 * np.pi))
-    tone += _between(rng, 0.012, 0.06) * grain
+        tone += between(rng, 0.015, 0.11) * slope(grain, rng.uniform(0, 2 * np.pi))
+    tone += between(rng, 0.012, 0.06) * grain
     return _paint(tone, _mineral(rng, 0.4, 0.9))
 
 
 def _plaster(rng: np.random.Generator, px: int) -> Planes:
-    trowel = fractal(rng, px, _between(rng, 15, 80), 8, rng.uniform(0.6, 1.0), _between(rng, 1, 4))
-    grain = fractal(rng, px, _between(rng, 3, 10), 2, 0.9)
+    trowel = fractal(rng, px, between(rng, 15, 80), 8, rng.uniform(0.6, 1.0), between(rng, 1, 4))
+    grain = fractal(rng, px, between(rng, 3, 10), 2, 0.9)
     angle = rng.uniform(0, 2 * np.pi)
-    tone = 1 + _between(rng, 0.02, 0.15) * slope(trowel, angle) + _between(rng, 0.01, 0.08) * slope(grain, angle)
-    tone += _between(rng, 0.005, 0.03) * trowel
+    tone = 1 + between(rng, 0.02, 0.15) * slope(trowel, angle) + between(rng, 0.01, 0.08) * slope(grain, angle)
+    tone += between(rng, 0.005, 0.03) * trowel
     wash = np.clip(rng.normal(1, [0.05, 0.02, 0.07]), 0.8, 1.15)  # paint: cream, pale blue, pale green, rose
     return _paint(tone, rng.uniform(0.55, 0.95) * wash)
 
@@ -177,15 +167,15 @@ def _asphalt(rng: np.random.Generator, px: int) -> Planes:
     """Stones of every size in dark binder; the finest are noise."""
     scale = SUPERSAMPLE * px / REFERENCE_PX
     bed = Image.new("L", (px * SUPERSAMPLE, px * SUPERSAMPLE), NEUTRAL)
-    draw, size = ImageDraw.Draw(bed), _between(rng, 4, 14)
+    draw, size = ImageDraw.Draw(bed), between(rng, 4, 14)
     spread = int(rng.integers(15, 70))
     for share in (0.5, 1.0):
         count = int(min(250, 15_000 / size**2 / share))
         _blots(rng, draw, bed.width, count, share * size * scale, NEUTRAL - spread // 2, NEUTRAL + spread)
     stones = soften(np.asarray(bed.reduce(SUPERSAMPLE), np.float32) / NEUTRAL, rng.uniform(0.3, 0.8))
-    grain = fractal(rng, px, _between(rng, 2.5, 6), 1.8, 0.9)
+    grain = fractal(rng, px, between(rng, 2.5, 6), 1.8, 0.9)
     angle = rng.uniform(0, 2 * np.pi)
-    tone = stones + _between(rng, 0.04, 0.12) * grain + _between(rng, 0.1, 0.6) * slope(stones, angle)
+    tone = stones + between(rng, 0.04, 0.12) * grain + between(rng, 0.1, 0.6) * slope(stones, angle)
     return _paint(np.maximum(tone, 0.2), _mineral(rng, 0.2, 0.6))
 
 
@@ -193,8 +183,8 @@ def _brick(rng: np.random.Generator, px: int) -> Planes:
     scale = px / REFERENCE_PX
     wall = soften(np.asarray(_courses(rng, px, scale).reduce(SUPERSAMPLE), np.float32) / 255, scale)
     cover = np.clip(wall * 3 - 0.5, 0, 1)
-    grain = fractal(rng, px, _between(rng, 4, 16), 2, 0.9)
-    tone = 1 + _between(rng, 0.015, 0.07) * grain + _between(rng, 0.01, 0.08) * slope(grain, rng.uniform(0, 6.28))
+    grain = fractal(rng, px, between(rng, 4, 16), 2, 0.9)
+    tone = 1 + between(rng, 0.015, 0.07) * grain + between(rng, 0.01, 0.08) * slope(grain, rng.uniform(0, 6.28))
     tone += rng.uniform(0, 0.5) * slope(cover, rng.uniform(0, 2 * np.pi))  # the joints lie deeper
     green = rng.uniform(0.65, 0.97)
     red = np.array([1.0, green, green * rng.uniform(0.7, 0.98)]) * rng.uniform(0.4, 0.8)
@@ -222,16 +212,12 @@ def _courses(rng: np.random.Generator, px: int, scale: float) -> Image.Image:
 
 Material = Callable[[np.random.Generator, int], Planes]
 # Mostly concrete, as in METU and SDNET2018; the rest so that a network meets other grounds too.
-MATERIALS: tuple[tuple[float, Material], ...] = (
-    (0.62, _concrete),
-    (0.18, _plaster),
-    (0.12, _asphalt),
-    (0.08, _brick),
-)
+MATERIALS: tuple[tuple[float, Material], ...]
+MATERIALS = ((0.62, _concrete), (0.18, _plaster), (0.12, _asphalt), (0.08, _brick))
 
 
 def marks(rng: np.random.Generator, px: int) -> Field:
-    """Pits, grit, scratches and joints: float32 [px, px], factors 0.2..1.8, most of them 1."""
+    """Pits, grit, scratches and joints: float32 [px, px], factors 0.06..1.8, most of them 1."""
     scale = px / REFERENCE_PX
     canvas = Image.new("L", (px * SUPERSAMPLE, px * SUPERSAMPLE), NEUTRAL)
     draw = ImageDraw.Draw(canvas)
@@ -241,7 +227,7 @@ def marks(rng: np.random.Generator, px: int) -> Field:
     relief = (np.asarray(canvas.reduce(SUPERSAMPLE), np.float32) - NEUTRAL) / NEUTRAL
     relief = soften(relief, rng.uniform(0.2, 0.7))
     lit = slope(relief, rng.uniform(0, 2 * np.pi)) * np.float32(rng.uniform(0, 0.6))
-    return np.clip(1 + relief + lit, 0.2, 1.8)
+    return np.clip(1 + relief + lit, 0.06, 1.8)
 
 
 def _blots(
@@ -259,17 +245,17 @@ def _blots(
 
 
 def _pits(rng: np.random.Generator, draw: ImageDraw.ImageDraw, side: int, scale: float) -> None:
-    darkest = int(rng.integers(35, 110))
-    _blots(rng, draw, side, int(_between(rng, 2, 45)), _between(rng, 2, 7) * scale, darkest, NEUTRAL - 8)
+    darkest = int(rng.integers(8, 110))  # deep holes are as dark as cracks: darkness alone must not decide
+    _blots(rng, draw, side, int(between(rng, 2, 45)), between(rng, 2, 7) * scale, darkest, NEUTRAL - 8)
 
 
 def _grit(rng: np.random.Generator, draw: ImageDraw.ImageDraw, side: int, scale: float) -> None:
     lightest = int(rng.integers(140, 200))
-    _blots(rng, draw, side, int(_between(rng, 4, 90)), _between(rng, 1.5, 6) * scale, NEUTRAL + 4, lightest)
+    _blots(rng, draw, side, int(between(rng, 4, 90)), between(rng, 1.5, 6) * scale, NEUTRAL + 4, lightest)
 
 
 def _patches(rng: np.random.Generator, draw: ImageDraw.ImageDraw, side: int, scale: float) -> None:
-    _blots(rng, draw, side, int(rng.integers(1, 7)), _between(rng, 10, 30) * scale, 105, 150)
+    _blots(rng, draw, side, int(rng.integers(1, 7)), between(rng, 10, 30) * scale, 105, 150)
 
 
 def _scratches(rng: np.random.Generator, draw: ImageDraw.ImageDraw, side: int, scale: float) -> None:
@@ -289,47 +275,24 @@ def _joints(rng: np.random.Generator, draw: ImageDraw.ImageDraw, side: int, scal
     angle = rng.normal(0, 0.08) + rng.integers(2) * np.pi / 2 if rng.random() < 0.7 else rng.uniform(0, np.pi)
     along, across = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
     middle = rng.uniform(0.1 * side, 0.9 * side, 2)
-    grey = int(rng.integers(60, 118)) if rng.random() < 0.7 else int(rng.integers(140, 175))
-    width = max(1, round(_between(rng, 1.5, 9) * scale))
-    for offset in [0.0, _between(rng, 0.1, 0.5) * side][: int(rng.integers(1, 3))]:
+    grey = int(rng.integers(15, 118)) if rng.random() < 0.7 else int(rng.integers(140, 175))
+    width = max(1, round(between(rng, 1.5, 9) * scale))
+    for offset in [0.0, between(rng, 0.1, 0.5) * side][: int(rng.integers(1, 3))]:
         ends = middle + across * offset + np.array([[-2 * side], [2 * side]]) * along
         draw.line(ends.ravel().tolist(), fill=grey, width=width)
 
 
 Mark = Callable[[np.random.Generator, ImageDraw.ImageDraw, int, float], None]
-MARKS: tuple[tuple[float, Mark], ...] = (
-    (0.25, _patches),
-    (0.10, _joints),
-    (0.65, _pits),
-    (0.45, _grit),
-    (0.22, _scratches),
-)
+MARKS: tuple[tuple[float, Mark], ...]
+MARKS = ((0.25, _patches), (0.13, _joints), (0.65, _pits), (0.45, _grit), (0.22, _scratches))
 
 
 def _stain(rng: np.random.Generator, surface: Planes) -> None:
     """Damp, rust, lime: soft-edged regions of another tint, in place."""
     px = surface.shape[-1]
-    blotch = fractal(rng, px, _between(rng, 30, 120), 12, rng.uniform(0.6, 1.0))
-    edge = _between(rng, 0.4, 2.5)
+    blotch = fractal(rng, px, between(rng, 30, 120), 12, rng.uniform(0.6, 1.0))
+    edge = between(rng, 0.4, 2.5)
     cover = np.clip((blotch - np.float32(rng.uniform(-0.5, 1.4))) * edge, 0, 1)
     tint = rng.normal(rng.normal(-0.03, 0.06), 0.015, 3).astype(np.float32)
     for plane, change in zip(surface, np.clip(tint, -0.3, 0.3), strict=True):
         plane *= 1 + change * cover
-
-
-def light(rng: np.random.Generator, px: int) -> Field:
-    """Slant, vignette and sometimes a soft shadow: float32 [px, px], factors 0.3..1.3."""
-    line = np.linspace(-1, 1, px, dtype=np.float32)
-    slant = rng.normal(0, 0.05, 2).astype(np.float32)
-    vignette = np.float32(rng.uniform(0, 0.04))
-    field = (1 + slant[0] * line - vignette * line**2)[:, None] + slant[1] * line - vignette * line**2
-    if rng.random() < 0.12:
-        field *= _shadow(rng, line)
-    return field
-
-
-def _shadow(rng: np.random.Generator, line: np.ndarray) -> Field:
-    """The edge of a shadow: straight, soft, lighter than a crack."""
-    angle = rng.uniform(0, 2 * np.pi)
-    away = np.float32(np.cos(angle)) * line + np.float32(np.sin(angle)) * line[:, None] - np.float32(rng.normal(0, 0.4))
-    return 1 - np.float32(rng.uniform(0.1, 0.45)) * np.clip(away * np.float32(_between(rng, 2, 15)) + 0.5, 0, 1)

@@ -7,6 +7,7 @@ Synopsis::
 
 import collections
 import concurrent.futures
+import csv
 import hashlib
 import os
 from collections.abc import Callable
@@ -19,7 +20,7 @@ Sources = dict[int, str]  # record number -> source path
 
 def damages(folder: str, pool: concurrent.futures.Executor, ahead: int, advance: Callable[[int], None]) -> list[str]:
     """A sentence for each damage, naming shard, record and source image. Raises: UserError when it is no data set."""
-    found = dataset.load(folder)
+    found = dataset.read(folder)
     problems = [
         f"{name}: does not have the SHA-256 that {dataset.DATASET} gives"
         for name, wanted in found.facts.get("tables", {}).items()
@@ -27,6 +28,11 @@ def damages(folder: str, pool: concurrent.futures.Executor, ahead: int, advance:
     ]
     if dataset.fingerprint(found.facts) != found.facts["fingerprint"]:
         problems.append(f"{dataset.DATASET}: the fingerprint does not fit the shards it lists")
+    problems += [
+        f"{dataset.DATASET}: the counts of split {name} contradict each other"
+        for name, split in found.facts["splits"].items()
+        if {sum(shard["count"] for shard in split["shards"]), sum(split["class_counts"].values())} != {split["count"]}
+    ]
     sources = _sources(folder)
     shards = [shard for split in found.facts["splits"].values() for shard in split["shards"]]
     tasks = [(folder, found.facts, shard, sources[shard["file"]]) for shard in shards]
@@ -39,11 +45,18 @@ def damages(folder: str, pool: concurrent.futures.Executor, ahead: int, advance:
 def _sources(folder: str) -> dict[str, Sources]:
     """For each shard, the source image of each record, as far as the manifest can be read."""
     found = collections.defaultdict(dict)
-    path = os.path.join(folder, dataset.MANIFEST)
-    for row in tables.read(path) if os.path.exists(path) else []:
-        if (row["record"] or "").isdigit():
-            found[row["shard"]][int(row["record"])] = row["path"]
+    for row in _rows(os.path.join(folder, dataset.MANIFEST)):
+        record = row.get("record") or ""
+        if record.isascii() and record.isdigit():
+            found[row.get("shard")][int(record)] = row.get("path")
     return found
+
+
+def _rows(path: str) -> list[dict[str, str]]:
+    try:
+        return tables.read(path) if os.path.exists(path) else []
+    except csv.Error:  # so damaged that it is no table; its SHA-256 says so too
+        return []
 
 
 def _sha256(path: str) -> str:
@@ -81,9 +94,10 @@ def _verify_one(task: tuple[str, dict, dict, Sources]) -> list[str]:
         complain(f"{damage}; the records after it can't be read")
         return problems
     except OSError as error:
-        return [f"{shard['file']}: unreadable: {error.strerror}"]
+        complain(f"unreadable: {error.strerror}; so are all {shard['count']} records of this shard")
+        return problems
     if number != shard["count"]:
-        problems.append(f"{shard['file']}: holds {number} records, expected {shard['count']}")
+        complain(f"missing: the shard holds {number} records, expected {shard['count']}")
     elif _sha256(path) != shard["sha256"]:
         problems.append(f"{shard['file']}: every record can be read, but its SHA-256 is not the one recorded")
     return problems

@@ -1,0 +1,81 @@
+"""The README's tables, made from the JSON in benchmarks/results/.
+
+  python -m benchmarks.report             write them into README.md
+  python -m benchmarks.report --check     exit 1 when README.md shows other figures
+"""
+
+import json
+import re
+import sys
+
+from benchmarks import harness
+
+README = harness.REPOSITORY / "README.md"
+RESULTS = harness.REPOSITORY / "benchmarks" / "results"
+
+
+def load(name: str) -> dict:
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def accuracy_table() -> str:
+    """Every run of time_to_accuracy: accuracy with its interval, mistakes, and seconds of each command."""
+    found = load("time_to_accuracy")
+    rows = ["| network | test accuracy [95 %] | missed / false alarms | convert + train + evaluate |", "|---|---|---|---|"]
+    for run in found["results"]["runs"]:
+        metrics, seconds = run["metrics"], run["seconds"]
+        low, high = (100 * bound for bound in metrics["accuracy_ci95"])
+        rows.append(
+            f"| `{run['network']}`, seed {run['seed']} | {100 * metrics['accuracy']:.1f} % [{low:.1f}, {high:.1f}] "
+            f"| {metrics['confusion']['fn']} / {metrics['confusion']['fp']} of {metrics['n']:,} "
+            f"| {seconds['convert']:.0f} + {seconds['train']:.0f} + {seconds['evaluate']:.0f} "
+            f"= {run['total_seconds']:.0f} s |"
+        )
+    return "\n".join([*rows, "", _where(found)])
+
+
+def convert_table() -> str:
+    """Speed and memory of the conversion, and what the grouping finds, against the oracle."""
+    convert, leaks = load("convert"), load("leaks")
+    speed, oracle = convert["results"]["images_per_sec"], leaks["results"]["oracle"]
+    curve = "; ".join(f"{row['images']:,}: {row['seconds']:.1f} s" for row in leaks["results"]["curve"])
+    rows = [
+        "| conversion | |",
+        "|---|---|",
+        f"| METU, 10,000 images, leak analysis included | {speed['median']:,} images/s "
+        f"({speed['low']:,} to {speed['high']:,}), {convert['results']['peak_resident_mb']:,} MB |",
+        f"| groups of copies in two splits | {oracle['in_two_splits']} of {oracle['oracle_groups']:,} |",
+        f"| different pictures joined by mistake, at most | {oracle['joined_to_another']} "
+        f"({oracle['joined_percent']} %) |",
+        f"| search for near-copies, by images | {curve} |",
+    ]
+    return "\n".join([*rows, "", _where(convert)])
+
+
+def _where(found: dict) -> str:
+    machine = found["machine"]
+    return f"{machine['cores']} cores of {machine['cpu']}, TensorFlow {found['versions']['tensorflow']}, {found['date']}."
+
+
+TABLES = {"accuracy": accuracy_table, "convert": convert_table}
+
+
+def filled(text: str) -> str:
+    """`text` with what stands between `<!-- NAME -->` and `<!-- end -->` made anew for each of `TABLES`."""
+    for name, make in TABLES.items():
+        pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
+        if not re.search(pattern, text, re.S):
+            sys.exit(f"README.md: expected a place <!-- {name} --> ... <!-- end -->")
+        text = re.sub(pattern, lambda found, make=make: f"{found[1]}{make()}\n{found[2]}", text, flags=re.S)
+    return text
+
+
+def main() -> None:
+    text = README.read_text()
+    if "--check" in sys.argv:
+        sys.exit(text != filled(text) and "README.md: the tables are not those of benchmarks/results/")
+    README.write_text(filled(text))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""Settings of hypothesis, and the real images where this machine has them."""
+
+import multiprocessing
+import os
+import pathlib
+import signal
+
+
+import hypothesis
+import pytest
+
+from tests import support
+
+# Examples are drawn anew from a fixed seed, so that a failure is found again on every machine.
+hypothesis.settings.register_profile("crackflow", deadline=None, max_examples=25, database=None, derandomize=True)
+hypothesis.settings.load_profile("crackflow")
+
+# A worker process of a test then starts in 0.02 s instead of 0.7 s; tests that run the real command go without.
+multiprocessing.set_forkserver_preload(["crackflow.data.looking", "crackflow.data.shards", "crackflow.data.verifying"])
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before():
+    """A verb that runs inside the test process takes SIGTERM; the next test gets it back."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def _real(name):
+    place = pathlib.Path(os.environ.get("CRACKFLOW_DATA") or support.ROOT.parent / "shared/data") / name
+    if not place.exists():
+        pytest.skip(f"needs real images: {place} is absent (CRACKFLOW_DATA names the folder that holds {name})")
+    return place
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """`real_data("metu")`: the path of real images; the test is skipped, with the reason, where there are none."""
+    return _real
+
+
+@pytest.fixture(scope="session")
+def metu(tmp_path_factory):
+    """The 10,000 real METU images, converted once: (folder of the data set, its dataset.json)."""
+    images, out = _real("metu"), tmp_path_factory.mktemp("metu") / "data"
+    return out, support.made(images, out, workers=2)

@@ -1,0 +1,119 @@
+"""What the tests of conversion share: made pictures and folders, the command, and a hash of a folder."""
+
+import hashlib
+import io
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+from PIL import Image
+
+from crackflow import convert
+from crackflow.core import tables
+from crackflow.core.config import ConvertConfig
+from crackflow.data import dataset, records
+
+ROOT = pathlib.Path(__file__).parent.parent
+CLASSES = ("Negative", "Positive")
+
+
+def picture(seed, width=64, height=64):
+    """uint8 [height, width, 3]: soft blotches; no two seeds look alike, under any symmetry."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def encoded(values, form="JPEG", mode=None, **options):
+    """`values` uint8 [H, W, 3] as the bytes of an image file."""
+    image = Image.fromarray(values) if mode is None else Image.fromarray(values).convert(mode)
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def put(path, data):
+    """`data` in the file `path`, which may be bytes; folders are made."""
+    os.makedirs(os.path.dirname(os.fspath(path)), exist_ok=True)
+    with open(path, "wb") as file:
+        file.write(data)
+
+
+def photos(root, count=12, px=64, first_seed=0, **options):
+    """Negative/ and Positive/ with `count` different pictures in total; returns `root`."""
+    for number in range(count):
+        path = pathlib.Path(root) / CLASSES[number % 2] / f"{number:05d}.jpg"
+        put(path, encoded(picture(first_seed + number, px, px), **options))
+    return root
+
+
+def made(images, out, **settings):
+    """The dataset.json of a conversion in this process, by one worker unless told otherwise."""
+    return convert.convert(ConvertConfig(images=str(images), out=str(out), **{"workers": 1, **settings}))
+
+
+def rows(out, table):
+    return tables.read(os.path.join(out, table))
+
+
+def stored(out):
+    """path -> fields of every record of the data set `out`, with `split` and `shard` added."""
+    found = {}
+    whole = dataset.load(str(out))
+    for split in ("train", "val", "test"):
+        for file in whole.files(split):
+            with open(file, "rb") as shard:
+                for _, payload in records.read(shard):
+                    fields = records.parse(payload)
+                    path = os.fsdecode(fields["path"])
+                    assert path not in found, f"{path!r} is stored twice"
+                    found[path] = fields | {"split": split, "shard": os.path.basename(file)}
+    return found
+
+
+def pixels(data):
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+def tree(root):
+    """path -> mode, time, and content of everything under `root`; links are not followed."""
+    found = {}
+    for folder, folders, files in os.walk(os.fsencode(root)):
+        for name in folders + files:
+            path = os.path.join(folder, name)
+            facts = os.lstat(path)
+            if os.path.islink(path):
+                content = os.readlink(path)
+            else:
+                content = sha256(path) if os.path.isfile(path) else b""
+            found[path] = (facts.st_mode, facts.st_mtime_ns, content)
+    return found
+
+
+def sha256(path):
+    with open(path, "rb") as file:
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+def environment():
+    """Where `python -m crackflow...` finds this checkout."""
+    return os.environ | {"PYTHONPATH": str(ROOT)}
+
+
+def command(verb, *arguments, **options):
+    """`python -m crackflow.<verb> ...` in a process of its own; a CompletedProcess with text."""
+    line = [sys.executable, "-m", f"crackflow.{verb}", *map(os.fspath, arguments)]
+    options = {"capture_output": True, "timeout": 120, "env": environment()} | options
+    done = subprocess.run(line, **options)
+    done.stdout, done.stderr = os.fsdecode(done.stdout), os.fsdecode(done.stderr)
+    return done
+
+
+def expect_one_line(done, code, *parts):
+    """The command ended with `code` and one line on stderr that holds every one of `parts`."""
+    assert done.returncode == code, done.stderr
+    assert done.stderr.count("\n") == 1 and done.stderr.endswith("\n"), done.stderr
+    assert "Traceback" not in done.stderr
+    for part in parts:
+        assert part in done.stderr, done.stderr

@@ -1,0 +1,160 @@
+"""SIGKILL at any moment: a data set is whole or not there, nothing keeps running, and the next run tidies up."""
+
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from crackflow import convert
+from crackflow.core import atomic
+from crackflow.core.config import ConvertConfig, OnBad
+from crackflow.core.errors import CheckFailed, UserError
+from crackflow.data import dataset
+from tests import support
+
+COUNT = 1500
+MOMENTS = 10
+FIRST, LAST = 0.15, 0.99  # of the run time; before that, Python is still importing
+
+
+def command(images, out, *more):
+    return [sys.executable, "-m", "crackflow.convert", f"--images={images}", f"--out={out}", "--workers=2", *more]
+
+
+def start(line):
+    """The command in a session of its own, so that the processes it starts can be told from all others."""
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(line, stdout=quiet, stderr=quiet, start_new_session=True, env=support.environment())
+
+
+def alive(session):
+    """Ids of the processes of `session` that still run."""
+    found = []
+    for place in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, _, its_session = (place / "stat").read_text().rpartition(")")[2].split()[:4]
+        except OSError:  # it ended meanwhile
+            continue
+        if int(its_session) == session and state not in "ZX":
+            found.append(int(place.name))
+    return found
+
+
+def kill_after(line, seconds):
+    """Start `line`, kill its main process after `seconds`; then whatever it started must end within 5 s."""
+    running = start(line)
+    time.sleep(seconds)
+    ended_first = running.poll() is not None
+    if not ended_first:
+        os.kill(running.pid, signal.SIGKILL)
+    running.wait(timeout=10)
+    deadline = time.monotonic() + 5
+    while alive(running.pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert alive(running.pid) == [], "worker processes outlived the run"
+    return ended_first
+
+
+def verify(place):
+    convert.run(ConvertConfig(verify=str(place), workers=1))
+
+
+def left_overs(parent):
+    return [name for name in os.listdir(parent) if name.startswith(".")]
+
+
+def expect_no_part_passes(parent):
+    """What a killed run left does not pass for a data set."""
+    for name in left_overs(parent):
+        if ".partial-" in name:
+            with pytest.raises(CheckFailed, match="is no whole data set: the run that made it was killed"):
+                verify(parent / name)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return support.photos(tmp_path_factory.mktemp("many"), COUNT, 48, quality=60)
+
+
+@pytest.fixture(scope="module")
+def run_seconds(photos, tmp_path_factory):
+    """How long an undisturbed run takes here and now."""
+    began = time.monotonic()
+    subprocess.run(command(photos, tmp_path_factory.mktemp("whole") / "out"), check=True, env=support.environment())
+    return time.monotonic() - began
+
+
+def moment(number, run_seconds):
+    return run_seconds * (FIRST + (LAST - FIRST) * number / (MOMENTS - 1))
+
+
+def test_killed_at_ten_moments_a_new_data_set_is_whole_or_absent(photos, run_seconds, tmp_path):
+    out, interrupted, wanted = tmp_path / "out", 0, None
+    for number in range(MOMENTS):
+        kill_after(command(photos, out), moment(number, run_seconds))
+        interrupted += bool(left_overs(tmp_path))
+        expect_no_part_passes(tmp_path)
+        if out.exists():
+            verify(out)
+            shutil.rmtree(out)
+        facts = support.made(photos, out, workers=2)  # running again goes to the end
+        wanted = wanted or facts["fingerprint"]
+        assert facts["fingerprint"] == wanted
+        assert os.listdir(tmp_path) == ["out"], "left-overs of the killed run stayed"
+        verify(out)
+        shutil.rmtree(out)
+    assert interrupted >= MOMENTS // 2, "the kills came before or after the work"
+
+
+def test_killed_while_it_replaces_an_older_data_set_the_older_stays_whole(photos, run_seconds, tmp_path):
+    out = tmp_path / "out"
+    old = support.made(support.photos(tmp_path / "few", 8), out)["fingerprint"]
+    interrupted = 0
+    for number in (3, 6, 8):
+        ended_first = kill_after(command(photos, out, "--overwrite"), moment(number, run_seconds))
+        interrupted += bool(left_overs(tmp_path))
+        verify(out)
+        assert ended_first or fingerprint(out) == old or number == 8
+        expect_no_part_passes(tmp_path)
+    assert interrupted
+    new = support.made(photos, out, workers=2, overwrite=True)["fingerprint"]
+    assert new != old and fingerprint(out) == new
+    assert sorted(os.listdir(tmp_path)) == ["few", "out"]
+    verify(out)
+
+
+def fingerprint(out):
+    return dataset.load(str(out)).facts["fingerprint"]
+
+
+def test_killed_between_the_two_renames_the_older_data_set_comes_back(tmp_path):
+    photos, out = support.photos(tmp_path / "photos", 8), tmp_path / "out"
+    old = support.made(photos, out)["fingerprint"]
+    aside = tmp_path / ".out.replaced-abc123"
+    out.rename(aside)  # as a kill right there leaves it
+    stage = tmp_path / ".out.partial-def456"
+    stage.mkdir()
+    support.put(stage / atomic.LOCK, b"")
+    support.put(photos / "Positive/bad.jpg", b"")
+    with pytest.raises(UserError, match="'Positive/bad.jpg': empty file"):
+        support.made(photos, out, overwrite=True, on_bad=OnBad.FAIL)
+    assert fingerprint(out) == old
+    assert sorted(os.listdir(tmp_path)) == ["out", "photos"]
+    verify(out)
+
+
+def test_a_run_that_is_still_alive_keeps_its_unfinished_folder(tmp_path):
+    out = tmp_path / "out"
+    with atomic.folder(str(out), "dataset.json", overwrite=False) as stage:
+        support.put(os.path.join(stage, "shard"), b"1")
+        support.made(support.photos(tmp_path / "photos", 8), tmp_path / "other")
+        with pytest.raises(RuntimeError, match="second"), atomic.folder(str(out), "dataset.json", overwrite=False):
+            raise RuntimeError("second")
+        assert os.path.exists(stage)
+    assert (out / "shard").read_bytes() == b"1"
+    assert not left_overs(tmp_path)

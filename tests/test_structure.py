@@ -1,0 +1,97 @@
+"""Facts about the repository itself: who imports whom, what importing does, and that the README is true."""
+
+import ast
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+PACKAGE = ROOT / "crackflow"
+ROOMS = ["core", "data", "model", "run", "report"]  # each may import those before it
+
+
+def modules():
+    return sorted(path for path in PACKAGE.rglob("*.py"))
+
+
+def imported(path):
+    """Full names of what a file imports from crackflow."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    return {name for name in names if name.startswith("crackflow.")}
+
+
+def room_of(path):
+    inside = path.relative_to(PACKAGE).parts
+    return inside[0] if len(inside) > 1 else None
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(path):
+    room = room_of(path)
+    verbs = {one.stem for one in PACKAGE.glob("*.py")} - {"__init__"}
+    for name in imported(path):
+        part = name.split(".")[1]
+        assert part not in verbs, f"{path.name} imports the verb {part}"
+        if room and part in ROOMS:
+            assert ROOMS.index(part) <= ROOMS.index(room), f"{room} imports {name}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_function_imports(path):
+    functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
+    inside = [node for function in functions for node in ast.walk(function)]
+    assert not [node for node in inside if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_module_says_what_it_owns(path):
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+@pytest.mark.parametrize("name", ["crackflow", "crackflow.convert", "crackflow.synth"])
+def test_importing_loads_no_tensorflow(name):
+    code = f"import sys, {name}; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_only_the_backend_aliases_keras():
+    using = [path.name for path in modules() if "sys.modules" in path.read_text()]
+    assert using == ["backend.py"]
+
+
+def test_the_readme_tree_is_the_disk():
+    text = (ROOT / "README.md").read_text()
+    tree = re.search(r"```text\n(.*?)```", text, re.S)[1]
+    named = set(re.findall(r"^  ([\w/]+\.py)", tree, re.M))
+    on_disk = {str(path.relative_to(PACKAGE)) for path in modules() if path.name != "__init__.py"}
+    assert named == on_disk
+
+
+def test_the_readme_shows_code_within_its_first_twenty_lines():
+    assert "```bash" in "\n".join((ROOT / "README.md").read_text().splitlines()[:20])
+
+
+def test_every_link_of_the_readme_leads_somewhere():
+    links = re.findall(r"\]\((?!http|#)([^)#]+)", (ROOT / "README.md").read_text())
+    assert links and not [link for link in links if not (ROOT / link).exists()]
+
+
+def test_setup_is_the_one_home_of_dependencies():
+    assert "dependencies" not in (ROOT / "pyproject.toml").read_text()
+    constraints = (ROOT / "launch" / "constraints.txt").read_text()
+    required = re.findall(r'"([A-Za-z][\w.-]*)[\[><=]', (ROOT / "setup.py").read_text())
+    for name in required:
+        assert re.search(rf"^{name.lower().replace('_', '-')}==", constraints, re.M | re.I), name
+
+
+def test_the_readme_tables_are_made_from_the_results():
+    done = subprocess.run([sys.executable, "-m", "benchmarks.report", "--check"], cwd=ROOT, capture_output=True)
+    assert done.returncode == 0, done.stderr
