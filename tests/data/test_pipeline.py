@@ -130,3 +130,13 @@ def test_a_grey_jpeg_is_shown_to_a_colour_network_in_three_equal_channels():
     image = pipeline.decode(tf.constant(buffer.getvalue()), "jpeg", 16, 1, 3).numpy()
     assert image.shape == (16, 16, 3)
     np.testing.assert_array_equal(image[..., 0], image[..., 2])
+
+
+def test_a_split_too_large_to_cache_comes_as_complete(monkeypatch):
+    monkeypatch.setattr(pipeline, "CACHE_BYTES", 0)
+    made = small.data()
+    count = made.count("train")
+    seen = fingerprints(pipeline.train_batches(made, 8, PX, 3, seed=3), 2 * count // 8)
+    again = fingerprints(pipeline.train_batches(made, 8, PX, 3, seed=3), 2 * count // 8)
+    assert len(set(seen[:count])) == count and set(seen[:count]) == set(seen[count:])
+    assert seen == again and seen[:count] != seen[count:]

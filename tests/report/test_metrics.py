@@ -133,6 +133,11 @@ def test_wilson_agrees_with_scipy():
         assert metrics.wilson(successes, trials) == pytest.approx(tuple(expected))
 
 
+def test_wilson_holds_the_value_itself_at_both_ends():
+    for trials in range(1, 100):
+        assert metrics.wilson(0, trials)[0] == 0 and metrics.wilson(trials, trials)[1] == 1
+
+
 def test_wilson_holds_the_truth_in_about_95_of_100_draws():
     truth, trials = 0.97, 200
     covered = 0.0
@@ -234,9 +239,9 @@ def test_measuring_100000_images_takes_seconds():
 
 
 def test_calibration_error_of_a_worked_example():
-    # Bin 3 of 15 holds 0.2 and 0.25 (one cracked), bin 14 holds 0.95 twice (both cracked).
-    error = metrics.calibration_error([0, 1, 1, 1], [0.22, 0.25, 0.95, 0.95])
-    assert error == pytest.approx((2 * abs(0.5 - 0.235) + 2 * abs(1 - 0.95)) / 4)
+    # Bin 3 of 15 holds 0.22 and 0.25 (one cracked), bin 14 holds 0.95 three times (all cracked).
+    error = metrics.calibration_error([0, 1, 1, 1, 1], [0.22, 0.25, 0.95, 0.95, 0.95])
+    assert error == pytest.approx((2 * abs(0.5 - 0.235) + 3 * abs(1 - 0.95)) / 5)
 
 
 @given(ROWS)
