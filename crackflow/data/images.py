@@ -23,6 +23,7 @@ from PIL import Image
 THUMB_PX = 16
 MAX_FILE_BYTES = 1 << 30
 MAX_SIDE_PX = 65_500  # the longest side a JPEG can have; a narrow strip of 1e8 pixels also took 26 GB to average
+JPEG_END = b"\xff\xd9"
 ORIENTATION_TAG = 0x0112
 UPRIGHT = {  # EXIF orientation -> what shows the picture as it was seen
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -106,6 +107,7 @@ def parse_photo(data: bytes, name: str, max_megapixels: float) -> Photo:
     if turned >= 5:
         width, height = height, width
     plain = image.format == "JPEG" and turned == 1 and image.mode in ("L", "RGB") and _is_baseline(image)
+    plain = plain and data.endswith(JPEG_END)  # Pillow forgives a missing end, TensorFlow does not
     return Photo(data, image, width, height, turned, _is_grey(image), plain, tuple(_notes(image, name, turned)))
 
 
@@ -130,6 +132,8 @@ def _frames(image: Image.Image) -> int:
 
 
 def _orientation(image: Image.Image) -> int:
+    if image.format == "TIFF":  # Pillow turns these itself, as it loads them
+        return 1
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

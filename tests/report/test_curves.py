@@ -159,7 +159,7 @@ def test_the_same_figure_gives_the_same_svg():
 
 
 @pytest.mark.parametrize(
-    "name", ["<script>", "5$ and $x_1$", 'a"b&c', "line\nbreak", "\udcff", "\x00\x1b", "裂缝", "x" * 99]
+    "name", ["<script>", "5$ or $x_1$ $", 'a"b&c', "line\nbreak", "\udcff", "\x00\x1b", "裂缝", "x" * 99]
 )
 def test_odd_class_names_are_drawn_as_text(name):
     counts = {"tn": 90, "fp": 10, "fn": 2, "tp": 98}
@@ -174,7 +174,7 @@ def test_a_png_is_on_white_and_replaces_the_old_one_whole(tmp_path):
     curves.save_png(curves.loss_history(ROWS), path)
     with Image.open(io.BytesIO(path.read_bytes())) as picture:
         assert picture.format == "PNG" and picture.size == (690, 555)
-        assert picture.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
+        assert picture.convert("RGBA").getpixel((0, 0)) == (255, 255, 255, 255)
     assert [one.name for one in tmp_path.iterdir()] == ["roc.png"]
 
 
@@ -183,6 +183,7 @@ def test_a_png_of_a_script_without_glyphs_gives_no_warning(tmp_path):
 
 
 def test_drawing_changes_no_setting_of_matplotlib():
-    before = matplotlib.rcParams.copy()
+    before = {name: matplotlib.rcParams[name] for name in curves.STYLE}
     curves.as_svg(curves.confusion({"tn": 1, "fp": 0, "fn": 0, "tp": 1}, CLASSES))
-    assert {name: matplotlib.rcParams[name] for name in curves.STYLE} == {name: before[name] for name in curves.STYLE}
+    assert before == {name: matplotlib.rcParams[name] for name in curves.STYLE}
+    assert before["text.color"] != curves.INK  # nor did an earlier test

@@ -1,0 +1,172 @@
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from crackflow.data import images, leaks
+from tests import support
+
+SYMMETRIES = [(turns, flip) for turns in range(4) for flip in (False, True)]
+
+
+def moved(values, turns, flip):
+    return np.ascontiguousarray(np.rot90(values[:, ::-1] if flip else values, turns))
+
+
+def looks_of(files):
+    """Looks of encoded images, as the first pass over the files makes them."""
+    looks = leaks.Looks.empty(len(files))
+    for row, data in enumerate(files):
+        looks.put(row, images.digest(data), images.thumbnail(images.parse_photo(data, "x.jpg", 100)))
+    return looks
+
+
+def looks_from(thumbs, means):
+    """Looks made of numbers: float16 [N, 16, 16] thumbnails and float32 [N] means, no two files alike in bytes."""
+    digest = np.zeros((len(thumbs), 32), np.uint8)
+    digest[:, :8] = np.arange(len(thumbs), dtype=np.uint64)[:, None].view(np.uint8)
+    return leaks.Looks(digest, np.asarray(thumbs, np.float16), np.asarray(means, np.float32))
+
+
+def all_pairs(looks):
+    """int64 [N]: the answer of comparing every pair under every symmetry, written without the library's helpers."""
+    count = len(looks.digest)
+    same = np.arange(count)
+
+    def root(row):
+        while same[row] != row:
+            row = same[row]
+        return row
+
+    thumbs = looks.thumb.astype(np.float64)
+    contrast = np.mean(thumbs**2, (1, 2))
+    for a in range(count):
+        turned = np.stack([moved(thumbs[a], turns, flip) for turns, flip in SYMMETRIES])
+        distance = np.sqrt(np.mean((turned[:, None] - thumbs) ** 2, (2, 3)).min(0))
+        for b in range(a + 1, count):
+            threshold = np.sqrt(0.6**2 + 0.06**2 * min(contrast[a], contrast[b]))
+            near = distance[b] <= threshold and abs(looks.mean[a] - looks.mean[b]) <= 40
+            if near or bytes(looks.digest[a]) == bytes(looks.digest[b]):
+                low, high = sorted((root(a), root(b)))
+                same[high] = low
+    return np.array([root(row) for row in range(count)])
+
+
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 10**6),
+    symmetry=st.sampled_from(SYMMETRIES),
+    quality=st.integers(60, 95),
+    shift=st.integers(-15, 15),
+    px=st.sampled_from([(64, 64), (96, 96), (101, 101), (227, 227), (80, 120)]),
+)
+def test_a_turned_reencoded_and_brightened_copy_is_found(seed, symmetry, quality, shift, px):
+    picture = 30 + support.picture(seed, *px) // 4 * 3  # no clipping: light shifts every grey level alike
+    copy = np.clip(moved(picture, *symmetry).astype(int) + shift, 0, 255).astype(np.uint8)
+    first = support.encoded(picture, quality=95)
+    second = support.encoded(copy, quality=quality)
+    assert leaks.same_picture(looks_of([first, second]), near=True).tolist() == [0, 0]
+
+
+@settings(max_examples=10)
+@given(st.integers(0, 10**6))
+def test_different_pictures_are_not_joined(seed):
+    files = [support.encoded(support.picture(seed * 50 + number)) for number in range(30)]
+    assert leaks.same_picture(looks_of(files), near=True).tolist() == list(range(30))
+
+
+@settings(max_examples=10)
+@given(st.integers(0, 10**6))
+def test_pictures_whose_difference_is_small_but_real_are_not_joined(seed):
+    rng = np.random.default_rng(seed)
+    first = rng.normal(0, 20, (16, 16))
+    power = np.mean(np.float64(np.float16(first)) ** 2)
+    threshold = np.sqrt(0.6**2 + 0.06**2 * power)
+    step = rng.normal(0, 1, (16, 16))
+    step *= threshold / np.sqrt(np.mean(step**2))
+    thumbs = [first, first + 0.9 * step, -first, -first + 1.15 * step]
+    joined = leaks.same_picture(looks_from(thumbs, [128] * 4), near=True)
+    assert joined.tolist() == [0, 0, 2, 3]
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 10**6), noise=st.floats(0.1, 4), workers=st.integers(1, 2))
+def test_the_tree_finds_what_comparing_all_pairs_finds(seed, noise, workers):
+    rng = np.random.default_rng(seed)
+    originals = rng.normal(0, 1, (12, 16, 16)) * rng.uniform(0.3, 30, (12, 1, 1))
+    originals[:2] = 0  # blank frames
+    thumbs, means = [], []
+    for _ in range(36):
+        copy = moved(originals[rng.integers(12)], rng.integers(4), bool(rng.integers(2)))
+        copy = copy + rng.choice([0, 1]) * rng.normal(0, noise, (16, 16))
+        thumbs.append(copy - copy.mean())
+        means.append(rng.uniform(60, 200))
+    looks = looks_from(thumbs, means)
+    one, other = rng.integers(36, size=2)
+    for values in (looks.digest, looks.thumb, looks.mean):  # a byte copy
+        values[one] = values[other]
+    assert leaks.same_picture(looks, near=True, workers=workers).tolist() == all_pairs(looks).tolist()
+
+
+def test_blank_frames_are_joined_along_a_chain_of_brightness():
+    nearly_blank = np.zeros((16, 16))
+    nearly_blank[0, 0] = 0.5
+    looks = looks_from([np.zeros((16, 16))] * 2 + [nearly_blank], [100, 130, 165])
+    assert leaks.same_picture(looks, near=True).tolist() == [0, 0, 0]
+
+
+def test_chunks_do_not_hide_copies(monkeypatch):
+    rng = np.random.default_rng(0)
+    thumbs = rng.normal(0, 20, (50, 16, 16))
+    thumbs[40:] = thumbs[:10, ::-1]
+    looks = looks_from(thumbs, np.full(50, 128))
+    monkeypatch.setattr(leaks, "CHUNK", 7)
+    assert leaks.same_picture(looks, near=True).tolist() == [*range(40), *range(10)]
+
+
+def test_the_same_look_in_very_different_light_is_not_one_picture():
+    thumb = np.random.default_rng(0).normal(0, 20, (16, 16))
+    assert leaks.same_picture(looks_from([thumb, thumb], [60, 110]), near=True).tolist() == [0, 1]
+
+
+def test_byte_copies_are_found_without_a_look():
+    files = [support.encoded(support.picture(number)) for number in (1, 2, 1, 1)]
+    turned = support.encoded(support.picture(2)[::-1])
+    assert leaks.same_picture(looks_of([*files, turned]), near=False).tolist() == [0, 1, 0, 0, 4]
+
+
+def test_no_files_have_no_pictures():
+    assert leaks.same_picture(leaks.Looks.empty(0), near=True).tolist() == []
+
+
+def test_connect_gives_the_smallest_member_of_each_component():
+    links = np.array([[5, 3], [3, 1], [4, 4], [2, 6]])
+    assert leaks.connect(7, links).tolist() == [0, 1, 2, 1, 4, 1, 2]
+
+
+def test_looks_on_disk_equal_looks_in_memory_and_claim_their_space(tmp_path):
+    file = tmp_path / "thumbs"
+    on_disk, in_memory = leaks.Looks.empty(3, str(file)), leaks.Looks.empty(3)
+    thumbnail = np.random.default_rng(0).uniform(0, 255, (16, 16)).astype(np.float32)
+    for looks in (on_disk, in_memory):
+        looks.put(1, bytes(range(32)), thumbnail)
+    np.testing.assert_array_equal(on_disk.thumb, in_memory.thumb)
+    assert in_memory.mean[1] == pytest.approx(thumbnail.mean())
+    assert file.stat().st_size == 3 * 16 * 16 * 2
+    assert file.stat().st_blocks * 512 >= file.stat().st_size
+
+
+def test_copies_of_real_photographs_differ_far_less_than_the_threshold(real_data):
+    folder = real_data("metu") / "Positive"
+    for path in sorted(folder.iterdir())[:20]:
+        with Image.open(path) as image:
+            values = np.asarray(image)
+        files = [path.read_bytes()]
+        for turns, flip in SYMMETRIES[1:]:
+            buffer = io.BytesIO()
+            Image.fromarray(moved(values, turns, flip)).save(buffer, "JPEG", quality=80)
+            files.append(buffer.getvalue())
+        assert set(leaks.same_picture(looks_of(files), near=True)) == {0}, path.name

@@ -1,0 +1,72 @@
+import numpy as np
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from crackflow.data import splits
+
+FRACTIONS = [(0.8, 0.1, 0.1), (0.6, 0.2, 0.2), (0.5, 0.0, 0.5), (0.9, 0.1, 0.0), (1.0, 0.0, 0.0)]
+
+
+def drawn(seed, count, most):
+    """Labels and groups: a group has one to `most` members of one class."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, most + 1, count)
+    group = np.repeat(rng.permutation(count), sizes)
+    label = np.repeat(rng.random(count) < rng.uniform(0.1, 0.9), sizes).astype(np.int64)
+    order = rng.permutation(len(group))
+    return label[order], group[order]
+
+
+@given(st.integers(0, 10**6), st.integers(1, 60), st.integers(1, 9), st.sampled_from(FRACTIONS))
+def test_a_group_is_never_cut(seed, count, most, fractions):
+    labels, groups = drawn(seed, count, most)
+    split = splits.assign(labels, groups, fractions, seed)
+    for group in set(groups.tolist()):
+        assert len(set(split[groups == group].tolist())) == 1
+
+
+@given(st.integers(0, 10**6), st.integers(1, 6), st.sampled_from(FRACTIONS))
+def test_each_class_is_split_in_the_asked_parts_to_within_a_group(seed, most, fractions):
+    labels, groups = drawn(seed, 200, most)
+    split = splits.assign(labels, groups, fractions, seed)
+    for label in (0, 1):
+        have = np.bincount(split[labels == label], minlength=3)
+        asked = np.array(fractions) * (labels == label).sum()
+        assert np.abs(have - asked).max() <= most
+
+
+@given(st.integers(0, 10**6), st.sampled_from(FRACTIONS))
+def test_a_part_of_nothing_gets_nothing(seed, fractions):
+    labels, groups = drawn(seed, 30, 5)
+    have = np.bincount(splits.assign(labels, groups, fractions, seed), minlength=3)
+    assert not have[np.array(fractions) == 0].any()
+
+
+@given(st.integers(0, 10**6))
+def test_the_same_seed_gives_the_same_split_and_another_seed_another(seed):
+    labels, groups = drawn(seed, 100, 3)
+    first = splits.assign(labels, groups, (0.8, 0.1, 0.1), seed)
+    np.testing.assert_array_equal(first, splits.assign(labels, groups, (0.8, 0.1, 0.1), seed))
+    assert (first != splits.assign(labels, groups, (0.8, 0.1, 0.1), seed + 1)).any()
+
+
+@given(st.integers(0, 10**6))
+def test_renaming_groups_in_their_order_changes_nothing(seed):
+    labels, groups = drawn(seed, 40, 3)
+    first = splits.assign(labels, groups, (0.6, 0.2, 0.2), seed)
+    np.testing.assert_array_equal(first, splits.assign(labels, groups * 7 + 1000, (0.6, 0.2, 0.2), seed))
+
+
+@given(st.integers(0, 10**6))
+def test_twins_counts_the_test_items_whose_picture_is_in_train(seed):
+    rng = np.random.default_rng(seed)
+    pictures, split = rng.integers(0, 20, 60), rng.integers(0, 3, 60)
+    in_train = {picture for picture, where in zip(pictures, split, strict=True) if where == splits.TRAIN}
+    expected = [p for p, where in zip(pictures, split, strict=True) if where == splits.TEST and p in in_train]
+    assume(expected)
+    assert splits.twins(pictures, split) == len(expected)
+
+
+def test_grouped_splits_have_no_twins():
+    labels, groups = drawn(3, 300, 4)
+    assert splits.twins(groups, splits.assign(labels, groups, (0.8, 0.1, 0.1), 3)) == 0
