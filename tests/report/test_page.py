@@ -188,6 +188,7 @@ def test_undefined_figures_are_called_so():
     [
         ((984, 16, 6, 994), "finds 994 of 1,000 cracked surfaces and raises 16 false alarms on 1,000 clean ones"),
         ((9, 1, 0, 5), "finds 5 of 5 cracked surfaces and raises 1 false alarm on 10 clean ones"),
+        ((9, 0, 2, 0), "finds 0 of 2 cracked surfaces and raises no false alarm on 9 clean ones"),
         ((9, 0, 0, 0), "raises no false alarm on 9 clean ones"),
         ((0, 0, 1, 2), "finds 2 of 3 cracked surfaces"),
     ],
@@ -234,7 +235,8 @@ def test_the_history_tells_the_best_epoch_and_the_median_speed(whole):
 
 def test_a_history_without_validation_or_speed_is_told_without_them(blank):
     rows = [{"epoch": "1", "loss": "0.5", "accuracy": "0.8", "val_loss": "", "val_accuracy": ""}]
-    assert "Training history 1 epoch. Loss" in read(history=rows).text
+    text = read(history=rows).text
+    assert "Training history 1 epoch. Loss" in text and "nan" not in text
 
 
 def test_the_data_are_counted_by_split_and_class(whole):

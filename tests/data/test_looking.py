@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+
+from crackflow.core import workers
+from crackflow.core.config import OnBad
+from crackflow.core.errors import UserError
+from crackflow.data import images, leaks, looking, patches
+from crackflow.data.layouts import File
+from tests import support
+
+
+def look(root, files, on_bad=OnBad.SKIP):
+    """(Seen, Looks, the steps that were reported) of `files`, by two real worker processes."""
+    looks, steps = leaks.Looks.empty(len(files)), []
+    judge = looking.Settings(str(root), 100, 32, 0.01)
+    with workers.pool(2) as pool:
+        seen = looking.look_at_all(files, looks, judge, on_bad, pool, 3, steps.append)
+    return seen, looks, steps
+
+
+def test_each_row_tells_of_its_own_file_over_several_tasks(tmp_path):
+    count, bad = looking.FILES_A_TASK * 2 + 10, {3, 70, 137}
+    for number in range(count):
+        data = b"" if number in bad else support.encoded(support.picture(number, 32, 32))
+        support.put(tmp_path / f"{number:04d}.jpg", data)
+    files = [File(f"{number:04d}.jpg", 0, "") for number in range(count)]
+    seen, looks, steps = look(tmp_path, files)
+    assert seen.accepted == [number for number in range(count) if number not in bad]
+    assert seen.rejected == [(f"{number:04d}.jpg", "empty file") for number in sorted(bad)]
+    assert sum(steps) == count
+    for row, number in enumerate(seen.accepted):
+        data = (tmp_path / f"{number:04d}.jpg").read_bytes()
+        assert looks.digest[row].tobytes() == images.digest(data)
+        grey = images.thumbnail(images.parse_photo(data, "x.jpg", 100))
+        np.testing.assert_allclose(looks.thumb[row] + looks.mean[row], grey, atol=0.1)
+
+
+def test_what_was_seen_is_summed_up(tmp_path):
+    files = {
+        "a.jpg": support.encoded(support.picture(0)),
+        "b.jpg": support.encoded(support.picture(1, 80, 40), mode="L"),
+        "c.png": support.encoded(support.picture(2), "PNG"),
+        "d.jpg": support.encoded(support.picture(3), "PNG"),
+    }
+    for name, data in files.items():
+        support.put(tmp_path / name, data)
+    seen, _, _ = look(tmp_path, [File(name, 0, "") for name in files])
+    assert seen.sizes == {(64, 64): 3, (80, 40): 1}
+    assert seen.colour == 3
+    assert seen.plain == [True, True, False, False]
+    assert seen.stored_bytes == sum(map(len, files.values()))
+    assert seen.notes == {"named .jpg but holds PNG": 1}
+
+
+def test_on_bad_fail_names_the_first_in_order(tmp_path):
+    support.put(tmp_path / "b.jpg", b"")
+    support.put(tmp_path / "c.jpg", b"text")
+    files = [File(name, 0, "") for name in ("b.jpg", "c.jpg")]
+    with pytest.raises(UserError, match="^'b.jpg': empty file; mend or remove it"):
+        look(tmp_path, files, OnBad.FAIL)
+
+
+@pytest.mark.parametrize(
+    ("mask", "reason"),
+    [
+        (b"", "its mask 'm.png': empty file"),
+        (b"text", "its mask 'm.png': not an image"),
+        (support.encoded(support.picture(0, 64, 63), "PNG"), "its mask is 64 x 63, the picture 64 x 64"),
+    ],
+)
+def test_a_mask_that_does_not_fit_rejects_the_picture_with_the_reason(tmp_path, mask, reason):
+    support.put(tmp_path / "a.jpg", support.encoded(support.picture(0)))
+    support.put(tmp_path / "m.png", mask)
+    seen, _, _ = look(tmp_path, [File("a.jpg", -1, "a", "m.png")])
+    [(path, given)] = seen.rejected
+    assert path == "a.jpg" and reason in given
+
+
+def test_unclear_windows_are_rejected_by_name_and_the_picture_is_kept(tmp_path):
+    mask = np.zeros((64, 64, 3), np.uint8)
+    mask[10, 10] = 255
+    support.put(tmp_path / "a.jpg", support.encoded(support.picture(0)))
+    support.put(tmp_path / "m.png", support.encoded(mask, "PNG"))
+    seen, _, _ = look(tmp_path, [File("a.jpg", -1, "a", "m.png")])
+    assert seen.rejected == [("a.jpg#xywh=0,0,32,32", patches.UNCLEAR)]
+    assert [tuple(one) for one in seen.windows[0]] == [(32, 0, 32, 0), (0, 32, 32, 0), (32, 32, 32, 0)]
