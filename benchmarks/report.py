@@ -1,7 +1,7 @@
 """The README's tables, made from the JSON in benchmarks/results/.
 
-  python -m benchmarks.report             write them into README.md
-  python -m benchmarks.report --check     exit 1 when README.md shows other figures
+python -m benchmarks.report             write them into README.md
+python -m benchmarks.report --check     exit 1 when README.md shows other figures
 """
 
 import json
@@ -21,7 +21,10 @@ def load(name: str) -> dict:
 def accuracy_table() -> str:
     """Every run of time_to_accuracy: accuracy with its interval, mistakes, and seconds of each command."""
     found = load("time_to_accuracy")
-    rows = ["| network | test accuracy [95 %] | missed / false alarms | convert + train + evaluate |", "|---|---|---|---|"]
+    rows = [
+        "| network | test accuracy [95 %] | missed / false alarms | convert + train + evaluate |",
+        "|---|---|---|---|",
+    ]
     for run in found["results"]["runs"]:
         metrics, seconds = run["metrics"], run["seconds"]
         low, high = (100 * bound for bound in metrics["accuracy_ci95"])
@@ -54,7 +57,9 @@ def convert_table() -> str:
 
 def _where(found: dict) -> str:
     machine = found["machine"]
-    return f"{machine['cores']} cores of {machine['cpu']}, TensorFlow {found['versions']['tensorflow']}, {found['date']}."
+    return (
+        f"{machine['cores']} cores of {machine['cpu']}, TensorFlow {found['versions']['tensorflow']}, {found['date']}."
+    )
 
 
 TABLES = {"accuracy": accuracy_table, "convert": convert_table}

@@ -1,6 +1,6 @@
 """How fast are images made, and how well does a network trained on them alone do on real ones (METU)?
 
-  python -m benchmarks.synth --json=benchmarks/results/synth.json
+python -m benchmarks.synth --json=benchmarks/results/synth.json
 """
 
 import json

@@ -5,7 +5,6 @@ import os
 import pathlib
 import signal
 
-
 import hypothesis
 import pytest
 

@@ -195,9 +195,7 @@ def test_nothing_else_is_rejected_but_the_picture_in_both_classes(zoo):
 
 
 def test_a_picture_in_both_classes_is_in_rejected_csv_and_nowhere_else(zoo):
-    assert zoo.rejected["Positive/torn.jpg"] == (
-        "the same picture is in the other class: 'Negative/torn_flipped.png'"
-    )
+    assert zoo.rejected["Positive/torn.jpg"] == ("the same picture is in the other class: 'Negative/torn_flipped.png'")
     assert zoo.rejected["Negative/torn_flipped.png"] == "the same picture is in the other class: 'Positive/torn.jpg'"
     kept = {row["path"] for row in zoo.groups} | set(zoo.stored)
     kept |= {row["path"] for row in support.rows(zoo.out, "manifest.csv")}
@@ -300,7 +298,9 @@ def refused(match, **settings):
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    refused(r"--images: expected a folder, received '.*walls' \(nothing there\)", images=str(tmp_path / "walls"), out="o")
+    refused(
+        r"--images: expected a folder, received '.*walls' \(nothing there\)", images=str(tmp_path / "walls"), out="o"
+    )
 
 
 def test_a_file_instead_of_a_folder_is_named(tmp_path):
@@ -434,7 +434,11 @@ def test_an_output_that_exists_is_refused_and_kept(tmp_path):
 def test_an_output_that_is_a_file_is_refused(tmp_path):
     support.photos(tmp_path / "photos", 4)
     support.put(tmp_path / "out", b"")
-    refused("expected a new folder, received '.*out', which is a file", images=str(tmp_path / "photos"), out=str(tmp_path / "out"))
+    refused(
+        "expected a new folder, received '.*out', which is a file",
+        images=str(tmp_path / "photos"),
+        out=str(tmp_path / "out"),
+    )
 
 
 def test_overwrite_replaces_a_data_set_of_ours_and_leaves_no_trace_of_the_old(tmp_path):
@@ -499,7 +503,9 @@ def test_an_impossible_output_path_is_one_clear_line(tmp_path, capsys, out, mess
 @contextlib.contextmanager
 def small_disk(place, size):
     place.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], capture_output=True, text=True)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], capture_output=True, text=True
+    )
     if done.returncode:
         pytest.skip(f"needs the right to mount a small disk: {done.stderr.strip()}")
     try:

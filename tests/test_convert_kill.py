@@ -121,7 +121,9 @@ def test_killed_while_it_replaces_an_older_data_set_the_older_stays_whole(photos
     old = support.made(support.photos(tmp_path / "few", 8), out)["fingerprint"]
     interrupted = 0
     for number in (3, 6, 8):
-        ended_first = kill_after(command(photos, out, "--overwrite"), moment(number, run_seconds), patience(run_seconds))
+        ended_first = kill_after(
+            command(photos, out, "--overwrite"), moment(number, run_seconds), patience(run_seconds)
+        )
         interrupted += bool(left_overs(tmp_path))
         verify(out)
         assert ended_first or fingerprint(out) == old or number == 8

@@ -37,7 +37,9 @@ def from_os_error(error: OSError) -> UserError | None:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(f"the disk is full{place}; free some space or choose another place, then run it again")
     if error.errno == errno.EFBIG:
-        return UserError(f"a file grew past the size allowed here{place}; raise the limit (ulimit -f) or ask for --shards")
+        return UserError(
+            f"a file grew past the size allowed here{place}; raise the limit (ulimit -f) or ask for --shards"
+        )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return UserError(f"no permission ({error.strerror}){place}; choose a place this user may read or write")
     if error.errno in (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.ELOOP):

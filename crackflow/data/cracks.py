@@ -3,7 +3,7 @@
 Synopsis::
 
     crack = draw(rng, 227, boldness=0.0)
-    cracked = darken(surface, crack)            # float32 [3, 227, 227] in, same out
+    cracked = darken(surface, crack)            # a Surface in, a Surface out
     held = is_visible(image, crack.mask)        # of the finished photograph, uint8 [227, 227, 3]
 
 Widths in this file are pixels of a picture 227 wide, as METU has them; `px / REFERENCE_PX` scales them.
@@ -15,7 +15,7 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw
 
-from crackflow.data.surfaces import REFERENCE_PX, between, enlarge, fractal, slope, soften
+from crackflow.data.surfaces import REFERENCE_PX, Surface, between, enlarge, fractal, shades, slope, soften
 
 SUPERSAMPLE = 3  # cracks are drawn at three times the size and averaged: soft edges, hairlines without steps
 MIN_WIDTH_PX = 1.0  # of the finished picture, whatever its size: thinner lines vanish between the pixels
@@ -45,13 +45,14 @@ class Crack:
     """What a crack does to a surface.
 
     shade: float32 [px, px], 0..1, the share of the surface that gives way to the inside of the crack.
-    inside: float32 [3, 1, 1], 0..1, how bright that inside is, relative to the surface.
+    inside: 0..1, how bright that inside is, relative to the surface; tint: float32 [3, 1, 1], its cast, near 1.
     edge: float32 [px, px], near 0, relative brightness added by lit, broken or dirty edges.
     mask: uint8 [px, px], 255 on the crack, 0 elsewhere.
     """
 
     shade: np.ndarray
-    inside: np.ndarray
+    inside: float
+    tint: np.ndarray
     edge: np.ndarray
     mask: np.ndarray
 
@@ -66,24 +67,21 @@ def draw(rng: np.random.Generator, px: int, boldness: float = 0.0) -> Crack:
     cover = _rasterise(_strokes(rng, px, width, boldness), px)
     mask = (cover >= MASK_COVER) * np.uint8(255)
     scale = px / REFERENCE_PX
-    shade = soften(cover, rng.uniform(0, min(0.25 * width, 1.6 * scale)) * (1 - boldness))
+    shade = soften(cover, rng.uniform(0, min(0.25 * width, 1.0 * math.sqrt(scale))) * (1 - boldness))
     angle = rng.uniform(0, 2 * np.pi)
     if width > 3 * scale:
         shade = shade * (1 - _wall(rng, shade, angle, width))
     bright = _brightness(rng, width / scale, boldness)
-    tint = np.clip(1 + rng.normal(0.03, 0.06) * np.array([1.0, 0.2, -0.8]), 0.7, 1.3)
-    inside = (bright * tint).astype(np.float32)[:, None, None]
-    return Crack(shade, inside, _edge(rng, cover, angle, width), mask)
+    warmth = rng.normal(0.03, 0.06)
+    tint = shades(1 + warmth, 1 + 0.2 * warmth, 1 - 0.8 * warmth)
+    return Crack(shade, bright, tint, _edge(rng, cover, angle, width), mask)
 
 
-def darken(surface: np.ndarray, crack: Crack) -> np.ndarray:
-    """`surface` with `crack` in it: float32 [3, px, px] in, same out, above 0.
-
-    The inside shows the surface's own grain from elsewhere (upside down), darker.
-    """
-    around = surface * np.clip(1 + crack.edge, 0.3, 1.9)
-    inside = np.minimum(surface[:, ::-1] * crack.inside, around)
-    return around + (inside - around) * crack.shade
+def darken(surface: Surface, crack: Crack) -> Surface:
+    """`surface` with `crack` in it. The inside shows the surface's own grain from elsewhere (upside down), darker."""
+    around = surface.tone * np.clip(1 + crack.edge, 0.3, 1.9)
+    inside = np.minimum(surface.tone[::-1] * np.float32(crack.inside), around)
+    return Surface(around + (inside - around) * crack.shade, surface.colour * (1 + (crack.tint - 1) * crack.shade))
 
 
 def is_visible(image: np.ndarray, mask: np.ndarray) -> bool:
@@ -99,7 +97,7 @@ def contrast(image: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
 
     Inputs: image uint8 [px, px, 3]; mask uint8 [px, px], 255 on the crack.
     """
-    grey = np.asarray(Image.fromarray(image).convert("L"), np.float32)
+    grey = image[..., 1].astype(np.float32)  # green: most of what the eye calls brightness
     cracked = mask > 0
     ring = grown(cracked, max(2, round(RING_PX * len(mask) / REFERENCE_PX))) & ~cracked
     pixels, beside = np.count_nonzero(cracked), np.count_nonzero(ring)
@@ -186,7 +184,7 @@ def _wander(rng: np.random.Generator, start: complex, end: complex, piece_px: fl
 
 def _piece(px: int, width: float) -> float:
     """Length of the straight pieces of a crack: wide ones run straighter."""
-    return max(5 * px / REFERENCE_PX, 0.8 * width)
+    return max(6 * px / REFERENCE_PX, 0.8 * width)
 
 
 def _wave(rng: np.random.Generator, count: int, knots: int) -> np.ndarray:

@@ -3,13 +3,13 @@
 Synopsis::
 
     rng = numpy.random.default_rng([seed, index])
-    surface = make(rng, 227)                    # float32 [3, 227, 227], 0.02..1.5, share of the light thrown back
-    surface = surface * (1 - crack)             # a crack is somebody else's business (`data.cracks`)
+    surface = make(rng, 227)                        # of red, green and blue light it throws back, float32
+    planes = surface.tone * surface.colour          # [3, 227, 227], 0..2; a crack is the business of `data.cracks`
 
-Planes come first: a plane times a number for each colour is four times faster than with the colours last.
 Lengths in this file are pixels of a picture 227 wide, as METU has them; `px / REFERENCE_PX` scales them.
 """
 
+import dataclasses
 import functools
 import math
 import statistics
@@ -22,19 +22,27 @@ REFERENCE_PX = 227
 SUPERSAMPLE = 2  # marks are drawn at twice the size and averaged
 NORMAL = np.array([statistics.NormalDist().inv_cdf((byte + 0.5) / 256) for byte in range(256)], np.float32)
 NEUTRAL = 128  # grey of the marks canvas that leaves the surface as it is
-Planes = np.ndarray  # float32 [3, px, px]
 Field = np.ndarray  # float32 [px, px]
 
 
-def make(rng: np.random.Generator, px: int) -> Planes:
-    """One surface: float32 [3, px, px], red, green and blue, above 0, about 0.1 to 1.3."""
+@dataclasses.dataclass(frozen=True)
+class Surface:
+    """Brightness and colour apart: what blurs or darkens a picture then touches one plane, not three.
+
+    tone: float32 [px, px], 0.02..2, mostly near 1; colour: float32 [3, px, px] or, for one colour, [3, 1, 1], 0..1.
+    """
+
+    tone: Field
+    colour: np.ndarray
+
+
+def make(rng: np.random.Generator, px: int) -> Surface:
+    """One surface of a random material, with marks and perhaps stains."""
     shares = np.cumsum([share for share, _ in MATERIALS])
     material = MATERIALS[int(np.searchsorted(shares, rng.random() * shares[-1]))][1]
     surface = material(rng, px)
-    surface *= marks(rng, px)
-    if rng.random() < 0.45:
-        _stain(rng, surface)
-    return np.maximum(surface, 0.02)
+    colour = surface.colour * _stains(rng, px) if rng.random() < 0.45 else surface.colour
+    return Surface(np.maximum(surface.tone * marks(rng, px), 0.02), colour)
 
 
 def white(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -63,12 +71,12 @@ def _stretch(grid: np.ndarray, size: int) -> np.ndarray:
 def _taps(points: int, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Pairs of int [size], a point for each value, and float32 [size, 1], its weight; values are sums over the pairs.
 
-    Cubic (Catmull-Rom), but linear where points are 3 px apart or less: no eye sees those creases.
+    Cubic (Catmull-Rom), but linear where points are 4 px apart or less: no eye sees those creases.
     """
     place = (np.arange(size) + 0.5) * points / size - 0.5
     before = np.floor(place).astype(int)
     t = (place - before)[:, None]
-    if 3 * points >= size:
+    if 4 * points >= size:
         weights = {0: 1 - t, 1: t}
     else:
         cubic = (-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, t**3 - t**2)
@@ -81,8 +89,8 @@ def fractal(
 ) -> Field:
     """Noise whose grains go from `coarse_px` down to `fine_px`: float32 [px, px], mean near 0, deviation near 1.
 
-    Each octave is a third as coarse and `gain` times as strong; `stretch` draws the grains out sideways. Octaves
-    are added on the small grids, so the whole costs little more than the last enlargement.
+    Each octave is a third as coarse and `gain` times as strong, added on its small grid: all cost little more than
+    the last enlargement. `stretch` draws the grains out sideways.
     """
     scale = px / REFERENCE_PX
     step, weight, power, field = coarse_px * scale, 1.0, 0.0, None
@@ -128,13 +136,14 @@ def slope(height: Field, angle: float) -> Field:
     return lit.reshape(height.shape)
 
 
-def _paint(tone: Field, colour: np.ndarray) -> Planes:
-    return tone * colour.astype(np.float32)[:, None, None]
+def shades(red: float, green: float, blue: float) -> np.ndarray:
+    """One colour for all pixels: float32 [3, 1, 1]."""
+    return np.array([red, green, blue], np.float32)[:, None, None]
 
 
 def _mineral(rng: np.random.Generator, low: float, high: float) -> np.ndarray:
     """A grey with the warm cast of METU's pictures (red 4.5 above green, blue 8.5 below, of 170)."""
-    return rng.uniform(low, high) * np.array([1 + rng.normal(0.025, 0.025), 1.0, 1 + rng.normal(-0.045, 0.045)])
+    return rng.uniform(low, high) * shades(1 + rng.normal(0.025, 0.025), 1, 1 + rng.normal(-0.045, 0.045))
 
 
 def between(rng: np.random.Generator, low: float, high: float) -> float:
@@ -142,7 +151,7 @@ def between(rng: np.random.Generator, low: float, high: float) -> float:
     return math.exp(rng.uniform(math.log(low), math.log(high)))
 
 
-def _concrete(rng: np.random.Generator, px: int) -> Planes:
+def _concrete(rng: np.random.Generator, px: int) -> Surface:
     tone = 1 + between(rng, 0.008, 0.05) * fractal(rng, px, 110, 14, rng.uniform(0.6, 1.0))
     stretch = between(rng, 1, 6) if rng.random() < 0.25 else 1.0
     grain = fractal(rng, px, between(rng, 7, 28), 2, rng.uniform(0.7, 1.3), stretch)
@@ -150,24 +159,24 @@ def _concrete(rng: np.random.Generator, px: int) -> Planes:
     if rng.random() < 0.7:
         tone += between(rng, 0.015, 0.11) * slope(grain, rng.uniform(0, 2 * np.pi))
     tone += between(rng, 0.012, 0.06) * grain
-    return _paint(tone, _mineral(rng, 0.4, 0.9))
+    return Surface(tone, _mineral(rng, 0.4, 0.9))
 
 
-def _plaster(rng: np.random.Generator, px: int) -> Planes:
+def _plaster(rng: np.random.Generator, px: int) -> Surface:
     trowel = fractal(rng, px, between(rng, 15, 80), 8, rng.uniform(0.6, 1.0), between(rng, 1, 4))
     grain = fractal(rng, px, between(rng, 3, 10), 2, 0.9)
     angle = rng.uniform(0, 2 * np.pi)
     tone = 1 + between(rng, 0.02, 0.15) * slope(trowel, angle) + between(rng, 0.01, 0.08) * slope(grain, angle)
     tone += between(rng, 0.005, 0.03) * trowel
-    wash = np.clip(rng.normal(1, [0.05, 0.02, 0.07]), 0.8, 1.15)  # paint: cream, pale blue, pale green, rose
-    return _paint(tone, rng.uniform(0.55, 0.95) * wash)
+    wash = shades(*rng.normal(1, [0.05, 0.02, 0.07]))  # paint: cream, pale blue, pale green, rose
+    return Surface(tone, rng.uniform(0.55, 0.95) * np.clip(wash, 0.8, 1.15))
 
 
-def _asphalt(rng: np.random.Generator, px: int) -> Planes:
+def _asphalt(rng: np.random.Generator, px: int) -> Surface:
     """Stones of every size in dark binder; the finest are noise."""
     scale = SUPERSAMPLE * px / REFERENCE_PX
-    bed = Image.new("L", (px * SUPERSAMPLE, px * SUPERSAMPLE), NEUTRAL)
-    draw, size = ImageDraw.Draw(bed), between(rng, 4, 14)
+    bed, draw = _canvas(px, NEUTRAL)
+    size = between(rng, 4, 14)
     spread = int(rng.integers(15, 70))
     for share in (0.5, 1.0):
         count = int(min(250, 15_000 / size**2 / share))
@@ -176,10 +185,10 @@ def _asphalt(rng: np.random.Generator, px: int) -> Planes:
     grain = fractal(rng, px, between(rng, 2.5, 6), 1.8, 0.9)
     angle = rng.uniform(0, 2 * np.pi)
     tone = stones + between(rng, 0.04, 0.12) * grain + between(rng, 0.1, 0.6) * slope(stones, angle)
-    return _paint(np.maximum(tone, 0.2), _mineral(rng, 0.2, 0.6))
+    return Surface(np.maximum(tone, 0.2), _mineral(rng, 0.2, 0.6))
 
 
-def _brick(rng: np.random.Generator, px: int) -> Planes:
+def _brick(rng: np.random.Generator, px: int) -> Surface:
     scale = px / REFERENCE_PX
     wall = soften(np.asarray(_courses(rng, px, scale).reduce(SUPERSAMPLE), np.float32) / 255, scale)
     cover = np.clip(wall * 3 - 0.5, 0, 1)
@@ -187,15 +196,15 @@ def _brick(rng: np.random.Generator, px: int) -> Planes:
     tone = 1 + between(rng, 0.015, 0.07) * grain + between(rng, 0.01, 0.08) * slope(grain, rng.uniform(0, 6.28))
     tone += rng.uniform(0, 0.5) * slope(cover, rng.uniform(0, 2 * np.pi))  # the joints lie deeper
     green = rng.uniform(0.65, 0.97)
-    red = np.array([1.0, green, green * rng.uniform(0.7, 0.98)]) * rng.uniform(0.4, 0.8)
+    red = shades(1, green, green * rng.uniform(0.7, 0.98)) * rng.uniform(0.4, 0.8)
     joint = _mineral(rng, 0.4, 0.8) * rng.uniform(0.7, 1.1)
-    return _paint(cover * (0.5 + 0.6 * wall), red) * tone + _paint((1 - cover) * tone, joint)
+    return Surface(tone, cover * (0.5 + 0.6 * wall) * red + (1 - cover) * joint)
 
 
 def _courses(rng: np.random.Generator, px: int, scale: float) -> Image.Image:
     """Bricks in grey 180 to 255 on mortar in 0, at twice the size: Pillow L [2 px, 2 px]."""
-    wall = Image.new("L", (px * SUPERSAMPLE, px * SUPERSAMPLE))
-    draw, side = ImageDraw.Draw(wall), px * SUPERSAMPLE
+    wall, draw = _canvas(px, 0)
+    side = wall.width
     high, gap = rng.uniform(35, 90) * scale * SUPERSAMPLE, rng.uniform(3, 9) * scale * SUPERSAMPLE
     wide = high * rng.uniform(2, 3.2)
     angle = rng.normal(0, 0.03) + rng.integers(2) * np.pi / 2
@@ -210,17 +219,21 @@ def _courses(rng: np.random.Generator, px: int, scale: float) -> Image.Image:
     return wall
 
 
-Material = Callable[[np.random.Generator, int], Planes]
+Material = Callable[[np.random.Generator, int], Surface]
 # Mostly concrete, as in METU and SDNET2018; the rest so that a network meets other grounds too.
 MATERIALS: tuple[tuple[float, Material], ...]
 MATERIALS = ((0.62, _concrete), (0.18, _plaster), (0.12, _asphalt), (0.08, _brick))
 
 
+def _canvas(px: int, grey: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    canvas = Image.new("L", (px * SUPERSAMPLE, px * SUPERSAMPLE), grey)
+    return canvas, ImageDraw.Draw(canvas)
+
+
 def marks(rng: np.random.Generator, px: int) -> Field:
     """Pits, grit, scratches and joints: float32 [px, px], factors 0.06..1.8, most of them 1."""
     scale = px / REFERENCE_PX
-    canvas = Image.new("L", (px * SUPERSAMPLE, px * SUPERSAMPLE), NEUTRAL)
-    draw = ImageDraw.Draw(canvas)
+    canvas, draw = _canvas(px, NEUTRAL)
     drawn = [mark(rng, draw, canvas.width, scale * SUPERSAMPLE) for share, mark in MARKS if rng.random() < share]
     if not drawn:
         return np.ones((px, px), np.float32)
@@ -246,12 +259,12 @@ def _blots(
 
 def _pits(rng: np.random.Generator, draw: ImageDraw.ImageDraw, side: int, scale: float) -> None:
     darkest = int(rng.integers(8, 110))  # deep holes are as dark as cracks: darkness alone must not decide
-    _blots(rng, draw, side, int(between(rng, 2, 45)), between(rng, 2, 7) * scale, darkest, NEUTRAL - 8)
+    _blots(rng, draw, side, int(between(rng, 2, 35)), between(rng, 2, 7) * scale, darkest, NEUTRAL - 8)
 
 
 def _grit(rng: np.random.Generator, draw: ImageDraw.ImageDraw, side: int, scale: float) -> None:
     lightest = int(rng.integers(140, 200))
-    _blots(rng, draw, side, int(between(rng, 4, 90)), between(rng, 1.5, 6) * scale, NEUTRAL + 4, lightest)
+    _blots(rng, draw, side, int(between(rng, 4, 60)), between(rng, 1.5, 6) * scale, NEUTRAL + 4, lightest)
 
 
 def _patches(rng: np.random.Generator, draw: ImageDraw.ImageDraw, side: int, scale: float) -> None:
@@ -287,12 +300,10 @@ MARKS: tuple[tuple[float, Mark], ...]
 MARKS = ((0.25, _patches), (0.13, _joints), (0.65, _pits), (0.45, _grit), (0.22, _scratches))
 
 
-def _stain(rng: np.random.Generator, surface: Planes) -> None:
-    """Damp, rust, lime: soft-edged regions of another tint, in place."""
-    px = surface.shape[-1]
+def _stains(rng: np.random.Generator, px: int) -> np.ndarray:
+    """Damp, rust, lime: float32 [3, px, px], factors 0.7..1.3 in soft-edged regions, 1 elsewhere."""
     blotch = fractal(rng, px, between(rng, 30, 120), 12, rng.uniform(0.6, 1.0))
     edge = between(rng, 0.4, 2.5)
     cover = np.clip((blotch - np.float32(rng.uniform(-0.5, 1.4))) * edge, 0, 1)
-    tint = rng.normal(rng.normal(-0.03, 0.06), 0.015, 3).astype(np.float32)
-    for plane, change in zip(surface, np.clip(tint, -0.3, 0.3), strict=True):
-        plane *= 1 + change * cover
+    tint = shades(*rng.normal(rng.normal(-0.03, 0.06), 0.015, 3))
+    return 1 + np.clip(tint, -0.3, 0.3) * cover

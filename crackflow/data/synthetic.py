@@ -54,7 +54,8 @@ class Camera:
 def make(seed: int, index: int, image_px: int) -> Example:
     """Example `index` of the endless series `seed`: the same bytes on every call, in any process."""
     rng = np.random.default_rng([seed, index])
-    surface = surfaces.make(rng, image_px) * light(rng, image_px)
+    surface = surfaces.make(rng, image_px)
+    surface = dataclasses.replace(surface, tone=surface.tone * light(rng, image_px))
     camera = _draw_camera(rng, surface)
     if index % 2 == 0:
         mask = np.zeros((image_px, image_px), np.uint8)
@@ -85,30 +86,30 @@ def _shadow(rng: np.random.Generator, line: np.ndarray) -> np.ndarray:
     return 1 - np.float32(rng.uniform(0.1, 0.45)) * np.clip(away * np.float32(surfaces.between(rng, 2, 15)) + 0.5, 0, 1)
 
 
-def _draw_camera(rng: np.random.Generator, surface: np.ndarray) -> Camera:
+def _draw_camera(rng: np.random.Generator, surface: surfaces.Surface) -> Camera:
     """Exposed for the surface without its crack, so that brightness does not tell the classes apart."""
-    px = surface.shape[-1]
-    level = np.clip(rng.normal(168, 32), 60, 225)  # METU: mean grey 133 to 214 in nine of ten
-    balance = np.clip(rng.normal(1, [0.02, 0.008, 0.03]), 0.9, 1.1)
-    gains = (level / surface.mean() * balance).astype(np.float32)[:, None, None]
+    px = len(surface.tone)
+    level = min(max(rng.normal(168, 32), 60), 225)  # METU: mean grey 133 to 214 in nine of ten
+    balance = np.clip(surfaces.shades(*rng.normal(1, [0.02, 0.008, 0.03])), 0.9, 1.1)
+    gains = np.float32(level / float(surface.tone.mean() * surface.colour.mean())) * balance
     grain = surfaces.white(rng, (px, px)) * np.float32(surfaces.between(rng, 0.4, 6))
     grain = surfaces.soften(grain, rng.uniform(0, 0.6))  # phones smooth it away, and blotches remain
-    scale = px / surfaces.REFERENCE_PX
-    blur = max(0.3, rng.uniform(0.3, 1.0) * scale)
+    blur = max(0.3, rng.uniform(0.3, 1.0) * (px / surfaces.REFERENCE_PX) ** 0.5)
     sharpen = rng.uniform(0.3, 1.6) if rng.random() < 0.4 else 0.0
     return Camera(gains, blur, sharpen, grain, float(rng.uniform(0, 0.4)), int(rng.integers(75, 97)))
 
 
-def _expose(surface: np.ndarray, camera: Camera) -> np.ndarray:
+def _expose(surface: surfaces.Surface, camera: Camera) -> np.ndarray:
     """The photograph: uint8 [px, px, 3]."""
-    seen = surfaces.soften(surface * camera.gains, camera.blur_px)
+    tone = surfaces.soften(surface.tone, camera.blur_px)
     if camera.sharpen:
-        seen += np.float32(camera.sharpen) * (seen - surfaces.soften(seen, 0.7))
-    seen += camera.grain
-    colour = np.float32(camera.colour_noise) * camera.grain  # mirrored, it stands in for noise of its own
-    seen[0] += colour[::-1]
-    seen[2] += colour[:, ::-1]
-    planes = (np.clip(seen, 0, 255, out=seen) + np.float32(0.5)).astype(np.uint8)
+        tone = tone + np.float32(camera.sharpen) * (tone - surfaces.soften(tone, 0.7))
+    seen = tone * (surface.colour * camera.gains)
+    seen += camera.grain + np.float32(0.5)  # 0.5: conversion to uint8 cuts, and this makes it round
+    colour = np.float32(camera.colour_noise) * camera.grain[::-1]  # mirrored, it stands in for noise of its own
+    seen[0] += colour
+    seen[2] -= colour
+    planes = np.clip(seen, 0, 255, out=seen).astype(np.uint8)
     return np.asarray(Image.merge("RGB", [Image.fromarray(plane) for plane in planes]))  # 1/3 of numpy's time
 
 

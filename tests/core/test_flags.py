@@ -1,69 +1,153 @@
 import dataclasses
+import signal
+import string
+import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from crackflow.core import config, errors, flags
+from crackflow.core.config import ConvertConfig, Encoding, GroupBy, Layout, OnBad
+from crackflow.core.errors import ConfigError, UserError
 
-EVERY = [config.SynthConfig, config.ConvertConfig, config.TrainConfig, config.EvaluateConfig]
-GIVEN = {
-    config.SynthConfig: {"out": "o"},
-    config.ConvertConfig: {"images": "i", "out": "o"},
-    config.TrainConfig: {"data": "d", "run_dir": "r"},
-    config.EvaluateConfig: {"model": "m", "data": ("a", "b c"), "out": "o"},
-}
+CLASSES = [kind for kind in vars(config).values() if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
+PATHS = ["--images=in", "--out=out"]
 
 
-@pytest.mark.parametrize("kind", EVERY)
-def test_every_setting_has_a_flag_and_help(kind):
-    defined = flags.define(kind)
-    assert {field.name for field in dataclasses.fields(kind)} <= set(defined)
-    assert all(field.metadata["help"] for field in dataclasses.fields(kind))
+@pytest.mark.parametrize("kind", CLASSES)
+def test_every_setting_is_a_flag_with_its_default_and_nothing_else_is(kind):
+    values = flags.define(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    assert set(values) - {"flagfile", "help", "h"} == set(fields)
+    for name, field in fields.items():
+        assert values[name].help == field.metadata["help"]
 
 
-@pytest.mark.parametrize("kind", EVERY)
-def test_a_flagfile_gives_the_settings_back(kind, tmp_path):
-    made = kind(**GIVEN[kind], seed=11)
-    (tmp_path / "flags.cfg").write_text(flags.as_flagfile(made, header="two\nlines"))
-    assert flags.parse(kind, [f"--flagfile={tmp_path / 'flags.cfg'}"]) == made
+def test_flags_left_out_keep_the_defaults_of_the_dataclass():
+    assert flags.parse(ConvertConfig, PATHS) == ConvertConfig("in", "out")
 
 
-def test_flags_after_a_flagfile_win(tmp_path):
-    (tmp_path / "a.cfg").write_text("# a comment\n--seed=3\n--epochs=2\n")
-    found = flags.parse(config.TrainConfig, [f"--flagfile={tmp_path / 'a.cfg'}", "--data=d", "--run_dir=r", "--seed=4"])
-    assert (found.seed, found.epochs) == (4, 2)
+def test_flags_become_the_kinds_of_the_fields():
+    more = ["--encoding=png", "--split=0.6,0.2,0.2", "--overwrite", "--max_megapixels=7", "--layout=sdnet"]
+    assert flags.parse(ConvertConfig, [*PATHS, *more]) == ConvertConfig(
+        "in",
+        "out",
+        encoding=Encoding.PNG,
+        split=(0.6, 0.2, 0.2),
+        overwrite=True,
+        max_megapixels=7.0,
+        layout=Layout.SDNET,
+    )
+    assert flags.parse(ConvertConfig, [*PATHS, "--overwrite", "--nooverwrite"]).overwrite is False
 
 
-def test_help_lists_every_flag_with_its_default(capsys):
-    flags.main(config.TrainConfig, lambda found: None, "About.", ["--help"])
-    text = capsys.readouterr().out
-    assert text.startswith("About.")
-    assert "--batch_size=64" in text and "--model=crackflow_s|seed" in text
+# A flagfile holds one flag a line and is trimmed: line breaks and outer blanks cannot be written in it.
+PATH = st.text(string.printable[:94] + " äß裂缝", min_size=1, max_size=30).filter(lambda text: text == text.strip())
+FRACTION = st.sampled_from([(0.8, 0.1, 0.1), (1.0, 0.0, 0.0), (0.7, 0.15, 0.15)])
+
+
+@given(
+    st.builds(
+        ConvertConfig,
+        images=PATH,
+        out=PATH,
+        image_px=st.sampled_from([0, 8, 4096]),
+        encoding=st.sampled_from(Encoding),
+        split=FRACTION,
+        group_by=st.sampled_from(GroupBy),
+        layout=st.sampled_from(Layout),
+        seed=st.integers(0, 2**40),
+        on_bad=st.sampled_from(OnBad),
+        min_crack_fraction=st.floats(1e-6, 0.99),
+        overwrite=st.booleans(),
+    )
+)
+def test_a_flagfile_replays_the_settings_exactly(tmp_path_factory, settings):
+    path = tmp_path_factory.getbasetemp() / "flags.cfg"
+    path.write_text(flags.as_flagfile(settings, header="two\nlines of comment"), encoding="utf-8")
+    assert flags.parse(ConvertConfig, [f"--flagfile={path}"]) == settings
+
+
+def test_a_flag_after_the_flagfile_wins(tmp_path):
+    (tmp_path / "flags.cfg").write_text("# a comment\n\n--images=in\n--out=out\n--seed=5\n")
+    assert flags.parse(ConvertConfig, [f"--flagfile={tmp_path / 'flags.cfg'}", "--seed=6"]).seed == 6
 
 
 @pytest.mark.parametrize(
-    "raised, code, message",
+    ("argv", "message"),
     [
-        (errors.UserError("mend\nthis"), 2, r"mend\nthis"),
-        (errors.CheckFailed("broken"), 1, "broken"),
-        (KeyboardInterrupt(), 130, "interrupted"),
-        (OSError(28, "No space left on device", "a.bin"), 2, "the disk is full: 'a.bin'; free some space"),
-        (OSError(13, "Permission denied", "a.bin"), 2, "no permission (Permission denied): 'a.bin'"),
+        (["--sed=1"], r"Unknown command line flag 'sed'. Did you mean: seed"),
+        (["--encoding=gif"], r"encoding.*<jpeg\|png\|raw>"),
+        (["--seed=x"], r"seed.*'x'"),
+        (["--split=a,b,c"], r"--split: expected float values separated by commas, received 'a,b,c'"),
+        (["stray"], r"expected only --flags, received 'stray'; write --name=value"),
+        (["--flagfile=/nowhere.cfg"], r"/nowhere.cfg.*; --help lists the flags"),
     ],
 )
-def test_each_failure_has_its_exit_code_and_one_line(raised, code, message, capsys):
-    def fail(found):
-        raise raised
+def test_what_cannot_be_read_is_refused_in_one_line(argv, message):
+    with pytest.raises(UserError, match=message) as refused:
+        flags.parse(ConvertConfig, [*PATHS, *argv])
+    assert "\n" not in str(refused.value)
 
+
+def test_a_flagfile_in_no_encoding_is_refused(tmp_path):
+    (tmp_path / "flags.cfg").write_bytes(b"--images=\xff\xfe\n")
+    with pytest.raises(UserError, match="--help lists the flags"):
+        flags.parse(ConvertConfig, [f"--flagfile={tmp_path / 'flags.cfg'}"])
+
+
+def test_a_value_out_of_range_is_refused_by_the_dataclass():
+    with pytest.raises(ConfigError, match="--seed: expected 0 or more, received -1"):
+        flags.parse(ConvertConfig, [*PATHS, "--seed=-1"])
+
+
+def test_help_lists_every_setting_with_its_text():
+    with pytest.raises(flags.HelpAsked) as asked:
+        flags.parse(ConvertConfig, ["--help"])
+    for field in dataclasses.fields(ConvertConfig):
+        assert f"--{field.name}=" in str(asked.value) and field.metadata["help"] in str(asked.value)
+    assert "--encoding=jpeg|png|raw" in str(asked.value)
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "words"),
+    [
+        (UserError("say\nso"), 2, "say\\nso\n"),
+        (errors.CheckFailed("damaged"), 1, "damaged\n"),
+        (KeyboardInterrupt(), 130, "interrupted; nothing half-written was left under the final name\n"),
+        (OSError(28, "No space left on device"), 2, "the disk is full; free some space"),
+    ],
+)
+def test_each_kind_of_failure_has_its_exit_code_and_one_line(capsys, monkeypatch, failure, code, words):
+    def run(settings):
+        raise failure
+
+    monkeypatch.setattr(sys, "argv", ["/somewhere/convert.py"])
     with pytest.raises(SystemExit) as left:
-        flags.main(config.SynthConfig, fail, None, ["--out=o"])
+        flags.main(ConvertConfig, run, "about", PATHS)
+    error = capsys.readouterr().err
     assert left.value.code == code
-    line = capsys.readouterr().err
-    assert line.count("\n") == 1 and message in line
+    assert error.startswith(f"crackflow.convert: {words}") and error.count("\n") == 1
 
 
 def test_a_fault_of_ours_keeps_its_traceback():
-    def fail(found):
-        raise ZeroDivisionError
+    def run(settings):
+        raise OSError(9, "Bad file descriptor")
 
-    with pytest.raises(ZeroDivisionError):
-        flags.main(config.SynthConfig, fail, None, ["--out=o"])
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        flags.main(ConvertConfig, run, "about", PATHS)
+
+
+def test_sigterm_is_an_interruption(capsys):
+    with pytest.raises(SystemExit) as left:
+        flags.main(ConvertConfig, lambda settings: signal.raise_signal(signal.SIGTERM), "about", PATHS)
+    assert left.value.code == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_a_run_that_ends_well_says_nothing_and_raises_nothing(capsys):
+    seen = []
+    flags.main(ConvertConfig, seen.append, "about", PATHS)
+    assert seen == [ConvertConfig("in", "out")]
+    assert capsys.readouterr() == ("", "")

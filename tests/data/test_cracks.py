@@ -29,7 +29,8 @@ def test_a_crack_has_the_promised_arrays(px):
         assert crack.shade.dtype == crack.edge.dtype == np.float32
         assert crack.shade.shape == crack.edge.shape == (px, px)
         assert 0 <= crack.shade.min() and crack.shade.max() <= 1.001
-        assert crack.inside.shape == (3, 1, 1) and 0 < crack.inside.min() and crack.inside.max() < 1
+        assert 0 < crack.inside < 1
+        assert crack.tint.shape == (3, 1, 1) and crack.tint.dtype == np.float32
 
 
 def test_a_crack_shades_its_mask_and_not_the_rest():
@@ -69,24 +70,26 @@ def test_a_way_leads_from_its_start_to_its_end_in_short_pieces():
 def test_bold_cracks_are_wider_and_darker():
     usual, bold = drawn(30), drawn(30, boldness=1.0)
     assert np.mean([c.mask.mean() for c in bold]) > 1.5 * np.mean([c.mask.mean() for c in usual])
-    assert max(c.inside.max() for c in bold) < 0.3 < max(c.inside.max() for c in usual)
+    assert max(c.inside for c in bold) < 0.25 < max(c.inside for c in usual)
 
 
 def test_the_surface_is_dark_in_the_crack_and_untouched_beside_it():
     surface = surfaces.make(np.random.default_rng(0), PX)
     shade = np.zeros((PX, PX), np.float32)
     shade[:, 50] = 1
-    inside = np.full((3, 1, 1), 0.3, np.float32)
-    cracked = cracks.darken(surface, cracks.Crack(shade, inside, np.zeros_like(shade), shade))
-    assert np.array_equal(np.delete(cracked, 50, axis=2), np.delete(surface, 50, axis=2))
-    assert np.allclose(cracked[..., 50], np.minimum(surface[:, ::-1, 50] * 0.3, surface[..., 50]), atol=1e-6)
+    brown = surfaces.shades(1.1, 1.0, 0.9)
+    cracked = cracks.darken(surface, cracks.Crack(shade, 0.3, brown, np.zeros_like(shade), shade))
+    before, after = (made.tone * (made.colour + np.zeros_like(made.tone)) for made in (surface, cracked))
+    assert np.array_equal(np.delete(after, 50, axis=2), np.delete(before, 50, axis=2))
+    assert np.allclose(cracked.tone[:, 50], np.minimum(surface.tone[::-1, 50] * 0.3, surface.tone[:, 50]), atol=1e-6)
+    assert np.allclose(cracked.colour[..., 50:51], (surface.colour * brown)[..., -1:], atol=1e-6)
 
 
 def test_a_crack_never_lightens_what_it_swallows():
-    surface = np.ones((3, PX, PX), np.float32)
-    surface[:, PX // 2 :] = 0.1  # a shadow: the inside, borrowed from the sunny half, would be lighter than it
-    whole = cracks.Crack(np.ones((PX, PX), np.float32), np.float32(0.6), np.zeros((PX, PX), np.float32), None)
-    assert (cracks.darken(surface, whole) <= surface).all()
+    tone, grey = np.ones((PX, PX), np.float32), surfaces.shades(1, 1, 1)
+    tone[PX // 2 :] = 0.1  # a shadow: the inside, borrowed from the sunny half, would be lighter than it
+    whole = cracks.Crack(np.ones_like(tone), 0.6, grey, np.zeros_like(tone), tone)
+    assert (cracks.darken(surfaces.Surface(tone, grey), whole).tone <= tone).all()
 
 
 def test_contrast_is_the_share_of_light_lost_and_in_deviations():

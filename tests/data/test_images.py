@@ -66,7 +66,9 @@ def test_the_limit_on_megapixels_is_exact(limit, taken):
 
 
 def test_a_side_longer_than_a_jpeg_can_hold_is_refused():
-    refused(r"65501 x 1 pixels: expected at most 65,500 a side", support.encoded(np.zeros((1, 65501, 3), np.uint8), "PNG"))
+    refused(
+        r"65501 x 1 pixels: expected at most 65,500 a side", support.encoded(np.zeros((1, 65501, 3), np.uint8), "PNG")
+    )
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])
@@ -242,6 +244,8 @@ def test_png_and_raw_keep_every_pixel(encoding, channels):
 
 def test_jpeg_keeps_pixels_closely_and_ever_more_closely():
     values = support.picture(4)
-    errors = [np.abs(support.pixels(images.encode(values, "jpeg", q)).astype(int) - values).mean() for q in (30, 80, 98)]
+    errors = [
+        np.abs(support.pixels(images.encode(values, "jpeg", q)).astype(int) - values).mean() for q in (30, 80, 98)
+    ]
     assert errors[0] > errors[1] > errors[2]
     assert errors[2] < 1.5

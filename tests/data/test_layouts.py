@@ -74,7 +74,14 @@ def test_a_folder_reached_twice_is_read_once_and_listed(tmp_path):
     assert found.rejected == [("Positive/loop", "a link to a folder that was read already (a loop?)")]
 
 
-SDNET = ("D/CD/7001-115.jpg", "D/CD/7001-12.jpg", "D/UD/7001-7.jpg", "W/CW/7001-1.jpg", "W/UW/7069-104.jpg", "P/UP/3-4.jpg")
+SDNET = (
+    "D/CD/7001-115.jpg",
+    "D/CD/7001-12.jpg",
+    "D/UD/7001-7.jpg",
+    "W/CW/7001-1.jpg",
+    "W/UW/7069-104.jpg",
+    "P/UP/3-4.jpg",
+)
 
 
 def test_sdnet_is_recognised_and_windows_of_one_photograph_share_a_source(tmp_path):

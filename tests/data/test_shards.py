@@ -43,7 +43,9 @@ def test_records_stand_in_an_order_of_the_seed_not_of_the_names():
     assert order(0) != sorted(order(0)) and order(0) != [entry.path for entry in entries(100)]
 
 
-@pytest.mark.parametrize(("count", "size", "expected"), [(100, 5e3, 1), (1000, 5e3, 4), (50_000, 5e3, 64), (1000, 2e6, 14)])
+@pytest.mark.parametrize(
+    ("count", "size", "expected"), [(100, 5e3, 1), (1000, 5e3, 4), (50_000, 5e3, 64), (1000, 2e6, 14)]
+)
 def test_the_automatic_number_of_shards_bounds_their_images_and_bytes(count, size, expected):
     assert len(shards.plan({"train": entries(count)}, size, 0, 0)) == expected
 
@@ -78,7 +80,9 @@ def test_a_shard_tells_its_bytes_hash_and_the_place_of_each_record(tmp_path):
     assert shard.count == 5
     assert shard.bytes == (tmp_path / shard.file).stat().st_size
     assert shard.sha256 == support.sha256(tmp_path / shard.file)
-    assert [(number, offset) for number, offset, *_ in shard.rows] == [(n, offset) for n, (offset, _) in enumerate(read)]
+    assert [(number, offset) for number, offset, *_ in shard.rows] == [
+        (n, offset) for n, (offset, _) in enumerate(read)
+    ]
     for (*_, source_hash, path), (_, fields) in zip(shard.rows, read, strict=True):
         assert fields["path"].decode() == path
         assert support.sha256(tmp_path / path) == source_hash

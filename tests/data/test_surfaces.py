@@ -10,32 +10,38 @@ def generator(seed=0):
 
 
 @pytest.mark.parametrize("px", [32, 33, 227])
-def test_a_surface_is_positive_float32_with_colours_first(px):
-    for seed in range(6):
+def test_a_surface_has_a_tone_and_colours_in_float32_above_zero(px):
+    for seed in range(8):
         surface = surfaces.make(generator(seed), px)
-        assert surface.shape == (3, px, px) and surface.dtype == np.float32
-        assert 0.02 <= surface.min() and surface.max() < 3
+        assert surface.tone.shape == (px, px) and surface.colour.shape in [(3, px, px), (3, 1, 1)]
+        assert surface.tone.dtype == surface.colour.dtype == np.float32
+        assert 0.02 <= surface.tone.min() and surface.tone.max() < 3
+        assert 0.1 < surface.colour.min() and surface.colour.max() < 1.5
 
 
 def test_the_generator_alone_decides_the_surface():
-    assert np.array_equal(surfaces.make(generator(4), 64), surfaces.make(generator(4), 64))
-    assert not np.array_equal(surfaces.make(generator(4), 64), surfaces.make(generator(5), 64))
+    first, again, other = (surfaces.make(generator(seed), 64) for seed in (4, 4, 5))
+    assert np.array_equal(first.tone, again.tone) and np.array_equal(first.colour, again.colour)
+    assert not np.array_equal(first.tone, other.tone) and not np.array_equal(first.colour, other.colour)
 
 
 @pytest.mark.parametrize("material", [material for _, material in surfaces.MATERIALS])
 def test_every_material_has_colour_and_texture(material):
     for seed in range(8):
         surface = material(generator(seed), 96)
-        assert surface.shape == (3, 96, 96) and surface.dtype == np.float32
-        assert surface.min() > 0
-        assert surface.std(axis=(1, 2)).min() > 0.003
+        planes = surface.tone * surface.colour
+        assert planes.shape == (3, 96, 96) and planes.dtype == np.float32
+        assert planes.min() > 0
+        assert planes.std(axis=(1, 2)).min() > 0.003
+        assert np.ptp(surface.colour.mean(axis=(1, 2))) > 0.0005
 
 
 def test_materials_are_drawn_as_often_as_their_shares_say(monkeypatch):
     drawn = []
 
     def stand_in(name):
-        return lambda rng, px: drawn.append(name) or np.ones((3, px, px), np.float32)
+        plain = surfaces.Surface(np.ones((8, 8), np.float32), surfaces.shades(1, 1, 1))
+        return lambda rng, px: drawn.append(name) or plain
 
     monkeypatch.setattr(surfaces, "MATERIALS", ((3, stand_in("often")), (1, stand_in("seldom"))))
     rng = generator()

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from crackflow.data import cracks, synthetic
+from crackflow.data import cracks, surfaces, synthetic
 
 PX = 64
 
@@ -70,7 +70,7 @@ def test_nothing_but_the_crack_tells_the_classes_apart(many, measure):
 
 def test_the_crack_has_no_say_in_surface_light_and_camera(monkeypatch):
     nothing = np.zeros((PX, PX), np.float32)
-    none = cracks.Crack(nothing, np.ones((3, 1, 1), np.float32), nothing, nothing.astype(np.uint8))
+    none = cracks.Crack(nothing, 1.0, surfaces.shades(1, 1, 1), nothing, nothing.astype(np.uint8))
     monkeypatch.setattr(cracks, "is_visible", lambda image, mask: True)
     monkeypatch.setattr(cracks, "draw", lambda rng, px, boldness: none)
     untouched = synthetic.make(0, 1, PX)

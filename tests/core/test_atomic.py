@@ -1,0 +1,141 @@
+import os
+import stat
+
+import pytest
+
+from crackflow.core import atomic
+from crackflow.core.errors import UserError
+
+MARKER = "marker.json"
+
+
+def fill(out, content, overwrite=False, fail=False):
+    with atomic.folder(str(out), MARKER, overwrite) as stage:
+        assert not os.path.exists(os.path.join(out, content))
+        for name in (MARKER, content):
+            atomic.write_text(os.path.join(stage, name), content)
+        if fail:
+            raise RuntimeError("half way")
+
+
+def everything(place):
+    return sorted(
+        os.path.relpath(os.path.join(here, name), place) for here, _, names in os.walk(place) for name in names
+    )
+
+
+def test_a_folder_appears_when_its_block_ends(tmp_path):
+    fill(tmp_path / "deep/er/out", "a")
+    assert everything(tmp_path) == ["deep/er/out/a", "deep/er/out/marker.json"]
+
+
+def test_a_block_that_fails_leaves_nothing(tmp_path):
+    with pytest.raises(RuntimeError, match="half way"):
+        fill(tmp_path / "out", "a", fail=True)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_block_that_fails_leaves_the_older_folder_as_it_was(tmp_path):
+    fill(tmp_path / "out", "a")
+    with pytest.raises(RuntimeError, match="half way"):
+        fill(tmp_path / "out", "b", overwrite=True, fail=True)
+    assert everything(tmp_path) == ["out/a", "out/marker.json"]
+
+
+def test_a_replaced_folder_keeps_no_file_of_the_older_one(tmp_path):
+    fill(tmp_path / "out", "a")
+    fill(tmp_path / "out", "b", overwrite=True)
+    assert everything(tmp_path) == ["out/b", "out/marker.json"]
+
+
+def test_an_empty_folder_is_free(tmp_path):
+    (tmp_path / "out").mkdir()
+    fill(tmp_path / "out", "a")
+    assert everything(tmp_path) == ["out/a", "out/marker.json"]
+
+
+@pytest.mark.parametrize(
+    ("names", "overwrite", "message"),
+    [
+        (["thesis.txt"], False, "exists and is not empty; choose another folder, or replace it with --overwrite"),
+        ([MARKER], False, "exists and is not empty"),
+        (["thesis.txt"], True, f"--overwrite: .* holds no {MARKER}, so crackflow did not make it"),
+    ],
+)
+def test_a_folder_that_is_not_ours_to_replace_is_refused_before_the_block(tmp_path, names, overwrite, message):
+    (tmp_path / "out").mkdir()
+    for name in names:
+        (tmp_path / "out" / name).write_text("")
+    with pytest.raises(UserError, match=message), atomic.folder(str(tmp_path / "out"), MARKER, overwrite):
+        pytest.fail("the block was entered")
+    assert everything(tmp_path) == [f"out/{name}" for name in names]
+
+
+def test_a_folder_that_was_taken_meanwhile_is_not_replaced(tmp_path):
+    with pytest.raises(UserError, match="exists and is not empty"):
+        with atomic.folder(str(tmp_path / "out"), MARKER, False) as stage:
+            atomic.write_text(os.path.join(stage, MARKER), "late")
+            fill(tmp_path / "out", "first")
+    assert everything(tmp_path) == ["out/first", "out/marker.json"]
+
+
+def test_left_overs_of_killed_runs_go_and_those_of_other_names_stay(tmp_path):
+    for name in (".out.partial-aaa", ".out.replaced-bbb", ".other.partial-ccc"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x").write_text("")
+    fill(tmp_path / "out", "a")
+    assert sorted(os.listdir(tmp_path)) == [".other.partial-ccc", ".out.replaced-bbb", "out"] or sorted(
+        os.listdir(tmp_path)
+    ) == [".other.partial-ccc", "out"]
+
+
+def test_an_older_folder_that_lost_its_place_comes_back_when_the_next_run_fails(tmp_path):
+    fill(tmp_path / "out", "a")
+    (tmp_path / "out").rename(tmp_path / ".out.replaced-bbb")
+    with pytest.raises(RuntimeError, match="half way"):
+        fill(tmp_path / "out", "b", overwrite=True, fail=True)
+    assert everything(tmp_path) == ["out/a", "out/marker.json"]
+
+
+def test_a_link_stays_a_link(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to("disk", target_is_directory=True)
+    fill(tmp_path / "out", "a")
+    assert (tmp_path / "out").is_symlink()
+    assert everything(tmp_path / "disk") == ["a", "marker.json"]
+
+
+def test_an_unfinished_folder_is_told_by_its_name(tmp_path):
+    with atomic.folder(str(tmp_path / "out"), MARKER, False) as stage:
+        assert atomic.is_unfinished(stage) and atomic.is_unfinished(stage + "/")
+    assert not atomic.is_unfinished(str(tmp_path / "out"))
+
+
+def test_a_folder_and_its_files_are_as_readable_as_the_user_wishes(tmp_path):
+    before = os.umask(0o027)
+    try:
+        fill(tmp_path / "out", "a")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o750
+    assert stat.S_IMODE((tmp_path / "out/a").stat().st_mode) == 0o640
+
+
+def test_write_bytes_replaces_a_file_and_leaves_no_other(tmp_path):
+    atomic.write_bytes(str(tmp_path / "a"), b"old")
+    atomic.write_bytes(str(tmp_path / "a"), b"new")
+    assert (tmp_path / "a").read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_write_bytes_that_fails_keeps_the_old_file_and_leaves_no_other(tmp_path):
+    atomic.write_bytes(str(tmp_path / "a"), b"old")
+    with pytest.raises(TypeError, match="bytes-like"):
+        atomic.write_bytes(str(tmp_path / "a"), "text")
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_write_text_keeps_the_bytes_of_odd_file_names(tmp_path):
+    atomic.write_text(str(tmp_path / "a"), "裂 \udcff\n")
+    assert (tmp_path / "a").read_bytes() == "裂 ".encode() + b"\xff\n"

@@ -1,0 +1,45 @@
+import errno
+import os
+
+import pytest
+
+from crackflow.core import errors
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (errno.ENOSPC, "the disk is full: 'here'; free some space"),
+        (errno.EDQUOT, "the disk is full: 'here'; free some space"),
+        (errno.EFBIG, "a file grew past the size allowed here: 'here'; raise the limit"),
+        (errno.EACCES, "no permission (Permission denied): 'here'"),
+        (errno.EROFS, "no permission (Read-only file system): 'here'"),
+        (errno.ENAMETOOLONG, "expected a usable path (File name too long): 'here'"),
+        (errno.ENOTDIR, "expected a usable path (Not a directory): 'here'"),
+    ],
+)
+def test_what_a_user_can_mend_is_said_in_their_words(code, words):
+    made = errors.from_os_error(OSError(code, os.strerror(code), "here"))
+    assert isinstance(made, errors.UserError)
+    assert words in str(made)
+
+
+def test_an_error_without_a_file_name_names_none():
+    made = errors.from_os_error(OSError(errno.ENOSPC, "No space left on device"))
+    assert str(made) == "the disk is full; free some space or choose another place, then run it again"
+
+
+def test_a_fault_of_ours_stays_a_fault():
+    assert errors.from_os_error(OSError(errno.EBADF, "Bad file descriptor")) is None
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a\r\nb", "name \udcff", "多行\n文字"])
+def test_one_line_is_one_line_that_can_be_written(text):
+    line = errors.one_line(text)
+    assert len(line.splitlines()) == 1
+    line.encode("utf-8")
+
+
+def test_a_config_error_is_a_users_error_and_a_value_error():
+    assert issubclass(errors.ConfigError, errors.UserError) and issubclass(errors.ConfigError, ValueError)
+    assert not issubclass(errors.CheckFailed, errors.UserError)

@@ -1,0 +1,45 @@
+import csv
+import hashlib
+import os
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crackflow.core import tables
+
+# What a file name may hold: any byte but NUL and the slash, as Python shows it.
+NAME = st.binary(min_size=1, max_size=20).map(lambda data: os.fsdecode(data.replace(b"\0", b"\r").replace(b"/", b"\n")))
+
+
+@given(st.lists(st.tuples(NAME, NAME), max_size=20))
+def test_names_of_any_bytes_come_back_as_they_went_out(tmp_path_factory, rows):
+    path = str(tmp_path_factory.getbasetemp() / "table.csv")
+    sha256 = tables.save(path, ("path", "reason"), iter(rows))
+    assert [(row["path"], row["reason"]) for row in tables.read(path)] == rows
+    with open(path, "rb") as file:
+        assert hashlib.sha256(file.read()).hexdigest() == sha256
+
+
+def test_plain_rows_are_written_plainly_and_odd_ones_quoted(tmp_path):
+    path = tmp_path / "table.csv"
+    tables.save(str(path), ("path", "label"), [("a b.jpg", 1), ('q"c,.jpg', 0), ("r\rn\n.jpg", 1), ("", 2)])
+    assert path.read_bytes() == b'path,label\na b.jpg,1\n"q""c,.jpg",0\n"r\rn\n.jpg",1\n,2\n'
+
+
+def test_other_readers_of_csv_see_the_same_rows(tmp_path):
+    rows = [("carriage\rreturn", "1"), ("new\nline", "2"), ("both\r\n", "3"), (' "quoted" , comma', "4")]
+    tables.save(str(tmp_path / "table.csv"), ("path", "label"), rows)
+    with open(tmp_path / "table.csv", newline="") as file:
+        assert list(csv.reader(file)) == [["path", "label"], *map(list, rows)]
+
+
+def test_more_rows_than_one_write_holds_are_all_there(tmp_path):
+    count = tables.ROWS_A_WRITE * 2 + 3
+    tables.save(str(tmp_path / "table.csv"), ("n",), ((number,) for number in range(count)))
+    assert [int(row["n"]) for row in tables.read(str(tmp_path / "table.csv"))] == list(range(count))
+
+
+def test_a_table_without_rows_is_its_header(tmp_path):
+    tables.save(str(tmp_path / "table.csv"), ("path", "reason"), [])
+    assert (tmp_path / "table.csv").read_bytes() == b"path,reason\n"
+    assert tables.read(str(tmp_path / "table.csv")) == []

@@ -1,0 +1,85 @@
+import concurrent.futures
+import os
+import time
+
+import pytest
+import threadpoolctl
+
+from crackflow.core import workers
+
+
+def later_is_quicker(number):
+    time.sleep(0.03 * (5 - number % 5))
+    return number * number
+
+
+def test_results_come_in_the_order_of_the_tasks():
+    with workers.pool(3) as pool:
+        assert list(workers.ordered(pool, later_is_quicker, range(12), ahead=5)) == [n * n for n in range(12)]
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 5])
+def test_never_more_tasks_are_taken_than_asked(ahead):
+    taken, given = 0, 0
+
+    def tasks():
+        nonlocal taken
+        for number in range(30):
+            taken += 1
+            yield number
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for _ in workers.ordered(pool, str, tasks(), ahead):
+            given += 1
+            assert taken - given < ahead or taken == 30
+    assert given == taken == 30
+
+
+def test_no_tasks_give_no_results():
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        assert list(workers.ordered(pool, str, [], 4)) == []
+
+
+def fails(number):
+    if number == 3:
+        raise ValueError(f"task {number} is bad")
+    return number
+
+
+def test_an_exception_of_a_task_arrives_at_its_turn():
+    seen = []
+    with pytest.raises(ValueError, match="task 3 is bad"), workers.pool(2) as pool:
+        for result in workers.ordered(pool, fails, range(10), 4):
+            seen.append(result)
+    assert seen == [0, 1, 2]
+
+
+def facts(_):
+    time.sleep(0.2)
+    return (
+        os.getpid(),
+        os.getppid(),
+        max(one["num_threads"] for one in threadpoolctl.threadpool_info() or [{"num_threads": 1}]),
+    )
+
+
+def test_processes_are_others_not_forked_from_this_one_and_use_one_thread_for_algebra():
+    with workers.pool(2) as pool:
+        seen = list(workers.ordered(pool, facts, range(4), 4))
+    assert len({pid for pid, _, _ in seen}) == 2
+    assert os.getpid() not in {pid for pid, _, _ in seen} | {parent for _, parent, _ in seen}
+    assert {threads for *_, threads in seen} == {1}
+
+
+def test_processes_are_gone_when_the_pool_is_left():
+    with workers.pool(2) as pool:
+        pids = {pid for pid, *_ in workers.ordered(pool, facts, range(4), 4)}
+    deadline = time.monotonic() + 5
+    while any(os.path.exists(f"/proc/{pid}/exe") for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not [pid for pid in pids if os.path.exists(f"/proc/{pid}/exe")]
+
+
+def test_zero_means_one_process_for_each_core_of_this_process():
+    assert workers.count(3) == 3
+    assert workers.count(0) == len(os.sched_getaffinity(0))

@@ -1,0 +1,72 @@
+import collections
+
+import pytest
+
+from crackflow.core.config import ConvertConfig, Encoding, Layout
+from crackflow.core.errors import UserError
+from crackflow.data import shards, summary
+from crackflow.data.looking import Seen
+from tests import support
+
+ENTRIES = {"train": [shards.Entry("a.jpg", 1, 0, b"", True), shards.Entry("b.png", 0, 1, b"", False)]}
+
+
+def form(sizes, layout=Layout.CLASSES, colour=1, **settings):
+    seen = Seen(accepted=[0, 1], sizes=collections.Counter(sizes), colour=colour, stored_bytes=20_000)
+    return summary.choose_form(ConvertConfig("in", "out", **settings), layout, seen, ENTRIES)
+
+
+def plain(made):
+    return [entry.plain for entry in made.entries["train"]]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "settings", "image_px", "passes"),
+    [
+        ({(64, 64): 2}, {}, 64, True),
+        ({(64, 48): 2}, {}, 0, True),
+        ({(64, 64): 1, (32, 32): 1}, {}, 0, True),
+        ({(64, 64): 2}, {"image_px": 64}, 64, True),
+        ({(64, 64): 2}, {"image_px": 32}, 32, False),
+        ({(64, 64): 1, (32, 32): 1}, {"image_px": 32}, 32, False),
+        ({(64, 64): 2}, {"encoding": Encoding.PNG}, 64, False),
+        ({(64, 64): 2}, {"encoding": Encoding.RAW}, 64, False),
+    ],
+)
+def test_bytes_pass_through_only_when_neither_size_nor_encoding_changes(sizes, settings, image_px, passes):
+    made = form(sizes, **settings)
+    assert made.image_px == image_px
+    assert plain(made) == [passes, False]
+
+
+def test_windows_are_always_encoded_anew_and_have_the_size_of_the_window():
+    made = form({(64, 64): 2}, layout=Layout.MASKS, patch_px=32)
+    assert (made.image_px, plain(made)) == (32, [False, False])
+
+
+@pytest.mark.parametrize(("colour", "channels"), [(0, 1), (1, 3)])
+def test_one_coloured_picture_makes_all_records_coloured(colour, channels):
+    assert form({(64, 64): 2}, colour=colour).settings.channels == channels
+
+
+def test_raw_pixels_of_several_sizes_are_refused():
+    with pytest.raises(UserError, match="expected images of one square size, found 64 x 48; add --image_px=..."):
+        form({(64, 48): 2}, encoding=Encoding.RAW)
+
+
+def test_the_words_at_the_end_tell_counts_leaks_and_what_was_left_out(tmp_path, capsys):
+    root = support.photos(tmp_path / "photos", 20)
+    support.put(root / "Positive/bad.jpg", b"")
+    support.put(root / "Positive/torn.jpg", (root / "Negative/00000.jpg").read_bytes())
+    support.put(root / "Negative/again.jpg", (root / "Negative/00002.jpg").read_bytes())
+    support.put(root / "Negative/grey.png", support.encoded(support.picture(80), "PNG", "RGBA"))
+    facts = support.made(root, tmp_path / "out")
+    said = capsys.readouterr().out
+    counts = ", ".join(f"{name} {facts['splits'][name]['count']}" for name in ("train", "val", "test"))
+    assert said.startswith("21 images in ") and counts in said
+    assert "copies: 1 byte copies, 0 near copies; 20 groups that stay together (near_duplicates)" in said
+    assert "this split: 0" in said
+    assert "left out: 2 files whose picture is found in both classes" in said
+    assert "rejected: 3 files, each with its reason in rejected.csv" in said
+    assert "note: 1 laid over white where transparent" in said
+    assert said.endswith(f"fingerprint {facts['fingerprint'][:12]}\n")
