@@ -70,7 +70,7 @@ def verify(config: ConvertConfig) -> None:
 
 
 def _expect_apart(images: str, out: str) -> None:
-    """Neither may hold the other: the next conversion would read the data set, or --overwrite remove the photographs."""
+    """Neither may hold the other: a conversion would read the data set, or --overwrite remove the photographs."""
     root, place = os.path.realpath(images), os.path.realpath(out)
     if os.path.commonpath([root, place]) in (root, place):
         raise UserError(

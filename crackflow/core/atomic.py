@@ -29,10 +29,11 @@ def folder(out: str, marker: str, overwrite: bool) -> Iterator[str]:
     lock and stay. Raises: UserError when `out` is taken.
     """
     out = os.path.realpath(out)  # a link stays, and what it points to is filled
-    _expect_free(out, marker, overwrite)
     parent, name = os.path.split(out)
+    if os.path.isdir(parent):
+        _tidy(parent, name, out)  # first: it may bring an older folder back
+    _expect_free(out, marker, overwrite)
     os.makedirs(parent, exist_ok=True)
-    _tidy(parent, name, out)
     stage = tempfile.mkdtemp(prefix=f".{name}{UNFINISHED}", dir=parent)
     os.chmod(stage, 0o777 & ~_umask())
     try:

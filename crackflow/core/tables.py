@@ -44,7 +44,7 @@ def _line(cells: Iterable) -> str:
 
 
 def _cell(text: str) -> str:
-    """Quoted where needed. Python's own writer leaves a lone carriage return bare, and its reader ends the row there."""
+    """Quoted where needed: Python's own writer leaves a lone carriage return bare, where its reader ends the row."""
     return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\r\n') else text
 
 

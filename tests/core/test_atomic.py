@@ -79,14 +79,25 @@ def test_a_folder_that_was_taken_meanwhile_is_not_replaced(tmp_path):
     assert everything(tmp_path) == ["out/first", "out/marker.json"]
 
 
+def leave(place, *names):
+    """What a killed run leaves, under each of `names`."""
+    for name in names:
+        (place / name).mkdir()
+        (place / name / MARKER).write_text("")
+
+
 def test_left_overs_of_killed_runs_go_and_those_of_other_names_stay(tmp_path):
-    for name in (".out.partial-aaa", ".out.replaced-bbb", ".other.partial-ccc"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "x").write_text("")
     fill(tmp_path / "out", "a")
-    assert sorted(os.listdir(tmp_path)) == [".other.partial-ccc", ".out.replaced-bbb", "out"] or sorted(
-        os.listdir(tmp_path)
-    ) == [".other.partial-ccc", "out"]
+    leave(tmp_path, ".out.partial-aaa", ".out.replaced-bbb", ".other.partial-ccc", ".output.partial-ddd")
+    fill(tmp_path / "out", "b", overwrite=True)
+    assert sorted(os.listdir(tmp_path)) == [".other.partial-ccc", ".output.partial-ddd", "out"]
+
+
+def test_an_older_folder_that_lost_its_place_is_refused_before_the_work_like_any_other(tmp_path):
+    leave(tmp_path, ".out.replaced-bbb")
+    with pytest.raises(UserError, match="exists and is not empty"), atomic.folder(str(tmp_path / "out"), MARKER, False):
+        pytest.fail("the block was entered")
+    assert everything(tmp_path) == ["out/marker.json"]
 
 
 def test_an_older_folder_that_lost_its_place_comes_back_when_the_next_run_fails(tmp_path):

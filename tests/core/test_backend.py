@@ -13,8 +13,10 @@ from tests import support
 
 
 def python(script):
+    """`script` in a process where nobody has chosen a Keras yet."""
     line = [sys.executable, "-c", script]
-    return subprocess.run(line, capture_output=True, text=True, timeout=120, env=support.environment())
+    environment = {name: value for name, value in support.environment().items() if name != "TF_USE_LEGACY_KERAS"}
+    return subprocess.run(line, capture_output=True, text=True, timeout=120, env=environment)
 
 
 def test_keras_is_tf_keras_everywhere():

@@ -22,7 +22,7 @@ def test_settings_are_frozen_and_every_one_has_a_default_and_help(kind):
     assert kind.__dataclass_params__.frozen
     for field in dataclasses.fields(kind):
         assert field.default is not dataclasses.MISSING, field.name
-        assert len(field.metadata["help"]) > 10, field.name
+        assert field.metadata["help"], field.name
 
 
 @pytest.mark.parametrize("kind", CLASSES)

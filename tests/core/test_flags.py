@@ -21,7 +21,7 @@ def test_every_setting_is_a_flag_with_its_default_and_nothing_else_is(kind):
     fields = {field.name: field for field in dataclasses.fields(kind)}
     assert set(values) - {"flagfile", "help", "h"} == set(fields)
     for name, field in fields.items():
-        assert values[name].help == field.metadata["help"]
+        assert values[name].help.endswith(field.metadata["help"])
 
 
 def test_flags_left_out_keep_the_defaults_of_the_dataclass():

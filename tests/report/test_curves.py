@@ -159,7 +159,7 @@ def test_the_same_figure_gives_the_same_svg():
 
 
 @pytest.mark.parametrize(
-    "name", ["<script>", "5$ or $x_1$ $", 'a"b&c', "line\nbreak", "\udcff", "\x00\x1b", "裂缝", "x" * 99]
+    "name", ["<script>", "5$ or $x_1$ $", 'a"b&c', "line\nbreak", "\udcff", "\x00\x1b", "裂缝", "x" * 30]
 )
 def test_odd_class_names_are_drawn_as_text(name):
     counts = {"tn": 90, "fp": 10, "fn": 2, "tp": 98}
