@@ -10,6 +10,7 @@ Synopsis::
 import contextlib
 import fcntl
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -34,9 +35,9 @@ def folder(out: str, marker: str, overwrite: bool) -> Iterator[str]:
         _tidy(parent, name, out)  # first: it may bring an older folder back
     _expect_free(out, marker, overwrite)
     os.makedirs(parent, exist_ok=True)
-    stage = tempfile.mkdtemp(prefix=f".{name}{UNFINISHED}", dir=parent)
-    os.chmod(stage, 0o777 & ~_umask())
+    stage = os.path.join(parent, f".{name}{UNFINISHED}{secrets.token_hex(4)}")
     try:
+        os.mkdir(stage)  # inside, so that a signal that comes with it leaves nothing either
         with open(os.path.join(stage, LOCK), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield stage

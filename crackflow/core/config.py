@@ -160,7 +160,7 @@ class TrainConfig:
     image_px: int = option(0, "side the network sees, in pixels; 0: the network's own (crackflow_s 128, seed 227)")
     batch_size: int = option(64, "images a step, over all devices")
     epochs: int = option(12, "passes over the training split, at most")
-    learning_rate: float = option(3e-3, "peak of the schedule")  # 3e-3: 3 wrong of 1,000 twice, 2e-3: 5, on METU
+    learning_rate: float = option(3e-3, "peak of the schedule")  # at 64 px on METU; BUILD_NOTES.md
     weight_decay: float = option(0.02, "AdamW's decoupled decay")
     warmup_fraction: float = option(0.1, "share of the steps that the rate climbs for, before the cosine")
     label_smoothing: float = option(0.02, "0: none; training labels become s/2 and 1-s/2")

@@ -32,7 +32,7 @@ def count(wanted: int) -> int:
 
 @contextlib.contextmanager
 def pool(size: int) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
-    """`size` processes, ended at once when the block is left by an exception.
+    """`size` processes; when the block is left by an exception, what they have in hand is finished and no more.
 
     The processes come from a fork server where there is one: forking this process could copy a lock that
     another of its threads holds.
@@ -43,7 +43,7 @@ def pool(size: int) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
     try:
         yield executor
     except BaseException:
-        executor.shutdown(wait=False, cancel_futures=True)
+        executor.shutdown(wait=True, cancel_futures=True)  # nobody may still write into a folder that is cleared
         raise
     executor.shutdown()
 
