@@ -21,6 +21,7 @@ REQUIRED = [
     "h5py>=3.11",
     "numpy>=1.26",
     "Pillow>=11",
+    "simplejpeg>=1.8",  # libjpeg-turbo with little around it: half of Pillow's time for a small JPEG
     "Jinja2>=3.1",
     "rich>=13.7",
     "protobuf>=5",

@@ -22,10 +22,7 @@ import math
 import os
 
 import numpy as np
-from scipy.fft import dctn
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
+import scipy  # its parts load when they are first used: the workers that look at files need none of them
 
 from crackflow.data.images import THUMB_PX
 
@@ -98,8 +95,8 @@ def _first_equal(values: np.ndarray) -> np.ndarray:
 
 def connect(count: int, links: np.ndarray) -> np.ndarray:
     """int64 [count]: the smallest member of each row's component. `links`: int64 [M, 2]."""
-    graph = coo_array((np.ones(len(links), bool), (links[:, 0], links[:, 1])), shape=(count, count))
-    _, component = connected_components(graph, directed=False)
+    graph = scipy.sparse.coo_array((np.ones(len(links), bool), (links[:, 0], links[:, 1])), shape=(count, count))
+    _, component = scipy.sparse.csgraph.connected_components(graph, directed=False)
     _, first = np.unique(component, return_index=True)
     return first[component].astype(np.int64)
 
@@ -107,7 +104,7 @@ def connect(count: int, links: np.ndarray) -> np.ndarray:
 def _near_pairs(looks: Looks, rows: np.ndarray, workers: int) -> np.ndarray:
     """int64 [M, 2]: positions in `rows` of the pairs that show one picture."""
     features, threshold = _features_and_thresholds(looks, rows)
-    tree = cKDTree(features, balanced_tree=False)
+    tree = scipy.spatial.cKDTree(features, balanced_tree=False)
     found = [np.zeros((0, 2), np.int64)]
     for start in range(0, len(rows), CHUNK):
         stop = min(start + CHUNK, len(rows))
@@ -129,7 +126,7 @@ def _features_and_thresholds(looks: Looks, rows: np.ndarray) -> tuple[np.ndarray
         part = slice(start, min(start + CHUNK, len(rows)))
         thumb = looks.thumb[rows[part]].astype(np.float32)
         threshold[part] = _threshold(_power(thumb))
-        spectrum = dctn(thumb, axes=(1, 2), norm="ortho") / THUMB_PX
+        spectrum = scipy.fft.dctn(thumb, axes=(1, 2), norm="ortho") / THUMB_PX
         for column, (u, v) in enumerate(above):
             once = np.abs(spectrum[:, u, u]) if u == v else np.hypot(spectrum[:, u, v], spectrum[:, v, u])
             features[part, column] = once

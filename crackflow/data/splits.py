@@ -15,7 +15,8 @@ def assign(labels: np.ndarray, groups: np.ndarray, fractions: tuple[float, ...],
     """int64 [N]: the split of each item. `labels`: int [N], 0 or 1; `groups`: int [N], equal stays together.
 
     Groups come largest first, in random order within a size, and each goes where its classes are missed most:
-    large groups are placed while every split can still hold them, and single images even out the rest.
+    large groups are placed while every split can still hold them, and single images even out the rest. A split that
+    was asked for is empty only where there are fewer groups than splits.
     """
     _, group = np.unique(groups, return_inverse=True)
     size = np.stack([np.bincount(group[labels == label], minlength=group.max(initial=-1) + 1) for label in (0, 1)], 1)
@@ -29,6 +30,10 @@ def assign(labels: np.ndarray, groups: np.ndarray, fractions: tuple[float, ...],
         missing[best][0] -= clean
         missing[best][1] -= cracked
         chosen[one] = best
+    for part in range(len(fractions)):
+        largest = np.bincount(chosen).argmax()
+        if wanted[part] and part not in chosen and (chosen == largest).sum() > 1:
+            chosen[order[chosen[order] == largest][-1]] = part  # its smallest group
     return chosen[group]
 
 

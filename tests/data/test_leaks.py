@@ -170,3 +170,21 @@ def test_copies_of_real_photographs_differ_far_less_than_the_threshold(real_data
             Image.fromarray(moved(values, turns, flip)).save(buffer, "JPEG", quality=80)
             files.append(buffer.getvalue())
         assert set(leaks.same_picture(looks_of(files), near=True)) == {0}, path.name
+
+
+@pytest.mark.parametrize("contrast", [0.5, 5.0, 40.0])
+@pytest.mark.parametrize(("share", "same"), [(0.97, True), (1.03, False)])
+def test_soft_pictures_are_one_up_to_the_threshold_and_two_beyond(contrast, share, same):
+    rng = np.random.default_rng(int(contrast))
+    # Soft: all power below frequency 4, where the search looks, so that it is the threshold alone that decides.
+    spectrum = np.zeros((2, 16, 16))
+    spectrum[:, :4, :4] = rng.normal(size=(2, 4, 4))
+    spectrum[:, 0, 0] = 0
+    wave = np.cos(np.pi * (np.arange(16)[:, None] + 0.5) * np.arange(16) / 16)
+    picture, other = (wave @ one @ wave.T for one in spectrum)
+    picture *= contrast / np.sqrt((picture**2).mean())
+    other -= picture * (other * picture).mean() / (picture**2).mean()
+    threshold = np.sqrt(0.6**2 + (0.06 * contrast) ** 2)
+    other *= share * threshold / np.sqrt((other**2).mean())
+    looks = looks_from([picture, picture + other], [100, 100])
+    assert (len(set(leaks.same_picture(looks, near=True).tolist())) == 1) is same

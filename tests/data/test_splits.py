@@ -36,6 +36,25 @@ def test_each_class_is_split_in_the_asked_parts_to_within_a_group(seed, most, fr
 
 
 @given(st.integers(0, 10**6), st.sampled_from(FRACTIONS))
+def test_single_images_even_out_what_large_groups_left_uneven(seed, fractions):
+    labels, groups = drawn(seed, 12, 9)
+    singles = np.repeat([0, 1], 60)
+    labels, groups = np.concatenate([labels, singles]), np.concatenate([groups, 1000 + np.arange(120)])
+    split = splits.assign(labels, groups, fractions, seed)
+    for label in (0, 1):
+        have = np.bincount(split[labels == label], minlength=3)
+        assert np.abs(have - np.array(fractions) * (labels == label).sum()).max() <= 1.5
+
+
+@given(st.integers(0, 10**6), st.integers(1, 12), st.integers(1, 30), st.sampled_from(FRACTIONS))
+def test_no_split_that_was_asked_for_is_empty_where_there_are_groups_enough(seed, count, most, fractions):
+    labels, groups = drawn(seed, count, most)
+    have = np.bincount(splits.assign(labels, groups, fractions, seed), minlength=3)
+    asked = np.count_nonzero(fractions)
+    assert np.count_nonzero(have) >= min(asked, count)
+
+
+@given(st.integers(0, 10**6), st.sampled_from(FRACTIONS))
 def test_a_part_of_nothing_gets_nothing(seed, fractions):
     labels, groups = drawn(seed, 30, 5)
     have = np.bincount(splits.assign(labels, groups, fractions, seed), minlength=3)
