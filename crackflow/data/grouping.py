@@ -38,7 +38,7 @@ def sort_out(
 ) -> Sorted:
     """`files`, `seen.accepted`: as scanned and looked at; row k of `looks` is the k-th accepted file."""
     used = [files[row] for row in seen.accepted]
-    looks = leaks.Looks(looks.digest[: len(used)], looks.thumb[: len(used)], looks.mean[: len(used)])
+    looks = looks.first(len(used))
     by_bytes = leaks.same_picture(looks, near=False)
     picture = leaks.same_picture(looks, near=True, workers=workers)
     asked = picture if group_by is GroupBy.NEAR_DUPLICATES else by_bytes

@@ -20,6 +20,7 @@ misses nothing that comparing all pairs would find, at a cost that grew as N^1.3
 import dataclasses
 import math
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import scipy  # its parts load when they are first used: the workers that look at files need none of them
@@ -54,12 +55,22 @@ class Looks:
         thumb = _on_disk(file, shape) if file and count else np.zeros(shape, np.float16)
         return cls(np.zeros((count, 32), np.uint8), thumb, np.zeros(count, np.float32))
 
-    def put(self, row: int, digest: bytes, thumbnail: np.ndarray) -> None:
-        """Row `row`: `thumbnail` float32 [16, 16], 0..255."""
-        mean = float(thumbnail.mean())
-        self.digest[row] = np.frombuffer(digest, np.uint8)
-        self.thumb[row] = thumbnail - mean
-        self.mean[row] = mean
+    @classmethod
+    def of(cls, digests: Sequence[bytes], thumbnails: Sequence[np.ndarray]) -> "Looks":
+        """`thumbnails`: float32 [16, 16], 0..255, one for each of `digests`."""
+        digest = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
+        grey = np.array(thumbnails, np.float32).reshape(-1, THUMB_PX, THUMB_PX)
+        mean = grey.mean((1, 2))
+        return cls(digest, (grey - mean[:, None, None]).astype(np.float16), mean)
+
+    def put(self, row: int, other: "Looks") -> None:
+        """Rows from `row` on: all of `other`."""
+        rows = slice(row, row + len(other.digest))
+        self.digest[rows], self.thumb[rows], self.mean[rows] = other.digest, other.thumb, other.mean
+
+    def first(self, count: int) -> "Looks":
+        """The first `count` rows."""
+        return Looks(self.digest[:count], self.thumb[:count], self.mean[:count])
 
 
 def _on_disk(file: str, shape: tuple[int, ...]) -> np.memmap:
@@ -117,6 +128,17 @@ def _near_pairs(looks: Looks, rows: np.ndarray, workers: int) -> np.ndarray:
     return np.concatenate(found)
 
 
+def _waves() -> np.ndarray:
+    """float32 [16, 16]: the orthonormal discrete cosine transform (DCT-II) as a matrix; row k has frequency k."""
+    frequency, place = np.arange(THUMB_PX)[:, None], np.arange(THUMB_PX) + 0.5
+    waves = math.sqrt(2 / THUMB_PX) * np.cos(np.pi / THUMB_PX * frequency * place)
+    waves[0] /= math.sqrt(2)
+    return waves.astype(np.float32)
+
+
+_WAVES = _waves()
+
+
 def _features_and_thresholds(looks: Looks, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """float32 [N, 20] orientation-free numbers and float64 [N] the largest difference that is still a copy."""
     above = [(u, v) for u in range(FREQUENCIES) for v in range(u, FREQUENCIES) if v]
@@ -126,7 +148,7 @@ def _features_and_thresholds(looks: Looks, rows: np.ndarray) -> tuple[np.ndarray
         part = slice(start, min(start + CHUNK, len(rows)))
         thumb = looks.thumb[rows[part]].astype(np.float32)
         threshold[part] = _threshold(_power(thumb))
-        spectrum = scipy.fft.dctn(thumb, axes=(1, 2), norm="ortho") / THUMB_PX
+        spectrum = _WAVES @ thumb @ _WAVES.T / THUMB_PX
         for column, (u, v) in enumerate(above):
             once = np.abs(spectrum[:, u, u]) if u == v else np.hypot(spectrum[:, u, v], spectrum[:, v, u])
             features[part, column] = once

@@ -2,6 +2,7 @@ import io
 
 import numpy as np
 import pytest
+import scipy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -18,10 +19,8 @@ def moved(values, turns, flip):
 
 def looks_of(files):
     """Looks of encoded images, as the first pass over the files makes them."""
-    looks = leaks.Looks.empty(len(files))
-    for row, data in enumerate(files):
-        looks.put(row, images.digest(data), images.thumbnail(images.parse_photo(data, "x.jpg", 100)))
-    return looks
+    thumbnails = [images.thumbnail(images.parse_photo(data, "x.jpg", 100)) for data in files]
+    return leaks.Looks.of([images.digest(data) for data in files], thumbnails)
 
 
 def looks_from(thumbs, means):
@@ -142,6 +141,10 @@ def test_no_files_have_no_pictures():
     assert leaks.same_picture(leaks.Looks.empty(0), near=True).tolist() == []
 
 
+def test_the_cosine_transform_is_that_of_scipy():
+    np.testing.assert_allclose(leaks._waves(), scipy.fft.dct(np.eye(16), axis=0, norm="ortho"), atol=1e-7)
+
+
 def test_connect_gives_the_smallest_member_of_each_component():
     links = np.array([[5, 3], [3, 1], [4, 4], [2, 6]])
     assert leaks.connect(7, links).tolist() == [0, 1, 2, 1, 4, 1, 2]
@@ -152,7 +155,7 @@ def test_looks_on_disk_equal_looks_in_memory_and_claim_their_space(tmp_path):
     on_disk, in_memory = leaks.Looks.empty(3, str(file)), leaks.Looks.empty(3)
     thumbnail = np.random.default_rng(0).uniform(0, 255, (16, 16)).astype(np.float32)
     for looks in (on_disk, in_memory):
-        looks.put(1, bytes(range(32)), thumbnail)
+        looks.put(1, leaks.Looks.of([bytes(range(32))], [thumbnail]))
     np.testing.assert_array_equal(on_disk.thumb, in_memory.thumb)
     assert in_memory.mean[1] == pytest.approx(thumbnail.mean())
     assert file.stat().st_size == 3 * 16 * 16 * 2
