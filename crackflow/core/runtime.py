@@ -100,7 +100,8 @@ def versions() -> dict[str, str]:
 def machine() -> dict[str, object]:
     """This machine, as far as it decides a speed: processor, cores, GPUs, operating system."""
     with_name = (line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name"))
-    gpus = tf.config.list_physical_devices("GPU")
+    with without_start_up_noise():
+        gpus = tf.config.list_physical_devices("GPU")
     return {
         "cpu": next(with_name, platform.processor()),
         "cores": workers.count(0),

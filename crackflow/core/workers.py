@@ -15,9 +15,12 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import process
 from typing import TypeVar
 
 import threadpoolctl
+
+from crackflow.core.errors import UserError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -71,11 +74,18 @@ def ordered(
     """`function(task)` for each task, in the order of the tasks, with at most `ahead` of them under way.
 
     The bound keeps memory flat: `Executor.map` would hand every task over, and keep every result, at once.
+    Raises: UserError when a process was ended from outside; and what `function` raises.
     """
     waiting: collections.deque[concurrent.futures.Future] = collections.deque()
-    for task in tasks:
-        waiting.append(pool.submit(function, task))
-        if len(waiting) >= ahead:
+    try:
+        for task in tasks:
+            waiting.append(pool.submit(function, task))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
             yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+    except process.BrokenProcessPool as error:
+        raise UserError(
+            "expected every worker process to finish, but one was ended from outside, as systems do when memory runs "
+            "out; try again with a smaller --workers"
+        ) from error

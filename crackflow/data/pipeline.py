@@ -7,8 +7,8 @@ Synopsis::
     # image: uint8 [64, 128, 128, 3], 0..255;  label: int32 [64]
     for image, label, weight in pipeline.eval_batches(made, "test", 64, 128, 3): ...
 
-Memory: the decoded training split when that is at most `CACHE_BYTES`; otherwise `SHUFFLE_IMAGES` encoded images; and a
-few decoded batches.
+Memory: a decoded split when that is at most `CACHE_BYTES`; otherwise, in training, `SHUFFLE_IMAGES` encoded images;
+and a few decoded batches.
 """
 
 import numpy as np
@@ -71,6 +71,8 @@ def eval_batches(made: Dataset, split: str, batch_size: int, image_px: int, chan
     ds = ds.map(
         lambda record: (*_image_and_label(record, made, image_px, channels), 1.0), num_parallel_calls=tf.data.AUTOTUNE
     )
+    if made.count(split) * image_px**2 * channels <= CACHE_BYTES:
+        ds = ds.cache()  # validation comes once an epoch, and once more for the threshold
     ds = ds.concatenate(_padding(padding, image_px, channels))
     ds = ds.batch(batch_size, drop_remainder=True)  # full already: the shape is fixed for the compiled step
     return ds.prefetch(2)

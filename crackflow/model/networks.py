@@ -48,12 +48,12 @@ def seed(x):
 
 
 def crackflow_s(x):
-    """A stem and three stages of strided convolutions and residual blocks; then mean and maximum over the picture.
+    """A stem and three strided stages, a residual block in the last; then mean and maximum over the picture.
 
     The mean tells how much of the picture looks cracked, the maximum whether any one place does.
     """
     x = _conv(x, 24, 3, 2, "stem")
-    for stage, (filters, blocks) in enumerate(((32, 0), (64, 1), (96, 1)), start=1):
+    for stage, (filters, blocks) in enumerate(((32, 0), (64, 0), (96, 1)), start=1):
         x = _conv(x, filters, 3, 2, f"stage{stage}_down")
         for block in range(blocks):
             x = _residual(x, filters, f"stage{stage}_block{block + 1}")

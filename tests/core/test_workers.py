@@ -1,11 +1,13 @@
 import concurrent.futures
 import os
+import signal
 import time
 
 import pytest
 import threadpoolctl
 
 from crackflow.core import workers
+from crackflow.core.errors import UserError
 
 
 def later_is_quicker(number):
@@ -52,6 +54,17 @@ def test_an_exception_of_a_task_arrives_at_its_turn():
         for result in workers.ordered(pool, fails, range(10), 4):
             seen.append(result)
     assert seen == [0, 1, 2]
+
+
+def dies(number):
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_a_process_ended_from_outside_is_one_line_that_says_what_to_do():
+    with pytest.raises(UserError, match="one was ended from outside.*smaller --workers"), workers.pool(2) as pool:
+        list(workers.ordered(pool, dies, range(10), 4))
 
 
 def facts(_):
