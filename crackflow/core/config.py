@@ -63,6 +63,13 @@ class Xla(enum.Enum):
     OFF = "off"
 
 
+class Input(enum.Enum):
+    AUTO = "auto"
+    STREAM = "stream"
+    PACK = "pack"
+    SYNTHETIC = "synthetic"
+
+
 class EvalSplit(enum.Enum):
     TEST = "test"
     TRAIN = "train"
@@ -168,6 +175,7 @@ class TrainConfig:
     augment: Augment = option(Augment.D4, "d4: exact flips and quarter turns, on the device")
     precision: Precision = option(Precision.AUTO, "arithmetic of the layers; the last layer and the loss are float32")
     xla: Xla = option(Xla.AUTO, "compile the train step: on for a GPU, off for a CPU")
+    input: Input = option(Input.AUTO, "pack: decode once and map; stream: decode as it trains; auto: pack if it fits")
     threads: int = option(0, "threads for TensorFlow's operations; 0: one a core")
     seed: int = option(0, "initial weights, order of the images, augmentation")
     deterministic: bool = option(False, "bit-identical repetition, slower")

@@ -292,10 +292,10 @@ def encode(values: np.ndarray, encoding: str, jpeg_quality: int) -> bytes:
     """`values` uint8 [H, W, C] as `jpeg`, `png` or `raw` bytes (raw: row by row, channels last)."""
     if encoding == "raw":
         return values.tobytes()
-    picture = Image.fromarray(values[..., 0] if values.shape[-1] == 1 else np.ascontiguousarray(values))
-    buffer = io.BytesIO()
+    values = np.ascontiguousarray(values)
     if encoding == "jpeg":
-        picture.save(buffer, "JPEG", quality=jpeg_quality, subsampling=0)
-    else:
-        picture.save(buffer, "PNG", compress_level=4)
+        kind, subsampling = ("GRAY", "Gray") if values.shape[-1] == 1 else ("RGB", "444")
+        return simplejpeg.encode_jpeg(values, jpeg_quality, kind, subsampling)
+    buffer = io.BytesIO()
+    Image.fromarray(values[..., 0] if values.shape[-1] == 1 else values).save(buffer, "PNG", compress_level=4)
     return buffer.getvalue()
