@@ -86,6 +86,12 @@ def _resident(pid: int) -> int:
     return total
 
 
+def results(path: str) -> dict:
+    """The results that an earlier run left in `path`; {} when there are none."""
+    file = pathlib.Path(path)
+    return json.loads(file.read_text())["results"] if path and file.exists() else {}
+
+
 def save(path: str, results: object) -> None:
     """Print `results`; with a `path`, write them there with the machine and the versions."""
     content = {"machine": runtime.machine(), "versions": runtime.versions(), "results": results}

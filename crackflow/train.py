@@ -14,7 +14,7 @@ from crackflow.core import flags, progress, runtime
 from crackflow.core.backend import keras
 from crackflow.core.config import Network, TrainConfig
 from crackflow.core.errors import UserError
-from crackflow.data import dataset, pipeline
+from crackflow.data import dataset, inputs, pipeline
 from crackflow.model import bundle, networks, training
 from crackflow.report import assessment, metrics, page
 from crackflow.run import callbacks, folder, scoring
@@ -28,23 +28,25 @@ def run(config: TrainConfig) -> page.Evaluation:
     config = dataclasses.replace(config, data=os.path.abspath(config.data), run_dir=os.path.abspath(config.run_dir))
     made = dataset.load(config.data)
     recipe, image_px = _network_for(config, made)
-    batches = pipeline.train_batches(made, config.batch_size, image_px, recipe.channels, config.seed)
-    checks = pipeline.eval_batches(made, "val", config.batch_size, image_px, recipe.channels)
+    for split in inputs.SPLITS:
+        pipeline.expect_images(made, split)
     folder.prepare(config.run_dir, config.overwrite)
     text = folder.save_flags(config.run_dir, config)
 
     precision, xla = runtime.choose_precision(config.precision), runtime.choose_xla(config.xla)
     progress.say(f"precision {precision.value} ({precision.reason}); XLA {xla.value} ({xla.reason})")
+    feed = inputs.open_feed(config.input, made, config.batch_size, image_px, recipe.channels, config.seed)
+    progress.say(f"input {feed.choice.value} ({feed.choice.reason})")
     keras.mixed_precision.set_global_policy(precision.value)
     steps = pipeline.steps(made.count("train"), config.batch_size)
     model = training.trainable(recipe.build(image_px), config, steps * config.epochs, xla.value == "on")
-    watched = fit(model, batches, checks, config, steps)
+    watched = fit(model, feed.train, feed.val, config, steps)
 
-    loaded = choose_and_save(model, checks, made, config, recipe, image_px)
+    loaded = choose_and_save(model, feed.val, made, config, recipe, image_px)
     tested = "test" if made.count("test") else "val"
     found = assessment.assess(loaded, made, [tested], config.batch_size, RESAMPLES, config.seed)
     folder.save_json(config.run_dir, folder.METRICS, found.metrics | {"split": tested})
-    facts = _facts(model, config, watched, precision, xla, loaded, image_px)
+    facts = _facts(config, watched, loaded, image_px, {"Precision": precision, "XLA": xla, "Input": feed.choice})
     page.write(_report(config, made, found, watched, facts, text), os.path.join(config.run_dir, folder.REPORT))
     progress.say(
         f"{tested} accuracy {found.metrics['accuracy']:.4f} at threshold {loaded.card.threshold:.3f}; "
@@ -116,7 +118,7 @@ def choose_and_save(
     return bundle.load(path)
 
 
-def _facts(model, config, watched, precision, xla, loaded, image_px) -> dict[str, str]:
+def _facts(config, watched, loaded, image_px, choices) -> dict[str, str]:
     speeds = sorted(row["images_per_sec"] for row in watched.history)
     ended = "stopped early" if watched.stopped else "ran to the end"
     return {
@@ -125,8 +127,7 @@ def _facts(model, config, watched, precision, xla, loaded, image_px) -> dict[str
         "Epochs": f"{len(watched.history)} of {config.epochs} ({ended}); best: {watched.best_epoch}",
         "Training time": f"{watched.seconds:.1f} s",
         "Training speed": f"{speeds[len(speeds) // 2]:,.0f} images/s (median epoch)",
-        "Precision": f"{precision.value} ({precision.reason})",
-        "XLA": f"{xla.value} ({xla.reason})",
+        **{name: f"{choice.value} ({choice.reason})" for name, choice in choices.items()},
         "Threshold": f"{loaded.card.threshold:.3f}, chosen on validation data for the best F1",
     }
 

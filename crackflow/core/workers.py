@@ -87,5 +87,5 @@ def ordered(
     except process.BrokenProcessPool as error:
         raise UserError(
             "expected every worker process to finish, but one was ended from outside, as systems do when memory runs "
-            "out; try again with a smaller --workers"
+            "out; try again with a smaller --workers (in a script of your own: below if __name__ == '__main__')"
         ) from error

@@ -1,4 +1,4 @@
-"""From shards to batches of pixels: one column of steps for training, one for evaluation.
+"""The stream, from shards to batches of pixels: one column of steps for training, one for evaluation.
 
 Synopsis::
 
@@ -7,8 +7,8 @@ Synopsis::
     # image: uint8 [64, 128, 128, 3], 0..255;  label: int32 [64]
     for image, label, weight in pipeline.eval_batches(made, "test", 64, 128, 3): ...
 
-Memory: a decoded split when that is at most `CACHE_BYTES`; otherwise, in training, `SHUFFLE_IMAGES` encoded images;
-and a few decoded batches.
+Memory, whatever the size of the data set: `SHUFFLE_IMAGES` encoded images, `READERS` read buffers, and a decoded batch
+for each core and two more.
 """
 
 import numpy as np
@@ -17,11 +17,10 @@ from crackflow.core.backend import tf
 from crackflow.core.errors import UserError
 from crackflow.data.dataset import Dataset
 
-# 16,384 METU images are 100 MB encoded; what is not cached is shuffled before decoding, at 6 KB an image and not 49.
+# Shuffled before decoding: 6 KB an image and not 155 (METU); 16,384 of them are 100 MB.
 SHUFFLE_IMAGES = 16_384
 READERS = 16
-# Decoded splits up to this size stay in memory; METU's 8,000 at 64 px are 98 MB, at 128 px 393 MB.
-CACHE_BYTES = 1 << 30
+READ_BYTES = 1 << 20
 FEATURES = {
     "image": tf.io.FixedLenFeature([], tf.string),
     "label": tf.io.FixedLenFeature([], tf.int64),
@@ -40,24 +39,23 @@ def train_batches(
     """
     files, count = _files(made, split), made.count(split)
 
-    def image_and_label(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return _image_and_label(record, made, image_px, channels)
-
     ds = tf.data.Dataset.from_tensor_slices(files)
-    ds = ds.interleave(
-        tf.data.TFRecordDataset, cycle_length=READERS, block_length=8, num_parallel_calls=READERS, deterministic=True
+    # Shards in another order each epoch: the buffer mixes what lies near, this mixes what lies far apart.
+    ds = ds.shuffle(len(files), seed=seed, reshuffle_each_iteration=True)
+    ds = ds.interleave(_records, cycle_length=READERS, block_length=8, num_parallel_calls=READERS, deterministic=True)
+    ds = ds.shuffle(min(count, SHUFFLE_IMAGES), seed=seed, reshuffle_each_iteration=True)
+    ds = ds.repeat()
+    ds = ds.batch(batch_size, drop_remainder=True)  # of records: parsing and decoding then cost one call a batch
+    ds = ds.map(
+        lambda records: decode_records(records, made, image_px, channels),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
     )
-    if count * image_px**2 * channels <= CACHE_BYTES:
-        ds = ds.map(image_and_label, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        ds = ds.cache()  # decoding and resizing took 0.7 ms of CPU an image, as much as a quarter of the train step
-        ds = ds.shuffle(count, seed=seed, reshuffle_each_iteration=True)
-        ds = ds.repeat()
-    else:
-        ds = ds.shuffle(min(count, SHUFFLE_IMAGES), seed=seed, reshuffle_each_iteration=True)
-        ds = ds.repeat()
-        ds = ds.map(image_and_label, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    ds = ds.batch(batch_size, drop_remainder=True)  # a fixed shape: the step is traced once
     return ds.prefetch(2)  # enough to hide a batch's decoding behind a step; each more costs a batch of memory
+
+
+def _records(file: tf.Tensor) -> tf.data.Dataset:
+    return tf.data.TFRecordDataset(file, buffer_size=READ_BYTES)
 
 
 def eval_batches(made: Dataset, split: str, batch_size: int, image_px: int, channels: int) -> tf.data.Dataset:
@@ -65,22 +63,22 @@ def eval_batches(made: Dataset, split: str, batch_size: int, image_px: int, chan
 
     Raises: UserError when the split is empty.
     """
-    files = _files(made, split)
-    padding = -made.count(split) % batch_size
-    ds = tf.data.TFRecordDataset(files)
-    ds = ds.map(
-        lambda record: (*_image_and_label(record, made, image_px, channels), 1.0), num_parallel_calls=tf.data.AUTOTUNE
-    )
-    if made.count(split) * image_px**2 * channels <= CACHE_BYTES:
-        ds = ds.cache()  # validation comes once an epoch, and once more for the threshold
-    ds = ds.concatenate(_padding(padding, image_px, channels))
-    ds = ds.batch(batch_size, drop_remainder=True)  # full already: the shape is fixed for the compiled step
+    files, count = _files(made, split), made.count(split)
+    ds = _records(files).batch(batch_size)
+
+    def filled(records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        image, label = decode_records(records, made, image_px, channels)
+        missing = batch_size - tf.shape(label)[0]
+        weight = tf.pad(tf.ones_like(label, tf.float32), [[0, missing]])
+        image = tf.pad(image, [[0, missing], [0, 0], [0, 0], [0, 0]])
+        # A fixed shape for the compiled step.
+        image = tf.ensure_shape(image, [batch_size, image_px, image_px, channels])
+        label = tf.ensure_shape(tf.pad(label, [[0, missing]]), [batch_size])
+        return image, label, tf.ensure_shape(weight, [batch_size])
+
+    ds = ds.map(filled, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    ds = ds.apply(tf.data.experimental.assert_cardinality(-(-count // batch_size)))
     return ds.prefetch(2)
-
-
-def _padding(count: int, image_px: int, channels: int) -> tf.data.Dataset:
-    empty = tf.zeros([image_px, image_px, channels], tf.uint8)
-    return tf.data.Dataset.from_tensors((empty, tf.zeros([], tf.int32), 0.0)).repeat(count)
 
 
 def steps(count: int, batch_size: int) -> int:
@@ -99,32 +97,54 @@ def identities(made: Dataset, split: str) -> tuple[list[str], np.ndarray]:
     return paths, np.concatenate(groups)
 
 
-def _files(made: Dataset, split: str) -> list[str]:
+def expect_images(made: Dataset, split: str) -> None:
+    """Raises: UserError when `split` has none."""
     if split not in made.facts["splits"] or not made.count(split):
         raise UserError(
             f"{made.folder!r}: expected images in the split {split!r}, found none; convert with another --split"
         )
+
+
+def _files(made: Dataset, split: str) -> list[str]:
+    expect_images(made, split)
     return made.files(split)
 
 
-def _image_and_label(record: tf.Tensor, made: Dataset, image_px: int, channels: int) -> tuple[tf.Tensor, tf.Tensor]:
-    fields = tf.io.parse_single_example(record, {name: FEATURES[name] for name in ("image", "label")})
-    image = decode(fields["image"], made.facts["encoding"], made.facts["image_px"], made.facts["channels"], channels)
-    return to_size(image, image_px, channels), tf.cast(fields["label"], tf.int32)
+def decode_records(records: tf.Tensor, made: Dataset, image_px: int, channels: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Serialized records (string [B]) to image uint8 [B, image_px, image_px, channels] and label int32 [B]."""
+    fields = tf.io.parse_example(records, {name: FEATURES[name] for name in ("image", "label")})
+    facts = made.facts
+    image = decode(fields["image"], facts["encoding"], facts["image_px"], facts["channels"], image_px, channels)
+    return image, tf.cast(fields["label"], tf.int32)
 
 
-def decode(data: tf.Tensor, encoding: str, stored_px: int, stored_channels: int, channels: int) -> tf.Tensor:
-    """Encoded bytes (string []) to uint8 [H, W, channels], 0..255: how bytes become pixels, everywhere.
+def decode(
+    data: tf.Tensor, encoding: str, stored_px: int, stored_channels: int, image_px: int, channels: int
+) -> tf.Tensor:
+    """Encoded images (string [B]) to uint8 [B, image_px, image_px, channels], 0..255: how bytes become pixels,
+    everywhere. `stored_px`: side of the stored images, 0 when they differ; `stored_channels`: of raw pixels.
 
-    `stored_px`, `stored_channels`: shape of raw pixels, which do not carry it.
+    Compressed images are decoded one after another, in a loop over the batch: batches in parallel keep every core
+    busy, and a loop costs less than handing single images from step to step.
     """
+    if encoding == "raw":
+        pixels = tf.reshape(tf.io.decode_raw(data, tf.uint8), [-1, stored_px, stored_px, stored_channels])
+        return to_size(_with_channels(pixels, stored_channels, channels), image_px)
+    if stored_px:  # of one size: resized in one go
+        kind = tf.TensorSpec([stored_px, stored_px, channels], tf.uint8)
+        pixels = tf.map_fn(lambda one: _decode_one(one, encoding, channels), data, fn_output_signature=kind)
+        return to_size(pixels, image_px)
+    kind = tf.TensorSpec([image_px, image_px, channels], tf.uint8)
+    return tf.map_fn(
+        lambda one: to_size(_decode_one(one, encoding, channels), image_px), data, fn_output_signature=kind
+    )
+
+
+def _decode_one(data: tf.Tensor, encoding: str, channels: int) -> tf.Tensor:
     if encoding == "jpeg":
         # The accurate inverse transform: the fast one differs by up to 3 levels and gained nothing measurable here.
         return tf.io.decode_jpeg(data, channels=channels, dct_method="INTEGER_ACCURATE")
-    if encoding == "png":
-        return tf.io.decode_png(data, channels=channels)
-    image = tf.reshape(tf.io.decode_raw(data, tf.uint8), [stored_px, stored_px, stored_channels])
-    return _with_channels(image, stored_channels, channels)
+    return tf.io.decode_png(data, channels=channels)
 
 
 def _with_channels(image: tf.Tensor, stored: int, channels: int) -> tf.Tensor:
@@ -133,17 +153,19 @@ def _with_channels(image: tf.Tensor, stored: int, channels: int) -> tf.Tensor:
     return tf.image.grayscale_to_rgb(image) if channels == 3 else tf.image.rgb_to_grayscale(image)
 
 
-def to_size(image: tf.Tensor, image_px: int, channels: int) -> tf.Tensor:
-    """uint8 [H, W, C] to uint8 [image_px, image_px, C]: area means when it shrinks, linear when it grows."""
-    shape = tf.shape(image)[:2]
+def to_size(image: tf.Tensor, image_px: int) -> tf.Tensor:
+    """uint8 [..., H, W, C] to uint8 [..., image_px, image_px, C]: area means when it shrinks, linear when it grows."""
+    if tuple(image.shape[-3:-1]) == (image_px, image_px):
+        return image
+    shape, size = tf.shape(image)[-3:-1], [image_px, image_px]
 
     def resized() -> tf.Tensor:
         values = tf.cond(
             tf.reduce_all(shape >= image_px),
-            lambda: tf.image.resize(image, [image_px, image_px], "area"),
-            lambda: tf.image.resize(image, [image_px, image_px], "bilinear"),
+            lambda: tf.image.resize(image, size, "area"),
+            lambda: tf.image.resize(image, size, "bilinear"),
         )
         return tf.cast(values + 0.5, tf.uint8)
 
     image = tf.cond(tf.reduce_all(shape == image_px), lambda: image, resized)
-    return tf.ensure_shape(image, [image_px, image_px, channels])
+    return tf.ensure_shape(image, [*image.shape[:-3], image_px, image_px, image.shape[-1]])

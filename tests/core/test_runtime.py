@@ -1,4 +1,7 @@
 import random
+import subprocess
+import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -55,3 +58,24 @@ def test_versions_and_machine_name_what_decides_a_result():
     assert {"crackflow", "python", "tensorflow", "tf_keras", "numpy"} <= set(versions)
     assert versions["tensorflow"] == tf.__version__
     assert machine["cores"] >= 1 and machine["cpu"] and isinstance(machine["gpus"], list)
+
+
+FAULTS = """
+    import resource
+    from crackflow.core import runtime
+    from crackflow.core.backend import tf
+    runtime.set_up(seed=0, threads=0, deterministic=False)
+    def faults(count):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(count):
+            tf.zeros([10_000_000])
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    faults(5)
+    print(faults(20))
+"""
+
+
+def test_freed_tensors_are_used_again_without_a_page_fault():
+    command = [sys.executable, "-c", textwrap.dedent(FAULTS)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    assert int(answer) < 2_000  # 20 tensors of 9,766 pages each

@@ -8,7 +8,7 @@ from PIL import Image
 from crackflow.core.backend import tf
 from crackflow.core.errors import UserError
 from crackflow.data import images, pipeline
-from tests import small
+from tests import small, support
 
 PX = small.IMAGE_PX
 
@@ -101,7 +101,7 @@ def test_raw_and_png_and_jpeg_records_give_the_same_pictures():
 def test_the_graph_resizes_as_the_converter_does(image_px):
     source = np.random.default_rng(0).integers(0, 256, (64, 80, 3), np.uint8)
     ours = images.resize_array(source, image_px).astype(int)
-    graph = pipeline.to_size(tf.constant(source), image_px, 3).numpy().astype(int)
+    graph = pipeline.to_size(tf.constant(source), image_px).numpy().astype(int)
     assert graph.shape == ours.shape == (image_px, image_px, 3)
     assert np.abs(ours - graph).max() <= 1
 
@@ -127,16 +127,23 @@ def test_an_epoch_has_one_step_at_least():
 def test_a_grey_jpeg_is_shown_to_a_colour_network_in_three_equal_channels():
     buffer = io.BytesIO()
     Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(buffer, "JPEG")
-    image = pipeline.decode(tf.constant(buffer.getvalue()), "jpeg", 16, 1, 3).numpy()
+    image = pipeline.decode(tf.constant([buffer.getvalue()]), "jpeg", 16, 1, 16, 3)[0].numpy()
     assert image.shape == (16, 16, 3)
     np.testing.assert_array_equal(image[..., 0], image[..., 2])
 
 
-def test_a_split_too_large_to_cache_comes_as_complete(monkeypatch):
-    monkeypatch.setattr(pipeline, "CACHE_BYTES", 0)
+def test_two_epochs_hold_each_image_twice_in_another_order_and_the_same_for_the_same_seed():
     made = small.data()
     count = made.count("train")
     seen = fingerprints(pipeline.train_batches(made, 8, PX, 3, seed=3), 2 * count // 8)
     again = fingerprints(pipeline.train_batches(made, 8, PX, 3, seed=3), 2 * count // 8)
     assert len(set(seen[:count])) == count and set(seen[:count]) == set(seen[count:])
     assert seen == again and seen[:count] != seen[count:]
+
+
+@pytest.mark.parametrize("image_px", [24, 48])
+def test_pictures_of_one_size_are_resized_as_single_ones(image_px):
+    files = [support.encoded(support.picture(seed, 32, 32)) for seed in range(3)]
+    together = pipeline.decode(tf.constant(files), "jpeg", 32, 3, image_px, 3)
+    single = pipeline.decode(tf.constant(files), "jpeg", 0, 3, image_px, 3)
+    np.testing.assert_array_equal(together.numpy(), single.numpy())

@@ -1,0 +1,78 @@
+"""Where the batches come from: the pack, the stream, or made pixels; chosen by room, with the reason.
+
+Synopsis::
+
+    feed = inputs.open_feed(Input.AUTO, made, batch_size=64, image_px=128, channels=3, seed=0)
+    feed.train, feed.val        # tf.data.Datasets, as `pipeline` describes them
+    feed.choice                 # Choice("pack", "0.4 GB, of 71 GB free on the disk")
+"""
+
+import dataclasses
+import os
+import shutil
+
+import numpy as np
+
+from crackflow.core import progress, runtime
+from crackflow.core.backend import tf
+from crackflow.core.config import Input
+from crackflow.core.runtime import Choice
+from crackflow.data import pack, pipeline
+from crackflow.data.dataset import Dataset
+
+SPLITS = ("train", "val")
+# A pack may take half of what is free on the disk: what else is written there meanwhile must have room as well.
+PART_OF_DISK = 0.5
+SYNTHETIC_BATCHES = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Feed:
+    """`train`: endless (image, label); `val`: once (image, label, weight); `choice`: which input, and why."""
+
+    train: tf.data.Dataset
+    val: tf.data.Dataset
+    choice: Choice
+
+
+def choose(wanted: Input, made: Dataset, image_px: int, channels: int) -> Choice:
+    """Which input fits this machine. auto: the pack where disk and memory have room for it, else the stream."""
+    if wanted is not Input.AUTO:
+        return Choice(wanted.value, "asked for")
+    size = sum(pack.nbytes(made, split, image_px, channels) for split in SPLITS)
+    if all(os.path.exists(f"{pack.base(made, split, image_px, channels)}.json") for split in SPLITS):
+        return Choice("pack", f"{size / 1e9:.2f} GB, made before")
+    free, memory = shutil.disk_usage(made.folder).free, runtime.memory_bytes()
+    told = f"{size / 1e9:.2f} GB"
+    if not os.access(made.folder, os.W_OK):
+        return Choice("stream", f"{made.folder!r} can't be written, so the pack has no place")
+    if size > PART_OF_DISK * free:
+        return Choice("stream", f"the pack takes {told}, more than half of the {free / 1e9:.2f} GB free on the disk")
+    if size > memory:
+        return Choice("stream", f"the pack takes {told}, more than the {memory / 1e9:.2f} GB of memory that map it")
+    return Choice("pack", f"{told} decoded once, of {free / 1e9:.0f} GB free on the disk")
+
+
+def open_feed(wanted: Input, made: Dataset, batch_size: int, image_px: int, channels: int, seed: int) -> Feed:
+    """Batches for training and validation. A pack that can't be written falls back to the stream, with a warning."""
+    choice = choose(wanted, made, image_px, channels)
+    if choice.value == "pack":
+        try:
+            train, val = (pack.ensure(made, split, image_px, channels) for split in SPLITS)
+            return Feed(pack.train_batches(train, batch_size, seed), pack.eval_batches(val, batch_size), choice)
+        except OSError as error:
+            choice = Choice("stream", f"the pack can't be written: {error.strerror or error}")
+            progress.say(f"warning: {choice.reason}; decoding as it trains instead, which is slower")
+    val = pipeline.eval_batches(made, "val", batch_size, image_px, channels)
+    if choice.value == "synthetic":
+        return Feed(synthetic_batches(batch_size, image_px, channels, seed), val, choice)
+    return Feed(pipeline.train_batches(made, batch_size, image_px, channels, seed), val, choice)
+
+
+def synthetic_batches(batch_size: int, image_px: int, channels: int, seed: int) -> tf.data.Dataset:
+    """Endless random batches held in memory: how fast the device alone would be. Nothing can be learnt from them."""
+    random = np.random.default_rng(seed)
+    shape = (SYNTHETIC_BATCHES, batch_size, image_px, image_px, channels)
+    image = random.integers(0, 256, shape, np.uint8)
+    label = random.integers(0, 2, (SYNTHETIC_BATCHES, batch_size), np.int32)
+    return tf.data.Dataset.from_tensor_slices((image, label)).cache().repeat().prefetch(2)

@@ -1,0 +1,247 @@
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crackflow.core.backend import tf
+from crackflow.data import dataset, pack, pipeline
+from tests import small
+
+PX = 24
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A data set of one's own: packs are written into it."""
+    shutil.copytree(small.data().folder, tmp_path / "data", ignore=shutil.ignore_patterns("packs"))
+    return dataset.load(str(tmp_path / "data"))
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    place = tmp_path_factory.mktemp("packed") / "data"
+    shutil.copytree(small.data().folder, place, ignore=shutil.ignore_patterns("packs"))
+    return pack.ensure(dataset.load(str(place)), "train", PX, 3)
+
+
+def taken(batches, steps):
+    return [image.tobytes() for images, _ in batches.take(steps).as_numpy_iterator() for image in images]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_pack_holds_what_the_stream_gives_in_the_same_order(made, split, channels):
+    found = pack.ensure(made, split, PX, channels)
+    whole = np.load(found.path)
+    assert (whole.dtype, whole.shape) == (np.uint8, (made.count(split), PX, PX, channels))
+    streamed = list(pipeline.eval_batches(made, split, 7, PX, channels).as_numpy_iterator())
+    mapped = list(pack.eval_batches(found, 7).as_numpy_iterator())
+    for ours, theirs in zip(mapped, streamed, strict=True):
+        for one, other in zip(ours, theirs, strict=True):
+            assert (one.dtype, one.shape) == (other.dtype, other.shape)
+            np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(found.labels, np.concatenate([y[w > 0] for _, y, w in streamed]))
+
+
+def test_the_rows_are_the_file_and_no_copy_of_it(tmp_path):
+    shape = (1000, 128, 128, 3)  # 49 MB; what is smaller than 10 TensorFlow folds into a constant
+    with open(tmp_path / "large.npy", "wb") as file:
+        file.write(pack._header(shape))
+        file.truncate(pack.HEADER_BYTES + np.prod(shape))
+    before = resident_kb()
+    mapped = pack.rows(pack.Pack(str(tmp_path / "large.npy"), 1000, 128, 3, np.zeros(1000, np.int32)))
+    with open("/proc/self/maps") as maps:
+        assert "large.npy" in maps.read()
+    assert mapped.shape == (1000, 128 * 128 * 3)
+    assert resident_kb() - before < 20_000
+
+
+def test_the_header_is_one_that_numpy_reads(tmp_path):
+    values = np.arange(2 * 16 * 16 * 3, dtype=np.uint8).reshape(2, 16, 16, 3)
+    (tmp_path / "a.npy").write_bytes(pack._header(values.shape) + values.tobytes())
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), values)
+
+
+def resident_kb():
+    with open("/proc/self/status") as file:
+        return int(next(line for line in file if line.startswith("VmRSS")).split()[1])
+
+
+@given(st.integers(1, 200), st.integers(0, 2**40), st.integers(0, 5))
+@settings(max_examples=25)
+def test_every_epoch_of_the_order_holds_every_row_once(count, seed, epoch):
+    found = pack.order(tf.range(epoch * count, (epoch + 1) * count, dtype=tf.int64), count, seed).numpy()
+    assert sorted(found.tolist()) == list(range(count))
+
+
+def test_epochs_and_seeds_are_shuffled_differently():
+    orders = {
+        tuple(pack.order(tf.range(50, dtype=tf.int64) + 50 * epoch, 50, seed).numpy())
+        for seed in (0, 1)
+        for epoch in (0, 1)
+    }
+    assert len(orders) == 4
+
+
+def test_no_row_is_likelier_at_any_place():
+    epochs, count = 4000, 8
+    order = pack.order(tf.range(epochs * count, dtype=tf.int64), count, 0).numpy().reshape(epochs, count)
+    share = np.stack([np.bincount(order[:, place], minlength=count) for place in range(count)]) / epochs
+    assert np.abs(share - 1 / count).max() < 0.1  # of so few the cipher favours some by 0.05, whatever its rounds
+
+
+@pytest.mark.parametrize("count", [50, 1000, 8000])
+def test_an_epoch_tells_nothing_of_places_or_of_the_next(count):
+    epochs = 20
+    order = pack.order(tf.range(epochs * count, dtype=tf.int64), count, 0).numpy().reshape(epochs, count)
+    with_place = [np.corrcoef(np.arange(count), one)[0, 1] for one in order]
+    with_next = [np.corrcoef(one, other)[0, 1] for one, other in zip(order, order[1:], strict=False)]
+    for correlations in (with_place, with_next):  # by chance their squares are 1 / count on average
+        assert count * np.mean(np.square(correlations)) < 3
+
+
+def test_each_image_comes_once_an_epoch(packed):
+    batch = next(size for size in range(2, packed.count) if packed.count % size == 0)
+    seen = taken(pack.train_batches(packed, batch, seed=1), 2 * packed.count // batch)
+    assert len(seen) == 2 * packed.count
+    first, second = seen[: packed.count], seen[packed.count :]
+    assert len(set(first)) == packed.count and set(first) == set(second) and first != second
+
+
+def test_labels_stay_with_their_images(packed):
+    truth = {image.tobytes(): label for image, label in zip(np.load(packed.path), packed.labels, strict=True)}
+    for images, labels in pack.train_batches(packed, 16, seed=2).take(6).as_numpy_iterator():
+        assert [truth[image.tobytes()] for image in images] == labels.tolist()
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 5, 8])
+def test_the_workers_parts_make_up_each_batch(packed, workers):
+    whole = pack.train_batches(packed, 16, seed=4).take(7).as_numpy_iterator()
+    parts = [
+        pack.train_batches(packed, 16, 4, 0, worker, workers).take(7).as_numpy_iterator() for worker in range(workers)
+    ]
+    for (image, label), *slices in zip(whole, *parts, strict=True):
+        np.testing.assert_array_equal(np.concatenate([part[0] for part in slices]), image)
+        np.testing.assert_array_equal(np.concatenate([part[1] for part in slices]), label)
+        assert max(len(part[1]) for part in slices) - min(len(part[1]) for part in slices) <= 1
+
+
+@pytest.mark.parametrize("first", [1, 5, 13])
+def test_starting_at_a_batch_equals_running_up_to_it(packed, first):
+    assert (
+        taken(pack.train_batches(packed, 16, 5, first), 6) == taken(pack.train_batches(packed, 16, 5), first + 6)[-96:]
+    )
+
+
+def damage(path, at):
+    with open(path, "r+b") as file:
+        file.seek(at)
+        byte = file.read(1)
+        file.seek(at)
+        file.write(bytes([byte[0] ^ 1]))
+
+
+@pytest.mark.parametrize("ending", [".npy", ".labels.npy", ".json"])
+def test_one_changed_bit_anywhere_is_detected_and_the_pack_built_again(made, ending):
+    good = pack.ensure(made, "val", PX, 3)
+    before = contents(good.path)
+    place = pack.base(made, "val", PX, 3) + ending
+    damage(place, os.path.getsize(place) * 2 // 3)
+    assert pack.find(made, "val", PX, 3) is None
+    assert contents(pack.ensure(made, "val", PX, 3).path) == before
+
+
+def contents(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def test_a_truncated_or_missing_file_is_detected(made):
+    path = pack.ensure(made, "val", PX, 3).path
+    os.truncate(path, os.path.getsize(path) - 1)
+    assert pack.find(made, "val", PX, 3) is None
+    os.remove(path)
+    assert pack.find(made, "val", PX, 3) is None
+
+
+def test_a_pack_of_other_data_is_stale(made):
+    pack.ensure(made, "val", PX, 3)
+    other = dataset.Dataset(made.folder, made.facts | {"fingerprint": "0" * 64})
+    assert pack.find(other, "val", PX, 3) is None
+    assert pack.find(made, "val", PX, 3)
+
+
+def test_a_pack_that_is_sound_is_not_built_again(made):
+    path = pack.ensure(made, "val", PX, 3).path
+    built = os.stat(path).st_mtime_ns
+    assert os.stat(pack.ensure(made, "val", PX, 3).path).st_mtime_ns == built
+
+
+BUILDER = """
+    import sys
+    from crackflow.data import dataset, pack
+    made, builds = dataset.load(sys.argv[1]), []
+    build = pack._build
+    pack._build = lambda *given: (builds.append(1), build(*given))
+    sys.stdin.readline()
+    found = pack.ensure(made, "train", 40, 3)
+    print(found.count, len(builds))
+"""
+
+
+def test_of_processes_that_start_at_once_one_builds(made):
+    command = [sys.executable, "-c", textwrap.dedent(BUILDER), made.folder]
+    both = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    answers = []
+    for one in both:
+        one.stdin.write("now\n")
+        one.stdin.flush()
+    for one in both:
+        answers.append(one.communicate(timeout=120)[0].split()[-2:])
+    assert sorted(answers) == [[str(made.count("train")), "0"], [str(made.count("train")), "1"]]
+
+
+def test_a_builder_that_died_leaves_nothing_that_counts(made):
+    place = pack.base(made, "val", PX, 3)
+    os.makedirs(os.path.dirname(place), exist_ok=True)
+    context = multiprocessing.get_context("fork")
+    child = context.Process(target=build_and_die, args=(made,))
+    child.start()
+    child.join()
+    assert child.exitcode == 9
+    assert pack.find(made, "val", PX, 3) is None
+    assert pack.ensure(made, "val", PX, 3).count == made.count("val")
+
+
+def build_and_die(made):
+    os.makedirs(os.path.join(made.folder, pack.FOLDER), exist_ok=True)
+    with pack._appearing(pack.base(made, "val", PX, 3) + ".npy") as file:
+        file.write(b"half of it")
+        file.flush()
+        os._exit(9)
+
+
+def test_a_full_disk_is_an_error_and_leaves_nothing_behind(made, monkeypatch):
+    def full(file, data, crc):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pack, "_write", full)
+    with pytest.raises(OSError, match="No space left"):
+        pack.ensure(made, "val", PX, 3)
+    left = os.listdir(os.path.join(made.folder, pack.FOLDER))
+    assert not [name for name in left if not name.endswith(pack.LOCK)]
+
+
+def test_the_description_beside_a_pack_says_what_it_is(made):
+    pack.ensure(made, "val", PX, 1)
+    facts = json.loads(contents(pack.base(made, "val", PX, 1) + ".json"))
+    assert facts["fingerprint"] == made.facts["fingerprint"]
+    assert (facts["count"], facts["image_px"], facts["channels"]) == (made.count("val"), PX, 1)
