@@ -209,3 +209,26 @@ class EvaluateConfig:
         _expect_at_least(self, 1, ["batch_size"])
         _expect_at_least(self, 100, ["resamples"])
         _expect_at_least(self, 0, ["seed", "threads"])
+
+
+@dataclasses.dataclass(frozen=True)
+class DoctorConfig:
+    data: str = option("", "data set made by crackflow.convert; none: a small one is made, measured and removed")
+    images: int = option(1000, "without --data: images to make")
+    model: Network = option(Network.CRACKFLOW_S, "network whose train step is measured")
+    image_px: int = option(0, "side the network sees, in pixels; 0: the network's own")
+    batch_size: int = option(64, "images a step")
+    input: Input = option(Input.AUTO, "what training would be fed from")
+    precision: Precision = option(Precision.AUTO, "arithmetic of the layers")
+    xla: Xla = option(Xla.AUTO, "compile the train step")
+    threads: int = option(0, "threads for TensorFlow's operations; 0: one a core")
+    seconds: float = option(1.0, "length of one measurement")
+    windows: int = option(5, "measurements of each stage; the median is shown")
+    json: str = option("", "file to write the table to, as JSON")
+
+    def __post_init__(self) -> None:
+        _expect(self.image_px == 0 or 32 <= self.image_px <= 1024, "image_px", "0, or 32 to 1024", self.image_px)
+        _expect(self.images >= 100, "images", "100 or more", self.images)
+        _expect_at_least(self, 1, ["batch_size", "windows"])
+        _expect_at_least(self, 0, ["threads"])
+        _expect_finite_positive(self, ["seconds"])

@@ -1,0 +1,70 @@
+"""What limits the speed of training on this machine, and which flag to change.
+
+  python -m crackflow.doctor                       made images
+  python -m crackflow.doctor --data=data/metu      your own; nothing is added but the pack that training would make
+
+Measures disk, record reading, decoding, input, train step, and all of them together; prints one table.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+from crackflow.core import atomic, flags, progress, runtime
+from crackflow.core.backend import tf
+from crackflow.core.config import DoctorConfig
+from crackflow.data import dataset
+from crackflow.run import diagnosis
+
+
+def run(config: DoctorConfig) -> dict:
+    """Measure, print, and with `json` write it down; returns what is written. Raises: UserError."""
+    runtime.set_up(seed=0, threads=config.threads, deterministic=False)
+    if config.data:
+        stages = diagnosis.measure(dataset.load(config.data), config)
+    else:
+        with tempfile.TemporaryDirectory(prefix="crackflow-doctor-") as place:
+            stages = diagnosis.measure(make_data(place, config.images), config)
+    advice = diagnosis.advise(stages, on_gpu=bool(tf.config.list_physical_devices("GPU")))
+    progress.say(table(stages))
+    progress.say(f"bottleneck: {advice.bottleneck}")
+    progress.say(f"what helps: {advice.help}")
+    content = {
+        "machine": runtime.machine(),
+        "versions": runtime.versions(),
+        "results": {
+            "stages": [{"name": one.name, **one.rate._asdict(), "note": one.note} for one in stages],
+            **advice._asdict(),
+        },
+    }
+    if config.json:
+        atomic.write_text(config.json, json.dumps(content, indent=1) + "\n")
+    return content
+
+
+def make_data(place: str, count: int) -> dataset.Dataset:
+    """A data set of `count` made images in the folder `place`, by the commands that a user would run."""
+    images, out = os.path.join(place, "images"), os.path.join(place, "made")
+    progress.say(f"no --data: making {count:,} images")
+    for verb, *options in (
+        ("synth", f"--out={images}", f"--count={count}"),
+        ("convert", f"--images={images}", f"--out={out}"),
+    ):
+        subprocess.run([sys.executable, "-m", f"crackflow.{verb}", *options], check=True, stdout=subprocess.DEVNULL)
+    return dataset.load(out)
+
+
+def table(stages: list[diagnosis.Stage]) -> str:
+    """One line a stage: images/s (median, and from lowest to highest window), and what was measured."""
+    rows = [("", "images/s", "lowest to highest", "")]
+    for name, rate, note in stages:
+        rows.append((name, f"{rate.median:,.0f}", f"{rate.low:,.0f} to {rate.high:,.0f}", note))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}  {d}".rstrip() for a, b, c, d in rows]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    flags.main(DoctorConfig, run, __doc__)

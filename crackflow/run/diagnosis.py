@@ -1,0 +1,156 @@
+"""Every stage from the disk to the train step, each measured alone, then all together; and what to change.
+
+Synopsis::
+
+    stages = diagnosis.measure(made, config)        # [Stage("decode, one core", Rate(...), "image/s of ...")]
+    diagnosis.advise(stages)                        # Advice(bottleneck, help)
+"""
+
+import functools
+import itertools
+import os
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from crackflow.core import runtime, timing
+from crackflow.core.backend import keras, tf
+from crackflow.core.config import DoctorConfig, Input, TrainConfig
+from crackflow.core.timing import Rate
+from crackflow.data import inputs, pipeline
+from crackflow.data.dataset import Dataset
+from crackflow.model import networks, training
+
+DISK, RECORDS, DECODE, STREAM = "disk", "record reading", "decode, one core", "stream"
+PACK, STEP, TOGETHER = "pack", "train step, data in memory", "end to end"
+# Below this share of the train step's own speed, training waits for its input.
+WAITING = 0.95
+DECODED_AT_ONCE = 64
+READ_BYTES = 1 << 20
+
+
+class Stage(NamedTuple):
+    """`rate` in images/s; `note`: what was measured."""
+
+    name: str
+    rate: Rate
+    note: str
+
+
+class Advice(NamedTuple):
+    bottleneck: str
+    help: str
+
+
+def measure(made: Dataset, config: DoctorConfig) -> list[Stage]:
+    """All stages on the training split of `made`, as training with the same flags would run them."""
+    recipe = networks.NETWORKS[config.model]
+    px, channels = config.image_px or recipe.image_px, recipe.channels
+    precision, xla = runtime.choose_precision(config.precision), runtime.choose_xla(config.xla)
+    keras.mixed_precision.set_global_policy(precision.value)
+    clock = functools.partial(timing.rate, seconds=config.seconds, windows=config.windows)
+    open_feed = functools.partial(
+        inputs.open_feed, made=made, batch_size=config.batch_size, image_px=px, channels=channels, seed=0
+    )
+    chosen = open_feed(config.input)
+
+    stages = [_disk(made, config.windows)]
+    stages.append(Stage(RECORDS, clock(_advance(_record_batches(made))), "TFRecord frames and checksums"))
+    stages.append(Stage(DECODE, clock(_decoder(made, px, channels)), f"{made.facts['encoding']} to {px} px"))
+    stages.append(Stage(STREAM, clock(_advance(open_feed(Input.STREAM).train)), "decoding as it trains"))
+    if chosen.choice.value == Input.PACK.value:
+        stages.append(Stage(PACK, clock(_advance(chosen.train)), chosen.choice.reason))
+    settings = TrainConfig(data=made.folder, run_dir=made.folder, model=config.model, batch_size=config.batch_size)
+    model = training.trainable(recipe.build(px), settings, 10_000, xla.value == "on")
+    note = f"{config.model.value} at {px} px, batch {config.batch_size}, {precision.value}, XLA {xla.value}"
+    stages.append(Stage(STEP, clock(_stepper(model, open_feed(Input.SYNTHETIC).train, config.batch_size)), note))
+    together = clock(_stepper(model, chosen.train, config.batch_size))
+    stages.append(Stage(TOGETHER, together, f"input {chosen.choice.value} and train step"))
+    return stages
+
+
+def advise(stages: list[Stage], on_gpu: bool) -> Advice:
+    """What limits training, and the flag that helps."""
+    speed = {stage.name: stage.rate.median for stage in stages}
+    step, together = speed[STEP], speed[TOGETHER]
+    source = PACK if PACK in speed else STREAM
+    told = f"the train step alone reaches {step:,.0f} images/s, together they reach {together:,.0f}"
+    if together >= WAITING * step:
+        help = "a larger --batch_size, or --precision=mixed_bfloat16 where auto did not choose it"
+        if not on_gpu:
+            help = "a GPU (pip install 'crackflow[gpu]'), a smaller --image_px, or a smaller --model"
+        return Advice(f"the train step: {source} could deliver {speed[source]:,.0f} images/s; {told}", help)
+    if source == STREAM:
+        by_disk = speed[DISK] < 1.2 * speed[STREAM]
+        help = "a faster disk, or --input=pack from one" if by_disk else "--input=pack, or more CPU cores"
+        return Advice(f"the input: {'the disk' if by_disk else 'decoding'} delivers {speed[STREAM]:,.0f}; {told}", help)
+    return Advice(
+        f"sharing the cores: the pack alone delivers {speed[PACK]:,.0f} images/s; {told}",
+        "more CPU cores, or --threads below their number so that the input keeps one",
+    )
+
+
+def _advance(batches: tf.data.Dataset):
+    """Takes one batch at each call and tells its size."""
+    taken = _endless(batches)
+
+    def advance() -> int:
+        label = next(taken)[-1]
+        return int(label.shape[0])
+
+    return advance
+
+
+def _endless(batches: tf.data.Dataset) -> Iterator:
+    return itertools.chain.from_iterable(itertools.repeat(batches))
+
+
+def _disk(made: Dataset, windows: int) -> Stage:
+    """Shards read from the device itself: their pages are dropped from the cache first, where the system allows it."""
+    files = made.files("train")
+    total = sum(os.path.getsize(file) for file in files)
+    seconds = sorted(_read(files) for _ in range(windows))
+    count = made.count("train")
+    median = seconds[len(seconds) // 2]
+    rate = Rate(count / median, count / seconds[-1], count / seconds[0])
+    return Stage(DISK, rate, f"{total / median / 1e6:,.0f} MB/s, {total / count / 1e3:,.1f} kB an image")
+
+
+def _read(files: list[str]) -> float:
+    seconds = 0.0
+    for name in files:
+        with open(name, "rb", buffering=0) as file:
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            began = time.perf_counter()
+            while file.read(READ_BYTES):
+                pass
+            seconds += time.perf_counter() - began
+    return max(seconds, 1e-9)
+
+
+def _record_batches(made: Dataset) -> tf.data.Dataset:
+    records = tf.data.TFRecordDataset(made.files("train"), buffer_size=READ_BYTES)
+    return records.batch(DECODED_AT_ONCE).map(lambda one: (one,))
+
+
+def _decoder(made: Dataset, px: int, channels: int):
+    """Decodes the same batch again and again, image after image on one core, as the stream does on each."""
+    [(records,)] = _record_batches(made).take(1)
+    decode = tf.function(lambda records: pipeline.decode_records(records, made, px, channels))
+
+    def advance() -> int:
+        return int(decode(records)[1].shape[0])
+
+    return advance
+
+
+def _stepper(model: keras.Model, batches: tf.data.Dataset, batch_size: int):
+    function, taken = model.make_train_function(), iter(batches)
+
+    def advance() -> int:
+        logs = function(taken)
+        float(logs["loss"])  # waits for the device
+        return batch_size
+
+    return advance

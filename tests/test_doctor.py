@@ -1,0 +1,54 @@
+import json
+import subprocess
+import sys
+
+from crackflow import doctor
+from crackflow.core.config import DoctorConfig
+from crackflow.core.timing import Rate
+from crackflow.run import diagnosis
+from tests import small, support
+
+STAGES = [
+    diagnosis.DISK,
+    diagnosis.RECORDS,
+    diagnosis.DECODE,
+    diagnosis.STREAM,
+    diagnosis.PACK,
+    diagnosis.STEP,
+    diagnosis.TOGETHER,
+]
+
+
+def test_every_stage_of_ones_own_data_is_measured_and_written_down(tmp_path, capfd):
+    place = tmp_path / "doctor.json"
+    config = DoctorConfig(data=small.data().folder, image_px=32, batch_size=8, seconds=0.05, windows=2, json=str(place))
+    content = doctor.run(config)
+    assert json.loads(place.read_text()) == content
+    assert set(content) == {"machine", "versions", "results"}
+    found = content["results"]["stages"]
+    assert [stage["name"] for stage in found] == STAGES
+    assert all(0 < stage["low"] <= stage["median"] <= stage["high"] for stage in found)
+    told = capfd.readouterr().out
+    assert all(name in told for name in STAGES)
+    assert "bottleneck: " in told and "what helps: " in told
+
+
+def test_without_data_images_are_made_and_removed(tmp_path):
+    made = doctor.make_data(str(tmp_path), 100)
+    assert sum(made.count(split) for split in ("train", "val", "test")) == 100
+
+
+def test_the_table_is_aligned():
+    stages = [diagnosis.Stage("disk", Rate(1234567, 9, 10), "a note"), diagnosis.Stage("train step", Rate(1, 1, 1), "")]
+    first, second, third = doctor.table(stages).splitlines()
+    assert second == "disk        1,234,567            9 to 10  a note"
+    assert first.index("images/s") + len("images/s") == second.index("7  ") + 1
+    assert third.startswith("train step          1")
+
+
+def test_a_folder_without_data_is_one_line_and_exit_2(tmp_path):
+    command = [sys.executable, "-m", "crackflow.doctor", f"--data={tmp_path}"]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=support.ROOT, timeout=120)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("crackflow.doctor: expected a data set made by crackflow.convert")
+    assert ended.stderr.count("\n") == 1
