@@ -54,7 +54,7 @@ def _keep_memory() -> None:
     """Tensors on the CPU come from a pool that keeps what was freed. Heard at TensorFlow's first allocation only.
 
     malloc hands a freed batch (20 MB at 227 px) back to the system, and each new one faults in page by page: 36 of 62
-    us of CPU time an image went there, and input at 227 px ran at 25,000 images/s instead of 60,000.
+    us of CPU time an image went there, and input at 227 px ran at 25,000 images/s instead of 60,000 on 2 cores.
     """
     os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "1")
     os.environ.setdefault("TF_CPU_BFC_MEM_LIMIT_IN_MB", str(memory_bytes() >> 20))  # its own default is 64 GB

@@ -26,10 +26,19 @@ def rate(advance: Callable[[], int], seconds: float, windows: int) -> Rate:
 
     Before them it runs once, and then for as long as one window: tracing, full queues and cold caches are left out.
     """
-    advance()
-    _window(advance, seconds)
-    found = [_window(advance, seconds) for _ in range(windows)]
-    return Rate(statistics.median(found), min(found), max(found))
+    return interleaved({"": advance}, seconds, windows)[""]
+
+
+def interleaved(competitors: dict[str, Callable[[], int]], seconds: float, windows: int) -> dict[str, Rate]:
+    """As `rate`, for several that are to be compared: a window of each in turn, so that a slow moment hits all."""
+    for advance in competitors.values():
+        advance()
+        _window(advance, seconds)
+    found = {name: [] for name in competitors}
+    for _ in range(windows):
+        for name, advance in competitors.items():
+            found[name].append(_window(advance, seconds))
+    return {name: Rate(statistics.median(speeds), min(speeds), max(speeds)) for name, speeds in found.items()}
 
 
 def _window(advance: Callable[[], int], seconds: float) -> float:

@@ -31,7 +31,7 @@ from crackflow.data import pipeline
 from crackflow.data.dataset import Dataset
 
 FOLDER, LOCK, VERSION = "packs", ".lock", 1
-HEADER_BYTES = 128  # of .npy format 1.0 for these shapes; TensorFlow needs pixels at a multiple of 64
+HEADER_BYTES = 128  # of .npy format 1.0 for these shapes; TensorFlow takes pixels at a multiple of 64 without a copy
 BUILD_BATCH = 256
 CRC_BLOCK = 16 << 20
 # Of the cipher behind the shuffle. With TensorFlow's default of 4 and small seeds, order and position correlate: their
@@ -169,15 +169,18 @@ def _checksum(path: str) -> int:
 def rows(packed: Pack) -> tf.Tensor:
     """uint8 [N, px * px * C] that lies in the mapped file: nothing is read until a row is used, nothing is copied.
 
-    Made once and captured: an operation inside the graph would map the file anew for each batch. (A pack below 10 MB
-    TensorFlow folds into a constant: then it is copied.)
+    Handed over by DLPack: the operation made for it (ImmutableConst) maps the file too, but TensorFlow then tries to
+    fold it into a constant, which reads all of it and takes its size in memory once more.
     """
-    width = packed.image_px**2 * packed.channels
-    with tf.device("CPU:0"):
-        whole = tf.raw_ops.ImmutableConst(
-            dtype=tf.uint8, shape=[HEADER_BYTES + packed.count * width], memory_region_name=packed.path
-        )
-        return tf.reshape(whole[HEADER_BYTES:], [packed.count, width])
+    mapped = np.load(packed.path, mmap_mode="c")  # DLPack wants an array that could be written; nobody does
+    return tf.experimental.dlpack.from_dlpack(np.asarray(mapped).reshape(packed.count, -1).__dlpack__())
+
+
+def _without_rewriting(ds: tf.data.Dataset) -> tf.data.Dataset:
+    """tf.data's graph rewriting would serialize what the functions capture: the whole pack, in memory."""
+    options = tf.data.Options()
+    options.experimental_optimization.apply_default_optimizations = False
+    return ds.with_options(options)
 
 
 def order(positions: tf.Tensor, count: int, seed: int) -> tf.Tensor:
@@ -211,7 +214,7 @@ def train_batches(
 
     ds = tf.data.Dataset.counter(first_batch)
     ds = ds.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return ds.prefetch(2)
+    return _without_rewriting(ds.prefetch(2))
 
 
 def eval_batches(packed: Pack, batch_size: int) -> tf.data.Dataset:
@@ -228,4 +231,5 @@ def eval_batches(packed: Pack, batch_size: int) -> tf.data.Dataset:
         return tf.reshape(image, shape), tf.gather(labels, chosen) * tf.cast(inside, tf.int32), weight
 
     ds = tf.data.Dataset.range(-(-packed.count // batch_size))
-    return ds.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
+    ds = ds.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return _without_rewriting(ds.prefetch(2))

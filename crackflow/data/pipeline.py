@@ -37,21 +37,25 @@ def train_batches(
     The order depends on `seed` alone; every image comes once an epoch, whose last partial batch runs on into the
     next. Raises: UserError when the split is empty.
     """
-    files, count = _files(made, split), made.count(split)
-
-    ds = tf.data.Dataset.from_tensor_slices(files)
-    # Shards in another order each epoch: the buffer mixes what lies near, this mixes what lies far apart.
-    ds = ds.shuffle(len(files), seed=seed, reshuffle_each_iteration=True)
-    ds = ds.interleave(_records, cycle_length=READERS, block_length=8, num_parallel_calls=READERS, deterministic=True)
-    ds = ds.shuffle(min(count, SHUFFLE_IMAGES), seed=seed, reshuffle_each_iteration=True)
-    ds = ds.repeat()
-    ds = ds.batch(batch_size, drop_remainder=True)  # of records: parsing and decoding then cost one call a batch
+    ds = record_batches(made, batch_size, seed, split)
     ds = ds.map(
         lambda records: decode_records(records, made, image_px, channels),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
     return ds.prefetch(2)  # enough to hide a batch's decoding behind a step; each more costs a batch of memory
+
+
+def record_batches(made: Dataset, batch_size: int, seed: int, split: str) -> tf.data.Dataset:
+    """Endless batches of shuffled records, still encoded: string [batch_size]."""
+    files, count = _files(made, split), made.count(split)
+    ds = tf.data.Dataset.from_tensor_slices(files)
+    # Shards in another order each epoch: the buffer mixes what lies near, this mixes what lies far apart.
+    ds = ds.shuffle(len(files), seed=seed, reshuffle_each_iteration=True)
+    ds = ds.interleave(_records, cycle_length=READERS, block_length=8, num_parallel_calls=READERS, deterministic=True)
+    ds = ds.shuffle(min(count, SHUFFLE_IMAGES), seed=seed, reshuffle_each_iteration=True)
+    ds = ds.repeat()
+    return ds.batch(batch_size, drop_remainder=True)  # parsing and decoding then cost one call a batch
 
 
 def _records(file: tf.Tensor) -> tf.data.Dataset:

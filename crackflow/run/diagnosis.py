@@ -10,7 +10,7 @@ import functools
 import itertools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 from crackflow.core import runtime, timing
@@ -55,16 +55,16 @@ def measure(made: Dataset, config: DoctorConfig) -> list[Stage]:
     chosen = open_feed(config.input)
 
     stages = [_disk(made, config.windows)]
-    stages.append(Stage(RECORDS, clock(_advance(_record_batches(made))), "TFRecord frames and checksums"))
+    stages.append(Stage(RECORDS, clock(taker(_record_batches(made))), "TFRecord frames and checksums"))
     stages.append(Stage(DECODE, clock(_decoder(made, px, channels)), f"{made.facts['encoding']} to {px} px"))
-    stages.append(Stage(STREAM, clock(_advance(open_feed(Input.STREAM).train)), "decoding as it trains"))
+    stages.append(Stage(STREAM, clock(taker(open_feed(Input.STREAM).train)), "decoding as it trains"))
     if chosen.choice.value == Input.PACK.value:
-        stages.append(Stage(PACK, clock(_advance(chosen.train)), chosen.choice.reason))
+        stages.append(Stage(PACK, clock(taker(chosen.train)), chosen.choice.reason))
     settings = TrainConfig(data=made.folder, run_dir=made.folder, model=config.model, batch_size=config.batch_size)
     model = training.trainable(recipe.build(px), settings, 10_000, xla.value == "on")
     note = f"{config.model.value} at {px} px, batch {config.batch_size}, {precision.value}, XLA {xla.value}"
-    stages.append(Stage(STEP, clock(_stepper(model, open_feed(Input.SYNTHETIC).train, config.batch_size)), note))
-    together = clock(_stepper(model, chosen.train, config.batch_size))
+    stages.append(Stage(STEP, clock(stepper(model, open_feed(Input.SYNTHETIC).train, config.batch_size)), note))
+    together = clock(stepper(model, chosen.train, config.batch_size))
     stages.append(Stage(TOGETHER, together, f"input {chosen.choice.value} and train step"))
     return stages
 
@@ -90,19 +90,10 @@ def advise(stages: list[Stage], on_gpu: bool) -> Advice:
     )
 
 
-def _advance(batches: tf.data.Dataset):
-    """Takes one batch at each call and tells its size."""
-    taken = _endless(batches)
-
-    def advance() -> int:
-        label = next(taken)[-1]
-        return int(label.shape[0])
-
-    return advance
-
-
-def _endless(batches: tf.data.Dataset) -> Iterator:
-    return itertools.chain.from_iterable(itertools.repeat(batches))
+def taker(batches: tf.data.Dataset) -> Callable[[], int]:
+    """A function that takes one of `batches` at each call and returns how many images it holds."""
+    taken = itertools.chain.from_iterable(itertools.repeat(batches))
+    return lambda: int(next(taken)[-1].shape[0])
 
 
 def _disk(made: Dataset, windows: int) -> Stage:
@@ -134,7 +125,7 @@ def _record_batches(made: Dataset) -> tf.data.Dataset:
     return records.batch(DECODED_AT_ONCE).map(lambda one: (one,))
 
 
-def _decoder(made: Dataset, px: int, channels: int):
+def _decoder(made: Dataset, px: int, channels: int) -> Callable[[], int]:
     """Decodes the same batch again and again, image after image on one core, as the stream does on each."""
     [(records,)] = _record_batches(made).take(1)
     decode = tf.function(lambda records: pipeline.decode_records(records, made, px, channels))
@@ -145,7 +136,8 @@ def _decoder(made: Dataset, px: int, channels: int):
     return advance
 
 
-def _stepper(model: keras.Model, batches: tf.data.Dataset, batch_size: int):
+def stepper(model: keras.Model, batches: tf.data.Dataset, batch_size: int) -> Callable[[], int]:
+    """A function that trains `model` on one of `batches` at each call and returns how many images that were."""
     function, taken = model.make_train_function(), iter(batches)
 
     def advance() -> int:

@@ -1,0 +1,58 @@
+"""Does training wait for its input? The train step on data held in memory, and on the pack and the stream.
+
+  python -m benchmarks.end_to_end --json=benchmarks/results/end_to_end.json
+
+One model and one compiled step; a window on each input in turn. `ratio`: median of the input's speed over the median
+of the speed on synthetic data.
+"""
+
+import sys
+import tempfile
+
+from benchmarks import harness
+from crackflow.core import runtime, timing
+from crackflow.core.backend import keras
+from crackflow.core.config import Input, Network, Precision, TrainConfig, Xla
+from crackflow.data import dataset, inputs
+from crackflow.model import networks, training
+from crackflow.run.diagnosis import stepper, taker
+
+
+def main() -> None:
+    options = harness.arguments(__doc__, seconds=5.0, windows=5, image_px=128, batch=64, model="crackflow_s")
+    runtime.set_up(seed=0, threads=0, deterministic=False)
+    precision, xla = runtime.choose_precision(Precision.AUTO), runtime.choose_xla(Xla.AUTO)
+    keras.mixed_precision.set_global_policy(precision.value)
+    recipe = networks.NETWORKS[Network(options.model)]
+    config = TrainConfig(data="-", run_dir="-", model=Network(options.model), batch_size=options.batch)
+    model = training.trainable(recipe.build(options.image_px), config, 10_000, xla.value == "on")
+    images = harness.data_folder() / "metu"
+    with tempfile.TemporaryDirectory(prefix="crackflow-") as place:
+        harness.watch([sys.executable, "-m", "crackflow.convert", f"--images={images}", f"--out={place}/metu"])
+        made = dataset.load(f"{place}/metu")
+        feeds = {
+            kind.value: inputs.open_feed(kind, made, options.batch, options.image_px, recipe.channels, seed=0).train
+            for kind in (Input.SYNTHETIC, Input.PACK, Input.STREAM)
+        }
+        step = timing.interleaved(
+            {name: stepper(model, feed, options.batch) for name, feed in feeds.items()},
+            options.seconds,
+            options.windows,
+        )
+        alone = {name: timing.rate(taker(feeds[name]), 1.0, 3).median for name in ("pack", "stream")}
+    results = {
+        "network": options.model,
+        "image_px": options.image_px,
+        "batch": options.batch,
+        "precision": precision.value,
+        "train_images_per_sec": {
+            name: {key: round(value, 1) for key, value in rate._asdict().items()} for name, rate in step.items()
+        },
+        "input_alone_images_per_sec": {name: round(value) for name, value in alone.items()},
+        "ratio": {name: round(step[name].median / step["synthetic"].median, 3) for name in ("pack", "stream")},
+    }
+    harness.save(options.json, results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Does an image cost the same in a large data set as in a small one? Stream and pack from 10 k to 1 M images.
+
+  python -m benchmarks.scale --json=benchmarks/results/scale.json
+
+Raw records of 32 px, random pixels, made by this script; each size in a process of its own, for its memory.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+from benchmarks import harness
+from crackflow.core import runtime, timing
+from crackflow.data import dataset, pack, pipeline, records
+from crackflow.run.diagnosis import taker
+
+SIZES, PX, BATCH = (10_000, 100_000, 1_000_000), 32, 128
+IMAGES_A_SHARD = 10_000
+
+
+def make(folder: str, count: int) -> None:
+    """A data set of `count` raw records in `folder`, all in train."""
+    random, shards = np.random.default_rng(count), []
+    number = -(-count // IMAGES_A_SHARD)
+    for shard in range(number):
+        file = f"train-{shard:05d}-of-{number:05d}.tfrecord"
+        pixels = random.integers(0, 256, (IMAGES_A_SHARD, PX * PX * 3), np.uint8)
+        with open(os.path.join(folder, file), "wb", buffering=1 << 20) as opened:
+            for row, one in enumerate(pixels):
+                opened.write(records.frame(records.example(one.tobytes(), row % 2, b"made", row)))
+        size = os.path.getsize(os.path.join(folder, file))
+        shards.append({"file": file, "count": IMAGES_A_SHARD, "bytes": size, "sha256": f"{shard:064d}"})
+    empty = {"count": 0, "class_counts": {"Negative": 0, "Positive": 0}, "shards": []}
+    train = {"count": count, "class_counts": {"Negative": count // 2, "Positive": count // 2}, "shards": shards}
+    facts = {
+        "version": dataset.VERSION,
+        "classes": ["Negative", "Positive"],
+        "positive_class": "Positive",
+        "image_px": PX,
+        "channels": 3,
+        "encoding": "raw",
+        "splits": {"train": train, "val": empty, "test": empty},
+    }
+    dataset.save(folder, facts | {"fingerprint": dataset.fingerprint(facts)})
+
+
+def measure(folder: str, seconds: float, windows: int) -> dict:
+    """In a process of its own: cost of an image and resident memory, for both inputs."""
+    runtime.set_up(seed=0, threads=0, deterministic=False)
+    made = dataset.load(folder)
+    began = time.perf_counter()
+    packed = pack.ensure(made, "train", PX, 3)
+    built = time.perf_counter() - began
+    found = timing.interleaved({"pack": taker(pack.train_batches(packed, BATCH, 0))}, seconds, windows)
+    after_pack = _private_mb()
+    found |= timing.interleaved({"stream": taker(pipeline.train_batches(made, BATCH, PX, 3, 0))}, seconds, windows)
+    return {
+        "images": made.count("train"),
+        "us_an_image": {name: round(1e6 / rate.median, 2) for name, rate in found.items()},
+        "private_mb": {"pack": after_pack, "pack and stream": _private_mb()},
+        "building_the_pack_us_an_image": round(1e6 * built / made.count("train"), 2),
+        "peak_resident_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3),
+    }
+
+
+def _private_mb() -> int:
+    """Resident memory that is this process' own: the pages of the mapped file belong to the page cache."""
+    with open("/proc/self/smaps_rollup") as file:
+        return round(sum(int(line.split()[1]) for line in file if line.startswith("Anonymous:")) / 1e3)
+
+
+def main() -> None:
+    options = harness.arguments(__doc__, seconds=2.0, windows=5, largest=1_000_000, folder="")
+    if options.folder:
+        print(json.dumps(measure(options.folder, options.seconds, options.windows)))
+        return
+    rows = []
+    for count in (size for size in SIZES if size <= options.largest):
+        with tempfile.TemporaryDirectory(prefix="crackflow-") as place:
+            make(place, count)
+            again = [sys.executable, "-m", "benchmarks.scale", f"--folder={place}"]
+            again += [f"--seconds={options.seconds}", f"--windows={options.windows}"]
+            answer = subprocess.run(again, cwd=harness.REPOSITORY, stdout=subprocess.PIPE, text=True, check=True).stdout
+            rows.append(json.loads(answer.splitlines()[-1]))
+            print(rows[-1], file=sys.stderr)
+    harness.save(options.json, {"image_px": PX, "batch": BATCH, "sizes": rows})
+
+
+if __name__ == "__main__":
+    main()
