@@ -402,12 +402,16 @@ def test_raw_pixels_of_several_sizes_need_image_px(tmp_path):
 
 
 def test_a_split_that_leaves_train_empty_is_refused(tmp_path):
-    support.photos(tmp_path / "photos", 2)
+    mask = np.zeros((64, 64, 3), np.uint8)
+    mask[8:24, 8:24] = 255
+    support.put(tmp_path / "photos/images/wall.png", support.encoded(support.picture(0), "PNG"))
+    support.put(tmp_path / "photos/masks/wall.png", support.encoded(mask, "PNG"))
     refused(
         r"--split: expected some images in train, received \(0.2, 0.0, 0.8\)",
         images=str(tmp_path / "photos"),
         out=str(tmp_path / "out"),
-        split=(0.2, 0.0, 0.8),
+        split=(0.2, 0.0, 0.8),  # the windows of one photograph stay together
+        patch_px=32,
     )
 
 

@@ -30,7 +30,7 @@ def assign(labels: np.ndarray, groups: np.ndarray, fractions: tuple[float, ...],
         missing[best][0] -= clean
         missing[best][1] -= cracked
         chosen[one] = best
-    for part in range(len(fractions)):
+    for part in range(len(fractions) if len(size) else 0):
         largest = np.bincount(chosen).argmax()
         if wanted[part] and part not in chosen and (chosen == largest).sum() > 1:
             chosen[order[chosen[order] == largest][-1]] = part  # its smallest group

@@ -25,7 +25,7 @@ def test_settings_are_frozen_and_every_one_has_a_default_and_help(kind):
         assert field.metadata["help"], field.name
 
 
-@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("kind", [kind for kind in CLASSES if kind is not config.DoctorConfig])
 def test_settings_without_their_paths_are_refused(kind):
     with pytest.raises(ConfigError, match="^--[a-z_]+: expected (a path|one data set or more)"):
         kind()

@@ -89,3 +89,7 @@ def test_twins_counts_the_test_items_whose_picture_is_in_train(seed):
 def test_grouped_splits_have_no_twins():
     labels, groups = drawn(3, 300, 4)
     assert splits.twins(groups, splits.assign(labels, groups, (0.8, 0.1, 0.1), 3)) == 0
+
+
+def test_nothing_to_split_is_split_into_nothing():
+    assert splits.assign(np.zeros(0, np.int64), np.zeros(0, np.int64), (0.8, 0.1, 0.1), 0).tolist() == []
