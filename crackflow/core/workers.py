@@ -24,6 +24,7 @@ from crackflow.core.errors import UserError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
 def count(wanted: int) -> int:
@@ -79,7 +80,8 @@ def ordered(
     waiting: collections.deque[concurrent.futures.Future] = collections.deque()
     try:
         for task in tasks:
-            waiting.append(pool.submit(function, task))
+            with _uninterrupted():
+                waiting.append(pool.submit(function, task))
             if len(waiting) >= ahead:
                 yield waiting.popleft().result()
         while waiting:
@@ -89,3 +91,24 @@ def ordered(
             "expected every worker process to finish, but one was ended from outside, as systems do when memory runs "
             "out; try again with a smaller --workers (in a script of your own: below if __name__ == '__main__')"
         ) from error
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C and SIGTERM that come inside are heard at its end.
+
+    Submitting may start a process; an exception in the middle of it leaves one that nobody waits for, which loses its
+    locks as this one ends and says so in a traceback.
+    """
+    if threading.current_thread() is not threading.main_thread():  # others hear no signals
+        yield
+        return
+    came = []
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in INTERRUPTS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)

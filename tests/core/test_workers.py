@@ -96,3 +96,18 @@ def test_processes_are_gone_when_the_pool_is_left():
 def test_zero_means_one_process_for_each_core_of_this_process():
     assert workers.count(3) == 3
     assert workers.count(0) == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_the_middle_of_a_submission_is_heard_after_it(number):
+    heard, steps = [], []
+    before = signal.signal(number, lambda *_: heard.append(len(steps)))
+    try:
+        with workers._uninterrupted():
+            signal.raise_signal(number)
+            steps.append("submitted")
+        assert heard == [1]
+        signal.raise_signal(number)
+        assert heard == [1, 1]
+    finally:
+        signal.signal(number, before)
