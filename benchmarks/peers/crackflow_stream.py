@@ -1,0 +1,40 @@
+"""crackflow's stream: TFRecord of the JPEG files, decoded as it trains.
+
+Synopsis::
+
+    python benchmarks/peers/crackflow_stream.py --images DIR --image_px 227 --work SCRATCHDIR
+"""
+
+import pathlib
+import subprocess
+import sys
+
+sys.path.pop(0)  # this folder, whose grain.py and webdataset.py would hide the packages
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
+
+import crackflow
+from benchmarks.peers import protocol
+from crackflow.core import runtime
+from crackflow.data import dataset, pipeline
+
+
+def converted(options) -> dataset.Dataset:
+    """The images as a data set with all of them in train, so that every competitor shuffles as many."""
+
+    def convert(place: pathlib.Path) -> None:
+        command = [sys.executable, "-m", "crackflow.convert", f"--images={options.images}", f"--out={place}"]
+        subprocess.run([*command, "--split=1,0,0"], check=True)
+
+    return dataset.load(str(protocol.stored(options.work / "crackflow", convert)))
+
+
+def main() -> None:
+    options = protocol.options()
+    runtime.set_up(seed=0, threads=0, deterministic=False)
+    made = converted(options)
+    batches = pipeline.train_batches(made, options.batch, options.image_px, 3, seed=0)
+    protocol.serve("crackflow_stream", crackflow.__version__, iter(batches), options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""What a peer and the one who measures it say to each other, and what every peer needs. Standard library
+and numpy only, since every environment imports it.
+
+Synopsis::
+
+    options = protocol.options()                       # --images DIR --image_px N --batch 128 --work SCRATCHDIR
+    files, labels = protocol.files(options.images)
+    shards = protocol.stored(options.work / "shards", write)
+    protocol.serve("grain", grain.__version__, batches(), options)
+
+`serve` warms up, prints {"ready": true, ...}, then answers each line ``window SECONDS`` on stdin with
+{"images_per_sec": X}, until stdin ends. A batch is (images, labels): uint8 [batch, px, px, 3] RGB and batch integers,
+NumPy or native tensors in host memory. `batches` never ends and is in a new order every pass.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+FILE_PX = 227  # side of the images in METU's files; asked for this, nobody resizes
+CLASSES = ("Negative", "Positive")  # a label is the place in here
+WORKERS = len(os.sched_getaffinity(0))
+WARM_SECONDS = 3.0
+RAMP_SECONDS = 0.3  # left out of a window: queues filled while the program waited for it
+
+
+def options() -> argparse.Namespace:
+    """The command line. From here on stdout belongs to the protocol: what libraries print goes to stderr."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--images", type=pathlib.Path, required=True, help="folder with Positive/ and Negative/")
+    parser.add_argument("--image_px", type=int, required=True, help="side of the delivered images")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--work", type=pathlib.Path, required=True, help="for what has to be stored first; re-used")
+    parsed = parser.parse_args()
+    parsed.work.mkdir(parents=True, exist_ok=True)
+    parsed.answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    return parsed
+
+
+def files(images: pathlib.Path) -> tuple[list[str], np.ndarray]:
+    """Paths of all images, in the order of their names, and their labels."""
+    found = [(str(path), label) for label, name in enumerate(CLASSES) for path in sorted((images / name).glob("*.jpg"))]
+    if not found:
+        sys.exit(f"expected {CLASSES[0]}/*.jpg and {CLASSES[1]}/*.jpg in {images}")
+    return [path for path, _ in found], np.array([label for _, label in found], np.int64)
+
+
+def mixed(count: int) -> np.ndarray:
+    """The places 0 ... count - 1 in one fixed random order, for formats that want to be written shuffled."""
+    return np.random.default_rng(0).permutation(count)
+
+
+def stored(place: pathlib.Path, write: Callable[[pathlib.Path], object]) -> pathlib.Path:
+    """`place`, written by `write(path)` if it is not there yet; what breaks off on the way is never taken for whole."""
+    if not place.exists():
+        unfinished = place.with_name(f"unfinished-{os.getpid()}-{place.name}")
+        try:
+            write(unfinished)
+            unfinished.rename(place)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.unlink(missing_ok=True)
+    return place
+
+
+def serve(peer: str, version: str, batches: Iterator, options: argparse.Namespace) -> None:
+    """Warm up for a whole pass or 3 s, whichever is shorter, then answer until stdin ends."""
+    count = len(files(options.images)[0])
+    watched = _watch(batches, count, options)
+    began, seen = time.perf_counter(), 0
+    while not seen or (seen < count and time.perf_counter() - began < WARM_SECONDS):
+        seen += len(next(watched)[0])
+    shape = [options.batch, options.image_px, options.image_px, 3]
+    _say(options, {"ready": True, "peer": peer, "version": version, "shape": shape, "dtype": "uint8"})
+    for line in sys.stdin:
+        _, seconds = line.split()
+        _run(watched, RAMP_SECONDS)
+        images, passed = _run(watched, float(seconds))
+        _say(options, {"images_per_sec": round(images / passed, 1)})
+
+
+def _run(batches: Iterator, seconds: float) -> tuple[int, float]:
+    """Take batches for so long; images, and seconds until the last one was there."""
+    began, images, passed = time.perf_counter(), 0, 0.0
+    while passed < seconds:
+        images += len(next(batches)[1])
+        passed = time.perf_counter() - began
+    return images, passed
+
+
+def _say(options: argparse.Namespace, answer: dict) -> None:
+    print(json.dumps(answer), file=options.answers, flush=True)
+
+
+def _watch(batches: Iterator, count: int, options: argparse.Namespace) -> Iterator:
+    """The same batches. Leaves the program if the first is not what was agreed, or if its 128 labels come again within
+    the next two passes; after those nothing is looked at any more."""
+    shape = (options.batch, options.image_px, options.image_px, 3)
+    order = b""
+    for images, labels in batches:
+        if not order:
+            _check(images, labels, shape)
+        order += np.asarray(labels).astype(np.int8).tobytes()
+        yield images, labels
+        if len(order) >= 3 * count:
+            break
+    first = order[: options.batch]
+    if order.find(first, 1) >= 0:
+        sys.exit("expected every pass in a new order, received the first batch again")
+    yield from batches
+
+
+def _check(images: object, labels: object, shape: tuple) -> None:
+    pixels, classes = np.asarray(images), np.asarray(labels)
+    if tuple(images.shape) != shape or pixels.dtype != np.uint8:
+        sys.exit(f"expected uint8 {shape}, received {pixels.dtype} {tuple(images.shape)}")
+    if classes.size != shape[0] or classes.dtype.kind not in "iu" or set(classes.ravel()) != {0, 1}:
+        sys.exit(f"expected {shape[0]} integer labels of both classes, received {classes.dtype} {classes.ravel()}")
+    if pixels.std() < 1:
+        sys.exit("expected photographs, received one colour")

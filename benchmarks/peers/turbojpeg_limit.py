@@ -1,0 +1,43 @@
+"""libjpeg-turbo alone on one core, from JPEGs in memory: the limit of whatever decodes, a core.
+
+Synopsis::
+
+    python benchmarks/peers/turbojpeg_limit.py --images DIR --image_px 227 --work SCRATCHDIR
+"""
+
+import os
+import pathlib
+import sys
+
+sys.path.pop(0)  # this folder, whose grain.py and webdataset.py would hide the packages
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
+
+import numpy as np
+import simplejpeg
+
+from benchmarks.peers import protocol
+
+
+def batches(jpegs: list[bytes], labels: np.ndarray, options):
+    """Into one buffer, over and over: it stays in the cache of the core."""
+    random = np.random.default_rng(0)
+    images = np.empty((options.batch, options.image_px, options.image_px, 3), np.uint8)
+    while True:
+        order = random.permutation(len(jpegs))
+        for first in range(0, len(order) - options.batch + 1, options.batch):
+            chosen = order[first : first + options.batch]
+            for place, number in zip(images, chosen, strict=True):
+                simplejpeg.decode_jpeg(jpegs[number], "RGB", fastdct=True, fastupsample=True, buffer=place)
+            yield images, labels[chosen]
+
+
+def main() -> None:
+    options = protocol.options()
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    files, labels = protocol.files(options.images)
+    jpegs = [pathlib.Path(file).read_bytes() for file in files]
+    protocol.serve("turbojpeg_limit", simplejpeg.__version__, batches(jpegs, labels, options), options)
+
+
+if __name__ == "__main__":
+    main()
