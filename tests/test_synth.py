@@ -135,7 +135,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path):
         time.sleep(0.05)
     running.send_signal(signal.SIGTERM)
     assert running.communicate()[1].startswith("crackflow.synth: interrupted")
-    assert running.returncode == 130
+    assert running.returncode in (130, -signal.SIGINT)  # a shell says 130 for both
     assert os.listdir(tmp_path) == []
 
 
