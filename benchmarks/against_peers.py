@@ -3,8 +3,9 @@
   bash benchmarks/peers/environments.sh                                     # once: an environment for each family
   python -m benchmarks.against_peers --json=benchmarks/results/peers.json
 
-All deliver shuffled batches of uint8 [128, px, px, 3] from the same files. All programs of a size are started and warmed
-up; then each runs for a window in turn while the others wait, so that a slow moment of the machine hits all.
+All deliver shuffled batches of uint8 [128, px, px, 3] from the same files. All programs of a size are
+started and warmed up; then each runs for a window in turn while the others wait, so that a slow moment of the machine
+hits all.
 """
 
 import json
