@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 from benchmarks import harness
 from benchmarks.peers import roster
@@ -43,6 +44,8 @@ class Competitor:
         return json.loads(line)
 
     def window(self, seconds: float) -> None:
+        """One window, begun when the others have filled their queues and fallen silent."""
+        _wait_for_silence()
         self.process.stdin.write(f"window {seconds}\n")
         self.process.stdin.flush()
         self.speeds.append(self._answer()["images_per_sec"])
@@ -50,6 +53,24 @@ class Competitor:
     def end(self) -> None:
         self.process.stdin.close()
         self.process.wait(timeout=60)
+
+
+def _wait_for_silence() -> None:
+    """Until the cores were idle for 0.2 s, or 5 s are over."""
+    before = _busy_seconds()
+    for _ in range(25):
+        time.sleep(0.2)
+        now = _busy_seconds()
+        if now - before < 0.04:
+            return
+        before = now
+
+
+def _busy_seconds() -> float:
+    """CPU seconds that all cores together have worked since the machine started."""
+    with open("/proc/stat") as file:
+        user, nice, system = (int(ticks) for ticks in file.readline().split()[1:4])
+    return (user + nice + system) / os.sysconf("SC_CLK_TCK")
 
 
 def python_of(environment: str) -> pathlib.Path:
