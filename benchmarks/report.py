@@ -12,6 +12,21 @@ from benchmarks import harness
 
 README = harness.REPOSITORY / "README.md"
 RESULTS = harness.REPOSITORY / "benchmarks" / "results"
+NAMES = {
+    "crackflow_pack": "crackflow, pack",
+    "crackflow_stream": "crackflow, stream",
+    "ffcv_raw": "FFCV, raw",
+    "ffcv_jpeg": "FFCV, JPEG",
+    "dali": "NVIDIA DALI, CPU",
+    "torch_opencv": "PyTorch DataLoader, OpenCV",
+    "torch_pillow": "PyTorch DataLoader, Pillow",
+    "webdataset": "WebDataset",
+    "grain": "Grain, ArrayRecord",
+    "tfds": "TensorFlow Datasets",
+    "keras_directory": "image_dataset_from_directory",
+    "turbojpeg_limit": "libjpeg-turbo alone, one core",
+    "memcpy_limit": "plain copies in C, all cores",
+}
 
 
 def load(name: str) -> dict:
@@ -55,6 +70,23 @@ def convert_table() -> str:
     return "\n".join([*rows, "", _where(convert)])
 
 
+def input_table() -> str:
+    """Every competitor of against_peers: images/s at both sizes, fastest at 227 px first."""
+    found = load("peers")
+    sizes = found["results"]["images_per_sec"]
+    columns = [size for size in ("227 px", "128 px") if size in sizes]
+    rows = [f"| images/s | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    first = sizes[columns[0]]
+    for name in sorted(NAMES, key=lambda name: -first.get(name, {}).get("median", 0)):
+        cells = [_speed(sizes[size].get(name, {})) for size in columns]
+        rows.append(f"| {NAMES[name]} | {' | '.join(cells)} |")
+    return "\n".join([*rows, "", _where(found)])
+
+
+def _speed(rate: dict) -> str:
+    return f"{rate['median']:,} ({rate['low']:,} to {rate['high']:,})" if "median" in rate else "-"
+
+
 def _where(found: dict) -> str:
     machine = found["machine"]
     return (
@@ -62,7 +94,7 @@ def _where(found: dict) -> str:
     )
 
 
-TABLES = {"accuracy": accuracy_table, "convert": convert_table}
+TABLES = {"accuracy": accuracy_table, "convert": convert_table, "input": input_table}
 
 
 def filled(text: str) -> str:
