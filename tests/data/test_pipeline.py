@@ -147,3 +147,20 @@ def test_pictures_of_one_size_are_resized_as_single_ones(image_px):
     together = pipeline.decode(tf.constant(files), "jpeg", 32, 3, image_px, 3)
     single = pipeline.decode(tf.constant(files), "jpeg", 0, 3, image_px, 3)
     np.testing.assert_array_equal(together.numpy(), single.numpy())
+
+
+def resident_mb():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) / 1e3 for line in file if line.startswith("VmRSS:"))
+
+
+def test_memory_stays_flat_over_twenty_epochs():
+    made, large = small.data(), 256  # enlarged, so that an epoch that was kept would be seen: 14 MB each
+    epoch = made.count("train") // 8
+    batches = iter(pipeline.train_batches(made, 8, large, 3, seed=0))
+    levels = []
+    for _ in range(20):
+        for _ in range(epoch):
+            next(batches)
+        levels.append(resident_mb())
+    assert levels[-1] - levels[4] < 40, levels
