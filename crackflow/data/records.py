@@ -12,13 +12,13 @@ TFRecord: uint64 length, masked CRC-32C of it, payload, masked CRC-32C of it (te
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 import google_crc32c
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
 
-FEATURES = ("image", "label", "path", "group")
+FEATURES = {"image": "bytes_list", "label": "int64_list", "path": "bytes_list", "group": "int64_list"}
 HEADER = struct.Struct("<QI")
 FOOTER = struct.Struct("<I")
 CRC_MASK = 0xA282EAD8
@@ -77,19 +77,14 @@ def example(image: bytes, label: int, path: bytes, group: int) -> bytes:
     return made.SerializeToString(deterministic=True)
 
 
-def parse(payload: bytes) -> dict[str, bytes | int]:
-    """The fields of `example`. Raises: Damage when the payload is no such record."""
+def parse(payload: bytes, fields: Iterable[str] = tuple(FEATURES)) -> dict[str, bytes | int]:
+    """Those `fields` of `example`. Raises: Damage when the payload is no such record."""
     try:
         feature = Example.FromString(payload).features.feature
     except message.DecodeError as error:
         raise Damage("not a tf.train.Example") from error
     try:
-        return {
-            "image": feature["image"].bytes_list.value[0],
-            "label": feature["label"].int64_list.value[0],
-            "path": feature["path"].bytes_list.value[0],
-            "group": feature["group"].int64_list.value[0],
-        }
+        return {name: getattr(feature[name], FEATURES[name]).value[0] for name in fields}
     except IndexError as error:
         raise Damage(f"a field is missing: expected {', '.join(FEATURES)}") from error
 
@@ -105,19 +100,38 @@ def frame(payload: bytes) -> bytes:
     return b"".join((HEADER.pack(len(payload), _masked_crc(length)), payload, FOOTER.pack(_masked_crc(payload))))
 
 
+def unframe(data: bytes) -> bytes:
+    """The payload of a whole frame. Raises: Damage when it is truncated or fails a checksum."""
+    length = _length(data)
+    if len(data) != HEADER.size + length + FOOTER.size:
+        raise Damage("truncated in its payload")
+    return _payload(data[HEADER.size :], length)
+
+
 def read(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """(offset, payload) of each record. Raises: Damage at the first that is truncated or fails its checksum."""
     offset = 0
     while header := file.read(HEADER.size):
-        if len(header) < HEADER.size:
-            raise Damage("truncated in its header")
-        length, crc = HEADER.unpack(header)
-        if _masked_crc(header[:8]) != crc:
-            raise Damage("the checksum of its length does not match")
-        body = file.read(length + FOOTER.size)
-        if len(body) < length + FOOTER.size:
-            raise Damage("truncated in its payload")
-        if _masked_crc(body[:length]) != FOOTER.unpack(body[length:])[0]:
-            raise Damage("the checksum of its payload does not match")
-        yield offset, body[:length]
+        length = _length(header)
+        yield offset, _payload(file.read(length + FOOTER.size), length)
         offset += HEADER.size + length + FOOTER.size
+
+
+def _length(header: bytes) -> int:
+    """Of the payload, from the bytes that begin with the header."""
+    if len(header) < HEADER.size:
+        raise Damage("truncated in its header")
+    length, crc = HEADER.unpack_from(header)
+    if _masked_crc(header[:8]) != crc:
+        raise Damage("the checksum of its length does not match")
+    return length
+
+
+def _payload(body: bytes, length: int) -> bytes:
+    """`body` without the footer behind it."""
+    if len(body) < length + FOOTER.size:
+        raise Damage("truncated in its payload")
+    payload = body[:length]
+    if _masked_crc(payload) != FOOTER.unpack_from(body, length)[0]:
+        raise Damage("the checksum of its payload does not match")
+    return payload

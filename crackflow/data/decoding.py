@@ -1,0 +1,103 @@
+"""Encoded bytes to pixels, batches at a time.
+
+Synopsis::
+
+    batch = Batches([64, 227, 227, 3]).take()              # aligned, and used again once nobody holds it
+    fill(batch[0], data, "jpeg", exact=False)              # on the CPU, Python's lock released
+    image = decode(strings, "png", 0, 128, 3)              # in a graph: uint8 [B, 128, 128, 3]
+"""
+
+import collections
+import weakref
+
+import numpy as np
+import simplejpeg
+
+from crackflow.core.backend import tf
+
+ALIGNMENT = 64  # TensorFlow copies an array that begins elsewhere
+FILLED = ("jpeg", "raw")  # what `fill` decodes, where all images have one size
+
+
+class Batches:
+    """Arrays uint8 `shape`, each given out again as soon as nobody refers to what `take` returned.
+
+    A fresh 20 MB array for each batch costs 13 us an image in page faults (227 px).
+    """
+
+    def __init__(self, shape: list[int]) -> None:
+        self._shape, self._free = shape, collections.deque()
+
+    def take(self) -> np.ndarray:
+        """An array of any content."""
+        try:
+            array = self._free.pop()
+        except IndexError:
+            size = int(np.prod(self._shape))
+            memory = np.empty(size + ALIGNMENT, np.uint8)
+            start = -memory.ctypes.data % ALIGNMENT
+            array = memory[start : start + size].reshape(self._shape)
+        taken = array[:]
+        weakref.finalize(taken, self._free.append, array).atexit = False
+        return taken
+
+
+def fill(out: np.ndarray, data: bytes, encoding: str, exact: bool) -> None:
+    """Decode `data` into `out`, uint8 [H, W, C], 0..255. Raises: ValueError when it is damaged or of another size.
+
+    The inverse transform is the accurate one; the fast one darkens by 0.7 levels and gains 5 %. Unless `exact`, colours
+    of 4:2:0 files are repeated instead of smoothed: 10 % faster, 0.16 levels of root mean square on METU.
+    """
+    if encoding == "raw":
+        out[...] = np.frombuffer(data, np.uint8).reshape(out.shape)
+        return
+    space = "GRAY" if out.shape[-1] == 1 else "RGB"
+    found = simplejpeg.decode_jpeg(data, space, fastupsample=not exact, buffer=out)
+    if found.shape != out.shape:
+        raise ValueError(f"expected {out.shape[1]} x {out.shape[0]} pixels, found {found.shape[1]} x {found.shape[0]}")
+
+
+def decode(data: tf.Tensor, encoding: str, stored_px: int, image_px: int, channels: int) -> tf.Tensor:
+    """Compressed images (string [B]) to uint8 [B, image_px, image_px, channels], 0..255, in a graph.
+
+    `stored_px`: side of the stored images, 0 when they differ.
+    """
+    if stored_px:  # resized in one go
+        kind = tf.TensorSpec([stored_px, stored_px, channels], tf.uint8)
+        images = tf.map_fn(lambda one: _decode_one(one, encoding, channels), data, fn_output_signature=kind)
+        return to_size(images, image_px)
+    kind = tf.TensorSpec([image_px, image_px, channels], tf.uint8)
+    return tf.map_fn(
+        lambda one: to_size(_decode_one(one, encoding, channels), image_px), data, fn_output_signature=kind
+    )
+
+
+def _decode_one(data: tf.Tensor, encoding: str, channels: int) -> tf.Tensor:
+    if encoding == "jpeg":
+        return tf.io.decode_jpeg(data, channels=channels, dct_method="INTEGER_ACCURATE")  # as `fill` does
+    return tf.io.decode_png(data, channels=channels)
+
+
+def to_channels(image: tf.Tensor, channels: int) -> tf.Tensor:
+    """uint8 [B, H, W, 1 or 3] to uint8 [B, H, W, channels]."""
+    if image.shape[-1] == channels:
+        return image
+    return tf.image.grayscale_to_rgb(image) if channels == 3 else tf.image.rgb_to_grayscale(image)
+
+
+def to_size(image: tf.Tensor, image_px: int) -> tf.Tensor:
+    """uint8 [..., H, W, C] to uint8 [..., image_px, image_px, C]: area means when it shrinks, linear when it grows."""
+    if tuple(image.shape[-3:-1]) == (image_px, image_px):
+        return image
+    shape, size = tf.shape(image)[-3:-1], [image_px, image_px]
+
+    def resized() -> tf.Tensor:
+        values = tf.cond(
+            tf.reduce_all(shape >= image_px),
+            lambda: tf.image.resize(image, size, "area"),
+            lambda: tf.image.resize(image, size, "bilinear"),
+        )
+        return tf.cast(values + 0.5, tf.uint8)
+
+    image = tf.cond(tf.reduce_all(shape == image_px), lambda: image, resized)
+    return tf.ensure_shape(image, [*image.shape[:-3], image_px, image_px, image.shape[-1]])
