@@ -8,10 +8,13 @@ METU, batches of 128, at 227 px (as stored) and 128 px; a window of each in turn
 import sys
 import tempfile
 
+import numpy as np
+
 from benchmarks import harness
 from crackflow.core import runtime, timing
 from crackflow.core.backend import tf
-from crackflow.data import dataset, pack, pipeline
+from crackflow.data import dataset, order, pack, pipeline
+from crackflow.data.rows import Rows
 from crackflow.run.diagnosis import taker
 
 BATCH, SIZES = 128, (227, 128)
@@ -19,23 +22,27 @@ BATCH, SIZES = 128, (227, 128)
 
 def one_size(made: dataset.Dataset, image_px: int, seconds: float, windows: int) -> dict:
     """Images/s after each step at `image_px`."""
-    records = pipeline.record_batches(made, BATCH, 0, "train")
-    parsed = records.map(
-        lambda one: tf.io.parse_example(one, {name: pipeline.FEATURES[name] for name in ("image", "label")}),
+    rows, packed = Rows(made, "train"), pack.ensure(made, "train", image_px, 3)
+
+    def fetched(numbers):
+        return np.asarray([rows.fetch(row)[1] for row in numbers.tolist()], np.int32)
+
+    positions = tf.data.Dataset.counter().map(
+        lambda k: order.shuffled(k * BATCH + tf.range(BATCH, dtype=tf.int64), rows.count, 0),
         num_parallel_calls=tf.data.AUTOTUNE,
     )
-    packed = pack.ensure(made, "train", image_px, 3)
-    positions = tf.data.Dataset.counter().map(
-        lambda k: (pack.order(k * BATCH + tf.range(BATCH, dtype=tf.int64), packed.count, 0),),
+    labels = positions.map(
+        lambda chosen: tf.ensure_shape(tf.numpy_function(fetched, [chosen], tf.int32), [BATCH]),
         num_parallel_calls=tf.data.AUTOTUNE,
     )
     steps = {
-        "stream: read, shuffled": taker(records.map(lambda one: (one,))),
-        "stream: parsed": taker(parsed.map(lambda fields: (fields["label"],))),
-        "stream: decoded": taker(pipeline.train_batches(made, BATCH, image_px, 3, seed=0)),
-        "pack: order": taker(positions),
+        "order": taker(positions.map(lambda chosen: (chosen,))),
+        "stream: fetched": taker(labels.map(lambda label: (label,))),
+        "stream: decoded": taker(pipeline.train_batches(made, BATCH, made.image_px, 3, seed=0)),
         "pack: gathered": taker(pack.train_batches(packed, BATCH, seed=0)),
     }
+    if image_px != made.image_px:
+        steps["stream: resized"] = taker(pipeline.train_batches(made, BATCH, image_px, 3, seed=0))
     found = timing.interleaved(steps, seconds, windows)
     for name, rate in found.items():
         print(f"{image_px} px  {name:<24} {rate.median:10,.0f} images/s", file=sys.stderr)

@@ -25,6 +25,7 @@ NAMES = {
     "tfds": "TensorFlow Datasets",
     "keras_directory": "image_dataset_from_directory",
     "turbojpeg_limit": "libjpeg-turbo alone, one core",
+    "turbojpeg_accurate": "libjpeg-turbo alone, one core, accurate",
     "memcpy_limit": "plain copies in C, all cores",
 }
 

@@ -16,7 +16,7 @@ import time
 import numpy as np
 
 from benchmarks import harness
-from crackflow.core import runtime, timing
+from crackflow.core import runtime, tables, timing
 from crackflow.data import dataset, pack, pipeline, records
 from crackflow.run.diagnosis import taker
 
@@ -26,16 +26,18 @@ IMAGES_A_SHARD = 10_000
 
 def make(folder: str, count: int) -> None:
     """A data set of `count` raw records in `folder`, all in train."""
-    random, shards = np.random.default_rng(count), []
+    random, shards, manifest = np.random.default_rng(count), [], []
     number = -(-count // IMAGES_A_SHARD)
     for shard in range(number):
         file = f"train-{shard:05d}-of-{number:05d}.tfrecord"
         pixels = random.integers(0, 256, (IMAGES_A_SHARD, PX * PX * 3), np.uint8)
         with open(os.path.join(folder, file), "wb", buffering=1 << 20) as opened:
             for row, one in enumerate(pixels):
+                manifest.append((file, row, opened.tell(), row % 2, "", "made"))
                 opened.write(records.frame(records.example(one.tobytes(), row % 2, b"made", row)))
         size = os.path.getsize(os.path.join(folder, file))
         shards.append({"file": file, "count": IMAGES_A_SHARD, "bytes": size, "sha256": f"{shard:064d}"})
+    tables.save(os.path.join(folder, dataset.MANIFEST), ("shard", "record", "offset", "label", "sha256", "path"), manifest)
     empty = {"count": 0, "class_counts": {"Negative": 0, "Positive": 0}, "shards": []}
     train = {"count": count, "class_counts": {"Negative": count // 2, "Positive": count // 2}, "shards": shards}
     facts = {

@@ -29,7 +29,7 @@ def run(config: TrainConfig) -> page.Evaluation:
     made = dataset.load(config.data)
     recipe, image_px = _network_for(config, made)
     for split in inputs.SPLITS:
-        pipeline.expect_images(made, split)
+        made.expect_images(split)
     folder.prepare(config.run_dir, config.overwrite)
     text = folder.save_flags(config.run_dir, config)
 

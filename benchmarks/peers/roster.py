@@ -21,5 +21,6 @@ PEERS = {
     "ffcv_jpeg": ("ffcv", BOTH),
     "ffcv_raw": ("ffcv", BOTH),
     "turbojpeg_limit": ("limits", (227,)),  # decodes only: there is nothing in it that resizes
+    "turbojpeg_accurate": ("limits", (227,)),
     "memcpy_limit": ("limits", BOTH),
 }

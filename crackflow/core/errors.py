@@ -8,6 +8,7 @@ Synopsis::
 
 import errno
 import os
+import re
 
 EXIT_CHECK_FAILED = 1
 EXIT_USER_ERROR = 2
@@ -29,6 +30,12 @@ class CheckFailed(Exception):
 def one_line(text: object) -> str:
     """`text` with line breaks made visible, so that a message with odd file names stays one line."""
     return str(text).replace("\r", "\\r").replace("\n", "\\n").encode("utf-8", "backslashreplace").decode()
+
+
+def raised_inside(error: Exception) -> UserError | None:
+    """The user's mistake that a function called by TensorFlow raised: of it, only the text of `error` is left."""
+    found = re.search(r"\bUserError: (.+)", str(error))
+    return UserError(found[1]) if found else None
 
 
 def from_os_error(error: OSError) -> UserError | None:

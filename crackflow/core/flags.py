@@ -154,6 +154,11 @@ def main(
         if mistake is None:
             raise
         _leave(errors.EXIT_USER_ERROR, mistake)
+    except Exception as error:
+        mistake = errors.raised_inside(error)
+        if mistake is None:
+            raise
+        _leave(errors.EXIT_USER_ERROR, mistake)
 
 
 def _interrupt(signum: int, frame: object) -> None:

@@ -44,6 +44,13 @@ class Dataset:
     def count(self, split: str) -> int:
         return self.facts["splits"][split]["count"]
 
+    def expect_images(self, split: str) -> None:
+        """Raises: UserError when `split` has none."""
+        if split not in self.facts["splits"] or not self.count(split):
+            raise UserError(
+                f"{self.folder!r}: expected images in the split {split!r}, found none; convert with another --split"
+            )
+
     def files(self, split: str) -> list[str]:
         return [os.path.join(self.folder, shard["file"]) for shard in self.facts["splits"][split]["shards"]]
 

@@ -31,15 +31,15 @@ class Batches:
     def take(self) -> np.ndarray:
         """An array of any content."""
         try:
-            array = self._free.pop()
+            memory = self._free.pop()
         except IndexError:
-            size = int(np.prod(self._shape))
-            memory = np.empty(size + ALIGNMENT, np.uint8)
-            start = -memory.ctypes.data % ALIGNMENT
-            array = memory[start : start + size].reshape(self._shape)
-        taken = array[:]
-        weakref.finalize(taken, self._free.append, array).atexit = False
-        return taken
+            array = np.empty(int(np.prod(self._shape)) + ALIGNMENT, np.uint8)
+            start = -array.ctypes.data % ALIGNMENT
+            memory = memoryview(array[start : array.size - ALIGNMENT + start])
+        # A new object each time, to which the array and all its parts refer. Views of an array would refer to `array`.
+        held = np.frombuffer(memory, np.uint8)
+        weakref.finalize(held, self._free.append, memory).atexit = False
+        return held.reshape(self._shape)
 
 
 def fill(out: np.ndarray, data: bytes, encoding: str, exact: bool) -> None:

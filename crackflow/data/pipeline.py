@@ -50,14 +50,14 @@ def train_batches(
     low, high = (batch_size * k // of_workers for k in (worker, worker + 1))
     rows = Rows(made, split)
     window = window_rows(rows.count, rows.bytes)
-    read = _Reader(rows, made, high - low, channels, exact=False, window=window)
+    read = Reader(rows, made, high - low, channels, exact=False, window=window)
 
     def batch(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         first = number * batch_size
         chosen = order.shuffled(first + tf.range(low, high, dtype=tf.int64), rows.count, seed, window)
         # The window that this batch begins in, and the one that the batches a window later do.
         windows = order.windows(tf.stack([first, first + (window or rows.count)]), rows.count, seed, window)
-        return read(chosen, tf.stack(windows, 1), image_px)
+        return read(chosen, image_px, tf.stack(windows, 1))
 
     return _mapped(tf.data.Dataset.counter(first_batch), batch)
 
@@ -74,12 +74,12 @@ def eval_batches(made: Dataset, split: str, batch_size: int, image_px: int, chan
     Raises: as `train_batches`.
     """
     rows = Rows(made, split)
-    read = _Reader(rows, made, batch_size, channels, exact=True)
+    read = Reader(rows, made, batch_size, channels, exact=True)
 
     def batch(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         place = number * batch_size + tf.range(batch_size, dtype=tf.int64)
         inside = place < rows.count
-        image, label = read(tf.boolean_mask(place, inside), tf.zeros([0, 2], tf.int64), image_px)
+        image, label = read(tf.boolean_mask(place, inside), image_px)
         return image, label, tf.cast(inside, tf.float32)
 
     return _mapped(tf.data.Dataset.range(-(-rows.count // batch_size)), batch)
@@ -91,7 +91,7 @@ def _mapped(numbers: tf.data.Dataset, batch: Callable) -> tf.data.Dataset:
     return ds.prefetch(2)  # enough to hide a batch's decoding behind a step; each more costs a batch of memory
 
 
-class _Reader:
+class Reader:
     """Row numbers to a batch of pixels and labels."""
 
     def __init__(self, rows: Rows, made: Dataset, batch_size: int, channels: int, exact: bool, window: int = 0) -> None:
@@ -104,7 +104,7 @@ class _Reader:
         self._batches = decoding.Batches(self._shape)
         self._ahead: list[list[int]] = []
 
-    def __call__(self, chosen: tf.Tensor, windows: tf.Tensor, image_px: int) -> tuple[tf.Tensor, tf.Tensor]:
+    def __call__(self, chosen: tf.Tensor, image_px: int, windows: tf.Tensor | tuple[()] = ()) -> tuple[tf.Tensor, tf.Tensor]:
         """Rows `chosen` int64 [up to B] to image uint8 [B, image_px, image_px, channels] and label int32 [B].
 
         `windows` int64 [n, 2]: first rows and sizes of what to read ahead.

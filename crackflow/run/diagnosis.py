@@ -19,6 +19,7 @@ from crackflow.core.config import DoctorConfig, Input, TrainConfig
 from crackflow.core.timing import Rate
 from crackflow.data import inputs, pipeline
 from crackflow.data.dataset import Dataset
+from crackflow.data.rows import Rows
 from crackflow.model import networks, training
 
 DISK, RECORDS, DECODE, STREAM = "disk", "record reading", "decode, one core", "stream"
@@ -55,7 +56,7 @@ def measure(made: Dataset, config: DoctorConfig) -> list[Stage]:
     chosen = open_feed(config.input)
 
     stages = [_disk(made, config.windows)]
-    stages.append(Stage(RECORDS, clock(taker(_record_batches(made))), "TFRecord frames and checksums"))
+    stages.append(Stage(RECORDS, clock(_record_reader(made)), "frames, checksums and fields; each once, decoding looks there no more"))
     stages.append(Stage(DECODE, clock(_decoder(made, px, channels)), f"{made.facts['encoding']} to {px} px"))
     stages.append(Stage(STREAM, clock(taker(open_feed(Input.STREAM).train)), "decoding as it trains"))
     if chosen.choice.value == Input.PACK.value:
@@ -120,18 +121,26 @@ def _read(files: list[str]) -> float:
     return max(seconds, 1e-9)
 
 
-def _record_batches(made: Dataset) -> tf.data.Dataset:
-    records = tf.data.TFRecordDataset(made.files("train"), buffer_size=READ_BYTES)
-    return records.batch(DECODED_AT_ONCE).map(lambda one: (one,))
+def _record_reader(made: Dataset) -> Callable[[], int]:
+    rows, numbers = Rows(made, "train"), itertools.count()
+
+    def advance() -> int:
+        for _ in range(DECODED_AT_ONCE):
+            rows.fields(next(numbers) % rows.count)
+        return DECODED_AT_ONCE
+
+    return advance
 
 
 def _decoder(made: Dataset, px: int, channels: int) -> Callable[[], int]:
-    """Decodes the same batch again and again, image after image on one core, as the stream does on each."""
-    [(records,)] = _record_batches(made).take(1)
-    decode = tf.function(lambda records: pipeline.decode_records(records, made, px, channels))
+    """Decodes the same images again and again, one after the other on one core, as the stream does on each."""
+    rows = Rows(made, "train")
+    count = min(DECODED_AT_ONCE, rows.count)
+    read = pipeline.Reader(rows, made, count, channels, exact=False)
+    decode = tf.function(lambda: read(tf.range(count, dtype=tf.int64), px))
 
     def advance() -> int:
-        return int(decode(records)[1].shape[0])
+        return int(decode()[1].shape[0])
 
     return advance
 

@@ -86,39 +86,6 @@ def test_the_header_is_one_that_numpy_reads(tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), values)
 
 
-@given(st.integers(1, 200), st.integers(0, 2**40), st.integers(0, 5))
-@settings(max_examples=25)
-def test_every_epoch_of_the_order_holds_every_row_once(count, seed, epoch):
-    found = pack.order(tf.range(epoch * count, (epoch + 1) * count, dtype=tf.int64), count, seed).numpy()
-    assert sorted(found.tolist()) == list(range(count))
-
-
-def test_epochs_and_seeds_are_shuffled_differently():
-    orders = {
-        tuple(pack.order(tf.range(50, dtype=tf.int64) + 50 * epoch, 50, seed).numpy())
-        for seed in (0, 1)
-        for epoch in (0, 1)
-    }
-    assert len(orders) == 4
-
-
-def test_no_row_is_likelier_at_any_place():
-    epochs, count = 4000, 8
-    order = pack.order(tf.range(epochs * count, dtype=tf.int64), count, 0).numpy().reshape(epochs, count)
-    share = np.stack([np.bincount(order[:, place], minlength=count) for place in range(count)]) / epochs
-    assert np.abs(share - 1 / count).max() < 0.1  # of so few the cipher favours some by 0.05, whatever its rounds
-
-
-@pytest.mark.parametrize("count", [50, 1000, 8000])
-def test_an_epoch_tells_nothing_of_places_or_of_the_next(count):
-    epochs = 20
-    order = pack.order(tf.range(epochs * count, dtype=tf.int64), count, 0).numpy().reshape(epochs, count)
-    with_place = [np.corrcoef(np.arange(count), one)[0, 1] for one in order]
-    with_next = [np.corrcoef(one, other)[0, 1] for one, other in zip(order, order[1:], strict=False)]
-    for correlations in (with_place, with_next):  # by chance their squares are 1 / count on average
-        assert count * np.mean(np.square(correlations)) < 3
-
-
 def test_each_image_comes_once_an_epoch(packed):
     batch = next(size for size in range(2, packed.count) if packed.count % size == 0)
     seen = taken(pack.train_batches(packed, batch, seed=1), 2 * packed.count // batch)

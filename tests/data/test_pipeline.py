@@ -1,14 +1,17 @@
 import collections
-import io
+import itertools
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from crackflow.core import errors, runtime
 from crackflow.core.backend import tf
 from crackflow.core.errors import UserError
-from crackflow.data import images, pipeline
-from tests import small, support
+from crackflow.data import dataset, pack, pipeline
+from crackflow.data.rows import Rows
+from tests import small
 
 PX = small.IMAGE_PX
 
@@ -97,21 +100,83 @@ def test_raw_and_png_and_jpeg_records_give_the_same_pictures():
         assert np.abs(picture - jpeg[path]).max() <= 1
 
 
-@pytest.mark.parametrize("image_px", [16, 40, 64, 97, 130])
-def test_the_graph_resizes_as_the_converter_does(image_px):
-    source = np.random.default_rng(0).integers(0, 256, (64, 80, 3), np.uint8)
-    ours = images.resize_array(source, image_px).astype(int)
-    graph = pipeline.to_size(tf.constant(source), image_px).numpy().astype(int)
-    assert graph.shape == ours.shape == (image_px, image_px, 3)
-    assert np.abs(ours - graph).max() <= 1
-
-
 def test_a_grey_network_reads_colour_records():
     made = small.data("raw")
     colour, _, _ = next(pipeline.eval_batches(made, "val", 4, PX, 3).as_numpy_iterator())
     grey, _, _ = next(pipeline.eval_batches(made, "val", 4, PX, 1).as_numpy_iterator())
     expected = np.asarray([np.asarray(Image.fromarray(one).convert("L")) for one in colour])
     assert np.abs(grey[..., 0].astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("encoding", ["jpeg", "png", "raw"])
+def test_the_stream_trains_on_the_packs_pictures_in_the_packs_order(encoding):
+    made = small.data(encoding)
+    packed = pack.ensure(made, "train", PX, 3)
+    streamed = pipeline.train_batches(made, 12, PX, 3, seed=4).take(9).as_numpy_iterator()
+    for (image, label), (wanted, wanted_label) in zip(streamed, pack.train_batches(packed, 12, 4).take(9), strict=True):
+        np.testing.assert_array_equal(label, wanted_label)
+        difference = image.astype(float) - wanted.numpy()
+        assert np.sqrt(np.mean(difference**2)) < 1  # colours of 4:2:0 files are not smoothed while training
+
+
+@pytest.mark.parametrize("of_workers", [1, 2, 3, 5, 8])
+def test_workers_slices_are_disjoint_and_complete(of_workers):
+    made = small.data()
+    whole = fingerprints(pipeline.train_batches(made, 8, PX, 3, seed=1), 4)
+    parts = [
+        fingerprints(pipeline.train_batches(made, 8, PX, 3, seed=1, worker=worker, of_workers=of_workers), 4)
+        for worker in range(of_workers)
+    ]
+    assert collections.Counter(itertools.chain(*parts)) == collections.Counter(whole)
+
+
+def test_starting_at_a_batch_gives_what_running_up_to_it_gives():
+    made = small.data()
+    through = fingerprints(pipeline.train_batches(made, 8, PX, 3, seed=1), 12)
+    resumed = fingerprints(pipeline.train_batches(made, 8, PX, 3, seed=1, first_batch=5), 7)
+    assert resumed == through[5 * 8 :]
+
+
+def test_what_memory_can_not_hold_is_shuffled_in_windows_and_is_whole(monkeypatch):
+    made = small.data()
+    count = made.count("train")
+    size = sum(shard["bytes"] for shard in made.facts["splits"]["train"]["shards"])
+    monkeypatch.setattr(runtime, "memory_bytes", lambda: size)
+    assert pipeline.window_rows(count, size) == count // 4
+    seen = fingerprints(pipeline.train_batches(made, 8, PX, 3, seed=3), 2 * count // 8)
+    assert len(set(seen[:count])) == count and set(seen[:count]) == set(seen[count:])
+
+
+def test_each_window_is_read_ahead_once(monkeypatch):
+    made, told = small.data(), []
+    monkeypatch.setattr(pipeline, "window_rows", lambda *_: 16)
+    monkeypatch.setattr(Rows, "read_ahead", lambda self, first, size: told.append((first, size)))
+    fingerprints(pipeline.train_batches(made, 8, PX, 3, seed=3), 16)
+    assert len(told) >= 8 and all(size == 16 for _, size in told)
+    assert all(one != after for one, after in itertools.pairwise(told))
+
+
+def test_a_damaged_record_is_one_line_that_names_it(tmp_path):
+    shutil.copytree(small.data().folder, tmp_path / "data", ignore=shutil.ignore_patterns("packs"))
+    made = dataset.load(str(tmp_path / "data"))
+    file = made.files("train")[0]
+    with open(file, "r+b") as opened:
+        opened.seek(200)
+        opened.write(b"damage")
+    with pytest.raises(tf.errors.UnknownError) as caught:
+        fingerprints(pipeline.train_batches(made, 8, PX, 3, seed=1), made.count("train") // 8)
+    found = errors.raised_inside(caught.value)
+    assert f"{file!r}: record at byte 0: the checksum of its payload does not match" in str(found)
+    assert "--verify" in str(found)
+
+
+def test_pixels_that_can_not_be_decoded_are_one_line_that_names_them(monkeypatch):
+    made = small.data()
+    monkeypatch.setattr(Rows, "fetch", lambda self, row: (b"no picture", 0))
+    with pytest.raises(tf.errors.UnknownError) as caught:
+        fingerprints(pipeline.train_batches(made, 8, PX, 3, seed=1), 1)
+    assert "tfrecord': record at byte" in str(errors.raised_inside(caught.value))
+    assert "convert the images again" in str(errors.raised_inside(caught.value))
 
 
 def test_an_empty_split_is_a_clear_error():
@@ -124,14 +189,6 @@ def test_an_epoch_has_one_step_at_least():
     assert pipeline.steps(5, 32) == 1
 
 
-def test_a_grey_jpeg_is_shown_to_a_colour_network_in_three_equal_channels():
-    buffer = io.BytesIO()
-    Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(buffer, "JPEG")
-    image = pipeline.decode(tf.constant([buffer.getvalue()]), "jpeg", 16, 1, 16, 3)[0].numpy()
-    assert image.shape == (16, 16, 3)
-    np.testing.assert_array_equal(image[..., 0], image[..., 2])
-
-
 def test_two_epochs_hold_each_image_twice_in_another_order_and_the_same_for_the_same_seed():
     made = small.data()
     count = made.count("train")
@@ -139,14 +196,6 @@ def test_two_epochs_hold_each_image_twice_in_another_order_and_the_same_for_the_
     again = fingerprints(pipeline.train_batches(made, 8, PX, 3, seed=3), 2 * count // 8)
     assert len(set(seen[:count])) == count and set(seen[:count]) == set(seen[count:])
     assert seen == again and seen[:count] != seen[count:]
-
-
-@pytest.mark.parametrize("image_px", [24, 48])
-def test_pictures_of_one_size_are_resized_as_single_ones(image_px):
-    files = [support.encoded(support.picture(seed, 32, 32)) for seed in range(3)]
-    together = pipeline.decode(tf.constant(files), "jpeg", 32, 3, image_px, 3)
-    single = pipeline.decode(tf.constant(files), "jpeg", 0, 3, image_px, 3)
-    np.testing.assert_array_equal(together.numpy(), single.numpy())
 
 
 def resident_mb():
