@@ -37,7 +37,9 @@ def make(folder: str, count: int) -> None:
                 opened.write(records.frame(records.example(one.tobytes(), row % 2, b"made", row)))
         size = os.path.getsize(os.path.join(folder, file))
         shards.append({"file": file, "count": IMAGES_A_SHARD, "bytes": size, "sha256": f"{shard:064d}"})
-    tables.save(os.path.join(folder, dataset.MANIFEST), ("shard", "record", "offset", "label", "sha256", "path"), manifest)
+    tables.save(
+        os.path.join(folder, dataset.MANIFEST), ("shard", "record", "offset", "label", "sha256", "path"), manifest
+    )
     empty = {"count": 0, "class_counts": {"Negative": 0, "Positive": 0}, "shards": []}
     train = {"count": count, "class_counts": {"Negative": count // 2, "Positive": count // 2}, "shards": shards}
     facts = {

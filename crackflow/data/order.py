@@ -53,9 +53,7 @@ def windows(positions: tf.Tensor, count: int, seed: int, window: int) -> tuple[t
 
 
 def _index_shuffle(index: tf.Tensor, count: tf.Tensor | int, seed: int, epoch: tf.Tensor, use: tf.Tensor | int):
-    """`index` int64 [B], each below `count` (int64 [B] or one number), under a permutation drawn for (seed, epoch, use)."""
+    """`index` int64 [B], each below `count` (int64 [B] or a number), under a permutation for (seed, epoch, use)."""
     seeds = tf.stack([tf.fill(tf.shape(epoch), tf.constant(seed, tf.int64)), epoch, tf.zeros_like(epoch) + use], 1)
     # The raw operation: tf.random.experimental.index_shuffle pads a seed for each index along the wrong axis.
-    return tf.raw_ops.RandomIndexShuffle(
-        index=index, seed=seeds, max_index=tf.cast(count, tf.int64) - 1, rounds=ROUNDS
-    )
+    return tf.raw_ops.RandomIndexShuffle(index=index, seed=seeds, max_index=tf.cast(count, tf.int64) - 1, rounds=ROUNDS)

@@ -104,7 +104,9 @@ class Reader:
         self._batches = decoding.Batches(self._shape)
         self._ahead: list[list[int]] = []
 
-    def __call__(self, chosen: tf.Tensor, image_px: int, windows: tf.Tensor | tuple[()] = ()) -> tuple[tf.Tensor, tf.Tensor]:
+    def __call__(
+        self, chosen: tf.Tensor, image_px: int, windows: tf.Tensor | tuple[()] = ()
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Rows `chosen` int64 [up to B] to image uint8 [B, image_px, image_px, channels] and label int32 [B].
 
         `windows` int64 [n, 2]: first rows and sizes of what to read ahead.

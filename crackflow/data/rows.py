@@ -43,7 +43,9 @@ class Rows:
         self.bytes = sum(self._bytes)
         self._files = made.files(split)
         self._shard, self._first, self._end = _places(made, split)
-        self._start, self._size, self._label = (array.array(kind, bytes(8 * self.count))[: self.count] for kind in "qqq")
+        self._start, self._size, self._label = (
+            array.array(kind, bytes(8 * self.count))[: self.count] for kind in "qqq"
+        )
         self._open = functools.lru_cache(OPEN_FILES)(self._opened)
 
     def _opened(self, shard: int) -> memoryview:
@@ -55,7 +57,7 @@ class Rows:
             return memoryview(mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ))
 
     def fetch(self, row: int) -> tuple[memoryview, int]:
-        """The image of a record, still encoded, and its label. Raises: UserError when it is damaged or its file is gone.
+        """The image of a record, still encoded, and its label. Raises: UserError when damaged, or its file is gone.
 
         The first time it is checked and parsed, which takes 13 us; then it is known where the image lies.
         """
@@ -69,7 +71,9 @@ class Rows:
     def fields(self, row: int) -> dict[str, bytes | int]:
         """All fields of a record, see `records.parse`. Raises: UserError when it is damaged or its file is gone."""
         try:
-            return records.parse(records.unframe(bytes(self._open(self._shard[row])[self._first[row] : self._end[row]])))
+            return records.parse(
+                records.unframe(bytes(self._open(self._shard[row])[self._first[row] : self._end[row]]))
+            )
         except (OSError, records.Damage) as error:
             advice = "see all that is damaged with: python -m crackflow.convert --verify=FOLDER"
             raise UserError(f"{self.name(row)}: {error}; {advice}") from error
@@ -119,7 +123,9 @@ def _places(made: Dataset, split: str) -> tuple[array.array, array.array, array.
         raise UserError(f"{path!r} is damaged; restore it or convert the images again") from error
     counts = [shard["count"] for shard in shards]
     if not np.array_equal(shard_of, np.repeat(np.arange(len(shards)), counts)):
-        raise UserError(f"{path!r} does not fit the shards of {dataset.DATASET}; restore it or convert the images again")
+        raise UserError(
+            f"{path!r} does not fit the shards of {dataset.DATASET}; restore it or convert the images again"
+        )
     end = np.append(np.asarray(first, np.int64)[1:], 0)
     end[np.cumsum(counts) - 1] = [shard["bytes"] for shard in shards]
     return shard_of, first, array.array("q", end.tobytes())

@@ -56,7 +56,13 @@ def measure(made: Dataset, config: DoctorConfig) -> list[Stage]:
     chosen = open_feed(config.input)
 
     stages = [_disk(made, config.windows)]
-    stages.append(Stage(RECORDS, clock(_record_reader(made)), "frames, checksums and fields; each once, decoding looks there no more"))
+    stages.append(
+        Stage(
+            RECORDS,
+            clock(_record_reader(made)),
+            "frames, checksums and fields; each once, decoding looks there no more",
+        )
+    )
     stages.append(Stage(DECODE, clock(_decoder(made, px, channels)), f"{made.facts['encoding']} to {px} px"))
     stages.append(Stage(STREAM, clock(taker(open_feed(Input.STREAM).train)), "decoding as it trains"))
     if chosen.choice.value == Input.PACK.value:

@@ -8,10 +8,7 @@ import textwrap
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from crackflow.core.backend import tf
 from crackflow.data import dataset, pack, pipeline
 from tests import small
 
