@@ -28,7 +28,7 @@ from crackflow.core.backend import tf
 from crackflow.data import order, pipeline
 from crackflow.data.dataset import Dataset
 
-FOLDER, LOCK, VERSION = "packs", ".lock", 1
+FOLDER, LOCK, VERSION = "packs", ".lock", 2
 HEADER_BYTES = 128  # of .npy format 1.0 for these shapes; TensorFlow takes pixels at a multiple of 64 without a copy
 BUILD_BATCH = 256
 CRC_BLOCK = 16 << 20

@@ -38,7 +38,7 @@ class Rows:
 
     def __init__(self, made: Dataset, split: str) -> None:
         made.expect_images(split)
-        self.count = made.count(split)
+        self.split, self.count = split, made.count(split)
         self._bytes = [shard["bytes"] for shard in made.facts["splits"][split]["shards"]]
         self.bytes = sum(self._bytes)
         self._files = made.files(split)

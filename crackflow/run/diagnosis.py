@@ -142,7 +142,7 @@ def _decoder(made: Dataset, px: int, channels: int) -> Callable[[], int]:
     """Decodes the same images again and again, one after the other on one core, as the stream does on each."""
     rows = Rows(made, "train")
     count = min(DECODED_AT_ONCE, rows.count)
-    read = pipeline.Reader(rows, made, count, channels, exact=False)
+    read = pipeline.Reader(rows, made, count, channels)
     decode = tf.function(lambda: read(tf.range(count, dtype=tf.int64), px))
 
     def advance() -> int:
