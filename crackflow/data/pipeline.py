@@ -14,7 +14,11 @@ Memory, whatever the size of the data set: a decoded batch for each core and fiv
 227 px), and 20 bytes a record, to know where it lies.
 """
 
-from collections.abc import Callable
+import atexit
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -91,6 +95,41 @@ def _mapped(numbers: tf.data.Dataset, batch: Callable) -> tf.data.Dataset:
     return ds.prefetch(2)  # enough to hide a batch's decoding behind a step; each more costs a batch of memory
 
 
+class _Calls:
+    """Calls from TensorFlow's threads into Python, ended before the interpreter does.
+
+    An iterator that lives to the end is deleted by an interpreter that runs no other thread any more, and waits for its
+    calls: forever, if one of them has yet to begin.
+    """
+
+    QUIET_S = 0.05  # without a call, after which there will be none: the queues are full
+
+    def __init__(self) -> None:
+        self._lock, self._running, self._last, self._ended = threading.Lock(), 0, 0.0, False
+        atexit.register(self._end)
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Around a call. Raises: RuntimeError when the interpreter ends."""
+        with self._lock:
+            self._running, self._last = self._running + 1, time.monotonic()
+        try:
+            if self._ended:
+                raise RuntimeError("the program ends")
+            yield
+        finally:
+            with self._lock:
+                self._running, self._last = self._running - 1, time.monotonic()
+
+    def _end(self) -> None:
+        self._ended = True
+        while self._running or time.monotonic() < self._last + self.QUIET_S:
+            time.sleep(self.QUIET_S / 5)
+
+
+_calls = _Calls()
+
+
 class Reader:
     """Row numbers to a batch of pixels and labels.
 
@@ -127,23 +166,25 @@ class Reader:
         return image, tf.ensure_shape(label, [self._size])
 
     def _decoded(self, chosen: np.ndarray, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        self._read_ahead(windows)
-        image, label = self._batches.take(), np.zeros(self._size, np.int32)
-        for place, row in enumerate(chosen.tolist()):
-            data, label[place] = self._rows.fetch(row)
-            try:
-                decoding.fill(image[place], data, self._encoding, self._exact)
-            except ValueError as error:
-                raise UserError(f"{self._rows.name(row)}: {error}; convert the images again") from error
-        image[len(chosen) :] = 0
-        return image, label
+        with _calls.one():
+            self._read_ahead(windows)
+            image, label = self._batches.take(), np.zeros(self._size, np.int32)
+            for place, row in enumerate(chosen.tolist()):
+                data, label[place] = self._rows.fetch(row)
+                try:
+                    decoding.fill(image[place], data, self._encoding, self._exact)
+                except ValueError as error:
+                    raise UserError(f"{self._rows.name(row)}: {error}; convert the images again") from error
+            image[len(chosen) :] = 0
+            return image, label
 
     def _encoded(self, chosen: np.ndarray, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        self._read_ahead(windows)
-        label = np.zeros(self._size, np.int32)
-        records = [self._rows.fetch(row) for row in chosen.tolist()]
-        label[: len(records)] = [label for _, label in records]
-        return np.asarray([bytes(data) for data, _ in records], object), label
+        with _calls.one():
+            self._read_ahead(windows)
+            label = np.zeros(self._size, np.int32)
+            records = [self._rows.fetch(row) for row in chosen.tolist()]
+            label[: len(records)] = [label for _, label in records]
+            return np.asarray([bytes(data) for data, _ in records], object), label
 
     def _read_ahead(self, windows: np.ndarray) -> None:
         """Each window once, until the next ones come."""

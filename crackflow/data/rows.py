@@ -19,6 +19,7 @@ import itertools
 import mmap
 import os
 import threading
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -59,21 +60,27 @@ class Rows:
     def fetch(self, row: int) -> tuple[memoryview, int]:
         """The image of a record, still encoded, and its label. Raises: UserError when damaged, or its file is gone.
 
-        The first time it is checked and parsed, which takes 13 us; then it is known where the image lies.
+        The first time it is checked and parsed; then it is known where the image lies.
         """
         start = self._start[row]
         if not start:
-            record = self.fields(row)
-            start = self._open(self._shard[row]).obj.find(record["image"], self._first[row])
-            self._size[row], self._label[row], self._start[row] = len(record["image"]), record["label"], start
+            frame, record = self._parsed(row, ("image", "label"))
+            image = record["image"]
+            inside = frame.find(image[:64])  # searching for all of it compares byte by byte: 17 us
+            if frame[inside : inside + len(image)] != image:
+                inside = frame.find(image)
+            start = self._first[row] + inside
+            self._size[row], self._label[row], self._start[row] = len(image), record["label"], start
         return self._open(self._shard[row])[start : start + self._size[row]], self._label[row]
 
     def fields(self, row: int) -> dict[str, bytes | int]:
         """All fields of a record, see `records.parse`. Raises: UserError when it is damaged or its file is gone."""
+        return self._parsed(row, records.FEATURES)[1]
+
+    def _parsed(self, row: int, fields: Iterable[str]) -> tuple[bytes, dict[str, bytes | int]]:
         try:
-            return records.parse(
-                records.unframe(bytes(self._open(self._shard[row])[self._first[row] : self._end[row]]))
-            )
+            frame = bytes(self._open(self._shard[row])[self._first[row] : self._end[row]])
+            return frame, records.parse(records.unframe(frame), fields)
         except (OSError, records.Damage) as error:
             advice = "see all that is damaged with: python -m crackflow.convert --verify=FOLDER"
             raise UserError(f"{self.name(row)}: {error}; {advice}") from error
