@@ -1,6 +1,9 @@
 import collections
 import itertools
 import shutil
+import subprocess
+import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -213,3 +216,18 @@ def test_memory_stays_flat_over_twenty_epochs():
             next(batches)
         levels.append(resident_mb())
     assert levels[-1] - levels[4] < 40, levels
+
+
+ENDS = """
+    import sys
+    from crackflow.data import dataset, pipeline
+
+    batches = iter(pipeline.train_batches(dataset.load(sys.argv[1]), 256, 64, 3, seed=0))
+    next(batches)
+"""
+
+
+def test_a_program_ends_that_still_holds_an_iterator():
+    for _ in range(2):
+        command = [sys.executable, "-c", textwrap.dedent(ENDS), small.data().folder]
+        subprocess.run(command, check=True, timeout=60)
