@@ -41,7 +41,10 @@ class OnBad(enum.Enum):
 
 
 class Network(enum.Enum):
+    CRACKFLOW_XS = "crackflow_xs"
     CRACKFLOW_S = "crackflow_s"
+    CRACKFLOW_M = "crackflow_m"
+    CRACKFLOW_L = "crackflow_l"
     SEED = "seed"
 
 
@@ -164,7 +167,7 @@ class TrainConfig:
     data: str = option("", "data set made by crackflow.convert")
     run_dir: str = option("", "folder to make: model.h5, report.html, history.csv, metrics.json, flags.cfg")
     model: Network = option(Network.CRACKFLOW_S, "network")
-    image_px: int = option(0, "side the network sees, in pixels; 0: the network's own (crackflow_s 128, seed 227)")
+    image_px: int = option(0, "side the network sees, in pixels; 0: the network's own (crackflow_* 128, seed 227)")
     batch_size: int = option(64, "images a step, over all devices")
     epochs: int = option(12, "passes over the training split, at most")
     learning_rate: float = option(3e-3, "peak of the schedule")  # at 64 px on METU; BUILD_NOTES.md

@@ -47,13 +47,33 @@ def seed(x):
     return layers.Dense(64, activation="relu", name="dense1")(x)
 
 
+def crackflow_xs(x):
+    """Three plain strided stages, for many images a second."""
+    return _crackflow(x, 16, ((24, 0), (32, 0), (48, 0)))
+
+
 def crackflow_s(x):
-    """A stem and three strided stages, a residual block in the last; then mean and maximum over the picture.
+    """A residual block in the last stage."""
+    return _crackflow(x, 24, ((32, 0), (64, 0), (96, 1)))
+
+
+def crackflow_m(x):
+    """A residual block in each stage."""
+    return _crackflow(x, 32, ((48, 1), (96, 1), (160, 1)))
+
+
+def crackflow_l(x):
+    """Two residual blocks in each stage."""
+    return _crackflow(x, 48, ((64, 2), (128, 2), (256, 2)))
+
+
+def _crackflow(x, stem: int, stages: tuple[tuple[int, int], ...]):
+    """A stem and strided stages of (filters, residual blocks), then mean and maximum over the picture.
 
     The mean tells how much of the picture looks cracked, the maximum whether any one place does.
     """
-    x = _conv(x, 24, 3, 2, "stem")
-    for stage, (filters, blocks) in enumerate(((32, 0), (64, 0), (96, 1)), start=1):
+    x = _conv(x, stem, 3, 2, "stem")
+    for stage, (filters, blocks) in enumerate(stages, start=1):
         x = _conv(x, filters, 3, 2, f"stage{stage}_down")
         for block in range(blocks):
             x = _residual(x, filters, f"stage{stage}_block{block + 1}")
@@ -76,6 +96,9 @@ def _residual(x, filters: int, name: str):
 
 
 NETWORKS = {
+    Network.CRACKFLOW_XS: Recipe(crackflow_xs, image_px=128, channels=3, any_size=True),
     Network.CRACKFLOW_S: Recipe(crackflow_s, image_px=128, channels=3, any_size=True),
+    Network.CRACKFLOW_M: Recipe(crackflow_m, image_px=128, channels=3, any_size=True),
+    Network.CRACKFLOW_L: Recipe(crackflow_l, image_px=128, channels=3, any_size=True),
     Network.SEED: Recipe(seed, image_px=227, channels=1, any_size=False),
 }

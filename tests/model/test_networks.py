@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -27,6 +29,12 @@ def test_the_default_network_is_small_and_fully_convolutional():
     sizes = {networks.NETWORKS[Network.CRACKFLOW_S].build(px).count_params() for px in (32, 64, 227)}
     assert sizes == {model.count_params()}
     assert not any(isinstance(layer, keras.layers.Flatten) for layer in model.layers)
+
+
+def test_the_family_grows_by_a_factor_of_two_at_least_from_each_to_the_next():
+    family = (Network.CRACKFLOW_XS, Network.CRACKFLOW_S, Network.CRACKFLOW_M, Network.CRACKFLOW_L)
+    sizes = [networks.NETWORKS[name].build().count_params() for name in family]
+    assert all(large >= 2 * small for small, large in itertools.pairwise(sizes))
 
 
 @EVERY
