@@ -16,7 +16,6 @@ import simplejpeg
 from crackflow.core.backend import tf
 
 ALIGNMENT = 64  # TensorFlow copies an array that begins elsewhere
-FILLED = ("jpeg", "raw")  # what `fill` decodes, where all images have one size
 
 
 class Batches:

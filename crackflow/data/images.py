@@ -276,7 +276,7 @@ def resize_array(values: np.ndarray, image_px: int) -> np.ndarray:
     """uint8 [H, W, C] to uint8 [image_px, image_px, C]: area means when it shrinks, linear when it grows.
 
     The sides scale alone, so that nothing is cut off and the label stays true. The same pixels, give or take one
-    level, as `pipeline.to_size` makes while training: Pillow's box filter was up to 20 levels off on average.
+    level, as `decoding.to_size` makes while training: Pillow's box filter was up to 20 levels off on average.
     """
     height, width = values.shape[:2]
     if min(height, width) >= image_px:

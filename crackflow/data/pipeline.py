@@ -133,7 +133,8 @@ _calls = _Calls()
 class Reader:
     """Row numbers to a batch of pixels and labels.
 
-    The split alone says how exactly they are decoded: what is trained on the quick way, what is measured on exactly.
+    The split alone says how JPEGs of one size are decoded: quickly what is trained on, exactly what is measured on. All
+    other images are decoded exactly.
     """
 
     def __init__(self, rows: Rows, made: Dataset, batch_size: int, channels: int) -> None:
@@ -165,26 +166,26 @@ class Reader:
             image = tf.ensure_shape(image, [self._size, image_px, image_px, self._channels])
         return image, tf.ensure_shape(label, [self._size])
 
+    @_calls.one()
     def _decoded(self, chosen: np.ndarray, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        with _calls.one():
-            self._read_ahead(windows)
-            image, label = self._batches.take(), np.zeros(self._size, np.int32)
-            for place, row in enumerate(chosen.tolist()):
-                data, label[place] = self._rows.fetch(row)
-                try:
-                    decoding.fill(image[place], data, self._encoding, self._exact)
-                except ValueError as error:
-                    raise UserError(f"{self._rows.name(row)}: {error}; convert the images again") from error
-            image[len(chosen) :] = 0
-            return image, label
+        self._read_ahead(windows)
+        image, label = self._batches.take(), np.zeros(self._size, np.int32)
+        for place, row in enumerate(chosen.tolist()):
+            data, label[place] = self._rows.fetch(row)
+            try:
+                decoding.fill(image[place], data, self._encoding, self._exact)
+            except ValueError as error:
+                raise UserError(f"{self._rows.name(row)}: {error}; convert the images again") from error
+        image[len(chosen) :] = 0
+        return image, label
 
+    @_calls.one()
     def _encoded(self, chosen: np.ndarray, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        with _calls.one():
-            self._read_ahead(windows)
-            label = np.zeros(self._size, np.int32)
-            records = [self._rows.fetch(row) for row in chosen.tolist()]
-            label[: len(records)] = [label for _, label in records]
-            return np.asarray([bytes(data) for data, _ in records], object), label
+        self._read_ahead(windows)
+        label = np.zeros(self._size, np.int32)
+        records = [self._rows.fetch(row) for row in chosen.tolist()]
+        label[: len(records)] = [label for _, label in records]
+        return np.asarray([bytes(data) for data, _ in records], object), label
 
     def _read_ahead(self, windows: np.ndarray) -> None:
         """Each window once, until the next ones come."""

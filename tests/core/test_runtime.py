@@ -30,6 +30,9 @@ def test_the_same_seed_draws_the_same_in_python_numpy_tensorflow_and_keras():
 
 def test_a_seed_beyond_32_bits_is_taken():
     runtime.seed_all(2**40 + 7)
+    first = drawn()
+    runtime.seed_all(2**40 + 7)
+    assert first == drawn()
 
 
 @pytest.mark.parametrize("wanted", [choice for choice in Precision if choice is not Precision.AUTO])

@@ -180,6 +180,8 @@ def test_a_png_is_on_white_and_replaces_the_old_one_whole(tmp_path):
 
 def test_a_png_of_a_script_without_glyphs_gives_no_warning(tmp_path):
     curves.save_png(curves.confusion({"tn": 1, "fp": 0, "fn": 0, "tp": 1}, ("无", "裂缝")), tmp_path / "c.png")
+    with Image.open(tmp_path / "c.png") as picture:  # a warning would be an error here
+        assert picture.format == "PNG"
 
 
 def test_drawing_changes_no_setting_of_matplotlib():
