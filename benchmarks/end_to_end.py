@@ -24,8 +24,10 @@ def main() -> None:
     precision, xla = runtime.choose_precision(Precision.AUTO), runtime.choose_xla(Xla.AUTO)
     keras.mixed_precision.set_global_policy(precision.value)
     recipe = networks.NETWORKS[Network(options.model)]
-    config = TrainConfig(data="-", run_dir="-", model=Network(options.model), batch_size=options.batch)
-    model = training.trainable(recipe.build(options.image_px), config, 10_000, xla.value == "on")
+    config = TrainConfig(
+        data="-", run_dir="-", model=Network(options.model), batch_size=options.batch, steps_per_execution=1
+    )
+    model = training.trainable(recipe.build(options.image_px), config, 10_000, xla.value)
     images = harness.data_folder() / "metu"
     with tempfile.TemporaryDirectory(prefix="crackflow-") as place:
         harness.watch([sys.executable, "-m", "crackflow.convert", f"--images={images}", f"--out={place}/metu"])

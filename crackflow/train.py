@@ -39,7 +39,7 @@ def run(config: TrainConfig) -> page.Evaluation:
     progress.say(f"input {feed.choice.value} ({feed.choice.reason})")
     keras.mixed_precision.set_global_policy(precision.value)
     steps = pipeline.steps(made.count("train"), config.batch_size)
-    model = training.trainable(recipe.build(image_px), config, steps * config.epochs, xla.value == "on")
+    model = training.trainable(recipe.build(image_px), config, steps * config.epochs, xla.value)
     watched = fit(model, feed.train, feed.val, config, steps)
 
     loaded = choose_and_save(model, feed.val, made, config, recipe, image_px)
@@ -75,13 +75,16 @@ class Watched:
 
 def fit(model: keras.Model, batches, checks, config: TrainConfig, steps: int) -> Watched:
     """Train with a live bar, history.csv, TensorBoard and early stopping; `model` ends with its best weights."""
-    history = callbacks.History(os.path.join(config.run_dir, folder.HISTORY))
+    extra = [name.value for name in config.metrics]
+    history = callbacks.History(os.path.join(config.run_dir, folder.HISTORY), extra)
     best = callbacks.Best(config.early_stopping_epochs)
     board = keras.callbacks.TensorBoard(
         os.path.join(config.run_dir, folder.TENSORBOARD), write_graph=False, profile_batch=0
     )
     bar = callbacks.LiveBar(config.epochs, steps, config.batch_size)
     watchers = [callbacks.Speed(config.batch_size), bar, history, best, board]
+    if not config.steps_per_execution:
+        watchers.append(callbacks.Pace(steps))
     began = time.perf_counter()
     model.fit(
         batches,

@@ -51,6 +51,35 @@ class Network(enum.Enum):
 class Augment(enum.Enum):
     NONE = "none"
     D4 = "d4"
+    STANDARD = "standard"
+    STRONG = "strong"
+
+
+class Optimizer(enum.Enum):
+    ADAMW = "adamw"
+    SGD = "sgd"
+    LAMB = "lamb"
+    RECTIFIED_ADAM = "rectified_adam"
+    LOOKAHEAD = "lookahead"
+    SWA = "swa"
+    MOVING_AVERAGE = "moving_average"
+
+
+class Schedule(enum.Enum):
+    COSINE = "cosine"
+    ONE_CYCLE = "one_cycle"
+    PIECEWISE = "piecewise"
+    CONSTANT = "constant"
+
+
+class Loss(enum.Enum):
+    CROSS_ENTROPY = "cross_entropy"
+    FOCAL = "focal"
+
+
+class ExtraMetric(enum.Enum):
+    MCC = "mcc"
+    KAPPA = "kappa"
 
 
 class Precision(enum.Enum):
@@ -162,6 +191,128 @@ class ConvertConfig:
         _expect(legal, "split", "three fractions train,val,test that add up to 1, train above 0", self.split)
 
 
+# What each preset changes; none and d4 change nothing of these. Chosen so that a crack stays in the picture and
+# visible: tests/model/test_augment.py holds them to it with synth's masks.
+STRENGTHS = {
+    Augment.STANDARD: {
+        "rotation": 15.0,
+        "zoom": 0.15,
+        "shear": 0.05,
+        "shift": 0.05,
+        "brightness": 0.1,
+        "contrast": 0.2,
+        "saturation": 0.3,
+        "channel_gain": 0.05,
+        "gamma": 0.2,
+        "blur": 0.1,
+        "sharpen": 0.1,
+        "noise": 6.0,
+    },
+    Augment.STRONG: {
+        "rotation": 45.0,
+        "zoom": 0.4,
+        "shear": 0.15,
+        "shift": 0.1,
+        "brightness": 0.2,
+        "contrast": 0.4,
+        "saturation": 1.0,
+        "channel_gain": 0.15,
+        "gamma": 0.5,
+        "blur": 0.2,
+        "sharpen": 0.2,
+        "noise": 16.0,
+        "erase": 0.25,
+    },
+}
+PRESET = -1.0
+
+
+def _strength(name: str, help: str) -> dataclasses.Field:
+    standard, strong = (STRENGTHS[preset].get(name, 0.0) for preset in (Augment.STANDARD, Augment.STRONG))
+    return option(PRESET, f"{help} (-1: as --augment says; standard {standard:g}, strong {strong:g})")
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """Which changes training pictures undergo, and how strong each may become."""
+
+    augment: Augment = option(
+        Augment.D4, "d4: exact flips and quarter turns; standard, strong: these and the following, on the device"
+    )
+    rotation: float = _strength("rotation", "degrees, either way")
+    zoom: float = _strength("zoom", "up to 1+zoom larger or smaller")
+    shear: float = _strength("shear", "tangent of the angle, either way")
+    shift: float = _strength("shift", "share of the side, either way")
+    brightness: float = _strength("brightness", "share of the grey range, either way")
+    contrast: float = _strength("contrast", "up to 1+contrast times or a 1+contrast-th of the contrast")
+    saturation: float = _strength("saturation", "from 1-saturation to 1+saturation times the colour")
+    channel_gain: float = _strength("channel_gain", "each channel up to 1+gain times or a 1+gain-th")
+    gamma: float = _strength("gamma", "exponents of 1/(1+gamma) to 1+gamma")
+    blur: float = _strength("blur", "largest weight of each of the four neighbours, up to 0.2")
+    sharpen: float = _strength("sharpen", "the same, taken away instead of added")
+    noise: float = _strength("noise", "largest standard deviation, in grey levels")
+    erase: float = _strength(
+        "erase", "longest side of a rectangle, as a share of the picture's, in every second picture"
+    )
+    mixup: float = _strength("mixup", "largest share of another picture, up to 0.5; labels are mixed alike")
+
+    def __post_init__(self) -> None:
+        limits = {"rotation": 180, "zoom": 1, "shear": 1, "shift": 0.5, "brightness": 1, "contrast": 4, "saturation": 1}
+        limits |= {"channel_gain": 1, "gamma": 4, "blur": 0.2, "sharpen": 0.5, "noise": 128, "erase": 1, "mixup": 0.5}
+        for name, limit in limits.items():
+            value = getattr(self, name)
+            _expect(value == PRESET or 0 <= value <= limit, name, f"0 to {limit}, or -1 for the preset's", value)
+
+    def filled(self) -> "Augmentation":
+        """The same with each -1 replaced by what `augment` says."""
+        preset = STRENGTHS.get(self.augment, {})
+        names = [field.name for field in dataclasses.fields(self) if field.name != "augment"]
+        unset = [name for name in names if getattr(self, name) == PRESET]
+        return dataclasses.replace(self, **{name: preset.get(name, 0.0) for name in unset})
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimization:
+    """How the weights move: optimizer, rate, loss, averaging."""
+
+    optimizer: Optimizer = option(
+        Optimizer.ADAMW,
+        "adamw, sgd (Nesterov, momentum 0.9); from tensorflow-addons: lamb, rectified_adam, lookahead (around it), "
+        "swa and moving_average (around adamw)",
+    )
+    learning_rate: float = option(3e-3, "peak of the schedule")  # at 64 px on METU; BUILD_NOTES.md
+    rate_batch: int = option(
+        64,
+        "batch size that learning_rate is meant for: others scale it, sgd in proportion, the rest by the root; 0: no",
+    )
+    schedule: Schedule = option(Schedule.COSINE, "what the rate does after the warm-up")
+    warmup_fraction: float = option(0.1, "share of the steps that the rate climbs for; one_cycle has its own climb")
+    rate_drops: tuple[float, ...] = option((0.5, 0.75), "piecewise: shares of the steps after which a tenth is left")
+    weight_decay: float = option(0.02, "decoupled decay of kernels")
+    clip_norm: float = option(0.0, "largest norm of all gradients together; 0: not clipped")
+    accumulate: int = option(1, "parts that a batch is computed in, one after the other, to save memory")
+    ema: float = option(0.0, "decay of an average of the weights, evaluated and exported instead of them; 0: none")
+    loss: Loss = option(Loss.CROSS_ENTROPY, "binary; focal: easy images count less")
+    focal_gamma: float = option(2.0, "focal: exponent of the share that is not yet right")
+    label_smoothing: float = option(0.02, "0: none; training labels become s/2 and 1-s/2")
+    class_weights: tuple[float, ...] = option((1.0, 1.0), "of clean,cracked in the loss; 0,0: both classes weigh alike")
+
+    def __post_init__(self) -> None:
+        _expect_finite_positive(self, ["learning_rate"])
+        _expect_fraction(self, ["warmup_fraction", "label_smoothing", "ema"])
+        _expect_at_least(self, 0, ["rate_batch"])
+        _expect_at_least(self, 1, ["accumulate"])
+        for name in ("weight_decay", "clip_norm", "focal_gamma"):
+            _expect(0 <= getattr(self, name) < math.inf, name, "0 or more", getattr(self, name))
+        drops = self.rate_drops
+        rising = all(0 < drop < 1 for drop in drops) and list(drops) == sorted(set(drops))
+        _expect(rising, "rate_drops", "rising shares between 0 and 1", drops)
+        weights = self.class_weights
+        legal = len(weights) == 2 and all(0 <= weight < math.inf for weight in weights)
+        legal = legal and (weights == (0, 0) or all(weights))
+        _expect(legal, "class_weights", "two numbers above 0 for clean,cracked, or 0,0", weights)
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     data: str = option("", "data set made by crackflow.convert")
@@ -170,14 +321,14 @@ class TrainConfig:
     image_px: int = option(0, "side the network sees, in pixels; 0: the network's own (crackflow_* 128, seed 227)")
     batch_size: int = option(64, "images a step, over all devices")
     epochs: int = option(12, "passes over the training split, at most")
-    learning_rate: float = option(3e-3, "peak of the schedule")  # at 64 px on METU; BUILD_NOTES.md
-    weight_decay: float = option(0.02, "AdamW's decoupled decay")
-    warmup_fraction: float = option(0.1, "share of the steps that the rate climbs for, before the cosine")
-    label_smoothing: float = option(0.02, "0: none; training labels become s/2 and 1-s/2")
+    optimization: Optimization = Optimization()
     early_stopping_epochs: int = option(4, "stop after so many epochs without a better validation loss; 0: never")
-    augment: Augment = option(Augment.D4, "d4: exact flips and quarter turns, on the device")
+    augmentation: Augmentation = Augmentation()
+    metrics: tuple[ExtraMetric, ...] = option((), "more for each epoch, from tensorflow-addons: mcc, kappa")
+    weights: str = option("", "H5 file of weights to start from, taken by layer name")
     precision: Precision = option(Precision.AUTO, "arithmetic of the layers; the last layer and the loss are float32")
-    xla: Xla = option(Xla.AUTO, "compile the train step: on for a GPU, off for a CPU")
+    xla: Xla = option(Xla.AUTO, "compile layers and augmentation; auto: on a CPU the augmentation alone")
+    steps_per_execution: int = option(0, "steps between two returns to Python; 0: so that Python costs under 1 %")
     input: Input = option(Input.AUTO, "pack: decode once and map; stream: decode as it trains; auto: pack if it fits")
     threads: int = option(0, "threads for TensorFlow's operations; 0: one a core")
     seed: int = option(0, "initial weights, order of the images, augmentation")
@@ -188,10 +339,11 @@ class TrainConfig:
         _expect_given(self, ["data", "run_dir"])
         _expect(self.image_px == 0 or 32 <= self.image_px <= 1024, "image_px", "0, or 32 to 1024", self.image_px)
         _expect_at_least(self, 1, ["batch_size", "epochs"])
-        _expect_at_least(self, 0, ["early_stopping_epochs", "threads", "seed"])
-        _expect_finite_positive(self, ["learning_rate"])
-        _expect_fraction(self, ["warmup_fraction", "label_smoothing"])
-        _expect(0 <= self.weight_decay < math.inf, "weight_decay", "0 or more", self.weight_decay)
+        _expect_at_least(self, 0, ["early_stopping_epochs", "steps_per_execution", "threads", "seed"])
+        parts = self.optimization.accumulate
+        _expect(self.batch_size % parts == 0, "accumulate", f"a divisor of --batch_size={self.batch_size}", parts)
+        paired = not self.augmentation.filled().mixup or self.batch_size % 2 == 0
+        _expect(paired, "batch_size", "an even number with --mixup, which mixes pairs", self.batch_size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,7 +375,7 @@ class DoctorConfig:
     batch_size: int = option(64, "images a step")
     input: Input = option(Input.AUTO, "what training would be fed from")
     precision: Precision = option(Precision.AUTO, "arithmetic of the layers")
-    xla: Xla = option(Xla.AUTO, "compile the train step")
+    xla: Xla = option(Xla.AUTO, "compile layers and augmentation; auto: on a CPU the augmentation alone")
     threads: int = option(0, "threads for TensorFlow's operations; 0: one a core")
     seconds: float = option(1.0, "length of one measurement")
     windows: int = option(5, "measurements of each stage; the median is shown")

@@ -7,8 +7,9 @@ Synopsis::
     if __name__ == "__main__":
         flags.main(ConvertConfig, run, __doc__)
 
-A default lives in the dataclass alone. `--flagfile=FILE` works everywhere (one flag a line, `#` comments),
-and `as_flagfile(config)` writes a file that replays the run.
+A default lives in the dataclass alone; the fields of a dataclass within it become flags like its own.
+`--flagfile=FILE` works everywhere (one flag a line, `#` comments), and `as_flagfile(config)` writes a file that replays
+the run.
 """
 
 import dataclasses
@@ -16,7 +17,7 @@ import enum
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar, get_args, get_origin, get_type_hints
 
 from absl import flags as absl_flags
@@ -29,12 +30,21 @@ Config = TypeVar("Config")
 def define(config_class: type) -> absl_flags.FlagValues:
     """One flag for each field of `config_class`, in a set of flags of its own."""
     values = absl_flags.FlagValues()
-    hints = get_type_hints(config_class)
-    for field in dataclasses.fields(config_class):
-        _define_one(values, field, hints[field.name])
+    for field, kind in _fields(config_class):
+        _define_one(values, field, kind)
     absl_flags.DEFINE_string("flagfile", None, "read more flags from this file", flag_values=values)
     absl_flags.DEFINE_boolean("help", False, "print this list", short_name="h", flag_values=values)
     return values
+
+
+def _fields(config_class: type) -> Iterator[tuple[dataclasses.Field, type]]:
+    """Each field with its type; where that is a dataclass, the fields of that one instead."""
+    hints = get_type_hints(config_class)
+    for field in dataclasses.fields(config_class):
+        if dataclasses.is_dataclass(hints[field.name]):
+            yield from _fields(hints[field.name])
+        else:
+            yield field, hints[field.name]
 
 
 def _define_one(values: absl_flags.FlagValues, field: dataclasses.Field, kind: type) -> None:
@@ -81,7 +91,11 @@ def _build(config_class: type[Config], values: absl_flags.FlagValues) -> Config:
     hints = get_type_hints(config_class)
     settings = {}
     for field in dataclasses.fields(config_class):
-        value, kind = values[field.name].value, hints[field.name]
+        kind = hints[field.name]
+        if dataclasses.is_dataclass(kind):
+            settings[field.name] = _build(kind, values)
+            continue
+        value = values[field.name].value
         if isinstance(kind, type) and issubclass(kind, enum.Enum):
             value = kind(value)
         elif get_origin(kind) is tuple:
@@ -110,10 +124,8 @@ def _text(value: object) -> str:
 
 
 def _help(config_class: type) -> str:
-    hints = get_type_hints(config_class)
     lines = []
-    for field in dataclasses.fields(config_class):
-        kind = hints[field.name]
+    for field, kind in _fields(config_class):
         names = "|".join(m.value for m in kind) if isinstance(kind, type) and issubclass(kind, enum.Enum) else ""
         default = _text(field.default)
         lines.append(f"  --{field.name}={names or default or '...'}")
@@ -126,9 +138,17 @@ def _help(config_class: type) -> str:
 def as_flagfile(config: object, header: str = "") -> str:
     """`config` as the text of a flagfile: `--name=value` lines in the order of the fields."""
     lines = [f"# {line}" for line in header.splitlines()]
-    for field in dataclasses.fields(config):
-        lines.append(f"--{field.name}={_text(getattr(config, field.name))}")
+    lines += [f"--{name}={_text(value)}" for name, value in _settings(config)]
     return "\n".join(lines) + "\n"
+
+
+def _settings(config: object) -> Iterator[tuple[str, object]]:
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _settings(value)
+        else:
+            yield field.name, value
 
 
 def main(

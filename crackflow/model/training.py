@@ -1,84 +1,198 @@
-"""What turns a network into one that learns: the schedule, the optimizer, the loss, the compiled step.
+"""What turns a network into one that learns: the loss, the step, the average of the weights.
 
 Synopsis::
 
-    model = training.trainable(network, config, steps=1250, xla=False)      # a compiled keras.Model
+    model = training.trainable(network, config, steps=1250, xla="augmentation")      # a compiled keras.Model
     model.fit(batches, ...)
+    with model.averaged():                                                # validation sees the averaged weights
+        ...
+
+One step for every strategy: pictures are augmented, then forward and backward run (compiled where XLA is on), then the
+optimizer adds up the replicas' gradients and moves the weights.
 """
 
-import math
+import contextlib
+from collections.abc import Callable, Iterator
 
 from crackflow.core.backend import keras, tf
-from crackflow.core.config import Augment, TrainConfig
-from crackflow.model import augment
-
-
-class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
-    """From 0 up to `peak` in `warmup` steps, then half a cosine down to 0 at step `total` (Loshchilov and Hutter,
-    SGDR, 2017; the linear start after Goyal et al., 2017)."""
-
-    def __init__(self, peak: float, warmup: int, total: int) -> None:
-        self.peak, self.warmup, self.total = peak, warmup, total
-
-    def __call__(self, step: tf.Tensor) -> tf.Tensor:
-        step = tf.cast(step, tf.float32)
-        rising = self.peak * (step + 1) / max(self.warmup, 1)
-        share = (step - self.warmup) / max(self.total - self.warmup, 1)
-        falling = 0.5 * self.peak * (1 + tf.cos(math.pi * tf.clip_by_value(share, 0.0, 1.0)))
-        return tf.where(step < self.warmup, rising, falling)
-
-    def get_config(self) -> dict:
-        return {"peak": self.peak, "warmup": self.warmup, "total": self.total}
+from crackflow.core.config import Loss, Optimization, TrainConfig
+from crackflow.model import augment, optimizers
 
 
 class Trainer(keras.Model):
     """A network with a train step that augments on the device. Same inputs and outputs, same weights."""
 
-    def __init__(self, network: keras.Model, augmentation: Augment, smoothing: float, seed: int) -> None:
+    def __init__(
+        self, network: keras.Model, augmenter: augment.Augmenter, settings: Optimization, compiled: bool
+    ) -> None:
         super().__init__(network.inputs, network.outputs)
-        self._augmentation, self._smoothing, self._seed = augmentation, smoothing, seed
-        self._loss_mean = keras.metrics.Mean("exact_loss")
+        self._augmenter, self._settings = augmenter, settings
+        self._loss_mean = keras.metrics.Mean("loss")
+        self._gradients = tf.function(self._accumulated, jit_compile=True) if compiled else self._accumulated
+        self._shadows: list[tf.Variable] = []
+
+    def compile(self, optimizer: keras.optimizers.Optimizer, **settings) -> None:
+        """As Keras does; makes the variables of the optimizer and of the average, which a step would trace twice."""
+        super().compile(optimizer, **settings)
+        optimizers.build(optimizer, self.trainable_variables)
+        if self._settings.ema:
+            self._shadows = [
+                tf.Variable(weight, trainable=False, name="average") for weight in self.trainable_variables
+            ]
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """The loss first; Keras sets them back before each epoch and each evaluation."""
+        compiled = self.compiled_metrics.metrics if self.compiled_metrics else []
+        return [self._loss_mean, *compiled]
 
     def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         """One step on image uint8 [B, H, W, C], label int32 [B]; returns the running metrics."""
         image, label = data
-        if self._augmentation is Augment.D4:
-            step = tf.cast(self.optimizer.iterations, tf.int32)
-            image = augment.d4(image, tf.stack([tf.constant(self._seed % 2**31, tf.int32), step]))
-        logs = super().train_step((image, label))
-        logs.pop(self._loss_mean.name)  # of evaluation alone
-        return logs
+        replica = tf.distribute.get_replica_context()
+        first = replica.replica_id_in_sync_group * tf.shape(image)[0]
+        image, target = self._augmenter.mixed(image, label, self.optimizer.iterations, first)
+        loss, logits, gradients = self._gradients(image, target)
+        if hasattr(self.optimizer, "get_unscaled_gradients"):
+            gradients = self.optimizer.get_unscaled_gradients(gradients)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        if self._shadows:
+            replica.merge_call(self._average)
+        self._loss_mean.update_state(loss)
+        self.compiled_metrics.update_state(label, logits)
+        return {metric.name: metric.result() for metric in self.metrics}
+
+    def _accumulated(self, image: tf.Tensor, target: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        """Loss, logits [B] and gradients of the mean loss, the batch taken in `accumulate` parts one after another."""
+        parts = self._settings.accumulate
+        if parts == 1:
+            return self._backward(image, target)
+        size = image.shape[0] // parts if image.shape[0] else tf.shape(image)[0] // parts
+        logits = tf.TensorArray(tf.float32, parts)
+        zeros = [tf.zeros_like(weight) for weight in self.trainable_variables]
+
+        def add(part, total, logits, sums):
+            rows = slice(part * size, (part + 1) * size)
+            loss, found, gradients = self._backward(image[rows], target[rows])
+            sums = [mean + gradient / parts for mean, gradient in zip(sums, gradients, strict=True)]
+            return part + 1, total + loss / parts, logits.write(part, found), sums
+
+        _, loss, logits, gradients = tf.while_loop(
+            lambda part, *_: part < parts,
+            add,
+            (0, 0.0, logits, zeros),
+            parallel_iterations=1,
+        )
+        return loss, logits.concat(), gradients
+
+    def _backward(self, image: tf.Tensor, target: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        with tf.GradientTape() as tape:
+            logits = self(image, training=True)
+            loss = tf.reduce_mean(losses(target, logits, self._settings))
+            # Gradients are added up over the replicas.
+            aim = loss / tf.distribute.get_strategy().num_replicas_in_sync
+            if hasattr(self.optimizer, "get_scaled_loss"):
+                aim = self.optimizer.get_scaled_loss(aim)
+        return loss, logits, tape.gradient(aim, self.trainable_variables)
+
+    def _average(self, strategy: tf.distribute.Strategy) -> None:
+        """Move the average a little towards the weights; faster in the first steps, when it is mostly random numbers
+        (as in TensorFlow's ExponentialMovingAverage)."""
+        step = tf.cast(self.optimizer.iterations, tf.float32)
+        share = 1 - tf.minimum(self._settings.ema, (1 + step) / (10 + step))
+        for shadow, weight in zip(self._shadows, self.trainable_variables, strict=True):
+            strategy.extended.update(shadow, lambda s, w: s.assign_sub(share * (s - w)), args=(weight,))
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the trainable weights are their average, where one is kept; afterwards what they were."""
+        kept = [weight.numpy() for weight in self.trainable_variables]
+        for weight, shadow in zip(self.trainable_variables, self._shadows, strict=bool(self._shadows)):
+            weight.assign(shadow)
+        optimizers.put_average(self.optimizer, self.trainable_variables)
+        try:
+            yield
+        finally:
+            for weight, value in zip(self.trainable_variables, kept, strict=True):
+                weight.assign(value)
+
+    def evaluate(self, *arguments, **settings):
+        """As Keras does, with the averaged weights where an average is kept, and each batch by itself: taking several
+        at once would lose the last ones of a stream whose length is not known."""
+        several = self._steps_per_execution.numpy()
+        self._steps_per_execution.assign(1)
+        try:
+            with self.averaged():
+                return super().evaluate(*arguments, **settings)
+        finally:
+            self._steps_per_execution.assign(several)
+
+    def set_steps_per_execution(self, steps: int) -> None:
+        """Return to Python after so many steps."""
+        self._steps_per_execution.assign(steps)
+
+    def make_train_function(self, force: bool = False) -> Callable[[tf.data.Iterator], dict[str, tf.Tensor]]:
+        """As many steps as `set_steps_per_execution` says. Keras' own loop traces the step twice, to learn the shapes
+        of what it returns, and can't be told another number later."""
+        if self.train_function is None or force:
+            self.train_function = tf.function(self._steps, autograph=False, reduce_retracing=True)
+        return self.train_function
+
+    def _steps(self, iterator: tf.data.Iterator) -> dict[str, tf.Tensor]:
+        def step(passed: tf.Tensor) -> tuple[tf.Tensor]:
+            self.distribute_strategy.run(self.train_step, args=(next(iterator),))
+            return (passed + 1,)
+
+        often = tf.identity(self._steps_per_execution)
+        tf.while_loop(lambda passed: passed < often, step, [tf.zeros_like(often)], parallel_iterations=1)
+        self._train_counter.assign_add(tf.cast(often, self._train_counter.dtype))
+        return {metric.name: metric.result() for metric in self.metrics}
 
     def test_step(self, data: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The loss and metrics over images of weight 1: Keras would divide by the padding, of weight 0, as well."""
         image, label, weight = data
         logits = self(image, training=False)
-        self._loss_mean.update_state(losses(label, logits, self._smoothing), weight)
+        self._loss_mean.update_state(losses(label, logits, self._settings), weight)
         self.compiled_metrics.update_state(label, logits, weight)
-        results = {metric.name: metric.result() for metric in self.compiled_metrics.metrics}
-        return {"loss": self._loss_mean.result(), **results}
+        return {metric.name: metric.result() for metric in self.metrics}
 
 
-def losses(label: tf.Tensor, logits: tf.Tensor, smoothing: float) -> tf.Tensor:
-    """float32 [B]: binary cross-entropy of logits [B] and labels [B], the labels pulled to s/2 and 1 - s/2
-    (label smoothing: Szegedy et al., 2016)."""
-    target = tf.cast(label, tf.float32) * (1 - smoothing) + smoothing / 2
-    return tf.nn.sigmoid_cross_entropy_with_logits(target, tf.cast(logits, tf.float32))
+def losses(label: tf.Tensor, logits: tf.Tensor, settings: Optimization) -> tf.Tensor:
+    """float32 [B], from labels [B], 0..1 (between the two where pictures were mixed), and logits [B] of any precision.
+
+    Binary cross-entropy, the labels pulled to s/2 and 1 - s/2 (label smoothing: Szegedy et al., 2016), each class
+    with its weight; focal: times |label - p|^gamma, so that what is right already counts less (Lin et al., 2017).
+    """
+    label, logits = tf.cast(label, tf.float32), tf.cast(logits, tf.float32)
+    smoothing = settings.label_smoothing
+    loss = tf.nn.sigmoid_cross_entropy_with_logits(label * (1 - smoothing) + smoothing / 2, logits)
+    if settings.loss is Loss.FOCAL:
+        # Away from 0 and 1, where the power has no finite slope for gamma below 1.
+        wrong = tf.clip_by_value(tf.abs(label - tf.sigmoid(logits)), 1e-6, 1.0)
+        loss *= wrong**settings.focal_gamma
+    clean, cracked = settings.class_weights
+    return loss * (clean + (cracked - clean) * label)
 
 
-def trainable(network: keras.Model, config: TrainConfig, steps: int, xla: bool) -> Trainer:
-    """`network` compiled for `steps` steps: AdamW (Loshchilov and Hutter, 2019) without decay on norms and biases."""
-    schedule = WarmupCosine(config.learning_rate, round(config.warmup_fraction * steps), steps)
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay)
-    optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
-    smoothing = config.label_smoothing
-    model = Trainer(network, config.augment, smoothing, config.seed)
+def balanced(counts: tuple[int, int]) -> tuple[float, float]:
+    """Weights of (clean, cracked) by which both classes weigh alike and a picture weighs 1 on average; `counts` of
+    each in the training split, above 0."""
+    total = sum(counts)
+    return tuple(total / (2 * count) for count in counts)
+
+
+def trainable(network: keras.Model, config: TrainConfig, steps: int, xla: str) -> Trainer:
+    """`network` compiled for `steps` steps; `xla`: on, augmentation or off, as `runtime.choose_xla` says.
+
+    Raises: UserError when the optimizer or a metric needs tensorflow-addons and that is not installed.
+    """
+    optimizer = optimizers.make(config.optimization, config.batch_size, steps)
+    if keras.mixed_precision.global_policy().name == "mixed_float16":
+        # Small gradients are 0 in float16; the loss is multiplied as far as no gradient overflows.
+        optimizer = keras.mixed_precision.LossScaleOptimizer(optimizer)
+    augmenter = augment.Augmenter(config.augmentation, config.seed, compiled=xla != "off")
+    model = Trainer(network, augmenter, config.optimization, compiled=xla == "on")
     accuracy = keras.metrics.BinaryAccuracy("accuracy", threshold=0.0)  # of logits: above 0 means cracked
-    model.compile(
-        optimizer,
-        lambda label, logits: losses(label, logits, smoothing),
-        weighted_metrics=[accuracy],
-        jit_compile=xla,
-    )
-    optimizer.build(model.trainable_variables)  # a step that has to make variables is traced twice
+    extra = [optimizers.extra_metric(name) for name in config.metrics]
+    model.compile(optimizer, weighted_metrics=[accuracy, *extra], steps_per_execution=config.steps_per_execution or 1)
     return model

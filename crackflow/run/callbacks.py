@@ -9,18 +9,65 @@ Synopsis::
 import contextlib
 import csv
 import math
+import statistics
 import time
+from collections.abc import Sequence
 
 from crackflow.core import progress
 from crackflow.core.backend import keras
+from crackflow.model import optimizers
 
 COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "images_per_sec", "seconds")
 
 
-class Speed(keras.callbacks.Callback):
+class Counting(keras.callbacks.Callback):
+    """Counts steps: Keras reports the last of those that one execution ran."""
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._counted = 0
+
+    def passed(self, batch: int) -> int:
+        """Steps since the last call in this epoch; `batch`: the last one's number, from 0."""
+        passed = batch + 1 - self._counted
+        self._counted = batch + 1
+        return passed
+
+
+class Pace(Counting):
+    """Sets how many steps run before Python is returned to, so that Python takes less than a hundredth of the time.
+
+    Measures the executions after the first, which traces. At most a second's work, so that a signal is heard soon.
+    """
+
+    # Keras' loop, its callbacks and ours, for each execution: 0.5 to 1.2 ms on 2 cores (BUILD_NOTES.md).
+    PYTHON_SECONDS, SHARE, MEASURED, LONGEST_SECONDS = 1.2e-3, 0.01, 3, 1.0
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps, self.chosen = steps, 0
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self._times: list[float] = []
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        self._began = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        passed = self.passed(batch)
+        if self.chosen or self.steps < 2:
+            return
+        self._times.append((time.perf_counter() - self._began) / passed)
+        if len(self._times) > self.MEASURED:
+            step = statistics.median(self._times[1:])
+            enough, most = math.ceil(self.PYTHON_SECONDS / (self.SHARE * step)), int(self.LONGEST_SECONDS / step)
+            self.chosen = max(1, min(enough, most, self.steps))
+            self.model.set_steps_per_execution(self.chosen)
+
+
+class Speed(Counting):
     """Puts `images_per_sec` (training steps alone), `seconds` and `learning_rate` into the logs of each epoch.
 
-    The first step of the run traces and compiles; it is left out of the speed. Must come before those who read.
+    The first execution of the run traces and compiles; it is left out of the speed. Must come before those who read.
     """
 
     def __init__(self, batch_size: int) -> None:
@@ -31,25 +78,26 @@ class Speed(keras.callbacks.Callback):
         self._traced = False
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        super().on_epoch_begin(epoch)
         self._began = self._epoch_began = time.perf_counter()
         self._steps = 0
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        passed = self.passed(batch)
         if not self._traced:
             self._traced, self._began = True, time.perf_counter()
             return
-        self._steps += 1
+        self._steps += passed
         self._ended = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         seconds = self._ended - self._began if self._steps else math.inf
         logs["images_per_sec"] = self._steps * self.batch_size / seconds
         logs["seconds"] = time.perf_counter() - self._epoch_began
-        schedule = self.model.optimizer.learning_rate
-        logs["learning_rate"] = float(keras.backend.get_value(schedule))
+        logs["learning_rate"] = optimizers.current_rate(self.model.optimizer)
 
 
-class LiveBar(keras.callbacks.Callback):
+class LiveBar(Counting):
     """A bar over all steps of the run with images/s and ETA, and one line for each epoch."""
 
     def __init__(self, epochs: int, steps: int, batch_size: int) -> None:
@@ -62,7 +110,7 @@ class LiveBar(keras.callbacks.Callback):
         self._advance = self._stack.enter_context(progress.bar(total, "training"))
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        self._advance(self.batch_size)
+        self._advance(self.passed(batch) * self.batch_size)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         progress.say(
@@ -76,20 +124,21 @@ class LiveBar(keras.callbacks.Callback):
 
 
 class History(keras.callbacks.Callback):
-    """One row an epoch in the CSV file `path`, on the disk as soon as the epoch ends."""
+    """One row an epoch in the CSV file `path`, on the disk as soon as the epoch ends. `extra`: further metrics."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, extra: Sequence[str] = ()) -> None:
         super().__init__()
         self.path = path
+        self.columns = (*COLUMNS, *(prefix + name for name in extra for prefix in ("", "val_")))
         self.rows: list[dict] = []
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         self._file = open(self.path, "w", newline="", encoding="utf-8")
-        self._writer = csv.DictWriter(self._file, COLUMNS)
+        self._writer = csv.DictWriter(self._file, self.columns)
         self._writer.writeheader()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        row = {"epoch": epoch + 1} | {name: logs[name] for name in COLUMNS[1:]}
+        row = {"epoch": epoch + 1} | {name: logs[name] for name in self.columns[1:]}
         self.rows.append(row)
         self._writer.writerow({name: f"{value:.6g}" for name, value in row.items()})
         self._file.flush()
@@ -110,9 +159,14 @@ class Best(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         if logs["val_loss"] < self.loss:
             self.loss, self.epoch = logs["val_loss"], epoch + 1
-            self._weights = self.model.get_weights()
+            with self._evaluated():
+                self._weights = self.model.get_weights()
         elif self.patience and epoch + 1 - self.epoch >= self.patience:
             self.model.stop_training = self.stopped = True
+
+    def _evaluated(self) -> contextlib.AbstractContextManager:
+        """Inside, the model has the weights that were evaluated: an average of the trained ones, where one is kept."""
+        return self.model.averaged() if hasattr(self.model, "averaged") else contextlib.nullcontext()
 
     def on_train_end(self, logs: dict | None = None) -> None:
         if self.epoch:

@@ -67,8 +67,14 @@ def measure(made: Dataset, config: DoctorConfig) -> list[Stage]:
     stages.append(Stage(STREAM, clock(taker(open_feed(Input.STREAM).train)), "decoding as it trains"))
     if chosen.choice.value == Input.PACK.value:
         stages.append(Stage(PACK, clock(taker(chosen.train)), chosen.choice.reason))
-    settings = TrainConfig(data=made.folder, run_dir=made.folder, model=config.model, batch_size=config.batch_size)
-    model = training.trainable(recipe.build(px), settings, 10_000, xla.value == "on")
+    settings = TrainConfig(
+        data=made.folder,
+        run_dir=made.folder,
+        model=config.model,
+        batch_size=config.batch_size,
+        steps_per_execution=1,
+    )
+    model = training.trainable(recipe.build(px), settings, 10_000, xla.value)
     note = f"{config.model.value} at {px} px, batch {config.batch_size}, {precision.value}, XLA {xla.value}"
     stages.append(Stage(STEP, clock(stepper(model, open_feed(Input.SYNTHETIC).train, config.batch_size)), note))
     together = clock(stepper(model, chosen.train, config.batch_size))

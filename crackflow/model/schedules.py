@@ -1,0 +1,86 @@
+"""The learning rate over the steps of a run, by name.
+
+Synopsis::
+
+    rate = schedules.Rate(Schedule.COSINE, peak=0.003, total=500, warmup=50)
+    rate(step)          # float32, for `step` any integer from 0
+"""
+
+import math
+
+from crackflow.core.backend import keras, tf
+from crackflow.core.config import Optimization, Optimizer, Schedule
+
+# Smith and Topin, Super-Convergence, 2018, with the proportions that fastai made common.
+CYCLE_CLIMB, CYCLE_START = 0.3, 1 / 25
+DROP = 0.1
+
+
+def peak(settings: Optimization, batch_size: int) -> float:
+    """The highest rate for a global batch of `batch_size`: `learning_rate` is meant for `rate_batch`.
+
+    In proportion for SGD (Goyal et al., 2017), with the square root for optimizers that divide by the gradient's size
+    (Malladi et al., 2022).
+    """
+    if not settings.rate_batch:
+        return settings.learning_rate
+    power = 1.0 if settings.optimizer is Optimizer.SGD else 0.5
+    return settings.learning_rate * (batch_size / settings.rate_batch) ** power
+
+
+def make(settings: Optimization, batch_size: int, total: int) -> "Rate":
+    """The schedule that `settings` ask for, over `total` steps."""
+    warmup = 0 if settings.schedule is Schedule.ONE_CYCLE else round(settings.warmup_fraction * total)
+    return Rate(settings.schedule, peak(settings, batch_size), total, warmup, settings.rate_drops)
+
+
+class Rate(keras.optimizers.schedules.LearningRateSchedule):
+    """From 0 up to `peak` in `warmup` steps, then `kind`, down to its end at step `total`.
+
+    cosine: half a cosine down to 0 (Loshchilov and Hutter, SGDR, 2017); one_cycle: a half cosine up from a 25th in
+    the first 30 % of the steps, then one down to 0; piecewise: a tenth is left after each of `drops`, shares of
+    `total`; constant. The linear climb is Goyal et al.'s, 2017. `factor` multiplies it all.
+    """
+
+    def __init__(
+        self,
+        kind: Schedule | str,
+        peak: float,
+        total: int,
+        warmup: int = 0,
+        drops: tuple[float, ...] = (),
+        factor: float = 1.0,
+    ) -> None:
+        self.kind, self.peak, self.total, self.warmup = Schedule(kind), peak, total, warmup
+        self.drops, self.factor = tuple(drops), factor
+
+    def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
+        step = tf.cast(step, tf.float32)
+        climbing = (step + 1) / max(self.warmup, 1)
+        share = tf.clip_by_value((step - self.warmup) / max(self.total - self.warmup, 1), 0.0, 1.0)
+        return self.peak * self.factor * tf.where(step < self.warmup, climbing, self._after(step, share))
+
+    def _after(self, step: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
+        """0..1 of the peak, `share` of the way from the warm-up's end to the last step."""
+        if self.kind is Schedule.COSINE:
+            return _half_cosine(1.0, 0.0, share)
+        if self.kind is Schedule.ONE_CYCLE:
+            rising = _half_cosine(CYCLE_START, 1.0, share / CYCLE_CLIMB)
+            falling = _half_cosine(1.0, 0.0, (share - CYCLE_CLIMB) / (1 - CYCLE_CLIMB))
+            return tf.where(share < CYCLE_CLIMB, rising, falling)
+        if self.kind is Schedule.PIECEWISE:
+            passed = sum(tf.cast(step >= drop * self.total, tf.float32) for drop in self.drops)
+            return DROP ** tf.cast(passed, tf.float32)
+        return tf.ones_like(share)
+
+    def times(self, factor: float) -> "Rate":
+        """The same, times `factor`."""
+        return Rate(**self.get_config() | {"factor": self.factor * factor})
+
+    def get_config(self) -> dict:
+        names = ("peak", "total", "warmup", "drops", "factor")
+        return {"kind": self.kind.value} | {name: getattr(self, name) for name in names}
+
+
+def _half_cosine(start: float, end: float, share: tf.Tensor) -> tf.Tensor:
+    return end + (start - end) * 0.5 * (1 + tf.cos(math.pi * tf.clip_by_value(share, 0.0, 1.0)))
