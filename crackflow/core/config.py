@@ -210,9 +210,9 @@ STRENGTHS = {
     },
     Augment.STRONG: {
         "rotation": 45.0,
-        "zoom": 0.4,
+        "zoom": 0.3,
         "shear": 0.15,
-        "shift": 0.1,
+        "shift": 0.05,
         "brightness": 0.2,
         "contrast": 0.4,
         "saturation": 1.0,
@@ -221,7 +221,7 @@ STRENGTHS = {
         "blur": 0.2,
         "sharpen": 0.2,
         "noise": 16.0,
-        "erase": 0.25,
+        "erase": 0.2,
     },
 }
 PRESET = -1.0

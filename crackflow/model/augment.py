@@ -148,7 +148,7 @@ def tone(image: tf.Tensor, drawn: Drawn, strengths: Augmentation) -> tf.Tensor:
     x = x * drawn.scale[:, None, None] + _each(drawn.offset)
     if strengths.gamma:
         # An exponential and a logarithm, which XLA has in vectors; tf.pow took three times as long.
-        x = 255 * tf.exp(_each(drawn.gamma) * tf.math.log(tf.clip_by_value(x / 255, 1e-4, 1.0)))
+        x = 255 * tf.exp(_each(drawn.gamma) * tf.math.log(tf.clip_by_value(x / 255, 1e-6, 1.0)))
     return tf.clip_by_value(x, 0.0, 255.0)
 
 
@@ -250,6 +250,7 @@ class Augmenter:
         return self._apply(image, keys), label
 
     def _apply(self, image: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
+        image = tf.convert_to_tensor(image)
         for stage in self._stages:
             image = stage(image, keys)
         return image

@@ -7,6 +7,8 @@ Synopsis::
     metric = optimizers.extra_metric(ExtraMetric.MCC)     # fed labels and logits
 """
 
+from collections.abc import Callable
+
 from crackflow.core.backend import keras, load_addons, tf
 from crackflow.core.config import ExtraMetric, Optimization, Optimizer
 from crackflow.model import schedules
@@ -79,20 +81,20 @@ def extra_metric(name: ExtraMetric) -> keras.metrics.Metric:
     """
     made = load_addons().metrics
     if name is ExtraMetric.MCC:
-        return _OfLogits(made.MatthewsCorrelationCoefficient(2), name.value)
-    return _OfLogits(made.CohenKappa(2), name.value)
+        return _OfLogits(made.MatthewsCorrelationCoefficient(2), lambda classes: tf.one_hot(classes, 2), name.value)
+    return _OfLogits(made.CohenKappa(2, sparse_labels=True), lambda classes: tf.cast(classes, tf.float32), name.value)
 
 
 class _OfLogits(keras.metrics.Metric):
-    """A metric of one-hot classes, fed with labels and logits. A new one (nothing seen) is 0."""
+    """`metric`, fed with `encode(classes int32 [B])` of labels and of logits. Before it has seen anything it is 0."""
 
-    def __init__(self, metric: keras.metrics.Metric, name: str) -> None:
+    def __init__(self, metric: keras.metrics.Metric, encode: Callable[[tf.Tensor], tf.Tensor], name: str) -> None:
         super().__init__(name=name)
-        self._metric = metric
+        self._metric, self._encode = metric, encode
 
     def update_state(self, label: tf.Tensor, logits: tf.Tensor, sample_weight: tf.Tensor | None = None) -> None:
-        found = tf.one_hot(tf.cast(logits > 0, tf.int32), 2)
-        self._metric.update_state(tf.one_hot(tf.cast(label, tf.int32), 2), found, sample_weight)
+        found, true = self._encode(tf.cast(logits > 0, tf.int32)), self._encode(tf.cast(label, tf.int32))
+        self._metric.update_state(true, found, sample_weight)
 
     def result(self) -> tf.Tensor:
         found = tf.reshape(self._metric.result(), [])

@@ -10,6 +10,7 @@ from crackflow.core.errors import ConfigError
 
 CLASSES = [kind for kind in vars(config).values() if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
 CHOICES = [kind for kind in vars(config).values() if isinstance(kind, type) and issubclass(kind, enum.Enum)]
+WITHOUT_PATHS = {config.DoctorConfig, config.Augmentation, config.Optimization}
 CONVERT = {"images": "in", "out": "out"}
 
 
@@ -22,10 +23,10 @@ def test_settings_are_frozen_and_every_one_has_a_default_and_help(kind):
     assert kind.__dataclass_params__.frozen
     for field in dataclasses.fields(kind):
         assert field.default is not dataclasses.MISSING, field.name
-        assert field.metadata["help"], field.name
+        assert dataclasses.is_dataclass(field.default) or field.metadata["help"], field.name
 
 
-@pytest.mark.parametrize("kind", [kind for kind in CLASSES if kind is not config.DoctorConfig])
+@pytest.mark.parametrize("kind", [kind for kind in CLASSES if kind not in WITHOUT_PATHS])
 def test_settings_without_their_paths_are_refused(kind):
     with pytest.raises(ConfigError, match="^--[a-z_]+: expected (a path|one data set or more)"):
         kind()
@@ -54,6 +55,64 @@ def test_a_conversion_setting_out_of_range_is_refused_with_the_range(settings, m
     with pytest.raises(ConfigError) as refused:
         config.ConvertConfig(**(CONVERT | settings))
     assert message in str(refused.value)
+
+
+TRAIN = {"data": "in", "run_dir": "out"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "message"),
+    [
+        (config.Augmentation, {"rotation": 181.0}, "--rotation: expected 0 to 180, or -1 for the preset's"),
+        (config.Augmentation, {"blur": 0.3}, "--blur: expected 0 to 0.2, or -1 for the preset's, received 0.3"),
+        (config.Augmentation, {"noise": -2.0}, "--noise: expected 0 to 128, or -1"),
+        (config.Augmentation, {"mixup": float("nan")}, "--mixup: expected 0 to 0.5, or -1"),
+        (config.Optimization, {"learning_rate": 0.0}, "--learning_rate: expected a number above 0, received 0.0"),
+        (config.Optimization, {"warmup_fraction": 1.0}, "--warmup_fraction: expected a fraction from 0 up to"),
+        (config.Optimization, {"ema": 1.0}, "--ema: expected a fraction from 0 up to"),
+        (config.Optimization, {"clip_norm": -1.0}, "--clip_norm: expected 0 or more, received -1.0"),
+        (config.Optimization, {"weight_decay": float("inf")}, "--weight_decay: expected 0 or more, received inf"),
+        (config.Optimization, {"accumulate": 0}, "--accumulate: expected 1 or more, received 0"),
+        (config.Optimization, {"rate_batch": -1}, "--rate_batch: expected 0 or more, received -1"),
+        (config.Optimization, {"rate_drops": (0.7, 0.5)}, "--rate_drops: expected rising shares between 0 and 1"),
+        (config.Optimization, {"rate_drops": (0.5, 1.0)}, "--rate_drops: expected rising shares between 0 and 1"),
+        (config.Optimization, {"class_weights": (1.0,)}, "--class_weights: expected two numbers above 0 for clean,"),
+        (config.Optimization, {"class_weights": (0.0, 1.0)}, "--class_weights: expected two numbers above 0"),
+        (
+            config.TrainConfig,
+            TRAIN | {"batch_size": 10, "optimization": config.Optimization(accumulate=4)},
+            "--accumulate: expected a divisor of --batch_size=10, received 4",
+        ),
+        (
+            config.TrainConfig,
+            TRAIN | {"batch_size": 9, "augmentation": config.Augmentation(mixup=0.2)},
+            "--batch_size: expected an even number with --mixup, which mixes pairs, received 9",
+        ),
+        (config.TrainConfig, TRAIN | {"steps_per_execution": -1}, "--steps_per_execution: expected 0 or more"),
+    ],
+)
+def test_a_training_setting_out_of_range_is_refused_with_the_range(kind, settings, message):
+    with pytest.raises(ConfigError) as refused:
+        kind(**settings)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("preset", config.Augment)
+def test_a_preset_fills_what_was_not_said_and_nothing_else(preset):
+    filled = config.Augmentation(augment=preset, noise=3.0).filled()
+    expected = {"noise": 3.0}
+    for field in dataclasses.fields(filled):
+        if field.name not in ("augment", "noise"):
+            expected[field.name] = config.STRENGTHS.get(preset, {}).get(field.name, 0.0)
+    assert {name: getattr(filled, name) for name in expected} == expected
+    assert filled.augment is preset and filled.filled() == filled
+
+
+def test_each_preset_names_settings_alone_and_strong_is_no_weaker_than_standard():
+    standard, strong = (config.STRENGTHS[preset] for preset in (config.Augment.STANDARD, config.Augment.STRONG))
+    names = {field.name for field in dataclasses.fields(config.Augmentation)}
+    assert set(standard) <= set(strong) <= names
+    assert all(strong[name] >= value for name, value in standard.items())
 
 
 def test_verify_needs_no_other_path():

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import log_loss
 
 from crackflow.core.backend import keras, tf
-from crackflow.core.config import Augment, Augmentation, Loss, Network, Optimization, TrainConfig
+from crackflow.core.config import Augment, Augmentation, Loss, Network, Optimization, Optimizer, TrainConfig
 from crackflow.model import networks, training
 
 PLAIN = Augmentation(augment=Augment.NONE)
@@ -152,15 +152,13 @@ def test_a_batch_in_parts_moves_the_weights_as_a_whole_one():
 
 def test_gradients_longer_than_the_limit_are_shortened_to_it():
     def step(**changes):
-        model = small_model(learning_rate=1.0, weight_decay=0.0, warmup_fraction=0.0, optimizer=SGD, **changes)
-        before = model.trainable_variables[0].numpy(), [v.numpy() for v in model.trainable_variables]
+        settings = {"learning_rate": 1.0, "weight_decay": 0.0, "warmup_fraction": 0.0, "optimizer": Optimizer.SGD}
+        model = small_model(**settings, **changes)
+        before = [v.numpy() for v in model.trainable_variables]
         learn(model, steps=1)
-        moved = [v.numpy() - old for v, old in zip(model.trainable_variables, before[1], strict=True)]
+        moved = [v.numpy() - old for v, old in zip(model.trainable_variables, before, strict=True)]
         return np.sqrt(sum((change**2).sum() for change in moved))
 
-    from crackflow.core.config import Optimizer
-
-    SGD = Optimizer.SGD
     free, clipped = step(), step(clip_norm=0.01)
     # One step of Nesterov's from rest moves by (1 + momentum) times the gradient.
     assert clipped == pytest.approx(0.01 * 1.9, rel=1e-3)
@@ -200,10 +198,10 @@ def test_kernels_decay_and_norms_and_biases_do_not():
 
 
 @pytest.mark.parametrize(
-    "policy, distance", [("float32", 0.0), ("mixed_bfloat16", 0.05), ("mixed_float16", 0.02)], ids=str
+    "policy, distance", [("float32", 0.0), ("mixed_bfloat16", 0.005), ("mixed_float16", 0.001)], ids=str
 )
 def test_twenty_steps_in_each_precision_stay_near_float32(policy, distance):
-    """Mean distance of the 20 losses, as a share of the first: measured 0.010 in bfloat16, 0.001 in float16."""
+    """Mean distance of the 20 losses, as a share of the first: measured 0.0005 in bfloat16, 0.0001 in float16."""
 
     def losses(policy):
         keras.mixed_precision.set_global_policy(policy)
