@@ -213,7 +213,7 @@ STRENGTHS = {
         "zoom": 0.3,
         "shear": 0.15,
         "shift": 0.05,
-        "brightness": 0.2,
+        "brightness": 0.15,
         "contrast": 0.4,
         "saturation": 1.0,
         "channel_gain": 0.15,
@@ -344,6 +344,28 @@ class TrainConfig:
         _expect(self.batch_size % parts == 0, "accumulate", f"a divisor of --batch_size={self.batch_size}", parts)
         paired = not self.augmentation.filled().mixup or self.batch_size % 2 == 0
         _expect(paired, "batch_size", "an even number with --mixup, which mixes pairs", self.batch_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class PreviewConfig:
+    data: str = option("", "data set made by crackflow.convert")
+    out: str = option("", "PNG file to write")
+    augmentation: Augmentation = Augmentation(augment=Augment.STANDARD)
+    image_px: int = option(128, "side of the pictures, in pixels")
+    pictures: int = option(6, "rows: pictures of the training split")
+    steps: int = option(
+        9, "columns after the first, which is the picture itself: what training sees at steps 0, 1, ..."
+    )
+    seed: int = option(0, "as for crackflow.train: the same seed shows what that run sees")
+    overwrite: bool = option(False, "replace the file")
+
+    def __post_init__(self) -> None:
+        _expect_given(self, ["data", "out"])
+        _expect(self.out.lower().endswith(".png"), "out", "a file name that ends in .png", self.out)
+        _expect(32 <= self.image_px <= 1024, "image_px", "32 to 1024", self.image_px)
+        _expect(1 <= self.pictures <= 100, "pictures", "1 to 100", self.pictures)
+        _expect(1 <= self.steps <= 100, "steps", "1 to 100", self.steps)
+        _expect_at_least(self, 0, ["seed"])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar, get_args, get_origin, get_type_hints
+from typing import NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 from absl import flags as absl_flags
 
@@ -30,31 +30,38 @@ Config = TypeVar("Config")
 def define(config_class: type) -> absl_flags.FlagValues:
     """One flag for each field of `config_class`, in a set of flags of its own."""
     values = absl_flags.FlagValues()
-    for field, kind in _fields(config_class):
-        _define_one(values, field, kind)
+    for setting in _settings(config_class):
+        _define_one(values, setting)
     absl_flags.DEFINE_string("flagfile", None, "read more flags from this file", flag_values=values)
     absl_flags.DEFINE_boolean("help", False, "print this list", short_name="h", flag_values=values)
     return values
 
 
-def _fields(config_class: type) -> Iterator[tuple[dataclasses.Field, type]]:
-    """Each field with its type; where that is a dataclass, the fields of that one instead."""
+class _Setting(NamedTuple):
+    name: str
+    kind: type
+    default: object
+    help: str
+
+
+def _settings(config_class: type, defaults: object = None) -> Iterator[_Setting]:
+    """One for each field; where that is a dataclass, those of its fields instead, its default giving theirs."""
     hints = get_type_hints(config_class)
     for field in dataclasses.fields(config_class):
+        default = field.default if defaults is None else getattr(defaults, field.name)
         if dataclasses.is_dataclass(hints[field.name]):
-            yield from _fields(hints[field.name])
+            yield from _settings(hints[field.name], default)
         else:
-            yield field, hints[field.name]
+            yield _Setting(field.name, hints[field.name], default, field.metadata["help"])
 
 
-def _define_one(values: absl_flags.FlagValues, field: dataclasses.Field, kind: type) -> None:
-    text = field.metadata["help"]
+def _define_one(values: absl_flags.FlagValues, setting: _Setting) -> None:
+    name, kind, default, text = setting
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         choices = [member.value for member in kind]
-        absl_flags.DEFINE_enum(field.name, field.default.value, choices, text, flag_values=values)
+        absl_flags.DEFINE_enum(name, default.value, choices, text, flag_values=values)
     elif get_origin(kind) is tuple:
-        default = [str(item) for item in field.default]
-        absl_flags.DEFINE_list(field.name, default, text, flag_values=values)
+        absl_flags.DEFINE_list(name, [_text(item) for item in default], text, flag_values=values)
     else:
         make = {
             bool: absl_flags.DEFINE_boolean,
@@ -62,7 +69,7 @@ def _define_one(values: absl_flags.FlagValues, field: dataclasses.Field, kind: t
             float: absl_flags.DEFINE_float,
             str: absl_flags.DEFINE_string,
         }[kind]
-        make(field.name, field.default, text, flag_values=values)
+        make(name, default, text, flag_values=values)
 
 
 def parse(config_class: type[Config], argv: Sequence[str]) -> Config:
@@ -108,8 +115,9 @@ def _as_tuple(name: str, items: Sequence[str], kind: type) -> tuple:
     try:
         return tuple(kind(item) for item in items)
     except ValueError as error:
+        wanted = " or ".join(member.value for member in kind) if issubclass(kind, enum.Enum) else kind.__name__
         raise errors.UserError(
-            f"--{name}: expected {kind.__name__} values separated by commas, received {','.join(items)!r}"
+            f"--{name}: expected {wanted} values separated by commas, received {','.join(items)!r}"
         ) from error
 
 
@@ -117,7 +125,7 @@ def _text(value: object) -> str:
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, tuple):
-        return ",".join(str(item) for item in value)
+        return ",".join(_text(item) for item in value)
     if isinstance(value, bool):
         return str(value).lower()
     return str(value)
@@ -125,11 +133,10 @@ def _text(value: object) -> str:
 
 def _help(config_class: type) -> str:
     lines = []
-    for field, kind in _fields(config_class):
+    for name, kind, default, help in _settings(config_class):
         names = "|".join(m.value for m in kind) if isinstance(kind, type) and issubclass(kind, enum.Enum) else ""
-        default = _text(field.default)
-        lines.append(f"  --{field.name}={names or default or '...'}")
-        lines.append(f"      {field.metadata['help']}" + (f" (default {default})" if names else ""))
+        lines.append(f"  --{name}={names or _text(default) or '...'}")
+        lines.append(f"      {help}" + (f" (default {_text(default)})" if names else ""))
     lines.append("  --flagfile=FILE")
     lines.append("      read more flags from FILE, one a line")
     return "\n".join(lines)
@@ -138,17 +145,8 @@ def _help(config_class: type) -> str:
 def as_flagfile(config: object, header: str = "") -> str:
     """`config` as the text of a flagfile: `--name=value` lines in the order of the fields."""
     lines = [f"# {line}" for line in header.splitlines()]
-    lines += [f"--{name}={_text(value)}" for name, value in _settings(config)]
+    lines += [f"--{name}={_text(value)}" for name, _, value, _ in _settings(type(config), config)]
     return "\n".join(lines) + "\n"
-
-
-def _settings(config: object) -> Iterator[tuple[str, object]]:
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            yield from _settings(value)
-        else:
-            yield field.name, value
 
 
 def main(

@@ -79,7 +79,8 @@ def draw(strengths: Augmentation, keys: tf.Tensor, px: int, channels: int) -> Dr
     turned = tf.stack([tf.stack([cos, cos * shear - sin], 1), tf.stack([sin, sin * shear + cos], 1)], 1)
     contrast = factor("contrast", strengths.contrast)
     gains = tf.stack([factor(f"gain_{channel % 3}", strengths.channel_gain) for channel in range(channels)], 1)
-    sides = tf.stack([u["height"], u["width"]], 1) * strengths.erase * px
+    # At least half as long as the longest: a thin dark rectangle would look like a crack.
+    sides = (0.5 + 0.5 * tf.stack([u["height"], u["width"]], 1)) * strengths.erase * px
     sides *= tf.cast(u["erase"] < 0.5, tf.float32)[:, None]  # every second picture, on average
     corner = tf.stack([u["top"], u["left"]], 1) * (px - sides)
     return Drawn(

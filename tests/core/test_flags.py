@@ -8,20 +8,62 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crackflow.core import config, errors, flags
-from crackflow.core.config import ConvertConfig, Encoding, GroupBy, Layout, OnBad
+from crackflow.core.config import (
+    Augment,
+    Augmentation,
+    ConvertConfig,
+    Encoding,
+    ExtraMetric,
+    GroupBy,
+    Layout,
+    OnBad,
+    Optimization,
+    Optimizer,
+    PreviewConfig,
+    TrainConfig,
+)
 from crackflow.core.errors import ConfigError, UserError
 
 CLASSES = [kind for kind in vars(config).values() if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
 PATHS = ["--images=in", "--out=out"]
 
 
+def leaves(kind):
+    """Fields by name, those of a dataclass within a dataclass in its place."""
+    found = {}
+    for field in dataclasses.fields(kind):
+        found |= leaves(type(field.default)) if dataclasses.is_dataclass(field.default) else {field.name: field}
+    return found
+
+
 @pytest.mark.parametrize("kind", CLASSES)
 def test_every_setting_is_a_flag_with_its_default_and_nothing_else_is(kind):
     values = flags.define(kind)
-    fields = {field.name: field for field in dataclasses.fields(kind)}
+    fields = leaves(kind)
     assert set(values) - {"flagfile", "help", "h"} == set(fields)
     for name, field in fields.items():
         assert values[name].help.endswith(field.metadata["help"])
+
+
+def test_settings_within_settings_are_flags_beside_the_others_and_replay(tmp_path):
+    told = ["--data=d", "--run_dir=r", "--augment=strong", "--noise=3.5", "--optimizer=sgd", "--metrics=mcc,kappa"]
+    made = flags.parse(TrainConfig, told)
+    assert made == TrainConfig(
+        data="d",
+        run_dir="r",
+        augmentation=Augmentation(augment=Augment.STRONG, noise=3.5),
+        optimization=Optimization(optimizer=Optimizer.SGD),
+        metrics=(ExtraMetric.MCC, ExtraMetric.KAPPA),
+    )
+    (tmp_path / "flags.cfg").write_text(flags.as_flagfile(made))
+    assert flags.parse(TrainConfig, [f"--flagfile={tmp_path / 'flags.cfg'}"]) == made
+
+
+def test_settings_within_settings_have_the_defaults_that_the_outer_ones_give_them():
+    made = flags.parse(PreviewConfig, ["--data=d", "--out=o.png"])
+    assert made == PreviewConfig("d", "o.png") and made.augmentation.augment is Augment.STANDARD
+    with pytest.raises(flags.HelpAsked, match=r"\(default standard\)"):
+        flags.parse(PreviewConfig, ["--help"])
 
 
 def test_flags_left_out_keep_the_defaults_of_the_dataclass():

@@ -255,6 +255,7 @@ def test_erasing_fills_the_rectangle_that_was_drawn_and_nothing_else():
         np.testing.assert_array_equal(found[k][~inside], image[k][~inside])
         assert (np.abs(found[k][inside] - plan.fill[k].numpy()) <= 0.5).all()
         erased += inside.any()
+        assert not inside.any() or min(bottom - top, right - left) >= 0.25 * PX  # never as thin as a crack
     assert 16 < erased < 48
 
 
