@@ -12,10 +12,10 @@ import time
 
 from crackflow.core import flags, progress, runtime
 from crackflow.core.backend import keras
-from crackflow.core.config import Network, TrainConfig
+from crackflow.core.config import TrainConfig
 from crackflow.core.errors import UserError
 from crackflow.data import dataset, inputs, pipeline
-from crackflow.model import bundle, networks, training
+from crackflow.model import bundle, networks, training, weights
 from crackflow.report import assessment, metrics, page
 from crackflow.run import callbacks, folder, scoring
 
@@ -25,21 +25,22 @@ RESAMPLES = 1000
 def run(config: TrainConfig) -> page.Evaluation:
     """The whole path: data, network, fit, threshold, model.h5, report. Raises: UserError."""
     runtime.set_up(config.seed, config.threads, config.deterministic)
-    config = dataclasses.replace(config, data=os.path.abspath(config.data), run_dir=os.path.abspath(config.run_dir))
+    config = _with_absolute_paths(config)
     made = dataset.load(config.data)
-    recipe, image_px = _network_for(config, made)
+    recipe = networks.NETWORKS[config.model]
+    image_px = config.image_px or recipe.image_px
     for split in inputs.SPLITS:
         made.expect_images(split)
-    folder.prepare(config.run_dir, config.overwrite)
-    text = folder.save_flags(config.run_dir, config)
-
     precision, xla = runtime.choose_precision(config.precision), runtime.choose_xla(config.xla)
     progress.say(f"precision {precision.value} ({precision.reason}); XLA {xla.value} ({xla.reason})")
-    feed = inputs.open_feed(config.input, made, config.batch_size, image_px, recipe.channels, config.seed)
-    progress.say(f"input {feed.choice.value} ({feed.choice.reason})")
     keras.mixed_precision.set_global_policy(precision.value)
     steps = pipeline.steps(made.count("train"), config.batch_size)
-    model = training.trainable(recipe.build(image_px), config, steps * config.epochs, xla.value)
+    # Before the run folder is touched: --overwrite with a mistake in another flag costs nothing.
+    model = _trainer(config, made, recipe.build(image_px), steps * config.epochs, xla.value)
+    folder.prepare(config.run_dir, config.overwrite)
+    text = folder.save_flags(config.run_dir, config)
+    feed = inputs.open_feed(config.input, made, config.batch_size, image_px, recipe.channels, config.seed)
+    progress.say(f"input {feed.choice.value} ({feed.choice.reason})")
     watched = fit(model, feed.train, feed.val, config, steps)
 
     loaded = choose_and_save(model, feed.val, made, config, recipe, image_px)
@@ -55,12 +56,26 @@ def run(config: TrainConfig) -> page.Evaluation:
     return found
 
 
-def _network_for(config: TrainConfig, made: dataset.Dataset) -> tuple[networks.Recipe, int]:
-    recipe = networks.NETWORKS[config.model]
-    image_px = config.image_px or recipe.image_px
-    if config.model is Network.SEED and image_px < 32:
-        raise UserError(f"--image_px: expected 32 or more for the network seed, received {image_px}")
-    return recipe, image_px
+def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
+    """So that flags.cfg replays the run from any folder."""
+    names = [name for name in ("data", "run_dir", "weights") if getattr(config, name)]
+    return dataclasses.replace(config, **{name: os.path.abspath(getattr(config, name)) for name in names})
+
+
+def _trainer(
+    config: TrainConfig, made: dataset.Dataset, network: keras.Model, steps: int, xla: str
+) -> training.Trainer:
+    """`network` ready to learn, with the weights of a file where one is given, and balanced classes where 0,0 asks."""
+    if config.weights:
+        taken, left = weights.take(network, config.weights)
+        progress.say(f"weights of {len(taken)} layers from {config.weights}; new: {', '.join(left) or 'none'}")
+    settings = config.optimization
+    if not any(settings.class_weights):
+        counts = made.facts["splits"]["train"]["class_counts"]
+        if not all(counts.values()):
+            raise UserError(f"--class_weights: expected both classes in the training split, received {counts}")
+        settings = dataclasses.replace(settings, class_weights=training.balanced([counts[it] for it in made.classes]))
+    return training.trainable(network, dataclasses.replace(config, optimization=settings), steps, xla)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What the tests of conversion share: made pictures and folders, the command, and a hash of a folder."""
 
 import hashlib
+import importlib.util
 import io
 import os
 import pathlib
@@ -8,6 +9,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from crackflow import convert
@@ -117,3 +119,8 @@ def expect_one_line(done, code, *parts):
     assert "Traceback" not in done.stderr
     for part in parts:
         assert part in done.stderr, done.stderr
+
+
+_HAS_ADDONS = importlib.util.find_spec("tensorflow_addons") is not None
+with_addons = pytest.mark.skipif(not _HAS_ADDONS, reason="needs tensorflow-addons, which is not installed")
+without_addons = pytest.mark.skipif(_HAS_ADDONS, reason="says what happens without tensorflow-addons; it is installed")

@@ -1,5 +1,7 @@
 """Train and evaluate as a user runs them: as commands, on a small data set."""
 
+import copy
+import dataclasses
 import json
 import subprocess
 import sys
@@ -7,10 +9,14 @@ import sys
 import numpy as np
 import pytest
 
+from crackflow import train
 from crackflow.core import tables
 from crackflow.core.backend import keras
-from crackflow.model import bundle
+from crackflow.core.config import Optimization, TrainConfig
+from crackflow.core.errors import UserError
+from crackflow.model import bundle, networks
 from tests import small
+from tests.support import with_addons, without_addons
 
 METRICS = (
     "accuracy balanced_accuracy precision recall specificity f1 mcc roc_auc pr_auc ece threshold n confusion"
@@ -149,3 +155,54 @@ def test_deterministic_runs_are_bit_identical(tmp_path):
         weights.append(bundle.load(str(tmp_path / name)).model.get_weights())
     for one, other in zip(*weights, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_what_training_can_do_besides_runs_as_a_command(run_dir, tmp_path):
+    done = command(
+        "train", f"--data={small.data().folder}", f"--run_dir={tmp_path / 'run'}", "--image_px=32", "--epochs=2",
+        "--batch_size=16", "--augment=strong", "--mixup=0.2", "--optimizer=sgd", "--schedule=one_cycle", "--ema=0.9",
+        "--loss=focal", "--accumulate=2", "--clip_norm=1", "--class_weights=0,0", "--precision=mixed_bfloat16",
+        f"--weights={run_dir / 'model.h5'}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "precision mixed_bfloat16 (asked for)" in done.stdout
+    layers = sum(bool(layer.weights) for layer in bundle.load(str(run_dir)).model.layers)
+    assert f"weights of {layers} layers from" in done.stdout and "new: none" in done.stdout
+    rates = [float(row["learning_rate"]) for row in tables.read(str(tmp_path / "run" / "history.csv"))]
+    assert 0 <= rates[1] < rates[0]
+
+
+@with_addons
+def test_optimizers_and_metrics_of_tensorflow_addons_run_as_a_command(tmp_path):
+    done = command(
+        "train", f"--data={small.data().folder}", f"--run_dir={tmp_path / 'run'}", "--image_px=32", "--epochs=1",
+        "--batch_size=16", "--optimizer=moving_average", "--metrics=mcc,kappa", "--model=crackflow_xs",
+    )  # fmt: skip
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    row = tables.read(str(tmp_path / "run" / "history.csv"))[0]
+    assert all(-1 <= float(row[name]) <= 1 for name in ("mcc", "val_mcc", "kappa", "val_kappa"))
+
+
+@pytest.mark.parametrize(
+    "option, message",
+    [
+        ("--weights=nowhere.h5", "--weights: expected an H5 file of weights saved by Keras, received"),
+        pytest.param("--optimizer=lamb", "pip install 'tensorflow-addons==0.23.0'", marks=without_addons),
+        pytest.param("--metrics=mcc", "pip install 'tensorflow-addons==0.23.0'", marks=without_addons),
+    ],
+)
+def test_a_mistake_leaves_the_earlier_run_that_was_to_be_replaced(run_dir, tmp_path, option, message):
+    before = {path.name: path.stat().st_mtime_ns for path in run_dir.iterdir()}
+    done = command("train", f"--data={small.data().folder}", f"--run_dir={run_dir}", "--overwrite", option)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and message in done.stderr
+    assert {path.name: path.stat().st_mtime_ns for path in run_dir.iterdir()} == before
+
+
+def test_balanced_classes_need_both(tmp_path):
+    made = small.data()
+    counts = made.facts["splits"]["train"]["class_counts"]
+    one_sided = dataclasses.replace(made, facts=copy.deepcopy(made.facts))
+    one_sided.facts["splits"]["train"]["class_counts"] = counts | {made.classes[1]: 0}
+    config = TrainConfig(data="d", run_dir="r", optimization=Optimization(class_weights=(0.0, 0.0)))
+    with pytest.raises(UserError, match="--class_weights: expected both classes in the training split, received"):
+        train._trainer(config, one_sided, networks.NETWORKS[config.model].build(32), 10, "off")

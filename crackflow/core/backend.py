@@ -73,8 +73,20 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 with without_start_up_noise():
     import tensorflow as tf
     import tf_keras as keras
+    from tf_keras.src.applications import convnext
 
-__all__ = ["keras", "keras_is_tf_keras", "load_addons", "load_tuner", "tf", "without_start_up_noise"]
+# Layers of Keras Applications that a saved model names but Keras does not find by itself.
+APPLICATION_LAYERS = {"LayerScale": convnext.LayerScale}
+
+__all__ = [
+    "APPLICATION_LAYERS",
+    "keras",
+    "keras_is_tf_keras",
+    "load_addons",
+    "load_tuner",
+    "tf",
+    "without_start_up_noise",
+]
 
 
 @contextlib.contextmanager

@@ -46,6 +46,10 @@ class Network(enum.Enum):
     CRACKFLOW_M = "crackflow_m"
     CRACKFLOW_L = "crackflow_l"
     SEED = "seed"
+    MOBILENET_V3_SMALL = "mobilenet_v3_small"
+    EFFICIENTNET_V2_B0 = "efficientnet_v2_b0"
+    CONVNEXT_TINY = "convnext_tiny"
+    RESNET50 = "resnet50"
 
 
 class Augment(enum.Enum):
@@ -318,7 +322,7 @@ class TrainConfig:
     data: str = option("", "data set made by crackflow.convert")
     run_dir: str = option("", "folder to make: model.h5, report.html, history.csv, metrics.json, flags.cfg")
     model: Network = option(Network.CRACKFLOW_S, "network")
-    image_px: int = option(0, "side the network sees, in pixels; 0: the network's own (crackflow_* 128, seed 227)")
+    image_px: int = option(0, "side the network sees, in pixels; 0: the network's own (128; seed 227)")
     batch_size: int = option(64, "images a step, over all devices")
     epochs: int = option(12, "passes over the training split, at most")
     optimization: Optimization = Optimization()

@@ -230,7 +230,9 @@ class Augmenter:
         # One function each: in one, XLA would compute the tones anew for each of the pixels that the resampling reads,
         # and a picture would take 2,400 instead of 380 us.
         self._stages = [
-            tf.function(stage, jit_compile=True) if compiled else stage for stage, wanted in stages.items() if wanted
+            tf.function(stage, autograph=False, jit_compile=True) if compiled else stage
+            for stage, wanted in stages.items()
+            if wanted
         ]
 
     def __call__(self, image: tf.Tensor, step: tf.Tensor | int, first: tf.Tensor | int = 0) -> tf.Tensor:

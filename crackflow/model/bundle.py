@@ -7,7 +7,8 @@ Synopsis::
     loaded = bundle.load("run/model.h5")
     probability = loaded.probabilities(images)      # uint8 [B, px, px, C] -> float64 [B]
 
-The file opens in plain `tf_keras.models.load_model` too: it holds standard layers only.
+The file opens in plain `tf_keras.models.load_model` too: it holds standard layers only (convnext_tiny excepted, which
+has a layer of its own in Keras Applications).
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ import h5py
 import numpy as np
 
 from crackflow.core import atomic
-from crackflow.core.backend import keras, tf
+from crackflow.core.backend import APPLICATION_LAYERS, keras, tf
 from crackflow.core.errors import UserError
 
 ATTRIBUTE = "crackflow"
@@ -83,15 +84,19 @@ def save(path: str, model: keras.Model, card: Card) -> None:
 def as_float32(model: keras.Model) -> keras.Model:
     """The same network and weights computing in float32, whatever policy `model` was trained under."""
     functional = keras.Model(model.inputs, model.outputs)  # a subclass with a train step of its own becomes plain
-    plain = keras.Model.from_config(_without_policies(functional.get_config()))
+    with keras.saving.custom_object_scope(APPLICATION_LAYERS):
+        plain = keras.Model.from_config(_without_policies(functional.get_config()))
     plain.set_weights(functional.get_weights())
     return plain
 
 
 def _without_policies(config: dict) -> dict:
-    """`config` with every layer's dtype policy float32; the dtype of inputs (uint8) stays."""
+    """`config` with every layer's dtype policy float32, layers within layers as well; the dtype of inputs (uint8)
+    stays."""
     for layer in config["layers"]:
-        if layer["class_name"] != "InputLayer":
+        if "layers" in layer["config"]:
+            _without_policies(layer["config"])
+        elif layer["class_name"] != "InputLayer":
             layer["config"]["dtype"] = "float32"
     return config
 
@@ -109,7 +114,7 @@ def load(path: str) -> Bundle:
             raise UserError(f"{file!r} was not written by crackflow: it has no card inside; train a model first")
         facts = json.loads(text)
         card = Card(**(facts | {"classes": tuple(facts["classes"])}))
-        model = keras.models.load_model(file, compile=False)
+        model = keras.models.load_model(file, custom_objects=APPLICATION_LAYERS, compile=False)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{file!r} is damaged or no model: {error}; train it again or restore it") from error
     return Bundle(model, card)

@@ -11,6 +11,8 @@ Adding one is a function and a line in `NETWORKS`.
 import dataclasses
 from collections.abc import Callable
 
+import numpy as np
+
 from crackflow.core.backend import keras
 from crackflow.core.config import Network
 
@@ -19,26 +21,26 @@ layers = keras.layers
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """`make(inputs) -> features` before the last layer; `image_px`, `channels`: what it was made for."""
+    """`make(image) -> features` before the last layer, from uint8 [B, px, px, C]; `image_px`, `channels`: what it was
+    made for."""
 
     make: Callable
-    image_px: int
-    channels: int
-    any_size: bool
+    image_px: int = 128
+    channels: int = 3
 
     def build(self, image_px: int = 0) -> keras.Model:
         """A model of uint8 [B, px, px, C], 0..255, to float32 logits [B]; above 0 means cracked. px: 0 is its own."""
         px = image_px or self.image_px
         image = keras.Input((px, px, self.channels), dtype="uint8", name="image")
-        scaled = layers.Rescaling(1 / 255, name="scale")(image)
-        features = self.make(scaled)
+        features = self.make(image)
         # float32 whatever the policy: in half precision a confident logit's loss is 0 or infinite.
         logit = layers.Dense(1, dtype="float32", name="logit")(features)
         return keras.Model(image, layers.Reshape((), dtype="float32", name="logits")(logit))
 
 
-def seed(x):
+def seed(image):
     """The network this project starts from (Karimgfr/Crack-Detection-CNN): 11,561,537 parameters at 227 px grey."""
+    x = _scaled(image)
     for number, filters in enumerate((32, 64, 64)):
         if number:
             x = layers.MaxPooling2D(2, name=f"pool{number}")(x)
@@ -47,38 +49,42 @@ def seed(x):
     return layers.Dense(64, activation="relu", name="dense1")(x)
 
 
-def crackflow_xs(x):
+def crackflow_xs(image):
     """Three plain strided stages, for many images a second."""
-    return _crackflow(x, 16, ((24, 0), (32, 0), (48, 0)))
+    return _crackflow(image, 16, ((24, 0), (32, 0), (48, 0)))
 
 
-def crackflow_s(x):
+def crackflow_s(image):
     """A residual block in the last stage."""
-    return _crackflow(x, 24, ((32, 0), (64, 0), (96, 1)))
+    return _crackflow(image, 24, ((32, 0), (64, 0), (96, 1)))
 
 
-def crackflow_m(x):
+def crackflow_m(image):
     """A residual block in each stage."""
-    return _crackflow(x, 32, ((48, 1), (96, 1), (160, 1)))
+    return _crackflow(image, 32, ((48, 1), (96, 1), (160, 1)))
 
 
-def crackflow_l(x):
+def crackflow_l(image):
     """Two residual blocks in each stage."""
-    return _crackflow(x, 48, ((64, 2), (128, 2), (256, 2)))
+    return _crackflow(image, 48, ((64, 2), (128, 2), (256, 2)))
 
 
-def _crackflow(x, stem: int, stages: tuple[tuple[int, int], ...]):
+def _crackflow(image, stem: int, stages: tuple[tuple[int, int], ...]):
     """A stem and strided stages of (filters, residual blocks), then mean and maximum over the picture.
 
     The mean tells how much of the picture looks cracked, the maximum whether any one place does.
     """
-    x = _conv(x, stem, 3, 2, "stem")
+    x = _conv(_scaled(image), stem, 3, 2, "stem")
     for stage, (filters, blocks) in enumerate(stages, start=1):
         x = _conv(x, filters, 3, 2, f"stage{stage}_down")
         for block in range(blocks):
             x = _residual(x, filters, f"stage{stage}_block{block + 1}")
     pooled = [layers.GlobalAveragePooling2D(name="mean")(x), layers.GlobalMaxPooling2D(name="max")(x)]
     return layers.Concatenate(name="pooled")(pooled)
+
+
+def _scaled(image):
+    return layers.Rescaling(1 / 255, name="scale")(image)
 
 
 def _conv(x, filters: int, kernel: int, stride: int, name: str):
@@ -95,10 +101,56 @@ def _residual(x, filters: int, name: str):
     return layers.Activation("relu", name=f"{name}_relu")(layers.Add(name=f"{name}_add")([x, y]))
 
 
+def mobilenet_v3_small(image):
+    """Howard et al., 2019: for phones."""
+    return _application(keras.applications.MobileNetV3Small, image, minimalistic=False, include_preprocessing=True)
+
+
+def efficientnet_v2_b0(image):
+    """Tan and Le, EfficientNetV2, 2021."""
+    return _application(keras.applications.EfficientNetV2B0, image, include_preprocessing=True)
+
+
+def convnext_tiny(image):
+    """Liu et al., A ConvNet for the 2020s, 2022."""
+    return _application(keras.applications.ConvNeXtTiny, image, include_preprocessing=True)
+
+
+def resnet50(image):
+    """He et al., 2016. Its weights were trained on blue, green, red minus their means: a fixed layer makes that."""
+    swap, means = np.eye(3, dtype=np.float32)[::-1].reshape(1, 1, 3, 3), np.float32([-103.939, -116.779, -123.68])
+    as_trained = layers.Conv2D(
+        3,
+        1,
+        kernel_initializer=_fixed(swap),
+        bias_initializer=_fixed(means),
+        trainable=False,
+        name="blue_green_red",
+    )
+    return _application(keras.applications.ResNet50, image, as_trained)
+
+
+def _fixed(values: np.ndarray) -> keras.initializers.Initializer:
+    return keras.initializers.Constant(values.tolist())
+
+
+def _application(application: Callable, image, first=None, **settings):
+    """Features of a network of Keras Applications, randomly initialised (`model.weights` takes trained ones), on
+    grey levels 0..255, which they normalise themselves, or `first` does."""
+    x = layers.Rescaling(1.0, name="grey_levels")(image)
+    x = first(x) if first else x
+    backbone = application(include_top=False, weights=None, input_tensor=x, **settings)
+    return layers.GlobalAveragePooling2D(name="mean")(backbone.output)
+
+
 NETWORKS = {
-    Network.CRACKFLOW_XS: Recipe(crackflow_xs, image_px=128, channels=3, any_size=True),
-    Network.CRACKFLOW_S: Recipe(crackflow_s, image_px=128, channels=3, any_size=True),
-    Network.CRACKFLOW_M: Recipe(crackflow_m, image_px=128, channels=3, any_size=True),
-    Network.CRACKFLOW_L: Recipe(crackflow_l, image_px=128, channels=3, any_size=True),
-    Network.SEED: Recipe(seed, image_px=227, channels=1, any_size=False),
+    Network.CRACKFLOW_XS: Recipe(crackflow_xs),
+    Network.CRACKFLOW_S: Recipe(crackflow_s),
+    Network.CRACKFLOW_M: Recipe(crackflow_m),
+    Network.CRACKFLOW_L: Recipe(crackflow_l),
+    Network.SEED: Recipe(seed, image_px=227, channels=1),
+    Network.MOBILENET_V3_SMALL: Recipe(mobilenet_v3_small),
+    Network.EFFICIENTNET_V2_B0: Recipe(efficientnet_v2_b0),
+    Network.CONVNEXT_TINY: Recipe(convnext_tiny),
+    Network.RESNET50: Recipe(resnet50),
 }

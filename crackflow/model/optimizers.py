@@ -97,7 +97,8 @@ class _OfLogits(keras.metrics.Metric):
         self._metric.update_state(true, found, sample_weight)
 
     def result(self) -> tf.Tensor:
-        found = tf.reshape(self._metric.result(), [])
+        # It branches on a tensor in Python, which needs a function that autograph has rewritten.
+        found = tf.reshape(tf.function(self._metric.result)(), [])
         return tf.where(tf.math.is_nan(found), 0.0, found)
 
     def reset_state(self) -> None:

@@ -28,7 +28,9 @@ class Trainer(keras.Model):
         super().__init__(network.inputs, network.outputs)
         self._augmenter, self._settings = augmenter, settings
         self._loss_mean = keras.metrics.Mean("loss")
-        self._gradients = tf.function(self._accumulated, jit_compile=True) if compiled else self._accumulated
+        self._gradients = (
+            tf.function(self._accumulated, autograph=False, jit_compile=True) if compiled else self._accumulated
+        )
         self._shadows: list[tf.Variable] = []
 
     def compile(self, optimizer: keras.optimizers.Optimizer, **settings) -> None:

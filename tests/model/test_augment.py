@@ -1,5 +1,4 @@
 import dataclasses
-import importlib.util
 import math
 
 import numpy as np
@@ -12,12 +11,9 @@ from crackflow.core.backend import load_addons, tf
 from crackflow.core.config import Augment, Augmentation
 from crackflow.data import synthetic
 from crackflow.model import augment, draws
+from tests.support import with_addons
 
 PX = 24
-with_addons = pytest.mark.skipif(
-    importlib.util.find_spec("tensorflow_addons") is None,
-    reason="compares with tensorflow-addons, which is not installed",
-)
 
 
 def pictures(count=16, px=PX, channels=3, seed=0):

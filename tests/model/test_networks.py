@@ -60,5 +60,21 @@ def test_the_picture_decides(name):
     assert first != second
 
 
+@pytest.mark.parametrize("name", [Network.RESNET50, Network.EFFICIENTNET_V2_B0, Network.CONVNEXT_TINY])
+def test_a_backbone_sees_what_its_published_weights_were_trained_on(name):
+    """The first layer with weights that are learnt gets what Keras' own preprocessing makes."""
+    image = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
+    expected = {
+        Network.RESNET50: keras.applications.resnet50.preprocess_input(image.astype(np.float32)),
+        Network.EFFICIENTNET_V2_B0: (image / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225],
+        Network.CONVNEXT_TINY: (image / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225],
+    }[name]
+    model = networks.NETWORKS[name].build(32)
+    before = next(k for k, layer in enumerate(model.layers) if layer.trainable_weights) - 1
+    seen = keras.Model(model.input, model.layers[before].output)(image).numpy()
+    seen = seen[:, 3:35, 3:35] if name is Network.RESNET50 else seen  # it pads with zeros before that layer
+    np.testing.assert_allclose(seen, expected, atol=1e-2)
+
+
 def test_every_network_of_the_settings_has_a_recipe():
     assert set(networks.NETWORKS) == set(Network)

@@ -1,5 +1,3 @@
-import importlib.util
-
 import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score, matthews_corrcoef
@@ -8,6 +6,7 @@ from crackflow.core import errors
 from crackflow.core.backend import keras, tf
 from crackflow.core.config import ExtraMetric, Optimization, Optimizer, Schedule
 from crackflow.model import optimizers
+from tests.support import with_addons, without_addons
 
 NEEDS_ADDONS = {
     Optimizer.LAMB,
@@ -16,9 +15,6 @@ NEEDS_ADDONS = {
     Optimizer.SWA,
     Optimizer.MOVING_AVERAGE,
 }
-HAS_ADDONS = importlib.util.find_spec("tensorflow_addons") is not None
-with_addons = pytest.mark.skipif(not HAS_ADDONS, reason="needs tensorflow-addons, which is not installed")
-without_addons = pytest.mark.skipif(HAS_ADDONS, reason="says what happens without tensorflow-addons; it is installed")
 
 
 def each_optimizer():

@@ -1,0 +1,77 @@
+import h5py
+import numpy as np
+import pytest
+
+from crackflow.core.backend import keras
+from crackflow.core.config import Network
+from crackflow.core.errors import UserError
+from crackflow.model import networks, weights
+
+
+def build(name, seed):
+    keras.utils.set_random_seed(seed)
+    return networks.NETWORKS[name].build(32)
+
+
+def test_weights_saved_by_keras_are_taken_by_name(tmp_path):
+    one, other = build(Network.CRACKFLOW_XS, 1), build(Network.CRACKFLOW_XS, 2)
+    one.save_weights(tmp_path / "w.h5")
+    taken, left = weights.take(other, str(tmp_path / "w.h5"))
+    assert left == [] and set(taken) == {layer.name for layer in one.layers if layer.weights}
+    for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_whole_model_file_serves_as_well(tmp_path):
+    one, other = build(Network.CRACKFLOW_XS, 1), build(Network.CRACKFLOW_XS, 2)
+    one.save(tmp_path / "m.h5", save_format="h5")
+    assert weights.take(other, str(tmp_path / "m.h5"))[1] == []
+
+
+def test_layers_of_other_shapes_are_left_as_they_are(tmp_path):
+    one, other = build(Network.CRACKFLOW_S, 1), build(Network.CRACKFLOW_M, 2)
+    one.save_weights(tmp_path / "w.h5")
+    before = other.get_layer("stem_conv").get_weights()
+    with pytest.raises(UserError):
+        weights.take(other, str(tmp_path / "w.h5"))
+    np.testing.assert_array_equal(before[0], other.get_layer("stem_conv").get_weights()[0])
+
+
+def test_the_backbone_of_keras_applications_is_taken_and_the_new_head_is_not(tmp_path):
+    keras.utils.set_random_seed(1)
+    published = keras.applications.MobileNetV3Small(include_top=False, weights=None, input_shape=(32, 32, 3))
+    published.save_weights(tmp_path / "notop.h5")
+    model = build(Network.MOBILENET_V3_SMALL, 2)
+    taken, left = weights.take(model, str(tmp_path / "notop.h5"))
+    assert left == ["logit"]
+    assert set(taken) == {layer.name for layer in published.layers if layer.weights}
+    image = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    features = keras.Model(model.input, model.get_layer("mean").output)(image)
+    expected = published(image.astype(np.float32), training=False).numpy().mean((1, 2))
+    np.testing.assert_allclose(features, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("content", [b"", b"no H5 at all", None])
+def test_a_file_that_holds_no_weights_is_refused_with_its_name(tmp_path, content):
+    path = tmp_path / "w.h5"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(
+        UserError, match=r"--weights: expected an H5 file of weights saved by Keras, received '.*w\.h5'"
+    ):
+        weights.take(build(Network.CRACKFLOW_XS, 1), str(path))
+
+
+def test_an_h5_file_of_something_else_is_refused(tmp_path):
+    with h5py.File(tmp_path / "w.h5", "w") as file:
+        file["numbers"] = np.arange(3)
+    with pytest.raises(UserError, match="expected an H5 file of weights saved by Keras"):
+        weights.take(build(Network.CRACKFLOW_XS, 1), str(tmp_path / "w.h5"))
+
+
+def test_weights_of_another_network_are_refused_with_the_names_of_both(tmp_path):
+    build(Network.SEED, 1).save_weights(tmp_path / "w.h5")
+    with pytest.raises(
+        UserError, match=r"expected layers such as stem_conv.* has conv1, conv2, conv3; choose the file"
+    ):
+        weights.take(build(Network.CRACKFLOW_XS, 1), str(tmp_path / "w.h5"))
