@@ -8,76 +8,17 @@ started and warmed up; then each runs for a window in turn while the others wait
 hits all.
 """
 
-import json
 import os
 import pathlib
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 
 from benchmarks import harness
+from benchmarks.competitor import Competitor, python_of
 from benchmarks.peers import roster
 
 PEERS = harness.REPOSITORY / "benchmarks" / "peers"
-
-
-class Competitor:
-    """One program that waits for its window. Raises: EOFError when it ends before its time."""
-
-    def __init__(self, name: str, python: pathlib.Path, image_px: int, work: pathlib.Path) -> None:
-        command = [str(python), str(PEERS / f"{name}.py"), "--images", str(harness.data_folder() / "metu")]
-        command += ["--image_px", str(image_px), "--batch", "128", "--work", str(work / name)]
-        self.log = open(work / f"{name}-{image_px}.log", "w+")
-        pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self.log, text=True)
-        self.speeds: list[float] = []
-        self.facts = self._answer()
-
-    def _answer(self) -> dict:
-        line = self.process.stdout.readline()
-        if not line:
-            self.process.wait()
-            self.log.seek(0)
-            raise EOFError((self.log.read().strip().splitlines() or ["it said nothing"])[-1])
-        return json.loads(line)
-
-    def window(self, seconds: float) -> None:
-        """One window, begun when the others have filled their queues and fallen silent."""
-        _wait_for_silence()
-        self.process.stdin.write(f"window {seconds}\n")
-        self.process.stdin.flush()
-        self.speeds.append(self._answer()["images_per_sec"])
-
-    def end(self) -> None:
-        self.process.stdin.close()
-        self.process.wait(timeout=60)
-
-
-def _wait_for_silence() -> None:
-    """Until the cores were idle for 0.2 s, or 5 s are over."""
-    before = _busy_seconds()
-    for _ in range(25):
-        time.sleep(0.2)
-        now = _busy_seconds()
-        if now - before < 0.04:
-            return
-        before = now
-
-
-def _busy_seconds() -> float:
-    """CPU seconds that all cores together have worked since the machine started."""
-    with open("/proc/stat") as file:
-        user, nice, system = (int(ticks) for ticks in file.readline().split()[1:4])
-    return (user + nice + system) / os.sysconf("SC_CLK_TCK")
-
-
-def python_of(environment: str) -> pathlib.Path:
-    if environment == roster.OURS:
-        return pathlib.Path(sys.executable)
-    home = pathlib.Path(os.environ.get("PEERS_HOME", pathlib.Path.home() / ".cache" / "crackflow-peers"))
-    return home / environment / "bin" / "python"
 
 
 def one_size(image_px: int, work: pathlib.Path, seconds: float, windows: int) -> dict:
@@ -86,8 +27,11 @@ def one_size(image_px: int, work: pathlib.Path, seconds: float, windows: int) ->
     for name, (environment, sizes) in roster.PEERS.items():
         if image_px not in sizes:
             continue
+        command = [str(python_of(environment)), str(PEERS / f"{name}.py")]
+        command += ["--images", str(harness.data_folder() / "metu"), "--image_px", str(image_px)]
+        command += ["--batch", "128", "--work", str(work / name)]
         try:
-            competitors[name] = Competitor(name, python_of(environment), image_px, work)
+            competitors[name] = Competitor(command, work / f"{name}-{image_px}.log")
         except (OSError, EOFError) as error:
             found[name] = {"absent": str(error)}
         print(f"{image_px} px: {name} {found.get(name, 'is ready')}", file=sys.stderr)

@@ -47,7 +47,8 @@ make_environment() {
   "${PYTHON:-python3}" -m venv --clear "$venv"
   local pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check)
   "${pip[@]}" --upgrade "setuptools<81" wheel
-  case "$wanted" in  # the wheel without CUDA is a tenth of the size; not every registry has it
+  case "$wanted $(command -v nvidia-smi)" in  # the wheel without CUDA is a tenth of the size; not every registry has it
+    *nvidia-smi) ;;
     *torch==*) "${pip[@]}" "torch==2.13.0+cpu" 2>/dev/null || "${pip[@]}" "torch==2.13.0" ;;
   esac
   # shellcheck disable=SC2086

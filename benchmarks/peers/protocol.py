@@ -32,17 +32,61 @@ RAMP_SECONDS = 0.3  # left out of a window: queues filled while the program wait
 
 
 def options() -> argparse.Namespace:
-    """The command line. From here on stdout belongs to the protocol: what libraries print goes to stderr."""
+    """The command line of a pipeline. From here on stdout belongs to the protocol."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--images", type=pathlib.Path, required=True, help="folder with Positive/ and Negative/")
     parser.add_argument("--image_px", type=int, required=True, help="side of the delivered images")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--work", type=pathlib.Path, required=True, help="for what has to be stored first; re-used")
-    parsed = parser.parse_args()
+    parsed = _parsed(parser)
     parsed.work.mkdir(parents=True, exist_ok=True)
+    return parsed
+
+
+def step_options() -> argparse.Namespace:
+    """The command line of a program that trains. From here on stdout belongs to the protocol."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--network", required=True)
+    parser.add_argument("--image_px", type=int, required=True)
+    parser.add_argument("--channels", type=int, required=True)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--precision", choices=("float32", "mixed_bfloat16"), default="float32")
+    parser.add_argument("--compiled", type=int, default=0)
+    return _parsed(parser)
+
+
+def _parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The arguments. What libraries print goes to stderr from here on."""
+    parsed = parser.parse_args()
     parsed.answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     return parsed
+
+
+def serve_steps(step: Callable[[], object], parameters: int, version: str, device: str, options) -> None:
+    """Make one step after another: `step()` trains on one batch, and returns when the device has done it.
+
+    Warmed up by three steps and as many more as fit into a second."""
+
+    def run(seconds: float) -> tuple[int, float]:
+        began, images, passed = time.perf_counter(), 0, 0.0
+        while passed < seconds:
+            step()
+            images += options.batch
+            passed = time.perf_counter() - began
+        return images, passed
+
+    for _ in range(3):
+        step()
+    run(1.0)
+    answer(options, run, {"version": version, "parameters": parameters, "device": device})
+
+
+def made_batch(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
+    """The batch that all train on: uint8 [B, px, px, C], 0..255, and labels int32 [B]."""
+    random = np.random.default_rng(0)
+    image = random.integers(0, 256, (options.batch, options.image_px, options.image_px, options.channels), np.uint8)
+    return image, random.integers(0, 2, options.batch).astype(np.int32)
 
 
 def files(images: pathlib.Path) -> tuple[list[str], np.ndarray]:
@@ -79,11 +123,17 @@ def serve(peer: str, version: str, batches: Iterator, options: argparse.Namespac
     while not seen or (seen < count and time.perf_counter() - began < WARM_SECONDS):
         seen += len(next(watched)[0])
     shape = [options.batch, options.image_px, options.image_px, 3]
-    _say(options, {"ready": True, "peer": peer, "version": version, "shape": shape, "dtype": "uint8"})
+    facts = {"peer": peer, "version": version, "shape": shape, "dtype": "uint8"}
+    answer(options, lambda seconds: _run(watched, seconds), facts)
+
+
+def answer(options: argparse.Namespace, run: Callable[[float], tuple[int, float]], facts: dict) -> None:
+    """Say that all is ready, and `facts`; then answer each window with what `run(seconds)` did: images, seconds."""
+    _say(options, {"ready": True} | facts)
     for line in sys.stdin:
         _, seconds = line.split()
-        _run(watched, RAMP_SECONDS)
-        images, passed = _run(watched, float(seconds))
+        run(RAMP_SECONDS)
+        images, passed = run(float(seconds))
         _say(options, {"images_per_sec": round(images / passed, 1)})
 
 

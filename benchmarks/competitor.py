@@ -1,0 +1,73 @@
+"""A program that waits for its window, so that several can be measured in turn while the others are silent.
+
+Synopsis::
+
+    one = competitor.Competitor([python, "benchmarks/peers/dali.py", ...], log)     # started and warmed up
+    one.window(seconds=2.0)
+    one.end()
+    one.speeds                                                                       # images/s, one for each window
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+from benchmarks.peers import roster
+
+
+class Competitor:
+    """One program that waits for its window. Raises: EOFError when it ends before its time."""
+
+    def __init__(self, command: list[str], log: pathlib.Path) -> None:
+        self.log = open(log, "w+")
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self.log, text=True)
+        self.speeds: list[float] = []
+        self.facts = self._answer()
+
+    def _answer(self) -> dict:
+        line = self.process.stdout.readline()
+        if not line:
+            self.process.wait()
+            self.log.seek(0)
+            raise EOFError((self.log.read().strip().splitlines() or ["it said nothing"])[-1])
+        return json.loads(line)
+
+    def window(self, seconds: float) -> None:
+        """One window, begun when the others have filled their queues and fallen silent."""
+        _wait_for_silence()
+        self.process.stdin.write(f"window {seconds}\n")
+        self.process.stdin.flush()
+        self.speeds.append(self._answer()["images_per_sec"])
+
+    def end(self) -> None:
+        self.process.stdin.close()
+        self.process.wait(timeout=60)
+
+
+def _wait_for_silence() -> None:
+    """Until the cores were idle for 0.2 s, or 5 s are over."""
+    before = _busy_seconds()
+    for _ in range(25):
+        time.sleep(0.2)
+        now = _busy_seconds()
+        if now - before < 0.04:
+            return
+        before = now
+
+
+def _busy_seconds() -> float:
+    """CPU seconds that all cores together have worked since the machine started."""
+    with open("/proc/stat") as file:
+        user, nice, system = (int(ticks) for ticks in file.readline().split()[1:4])
+    return (user + nice + system) / os.sysconf("SC_CLK_TCK")
+
+
+def python_of(environment: str) -> pathlib.Path:
+    if environment == roster.OURS:
+        return pathlib.Path(sys.executable)
+    home = pathlib.Path(os.environ.get("PEERS_HOME", pathlib.Path.home() / ".cache" / "crackflow-peers"))
+    return home / environment / "bin" / "python"

@@ -1,0 +1,95 @@
+"""Images per second of one train step, for every network: ours, Keras 3, PyTorch eager and compiled, the same layers.
+
+  bash benchmarks/peers/environments.sh torch                               # once: PyTorch in an environment of its own
+  python -m benchmarks.train_step --json=benchmarks/results/train_step.json
+
+One batch again and again, held in memory, without augmentation: forward, backward, AdamW. The programs of a network
+are started and warmed up, then each runs for a window in turn while the others wait. Backbones of Keras Applications
+are measured in ours alone.
+"""
+
+import pathlib
+import statistics
+import sys
+import tempfile
+
+from benchmarks import harness
+from benchmarks.competitor import Competitor, python_of
+from benchmarks.peers import layout, roster
+from crackflow.core import runtime
+from crackflow.core.config import Network, Precision
+from crackflow.model import networks
+
+PEERS = harness.REPOSITORY / "benchmarks" / "peers"
+# Name, environment, program, compiled.
+PROGRAMS = {
+    "crackflow": (roster.OURS, "step_crackflow", 0),
+    "keras3": (roster.OURS, "step_keras3", 0),
+    "keras3_xla": (roster.OURS, "step_keras3", 1),
+    "torch_eager": ("torch", "step_torch", 0),
+    "torch_compiled": ("torch", "step_torch", 1),
+}
+
+
+def one_network(name: str, batch: int, precision: str, work: pathlib.Path, seconds: float, windows: int) -> dict:
+    """Every program on network `name`: median, lowest, highest window; or why it could not take part."""
+    recipe = networks.NETWORKS[Network(name)]
+    same_layers = name in layout.FAMILY or name == "seed"
+    competitors, found = {}, {}
+    for program, (environment, script, compiled) in PROGRAMS.items():
+        if program != "crackflow" and not same_layers:
+            continue
+        command = [str(python_of(environment)), str(PEERS / f"{script}.py"), "--network", name]
+        command += ["--image_px", str(recipe.image_px), "--channels", str(recipe.channels), "--batch", str(batch)]
+        command += ["--precision", precision, "--compiled", str(compiled)]
+        try:
+            competitors[program] = Competitor(command, work / f"{program}-{name}.log")
+        except (OSError, EOFError) as error:
+            found[program] = {"absent": str(error)}
+    sizes = {program: one.facts["parameters"] for program, one in competitors.items()}
+    if len(set(sizes.values())) > 1:
+        sys.exit(f"{name}: expected the same layers in every program, received parameters {sizes}")
+    for _ in range(windows):
+        for one in competitors.values():
+            one.window(seconds)
+    for program, one in competitors.items():
+        one.end()
+        speeds = {"median": statistics.median(one.speeds), "low": min(one.speeds), "high": max(one.speeds)}
+        found[program] = {"version": one.facts["version"], "device": one.facts["device"]} | speeds
+        print(f"{name} {precision}: {program:<15} {speeds['median']:8,.0f} images/s", file=sys.stderr)
+    facts = {"image_px": recipe.image_px, "batch": batch, "parameters": sizes.get("crackflow")}
+    return facts | {"images_per_sec": found, "ours_over_theirs": ratios(found)}
+
+
+def ratios(found: dict) -> dict:
+    """Ours over each other program's median, and over the better of the two PyTorch ways and of the two of Keras 3."""
+    medians = {program: speeds["median"] for program, speeds in found.items() if "median" in speeds}
+    others = {program: median for program, median in medians.items() if program != "crackflow"}
+    for family in ("torch", "keras3"):
+        best = [median for program, median in others.items() if program.startswith(family)]
+        if best:
+            others[f"best {family}"] = max(best)
+    return {program: round(medians["crackflow"] / median, 2) for program, median in others.items()}
+
+
+def main() -> None:
+    every = ",".join(network.value for network in Network)
+    options = harness.arguments(__doc__, networks=every, precisions="", seconds=3.0, windows=5, batch=64)
+    chosen = runtime.choose_precision(Precision.AUTO)
+    # bfloat16 where this machine multiplies it; elsewhere it is emulated and says nothing.
+    fitting = ["float32"] + (["mixed_bfloat16"] if chosen.value == "mixed_bfloat16" else [])
+    precisions = options.precisions.split(",") if options.precisions else fitting
+    results = harness.results(options.json)
+    results |= {"precision_reason": chosen.reason, "windows": options.windows, "seconds": options.seconds}
+    with tempfile.TemporaryDirectory(prefix="crackflow-steps-") as place:
+        for precision in precisions:
+            rows = results.setdefault(precision, {})
+            for name in options.networks.split(","):
+                rows[name] = one_network(
+                    name, options.batch, precision, pathlib.Path(place), options.seconds, options.windows
+                )
+                harness.save(options.json, results)
+
+
+if __name__ == "__main__":
+    main()
