@@ -80,7 +80,7 @@ def test_the_same_seed_and_step_give_the_same_pixels_and_others_give_others(pres
 @pytest.mark.parametrize("replicas", [2, 4, 8])
 def test_replicas_see_the_pictures_that_one_device_sees(replicas):
     image, label = pictures(), np.arange(16) % 2
-    augmenter = augment.Augmenter(Augmentation(augment=Augment.STRONG, mixup=0.4), 1, compiled=False)
+    augmenter = augment.Augmenter(Augmentation(augment=Augment.STRONG, mixup=0.4), 1, compiled=True)
     whole, whole_label = augmenter.mixed(image, label, step=9)
     size = 16 // replicas
     for first in range(0, 16, size):
@@ -176,7 +176,9 @@ def toned(image, plan, strengths):
         grey = (x @ [0.299, 0.587, 0.114])[..., None]
         x = grey + plan.colour.numpy()[:, None, None, None] * (x - grey)
     x = x * plan.scale.numpy()[:, None, None] + plan.offset.numpy()[:, None, None, None]
-    return 255 * (np.clip(x, 0, 255) / 255) ** plan.gamma.numpy()[:, None, None, None]
+    bright = (x @ [0.299, 0.587, 0.114])[..., None] if image.shape[3] == 3 else x
+    exponent = plan.gamma.numpy()[:, None, None, None] - 1
+    return np.clip(x * np.clip(bright / 255, 1e-3, 1) ** exponent, 0, 255)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
