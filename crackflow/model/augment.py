@@ -20,6 +20,7 @@ from crackflow.core.backend import tf
 from crackflow.core.config import Augment, Augmentation
 from crackflow.model import draws
 
+PART = 16  # pictures that a CPU resamples at a time; even, so that MixUp's pairs stay together
 MIDDLE = 127.5  # contrast turns about it
 BITS, QUARTERS = 10, 4  # of a packed channel: quarters of a grey level
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601: what saturation leaves as it is
@@ -257,6 +258,7 @@ class Augmenter:
     def __init__(self, augmentation: Augmentation, seed: int, compiled: bool) -> None:
         has = self.strengths = augmentation.filled()
         self.seed = seed
+        self._on_gpu = bool(tf.config.list_physical_devices("GPU"))
         self._tones = any(
             (has.brightness, has.contrast, has.saturation, has.channel_gain, has.gamma, has.blur, has.sharpen)
         )
@@ -285,14 +287,26 @@ class Augmenter:
         return self._apply(image, keys), label
 
     def _apply(self, image: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
-        """Functions one after another, because within one XLA would compute anew, for each of the pixels that the
-        resampling fetches, all that led to it: 2,400 us an image instead of 280."""
         image = tf.convert_to_tensor(image)
         if self._resamples:
-            return self._blended(self._fetched(*self._prepared(image, keys)), image, keys)
+            return self._resampled(image, keys)
         if self.strengths.augment is not Augment.NONE:
             image = self._turned(image, keys)
         return self._changed(image, keys) if self._tones or self._finishes else image
+
+    def _resampled(self, image: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
+        """Functions one after another, because within one XLA would compute anew, for each of the pixels that the
+        resampling fetches, all that led to it: 2,400 us an image instead of 280."""
+
+        def part(image: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
+            return self._blended(self._fetched(*self._prepared(image, keys)), image, keys)
+
+        if self._on_gpu or not image.shape[0] or image.shape[0] % PART:
+            return part(image, keys)
+        # Side by side on the cores, and what is handed from one function to the next stays in the caches.
+        count = image.shape[0] // PART
+        pairs = zip(tf.split(image, count), tf.split(keys, count), strict=True)
+        return tf.concat([part(*pair) for pair in pairs], 0)
 
     def _change(self, image: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
         drawn = self._drawn(image, keys)

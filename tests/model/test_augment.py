@@ -268,6 +268,14 @@ def test_mixup_mixes_neighbours_and_their_labels_alike():
     np.testing.assert_allclose(found, (1 - wide) * image + wide * image[partner], atol=0.51)
 
 
+def test_a_batch_in_parts_is_the_same_as_in_one():
+    image = pictures(2 * augment.PART)
+    augmenter = augment.Augmenter(Augmentation(augment=Augment.STRONG, mixup=0.3), 2, compiled=True)
+    parts = augmenter(image, 5).numpy()
+    augmenter._on_gpu = True  # where the whole batch goes through at once
+    np.testing.assert_array_equal(augmenter(image, 5).numpy(), parts)
+
+
 def test_nothing_asked_for_changes_nothing():
     image, label = pictures(), np.arange(16) % 2
     found, same = augment.Augmenter(Augmentation(augment=Augment.NONE), 0, True).mixed(image, label, 3)
