@@ -6,6 +6,8 @@ import pytest
 
 from crackflow.core import tables
 from crackflow.core.backend import keras, tf
+from crackflow.core.config import Network, Optimization, TrainConfig
+from crackflow.model import networks, training
 from crackflow.run import callbacks
 
 
@@ -76,3 +78,94 @@ def test_the_first_step_has_no_say_in_the_speed():
     history = callbacks.History("/dev/null")
     fit([SlowFirst(), callbacks.Speed(batch_size=4), history], losses=(1.0,), steps=5)
     assert 4 / 0.05 * 0.2 < history.rows[0]["images_per_sec"] < 4 / 0.05 * 1.1
+
+
+def trainer(steps_per_execution):
+    keras.utils.set_random_seed(0)
+    config = TrainConfig(data="d", run_dir="r", batch_size=4, steps_per_execution=steps_per_execution)
+    return training.trainable(networks.NETWORKS[Network.CRACKFLOW_XS].build(32), config, 60, "off")
+
+
+def small_stream():
+    random = np.random.default_rng(0)
+    image, label = random.integers(0, 256, (40, 32, 32, 3), np.uint8), random.integers(0, 2, 40).astype(np.int32)
+    return tf.data.Dataset.from_tensor_slices((image, label)).repeat().batch(4)
+
+
+class Counts(callbacks.Counting):
+    """Steps that each execution ran."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.seen.append(self.passed(batch))
+
+
+def test_python_is_returned_to_as_seldom_as_the_steps_are_short():
+    pace, counts, model = callbacks.Pace(steps=30), Counts(), trainer(0)
+    model.fit(small_stream(), epochs=2, steps_per_epoch=30, callbacks=[counts, pace], verbose=0)
+    step = np.median(pace._times[1:])
+    assert pace.chosen == min(30, math.ceil(pace.PYTHON_SECONDS / (pace.SHARE * step)), int(1 / step))
+    assert pace.chosen > 1  # a step of 4 pictures of 32 px takes a few milliseconds
+    assert counts.seen[:4] == [1, 1, 1, 1] and counts.seen[4] == min(pace.chosen, 26)
+    assert sum(counts.seen) == 60
+
+
+def test_long_steps_return_to_python_each_time():
+    class Slow(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            time.sleep(0.3)
+
+    pace, model = callbacks.Pace(steps=6), trainer(0)
+    model.fit(small_stream(), steps_per_epoch=6, callbacks=[pace, Slow()], verbose=0)
+    assert pace.chosen == 1
+
+
+@pytest.mark.parametrize("several", [3, 7])
+def test_several_steps_at_once_learn_what_single_ones_learn(several):
+    one, more = trainer(1), trainer(several)
+    counts = Counts()
+    one.fit(small_stream(), epochs=2, steps_per_epoch=10, verbose=0)
+    more.fit(small_stream(), epochs=2, steps_per_epoch=10, callbacks=[counts], verbose=0)
+    assert counts.seen == 2 * {3: [3, 3, 3, 1], 7: [7, 3]}[several]
+    for a, b in zip(one.get_weights(), more.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_the_speed_counts_every_step_of_an_execution():
+    rows = []
+    for several in (1, 5):
+        history = callbacks.History("/dev/null")
+        watchers = [callbacks.Speed(batch_size=4), history]
+
+        class Slow(keras.callbacks.Callback):
+            def on_train_batch_begin(self, batch, logs=None, several=several):
+                time.sleep(0.05 * several)  # what so many steps take
+
+        class Validated(keras.callbacks.Callback):
+            def on_epoch_end(self, epoch, logs=None):
+                logs |= {"val_loss": 0.0, "val_accuracy": 0.0}
+
+        model = trainer(several)
+        model.fit(small_stream(), steps_per_epoch=20, callbacks=[Slow(), Validated(), *watchers], verbose=0)
+        rows.append(history.rows[0]["images_per_sec"])
+    assert rows == [pytest.approx(4 / 0.05, rel=0.4)] * 2
+
+
+def test_extra_metrics_have_columns_of_their_own(tmp_path):
+    assert callbacks.History("x", ["mcc"]).columns == (*callbacks.COLUMNS, "mcc", "val_mcc")
+
+
+def test_the_best_weights_are_those_that_were_evaluated():
+    keras.utils.set_random_seed(0)
+    config = TrainConfig(data="d", run_dir="r", batch_size=4, optimization=Optimization(ema=0.9, learning_rate=0.02))
+    model = training.trainable(networks.NETWORKS[Network.CRACKFLOW_XS].build(32), config, 20, "off")
+    best = callbacks.Best(patience=0)
+    image, label = next(iter(small_stream()))
+    checks = tf.data.Dataset.from_tensors((image, label, tf.ones(4)))
+    found = model.fit(small_stream(), epochs=2, steps_per_epoch=10, validation_data=checks, callbacks=[best], verbose=0)
+    # The weights are back: their average must not be taken once more.
+    model._shadows = []
+    assert model.evaluate(checks, verbose=0)[0] == pytest.approx(min(found.history["val_loss"]), rel=1e-4)
