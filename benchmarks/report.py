@@ -86,6 +86,44 @@ def input_table() -> str:
     return "\n".join([*rows, "", _where(found)])
 
 
+def augment_table() -> str:
+    """Microseconds an image of each way to augment, and what training with ours takes longer."""
+    found = load("augment")
+    results, names = found["results"], {"keras layers": "Keras preprocessing layers", "crackflow d4": "crackflow, d4"}
+    names |= {"crackflow standard": "crackflow, standard", "crackflow strong": "crackflow, strong"}
+    rows = ["| augmentation of 128 px | us an image | train step takes longer by |", "|---|---|---|"]
+    for name, micros in results["microseconds_an_image"].items():
+        share = results["share_of_step"].get(name.removeprefix("crackflow "))
+        longer = f"{100 * share:.0f} %" if share is not None and name.startswith("crackflow") else ""
+        rows.append(f"| {names.get(name, name.replace('crackflow ', 'crackflow, '))} | {micros:,.0f} | {longer} |")
+    return "\n".join([*rows, "", _where(found)])
+
+
+def step_table() -> str:
+    """Images/s of the train step of each network, in each program."""
+    found = load("train_step")
+    programs = {
+        "crackflow": "crackflow",
+        "torch_eager": "PyTorch",
+        "torch_compiled": "PyTorch compiled",
+        "keras3": "Keras 3",
+        "keras3_xla": "Keras 3, XLA",
+        "keras3_onednn": "Keras 3, oneDNN on",
+    }
+    rows = [
+        f"| network, precision | parameters | px | {' | '.join(programs.values())} |",
+        "|---" * (len(programs) + 3) + "|",
+    ]
+    for precision in ("float32", "mixed_bfloat16"):
+        for name, row in found["results"].get(precision, {}).items():
+            speeds = [row["images_per_sec"].get(program, {}).get("median") for program in programs]
+            cells = [f"{speed:,.0f}" if speed else "-" for speed in speeds]
+            rows.append(
+                f"| `{name}`, {precision} | {row['parameters']:,} | {row['image_px']} | {' | '.join(cells)} |"
+            )
+    return "\n".join([*rows, "", _where(found)])
+
+
 def _speed(rate: dict) -> str:
     return f"{rate['median']:,} ({rate['low']:,} to {rate['high']:,})" if "median" in rate else "-"
 
@@ -97,7 +135,13 @@ def _where(found: dict) -> str:
     )
 
 
-TABLES = {"accuracy": accuracy_table, "convert": convert_table, "input": input_table}
+TABLES = {
+    "accuracy": accuracy_table,
+    "convert": convert_table,
+    "input": input_table,
+    "augment": augment_table,
+    "steps": step_table,
+}
 
 
 def filled(text: str) -> str:

@@ -21,13 +21,16 @@ from crackflow.core.config import Network, Precision
 from crackflow.model import networks
 
 PEERS = harness.REPOSITORY / "benchmarks" / "peers"
-# Name, environment, program, compiled.
+# Name: environment, program, compiled, environment variables. Keras 3 as it is installed, and with the kernels that
+# crackflow switches on, which its user could switch on as well.
+ONEDNN = {"TF_ENABLE_ONEDNN_OPTS": "1"}
 PROGRAMS = {
-    "crackflow": (roster.OURS, "step_crackflow", 0),
-    "keras3": (roster.OURS, "step_keras3", 0),
-    "keras3_xla": (roster.OURS, "step_keras3", 1),
-    "torch_eager": ("torch", "step_torch", 0),
-    "torch_compiled": ("torch", "step_torch", 1),
+    "crackflow": (roster.OURS, "step_crackflow", 0, {}),
+    "keras3": (roster.OURS, "step_keras3", 0, {}),
+    "keras3_xla": (roster.OURS, "step_keras3", 1, {}),
+    "keras3_onednn": (roster.OURS, "step_keras3", 0, ONEDNN),
+    "torch_eager": ("torch", "step_torch", 0, {}),
+    "torch_compiled": ("torch", "step_torch", 1, {}),
 }
 
 
@@ -36,14 +39,14 @@ def one_network(name: str, batch: int, precision: str, work: pathlib.Path, secon
     recipe = networks.NETWORKS[Network(name)]
     same_layers = name in layout.FAMILY or name == "seed"
     competitors, found = {}, {}
-    for program, (environment, script, compiled) in PROGRAMS.items():
+    for program, (environment, script, compiled, variables) in PROGRAMS.items():
         if program != "crackflow" and not same_layers:
             continue
         command = [str(python_of(environment)), str(PEERS / f"{script}.py"), "--network", name]
         command += ["--image_px", str(recipe.image_px), "--channels", str(recipe.channels), "--batch", str(batch)]
         command += ["--precision", precision, "--compiled", str(compiled)]
         try:
-            competitors[program] = Competitor(command, work / f"{program}-{name}.log")
+            competitors[program] = Competitor(command, work / f"{program}-{name}.log", variables)
         except (OSError, EOFError) as error:
             found[program] = {"absent": str(error)}
     sizes = {program: one.facts["parameters"] for program, one in competitors.items()}
@@ -62,11 +65,11 @@ def one_network(name: str, batch: int, precision: str, work: pathlib.Path, secon
 
 
 def ratios(found: dict) -> dict:
-    """Ours over each other program's median, and over the better of the two PyTorch ways and of the two of Keras 3."""
+    """Ours over each other program's median, and over the best of PyTorch's and of Keras 3's as installed."""
     medians = {program: speeds["median"] for program, speeds in found.items() if "median" in speeds}
     others = {program: median for program, median in medians.items() if program != "crackflow"}
     for family in ("torch", "keras3"):
-        best = [median for program, median in others.items() if program.startswith(family)]
+        best = [found for program, found in others.items() if program.startswith(family) and "onednn" not in program]
         if best:
             others[f"best {family}"] = max(best)
     return {program: round(medians["crackflow"] / median, 2) for program, median in others.items()}
