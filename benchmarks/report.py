@@ -118,9 +118,7 @@ def step_table() -> str:
         for name, row in found["results"].get(precision, {}).items():
             speeds = [row["images_per_sec"].get(program, {}).get("median") for program in programs]
             cells = [f"{speed:,.0f}" if speed else "-" for speed in speeds]
-            rows.append(
-                f"| `{name}`, {precision} | {row['parameters']:,} | {row['image_px']} | {' | '.join(cells)} |"
-            )
+            rows.append(f"| `{name}`, {precision} | {row['parameters']:,} | {row['image_px']} | {' | '.join(cells)} |")
     return "\n".join([*rows, "", _where(found)])
 
 
