@@ -10,6 +10,7 @@ import statistics
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 from PIL import Image
 
 from benchmarks import harness, report
@@ -58,6 +59,11 @@ def networks() -> None:
         axes.errorbar(speed, 100 * accuracy, spread, fmt="o", color=colours[setting], capsize=3)
         axes.annotate(f"{network}, {px} px", (speed, 100 * accuracy), (6, 6), textcoords="offset points", fontsize=8)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(
+        FixedLocator([step * power for power in (10, 100, 1_000, 10_000) for step in (1, 2, 5)])
+    )
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("images/s scored, batches of 64 from memory; 2 cores")
     axes.set_ylabel("accuracy on METU's test split, %")
     handles = [axes.plot([], [], "o", color=colour, label=name)[0] for name, colour in colours.items()]
