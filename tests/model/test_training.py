@@ -197,9 +197,7 @@ def test_kernels_decay_and_norms_and_biases_do_not():
     assert others and not any("kernel" in name for name in others)
 
 
-@pytest.mark.parametrize(
-    "policy, distance", [("float32", 0.0), ("mixed_bfloat16", 0.005), ("mixed_float16", 0.001)], ids=str
-)
+@pytest.mark.parametrize("policy, distance", [("mixed_bfloat16", 0.005), ("mixed_float16", 0.001)], ids=str)
 def test_twenty_steps_in_each_precision_stay_near_float32(policy, distance):
     """Mean distance of the 20 losses, as a share of the first: measured 0.0005 in bfloat16, 0.0001 in float16."""
 
@@ -226,11 +224,10 @@ def test_float16_scales_the_loss():
     assert isinstance(model.optimizer, keras.mixed_precision.LossScaleOptimizer)
 
 
-@pytest.mark.parametrize("xla", ["augmentation", "on"])
-def test_compiled_steps_follow_the_others(xla):
+def test_compiled_steps_follow_the_others():
     # Flips are the same pixels with XLA and without: only sums in another order differ.
     d4 = Augmentation(augment=Augment.D4)
     plain, compiled = (
-        learn(small_model(Network.CRACKFLOW_XS, augmentation=d4, xla=each), steps=5) for each in ("off", xla)
+        learn(small_model(Network.CRACKFLOW_XS, augmentation=d4, xla=each), steps=5) for each in ("off", "on")
     )
     np.testing.assert_allclose(compiled, plain, rtol=2e-3)

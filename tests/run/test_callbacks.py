@@ -123,13 +123,12 @@ def test_long_steps_return_to_python_each_time():
     assert pace.chosen == 1
 
 
-@pytest.mark.parametrize("several", [3, 7])
-def test_several_steps_at_once_learn_what_single_ones_learn(several):
-    one, more = trainer(1), trainer(several)
+def test_several_steps_at_once_learn_what_single_ones_learn():
+    one, more = trainer(1), trainer(3)
     counts = Counts()
     one.fit(small_stream(), epochs=2, steps_per_epoch=10, verbose=0)
     more.fit(small_stream(), epochs=2, steps_per_epoch=10, callbacks=[counts], verbose=0)
-    assert counts.seen == 2 * {3: [3, 3, 3, 1], 7: [7, 3]}[several]
+    assert counts.seen == 2 * [3, 3, 3, 1]
     for a, b in zip(one.get_weights(), more.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
