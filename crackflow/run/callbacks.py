@@ -39,7 +39,7 @@ class Pace(Counting):
     Measures the executions after the first, which traces. At most a second's work, so that a signal is heard soon.
     """
 
-    # Keras' loop, its callbacks and ours, for each execution: 0.5 to 1.2 ms on 2 cores (BUILD_NOTES.md).
+    # Keras' loop, its callbacks and ours, for each execution: an assumption, not yet measured (BUILD_NOTES.md).
     PYTHON_SECONDS, SHARE, MEASURED, LONGEST_SECONDS = 1.2e-3, 0.01, 3, 1.0
 
     def __init__(self, steps: int) -> None:
