@@ -43,7 +43,8 @@ def pool(size: int) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
     """
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
-    executor = concurrent.futures.ProcessPoolExecutor(size, mp_context=context, initializer=_follow_parent)
+    with _uninterrupted():
+        executor = concurrent.futures.ProcessPoolExecutor(size, mp_context=context, initializer=_follow_parent)
     try:
         yield executor
     except BaseException:
@@ -97,8 +98,8 @@ def ordered(
 def _uninterrupted() -> Iterator[None]:
     """Ctrl-C and SIGTERM that come inside are heard at its end.
 
-    Submitting may start a process; an exception in the middle of it leaves one that nobody waits for, which loses its
-    locks as this one ends and says so in a traceback.
+    Making a pool makes semaphores, and submitting may start a process; an exception in the middle leaves a semaphore or
+    a process that nobody cleans up, and Python says so in lines of its own as it ends.
     """
     if threading.current_thread() is not threading.main_thread():  # others hear no signals
         yield

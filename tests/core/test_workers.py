@@ -1,7 +1,9 @@
 import concurrent.futures
+import gc
 import os
 import signal
 import time
+from multiprocessing import resource_tracker
 
 import pytest
 import threadpoolctl
@@ -111,3 +113,32 @@ def test_a_signal_in_the_middle_of_a_submission_is_heard_after_it(number):
         assert heard == [1, 1]
     finally:
         signal.signal(number, before)
+
+
+def test_a_signal_while_the_pool_is_made_leaves_no_semaphore_behind(monkeypatch):
+    made, living = set(), set()
+    register, unregister = resource_tracker.register, resource_tracker.unregister
+
+    def registered(name, kind):
+        register(name, kind)
+        made.add(name)
+        living.add(name)
+        signal.raise_signal(signal.SIGTERM)
+
+    def unregistered(name, kind):
+        unregister(name, kind)
+        living.discard(name)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(resource_tracker, "register", registered)
+    monkeypatch.setattr(resource_tracker, "unregister", unregistered)
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt), workers.pool(1):
+            pytest.fail("the signal was not heard")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    gc.collect()
+    assert made and not living
