@@ -33,7 +33,7 @@ def main() -> None:
         harness.watch([sys.executable, "-m", "crackflow.convert", f"--images={images}", f"--out={place}/metu"])
         made = dataset.load(f"{place}/metu")
         feeds = {
-            kind.value: inputs.open_feed(kind, made, options.batch, options.image_px, recipe.channels, seed=0).train
+            kind.value: inputs.open_feed(kind, made, options.batch, options.image_px, recipe.channels, seed=0).train()
             for kind in (Input.SYNTHETIC, Input.PACK, Input.STREAM)
         }
         step = timing.interleaved(

@@ -2,11 +2,13 @@
 
   python -m benchmarks.time_to_accuracy --json=benchmarks/results/time_to_accuracy.json
   python -m benchmarks.time_to_accuracy --settings=fast --networks=all --seeds=1 --json=...
+  python -m benchmarks.time_to_accuracy --settings=speeds --json=...
 
 Runs the three commands a user would run (convert, train, evaluate), each a process of its own, wall clock, start-up
 included. Settings: `fast` and `accurate` (launch/flags/metu_fast.cfg, metu_accurate.cfg) and `baseline`, which is the
-network `seed` as it was. Runs that are not asked for stay in the file as they are. `images_per_sec`: of training
-(median epoch), and of model.h5 scoring batches of 64 from memory.
+network `seed` as it was. Runs that are not asked for stay in the file as they are. `--alone=0` says that other work ran
+beside: accuracies count as ever, seconds are then an upper bound. `images_per_sec` of training is the median epoch's;
+of scoring, batches of 64 from memory, `--settings=speeds` measures it for every run in the file, without training.
 """
 
 import json
@@ -22,7 +24,7 @@ from benchmarks import harness
 from crackflow.core import runtime, tables, timing
 from crackflow.core.backend import tf
 from crackflow.core.config import Network
-from crackflow.model import bundle
+from crackflow.model import bundle, networks
 
 # How the settings were chosen, on validation images, is in BUILD_NOTES.md.
 FLAGS = {
@@ -33,7 +35,7 @@ FLAGS = {
 BATCH = 64
 
 
-def measure(setting: str, network: str, seed: int, images: pathlib.Path, place: pathlib.Path) -> dict:
+def measure(setting: str, network: str, seed: int, alone: bool, images: pathlib.Path, place: pathlib.Path) -> dict:
     """Seconds of each command, the accuracy on the test split, and speeds."""
     data, run, test = place / "data", place / "run", place / "test"
 
@@ -62,20 +64,23 @@ def measure(setting: str, network: str, seed: int, images: pathlib.Path, place: 
         "best_val_accuracy": max(float(row["val_accuracy"]) for row in history),
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "load_before": load,
+        "alone": alone,
         "total_seconds": round(sum(seconds.values()), 1),
         "images_per_sec": {
             "train": round(statistics.median(float(row["images_per_sec"]) for row in history), 1),
-            "score": round(scoring_speed(loaded), 1),
+            "score": round(scoring_speed(network, loaded.card.image_px), 1) if alone else None,
         },
         "metrics": {name: metrics[name] for name in keep},
     }
 
 
-def scoring_speed(loaded: bundle.Bundle) -> float:
-    """Images/s of the model in a compiled graph, median of five windows of a second."""
-    shape = (BATCH, loaded.card.image_px, loaded.card.image_px, loaded.card.channels)
+def scoring_speed(network: str, image_px: int) -> float:
+    """Images/s of the network in a compiled graph, median of five windows of a second."""
+    recipe = networks.NETWORKS[Network(network)]
+    model = recipe.build(image_px)
+    shape = (BATCH, image_px, image_px, recipe.channels)
     image = tf.constant(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
-    score = tf.function(lambda image: loaded.model(image, training=False))
+    score = tf.function(lambda image: model(image, training=False))
 
     def advance() -> int:
         score(image).numpy()
@@ -96,15 +101,25 @@ def plan(settings: list[str], networks: list[str], seeds: int) -> list[tuple[str
 
 
 def main() -> None:
-    options = harness.arguments(__doc__, settings="fast,accurate,baseline", networks="crackflow_s", seeds=3)
+    options = harness.arguments(__doc__, settings="fast,accurate,baseline", networks="crackflow_s", seeds=3, alone=1)
     runtime.set_up(seed=0, threads=0, deterministic=False)
     images = harness.data_folder() / "metu"
     every = [network.value for network in Network]
-    networks = every if options.networks == "all" else options.networks.split(",")
+    chosen = every if options.networks == "all" else options.networks.split(",")
     runs = {(run["setting"], run["network"], run["seed"]): run for run in stored(options.json)}
-    for key in plan(options.settings.split(","), networks, options.seeds):
+    if options.settings == "speeds":
+        for size in sorted({(run["network"], run["image_px"]) for run in runs.values()}):
+            speed = round(scoring_speed(*size), 1)
+            print(f"{size}: {speed} images/s", file=sys.stderr)
+            for run in runs.values():
+                if (run["network"], run["image_px"]) == size:
+                    run["images_per_sec"]["score"] = speed
+        ordered = [runs[key] for key in sorted(runs)]
+        harness.save(options.json, {"summary": summary(ordered), "runs": ordered})
+        return
+    for key in plan(options.settings.split(","), chosen, options.seeds):
         with tempfile.TemporaryDirectory(prefix="crackflow-") as place:
-            runs[key] = last = measure(*key, images, pathlib.Path(place))
+            runs[key] = last = measure(*key, bool(options.alone), images, pathlib.Path(place))
         line = f"{last['total_seconds']} s, accuracy {last['metrics']['accuracy']:.4f}, {last['images_per_sec']}"
         print(f"{key}: {line}", file=sys.stderr)
         ordered = [runs[key] for key in sorted(runs)]

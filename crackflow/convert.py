@@ -2,15 +2,17 @@
 
   python -m crackflow.convert --images=photos --out=data/photos
   python -m crackflow.convert --verify=data/photos
+  python -m crackflow.convert --images=/nfs/photos --out=/nfs/data --runner=beam --beam_options=--runner=SparkRunner
 
 Layouts: one folder a class (Positive/ Negative/, cracked/ uncracked/, ...); SDNET2018; images/ + masks/.
 """
 
+import contextlib
 import os
 import time
 
-from crackflow.core import atomic, flags, progress, workers
-from crackflow.core.config import ConvertConfig, Layout
+from crackflow.core import atomic, beam, flags, progress, workers
+from crackflow.core.config import ConvertConfig, Layout, Runner
 from crackflow.core.errors import CheckFailed, UserError, one_line
 from crackflow.data import dataset, grouping, layouts, leaks, looking, shards, summary, verifying
 
@@ -29,7 +31,7 @@ def convert(config: ConvertConfig) -> dict:
     size = workers.count(config.workers)
     found = layouts.scan(config.images, config.layout, config.positive_class)
     _expect_apart(config.images, config.out)
-    with atomic.folder(config.out, dataset.DATASET, config.overwrite) as stage, workers.pool(size) as pool:
+    with atomic.folder(config.out, dataset.DATASET, config.overwrite) as stage, _pool(config, size, stage) as pool:
         looks = leaks.Looks.empty(len(found.files), os.path.join(stage, "thumbnails.tmp"))
         judge = looking.Settings(config.images, config.max_megapixels, config.patch_px, config.min_crack_fraction)
         with progress.bar(len(found.files), "reading ") as advance:
@@ -67,6 +69,13 @@ def verify(config: ConvertConfig) -> None:
     if found:
         raise CheckFailed(f"{config.verify!r} is damaged in {len(found)} places; the first: {found[0]}")
     progress.say(f"{config.verify}: {total:,} images intact")
+
+
+def _pool(config: ConvertConfig, size: int, stage: str):
+    """Who works on images and shards: processes of this host, or Beam's workers."""
+    if config.runner is Runner.BEAM:
+        return contextlib.nullcontext(beam.Pool(config.beam_options, stage))
+    return workers.pool(size)
 
 
 def _expect_apart(images: str, out: str) -> None:

@@ -3,57 +3,83 @@
   python -m crackflow.train --data=data/metu --run_dir=runs/metu
   python -m crackflow.train --flagfile=runs/metu/flags.cfg --run_dir=runs/again      # the same run once more
 
-Leaves in the run folder: model.h5, report.html, metrics.json, history.csv, flags.cfg, tensorboard/.
+Leaves in the run folder: model.h5, report.html, metrics.json, history.csv, flags.cfg, tensorboard/, checkpoints/. A run
+that was stopped or killed goes on when the same command is given again. Exit code 75: stopped by a signal, or because
+another worker was lost; give the command again.
 """
 
 import dataclasses
 import os
-import time
 
-from crackflow.core import flags, progress, runtime
+from crackflow.core import cluster, flags, progress, runtime
 from crackflow.core.backend import keras
 from crackflow.core.config import TrainConfig
 from crackflow.core.errors import UserError
 from crackflow.data import dataset, inputs, pipeline
 from crackflow.model import bundle, networks, training, weights
 from crackflow.report import assessment, metrics, page
-from crackflow.run import callbacks, folder, scoring
+from crackflow.run import fitting, folder, scoring
 
 RESAMPLES = 1000
 
 
-def run(config: TrainConfig) -> page.Evaluation:
-    """The whole path: data, network, fit, threshold, model.h5, report. Raises: UserError."""
-    runtime.set_up(config.seed, config.threads, config.deterministic)
+def run(config: TrainConfig) -> page.Evaluation | None:
+    """The whole path: data, network, fit, threshold, model.h5, report; None where another process or an earlier run
+    makes these. Raises: UserError; TryAgain when it stopped and can go on."""
+    runtime.set_up(config.seed, config.threads, config.deterministic, config.cpu_devices)
     config = _with_absolute_paths(config)
+    team = cluster.join(config.strategy)
+    if not team.is_chief:
+        progress.be_silent()
+    config.expect_shared(team.replicas)
     made = dataset.load(config.data)
     recipe = networks.NETWORKS[config.model]
     image_px = config.image_px or recipe.image_px
     for split in inputs.SPLITS:
         made.expect_images(split)
     precision, xla = runtime.choose_precision(config.precision), runtime.choose_xla(config.xla)
+    progress.say(f"devices {team.choice.value} ({team.choice.reason})")
     progress.say(f"precision {precision.value} ({precision.reason}); XLA {xla.value} ({xla.reason})")
     keras.mixed_precision.set_global_policy(precision.value)
     steps = pipeline.steps(made.count("train"), config.batch_size)
     # Before the run folder is touched: --overwrite with a mistake in another flag costs nothing.
-    model = _trainer(config, made, recipe.build(image_px), steps * config.epochs, xla.value)
-    folder.prepare(config.run_dir, config.overwrite)
-    text = folder.save_flags(config.run_dir, config)
-    feed = inputs.open_feed(config.input, made, config.batch_size, image_px, recipe.channels, config.seed)
-    progress.say(f"input {feed.choice.value} ({feed.choice.reason})")
-    watched = fit(model, feed.train, feed.val, config, steps)
-
-    loaded = choose_and_save(model, feed.val, made, config, recipe, image_px)
-    tested = "test" if made.count("test") else "val"
-    found = assessment.assess(loaded, made, [tested], config.batch_size, RESAMPLES, config.seed)
-    folder.save_json(config.run_dir, folder.METRICS, found.metrics | {"split": tested})
-    facts = _facts(config, watched, loaded, image_px, {"Precision": precision, "XLA": xla, "Input": feed.choice})
-    page.write(_report(config, made, found, watched, facts, text), os.path.join(config.run_dir, folder.REPORT))
-    progress.say(
-        f"{tested} accuracy {found.metrics['accuracy']:.4f} at threshold {loaded.card.threshold:.3f}; "
-        f"model {os.path.join(config.run_dir, bundle.FILE)}, report {os.path.join(config.run_dir, folder.REPORT)}"
-    )
-    return found
+    with team.scope():
+        model = _trainer(config, made, recipe.build(image_px), steps * config.epochs, xla.value)
+    identity = folder.identity(config, made.facts["fingerprint"], precision.value)
+    with folder.opened(config.run_dir, identity, config.overwrite, config.safety.resume, team) as start:
+        if start.found:
+            progress.say(f"{config.run_dir} holds {start.found}")
+        if start.finished:
+            return None
+        text = folder.save_flags(config.run_dir, config) if team.is_chief else ""
+        sizes = config.batch_size, image_px, recipe.channels
+        feed = inputs.open_feed(config.input, made, *sizes, config.seed, config.data_service)
+        progress.say(f"input {feed.choice.value} ({feed.choice.reason})")
+        fit = fitting.Fit(model, config, steps, team, identity)
+        if start.snapshot:
+            fit.take(start.snapshot)
+        watched = fit.run(
+            lambda step: team.distribute(lambda share: feed.train(step, share)),
+            team.distribute(feed.val),
+            pipeline.eval_steps(made.count("val"), config.batch_size),
+        )
+        plain = bundle.as_float32(model)  # every worker: reading the statistics of BatchNorm takes them all
+        found = None
+        if team.is_chief:
+            checks = pipeline.eval_batches(made, "val", *sizes)
+            loaded = choose_and_save(plain, checks, made, config, recipe, image_px)
+            tested = "test" if made.count("test") else "val"
+            found = assessment.assess(loaded, made, [tested], config.batch_size, RESAMPLES, config.seed)
+            folder.save_json(config.run_dir, folder.METRICS, found.metrics | {"split": tested})
+            choices = {"Devices": team.choice, "Precision": precision, "XLA": xla, "Input": feed.choice}
+            facts = _facts(config, watched, loaded, image_px, choices)
+            page.write(_report(config, made, found, watched, facts, text), os.path.join(config.run_dir, folder.REPORT))
+            progress.say(
+                f"{tested} accuracy {found.metrics['accuracy']:.4f} at threshold {loaded.card.threshold:.3f}; model "
+                f"{os.path.join(config.run_dir, bundle.FILE)}, report {os.path.join(config.run_dir, folder.REPORT)}"
+            )
+        team.gathered([0])  # a worker that left early would look lost
+        return found
 
 
 def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
@@ -78,47 +104,10 @@ def _trainer(
     return training.trainable(network, dataclasses.replace(config, optimization=settings), steps, xla)
 
 
-@dataclasses.dataclass(frozen=True)
-class Watched:
-    """What the callbacks saw of a fit."""
-
-    history: list[dict]
-    best_epoch: int
-    stopped: bool
-    seconds: float
-
-
-def fit(model: keras.Model, batches, checks, config: TrainConfig, steps: int) -> Watched:
-    """Train with a live bar, history.csv, TensorBoard and early stopping; `model` ends with its best weights."""
-    extra = [name.value for name in config.metrics]
-    history = callbacks.History(os.path.join(config.run_dir, folder.HISTORY), extra)
-    best = callbacks.Best(config.early_stopping_epochs)
-    board = keras.callbacks.TensorBoard(
-        os.path.join(config.run_dir, folder.TENSORBOARD), write_graph=False, profile_batch=0
-    )
-    bar = callbacks.LiveBar(config.epochs, steps, config.batch_size)
-    watchers = [callbacks.Speed(config.batch_size), bar, history, best, board]
-    if not config.steps_per_execution:
-        watchers.append(callbacks.Pace(steps))
-    began = time.perf_counter()
-    model.fit(
-        batches,
-        epochs=config.epochs,
-        steps_per_epoch=steps,
-        validation_data=checks,
-        callbacks=watchers,
-        verbose=0,
-    )
-    if not best.epoch:
-        raise UserError("training diverged: the validation loss was never a number; lower --learning_rate")
-    return Watched(history.rows, best.epoch, best.stopped, time.perf_counter() - began)
-
-
 def choose_and_save(
-    model: keras.Model, checks, made: dataset.Dataset, config: TrainConfig, recipe: networks.Recipe, image_px: int
+    plain: keras.Model, checks, made: dataset.Dataset, config: TrainConfig, recipe: networks.Recipe, image_px: int
 ) -> bundle.Bundle:
     """The threshold from validation data, then model.h5; returns the model as a user will load it."""
-    plain = bundle.as_float32(model)
     threshold = metrics.choose_threshold(*scoring.score(plain, checks, temperature=1.0))
     card = bundle.Card(
         network=config.model.value,

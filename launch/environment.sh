@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the scripts beside it: makes .venv in the checkout, with pinned versions, and puts it on the PATH.
 # Needs Python 3.10 to 3.13 with venv and pip. PYTHON=... chooses one; CRACKFLOW_VENV=... another place.
 
@@ -24,7 +25,7 @@ make_environment() {
     echo "crackflow: making the environment in $venv with $("$python" --version)"
     "$python" -m venv --clear "$venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-      --constraint "$root/launch/constraints.txt" --editable "$root[dev]"
+      --constraint "$root/launch/constraints.txt" --editable "${root}[dev]"
     touch "$stamp"
   fi
   export PATH="$venv/bin:$PATH"

@@ -44,7 +44,15 @@ def run_dir(tmp_path_factory):
 
 def test_a_run_leaves_what_it_promises(run_dir):
     names = {path.name for path in run_dir.iterdir()}
-    assert names == {"flags.cfg", "history.csv", "metrics.json", "model.h5", "report.html", "tensorboard"}
+    assert names == {
+        "checkpoints",
+        "flags.cfg",
+        "history.csv",
+        "metrics.json",
+        "model.h5",
+        "report.html",
+        "tensorboard",
+    }
     assert list((run_dir / "tensorboard").rglob("events.out.tfevents.*"))
 
 
@@ -86,7 +94,7 @@ def test_a_run_folder_in_use_is_one_line_and_exit_2(run_dir):
     before = (run_dir / "model.h5").read_bytes()
     done = command("train", f"--data={small.data().folder}", f"--run_dir={run_dir}")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert "exists and is not empty; choose another folder, or replace it with --overwrite" in done.stderr
+    assert "was started with --image_px=32, received --image_px=0; repeat its flags (--flagfile=" in done.stderr
     assert (run_dir / "model.h5").read_bytes() == before
 
 

@@ -4,6 +4,8 @@ Synopsis::
 
     with atomic.folder("data/metu", marker="dataset.json", overwrite=False) as stage:
         ...                                  # write into `stage`; it becomes data/metu at the end of the block
+    with atomic.file("packs/train-128.npy") as file:
+        ...                                  # write, never map: a mapped file on a full disk ends the process
     atomic.write_text("run/flags.cfg", text)
 """
 
@@ -14,6 +16,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
+from typing import BinaryIO
 
 from crackflow.core.errors import UserError
 
@@ -122,6 +125,26 @@ def _sync(place: str) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+@contextlib.contextmanager
+def file(path: str) -> Iterator[BinaryIO]:
+    """A file to write that takes the name `path` when all of it is on the disk, and vanishes when that fails.
+
+    One writer at a time: until then it is called `path`.partial, so that what a killed process leaves is written over.
+    """
+    partial = f"{path}.partial"
+    try:
+        with open(partial, "wb") as opened:
+            yield opened
+            opened.flush()
+            os.fsync(opened.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.remove(partial)
+        raise
+    _sync(os.path.dirname(os.path.abspath(path)))
 
 
 def write_bytes(path: str, data: bytes) -> None:

@@ -35,6 +35,11 @@ class GroupBy(enum.Enum):
     NONE = "none"
 
 
+class Runner(enum.Enum):
+    LOCAL = "local"
+    BEAM = "beam"
+
+
 class OnBad(enum.Enum):
     SKIP = "skip"
     FAIL = "fail"
@@ -106,6 +111,23 @@ class Input(enum.Enum):
     SYNTHETIC = "synthetic"
 
 
+class Strategy(enum.Enum):
+    AUTO = "auto"
+    ONE = "one"
+    MIRRORED = "mirrored"
+    MULTIWORKER = "multiworker"
+
+
+class Resume(enum.Enum):
+    AUTO = "auto"
+    NEVER = "never"
+
+
+class ServiceRole(enum.Enum):
+    DISPATCHER = "dispatcher"
+    WORKER = "worker"
+
+
 class EvalSplit(enum.Enum):
     TEST = "test"
     TRAIN = "train"
@@ -126,6 +148,12 @@ def _expect(held: bool, name: str, expected: str, received: object) -> None:
 def _expect_given(config: object, names: Sequence[str]) -> None:
     for name in names:
         _expect(getattr(config, name) != "", name, "a path", "")
+
+
+def _expect_address(name: str, address: str) -> None:
+    host, _, port = address.removeprefix("grpc://").rpartition(":")
+    told = address.startswith("grpc://") and host and port.isdigit() and 0 < int(port) < 65536
+    _expect(bool(told), name, "grpc://host:port", address)
 
 
 def _expect_finite_positive(config: object, names: Sequence[str]) -> None:
@@ -175,6 +203,8 @@ class ConvertConfig:
     min_crack_fraction: float = option(0.005, "masks layout: share of crack pixels that makes a window cracked")
     shards: int = option(0, "shards of the training split; 0: chosen from the number of images")
     workers: int = option(0, "processes; 0: one a core")
+    runner: Runner = option(Runner.LOCAL, "local: processes here; beam: Apache Beam, on shared storage")
+    beam_options: str = option("", "for Beam's pipeline, such as --runner=SparkRunner; none: its own runner, here")
     seed: int = option(0, "decides the split and the order of the records")
     on_bad: OnBad = option(OnBad.SKIP, "bad file: list it in rejected.csv and go on, or stop at the first")
     max_megapixels: float = option(100.0, "larger pictures are rejected before they are decoded")
@@ -188,6 +218,8 @@ class ConvertConfig:
         _expect(8 <= self.patch_px <= 4096, "patch_px", "8 to 4096", self.patch_px)
         _expect_at_least(self, 0, ["shards", "workers", "seed"])
         _expect_finite_positive(self, ["max_megapixels"])
+        needless = self.beam_options and self.runner is not Runner.BEAM
+        _expect(not needless, "beam_options", "nothing without --runner=beam", self.beam_options)
         _expect(1 <= self.jpeg_quality <= 100, "jpeg_quality", "1 to 100", self.jpeg_quality)
         _expect(0 < self.min_crack_fraction < 1, "min_crack_fraction", "a fraction", self.min_crack_fraction)
         legal = len(self.split) == 3 and all(0 <= part <= 1 for part in self.split)
@@ -318,6 +350,20 @@ class Optimization:
 
 
 @dataclasses.dataclass(frozen=True)
+class Safety:
+    """What happens when a run is interrupted, or goes wrong."""
+
+    resume: Resume = option(Resume.AUTO, "auto: go on with the run that lies in run_dir; never: only a new one")
+    checkpoint_minutes: float = option(10.0, "between two checkpoints within an epoch; each epoch ends with one")
+    loss_limit: float = option(20.0, "a mean training loss above it, or one that is no number, means diverged")
+    rollbacks: int = option(3, "times that a diverged run goes back to its last checkpoint with half the rate")
+
+    def __post_init__(self) -> None:
+        _expect_finite_positive(self, ["checkpoint_minutes", "loss_limit"])
+        _expect_at_least(self, 0, ["rollbacks"])
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainConfig:
     data: str = option("", "data set made by crackflow.convert")
     run_dir: str = option("", "folder to make: model.h5, report.html, history.csv, metrics.json, flags.cfg")
@@ -334,6 +380,12 @@ class TrainConfig:
     xla: Xla = option(Xla.AUTO, "compile layers and augmentation; auto: on a CPU the augmentation alone")
     steps_per_execution: int = option(0, "steps between two returns to Python; 0: so that Python costs under 1 %")
     input: Input = option(Input.AUTO, "pack: decode once and map; stream: decode as it trains; auto: pack if it fits")
+    data_service: str = option("", "grpc://host:port of a tf.data service that decodes the images, see launch/")
+    strategy: Strategy = option(
+        Strategy.AUTO, "devices that share a batch; auto: every worker of TF_CONFIG or SLURM, all GPUs, or one device"
+    )
+    cpu_devices: int = option(1, "parts that the CPU is taken for, to try --strategy=mirrored without GPUs")
+    safety: Safety = Safety()
     threads: int = option(0, "threads for TensorFlow's operations; 0: one a core")
     seed: int = option(0, "initial weights, order of the images, augmentation")
     deterministic: bool = option(False, "bit-identical repetition, slower")
@@ -342,12 +394,25 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _expect_given(self, ["data", "run_dir"])
         _expect(self.image_px == 0 or 32 <= self.image_px <= 1024, "image_px", "0, or 32 to 1024", self.image_px)
-        _expect_at_least(self, 1, ["batch_size", "epochs"])
+        _expect_at_least(self, 1, ["batch_size", "epochs", "cpu_devices"])
         _expect_at_least(self, 0, ["early_stopping_epochs", "steps_per_execution", "threads", "seed"])
+        self.expect_shared(1)
+        if self.data_service:
+            _expect_address("data_service", self.data_service)
+            free = self.input in (Input.AUTO, Input.STREAM)
+            _expect(free, "input", "auto or stream with --data_service", self.input.value)
+            _expect(not self.deterministic, "deterministic", "false with --data_service, which keeps no order", True)
+
+    def expect_shared(self, replicas: int) -> None:
+        """Raises: ConfigError when `replicas` can't share a batch equally, each part cut again by `accumulate` and
+        made of the pairs that MixUp mixes."""
         parts = self.optimization.accumulate
-        _expect(self.batch_size % parts == 0, "accumulate", f"a divisor of --batch_size={self.batch_size}", parts)
-        paired = not self.augmentation.filled().mixup or self.batch_size % 2 == 0
-        _expect(paired, "batch_size", "an even number with --mixup, which mixes pairs", self.batch_size)
+        unit = replicas * math.lcm(parts, 2 if self.augmentation.filled().mixup else 1)
+        reasons = [f"{replicas} replicas"] if replicas > 1 else []
+        reasons += [f"--accumulate={parts}"] if parts > 1 else []
+        reasons += ["--mixup, which mixes pairs"] if self.augmentation.filled().mixup else []
+        fitting = f"a multiple of {unit} ({', '.join(reasons)}), such as {-(-self.batch_size // unit) * unit}"
+        _expect(self.batch_size % unit == 0, "batch_size", fitting, self.batch_size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -413,3 +478,19 @@ class DoctorConfig:
         _expect_at_least(self, 1, ["batch_size", "windows"])
         _expect_at_least(self, 0, ["threads"])
         _expect_finite_positive(self, ["seconds"])
+
+
+@dataclasses.dataclass(frozen=True)
+class DataServiceConfig:
+    role: ServiceRole = option(ServiceRole.DISPATCHER, "dispatcher: one, hands out work; worker: decodes images")
+    port: int = option(0, "to listen on; 0: a free one")
+    dispatcher: str = option("", "worker: grpc://host:port of the dispatcher")
+    host: str = option("localhost", "worker: name or address under which others reach it")
+    work_dir: str = option("", "dispatcher: folder for its journal, from which it goes on after a restart; none: no")
+    threads: int = option(0, "threads for TensorFlow's operations; 0: one a core")
+
+    def __post_init__(self) -> None:
+        _expect(0 <= self.port < 65536, "port", "0 to 65535", self.port)
+        _expect_at_least(self, 0, ["threads"])
+        if self.role is ServiceRole.WORKER:
+            _expect_address("dispatcher", self.dispatcher)

@@ -13,6 +13,7 @@ import re
 EXIT_CHECK_FAILED = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: the same command goes on from where it was
 
 
 class UserError(Exception):
@@ -25,6 +26,10 @@ class ConfigError(UserError, ValueError):
 
 class CheckFailed(Exception):
     """A check the user asked for (verify, parity) did not hold."""
+
+
+class TryAgain(Exception):
+    """The run stopped, by a signal or because another worker was lost, and the same command goes on with it."""
 
 
 def one_line(text: object) -> str:

@@ -155,7 +155,8 @@ def main(
     about: str | None,
     argv: Sequence[str] | None = None,
 ) -> None:
-    """Parse, run, and leave with the documented exit code (0 done, 1 check failed, 2 the user's mistake)."""
+    """Parse, run, and leave with the documented exit code (0 done, 1 check failed, 2 the user's mistake, 75 run it
+    again, 130 interrupted)."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         run(parse(config_class, sys.argv[1:] if argv is None else argv))
@@ -165,6 +166,8 @@ def main(
         _leave(errors.EXIT_USER_ERROR, error)
     except errors.CheckFailed as error:
         _leave(errors.EXIT_CHECK_FAILED, error)
+    except errors.TryAgain as error:
+        _leave(errors.EXIT_TRY_AGAIN, error)
     except KeyboardInterrupt:
         _leave(errors.EXIT_INTERRUPTED, "interrupted; nothing half-written was left under the final name")
     except OSError as error:

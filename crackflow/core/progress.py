@@ -32,7 +32,18 @@ def bar(total: int, what: str) -> Iterator[Callable[[int], None]]:
         yield lambda step: shown.advance(task, step)
 
 
+_silent = False
+
+
+def be_silent() -> None:
+    """From now on nothing is said here: of several workers of one run, one speaks."""
+    global _silent
+    _silent = True
+
+
 def say(text: str) -> None:
     """One line for the person at the terminal, on stdout."""
+    if _silent:
+        return
     sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
     sys.stdout.flush()

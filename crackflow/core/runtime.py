@@ -29,8 +29,9 @@ class Choice(NamedTuple):
     reason: str
 
 
-def set_up(seed: int, threads: int, deterministic: bool) -> None:
-    """Seed Python, NumPy and TensorFlow; take GPU memory as needed; `threads` for operations (0: one a core)."""
+def set_up(seed: int, threads: int, deterministic: bool, cpu_devices: int = 1) -> None:
+    """Seed Python, NumPy and TensorFlow; take GPU memory as needed; `threads` for operations (0: one a core);
+    `cpu_devices`: parts that the CPU is taken for."""
     tf.get_logger().setLevel("ERROR")
     _keep_memory()
     if threads:
@@ -40,6 +41,9 @@ def set_up(seed: int, threads: int, deterministic: bool) -> None:
     for gpu in gpus:
         # Otherwise TensorFlow takes the whole memory and a second process on the GPU fails.
         tf.config.experimental.set_memory_growth(gpu, True)
+    if cpu_devices > 1:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * cpu_devices)
     seed_all(seed)
     if deterministic:
         tf.config.experimental.enable_op_determinism()

@@ -20,6 +20,7 @@ from typing import TypeVar
 
 import threadpoolctl
 
+from crackflow.core import beam
 from crackflow.core.errors import UserError
 
 Task = TypeVar("Task")
@@ -71,13 +72,17 @@ def _follow_parent() -> None:
 
 
 def ordered(
-    pool: concurrent.futures.Executor, function: Callable[[Task], Result], tasks: Iterable[Task], ahead: int
+    pool: concurrent.futures.Executor | beam.Pool, function: Callable[[Task], Result], tasks: Iterable[Task], ahead: int
 ) -> Iterator[Result]:
     """`function(task)` for each task, in the order of the tasks, with at most `ahead` of them under way.
 
-    The bound keeps memory flat: `Executor.map` would hand every task over, and keep every result, at once.
-    Raises: UserError when a process was ended from outside; and what `function` raises.
+    The bound keeps memory flat: `Executor.map` would hand every task over, and keep every result, at once. A pool that
+    is no executor (`core.beam`) orders them itself. Raises: UserError when a process was ended from outside; and what
+    `function` raises.
     """
+    if isinstance(pool, beam.Pool):
+        yield from pool.ordered(function, tasks)
+        return
     waiting: collections.deque[concurrent.futures.Future] = collections.deque()
     try:
         for task in tasks:

@@ -3,13 +3,15 @@
 Synopsis::
 
     feed = inputs.open_feed(Input.AUTO, made, batch_size=64, image_px=128, channels=3, seed=0)
-    feed.train, feed.val        # tf.data.Datasets, as `pipeline` describes them
+    feed.train(), feed.val()    # tf.data.Datasets, as `pipeline` describes them
     feed.choice                 # Choice("pack", "0.4 GB, of 71 GB free on the disk")
 """
 
 import dataclasses
+import functools
 import os
 import shutil
+from collections.abc import Callable
 
 import numpy as np
 
@@ -17,7 +19,8 @@ from crackflow.core import progress, runtime
 from crackflow.core.backend import tf
 from crackflow.core.config import Input
 from crackflow.core.runtime import Choice
-from crackflow.data import pack, pipeline
+from crackflow.core.share import WHOLE, Share
+from crackflow.data import pack, pipeline, service
 from crackflow.data.dataset import Dataset
 
 SPLITS = ("train", "val")
@@ -28,11 +31,19 @@ SYNTHETIC_BATCHES = 16
 
 @dataclasses.dataclass(frozen=True)
 class Feed:
-    """`train`: endless (image, label); `val`: once (image, label, weight); `choice`: which input, and why."""
+    """`choice`: which input, and why."""
 
-    train: tf.data.Dataset
-    val: tf.data.Dataset
+    train_batches: Callable[..., tf.data.Dataset]
+    val_batches: Callable[..., tf.data.Dataset]
     choice: Choice
+
+    def train(self, first_batch: int = 0, share: Share = WHOLE) -> tf.data.Dataset:
+        """Endless (image, label), `share` of each global batch from `first_batch` on."""
+        return self.train_batches(first_batch=first_batch, share=share)
+
+    def val(self, share: Share = WHOLE) -> tf.data.Dataset:
+        """(image, label, weight), each image of the validation split once."""
+        return self.val_batches(share=share)
 
 
 def choose(wanted: Input, made: Dataset, image_px: int, channels: int) -> Choice:
@@ -53,26 +64,46 @@ def choose(wanted: Input, made: Dataset, image_px: int, channels: int) -> Choice
     return Choice("pack", f"{told} decoded once, of {free / 1e9:.0f} GB free on the disk")
 
 
-def open_feed(wanted: Input, made: Dataset, batch_size: int, image_px: int, channels: int, seed: int) -> Feed:
-    """Batches for training and validation. A pack that can't be written falls back to the stream, with a warning."""
+def open_feed(
+    wanted: Input, made: Dataset, batch_size: int, image_px: int, channels: int, seed: int, data_service: str = ""
+) -> Feed:
+    """Batches for training and validation. A pack that can't be written falls back to the stream, with a warning.
+
+    `data_service`: address of a tf.data service that decodes the stream instead. Raises: UserError when none is there.
+    """
+    if data_service:
+        service.expect_reachable(data_service)
+        sizes = (batch_size, image_px, channels)
+        return Feed(
+            functools.partial(service.train_batches, made, data_service, *sizes, seed),
+            functools.partial(service.eval_batches, made, "val", data_service, *sizes),
+            Choice("service", data_service),
+        )
     choice = choose(wanted, made, image_px, channels)
     if choice.value == "pack":
         try:
             train, val = (pack.ensure(made, split, image_px, channels) for split in SPLITS)
-            return Feed(pack.train_batches(train, batch_size, seed), pack.eval_batches(val, batch_size), choice)
+            return Feed(
+                functools.partial(pack.train_batches, train, batch_size, seed),
+                functools.partial(pack.eval_batches, val, batch_size),
+                choice,
+            )
         except OSError as error:
             choice = Choice("stream", f"the pack can't be written: {error.strerror or error}")
             progress.say(f"warning: {choice.reason}; decoding as it trains instead, which is slower")
-    val = pipeline.eval_batches(made, "val", batch_size, image_px, channels)
+    val = functools.partial(pipeline.eval_batches, made, "val", batch_size, image_px, channels)
     if choice.value == "synthetic":
-        return Feed(synthetic_batches(batch_size, image_px, channels, seed), val, choice)
-    return Feed(pipeline.train_batches(made, batch_size, image_px, channels, seed), val, choice)
+        return Feed(functools.partial(synthetic_batches, batch_size, image_px, channels, seed), val, choice)
+    train = functools.partial(pipeline.train_batches, made, batch_size, image_px, channels, seed)
+    return Feed(train, val, choice)
 
 
-def synthetic_batches(batch_size: int, image_px: int, channels: int, seed: int) -> tf.data.Dataset:
+def synthetic_batches(
+    batch_size: int, image_px: int, channels: int, seed: int, first_batch: int = 0, share: Share = WHOLE
+) -> tf.data.Dataset:
     """Endless random batches held in memory: how fast the device alone would be. Nothing can be learnt from them."""
-    random = np.random.default_rng(seed)
-    shape = (SYNTHETIC_BATCHES, batch_size, image_px, image_px, channels)
+    random = np.random.default_rng([seed, share.first])
+    shape = (SYNTHETIC_BATCHES, share.size(batch_size), image_px, image_px, channels)
     image = random.integers(0, 256, shape, np.uint8)
-    label = random.integers(0, 2, (SYNTHETIC_BATCHES, batch_size), np.int32)
-    return tf.data.Dataset.from_tensor_slices((image, label)).cache().repeat().prefetch(2)
+    label = random.integers(0, 2, shape[:2], np.int32)
+    return tf.data.Dataset.from_tensor_slices((image, label)).cache().repeat().skip(first_batch % shape[0]).prefetch(2)

@@ -18,13 +18,14 @@ import dataclasses
 import fcntl
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import google_crc32c
 import numpy as np
 
 from crackflow.core import atomic, progress
 from crackflow.core.backend import tf
+from crackflow.core.share import WHOLE, Share
 from crackflow.data import order, pipeline
 from crackflow.data.dataset import Dataset
 
@@ -108,36 +109,17 @@ def _build(made: Dataset, split: str, image_px: int, channels: int, advance: Cal
         os.remove(f"{place}.json")  # from here on, there is no pack until the last line
     shape = (facts["count"], image_px, image_px, channels)
     labels = []
-    with _appearing(f"{place}.npy") as file:
+    with atomic.file(f"{place}.npy") as file:
         crc = _write(file, _header(shape), 0)
         for image, label, weight in pipeline.eval_batches(made, split, BUILD_BATCH, image_px, channels):
             real = int(np.count_nonzero(weight.numpy()))
             crc = _write(file, image.numpy()[:real].tobytes(), crc)
             labels.append(label.numpy()[:real])
             advance(real)
-    with _appearing(f"{place}.labels.npy") as file:
+    with atomic.file(f"{place}.labels.npy") as file:
         np.save(file, np.concatenate(labels).astype(np.int32))
     facts |= {"pixels_crc32c": crc, "labels_crc32c": _checksum(f"{place}.labels.npy")}
     atomic.write_text(f"{place}.json", json.dumps(facts, indent=1) + "\n")
-
-
-@contextlib.contextmanager
-def _appearing(path: str) -> Iterator:
-    """A file to write, which takes its name when all of it is on the disk, and vanishes when that fails.
-
-    Written, never mapped: writing to a mapped file on a full disk would end the process.
-    """
-    partial = f"{path}.partial"
-    try:
-        with open(partial, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.remove(partial)
-        raise
 
 
 def _header(shape: tuple[int, ...]) -> bytes:
@@ -179,38 +161,41 @@ def _without_rewriting(ds: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def train_batches(
-    packed: Pack, batch_size: int, seed: int, first_batch: int = 0, worker: int = 0, workers: int = 1
+    packed: Pack, batch_size: int, seed: int, first_batch: int = 0, share: Share = WHOLE
 ) -> tf.data.Dataset:
-    """Endless batches: image uint8 [B, px, px, C], label int32 [B], from batch `first_batch` of the run on.
+    """Endless batches: image uint8 [b, px, px, C], label int32 [b], from global batch `first_batch` of the run on.
 
-    Of each batch of `batch_size`, `worker` of `workers` gets its part: parts differ by one image at most.
+    `share`: which parts of each global batch of `batch_size` come here, one after the other; b is the size of a part.
     """
-    low, high = (batch_size * k // workers for k in (worker, worker + 1))
     pixels, labels = rows(packed), tf.constant(packed.labels)
-    shape = [high - low, packed.image_px, packed.image_px, packed.channels]
+    size = share.size(batch_size)
+    shape = [size, packed.image_px, packed.image_px, packed.channels]
 
     def batch(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        chosen = order.shuffled(number * batch_size + tf.range(low, high, dtype=tf.int64), packed.count, seed)
+        at = share.place(number, batch_size)
+        chosen = order.shuffled(at.batch * batch_size + at.first + tf.range(size, dtype=tf.int64), packed.count, seed)
         return tf.reshape(tf.gather(pixels, chosen), shape), tf.gather(labels, chosen)
 
-    ds = tf.data.Dataset.counter(first_batch)
+    ds = tf.data.Dataset.counter(first_batch * share.count)
     ds = ds.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return _without_rewriting(ds.prefetch(2))
 
 
-def eval_batches(packed: Pack, batch_size: int) -> tf.data.Dataset:
+def eval_batches(packed: Pack, batch_size: int, share: Share = WHOLE) -> tf.data.Dataset:
     """As `pipeline.eval_batches`: every image once, in the order of the shards, weight 0 on the padding."""
     pixels, labels = rows(packed), tf.constant(packed.labels)
-    shape = [batch_size, packed.image_px, packed.image_px, packed.channels]
+    size = share.size(batch_size)
+    shape = [size, packed.image_px, packed.image_px, packed.channels]
 
     def batch(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        place = number * batch_size + tf.range(batch_size, dtype=tf.int64)
+        at = share.place(number, batch_size)
+        place = at.batch * batch_size + at.first + tf.range(size, dtype=tf.int64)
         inside = place < packed.count
         chosen = tf.minimum(place, packed.count - 1)
         weight = tf.cast(inside, tf.float32)
         image = tf.gather(pixels, chosen) * tf.cast(inside, tf.uint8)[:, None]
         return tf.reshape(image, shape), tf.gather(labels, chosen) * tf.cast(inside, tf.int32), weight
 
-    ds = tf.data.Dataset.range(-(-packed.count // batch_size))
+    ds = tf.data.Dataset.range(pipeline.eval_steps(packed.count, batch_size) * share.count)
     ds = ds.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return _without_rewriting(ds.prefetch(2))

@@ -25,6 +25,7 @@ import numpy as np
 from crackflow.core import runtime, workers
 from crackflow.core.backend import tf
 from crackflow.core.errors import UserError
+from crackflow.core.share import WHOLE, Share
 from crackflow.data import decoding, order
 from crackflow.data.dataset import Dataset
 from crackflow.data.rows import Rows
@@ -42,28 +43,29 @@ def train_batches(
     seed: int,
     split: str = "train",
     first_batch: int = 0,
-    worker: int = 0,
-    of_workers: int = 1,
+    share: Share = WHOLE,
 ) -> tf.data.Dataset:
-    """Endless batches: image uint8 [B, image_px, image_px, channels], 0..255; label int32 [B], from `first_batch` on.
+    """Endless batches: image uint8 [b, image_px, image_px, channels], 0..255; label int32 [b], from `first_batch` on.
 
-    Of each batch of `batch_size`, `worker` of `of_workers` gets its part: parts differ by one image at most. The order
-    is that of `data.order`, with the pack the same while the shards fit into memory. Raises: UserError when the split
-    is empty; while batches are taken, tf.errors.UnknownError with the text of a UserError when a record is damaged.
+    `share`: which parts of each global batch of `batch_size` come here, one after the other; b is the size of a part.
+    The order is that of `data.order`, with the pack the same while the shards fit into memory. Raises: UserError when
+    the split is empty; while batches are taken, tf.errors.UnknownError with the text of a UserError when a record is
+    damaged.
     """
-    low, high = (batch_size * k // of_workers for k in (worker, worker + 1))
     rows = Rows(made, split)
     window = window_rows(rows.count, rows.bytes)
-    read = Reader(rows, made, high - low, channels)
+    size = share.size(batch_size)
+    read = Reader(rows, made, size, channels)
 
     def batch(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        first = number * batch_size
-        chosen = order.shuffled(first + tf.range(low, high, dtype=tf.int64), rows.count, seed, window)
+        at = share.place(number, batch_size)
+        first = at.batch * batch_size
+        chosen = order.shuffled(first + at.first + tf.range(size, dtype=tf.int64), rows.count, seed, window)
         # The window that this batch begins in, and the one that the batches a window later do.
         windows = order.windows(tf.stack([first, first + (window or rows.count)]), rows.count, seed, window)
         return read(chosen, image_px, tf.stack(windows, 1))
 
-    return _mapped(tf.data.Dataset.counter(first_batch), batch)
+    return _mapped(tf.data.Dataset.counter(first_batch * share.count), batch)
 
 
 def window_rows(count: int, nbytes: int) -> int:
@@ -72,21 +74,30 @@ def window_rows(count: int, nbytes: int) -> int:
     return 0 if nbytes <= room else max(1, int(count * room / 2 / nbytes))
 
 
-def eval_batches(made: Dataset, split: str, batch_size: int, image_px: int, channels: int) -> tf.data.Dataset:
-    """Every image once, in the order of the shards: image, label int32 [B], weight float32 [B] (0 on padding).
+def eval_batches(
+    made: Dataset, split: str, batch_size: int, image_px: int, channels: int, share: Share = WHOLE
+) -> tf.data.Dataset:
+    """Every image once, in the order of the shards: image, label int32 [b], weight float32 [b] (0 on padding).
 
-    Raises: as `train_batches`.
+    `share`: as in `train_batches`; each gets as many batches as the others. Raises: as `train_batches`.
     """
     rows = Rows(made, split)
-    read = Reader(rows, made, batch_size, channels)
+    size = share.size(batch_size)
+    read = Reader(rows, made, size, channels)
 
     def batch(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        place = number * batch_size + tf.range(batch_size, dtype=tf.int64)
+        at = share.place(number, batch_size)
+        place = at.batch * batch_size + at.first + tf.range(size, dtype=tf.int64)
         inside = place < rows.count
         image, label = read(tf.boolean_mask(place, inside), image_px)
         return image, label, tf.cast(inside, tf.float32)
 
-    return _mapped(tf.data.Dataset.range(-(-rows.count // batch_size)), batch)
+    return _mapped(tf.data.Dataset.range(eval_steps(rows.count, batch_size) * share.count), batch)
+
+
+def eval_steps(count: int, batch_size: int) -> int:
+    """Batches that hold `count` images, the last one padded."""
+    return -(-count // batch_size)
 
 
 def _mapped(numbers: tf.data.Dataset, batch: Callable) -> tf.data.Dataset:

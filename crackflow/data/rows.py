@@ -85,6 +85,10 @@ class Rows:
             advice = "see all that is damaged with: python -m crackflow.convert --verify=FOLDER"
             raise UserError(f"{self.name(row)}: {error}; {advice}") from error
 
+    def places(self) -> tuple[list[str], np.ndarray, np.ndarray]:
+        """(files, int32 [N] which of them holds a row, int64 [N] where it begins there)."""
+        return self._files, np.asarray(self._shard, np.int32), np.asarray(self._first, np.int64)
+
     def name(self, row: int) -> str:
         """Where a row lies, in words."""
         return f"{self._files[self._shard[row]]!r}: record at byte {self._first[row]}"

@@ -18,12 +18,15 @@ NOT_DECAYED = ["gamma", "beta", "bias"]  # norms and biases: decay would only be
 SWA_FROM, SWA_EVERY = 0.75, 10  # Izmailov et al., 2018, average the last quarter
 
 
-def make(settings: Optimization, batch_size: int, steps: int) -> keras.optimizers.Optimizer:
-    """The optimizer that `settings` ask for, with its schedule over `steps` steps of `batch_size` images.
+def make(
+    settings: Optimization, batch_size: int, steps: int, share: tf.Variable | float = 1.0
+) -> keras.optimizers.Optimizer:
+    """The optimizer that `settings` ask for, with its schedule over `steps` steps of `batch_size` images; `share`: of
+    its rate.
 
     Raises: UserError when it comes from tensorflow-addons and that is not installed.
     """
-    rate = schedules.make(settings, batch_size, steps)
+    rate = schedules.make(settings, batch_size, steps, share)
     decay, clip = settings.weight_decay, {"global_clipnorm": settings.clip_norm or None}
     if settings.optimizer is Optimizer.ADAMW:
         return _undecayed(keras.optimizers.AdamW(rate, weight_decay=decay, **clip))
@@ -57,6 +60,16 @@ def build(optimizer: keras.optimizers.Optimizer, variables: list[tf.Variable]) -
     else:  # Keras' older kind, which tensorflow-addons builds on
         optimizer.iterations  # noqa: B018 - the property makes it
         optimizer._create_all_weights(variables)
+
+
+def variables(optimizer: keras.optimizers.Optimizer) -> list[tf.Variable]:
+    """All that it keeps from step to step, the scale of the loss included where there is one."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    # Keras' older kind, which tensorflow-addons builds on, has the variables of an optimizer within it in `weights`.
+    found = list(inner.weights) if hasattr(inner, "weights") else list(inner.variables())
+    if inner is not optimizer:
+        found += [optimizer._loss_scale.current_loss_scale, optimizer._loss_scale.counter]
+    return found
 
 
 def current_rate(optimizer: keras.optimizers.Optimizer) -> float:

@@ -28,10 +28,10 @@ def peak(settings: Optimization, batch_size: int) -> float:
     return settings.learning_rate * (batch_size / settings.rate_batch) ** power
 
 
-def make(settings: Optimization, batch_size: int, total: int) -> "Rate":
-    """The schedule that `settings` ask for, over `total` steps."""
+def make(settings: Optimization, batch_size: int, total: int, share: tf.Variable | float = 1.0) -> "Rate":
+    """The schedule that `settings` ask for, over `total` steps, times `share`."""
     warmup = 0 if settings.schedule is Schedule.ONE_CYCLE else round(settings.warmup_fraction * total)
-    return Rate(settings.schedule, peak(settings, batch_size), total, warmup, settings.rate_drops)
+    return Rate(settings.schedule, peak(settings, batch_size), total, warmup, settings.rate_drops, share=share)
 
 
 class Rate(keras.optimizers.schedules.LearningRateSchedule):
@@ -39,7 +39,8 @@ class Rate(keras.optimizers.schedules.LearningRateSchedule):
 
     cosine: half a cosine down to 0 (Loshchilov and Hutter, SGDR, 2017); one_cycle: a half cosine up from a 25th in
     the first 30 % of the steps, then one down to 0; piecewise: a tenth is left after each of `drops`, shares of
-    `total`; constant. The linear climb is Goyal et al.'s, 2017. `factor` multiplies it all.
+    `total`; constant. The linear climb is Goyal et al.'s, 2017. `factor` multiplies it all, and so does `share`, which
+    may be a variable: a run that diverged goes on with less.
     """
 
     def __init__(
@@ -50,37 +51,39 @@ class Rate(keras.optimizers.schedules.LearningRateSchedule):
         warmup: int = 0,
         drops: tuple[float, ...] = (),
         factor: float = 1.0,
+        share: tf.Variable | float = 1.0,
     ) -> None:
         self.kind, self.peak, self.total, self.warmup = Schedule(kind), peak, total, warmup
-        self.drops, self.factor = tuple(drops), factor
+        self.drops, self.factor, self.share = tuple(drops), factor, share
 
     def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
         step = tf.cast(step, tf.float32)
         climbing = (step + 1) / max(self.warmup, 1)
-        share = tf.clip_by_value((step - self.warmup) / max(self.total - self.warmup, 1), 0.0, 1.0)
-        return self.peak * self.factor * tf.where(step < self.warmup, climbing, self._after(step, share))
+        passed = tf.clip_by_value((step - self.warmup) / max(self.total - self.warmup, 1), 0.0, 1.0)
+        rate = self.peak * self.factor * tf.where(step < self.warmup, climbing, self._after(step, passed))
+        return rate * self.share
 
-    def _after(self, step: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
-        """0..1 of the peak, `share` of the way from the warm-up's end to the last step."""
+    def _after(self, step: tf.Tensor, passed: tf.Tensor) -> tf.Tensor:
+        """0..1 of the peak; `passed`: share of the way from the warm-up's end to the last step."""
         if self.kind is Schedule.COSINE:
-            return _half_cosine(1.0, 0.0, share)
+            return _half_cosine(1.0, 0.0, passed)
         if self.kind is Schedule.ONE_CYCLE:
-            rising = _half_cosine(CYCLE_START, 1.0, share / CYCLE_CLIMB)
-            falling = _half_cosine(1.0, 0.0, (share - CYCLE_CLIMB) / (1 - CYCLE_CLIMB))
-            return tf.where(share < CYCLE_CLIMB, rising, falling)
+            rising = _half_cosine(CYCLE_START, 1.0, passed / CYCLE_CLIMB)
+            falling = _half_cosine(1.0, 0.0, (passed - CYCLE_CLIMB) / (1 - CYCLE_CLIMB))
+            return tf.where(passed < CYCLE_CLIMB, rising, falling)
         if self.kind is Schedule.PIECEWISE:
-            passed = sum(tf.cast(step >= drop * self.total, tf.float32) for drop in self.drops)
-            return DROP ** tf.cast(passed, tf.float32)
-        return tf.ones_like(share)
+            drops = sum(tf.cast(step >= drop * self.total, tf.float32) for drop in self.drops)
+            return DROP ** tf.cast(drops, tf.float32)
+        return tf.ones_like(passed)
 
     def times(self, factor: float) -> "Rate":
         """The same, times `factor`."""
-        return Rate(**self.get_config() | {"factor": self.factor * factor})
+        return Rate(**self.get_config() | {"factor": self.factor * factor, "share": self.share})
 
     def get_config(self) -> dict:
         names = ("peak", "total", "warmup", "drops", "factor")
         return {"kind": self.kind.value} | {name: getattr(self, name) for name in names}
 
 
-def _half_cosine(start: float, end: float, share: tf.Tensor) -> tf.Tensor:
-    return end + (start - end) * 0.5 * (1 + tf.cos(math.pi * tf.clip_by_value(share, 0.0, 1.0)))
+def _half_cosine(start: float, end: float, passed: tf.Tensor) -> tf.Tensor:
+    return end + (start - end) * 0.5 * (1 + tf.cos(math.pi * tf.clip_by_value(passed, 0.0, 1.0)))

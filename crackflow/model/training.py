@@ -23,10 +23,16 @@ class Trainer(keras.Model):
     """A network with a train step that augments on the device. Same inputs and outputs, same weights."""
 
     def __init__(
-        self, network: keras.Model, augmenter: augment.Augmenter, settings: Optimization, compiled: bool
+        self,
+        network: keras.Model,
+        augmenter: augment.Augmenter,
+        settings: Optimization,
+        compiled: bool,
+        rate_share: tf.Variable,
     ) -> None:
         super().__init__(network.inputs, network.outputs)
         self._augmenter, self._settings = augmenter, settings
+        self._rate_share, self._start = rate_share, (0, 0)
         self._loss_mean = keras.metrics.Mean("loss")
         self._gradients = (
             tf.function(self._accumulated, autograph=False, jit_compile=True) if compiled else self._accumulated
@@ -36,6 +42,8 @@ class Trainer(keras.Model):
     def compile(self, optimizer: keras.optimizers.Optimizer, **settings) -> None:
         """As Keras does; makes the variables of the optimizer and of the average, which a step would trace twice."""
         super().compile(optimizer, **settings)
+        # Keras lists them from the first step on only.
+        self._running = [self._loss_mean, *settings.get("weighted_metrics", [])]
         optimizers.build(optimizer, self.trainable_variables)
         if self._settings.ema:
             self._shadows = [
@@ -129,6 +137,36 @@ class Trainer(keras.Model):
         finally:
             self._steps_per_execution.assign(several)
 
+    def state(self) -> dict[str, tf.Variable]:
+        """All variables that the future of a run depends on, by a name that says where they belong."""
+        layers = self._flatten_layers(include_self=False, recursive=True)
+        generators = [getattr(getattr(layer, "_random_generator", None), "_generator", None) for layer in layers]
+        groups = {
+            "weight": [*self.trainable_variables, *self.non_trainable_variables],
+            "optimizer": optimizers.variables(self.optimizer),
+            "average": self._shadows,
+            "metric": [variable for metric in self._running for variable in metric.variables],
+            "dropout": [generator.state for generator in generators if generator is not None],
+            "rate_share": [self._rate_share],
+        }
+        return {
+            f"{group}/{number:04d}/{variable.name}": variable
+            for group, variables in groups.items()
+            for number, variable in enumerate(variables)
+        }
+
+    def start_at(self, epoch: int, step: int) -> None:
+        """Where the next `fit` begins: `epoch`, from 0, after `step` of its steps."""
+        self._start = epoch, step
+
+    def _maybe_load_initial_counters_from_ckpt(self, *_) -> tuple[int, int]:
+        """Asked by `fit`: the one way of Keras to begin within an epoch."""
+        return self._start
+
+    def lower_rate(self, share: float) -> None:
+        """From now on `share` of the schedule's rate."""
+        self._rate_share.assign(share)
+
     def set_steps_per_execution(self, steps: int) -> None:
         """Return to Python after so many steps."""
         self._steps_per_execution.assign(steps)
@@ -188,12 +226,13 @@ def trainable(network: keras.Model, config: TrainConfig, steps: int, xla: str) -
 
     Raises: UserError when the optimizer or a metric needs tensorflow-addons and that is not installed.
     """
-    optimizer = optimizers.make(config.optimization, config.batch_size, steps)
+    rate_share = tf.Variable(1.0, trainable=False, name="rate_share")
+    optimizer = optimizers.make(config.optimization, config.batch_size, steps, rate_share)
     if keras.mixed_precision.global_policy().name == "mixed_float16":
         # Small gradients are 0 in float16; the loss is multiplied as far as no gradient overflows.
         optimizer = keras.mixed_precision.LossScaleOptimizer(optimizer)
     augmenter = augment.Augmenter(config.augmentation, config.seed, compiled=xla != "off")
-    model = Trainer(network, augmenter, config.optimization, compiled=xla == "on")
+    model = Trainer(network, augmenter, config.optimization, compiled=xla == "on", rate_share=rate_share)
     accuracy = keras.metrics.BinaryAccuracy("accuracy", threshold=0.0)  # of logits: above 0 means cracked
     extra = [optimizers.extra_metric(name) for name in config.metrics]
     model.compile(optimizer, weighted_metrics=[accuracy, *extra], steps_per_execution=config.steps_per_execution or 1)

@@ -1,19 +1,22 @@
-"""What happens between steps and epochs: a live bar, history.csv, the best weights.
+"""What happens between steps and epochs: a live bar, history.csv, the best weights, the watch on the loss.
 
 Synopsis::
 
-    watchers = [callbacks.LiveBar(steps, batch_size), callbacks.History(path), callbacks.Best(patience=4)]
+    watchers = [callbacks.LiveBar(advance, epochs, batch_size), callbacks.History(path), callbacks.Best(patience=4)]
     model.fit(batches, callbacks=watchers, verbose=0)
 """
 
 import contextlib
 import csv
+import io
 import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from crackflow.core import progress
+import numpy as np
+
+from crackflow.core import atomic, progress
 from crackflow.core.backend import keras
 from crackflow.model import optimizers
 
@@ -24,7 +27,11 @@ class Counting(keras.callbacks.Callback):
     """Counts steps: Keras reports the last of those that one execution ran."""
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        self._counted = 0
+        self._counted = None
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        if self._counted is None:  # a run that goes on begins within an epoch
+            self._counted = batch
 
     def passed(self, batch: int) -> int:
         """Steps since the last call in this epoch; `batch`: the last one's number, from 0."""
@@ -42,14 +49,16 @@ class Pace(Counting):
     # Keras' loop, its callbacks and ours, for each execution: an assumption, not yet measured (BUILD_NOTES.md).
     PYTHON_SECONDS, SHARE, MEASURED, LONGEST_SECONDS = 1.2e-3, 0.01, 3, 1.0
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, agreed: Callable[[float], float] = float) -> None:
+        """`steps`: in an epoch; `agreed`: of every worker's seconds a step, those that all take."""
         super().__init__()
-        self.steps, self.chosen = steps, 0
+        self.steps, self.chosen, self._agreed = steps, 0, agreed
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         self._times: list[float] = []
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        super().on_train_batch_begin(batch)
         self._began = time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
@@ -58,7 +67,7 @@ class Pace(Counting):
             return
         self._times.append((time.perf_counter() - self._began) / passed)
         if len(self._times) > self.MEASURED:
-            step = statistics.median(self._times[1:])
+            step = self._agreed(statistics.median(self._times[1:]))
             enough, most = math.ceil(self.PYTHON_SECONDS / (self.SHARE * step)), int(self.LONGEST_SECONDS / step)
             self.chosen = max(1, min(enough, most, self.steps))
             self.model.set_steps_per_execution(self.chosen)
@@ -98,16 +107,11 @@ class Speed(Counting):
 
 
 class LiveBar(Counting):
-    """A bar over all steps of the run with images/s and ETA, and one line for each epoch."""
+    """Moves a bar over all images of the run, with `advance`, and says one line for each epoch."""
 
-    def __init__(self, epochs: int, steps: int, batch_size: int) -> None:
+    def __init__(self, advance: Callable[[int], None], epochs: int, batch_size: int) -> None:
         super().__init__()
-        self.epochs, self.steps, self.batch_size = epochs, steps, batch_size
-
-    def on_train_begin(self, logs: dict | None = None) -> None:
-        self._stack = contextlib.ExitStack()
-        total = self.epochs * self.steps * self.batch_size
-        self._advance = self._stack.enter_context(progress.bar(total, "training"))
+        self._advance, self.epochs, self.batch_size = advance, epochs, batch_size
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         self._advance(self.passed(batch) * self.batch_size)
@@ -119,12 +123,10 @@ class LiveBar(Counting):
             f"{logs['images_per_sec']:,.0f} images/s"
         )
 
-    def on_train_end(self, logs: dict | None = None) -> None:
-        self._stack.close()
-
 
 class History(keras.callbacks.Callback):
-    """One row an epoch in the CSV file `path`, on the disk as soon as the epoch ends. `extra`: further metrics."""
+    """One row an epoch in the CSV file `path` ("": in memory alone), on the disk as soon as the epoch ends. `extra`:
+    further metrics."""
 
     def __init__(self, path: str, extra: Sequence[str] = ()) -> None:
         super().__init__()
@@ -132,19 +134,35 @@ class History(keras.callbacks.Callback):
         self.columns = (*COLUMNS, *(prefix + name for name in extra for prefix in ("", "val_")))
         self.rows: list[dict] = []
 
-    def on_train_begin(self, logs: dict | None = None) -> None:
-        self._file = open(self.path, "w", newline="", encoding="utf-8")
-        self._writer = csv.DictWriter(self._file, self.columns)
-        self._writer.writeheader()
-
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        row = {"epoch": epoch + 1} | {name: logs[name] for name in self.columns[1:]}
-        self.rows.append(row)
-        self._writer.writerow({name: f"{value:.6g}" for name, value in row.items()})
-        self._file.flush()
+        self.rows.append({"epoch": epoch + 1} | {name: float(logs[name]) for name in self.columns[1:]})
+        self.write()
 
-    def on_train_end(self, logs: dict | None = None) -> None:
-        self._file.close()
+    def write(self) -> None:
+        """The file anew, whole: a run that goes on may have fewer rows than the one that was killed."""
+        if not self.path:
+            return
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in self.rows)
+        atomic.write_text(self.path, text.getvalue())
+
+
+class Diverged(Exception):
+    """The loss is no number, or above the limit."""
+
+
+class Guard(keras.callbacks.Callback):
+    """Raises Diverged after the execution that takes the epoch's mean loss above `limit`, or to no number."""
+
+    def __init__(self, limit: float) -> None:
+        super().__init__()
+        self.limit = limit
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        if not logs["loss"] <= self.limit:
+            raise Diverged(f"the training loss became {logs['loss']:.4g}")
 
 
 class Best(keras.callbacks.Callback):
@@ -155,12 +173,13 @@ class Best(keras.callbacks.Callback):
         super().__init__()
         self.patience = patience
         self.loss, self.epoch, self.stopped = math.inf, 0, False
+        self.weights: list[np.ndarray] = []
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         if logs["val_loss"] < self.loss:
             self.loss, self.epoch = logs["val_loss"], epoch + 1
             with self._evaluated():
-                self._weights = self.model.get_weights()
+                self.weights = self.model.get_weights()
         elif self.patience and epoch + 1 - self.epoch >= self.patience:
             self.model.stop_training = self.stopped = True
 
@@ -170,4 +189,4 @@ class Best(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict | None = None) -> None:
         if self.epoch:
-            self.model.set_weights(self._weights)
+            self.model.set_weights(self.weights)

@@ -64,9 +64,9 @@ def measure(made: Dataset, config: DoctorConfig) -> list[Stage]:
         )
     )
     stages.append(Stage(DECODE, clock(_decoder(made, px, channels)), f"{made.facts['encoding']} to {px} px"))
-    stages.append(Stage(STREAM, clock(taker(open_feed(Input.STREAM).train)), "decoding as it trains"))
+    stages.append(Stage(STREAM, clock(taker(open_feed(Input.STREAM).train())), "decoding as it trains"))
     if chosen.choice.value == Input.PACK.value:
-        stages.append(Stage(PACK, clock(taker(chosen.train)), chosen.choice.reason))
+        stages.append(Stage(PACK, clock(taker(chosen.train())), chosen.choice.reason))
     settings = TrainConfig(
         data=made.folder,
         run_dir=made.folder,
@@ -76,8 +76,8 @@ def measure(made: Dataset, config: DoctorConfig) -> list[Stage]:
     )
     model = training.trainable(recipe.build(px), settings, 10_000, xla.value)
     note = f"{config.model.value} at {px} px, batch {config.batch_size}, {precision.value}, XLA {xla.value}"
-    stages.append(Stage(STEP, clock(stepper(model, open_feed(Input.SYNTHETIC).train, config.batch_size)), note))
-    together = clock(stepper(model, chosen.train, config.batch_size))
+    stages.append(Stage(STEP, clock(stepper(model, open_feed(Input.SYNTHETIC).train(), config.batch_size)), note))
+    together = clock(stepper(model, chosen.train(), config.batch_size))
     stages.append(Stage(TOGETHER, together, f"input {chosen.choice.value} and train step"))
     return stages
 

@@ -1,43 +1,178 @@
-"""The folder of a training run: what lies in it, and that nothing of the user's is lost.
+"""The folder of a run: what lies in it, whether it can be gone on with, and that nothing of the user's is lost.
 
 Synopsis::
 
-    folder.prepare("runs/metu", overwrite=False)
-    folder.save_flags("runs/metu", config)        # flags.cfg replays the run
+    with folder.opened("runs/metu", identity, overwrite=False, resume=Resume.AUTO, team=team) as start:
+        start.finished, start.snapshot       # a run that is done; or where to go on; or neither: an empty folder
+    folder.save_flags("runs/metu", config)   # flags.cfg replays the run
 """
 
+import contextlib
+import dataclasses
+import fcntl
 import json
 import os
 import shutil
+from collections.abc import Iterator
 
-from crackflow.core import atomic, flags
+from crackflow.core import atomic, flags, progress
+from crackflow.core.cluster import Cluster
+from crackflow.core.config import Resume, TrainConfig
 from crackflow.core.errors import UserError
+from crackflow.run import checkpoint
 
 FLAGS, HISTORY, METRICS, REPORT, TENSORBOARD = "flags.cfg", "history.csv", "metrics.json", "report.html", "tensorboard"
+CHECKPOINTS, LOCK = "checkpoints", ".lock"
 OURS = (FLAGS, HISTORY, METRICS, REPORT, "model.h5")
+# Flags that may differ between two parts of one run: they say where, on what and how carefully, not what is computed.
+# The data set and the precision are compared as what they came to.
+FREE = {
+    "data",
+    "run_dir",
+    "overwrite",
+    "resume",
+    "checkpoint_minutes",
+    "loss_limit",
+    "rollbacks",
+    "threads",
+    "steps_per_execution",
+    "input",
+    "data_service",
+    "strategy",
+    "cpu_devices",
+    "precision",
+    "xla",
+}
 
 
-def prepare(run_dir: str, overwrite: bool) -> None:
-    """An empty folder at `run_dir`. Raises: UserError when something is there already and may not be replaced."""
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """`finished`: a run of these flags is done; `snapshot`: where one stopped; `found`: what to tell the user."""
+
+    finished: bool = False
+    snapshot: checkpoint.Snapshot | None = None
+    found: str = ""
+
+
+def identity(config: TrainConfig, fingerprint: str, precision: str) -> dict:
+    """What two parts of one run have in common: flags that decide the weights, the data set, the precision."""
+    lines = [line for line in flags.as_flagfile(config).splitlines() if line.startswith("--")]
+    named = dict(line[2:].split("=", 1) for line in lines)
+    kept = {name: value for name, value in named.items() if name not in FREE}
+    return {"flags": kept, "fingerprint": fingerprint, "precision": precision}
+
+
+@contextlib.contextmanager
+def opened(run_dir: str, identity: dict, overwrite: bool, resume: Resume, team: Cluster) -> Iterator[Start]:
+    """`run_dir`, held for this process alone, and what lies in it; without a run to go on with it is empty.
+
+    The chief of `team` looks and writes; the others read what it found. Raises: UserError when something else is there
+    and may not be replaced, another process trains into it, the run in it was another one, or a worker sees another
+    folder than the chief.
+    """
+    if not team.is_chief:
+        team.gathered([0])  # the chief has prepared it
+        start = _start(run_dir, identity)
+        _expect_one_folder(run_dir, start, team)
+        yield start
+        return
     if os.path.exists(run_dir) and not os.path.isdir(run_dir):
         raise UserError(f"--run_dir: expected a folder, received {run_dir!r}, which is a file; choose another name")
-    if os.path.isdir(run_dir) and os.listdir(run_dir):
-        if not overwrite:
-            raise UserError(
-                f"--run_dir: {run_dir!r} exists and is not empty; choose another folder, or replace it with --overwrite"
-            )
-        if not os.path.exists(os.path.join(run_dir, FLAGS)):
-            raise UserError(f"--overwrite: {run_dir!r} holds no {FLAGS}, so crackflow did not make it; choose another")
+    _expect_ours(run_dir, overwrite, resume)
+    place = os.path.join(run_dir, CHECKPOINTS)
+    os.makedirs(place, exist_ok=True)
+    with open(os.path.join(place, LOCK), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"--run_dir: another process trains into {run_dir!r}; choose another folder") from error
+        start = _prepared(run_dir, identity, overwrite)
+        team.gathered([0])
+        _expect_one_folder(run_dir, start, team)
+        yield start
+
+
+def _expect_one_folder(run_dir: str, start: Start, team: Cluster) -> None:
+    seen = team.gathered([start.snapshot.step if start.snapshot else -1, start.finished])
+    if (seen != seen[0]).any():
+        raise UserError(
+            f"--run_dir: expected one folder that all workers share, received {run_dir!r}, where the chief finds step "
+            f"{seen[0, 0]} and others {sorted(set(seen[1:, 0].tolist()))}; put it on shared storage"
+        )
+
+
+def _expect_ours(run_dir: str, overwrite: bool, resume: Resume) -> None:
+    if not os.path.isdir(run_dir) or not [name for name in os.listdir(run_dir) if name != CHECKPOINTS]:
+        return
+    told = f"--run_dir: {run_dir!r} exists and is not empty; choose another folder, or replace it with --overwrite"
+    if os.path.exists(os.path.join(run_dir, FLAGS)):
+        if not overwrite and resume is Resume.NEVER:
+            raise UserError(told)
+    elif overwrite:
+        raise UserError(
+            f"--overwrite: {run_dir!r} holds no {FLAGS}, so crackflow did not make it; choose another folder"
+        )
+    else:
+        raise UserError(told)
+
+
+def _prepared(run_dir: str, identity: dict, overwrite: bool) -> Start:
+    """What lies there; what can't be gone on with is removed first."""
+    start = Start() if overwrite else _start(run_dir, identity)
+    if not start.snapshot:
         _clear(run_dir)
-    os.makedirs(run_dir, exist_ok=True)
+    return start
+
+
+def _start(run_dir: str, identity: dict) -> Start:
+    if not os.path.exists(os.path.join(run_dir, FLAGS)):
+        return Start()
+    found = checkpoint.latest(os.path.join(run_dir, CHECKPOINTS))
+    for line in found.damaged:
+        progress.say(f"warning: a damaged checkpoint is passed over: {line}")
+    finished = os.path.exists(os.path.join(run_dir, REPORT))
+    if found.snapshot:
+        _expect_same(run_dir, identity, found.snapshot.facts["identity"])
+        told = "a finished run of these flags" if finished else f"a run that stopped after step {found.snapshot.step}"
+        return Start(finished, found.snapshot, told)
+    if found.damaged or finished:
+        why = "only damaged checkpoints" if found.damaged else "a finished run without checkpoints"
+        raise UserError(f"--resume: {run_dir!r} holds {why}; choose another folder, or replace it with --overwrite")
+    return Start(found="a run that had no checkpoint yet, begun anew")
+
+
+def _expect_same(run_dir: str, ours: dict, theirs: dict) -> None:
+    """Raises: UserError that names the first thing in which the run that lies there was another."""
+    way = "choose another --run_dir, or begin anew with --overwrite"
+    if ours["fingerprint"] != theirs["fingerprint"]:
+        raise UserError(
+            f"--resume: the data set changed since the run in {run_dir!r} was started (fingerprint "
+            f"{theirs['fingerprint'][:12]}, now {ours['fingerprint'][:12]}); {way}"
+        )
+    if ours["precision"] != theirs["precision"]:
+        raise UserError(
+            f"--resume: the run in {run_dir!r} was started in {theirs['precision']}, and this would be "
+            f"{ours['precision']}; ask for --precision={theirs['precision']}, or {way}"
+        )
+    both = ours["flags"] | theirs["flags"]
+    for name in both:
+        was, now = theirs["flags"].get(name, "absent"), ours["flags"].get(name, "absent")
+        if was != now:
+            raise UserError(
+                f"--resume: the run in {run_dir!r} was started with --{name}={was}, received --{name}={now}; repeat "
+                f"its flags (--flagfile={os.path.join(run_dir, FLAGS)}), {way}"
+            )
 
 
 def _clear(run_dir: str) -> None:
     """Remove what a run writes, and nothing else that may lie there."""
     shutil.rmtree(os.path.join(run_dir, TENSORBOARD), ignore_errors=True)
-    for name in OURS:
-        if os.path.exists(os.path.join(run_dir, name)):
-            os.remove(os.path.join(run_dir, name))
+    place = os.path.join(run_dir, CHECKPOINTS)
+    for name in [os.path.join(run_dir, name) for name in OURS] + [
+        os.path.join(place, name) for name in os.listdir(place) if name != LOCK
+    ]:
+        if os.path.exists(name):
+            os.remove(name)
 
 
 def save_flags(run_dir: str, config: object) -> str:

@@ -10,7 +10,13 @@ from crackflow.core.errors import ConfigError
 
 CLASSES = [kind for kind in vars(config).values() if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
 CHOICES = [kind for kind in vars(config).values() if isinstance(kind, type) and issubclass(kind, enum.Enum)]
-WITHOUT_PATHS = {config.DoctorConfig, config.Augmentation, config.Optimization}
+WITHOUT_PATHS = {
+    config.DoctorConfig,
+    config.Augmentation,
+    config.Optimization,
+    config.Safety,
+    config.DataServiceConfig,
+}
 CONVERT = {"images": "in", "out": "out"}
 
 
@@ -24,6 +30,17 @@ def test_settings_are_frozen_and_every_one_has_a_default_and_help(kind):
     for field in dataclasses.fields(kind):
         assert field.default is not dataclasses.MISSING, field.name
         assert dataclasses.is_dataclass(field.default) or field.metadata["help"], field.name
+
+
+def test_a_batch_that_replicas_can_not_share_is_refused_with_the_next_that_they_can():
+    optimization = config.Optimization(accumulate=3)
+    one = config.TrainConfig(**TRAIN, batch_size=24, optimization=optimization)
+    one.expect_shared(8)
+    with pytest.raises(
+        ConfigError,
+        match=r"--batch_size: expected a multiple of 15 \(5 replicas, --accumulate=3\), such as 30, received",
+    ):
+        one.expect_shared(5)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in CLASSES if kind not in WITHOUT_PATHS])
@@ -81,14 +98,33 @@ TRAIN = {"data": "in", "run_dir": "out"}
         (
             config.TrainConfig,
             TRAIN | {"batch_size": 10, "optimization": config.Optimization(accumulate=4)},
-            "--accumulate: expected a divisor of --batch_size=10, received 4",
+            "--batch_size: expected a multiple of 4 (--accumulate=4), such as 12, received 10",
         ),
         (
             config.TrainConfig,
             TRAIN | {"batch_size": 9, "augmentation": config.Augmentation(mixup=0.2)},
-            "--batch_size: expected an even number with --mixup, which mixes pairs, received 9",
+            "--batch_size: expected a multiple of 2 (--mixup, which mixes pairs), such as 10, received 9",
         ),
         (config.TrainConfig, TRAIN | {"steps_per_execution": -1}, "--steps_per_execution: expected 0 or more"),
+        (config.TrainConfig, TRAIN | {"cpu_devices": 0}, "--cpu_devices: expected 1 or more, received 0"),
+        (
+            config.TrainConfig,
+            TRAIN | {"data_service": "host:5"},
+            "--data_service: expected grpc://host:port, received 'h",
+        ),
+        (
+            config.TrainConfig,
+            TRAIN | {"data_service": "grpc://h:5", "input": config.Input.PACK},
+            "--input: expected auto or stream with --data_service, received 'pack'",
+        ),
+        (
+            config.TrainConfig,
+            TRAIN | {"data_service": "grpc://h:5", "deterministic": True},
+            "--deterministic: expected false with --data_service, which keeps no order, received True",
+        ),
+        (config.Safety, {"checkpoint_minutes": 0.0}, "--checkpoint_minutes: expected a number above 0, received 0.0"),
+        (config.Safety, {"loss_limit": float("inf")}, "--loss_limit: expected a number above 0, received inf"),
+        (config.Safety, {"rollbacks": -1}, "--rollbacks: expected 0 or more, received -1"),
     ],
 )
 def test_a_training_setting_out_of_range_is_refused_with_the_range(kind, settings, message):

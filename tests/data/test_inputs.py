@@ -60,15 +60,15 @@ def test_the_stream_is_chosen_when_the_folder_can_not_be_written(made, monkeypat
 def test_what_is_asked_for_is_given_with_one_form_of_batches(made, wanted):
     feed = opened(wanted, made)
     assert feed.choice == (wanted.value, "asked for")
-    image, label = next(feed.train.as_numpy_iterator())
+    image, label = next(feed.train().as_numpy_iterator())
     assert (image.shape, image.dtype, label.shape, label.dtype) == ((BATCH, PX, PX, 3), np.uint8, (BATCH,), np.int32)
-    weights = np.concatenate([weight for _, _, weight in feed.val.as_numpy_iterator()])
+    weights = np.concatenate([weight for _, _, weight in feed.val().as_numpy_iterator()])
     assert weights.sum() == made.count("val")
 
 
 def test_pack_and_stream_hold_the_same_pictures(made):
     def pictures(wanted):
-        batches = opened(wanted, made).train.take(made.count("train") // BATCH)
+        batches = opened(wanted, made).train().take(made.count("train") // BATCH)
         return {one.tobytes(): label for x, y in batches.as_numpy_iterator() for one, label in zip(x, y, strict=True)}
 
     assert pictures(Input.PACK) == pictures(Input.STREAM)
@@ -85,7 +85,7 @@ def test_a_full_disk_falls_back_to_the_stream_with_a_warning(made, monkeypatch, 
     assert (
         "warning: the pack can't be written: No space left on device; decoding as it trains" in capfd.readouterr().out
     )
-    assert next(feed.train.as_numpy_iterator())[0].shape == (BATCH, PX, PX, 3)
+    assert next(feed.train().as_numpy_iterator())[0].shape == (BATCH, PX, PX, 3)
 
 
 def test_synthetic_batches_are_the_same_for_the_same_seed_and_others_for_another():

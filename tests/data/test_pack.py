@@ -9,6 +9,8 @@ import textwrap
 import numpy as np
 import pytest
 
+from crackflow.core import atomic
+from crackflow.core.share import Share
 from crackflow.data import dataset, pack, pipeline
 from tests import small
 
@@ -97,16 +99,27 @@ def test_labels_stay_with_their_images(packed):
         assert [truth[image.tobytes()] for image in images] == labels.tolist()
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3, 5, 8])
-def test_the_workers_parts_make_up_each_batch(packed, workers):
-    whole = pack.train_batches(packed, 16, seed=4).take(7).as_numpy_iterator()
-    parts = [
-        pack.train_batches(packed, 16, 4, 0, worker, workers).take(7).as_numpy_iterator() for worker in range(workers)
-    ]
-    for (image, label), *slices in zip(whole, *parts, strict=True):
+@pytest.mark.parametrize("processes, here", [(1, 1), (2, 1), (8, 1), (1, 4), (2, 2)])
+def test_the_parts_of_all_processes_make_up_each_batch(packed, processes, here):
+    shares = [Share(process * here, here, processes * here) for process in range(processes)]
+    whole = pack.train_batches(packed, 16, seed=4, first_batch=3).take(7).as_numpy_iterator()
+    parts = [pack.train_batches(packed, 16, 4, 3, share).take(7 * here).as_numpy_iterator() for share in shares]
+    for image, label in whole:
+        slices = [next(part) for part in parts for _ in range(here)]
         np.testing.assert_array_equal(np.concatenate([part[0] for part in slices]), image)
         np.testing.assert_array_equal(np.concatenate([part[1] for part in slices]), label)
-        assert max(len(part[1]) for part in slices) - min(len(part[1]) for part in slices) <= 1
+
+
+@pytest.mark.parametrize("processes, here", [(2, 1), (1, 4), (2, 2)])
+def test_the_parts_of_all_processes_evaluate_every_image_once(packed, processes, here):
+    shares = [Share(process * here, here, processes * here) for process in range(processes)]
+    whole = [batch for batch in pack.eval_batches(packed, 16).as_numpy_iterator()]
+    parts = [list(pack.eval_batches(packed, 16, share).as_numpy_iterator()) for share in shares]
+    assert {len(part) for part in parts} == {here * len(whole)}
+    for number, (image, label, weight) in enumerate(whole):
+        slices = [part[here * number + place] for part in parts for place in range(here)]
+        for place, wanted in enumerate((image, label, weight)):
+            np.testing.assert_array_equal(np.concatenate([part[place] for part in slices]), wanted)
 
 
 @pytest.mark.parametrize("first", [1, 5, 13])
@@ -198,7 +211,7 @@ def test_a_builder_that_died_leaves_nothing_that_counts(made):
 
 def build_and_die(made):
     os.makedirs(os.path.join(made.folder, pack.FOLDER), exist_ok=True)
-    with pack._appearing(pack.base(made, "val", PX, 3) + ".npy") as file:
+    with atomic.file(pack.base(made, "val", PX, 3) + ".npy") as file:
         file.write(b"half of it")
         file.flush()
         os._exit(9)

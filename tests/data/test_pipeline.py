@@ -12,6 +12,7 @@ from PIL import Image
 from crackflow.core import errors, runtime
 from crackflow.core.backend import tf
 from crackflow.core.errors import UserError
+from crackflow.core.share import Share
 from crackflow.data import dataset, pack, pipeline
 from crackflow.data.rows import Rows
 from tests import small
@@ -122,13 +123,16 @@ def test_the_stream_trains_on_the_packs_pictures_in_the_packs_order(encoding):
         assert np.sqrt(np.mean(difference**2)) < 1  # colours of 4:2:0 files are not smoothed while training
 
 
-@pytest.mark.parametrize("of_workers", [1, 2, 3, 5, 8])
-def test_workers_slices_are_disjoint_and_complete(of_workers):
+@pytest.mark.parametrize("processes, here", [(1, 1), (2, 1), (8, 1), (1, 4), (2, 2)])
+def test_the_shares_of_all_processes_make_up_each_batch(processes, here):
     made = small.data()
     whole = fingerprints(pipeline.train_batches(made, 8, PX, 3, seed=1), 4)
     parts = [
-        fingerprints(pipeline.train_batches(made, 8, PX, 3, seed=1, worker=worker, of_workers=of_workers), 4)
-        for worker in range(of_workers)
+        fingerprints(
+            pipeline.train_batches(made, 8, PX, 3, seed=1, share=Share(process * here, here, processes * here)),
+            4 * here,
+        )
+        for process in range(processes)
     ]
     assert collections.Counter(itertools.chain(*parts)) == collections.Counter(whole)
 

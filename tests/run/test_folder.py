@@ -1,42 +1,205 @@
+import dataclasses
+import fcntl
 import json
+import os
 
+import numpy as np
 import pytest
 
-from crackflow.core import flags
-from crackflow.core.config import TrainConfig
+from crackflow.core import cluster, flags
+from crackflow.core.config import Network, Optimization, Precision, Resume, Safety, Strategy, TrainConfig
 from crackflow.core.errors import UserError
-from crackflow.run import folder
+from crackflow.run import checkpoint, folder
+
+ALONE = cluster.Cluster(None, cluster.Choice("one", ""))
+
+
+def identity(**changes):
+    config = TrainConfig(data="d", run_dir="r", **changes)
+    return folder.identity(config, "f" * 64, "float32")
+
+
+def opened(place, overwrite=False, resume=Resume.AUTO, who=None):
+    with folder.opened(str(place), who or identity(), overwrite, resume, ALONE) as start:
+        return start
+
+
+def stopped_run(place, step=7, **changes):
+    """A run folder as a killed run leaves it."""
+    place.mkdir(exist_ok=True)
+    folder.save_flags(str(place), TrainConfig(data="d", run_dir="r", **changes))
+    facts = {"step": step, "identity": identity(**changes)}
+    checkpoint.save(str(place / "checkpoints"), checkpoint.Snapshot(facts, {"x": np.arange(3)}))
+    return place
 
 
 def test_a_new_folder_is_made(tmp_path):
-    folder.prepare(str(tmp_path / "a" / "b"), overwrite=False)
-    assert (tmp_path / "a" / "b").is_dir()
+    start = opened(tmp_path / "a" / "b")
+    assert start == folder.Start() and os.listdir(tmp_path / "a" / "b") == ["checkpoints"]
 
 
 def test_a_folder_in_use_is_refused(tmp_path):
     (tmp_path / "thesis.doc").write_text("mine")
     with pytest.raises(UserError, match="exists and is not empty; choose another folder, or replace it"):
-        folder.prepare(str(tmp_path), overwrite=False)
+        opened(tmp_path)
+    assert os.listdir(tmp_path) == ["thesis.doc"]
 
 
 def test_overwrite_refuses_a_folder_that_crackflow_did_not_make(tmp_path):
     (tmp_path / "thesis.doc").write_text("mine")
     with pytest.raises(UserError, match="holds no flags.cfg, so crackflow did not make it"):
-        folder.prepare(str(tmp_path), overwrite=True)
+        opened(tmp_path, overwrite=True)
     assert (tmp_path / "thesis.doc").read_text() == "mine"
 
 
 def test_overwrite_removes_what_a_run_writes_and_nothing_else(tmp_path):
-    for name in ("flags.cfg", "model.h5", "thesis.doc"):
+    stopped_run(tmp_path)
+    for name in ("model.h5", "thesis.doc"):
         (tmp_path / name).write_text("x")
-    folder.prepare(str(tmp_path), overwrite=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.doc"]
+    assert opened(tmp_path, overwrite=True) == folder.Start()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "thesis.doc"]
+    assert checkpoint.names(str(tmp_path / "checkpoints")) == []
 
 
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "run").write_text("x")
     with pytest.raises(UserError, match="which is a file; choose another name"):
-        folder.prepare(str(tmp_path / "run"), overwrite=False)
+        opened(tmp_path / "run")
+
+
+def test_a_run_that_stopped_is_found(tmp_path):
+    start = opened(stopped_run(tmp_path))
+    assert start.snapshot.step == 7 and not start.finished
+    assert start.found == "a run that stopped after step 7"
+
+
+def test_without_resume_a_run_that_stopped_is_in_the_way(tmp_path):
+    stopped_run(tmp_path)
+    with pytest.raises(UserError, match="exists and is not empty"):
+        opened(tmp_path, resume=Resume.NEVER)
+    assert opened(tmp_path, overwrite=True, resume=Resume.NEVER) == folder.Start()
+
+
+def test_a_finished_run_is_found(tmp_path):
+    (stopped_run(tmp_path) / "report.html").write_text("x")
+    start = opened(tmp_path)
+    assert start.finished and start.found == "a finished run of these flags"
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_anew(tmp_path):
+    folder.save_flags(str(tmp_path), TrainConfig(data="d", run_dir="r"))
+    start = opened(tmp_path)
+    assert start.snapshot is None and start.found == "a run that had no checkpoint yet, begun anew"
+    assert os.listdir(tmp_path) == ["checkpoints"]
+
+
+def test_the_first_flag_that_differs_is_named(tmp_path):
+    stopped_run(tmp_path, epochs=3)
+    with pytest.raises(UserError, match=r"was started with --epochs=3, received --epochs=4; repeat its flags"):
+        opened(tmp_path, who=identity(epochs=4))
+
+
+def test_another_network_is_named(tmp_path):
+    stopped_run(tmp_path)
+    with pytest.raises(UserError, match="was started with --model=crackflow_s, received --model=crackflow_m"):
+        opened(tmp_path, who=identity(model=Network.CRACKFLOW_M))
+
+
+def test_nested_settings_decide_as_well(tmp_path):
+    stopped_run(tmp_path)
+    with pytest.raises(UserError, match="was started with --ema=0.0, received --ema=0.9"):
+        opened(tmp_path, who=identity(optimization=Optimization(ema=0.9)))
+
+
+def test_a_changed_data_set_is_refused(tmp_path):
+    stopped_run(tmp_path)
+    who = folder.identity(TrainConfig(data="d", run_dir="r"), "a" * 64, "float32")
+    with pytest.raises(UserError, match=r"data set changed .*\(fingerprint ffffffffffff, now aaaaaaaaaaaa\); choose"):
+        opened(tmp_path, who=who)
+
+
+def test_another_precision_is_refused(tmp_path):
+    stopped_run(tmp_path)
+    who = folder.identity(TrainConfig(data="d", run_dir="r"), "f" * 64, "mixed_bfloat16")
+    with pytest.raises(
+        UserError, match="started in float32, and this would be mixed_bfloat16; ask for --precision=flo"
+    ):
+        opened(tmp_path, who=who)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"data": "moved"},
+        {"run_dir": "moved"},
+        {"overwrite": True},
+        {"threads": 3},
+        {"steps_per_execution": 5},
+        {"strategy": Strategy.ONE},
+        {"cpu_devices": 2},
+        {"precision": Precision.FLOAT32},
+        {"safety": Safety(checkpoint_minutes=3, rollbacks=0, loss_limit=5, resume=Resume.NEVER)},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_flags_that_do_not_decide_the_weights_may_change(change):
+    config = TrainConfig(data="d", run_dir="r")
+    assert folder.identity(dataclasses.replace(config, **change), "f" * 64, "float32") == identity()
+
+
+def test_damaged_checkpoints_are_told_and_the_older_one_taken(tmp_path, capsys):
+    stopped_run(tmp_path, step=7)
+    stopped_run(tmp_path, step=9)
+    (tmp_path / "checkpoints" / "step-000000009.npz").write_bytes(b"PK")
+    assert opened(tmp_path).snapshot.step == 7
+    assert "warning: a damaged checkpoint is passed over: step-000000009.npz: " in capsys.readouterr().out
+
+
+def test_only_damaged_checkpoints_are_no_reason_to_begin_anew_silently(tmp_path):
+    stopped_run(tmp_path)
+    (tmp_path / "checkpoints" / "step-000000007.npz").write_bytes(b"PK")
+    with pytest.raises(UserError, match="holds only damaged checkpoints; choose another folder, or replace it with"):
+        opened(tmp_path)
+    assert (tmp_path / "flags.cfg").exists()
+
+
+def test_a_finished_run_without_checkpoints_is_kept(tmp_path):
+    (stopped_run(tmp_path) / "report.html").write_text("x")
+    os.remove(tmp_path / "checkpoints" / "step-000000007.npz")
+    with pytest.raises(UserError, match="holds a finished run without checkpoints; choose another folder"):
+        opened(tmp_path)
+
+
+def test_two_processes_can_not_train_into_one_folder(tmp_path):
+    stopped_run(tmp_path)
+    with open(tmp_path / "checkpoints" / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="another process trains into .*; choose another folder"):
+            opened(tmp_path)
+    assert opened(tmp_path).snapshot.step == 7
+
+
+class Two:
+    """The chief of two workers, of which the other sees `other`."""
+
+    is_chief = True
+
+    def __init__(self, other):
+        self.other = other
+
+    def gathered(self, numbers):
+        return np.asarray([numbers, self.other if len(numbers) > 1 else numbers])
+
+
+def test_workers_that_see_different_folders_are_told(tmp_path):
+    stopped_run(tmp_path)
+    with folder.opened(str(tmp_path), identity(), False, Resume.AUTO, Two([7, 0])) as start:
+        assert start.snapshot.step == 7
+    with pytest.raises(
+        UserError, match=r"one folder that all workers share, .* the chief finds step 7 and others \[-1"
+    ):
+        with folder.opened(str(tmp_path), identity(), False, Resume.AUTO, Two([-1, 0])):
+            pass
 
 
 def test_saved_flags_replay_the_run(tmp_path):

@@ -1,0 +1,141 @@
+"""What does another replica cost, and what would many GPUs bring?
+
+  python -m benchmarks.scaling --json=benchmarks/results/scaling.json
+
+Measured: images/s of training (made pixels from memory, one global batch) on one device, on two logical devices of
+this host (MirroredStrategy) and with two workers over loopback (MultiWorkerMirroredStrategy), in turn. All share the
+same cores, so what they lose against one device is what the strategy costs. Counted: parameters, and with them the
+bytes of gradients that a step sends; operations of a forward pass.
+
+Modelled, not measured: images/s at 8 and 64 GPUs, from the counts and the assumptions in `Assumed`, which stand in the
+JSON beside the figures. Nothing is taken to overlap, and input to keep up.
+"""
+
+import dataclasses
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+
+from benchmarks import harness
+from crackflow.core import runtime, tables
+from crackflow.core.backend import keras, tf
+from crackflow.core.config import Network
+from crackflow.model import networks
+
+WAYS = {
+    "one device": [],
+    "two devices, mirrored": ["--strategy=mirrored", "--cpu_devices=2"],
+    "two workers, loopback": ["--strategy=multiworker"],
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Assumed:
+    """Of an H200 and a cluster of them. Rates are what a program may hope for, not a data sheet's peak."""
+
+    flops: float = 100e12  # sustained, small convolutions in bfloat16: an eighth of the 790e12 of large matrix products
+    images_a_gpu: int = 256  # of a step
+    gpus_a_host: int = 8
+    within_host_bytes_s: float = 300e9  # NVLink, a direction
+    between_hosts_bytes_s: float = 40e9  # 400 Gbit/s a host
+    latency_s: float = 20e-6  # of each hop of a ring
+    overhead_s: float = 1e-3  # of a step: launches, metrics, the optimizer
+
+
+def counts(name: str) -> dict:
+    """Parameters, bytes of float32 gradients, and operations of a forward and backward pass of one image."""
+    recipe = networks.NETWORKS[Network(name)]
+    model = recipe.build()
+    spec = tf.TensorSpec([1, *model.input_shape[1:]], tf.uint8)
+    graph = tf.function(lambda image: model(image, training=False)).get_concrete_function(spec).graph
+    options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
+    options["output"] = "none"
+    forward = tf.compat.v1.profiler.profile(graph, options=options).total_float_ops
+    trained = sum(int(weight.shape.num_elements()) for weight in model.trainable_variables)
+    keras.backend.clear_session()
+    return {
+        "image_px": recipe.image_px,
+        "parameters": trained,
+        "gradient_bytes": 4 * trained,
+        "flops_forward": forward,
+        "flops_step_an_image": 3 * forward,  # backward computes two products for each of forward's
+    }
+
+
+def modelled(counted: dict, gpus: int, assumed: Assumed) -> dict:
+    """images/s of `gpus` GPUs, each with its own images: compute, then a ring within each host and one between them."""
+    compute = assumed.images_a_gpu * counted["flops_step_an_image"] / assumed.flops + assumed.overhead_s
+    here, hosts = min(gpus, assumed.gpus_a_host), -(-gpus // assumed.gpus_a_host)
+
+    def ring(members: int, bandwidth: float) -> float:
+        sent = 2 * (members - 1) / members * counted["gradient_bytes"]
+        return sent / bandwidth + 2 * (members - 1) * assumed.latency_s if members > 1 else 0.0
+
+    sending = ring(here, assumed.within_host_bytes_s) + ring(hosts, assumed.between_hosts_bytes_s)
+    return {
+        "images_per_sec": round(gpus * assumed.images_a_gpu / (compute + sending)),
+        "efficiency": round(compute / (compute + sending), 3),
+        "step_ms": round(1e3 * (compute + sending), 2),
+        "all_reduce_ms": round(1e3 * sending, 2),
+    }
+
+
+def speed(way: str, network: str, data: pathlib.Path, place: pathlib.Path, batch: int) -> float:
+    """images/s of a training of one epoch, as history.csv says."""
+    run = place / "run"
+    flags = [f"--data={data}", f"--run_dir={run}", f"--model={network}", "--epochs=1", f"--batch_size={batch}"]
+    flags += ["--input=synthetic", "--overwrite", "--augment=none", *WAYS[way]]
+    train = [sys.executable, "-m", "crackflow.train"]
+    workers = ["bash", str(harness.REPOSITORY / "launch" / "local_workers.sh"), "2", "--restarts=0"]
+    command = (workers if way == "two workers, loopback" else train) + flags
+    environment = os.environ | {"PYTHON": sys.executable}
+    done = subprocess.run(command, cwd=harness.REPOSITORY, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+    return float(tables.read(str(run / "history.csv"))[-1]["images_per_sec"])
+
+
+def main() -> None:
+    options = harness.arguments(__doc__, network="crackflow_s", batch=64, windows=3, images=1600)
+    runtime.set_up(seed=0, threads=0, deterministic=False)
+    found: dict[str, list[float]] = {way: [] for way in WAYS}
+    with tempfile.TemporaryDirectory(prefix="crackflow-scaling-") as folder:
+        place = pathlib.Path(folder)
+        images, data = place / "images", place / "data"
+        harness.watch([sys.executable, "-m", "crackflow.synth", f"--out={images}", f"--count={options.images}"])
+        harness.watch([sys.executable, "-m", "crackflow.convert", f"--images={images}", f"--out={data}"])
+        for _ in range(options.windows):
+            for way in WAYS:
+                found[way].append(speed(way, options.network, data, place, options.batch))
+                print(f"{way}: {found[way][-1]:,.0f} images/s", file=sys.stderr)
+    medians = {way: statistics.median(speeds) for way, speeds in found.items()}
+    assumed = Assumed()
+    counted = {network.value: counts(network.value) for network in Network}
+    harness.save(
+        options.json,
+        {
+            "network": options.network,
+            "batch": options.batch,
+            "images_per_sec": {
+                way: {"median": round(medians[way], 1), "low": round(min(speeds), 1), "high": round(max(speeds), 1)}
+                for way, speeds in found.items()
+            },
+            "of_one_device": {way: round(median / medians["one device"], 3) for way, median in medians.items()},
+            "counted": counted,
+            "model": {
+                "what": "modelled, not measured",
+                "assumed": dataclasses.asdict(assumed),
+                "gpus": {
+                    str(gpus): {name: modelled(one, gpus, assumed) for name, one in counted.items()}
+                    for gpus in (1, 8, 64)
+                },
+            },
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

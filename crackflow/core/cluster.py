@@ -1,0 +1,195 @@
+"""Which devices and hosts share a run: tf.distribute chosen from flags, TF_CONFIG or SLURM.
+
+Synopsis::
+
+    team = cluster.join(Strategy.AUTO)            # before anything else runs on a device
+    with team.scope():
+        model = ...
+    batches = team.distribute(lambda share: pack.train_batches(packed, 64, seed=0, share=share))
+    if team.is_chief: ...                         # the only one that writes
+
+A global batch is cut into as many parts as there are replicas, and every number of a part belongs to one replica: no
+image is used twice, and none is left out.
+"""
+
+import contextlib
+import dataclasses
+import inspect
+import json
+import os
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from crackflow.core.backend import tf
+from crackflow.core.config import Strategy
+from crackflow.core.errors import TryAgain, UserError
+from crackflow.core.runtime import Choice
+from crackflow.core.share import Share
+
+# What a collective operation ends with when another worker is gone; which one depends on when it went.
+LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.InternalError,
+    tf.errors.FailedPreconditionError,
+)
+# What tells of a job that SLURM started with `srun`; its resolver reads these and more.
+SLURM = ("SLURM_JOB_ID", "SLURM_PROCID", "SLURM_STEP_NODELIST", "SLURM_STEP_NUM_TASKS")
+SLURM_PORT = 8888
+slurm = inspect.getmodule(tf.distribute.cluster_resolver.SlurmClusterResolver)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """`strategy`: None for one device alone, which needs none; `worker` of `workers` hosts; `replicas` in all."""
+
+    strategy: tf.distribute.Strategy | None
+    choice: Choice
+    worker: int = 0
+    workers: int = 1
+
+    @property
+    def replicas(self) -> int:
+        return self.strategy.num_replicas_in_sync if self.strategy else 1
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.worker == 0
+
+    def scope(self) -> contextlib.AbstractContextManager:
+        """Variables made inside are one for each replica, kept equal."""
+        return self.strategy.scope() if self.strategy else contextlib.nullcontext()
+
+    def distribute(
+        self, make: Callable[[Share], tf.data.Dataset]
+    ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
+        """The batches of this process: `make` is asked for those of its replicas, one part after the other."""
+        if not self.strategy:
+            return make(Share())
+        here = self.replicas // self.workers
+        return self.strategy.distribute_datasets_from_function(
+            lambda context: make(Share(context.input_pipeline_id * here, here, self.replicas))
+        )
+
+    def gathered(self, numbers: list[int]) -> np.ndarray:
+        """int64 [workers, n]: the n `numbers` of every worker. All must call it, and it waits for the last."""
+        if self.workers == 1:
+            return np.asarray([numbers], np.int64)
+        table = np.zeros((self.workers, len(numbers)), np.int64)
+        table[self.worker] = numbers
+        with self.expecting_others():
+            parts = self.strategy.run(tf.identity, args=(tf.constant(table),))
+            total = self.strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None).numpy()
+        return total // (self.replicas // self.workers)
+
+    @contextlib.contextmanager
+    def expecting_others(self) -> Iterator[None]:
+        """Around what takes all workers. Raises: TryAgain when one of them is gone."""
+        try:
+            yield
+        except LOST as error:
+            if self.workers == 1:
+                raise
+            raise TryAgain(
+                f"worker {self.worker} of {self.workers} lost another one ({type(error).__name__}); start all of them "
+                "again to go on from the last checkpoint"
+            ) from error
+
+
+def join(wanted: Strategy) -> Cluster:
+    """The devices that `wanted` means here. auto: several hosts where TF_CONFIG or SLURM names them, all GPUs of this
+    one where there are several, else one device and no strategy.
+
+    Raises: UserError when several hosts or devices are asked for and there are none.
+    """
+    told = told_workers()
+    if wanted is Strategy.MULTIWORKER or (wanted is Strategy.AUTO and told):
+        if not told:
+            raise UserError(
+                "--strategy=multiworker: expected TF_CONFIG to name several workers, or SLURM to have started several "
+                "tasks; launch/local_workers.sh, launch/slurm.sbatch and launch/kubernetes.yaml do that"
+            )
+        os.environ["TF_CONFIG"] = json.dumps(told.config)
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        workers = len(told.config["cluster"]["worker"])
+        reason = f"worker {told.config['task']['index']} of {workers}, named by {told.source}"
+        return Cluster(strategy, Choice("multiworker", reason), told.config["task"]["index"], workers)
+    gpus = tf.config.list_logical_devices("GPU")
+    devices = gpus or tf.config.list_logical_devices("CPU")
+    if wanted is Strategy.MIRRORED or (wanted is Strategy.AUTO and len(gpus) > 1):
+        if len(devices) < 2:
+            raise UserError(
+                f"--strategy=mirrored: expected two devices or more, found {devices[0].name}; use --strategy=one, or "
+                "try it on the CPU with --cpu_devices=2"
+            )
+        strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
+        return Cluster(strategy, Choice("mirrored", f"{len(devices)} devices: {devices[0].device_type}"))
+    reason = "asked for" if wanted is Strategy.ONE else f"one device: {devices[0].device_type}"
+    return Cluster(None, Choice("one", reason))
+
+
+@dataclasses.dataclass(frozen=True)
+class Told:
+    """`config`: as TF_CONFIG holds it, {"cluster": {"worker": [...]}, "task": {"type", "index"}}; `source`: whose."""
+
+    config: dict
+    source: str
+
+
+def told_workers() -> Told | None:
+    """The workers that the surroundings name, when they are several. Raises: UserError when that can not be used."""
+    text = os.environ.get("TF_CONFIG", "")
+    if text:
+        config = _checked(text)
+        return Told(config, "TF_CONFIG") if len(config["cluster"]["worker"]) > 1 else None
+    if all(os.environ.get(name) for name in SLURM) and int(os.environ["SLURM_STEP_NUM_TASKS"]) > 1:
+        return Told(_from_slurm(), "SLURM")
+    return None
+
+
+def _checked(text: str) -> dict:
+    """TF_CONFIG; a chief, as some launchers name the first worker, becomes worker 0."""
+    shape = '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
+    try:
+        config = json.loads(text)
+        cluster, task = config.get("cluster", {}), config.get("task", {})
+        workers = [*cluster.get("chief", []), *cluster.get("worker", [])]
+        kind, index = task.get("type", "worker"), int(task.get("index", 0))
+        index += len(cluster.get("chief", [])) if kind == "worker" else 0
+        usable = all(isinstance(it, str) for it in workers) and kind in ("chief", "worker")
+        usable = usable and (0 <= index < len(workers) or not workers)
+    except (ValueError, AttributeError, TypeError):
+        usable = False
+    if not usable:
+        raise UserError(f"TF_CONFIG: expected {shape}, received {text!r}; unset it to train on this host alone")
+    return {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+
+
+def _from_slurm() -> dict:
+    """TF_CONFIG's content from SLURM's variables: task k of the step is worker k, on the port of its place on its host.
+
+    TensorFlow's resolver expands the variables; its own list of workers sorts hosts by name (node10 before node9),
+    where SLURM numbers tasks in the order of the node list, and it can't do without GPUs.
+    """
+    try:
+        hosts = slurm.expand_hostlist(os.environ["SLURM_STEP_NODELIST"])
+        tasks = slurm.expand_tasks_per_node(os.environ["SLURM_STEP_TASKS_PER_NODE"])
+        workers = [
+            f"{host}:{SLURM_PORT + place}" for host, count in zip(hosts, tasks, strict=True) for place in range(count)
+        ]
+        rank = int(os.environ["SLURM_PROCID"])
+        here = os.environ.get("SLURMD_NODENAME", "")
+        if here and not workers[rank].startswith(f"{here}:"):
+            raise ValueError(
+                f"task {rank} runs on {here}, not on {workers[rank]}; start srun with --distribution=block"
+            )
+    except (KeyError, IndexError, ValueError) as error:
+        raise UserError(
+            f"SLURM: expected variables that name the workers of this step, received {error}; start it with srun, or "
+            "set TF_CONFIG"
+        ) from error
+    return {"cluster": {"worker": workers}, "task": {"type": "worker", "index": rank}}

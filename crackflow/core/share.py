@@ -1,0 +1,39 @@
+"""The part of every global batch that one process gets.
+
+Synopsis::
+
+    share = Share(first=2, count=2, of=8)      # parts 2 and 3 of 8
+    share.place(number, 64)                    # of the process's batch `number`: (global batch, first image in it)
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+
+class Place(NamedTuple):
+    """Images from `first` on of global batch `batch`; numbers or int64 scalars."""
+
+    batch: object
+    first: object
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """`count` parts from `first` on, of the `of` equal parts that a global batch is cut into, one for each replica."""
+
+    first: int = 0
+    count: int = 1
+    of: int = 1
+
+    def size(self, batch_size: int) -> int:
+        """Images in a part of a global batch of `batch_size`, a multiple of `of`."""
+        if batch_size % self.of:
+            raise ValueError(f"expected a batch size that {self.of} parts divide, received {batch_size}")
+        return batch_size // self.of
+
+    def place(self, number, batch_size: int) -> Place:
+        """Where the process's batch `number`, from 0, an integer or an int64 scalar, lies."""
+        return Place(number // self.count, (self.first + number % self.count) * self.size(batch_size))
+
+
+WHOLE = Share()  # of one device alone

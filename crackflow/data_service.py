@@ -1,0 +1,52 @@
+"""A process of a tf.data service: its dispatcher, or one of the workers that decode images for training runs.
+
+  python -m crackflow.data_service --port=5050
+  python -m crackflow.data_service --role=worker --dispatcher=grpc://localhost:5050
+  python -m crackflow.train --data_service=grpc://localhost:5050 ...
+
+Runs until it is stopped by a signal. launch/data_service.sh starts a dispatcher and workers on one host.
+"""
+
+import threading
+
+from crackflow.core import flags, progress, runtime
+from crackflow.core.backend import tf
+from crackflow.core.config import DataServiceConfig, ServiceRole
+from crackflow.core.errors import UserError
+from crackflow.data import service
+
+
+def run(config: DataServiceConfig) -> None:
+    """Serve until a signal comes. Raises: UserError when the port is taken or no dispatcher answers."""
+    runtime.set_up(seed=0, threads=config.threads, deterministic=False)
+    server = start(config)
+    progress.say(f"{config.role.value} listens on {server.address}; stop it with Ctrl-C")
+    threading.Event().wait()
+
+
+class Server:
+    """A started server; `address`: host:port."""
+
+    def __init__(self, server: object, address: str) -> None:
+        self._server, self.address = server, address
+
+
+def start(config: DataServiceConfig) -> Server:
+    """The dispatcher or worker, in threads of its own. Raises: UserError."""
+    api = tf.data.experimental.service
+    try:
+        if config.role is ServiceRole.DISPATCHER:
+            journal = {"work_dir": config.work_dir, "fault_tolerant_mode": True} if config.work_dir else {}
+            server = api.DispatchServer(api.DispatcherConfig(port=config.port, **journal))
+            return Server(server, server.target)
+        service.expect_reachable(config.dispatcher)
+        address = config.dispatcher.removeprefix(service.SCHEME)
+        place = f"{config.host}:{config.port or '%port%'}"
+        server = api.WorkerServer(api.WorkerConfig(dispatcher_address=address, worker_address=place, port=config.port))
+        return Server(server, f"{config.host}:{server._address.rpartition(':')[2]}")
+    except tf.errors.OpError as error:
+        raise UserError(f"--port: expected a free port, received {config.port}: {error.message}") from error
+
+
+if __name__ == "__main__":
+    flags.main(DataServiceConfig, run, __doc__)

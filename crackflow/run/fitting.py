@@ -1,0 +1,249 @@
+"""The fit of a run: from where it stands to its end, with checkpoints on the way, and back to one when it diverges.
+
+Synopsis::
+
+    fit = fitting.Fit(model, config, steps, cluster, identity)
+    fit.take(snapshot)                                     # of an earlier process of the same run
+    watched = fit.run(batches_from, checks, check_steps)   # batches_from(step): from that step of the run on
+"""
+
+import contextlib
+import dataclasses
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from crackflow.core import progress
+from crackflow.core.backend import keras, tf
+from crackflow.core.cluster import Cluster
+from crackflow.core.config import TrainConfig
+from crackflow.core.errors import TryAgain, UserError
+from crackflow.model import training
+from crackflow.run import callbacks, checkpoint, folder
+
+SMALLER = 0.5  # of the rate, each time that a run diverges
+
+
+@dataclasses.dataclass(frozen=True)
+class Watched:
+    """What was seen of a fit. `seconds`: of training, those before an interruption included."""
+
+    history: list[dict]
+    best_epoch: int
+    stopped: bool
+    seconds: float
+
+
+class Fit:
+    """`steps`: in an epoch; `identity`: what a snapshot must agree with to be of this run (`folder.identity`)."""
+
+    def __init__(
+        self, model: training.Trainer, config: TrainConfig, steps: int, cluster: Cluster, identity: dict
+    ) -> None:
+        self.model, self.config, self.steps, self.cluster, self.identity = model, config, steps, cluster, identity
+        chief = cluster.is_chief
+        extra = [name.value for name in config.metrics]
+        self.history = callbacks.History(os.path.join(config.run_dir, folder.HISTORY) if chief else "", extra)
+        self.best = callbacks.Best(config.early_stopping_epochs)
+        self.step, self.rollbacks, self.seconds = 0, 0, 0.0
+        self._variables = model.state()
+        self._place = os.path.join(config.run_dir, folder.CHECKPOINTS)
+        self._metrics: dict[str, np.ndarray] = {}
+
+    @property
+    def length(self) -> int:
+        """Steps of the whole run."""
+        return self.steps * self.config.epochs
+
+    def snapshot(self) -> checkpoint.Snapshot:
+        """The run as it is after `self.step` steps. Every worker must take part: some variables are summed over all."""
+        arrays = {name: variable.numpy() for name, variable in self._variables.items()}
+        arrays |= {f"best/{number:04d}": weight for number, weight in enumerate(self.best.weights)}
+        facts = {
+            "step": self.step,
+            "rollbacks": self.rollbacks,
+            "seconds": self.seconds,
+            "best": [self.best.loss, self.best.epoch, self.best.stopped],
+            "history": self.history.rows,
+            "identity": self.identity,
+        }
+        return checkpoint.Snapshot(facts, arrays)
+
+    def take(self, snapshot: checkpoint.Snapshot) -> None:
+        """Become the run that `snapshot` was taken of. Raises: UserError when it is of another network."""
+        best = {name for name in snapshot.arrays if name.startswith("best/")}
+        ours = {name: tuple(variable.shape) for name, variable in self._variables.items()}
+        theirs = {name: array.shape for name, array in snapshot.arrays.items() if name not in best}
+        if ours != theirs:
+            odd = sorted(name for name in ours | theirs if ours.get(name) != theirs.get(name))[0]
+            raise UserError(
+                f"--resume: the checkpoint in {self._place!r} is of another network: expected {odd} of shape "
+                f"{ours.get(odd, 'none')}, received {theirs.get(odd, 'none')}; choose another --run_dir, or --overwrite"
+            )
+        for name, variable in self._variables.items():
+            variable.assign(snapshot.arrays[name])
+        self._metrics = {}
+        if snapshot.step % self.steps:  # at an epoch's end they are those of validation
+            self._metrics = {name: array for name, array in snapshot.arrays.items() if name.startswith("metric/")}
+        self.best.weights = [snapshot.arrays[name] for name in sorted(best)]
+        self.best.loss, self.best.epoch, self.best.stopped = snapshot.facts["best"]
+        self.history.rows = list(snapshot.facts["history"])
+        self.step, self.rollbacks = snapshot.step, snapshot.facts["rollbacks"]
+        self.seconds = snapshot.facts["seconds"]
+
+    def run(self, batches_from: Callable[[int], tf.data.Dataset], checks: tf.data.Dataset, check_steps: int) -> Watched:
+        """Train to the end; `model` has the best weights then.
+
+        Raises: TryAgain after a signal, a checkpoint written, or when another worker is gone; UserError when the loss
+        grows beyond all measure again and again.
+        """
+        if self.cluster.is_chief:
+            self.history.write()
+        if not self.step:
+            self.save()
+        while True:
+            try:
+                with _signals() as signals, self.cluster.expecting_others():
+                    self._fit(batches_from(self.step), checks, check_steps, signals)
+                break
+            except callbacks.Diverged as error:
+                self._roll_back(error)
+        if not self.best.epoch:
+            raise UserError("training diverged: the validation loss was never a number; lower --learning_rate")
+        return Watched(self.history.rows, self.best.epoch, self.best.stopped, self.seconds)
+
+    def save(self) -> None:
+        """A checkpoint of the run as it is; the chief alone writes. A disk that is full doesn't end the run."""
+        snapshot = self.snapshot()
+        if not self.cluster.is_chief:
+            return
+        try:
+            checkpoint.save(self._place, snapshot)
+        except OSError as error:
+            kept = checkpoint.names(self._place)
+            progress.say(
+                f"warning: no checkpoint at step {self.step}: {error.strerror or error}; training goes on, and "
+                + (f"{kept[-1]} is the last" if kept else "there is none yet")
+            )
+
+    def _fit(self, batches, checks, check_steps: int, signals: list[int]) -> None:
+        first = self.length if self.best.stopped else self.step
+        epoch, within = divmod(first, self.steps)
+        self.model.start_at(epoch, within)
+        chief = self.cluster.is_chief
+        with contextlib.ExitStack() as stack:
+            watchers = [callbacks.Guard(self.config.safety.loss_limit), callbacks.Speed(self.config.batch_size)]
+            if chief:
+                advance = stack.enter_context(progress.bar(self.length * self.config.batch_size, "training"))
+                advance(first * self.config.batch_size)
+                watchers.append(callbacks.LiveBar(advance, self.config.epochs, self.config.batch_size))
+            watchers += [self.history, self.best]
+            if chief:
+                board = os.path.join(self.config.run_dir, folder.TENSORBOARD)
+                watchers.append(keras.callbacks.TensorBoard(board, write_graph=False, profile_batch=0))
+            if not self.config.steps_per_execution:
+                watchers.append(callbacks.Pace(self.steps, self._slowest))
+            watchers.append(_Keeper(self, signals))
+            self.model.fit(
+                batches,
+                epochs=self.config.epochs,
+                steps_per_epoch=self.steps,
+                validation_data=checks,
+                validation_steps=check_steps,
+                callbacks=watchers,
+                verbose=0,
+            )
+
+    def _slowest(self, seconds: float) -> float:
+        return float(self.cluster.gathered([round(seconds * 1e9)]).max()) / 1e9
+
+    def _roll_back(self, error: callbacks.Diverged) -> None:
+        diverged_at, found = self.step, checkpoint.latest(self._place).snapshot
+        if found is None or found.facts["rollbacks"] >= self.config.safety.rollbacks:
+            tried = f" after {found.facts['rollbacks']} attempts with a smaller rate" if found else ""
+            raise UserError(
+                f"training diverged{tried}: {error}; lower --learning_rate, or set --clip_norm=1"
+            ) from error
+        self.take(found)
+        self.rollbacks += 1
+        self.model.lower_rate(SMALLER**self.rollbacks)
+        if self.cluster.is_chief:
+            progress.say(
+                f"warning: {error} near step {diverged_at}; back to step {self.step} with {SMALLER**self.rollbacks:g} "
+                f"of the learning rate ({self.rollbacks} of {self.config.safety.rollbacks} times)"
+            )
+        self.save()  # so that the count survives a kill
+
+
+class _Keeper(callbacks.Counting):
+    """Counts the steps and seconds of `fit`, saves it in time, stops it after a signal. The last of the callbacks."""
+
+    def __init__(self, fit: Fit, signals: list[int]) -> None:
+        super().__init__()
+        self._fit, self._signals = fit, signals
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self._saved = self._counted_to = time.monotonic()
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        super().on_epoch_begin(epoch)
+        for name, array in self._fit._metrics.items():  # Keras has just set them back
+            self._fit._variables[name].assign(array)
+        self._fit._metrics = {}
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        fit = self._fit
+        self._count(self._epoch * fit.steps + batch + 1)
+        due = time.monotonic() - self._saved >= 60 * fit.config.safety.checkpoint_minutes
+        stop, due = self._any(bool(self._signals), due and fit.cluster.is_chief)
+        if batch + 1 == fit.steps:  # the end of the epoch follows, with validation and a checkpoint
+            return
+        if stop or due:
+            self._save()
+        if stop:
+            raise self._stopped()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self._count((epoch + 1) * self._fit.steps)
+        self._save()
+        if self._any(bool(self._signals))[0] and self._fit.step < self._fit.length:
+            raise self._stopped()
+
+    def _count(self, step: int) -> None:
+        now = time.monotonic()
+        self._fit.seconds += now - self._counted_to
+        self._fit.step, self._counted_to = step, now
+
+    def _any(self, *flags: bool) -> list[bool]:
+        """Of each flag, whether any worker holds it up."""
+        return [bool(found) for found in self._fit.cluster.gathered([int(flag) for flag in flags]).any(0)]
+
+    def _save(self) -> None:
+        self._fit.save()
+        self._saved = time.monotonic()
+
+    def _stopped(self) -> TryAgain:
+        return TryAgain(
+            f"stopped by a signal after step {self._fit.step} of {self._fit.length}; the same command goes on there"
+        )
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """The signals to stop that came inside; a second one is heard at once, as without this."""
+    came: list[int] = []
+
+    def first(number: int, frame: object) -> None:
+        came.append(number)
+        signal.signal(number, before[number])
+
+    before = {number: signal.signal(number, first) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,73 @@
+"""tf.data service with a dispatcher and two workers in this process."""
+
+import collections
+
+import numpy as np
+import pytest
+
+from crackflow.core.backend import tf
+from crackflow.core.config import Input
+from crackflow.core.errors import UserError
+from crackflow.core.share import Share
+from crackflow.data import inputs, pipeline, service
+from tests import small
+
+PX = small.IMAGE_PX
+
+
+@pytest.fixture(scope="module")
+def address():
+    """Of a dispatcher that has two workers."""
+    api = tf.data.experimental.service
+    dispatcher = api.DispatchServer()
+    name = dispatcher.target.removeprefix("grpc://")
+    workers = [api.WorkerServer(api.WorkerConfig(dispatcher_address=name)) for _ in range(2)]
+    yield dispatcher.target
+    del workers
+
+
+def counted(batches, weighted):
+    """How often each image (its bytes and label) comes, padding left out."""
+    seen = collections.Counter()
+    for batch in batches.as_numpy_iterator():
+        image, label = batch[:2]
+        weight = batch[2] if weighted else np.ones(len(label))
+        seen.update((one.tobytes(), int(it)) for one, it, real in zip(image, label, weight, strict=True) if real)
+    return seen
+
+
+@pytest.mark.parametrize("encoding", ["jpeg", "png", "raw"])
+def test_evaluation_gets_every_image_once_from_two_workers(address, encoding):
+    made = small.data(encoding)
+    served = service.eval_batches(made, "train", address, 16, PX, 3)
+    ours = pipeline.eval_batches(made, "train", 16, PX, 3)
+    assert counted(served, True) == counted(ours, True)
+    assert sum(counted(served, True).values()) == made.count("train")
+
+
+def test_an_epoch_of_training_holds_each_image_once(address):
+    made = small.data("raw")
+    count = made.count("train") // 8 * 8
+    seen = counted(service.train_batches(made, address, 8, PX, 3, seed=3).take(count // 8), False)
+    assert max(seen.values()) <= 2 and sum(seen.values()) == count  # the next epoch's first may come early
+
+
+def test_shares_are_disjoint_and_complete(address):
+    made = small.data("raw")
+    whole = counted(pipeline.eval_batches(made, "train", 16, PX, 3), True)
+    parts = [counted(service.eval_batches(made, "train", address, 16, PX, 3, Share(k, 1, 2)), True) for k in (0, 1)]
+    assert parts[0] + parts[1] == whole and not parts[0] & parts[1]
+
+
+def test_a_feed_from_the_service_can_be_gone_through_again(address):
+    made = small.data("raw")
+    feed = inputs.open_feed(Input.AUTO, made, 8, PX, 3, seed=0, data_service=address)
+    assert feed.choice == ("service", address)
+    checks = feed.val()
+    assert counted(checks, True) == counted(checks, True)
+    assert next(iter(feed.train()))[0].shape == (8, PX, PX, 3)
+
+
+def test_nobody_there_is_said_at_once():
+    with pytest.raises(UserError, match="--data_service: expected a dispatcher at 'grpc://localhost:1', received Conn"):
+        service.expect_reachable("grpc://localhost:1")

@@ -1,0 +1,298 @@
+"""A run that is interrupted, restored and diverges, in this process, on a few made images."""
+
+import contextlib
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from crackflow.core import cluster, tables
+from crackflow.core.backend import keras, tf
+from crackflow.core.config import (
+    Augment,
+    Augmentation,
+    Network,
+    Optimization,
+    Optimizer,
+    Safety,
+    TrainConfig,
+)
+from crackflow.core.errors import TryAgain, UserError
+from crackflow.model import networks, training
+from crackflow.run import callbacks, checkpoint, fitting
+from tests.support import with_addons
+
+STEPS, BATCH, PX = 5, 8, 32
+ALONE = cluster.Cluster(None, cluster.Choice("one", ""))
+
+
+def config(run_dir, **changes):
+    settings = {
+        "optimization": Optimization(learning_rate=0.003, ema=0.9),
+        "augmentation": Augmentation(augment=Augment.D4),
+        "epochs": 3,
+        "early_stopping_epochs": 0,
+        "model": Network.CRACKFLOW_XS,
+    }
+    return TrainConfig(data="d", run_dir=str(run_dir), batch_size=BATCH, **settings | changes)
+
+
+def images(count, seed):
+    """Bright means cracked."""
+    random = np.random.default_rng(seed)
+    label = random.integers(0, 2, count).astype(np.int32)
+    image = random.integers(0, 120, (count, PX, PX, 3)) + 120 * label[:, None, None, None]
+    return image.astype(np.uint8), label
+
+
+def batches_from(step):
+    image, label = images(STEPS * BATCH, 0)
+    ds = tf.data.Dataset.from_tensor_slices((image, label)).batch(BATCH, drop_remainder=True)
+    return ds.repeat().skip(step)
+
+
+def checks():
+    image, label = images(16, 1)
+    return tf.data.Dataset.from_tensor_slices((image, label, np.ones(16, np.float32))).batch(BATCH)
+
+
+def made(settings, policy="float32"):
+    keras.mixed_precision.set_global_policy(policy)
+    try:
+        keras.utils.set_random_seed(0)
+        network = networks.NETWORKS[settings.model].build(PX)
+        model = training.trainable(network, settings, STEPS * settings.epochs, "off")
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    return fitting.Fit(model, settings, STEPS, ALONE, {"who": "test"})
+
+
+def run(fit):
+    os.makedirs(fit.config.run_dir, exist_ok=True)
+    return fit.run(batches_from, checks(), 2)
+
+
+class Raise(keras.callbacks.Callback):
+    """Sends this process a signal after a step of an epoch."""
+
+    def __init__(self, epoch, batch, number=signal.SIGTERM):
+        super().__init__()
+        self.at, self.number = (epoch, batch), number
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.epoch, batch) == self.at:
+            signal.raise_signal(self.number)
+
+
+@contextlib.contextmanager
+def also(monkeypatch, watcher):
+    """With `watcher` as the first callback of every fit."""
+    plain = training.Trainer.fit
+
+    def fit(self, *arguments, callbacks, **settings):
+        return plain(self, *arguments, callbacks=[watcher, *callbacks], **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Trainer, "fit", fit)
+        yield
+
+
+def interrupted(monkeypatch, settings, epoch, batch, policy="float32", number=signal.SIGTERM):
+    """A run stopped by a signal, and gone on with in a new model."""
+    fit = made(settings, policy)
+    with (
+        also(monkeypatch, Raise(epoch, batch, number)),
+        pytest.raises(TryAgain, match="stopped by a signal after step"),
+    ):
+        run(fit)
+    again = made(settings, policy)
+    again.take(checkpoint.latest(os.path.join(settings.run_dir, "checkpoints")).snapshot)
+    return again
+
+
+def expect_equal(one, other):
+    ours, theirs = one.model.state(), other.model.state()
+    assert ours.keys() == theirs.keys()
+    for name, variable in ours.items():
+        if not name.startswith("metric/"):
+            np.testing.assert_array_equal(variable.numpy(), theirs[name].numpy(), err_msg=name)
+
+
+@pytest.mark.parametrize("epoch, batch", [(0, 0), (1, 2), (1, STEPS - 1), (2, 3)])
+def test_a_run_that_is_stopped_goes_on_to_the_same_end(tmp_path, monkeypatch, epoch, batch):
+    settings = config(tmp_path / "one", steps_per_execution=1)
+    whole = made(config(tmp_path / "whole", steps_per_execution=1))
+    seen = run(whole)
+    fit = interrupted(monkeypatch, settings, epoch, batch)
+    assert fit.step == epoch * STEPS + batch + 1
+    found = run(fit)
+    expect_equal(fit, whole)
+    assert found.best_epoch == seen.best_epoch
+    for one, other in zip(found.history, seen.history, strict=True):
+        for name in ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"):
+            assert one[name] == other[name], name
+    assert tables.read(str(tmp_path / "one" / "history.csv"))[-1]["epoch"] == "3"
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        Optimizer.SGD,
+        *(pytest.param(it, marks=with_addons) for it in Optimizer if it not in (Optimizer.SGD, Optimizer.ADAMW)),
+    ],
+)
+def test_every_optimizer_goes_on_as_it_was(tmp_path, monkeypatch, optimizer):
+    optimization = Optimization(optimizer=optimizer, learning_rate=0.003)
+    settings = config(tmp_path / "one", optimization=optimization, steps_per_execution=1, epochs=2)
+    whole = made(settings)
+    run(whole)
+    for name in checkpoint.names(str(tmp_path / "one" / "checkpoints")):
+        os.remove(tmp_path / "one" / "checkpoints" / name)
+    fit = interrupted(monkeypatch, settings, 1, 1)
+    run(fit)
+    expect_equal(fit, whole)
+
+
+def test_the_scale_of_the_loss_goes_on_as_it_was(tmp_path, monkeypatch):
+    settings = config(tmp_path / "one", steps_per_execution=1, epochs=2)
+    whole = made(config(tmp_path / "whole", steps_per_execution=1, epochs=2), "mixed_float16")
+    run(whole)
+    fit = interrupted(monkeypatch, settings, 1, 1, "mixed_float16")
+    run(fit)
+    expect_equal(fit, whole)
+    assert int(fit.model.optimizer.dynamic_counter) == 2 * STEPS
+
+
+def test_the_best_weights_of_before_the_interruption_count(tmp_path, monkeypatch):
+    settings = config(tmp_path, optimization=Optimization(learning_rate=0.003), steps_per_execution=1)
+    fit = interrupted(monkeypatch, settings, 1, 2)
+    assert fit.best.epoch == 1
+    fit.best.loss = -1.0  # nothing later is better
+    best = fit.best.weights
+    run(fit)
+    for one, other in zip(best, fit.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_run_that_was_stopped_early_stays_stopped(tmp_path):
+    fit = made(config(tmp_path))
+    run(fit)
+    fit.best.stopped, fit.step = True, 4 * STEPS  # of a run that was to be longer
+    fit.save()
+    again = made(config(tmp_path))
+    again.take(checkpoint.latest(str(tmp_path / "checkpoints")).snapshot)
+    found = run(again)
+    assert found.stopped and found.history == fit.history.rows
+
+
+def test_a_second_signal_is_heard_at_once(tmp_path, monkeypatch):
+    class Twice(Raise):
+        def on_train_batch_end(self, batch, logs=None):
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+    with also(monkeypatch, Twice(0, 0)), pytest.raises(KeyboardInterrupt):
+        run(made(config(tmp_path)))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path):
+    run(made(config(tmp_path, epochs=1)))
+    other = made(config(tmp_path, epochs=1, model=Network.CRACKFLOW_S))
+    before = other.model.get_weights()
+    with pytest.raises(UserError, match=r"is of another network: expected .* of shape .*, received .*; choose another"):
+        other.take(checkpoint.latest(str(tmp_path / "checkpoints")).snapshot)
+    for one, now in zip(before, other.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, now)
+
+
+class Spoil(keras.callbacks.Callback):
+    """Makes a weight NaN after some step, `times` times."""
+
+    def __init__(self, epoch, batch, times, value=np.nan):
+        super().__init__()
+        self.at, self.times, self.value, self.rates = (epoch, batch), times, value, []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if (self.epoch, batch) == self.at and self.times:
+            self.times -= 1
+            weight = self.model.get_layer("logit").kernel
+            weight.assign(tf.fill(weight.shape, self.value))
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.rates.append(logs["learning_rate"] if "learning_rate" in logs else None)
+
+
+@pytest.mark.parametrize("value", [np.nan, 1e6])
+def test_a_run_that_diverges_goes_back_with_half_the_rate(tmp_path, monkeypatch, capsys, value):
+    fit = made(config(tmp_path, steps_per_execution=1))
+    with also(monkeypatch, Spoil(1, 2, times=1, value=value)):
+        found = run(fit)
+    told = capsys.readouterr().out
+    assert "warning: the training loss became" in told
+    assert "back to step 5 with 0.5 of the learning rate (1 of 3 times)" in told
+    assert [row["epoch"] for row in found.history] == [1, 2, 3] and fit.rollbacks == 1
+    whole = made(config(tmp_path / "whole", steps_per_execution=1))
+    undisturbed = run(whole).history
+    assert found.history[0]["learning_rate"] == undisturbed[0]["learning_rate"]
+    assert found.history[1]["learning_rate"] == pytest.approx(undisturbed[1]["learning_rate"] / 2)
+
+
+def test_the_count_of_rollbacks_survives_a_kill(tmp_path, monkeypatch):
+    fit = made(config(tmp_path, steps_per_execution=1))
+    with also(monkeypatch, Spoil(1, 2, times=1)):
+        run(fit)
+    again = made(config(tmp_path, steps_per_execution=1))
+    again.take(checkpoint.latest(str(tmp_path / "checkpoints")).snapshot)
+    assert again.rollbacks == 1
+
+
+def test_a_run_that_diverges_again_and_again_ends_with_advice(tmp_path, monkeypatch):
+    settings = config(tmp_path, safety=Safety(rollbacks=2), steps_per_execution=1)
+    with (
+        also(monkeypatch, Spoil(1, 2, times=9)),
+        pytest.raises(
+            UserError,
+            match=r"training diverged after 2 attempts with a smaller rate: .*; lower --learning_rate, or set --cl",
+        ),
+    ):
+        run(made(settings))
+
+
+def test_without_a_checkpoint_a_run_that_diverges_ends(tmp_path, monkeypatch):
+    fit = made(config(tmp_path, safety=Safety(rollbacks=0), steps_per_execution=1))
+    with also(monkeypatch, Spoil(0, 1, times=1)), pytest.raises(UserError, match="training diverged after 0 attempts"):
+        run(fit)
+
+
+def test_a_full_disk_does_not_end_the_run_and_is_told(tmp_path, monkeypatch, capsys):
+    def full(folder, snapshot):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    found = run(made(config(tmp_path, epochs=1)))
+    assert len(found.history) == 1
+    told = capsys.readouterr().out
+    assert "warning: no checkpoint at step 0: No space left on device; training goes on, and there is none yet" in told
+
+
+def test_checkpoints_come_within_an_epoch_when_it_is_long(tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(checkpoint, "save", lambda folder, snapshot: saved.append(snapshot.step))
+    run(made(config(tmp_path, epochs=1, safety=Safety(checkpoint_minutes=1e-9), steps_per_execution=2)))
+    assert saved == [0, 2, 4, 5]
+
+
+def test_a_guard_lets_a_high_loss_pass_below_its_limit():
+    guard = callbacks.Guard(20)
+    guard.on_train_batch_end(0, {"loss": 19.9})
+    for loss in (20.1, float("inf"), float("nan")):
+        with pytest.raises(callbacks.Diverged, match="the training loss became"):
+            guard.on_train_batch_end(0, {"loss": loss})

