@@ -7,6 +7,7 @@
 Runs until it is stopped by a signal. launch/data_service.sh starts a dispatcher and workers on one host.
 """
 
+import contextlib
 import threading
 
 from crackflow.core import flags, progress, runtime
@@ -34,6 +35,7 @@ class Server:
 def start(config: DataServiceConfig) -> Server:
     """The dispatcher or worker, in threads of its own. Raises: UserError."""
     api = tf.data.experimental.service
+    _expect_free(config.port)
     try:
         if config.role is ServiceRole.DISPATCHER:
             journal = {"work_dir": config.work_dir, "fault_tolerant_mode": True} if config.work_dir else {}
@@ -46,6 +48,15 @@ def start(config: DataServiceConfig) -> Server:
         return Server(server, f"{config.host}:{server._address.rpartition(':')[2]}")
     except tf.errors.OpError as error:
         raise UserError(f"--port: expected a free port, received {config.port}: {error.message}") from error
+
+
+def _expect_free(port: int) -> None:
+    """Raises: UserError when something listens there: gRPC would share the port, and each get half of the calls."""
+    if not port:
+        return
+    with contextlib.suppress(OSError):
+        service.knock(f"localhost:{port}")
+        raise UserError(f"--port: expected a free port, received {port}, where something listens; choose another")
 
 
 if __name__ == "__main__":

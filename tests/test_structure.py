@@ -88,7 +88,7 @@ def test_setup_is_the_one_home_of_dependencies():
     assert "dependencies" not in (ROOT / "pyproject.toml").read_text()
     constraints = (ROOT / "launch" / "constraints.txt").read_text()
     required = re.findall(r'"([A-Za-z][\w.-]*)[\[><=]', (ROOT / "setup.py").read_text())
-    for name in required:
+    for name in set(required) - {"apache-beam"}:  # lives in an environment of its own
         assert re.search(rf"^{name.lower().replace('_', '-')}==", constraints, re.M | re.I), name
 
 

@@ -9,6 +9,7 @@ The functions are those of the local pool, so the results are the same. What a t
 `scratch` must lie on storage that this process and all of Beam's workers see under the same path.
 """
 
+import contextlib
 import importlib
 import logging
 import os
@@ -27,11 +28,22 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
 def load() -> types.ModuleType:
     """The package. Raises: UserError where it is not installed."""
     try:
-        importlib.import_module("apache_beam.options.pipeline_options")
-        return importlib.import_module("apache_beam")
+        with _quiet():  # it tells of cloud packages that are not there
+            importlib.import_module("apache_beam.options.pipeline_options")
+            return importlib.import_module("apache_beam")
     except ImportError as error:
         raise UserError(
             "--runner=beam: this needs apache-beam, which is not installed; see docs/SCALING.md for an environment "
@@ -58,7 +70,8 @@ class Pool:
                 | "spread" >> self._beam.Reshuffle()
                 | "work" >> self._beam.Map(_work, function, folder)
             )
-            pipeline.run().wait_until_finish()
+            with _quiet():  # what goes wrong comes as an exception, with the text of ours in it
+                pipeline.run().wait_until_finish()
             for number, _ in numbered:
                 with open(_place(folder, number), "rb") as file:
                     yield pickle.load(file)
@@ -67,7 +80,6 @@ class Pool:
 
     def _pipeline(self):
         """Raises: UserError when Beam can't use the options."""
-        logging.getLogger("apache_beam").setLevel(logging.CRITICAL)  # what goes wrong comes as an exception
         try:
             return self._beam.Pipeline(options=self._beam.options.pipeline_options.PipelineOptions(self._options))
         except (ValueError, AttributeError, ImportError, SystemExit) as error:

@@ -87,7 +87,7 @@ def _decoded(
             ),
             tf.TensorSpec([], tf.string),
         )
-        record = tf.data.experimental.get_single_element(record.take(1))
+        record = record.take(1).get_single_element()
         fields = {"image": tf.io.FixedLenFeature([], tf.string), "label": tf.io.FixedLenFeature([], tf.int64)}
         fields = tf.io.parse_single_example(record, fields)
         if encoding == "raw":
@@ -111,11 +111,16 @@ def _served(batches: tf.data.Dataset, address: str) -> tf.data.Dataset:
     return batches.apply(away).prefetch(2)
 
 
+def knock(address: str) -> None:
+    """Raises: OSError when nothing listens at `address`."""
+    host, _, port = address.removeprefix(SCHEME).rpartition(":")
+    socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+
+
 def expect_reachable(address: str) -> None:
     """Raises: UserError when nothing listens at `address`, where TensorFlow itself would wait for an hour."""
-    host, _, port = address.removeprefix(SCHEME).rpartition(":")
     try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+        knock(address)
     except OSError as error:
         raise UserError(
             f"--data_service: expected a dispatcher at {address!r}, received {error.strerror or error}; start one with "

@@ -85,3 +85,10 @@ def test_a_backbone_sees_what_its_published_weights_were_trained_on(name):
 
 def test_every_network_of_the_settings_has_a_recipe():
     assert set(networks.NETWORKS) == set(Network)
+
+
+@pytest.mark.parametrize("name", [Network.MOBILENET_V3_SMALL])
+def test_running_statistics_of_backbones_follow_within_a_short_training(name):
+    model = networks.NETWORKS[name].build(64)
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    assert len(norms) > 10 and {layer.momentum for layer in norms} == {networks.NORM_MOMENTUM}
