@@ -1,7 +1,7 @@
-"""The README's tables, made from the JSON in benchmarks/results/.
+"""The tables of README.md and docs/, made from the JSON in benchmarks/results/.
 
-python -m benchmarks.report             write them into README.md
-python -m benchmarks.report --check     exit 1 when README.md shows other figures
+python -m benchmarks.report             write them
+python -m benchmarks.report --check     exit 1 when a page shows other figures
 """
 
 import json
@@ -10,7 +10,6 @@ import sys
 
 from benchmarks import harness
 
-README = harness.REPOSITORY / "README.md"
 RESULTS = harness.REPOSITORY / "benchmarks" / "results"
 NAMES = {
     "crackflow_pack": "crackflow, pack",
@@ -41,7 +40,7 @@ def accuracy_table() -> str:
         "| network, setting | test accuracy [95 %] | missed / false alarms | convert + train + evaluate |",
         "|---|---|---|---|",
     ]
-    shown = [run for run in found["results"]["runs"] if run["network"] in ("crackflow_s", "seed")]
+    shown = [run for run in found["results"]["runs"] if run["network"] in ("crackflow_xs", "crackflow_s", "seed")]
     for run in sorted(shown, key=lambda run: ("fast", "accurate", "baseline").index(run["setting"])):
         metrics, seconds = run["metrics"], run["seconds"]
         low, high = (100 * bound for bound in metrics["accuracy_ci95"])
@@ -50,7 +49,7 @@ def accuracy_table() -> str:
             f"| {100 * metrics['accuracy']:.1f} % [{low:.1f}, {high:.1f}] "
             f"| {metrics['confusion']['fn']} / {metrics['confusion']['fp']} of {metrics['n']:,} "
             f"| {seconds['convert']:.0f} + {seconds['train']:.0f} + {seconds['evaluate']:.0f} "
-            f"= {run['total_seconds']:.0f} s |"
+            f"= {run['total_seconds']:.0f} s{'' if run.get('alone', True) else ', other work beside it'} |"
         )
     return "\n".join([*rows, "", _where(found)])
 
@@ -122,6 +121,45 @@ def step_table() -> str:
     return "\n".join([*rows, "", _where(found)])
 
 
+def faults_table() -> str:
+    """What the campaign of kills left, for each command."""
+    found = load("faults")
+    rows = [
+        "| killed at random moments | kills | lost or damaged | as without kills, bit for bit |",
+        "|---|---|---|---|",
+    ]
+    for name, one in found["results"]["campaigns"].items():
+        wrong = len(one["damaged"]) + one["failed"]
+        rows.append(f"| {name} | {one['kills']} | {wrong} | {'yes' if one['identical'] else 'NO'} |")
+    return "\n".join([*rows, "", _where(found)])
+
+
+def scaling_table() -> str:
+    """What a strategy costs here, and what it would bring elsewhere, by the model."""
+    found = load("scaling")
+    results = found["results"]
+    rows = [f"Measured, `{results['network']}`, a global batch of {results['batch']}, the same two cores for all:", ""]
+    rows += ["| devices | images/s | of one device |", "|---|---|---|"]
+    for way, rate in results["images_per_sec"].items():
+        rows.append(f"| {way} | {_speed(rate)} | {100 * results['of_one_device'][way]:.0f} % |")
+    assumed = results["model"]["assumed"]
+    rows += [
+        "",
+        "**Modelled, not measured**: H200 GPUs, "
+        + ", ".join(f"{name} {value:g}" for name, value in assumed.items())
+        + ". "
+        "Gradients are sent after the backward pass, none of it hidden; input keeps up.",
+        "",
+        "| network | all-reduce, MB a step | 1 GPU, images/s | 8 GPUs | 64 GPUs |",
+        "|---|---|---|---|---|",
+    ]
+    for name, counted in results["counted"].items():
+        cells = [results["model"]["gpus"][gpus][name] for gpus in ("1", "8", "64")]
+        told = [f"{cell['images_per_sec']:,} ({100 * cell['efficiency']:.0f} %)" for cell in cells]
+        rows.append(f"| `{name}` | {counted['gradient_bytes'] / 1e6:.1f} | {' | '.join(told)} |")
+    return "\n".join([*rows, "", _where(found)])
+
+
 def _speed(rate: dict) -> str:
     return f"{rate['median']:,} ({rate['low']:,} to {rate['high']:,})" if "median" in rate else "-"
 
@@ -133,30 +171,35 @@ def _where(found: dict) -> str:
     )
 
 
-TABLES = {
+README = {
     "accuracy": accuracy_table,
     "convert": convert_table,
     "input": input_table,
     "augment": augment_table,
     "steps": step_table,
+    "faults": faults_table,
 }
+PAGES = {"README.md": README, "docs/SCALING.md": {"scaling": scaling_table}}
 
 
-def filled(text: str) -> str:
-    """`text` with what stands between `<!-- NAME -->` and `<!-- end -->` made anew for each of `TABLES`."""
-    for name, make in TABLES.items():
+def filled(page: str) -> str:
+    """The text of `page`, what stands between `<!-- NAME -->` and `<!-- end -->` made anew for each of its tables."""
+    text = (harness.REPOSITORY / page).read_text()
+    for name, make in PAGES[page].items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
         if not re.search(pattern, text, re.S):
-            sys.exit(f"README.md: expected a place <!-- {name} --> ... <!-- end -->")
+            sys.exit(f"{page}: expected a place <!-- {name} --> ... <!-- end -->")
         text = re.sub(pattern, lambda found, make=make: f"{found[1]}{make()}\n{found[2]}", text, flags=re.S)
     return text
 
 
 def main() -> None:
-    text = README.read_text()
-    if "--check" in sys.argv:
-        sys.exit(text != filled(text) and "README.md: the tables are not those of benchmarks/results/")
-    README.write_text(filled(text))
+    for page in PAGES:
+        path = harness.REPOSITORY / page
+        if "--check" not in sys.argv:
+            path.write_text(filled(page))
+        elif path.read_text() != filled(page):
+            sys.exit(f"{page}: the tables are not those of benchmarks/results/")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 import copy
 import dataclasses
 import json
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -214,3 +216,42 @@ def test_balanced_classes_need_both(tmp_path):
     config = TrainConfig(data="d", run_dir="r", optimization=Optimization(class_weights=(0.0, 0.0)))
     with pytest.raises(UserError, match="--class_weights: expected both classes in the training split, received"):
         train._trainer(config, one_sided, networks.NETWORKS[config.model].build(32), 10, "off")
+
+
+def test_a_run_killed_at_any_moment_ends_bit_for_bit_as_if_nothing_had_been(tmp_path):
+    """SIGTERM, which is heard, and SIGKILL, which is not; with everything on that keeps a state."""
+    run, whole = tmp_path / "run", tmp_path / "whole"
+
+    def options(place):
+        return [
+    one, other = ([[row[k] for k in same] for row in tables.read(str(it / "history.csv"))] for it in (run, whole))
+            "--batch_size=16", "--deterministic", "--augment=standard", "--ema=0.9", "--checkpoint_minutes=0.0001",
+            "--early_stopping_epochs=0",
+        ]  # fmt: skip
+
+    for number, code in ((signal.SIGTERM, 75), (signal.SIGKILL, -signal.SIGKILL)):
+        before = len(checkpoints(run)) and checkpoints(run)[-1]
+        line = [sys.executable, "-m", "crackflow.train", *options(run)]
+        process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while process.poll() is None and (len(checkpoints(run)) < 2 or checkpoints(run)[-1] == before):
+            time.sleep(0.01)
+        process.send_signal(number)
+        out, error = process.communicate(timeout=60)
+        assert process.returncode == code, error
+        assert not before or "holds a run that stopped after step" in out
+        if number == signal.SIGTERM:
+            assert error.startswith("crackflow.train: stopped by a signal after step ") and error.count("\n") == 1
+    for place in (run, whole):
+        done = command("train", *options(place))
+        assert done.returncode == 0 and done.stderr == "", done.stderr
+    for one, other in zip(*(bundle.load(str(place)).model.get_weights() for place in (run, whole)), strict=True):
+        np.testing.assert_array_equal(one, other)
+    same = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
+    one, other = ([[row[name] for name in same] for row in tables.read(str(it / "history.csv"))] for it in (run, whole))
+    assert one == other and len(one) == 8
+    again = command("train", *options(run))
+    assert again.returncode == 0 and "holds a finished run of these flags" in again.stdout
+
+
+def checkpoints(run):
+    return sorted(path.name for path in (run / "checkpoints").glob("step-*.npz"))
