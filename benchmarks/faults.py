@@ -87,6 +87,7 @@ def campaign(kills: int, command, moment, check, result, reset, wanted, ready=No
     tally.damaged += check()
     tally.identical &= result() == wanted
     tally.seconds = round(time.monotonic() - began, 1)
+    print(dataclasses.asdict(tally), file=sys.stderr)
     return tally
 
 
@@ -122,7 +123,7 @@ def training(place: pathlib.Path, data: pathlib.Path, kills: int, draw: random.R
     return campaign(kills, command, lambda: draw.uniform(0.2, length), check, result, reset, result("whole"))
 
 
-def packing(place: pathlib.Path, data: pathlib.Path, kills: int, draw: random.Random) -> Tally:
+def packing(data: pathlib.Path, kills: int, draw: random.Random) -> Tally:
     command = [sys.executable, "-c", PACK, str(data)]
     packs = data / "packs"
     harness.watch(command)
@@ -194,12 +195,10 @@ def main() -> None:
         harness.watch([*command, f"--images={some}", f"--out={place / 'small'}"])
         harness.watch([*command, f"--images={metu}", f"--out={place / 'metu'}"])
         found = {
-            "convert": converting(place, metu, shares["convert"], draw),
-            "pack": packing(place, place / "metu", shares["pack"], draw),
-            "train": training(place, place / "small", shares["train"], draw),
+            "convert": converting(made(place / "convert"), metu, shares["convert"], draw),
+            "pack": packing(place / "metu", shares["pack"], draw),
+            "train": training(made(place / "train"), place / "small", shares["train"], draw),
         }
-    for name, tally in found.items():
-        print(f"{name}: {dataclasses.asdict(tally)}", file=sys.stderr)
     harness.save(
         options.json,
         {
@@ -212,6 +211,11 @@ def main() -> None:
             "campaigns": {name: dataclasses.asdict(tally) for name, tally in found.items()},
         },
     )
+
+
+def made(place: pathlib.Path) -> pathlib.Path:
+    place.mkdir()
+    return place
 
 
 def subset(images: pathlib.Path, place: pathlib.Path, count: int) -> pathlib.Path:

@@ -141,11 +141,13 @@ class Trainer(keras.Model):
         """All variables that the future of a run depends on, by a name that says where they belong."""
         layers = self._flatten_layers(include_self=False, recursive=True)
         generators = [getattr(getattr(layer, "_random_generator", None), "_generator", None) for layer in layers]
+        running = [variable for metric in self._running for variable in metric.variables]
+        known = {id(variable) for variable in running}  # Keras counts them among the weights
         groups = {
-            "weight": [*self.trainable_variables, *self.non_trainable_variables],
+            "weight": [it for it in (*self.trainable_variables, *self.non_trainable_variables) if id(it) not in known],
             "optimizer": optimizers.variables(self.optimizer),
             "average": self._shadows,
-            "metric": [variable for metric in self._running for variable in metric.variables],
+            "metric": running,
             "dropout": [generator.state for generator in generators if generator is not None],
             "rate_share": [self._rate_share],
         }

@@ -46,8 +46,8 @@ class Pace(Counting):
     Measures the executions after the first, which traces. At most a second's work, so that a signal is heard soon.
     """
 
-    # Keras' loop, its callbacks and ours, for each execution: an assumption, not yet measured (BUILD_NOTES.md).
-    PYTHON_SECONDS, SHARE, MEASURED, LONGEST_SECONDS = 1.2e-3, 0.01, 3, 1.0
+    # Keras' loop, its callbacks and ours, and the call of the function, for each execution: 2.5 to 15 ms in three runs.
+    PYTHON_SECONDS, SHARE, MEASURED, LONGEST_SECONDS = 6e-3, 0.01, 3, 1.0
 
     def __init__(self, steps: int, agreed: Callable[[float], float] = float) -> None:
         """`steps`: in an epoch; `agreed`: of every worker's seconds a step, those that all take."""
@@ -147,6 +147,16 @@ class History(keras.callbacks.Callback):
         writer.writeheader()
         writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in self.rows)
         atomic.write_text(self.path, text.getvalue())
+
+
+class Board(keras.callbacks.TensorBoard):
+    """TensorBoard's scalars of each epoch, in `folder`."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(folder, write_graph=False, profile_batch=0)
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Nothing: Keras would take 2 ms to prepare scalars of the step, which it then does not write."""
 
 
 class Diverged(Exception):

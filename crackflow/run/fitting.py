@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from crackflow.core import progress
-from crackflow.core.backend import keras, tf
+from crackflow.core.backend import tf
 from crackflow.core.cluster import Cluster
 from crackflow.core.config import TrainConfig
 from crackflow.core.errors import TryAgain, UserError
@@ -83,11 +83,11 @@ class Fit:
                 f"--resume: the checkpoint in {self._place!r} is of another network: expected {odd} of shape "
                 f"{ours.get(odd, 'none')}, received {theirs.get(odd, 'none')}; choose another --run_dir, or --overwrite"
             )
-        for name, variable in self._variables.items():
-            variable.assign(snapshot.arrays[name])
-        self._metrics = {}
-        if snapshot.step % self.steps:  # at an epoch's end they are those of validation
-            self._metrics = {name: array for name, array in snapshot.arrays.items() if name.startswith("metric/")}
+        metrics = {name for name in ours if name.startswith("metric/")}
+        for name in ours.keys() - metrics:
+            self._variables[name].assign(snapshot.arrays[name])
+        # Keras sets metrics back as an epoch begins; those of an epoch that is done are of its validation.
+        self._metrics = {name: snapshot.arrays[name] for name in metrics} if snapshot.step % self.steps else {}
         self.best.weights = [snapshot.arrays[name] for name in sorted(best)]
         self.best.loss, self.best.epoch, self.best.stopped = snapshot.facts["best"]
         self.history.rows = list(snapshot.facts["history"])
@@ -143,7 +143,7 @@ class Fit:
             watchers += [self.history, self.best]
             if chief:
                 board = os.path.join(self.config.run_dir, folder.TENSORBOARD)
-                watchers.append(keras.callbacks.TensorBoard(board, write_graph=False, profile_batch=0))
+                watchers.append(callbacks.Board(board))
             if not self.config.steps_per_execution:
                 watchers.append(callbacks.Pace(self.steps, self._slowest))
             watchers.append(_Keeper(self, signals))

@@ -150,3 +150,20 @@ def test_write_bytes_that_fails_keeps_the_old_file_and_leaves_no_other(tmp_path)
 def test_write_text_keeps_the_bytes_of_odd_file_names(tmp_path):
     atomic.write_text(str(tmp_path / "a"), "裂 \udcff\n")
     assert (tmp_path / "a").read_bytes() == "裂 ".encode() + b"\xff\n"
+
+
+def test_a_written_file_appears_at_the_end(tmp_path):
+    path = str(tmp_path / "a.npy")
+    with atomic.file(path) as file:
+        file.write(b"half")
+        assert not os.path.exists(path)
+        file.write(b" and half")
+    assert (tmp_path / "a.npy").read_bytes() == b"half and half" and os.listdir(tmp_path) == ["a.npy"]
+
+
+def test_a_file_whose_writing_fails_leaves_the_old_one(tmp_path):
+    (tmp_path / "a.npy").write_bytes(b"old")
+    with pytest.raises(RuntimeError), atomic.file(str(tmp_path / "a.npy")) as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert (tmp_path / "a.npy").read_bytes() == b"old" and os.listdir(tmp_path) == ["a.npy"]

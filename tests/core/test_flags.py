@@ -157,6 +157,7 @@ def test_help_lists_every_setting_with_its_text():
     [
         (UserError("say\nso"), 2, "say\\nso\n"),
         (errors.CheckFailed("damaged"), 1, "damaged\n"),
+        (errors.TryAgain("stopped after step 3"), 75, "stopped after step 3\n"),
         (KeyboardInterrupt(), 130, "interrupted; nothing half-written was left under the final name\n"),
         (OSError(28, "No space left on device"), 2, "the disk is full; free some space"),
     ],

@@ -35,3 +35,9 @@ def test_a_terminal_shows_what_is_done_how_far_and_the_speed():
 def test_odd_file_names_can_be_said(capsys):
     progress.say("a 裂 \udcff")
     assert capsys.readouterr().out == "a 裂 \\udcff\n"
+
+
+def test_one_of_several_workers_speaks():
+    code = "from crackflow.core import progress; progress.be_silent(); progress.say('not heard')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=support.environment())
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

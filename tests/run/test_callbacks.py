@@ -168,3 +168,25 @@ def test_the_best_weights_are_those_that_were_evaluated():
     # The weights are back: their average must not be taken once more.
     model._shadows = []
     assert model.evaluate(checks, verbose=0)[0] == pytest.approx(min(found.history["val_loss"]), rel=1e-4)
+
+
+def test_a_run_that_goes_on_within_an_epoch_counts_from_there():
+    counting = callbacks.Counting()
+    counting.on_epoch_begin(3)
+    counting.on_train_batch_begin(7)
+    assert counting.passed(9) == 3
+    counting.on_train_batch_begin(10)
+    assert counting.passed(10) == 1
+    counting.on_epoch_begin(4)
+    counting.on_train_batch_begin(0)
+    assert counting.passed(4) == 5
+
+
+def test_the_history_file_has_the_rows_that_are_left(tmp_path):
+    path = tmp_path / "history.csv"
+    history = callbacks.History(str(path))
+    fit([callbacks.Speed(batch_size=4), history])
+    history.rows = history.rows[:2]
+    history.write()
+    assert [row["epoch"] for row in tables.read(str(path))] == ["1", "2"]
+    assert [name.name for name in tmp_path.iterdir()] == ["history.csv"]
