@@ -162,6 +162,7 @@ class Fit:
 
     def _roll_back(self, error: callbacks.Diverged) -> None:
         diverged_at, found = self.step, checkpoint.latest(self._place).snapshot
+        self.cluster.gathered([0])  # all have read it before the chief writes it anew
         if found is None or found.facts["rollbacks"] >= self.config.safety.rollbacks:
             tried = f" after {found.facts['rollbacks']} attempts with a smaller rate" if found else ""
             raise UserError(

@@ -86,6 +86,8 @@ def opened(run_dir: str, identity: dict, overwrite: bool, resume: Resume, team: 
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(f"--run_dir: another process trains into {run_dir!r}; choose another folder") from error
+        except OSError:  # a network's file system without locks
+            progress.say(f"warning: {run_dir!r} can't be locked; see that no other run uses it")
         start = _prepared(run_dir, identity, overwrite)
         team.gathered([0])
         _expect_one_folder(run_dir, start, team)

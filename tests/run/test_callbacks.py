@@ -116,10 +116,10 @@ def test_python_is_returned_to_as_seldom_as_the_steps_are_short():
 def test_long_steps_return_to_python_each_time():
     class Slow(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):
-            time.sleep(0.3)
+            time.sleep(0.65)
 
-    pace, model = callbacks.Pace(steps=6), trainer(0)
-    model.fit(small_stream(), steps_per_epoch=6, callbacks=[pace, Slow()], verbose=0)
+    pace, model = callbacks.Pace(steps=5), trainer(0)
+    model.fit(small_stream(), steps_per_epoch=5, callbacks=[pace, Slow()], verbose=0)
     assert pace.chosen == 1
 
 
