@@ -145,19 +145,26 @@ def scaling_table() -> str:
     assumed = results["model"]["assumed"]
     rows += [
         "",
-        "**Modelled, not measured**: H200 GPUs, "
-        + ", ".join(f"{name} {value:g}" for name, value in assumed.items())
-        + ". "
-        "Gradients are sent after the backward pass, none of it hidden; input keeps up.",
+        "**Modelled, not measured.** H200 GPUs, eight a host, "
+        f"{assumed['images_a_gpu']} images a GPU and step. Assumed: {assumed['flops'] / 1e12:g} TFLOP/s sustained, "
+        f"{1e3 * assumed['overhead_s']:g} ms of launches a step; gradients in float32, sent in rings after the "
+        f"backward pass, none of it hidden, at {assumed['within_host_bytes_s'] / 1e9:g} GB/s within a host and "
+        f"{assumed['between_hosts_bytes_s'] / 1e9:g} GB/s between hosts, {1e6 * assumed['latency_s']:g} us a hop; "
+        "input that keeps up. In brackets: of as many times one GPU.",
         "",
         "| network | all-reduce, MB a step | 1 GPU, images/s | 8 GPUs | 64 GPUs |",
         "|---|---|---|---|---|",
     ]
     for name, counted in results["counted"].items():
         cells = [results["model"]["gpus"][gpus][name] for gpus in ("1", "8", "64")]
-        told = [f"{cell['images_per_sec']:,} ({100 * cell['efficiency']:.0f} %)" for cell in cells]
+        told = [f"{_two_digits(cell['images_per_sec']):,} ({100 * cell['efficiency']:.0f} %)" for cell in cells]
         rows.append(f"| `{name}` | {counted['gradient_bytes'] / 1e6:.1f} | {' | '.join(told)} |")
     return "\n".join([*rows, "", _where(found)])
+
+
+def _two_digits(value: int) -> int:
+    """Two significant digits: all that a model is good for."""
+    return int(float(f"{value:.1e}"))
 
 
 def _speed(rate: dict) -> str:

@@ -8,6 +8,7 @@ Runs until it is stopped by a signal. launch/data_service.sh starts a dispatcher
 """
 
 import contextlib
+import os
 import threading
 
 from crackflow.core import flags, progress, runtime
@@ -18,11 +19,16 @@ from crackflow.data import service
 
 
 def run(config: DataServiceConfig) -> None:
-    """Serve until a signal comes. Raises: UserError when the port is taken or no dispatcher answers."""
+    """Serve until a signal comes, which ends the process with 0. Raises: UserError when the port is taken or no
+    dispatcher answers."""
     runtime.set_up(seed=0, threads=config.threads, deterministic=False)
     server = start(config)
     progress.say(f"{config.role.value} listens on {server.address}; stop it with Ctrl-C")
-    threading.Event().wait()
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        progress.say("stopped")
+        os._exit(0)  # TensorFlow's servers would wait for clients that went without a word
 
 
 class Server:

@@ -122,11 +122,17 @@ def expect_equal(one, other):
             np.testing.assert_array_equal(variable.numpy(), theirs[name].numpy(), err_msg=name)
 
 
-@pytest.mark.parametrize("epoch, batch", [(0, 0), (1, 2), (1, STEPS - 1), (2, 3)])
-def test_a_run_that_is_stopped_goes_on_to_the_same_end(tmp_path, monkeypatch, epoch, batch):
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """(Fit, Watched) of a run that nothing happened to."""
+    fit = made(config(tmp_path_factory.mktemp("undisturbed") / "run", steps_per_execution=1))
+    return fit, run(fit)
+
+
+@pytest.mark.parametrize("epoch, batch", [(0, 0), (1, 2), (1, STEPS - 1)])
+def test_a_run_that_is_stopped_goes_on_to_the_same_end(tmp_path, monkeypatch, undisturbed, epoch, batch):
     settings = config(tmp_path / "one", steps_per_execution=1)
-    whole = made(config(tmp_path / "whole", steps_per_execution=1))
-    seen = run(whole)
+    whole, seen = undisturbed
     fit = interrupted(monkeypatch, settings, epoch, batch)
     assert fit.step == epoch * STEPS + batch + 1
     found = run(fit)
@@ -138,14 +144,11 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_end(tmp_path, monkeypatch, ep
     assert tables.read(str(tmp_path / "one" / "history.csv"))[-1]["epoch"] == "3"
 
 
+# One of each kind: Keras' own (adamw is in the other tests), one of tensorflow-addons, one around another.
 @pytest.mark.parametrize(
-    "optimizer",
-    [
-        Optimizer.SGD,
-        *(pytest.param(it, marks=with_addons) for it in Optimizer if it not in (Optimizer.SGD, Optimizer.ADAMW)),
-    ],
+    "optimizer", [Optimizer.SGD, *(pytest.param(it, marks=with_addons) for it in (Optimizer.LAMB, Optimizer.SWA))]
 )
-def test_every_optimizer_goes_on_as_it_was(tmp_path, monkeypatch, optimizer):
+def test_every_kind_of_optimizer_goes_on_as_it_was(tmp_path, monkeypatch, optimizer):
     optimization = Optimization(optimizer=optimizer, learning_rate=0.003)
     settings = config(tmp_path / "one", optimization=optimization, steps_per_execution=1, epochs=2)
     whole = made(settings)
@@ -195,9 +198,13 @@ def test_a_second_signal_is_heard_at_once(tmp_path, monkeypatch):
             signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGINT)
 
-    with also(monkeypatch, Twice(0, 0)), pytest.raises(KeyboardInterrupt):
-        run(made(config(tmp_path)))
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever runs the tests may ignore it
+    try:
+        with also(monkeypatch, Twice(0, 0)), pytest.raises(KeyboardInterrupt):
+            run(made(config(tmp_path)))
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
@@ -213,9 +220,9 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
 class Spoil(keras.callbacks.Callback):
     """Makes a weight NaN after some step, `times` times."""
 
-    def __init__(self, epoch, batch, times, value=np.nan):
+    def __init__(self, epoch, batch, times):
         super().__init__()
-        self.at, self.times, self.value, self.rates = (epoch, batch), times, value, []
+        self.at, self.times = (epoch, batch), times
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
@@ -224,34 +231,21 @@ class Spoil(keras.callbacks.Callback):
         if (self.epoch, batch) == self.at and self.times:
             self.times -= 1
             weight = self.model.get_layer("logit").kernel
-            weight.assign(tf.fill(weight.shape, self.value))
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.rates.append(logs["learning_rate"] if "learning_rate" in logs else None)
+            weight.assign(tf.fill(weight.shape, np.nan))
 
 
-@pytest.mark.parametrize("value", [np.nan, 1e6])
-def test_a_run_that_diverges_goes_back_with_half_the_rate(tmp_path, monkeypatch, capsys, value):
+def test_a_run_that_diverges_goes_back_with_half_the_rate(tmp_path, monkeypatch, capsys, undisturbed):
     fit = made(config(tmp_path, steps_per_execution=1))
-    with also(monkeypatch, Spoil(1, 2, times=1, value=value)):
+    with also(monkeypatch, Spoil(1, 2, times=1)):
         found = run(fit)
     told = capsys.readouterr().out
     assert "warning: the training loss became" in told
     assert "back to step 5 with 0.5 of the learning rate (1 of 3 times)" in told
     assert [row["epoch"] for row in found.history] == [1, 2, 3] and fit.rollbacks == 1
-    whole = made(config(tmp_path / "whole", steps_per_execution=1))
-    undisturbed = run(whole).history
-    assert found.history[0]["learning_rate"] == undisturbed[0]["learning_rate"]
-    assert found.history[1]["learning_rate"] == pytest.approx(undisturbed[1]["learning_rate"] / 2)
-
-
-def test_the_count_of_rollbacks_survives_a_kill(tmp_path, monkeypatch):
-    fit = made(config(tmp_path, steps_per_execution=1))
-    with also(monkeypatch, Spoil(1, 2, times=1)):
-        run(fit)
-    again = made(config(tmp_path, steps_per_execution=1))
-    again.take(checkpoint.latest(str(tmp_path / "checkpoints")).snapshot)
-    assert again.rollbacks == 1
+    whole = undisturbed[1].history
+    assert found.history[0]["learning_rate"] == whole[0]["learning_rate"]
+    assert found.history[1]["learning_rate"] == pytest.approx(whole[1]["learning_rate"] / 2)
+    assert checkpoint.latest(str(tmp_path / "checkpoints")).snapshot.facts["rollbacks"] == 1  # so that a kill keeps it
 
 
 def test_a_run_that_diverges_again_and_again_ends_with_advice(tmp_path, monkeypatch):
