@@ -4,8 +4,8 @@ FAMILY: stem, then (filters, residual blocks) of each strided stage. SEED: filte
 """
 
 FAMILY = {
-    "crackflow_xs": (16, ((24, 0), (32, 0), (48, 0))),
-    "crackflow_s": (24, ((32, 0), (64, 0), (96, 1))),
+    "crackflow_xs": (16, ((32, 0), (32, 0), (48, 0))),
+    "crackflow_s": (32, ((32, 0), (64, 0), (96, 1))),
     "crackflow_m": (32, ((48, 1), (96, 1), (160, 1))),
     "crackflow_l": (48, ((64, 2), (128, 2), (256, 2))),
 }
