@@ -37,7 +37,8 @@ def run(config: TrainConfig) -> page.Evaluation | None:
     image_px = config.image_px or recipe.image_px
     for split in inputs.SPLITS:
         made.expect_images(split)
-    precision, xla = runtime.choose_precision(config.precision), runtime.choose_xla(config.xla)
+    precision = runtime.choose_precision(config.precision, recipe.bfloat16_on_cpu)
+    xla = runtime.choose_xla(config.xla)
     progress.say(f"devices {team.choice.value} ({team.choice.reason})")
     progress.say(f"precision {precision.value} ({precision.reason}); XLA {xla.value} ({xla.reason})")
     keras.mixed_precision.set_global_policy(precision.value)

@@ -72,8 +72,11 @@ def seed_all(seed: int) -> None:
     keras.utils.set_random_seed(seed % 2**32)
 
 
-def choose_precision(wanted: Precision) -> Choice:
-    """The Keras dtype policy. auto: bfloat16 where the hardware multiplies it, float16 on older GPUs, else float32."""
+def choose_precision(wanted: Precision, bfloat16_on_cpu: bool = True) -> Choice:
+    """The Keras dtype policy. auto: bfloat16 where the hardware multiplies it, float16 on older GPUs, else float32.
+
+    `bfloat16_on_cpu`: False for a network that a CPU's units do not make faster.
+    """
     if wanted is not Precision.AUTO:
         return Choice(wanted.value, "asked for")
     gpus = tf.config.list_physical_devices("GPU")
@@ -85,8 +88,10 @@ def choose_precision(wanted: Precision) -> Choice:
             return Choice("mixed_float16", f"GPU of compute capability {capability[0]}.{capability[1]}")
         return Choice("float32", "GPU without tensor cores")
     units = {"avx512_bf16", "amx_bf16"} & _cpu_flags()
+    if units and not bfloat16_on_cpu:
+        return Choice("float32", f"CPU with {', '.join(sorted(units))}, which don't make this network faster, measured")
     if units:
-        return Choice("mixed_bfloat16", f"CPU with {', '.join(sorted(units))}: 1.4 times float32, measured")
+        return Choice("mixed_bfloat16", f"CPU with {', '.join(sorted(units))}")
     return Choice("float32", "CPU without bfloat16 units")
 
 

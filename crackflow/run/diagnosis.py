@@ -47,7 +47,8 @@ def measure(made: Dataset, config: DoctorConfig) -> list[Stage]:
     """All stages on the training split of `made`, as training with the same flags would run them."""
     recipe = networks.NETWORKS[config.model]
     px, channels = config.image_px or recipe.image_px, recipe.channels
-    precision, xla = runtime.choose_precision(config.precision), runtime.choose_xla(config.xla)
+    precision = runtime.choose_precision(config.precision, recipe.bfloat16_on_cpu)
+    xla = runtime.choose_xla(config.xla)
     keras.mixed_precision.set_global_policy(precision.value)
     clock = functools.partial(timing.rate, seconds=config.seconds, windows=config.windows)
     open_feed = functools.partial(

@@ -46,6 +46,15 @@ def test_the_automatic_precision_is_a_policy_of_keras_with_a_reason():
     assert len(choice.reason) > 5
 
 
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="about processors")
+def test_bfloat16_is_chosen_where_the_processor_multiplies_it_and_the_network_gains(monkeypatch):
+    monkeypatch.setattr(runtime, "_cpu_flags", lambda: {"avx2", "amx_bf16"})
+    assert runtime.choose_precision(Precision.AUTO).value == "mixed_bfloat16"
+    assert runtime.choose_precision(Precision.AUTO, bfloat16_on_cpu=False).value == "float32"
+    monkeypatch.setattr(runtime, "_cpu_flags", lambda: {"avx2"})
+    assert runtime.choose_precision(Precision.AUTO).value == "float32"
+
+
 @pytest.mark.parametrize(("wanted", "value"), [(Xla.ON, "on"), (Xla.OFF, "off")])
 def test_asked_compilation_is_given(wanted, value):
     assert runtime.choose_xla(wanted) == (value, "asked for")

@@ -83,6 +83,26 @@ def test_a_backbone_sees_what_its_published_weights_were_trained_on(name):
     np.testing.assert_allclose(seen, expected, atol=1e-2)
 
 
+@pytest.mark.parametrize("name", [name for name in OURS if name is not Network.SEED])  # seed has no BatchNorm
+def test_our_networks_have_widths_at_which_bfloat16_is_normalised_fast(name):
+    norms = _norms(networks.NETWORKS[name].build(64))
+    assert len(norms) >= 4
+    assert all(layer.gamma.shape[0] % networks.BFLOAT16_CHANNELS == 0 for layer in norms)
+
+
+def test_a_backbone_normalises_in_float32_where_bfloat16_would_be_slow(policy):
+    policy("mixed_bfloat16")
+    norms = _norms(networks.NETWORKS[Network.MOBILENET_V3_SMALL].build(64))
+    slow = [layer for layer in norms if layer.gamma.shape[0] % networks.BFLOAT16_CHANNELS]
+    assert 0 < len(slow) < len(norms)
+    assert {layer.compute_dtype for layer in slow} == {"float32"}
+    assert {layer.compute_dtype for layer in norms if layer not in slow} == {"bfloat16"}
+
+
+def _norms(model):
+    return [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+
+
 def test_every_network_of_the_settings_has_a_recipe():
     assert set(networks.NETWORKS) == set(Network)
 
@@ -90,5 +110,5 @@ def test_every_network_of_the_settings_has_a_recipe():
 @pytest.mark.parametrize("name", [Network.MOBILENET_V3_SMALL])
 def test_running_statistics_of_backbones_follow_within_a_short_training(name):
     model = networks.NETWORKS[name].build(64)
-    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    norms = _norms(model)
     assert len(norms) > 10 and {layer.momentum for layer in norms} == {networks.NORM_MOMENTUM}
