@@ -29,7 +29,7 @@ def test_a_whole_model_file_serves_as_well(tmp_path):
 
 
 def test_layers_of_other_shapes_are_left_as_they_are(tmp_path):
-    one, other = build(Network.CRACKFLOW_S, 1), build(Network.CRACKFLOW_M, 2)
+    one, other = build(Network.CRACKFLOW_XS, 1), build(Network.CRACKFLOW_M, 2)
     one.save_weights(tmp_path / "w.h5")
     before = other.get_layer("stem_conv").get_weights()
     with pytest.raises(UserError):
