@@ -17,7 +17,7 @@ from crackflow.core.config import TrainConfig
 from crackflow.core.errors import UserError
 from crackflow.data import dataset, inputs, pipeline
 from crackflow.model import bundle, networks, training, weights
-from crackflow.report import assessment, metrics, page
+from crackflow.report import assessment, decision, page
 from crackflow.run import fitting, folder, scoring
 
 RESAMPLES = 1000
@@ -108,18 +108,24 @@ def _trainer(
 def choose_and_save(
     plain: keras.Model, checks, made: dataset.Dataset, config: TrainConfig, recipe: networks.Recipe, image_px: int
 ) -> bundle.Bundle:
-    """The threshold from validation data, then model.h5; returns the model as a user will load it."""
-    threshold = metrics.choose_threshold(*scoring.score(plain, checks, temperature=1.0))
+    """Temperature, threshold and review band from validation data, then model.h5; returns the model as a user will
+    load it."""
+    labels, logits = scoring.judge(plain, checks)
+    temperature = decision.fit_temperature(labels, logits)
+    probabilities = bundle.to_probabilities(logits, temperature)
+    threshold = decision.choose_threshold(labels, probabilities, config.threshold)
     card = bundle.Card(
         network=config.model.value,
         classes=made.classes,
         threshold=threshold,
-        temperature=1.0,
+        temperature=temperature,
         image_px=image_px,
         channels=recipe.channels,
         fingerprint=made.facts["fingerprint"],
         versions=runtime.versions(),
         seed=config.seed,
+        threshold_rule=config.threshold,
+        review=decision.review_band(probabilities, threshold, config.review),
     )
     path = os.path.join(config.run_dir, bundle.FILE)
     bundle.save(path, plain, card)
@@ -136,7 +142,9 @@ def _facts(config, watched, loaded, image_px, choices) -> dict[str, str]:
         "Training time": f"{watched.seconds:.1f} s",
         "Training speed": f"{speeds[len(speeds) // 2]:,.0f} images/s (median epoch)",
         **{name: f"{choice.value} ({choice.reason})" for name, choice in choices.items()},
-        "Threshold": f"{loaded.card.threshold:.3f}, chosen on validation data for the best F1",
+        "Threshold": f"{loaded.card.threshold:.3f}, chosen on validation data by {config.threshold}",
+        "Left to a person": "{:.3f} to {:.3f}".format(*loaded.card.review),
+        "Temperature": f"{loaded.card.temperature:.3f}, fitted on validation data",
     }
 
 

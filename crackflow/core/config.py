@@ -173,6 +173,22 @@ def _expect_fraction(config: object, names: Sequence[str]) -> None:
         _expect(0 <= value < 1, name, "a fraction from 0 up to, not including, 1", value)
 
 
+RULES = "f1, youden, recall:R or cost:C, such as recall:0.99 or cost:20"
+
+
+def threshold_rule(text: str) -> tuple[str, float]:
+    """('recall', 0.99) for 'recall:0.99'; f1 and youden have no number: 0. Raises: ConfigError for no such rule."""
+    name, colon, number = text.partition(":")
+    try:
+        value = float(number or "0")
+    except ValueError:
+        value = math.nan
+    plain = name in ("f1", "youden") and not colon
+    measured = (name == "recall" and 0 < value <= 1) or (name == "cost" and 0 < value < math.inf)
+    _expect(plain or measured, "threshold", RULES, text)
+    return name, value
+
+
 @dataclasses.dataclass(frozen=True)
 class SynthConfig:
     out: str = option("", "folder to make: Positive/, Negative/ and masks/")
@@ -375,6 +391,8 @@ class TrainConfig:
     early_stopping_epochs: int = option(4, "stop after so many epochs without a better validation loss; 0: never")
     augmentation: Augmentation = Augmentation()
     metrics: tuple[ExtraMetric, ...] = option((), "more for each epoch, from tensorflow-addons: mcc, kappa")
+    threshold: str = option("f1", f"rule that chooses it on validation images: {RULES} (a miss costs C false alarms)")
+    review: float = option(0.01, "share of validation images, those nearest to the threshold, left to a person")
     weights: str = option("", "H5 file of weights to start from, taken by layer name")
     precision: Precision = option(Precision.AUTO, "arithmetic of the layers; the last layer and the loss are float32")
     xla: Xla = option(Xla.AUTO, "compile layers and augmentation; auto: on a CPU the augmentation alone")
@@ -394,6 +412,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _expect_given(self, ["data", "run_dir"])
         _expect(self.image_px == 0 or 32 <= self.image_px <= 1024, "image_px", "0, or 32 to 1024", self.image_px)
+        threshold_rule(self.threshold)
+        _expect_fraction(self, ["review"])
         _expect_at_least(self, 1, ["batch_size", "epochs", "cpu_devices"])
         _expect_at_least(self, 0, ["early_stopping_epochs", "steps_per_execution", "threads", "seed"])
         self.expect_shared(1)
@@ -443,6 +463,7 @@ class EvaluateConfig:
     data: tuple[str, ...] = option((), "data sets made by crackflow.convert, separated by commas")
     split: EvalSplit = option(EvalSplit.TEST, "which part of each data set")
     out: str = option("", "folder to make: metrics.json, curves, errors, report.html")
+    threshold: str = option("", f"choose it anew on the first data set's val split: {RULES}; none: the model's own")
     batch_size: int = option(128, "images scored at once")
     resamples: int = option(1000, "bootstrap samples behind the intervals of f1 and the areas")
     seed: int = option(0, "draws the bootstrap samples")
@@ -452,6 +473,8 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         _expect_given(self, ["model", "out"])
         _expect(all(self.data) and len(self.data) > 0, "data", "one data set or more, separated by commas", self.data)
+        if self.threshold:
+            threshold_rule(self.threshold)
         _expect_at_least(self, 1, ["batch_size"])
         _expect_at_least(self, 100, ["resamples"])
         _expect_at_least(self, 0, ["seed", "threads"])

@@ -32,8 +32,9 @@ FILE = "model.h5"
 class Card:
     """What travels inside the file.
 
-    classes: (clean, cracked); threshold: cracked from this probability on, chosen on validation data;
-    temperature: logits are divided by it; fingerprint: of the data set it was trained on.
+    classes: (clean, cracked); threshold: cracked from this probability on, chosen on validation data by
+    `threshold_rule`; temperature: logits are divided by it; fingerprint: of the data set it was trained on; review:
+    from the first probability up to, not including, the second a person decides, equal ones for never.
     """
 
     network: str
@@ -45,6 +46,8 @@ class Card:
     fingerprint: str
     versions: dict[str, str]
     seed: int
+    threshold_rule: str = "f1"
+    review: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +116,8 @@ def load(path: str) -> Bundle:
         if text is None:
             raise UserError(f"{file!r} was not written by crackflow: it has no card inside; train a model first")
         facts = json.loads(text)
-        card = Card(**(facts | {"classes": tuple(facts["classes"])}))
+        pairs = {name: tuple(facts[name]) for name in ("classes", "review") if name in facts}
+        card = Card(**(facts | pairs))
         model = keras.models.load_model(file, custom_objects=APPLICATION_LAYERS, compile=False)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{file!r} is damaged or no model: {error}; train it again or restore it") from error

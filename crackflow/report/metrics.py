@@ -1,8 +1,7 @@
-"""How good a classifier is, and how sure one can be of it: point values, 95 % intervals, the decision threshold.
+"""How good a classifier is, and how sure one can be of it: point values and 95 % intervals.
 
 Synopsis::
 
-    threshold = metrics.choose_threshold(val_labels, val_probabilities)             # 0.37
     found = metrics.measure(labels, probabilities, groups, threshold, resamples=1000, seed=0)
     found["recall"], found["recall_ci95"]                                           # 0.994, [0.987, 0.9972]
     worst = metrics.worst_mistakes(labels, probabilities, threshold, count=12)      # int64 [<= 12]
@@ -15,11 +14,11 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from sklearn.metrics import average_precision_score, matthews_corrcoef, roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 Z95 = 1.959963984540054  # 97.5 % point of the standard normal distribution
 ECE_BINS = 15  # as in Guo et al. 2017
-LOWEST_THRESHOLD, HIGHEST_THRESHOLD = 0.01, 0.99
+NAMES = tuple("accuracy balanced_accuracy precision recall specificity f1 mcc roc_auc pr_auc ece".split())
 
 
 def wilson(successes: float, trials: float) -> tuple[float, float]:
@@ -47,10 +46,10 @@ def measure(
 
     Undefined: whatever divides by zero (precision without a predicted positive, recall without a positive, F1 with
     neither), and mcc, balanced_accuracy and the areas with one class only (mcc also when all decisions are equal).
-    Intervals: Wilson, each image a trial, for accuracy, precision and recall; cluster bootstrap over `groups` for f1
-    and roc_auc (`_bootstrap`), which for groups of one and the same picture is the more cautious of the two.
+    Intervals: Wilson, each image a trial, for accuracy, precision, recall and specificity; cluster bootstrap over
+    `groups` for the rest (`_bootstrap`), which for groups of one and the same picture is the more cautious of the two.
     """
-    labels, probabilities = _checked("measure", labels, probabilities)
+    labels, probabilities = checked("measure", labels, probabilities)
     if len(groups) != len(labels) or resamples < 1:
         raise ValueError(
             f"measure: expected one group for each of {len(labels)} labels and 1 resample or more, "
@@ -59,31 +58,41 @@ def measure(
     decisions = probabilities >= threshold
     confusion = _confusion(labels, decisions)
     tn, fp, fn, tp = confusion.values()
-    both = tp + fn > 0 and tn + fp > 0
-    intervals = _bootstrap(labels, probabilities, decisions, groups, resamples, seed)
-    return {
-        "accuracy": (tp + tn) / len(labels),
-        "accuracy_ci95": _wilson_or_none(tp + tn, len(labels)),
-        "balanced_accuracy": (tp / (tp + fn) + tn / (tn + fp)) / 2 if both else None,
-        "precision": _ratio(tp, tp + fp),
-        "precision_ci95": _wilson_or_none(tp, tp + fp),
-        "recall": _ratio(tp, tp + fn),
-        "recall_ci95": _wilson_or_none(tp, tp + fn),
-        "specificity": _ratio(tn, tn + fp),
-        "f1": _ratio(2 * tp, 2 * tp + fp + fn),
-        "f1_ci95": intervals["f1"],
-        "mcc": float(matthews_corrcoef(labels, decisions)) if both and 0 < tp + fp < len(labels) else None,
+    both = labels.any() and not labels.all()
+    values = _values(confusion) | {
         "roc_auc": float(roc_auc_score(labels, probabilities)) if both else None,
-        "roc_auc_ci95": intervals["roc_auc"],
         "pr_auc": float(average_precision_score(labels, probabilities)) if both else None,
         "ece": calibration_error(labels, probabilities),
-        "threshold": float(threshold),
-        "n": len(labels),
-        "confusion": confusion,
+    }
+    intervals = _bootstrap(labels, probabilities, decisions, groups, resamples, seed)
+    rates = {
+        "accuracy": (tp + tn, len(labels)),
+        "precision": (tp, tp + fp),
+        "recall": (tp, tp + fn),
+        "specificity": (tn, tn + fp),
+    }
+    found = {}
+    for name in NAMES:
+        found[name] = _ratio(*rates[name]) if name in rates else values[name]
+        found[f"{name}_ci95"] = _wilson_or_none(*rates[name]) if name in rates else intervals[name]
+    return found | {"threshold": float(threshold), "n": len(labels), "confusion": confusion}
+
+
+def _values(confusion: dict[str, float]) -> dict[str, float | None]:
+    """balanced_accuracy, f1 and mcc from counts or weights; None where undefined.
+
+    mcc: Matthews 1975, Biochim. Biophys. Acta 405:442."""
+    tn, fp, fn, tp = confusion.values()
+    both = tp + fn > 0 and tn + fp > 0
+    margins = (tp + fp) * (tn + fn) * (tp + fn) * (tn + fp)
+    return {
+        "balanced_accuracy": (tp / (tp + fn) + tn / (tn + fp)) / 2 if both else None,
+        "f1": _ratio(2 * tp, 2 * tp + fp + fn),
+        "mcc": (tp * tn - fp * fn) / math.sqrt(margins) if margins else None,
     }
 
 
-def _checked(caller: str, labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def checked(caller: str, labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Labels as bool [N] and probabilities as float64 [N]; `caller` opens the message of a ValueError."""
     labels, probabilities = np.asarray(labels), np.asarray(probabilities, np.float64)
     if labels.ndim != 1 or labels.shape != probabilities.shape or not len(labels):
@@ -119,7 +128,7 @@ def _wilson_or_none(successes: int, trials: int) -> list[float] | None:
 
 def reliability(labels: np.ndarray, probabilities: np.ndarray, bins: int = ECE_BINS) -> tuple[np.ndarray, ...]:
     """count, cracked: int64 [bins]; mean probability: float64 [bins], NaN where empty. Equal widths over 0..1."""
-    labels, probabilities = _checked("reliability", labels, probabilities)
+    labels, probabilities = checked("reliability", labels, probabilities)
     where = np.minimum((probabilities * bins).astype(np.int64), bins - 1)
     count = np.bincount(where, minlength=bins)
     cracked = np.bincount(where[labels], minlength=bins)
@@ -168,6 +177,35 @@ def _dot(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.einsum("i,i", one, other))
 
 
+def ranked_precision(labels: np.ndarray, probabilities: np.ndarray) -> Callable[[np.ndarray], float | None]:
+    """A function of weights, float64 [N], that gives the weighted average precision, or None, in O(N). Sorts once."""
+    order = np.argsort(-probabilities, kind="stable")
+    positive = labels[order].astype(np.float64)
+    last = np.append(np.flatnonzero(np.diff(probabilities[order])), len(order) - 1)  # of equal scores
+
+    def average(weights: np.ndarray) -> float | None:
+        weights = weights[order]
+        found, called = np.cumsum(weights * positive)[last], np.cumsum(weights)[last]
+        if not found[-1]:
+            return None
+        precision = np.divide(found, called, out=np.zeros(len(last)), where=called > 0)
+        return _dot(np.diff(found, prepend=0.0), precision) / found[-1]
+
+    return average
+
+
+def binned_error(labels: np.ndarray, probabilities: np.ndarray) -> Callable[[np.ndarray], float | None]:
+    """A function of weights, float64 [N], that gives the weighted calibration error, or None, in O(N)."""
+    where = np.minimum((probabilities * ECE_BINS).astype(np.int64), ECE_BINS - 1)
+    gap = labels - probabilities
+
+    def error(weights: np.ndarray) -> float | None:
+        total = weights.sum()
+        return float(np.abs(np.bincount(where, weights * gap, ECE_BINS)).sum() / total) if total else None
+
+    return error
+
+
 def _bootstrap(
     labels: np.ndarray,
     probabilities: np.ndarray,
@@ -176,28 +214,41 @@ def _bootstrap(
     resamples: int,
     seed: int,
 ) -> dict[str, list[float] | None]:
-    """95 % intervals of f1 and roc_auc: percentiles over `resamples` draws of whole groups, with replacement.
+    """95 % intervals of what is no rate: percentiles over `resamples` draws of whole groups, with replacement.
 
     Cluster bootstrap: Davison and Hinkley 1997, section 3.8; Field and Welsh 2007, J. R. Stat. Soc. B 69:369.
-    Draws in which a value is undefined are left out. Where no draw differs (f1 or area 1.0, a single group), the
-    bootstrap says nothing, and `_f1_without_spread` and `_auc_without_spread` answer instead.
+    Draws in which a value is undefined are left out. Where no draw differs (f1 or an area 1.0, a single group), the
+    bootstrap says nothing, and the functions `_..._without_spread` answer instead. A calibration error is never below
+    zero, so that its draws lie above it on average: its interval errs to the cautious side.
     """
     _, group = np.unique(np.asarray(groups), return_inverse=True)
     count = int(group.max()) + 1
-    right, wrong, area = labels & decisions, labels != decisions, ranked_auc(labels, probabilities)
-    hits = np.bincount(group[right], minlength=count).astype(np.float64)
-    misses = np.bincount(group[wrong], minlength=count).astype(np.float64)
+    cells = 2 * labels.astype(np.int64) + decisions
+    in_group = np.bincount(4 * group + cells, minlength=4 * count).reshape(count, 4).astype(np.float64)
+    measured = {
+        "roc_auc": ranked_auc(labels, probabilities),
+        "pr_auc": ranked_precision(labels, probabilities),
+        "ece": binned_error(labels, probabilities),
+    }
     generator = np.random.default_rng(seed)
-    f1s, areas = [], []
+    drawn_values = {name: [] for name in ("balanced_accuracy", "f1", "mcc", *measured)}
     for _ in range(resamples):
         drawn = np.bincount(generator.integers(0, count, count), minlength=count).astype(np.float64)
-        hit = 2 * _dot(drawn, hits)
-        f1s.append(_ratio(hit, hit + _dot(drawn, misses)))
-        areas.append(area(drawn[group]))
-    return {
-        "f1": _percentiles(f1s) or _f1_without_spread(hits, misses),
-        "roc_auc": _percentiles(areas) or _auc_without_spread(labels, group, area(np.ones(len(labels)))),
-    }
+        tn, fp, fn, tp = (_dot(drawn, in_group[:, cell]) for cell in range(4))
+        weights = drawn[group]
+        values = _values({"tn": tn, "fp": fp, "fn": fn, "tp": tp})
+        for name, value in (values | {name: of(weights) for name, of in measured.items()}).items():
+            drawn_values[name].append(value)
+    found = {name: _percentiles(values) for name, values in drawn_values.items()}
+    whole = np.ones(len(labels))
+    corner = _values_without_spread(in_group)
+    found["f1"] = found["f1"] or _f1_without_spread(in_group[:, 3], in_group[:, 1] + in_group[:, 2])
+    for name in ("balanced_accuracy", "mcc"):
+        found[name] = found[name] or corner[name]
+    for name in ("roc_auc", "pr_auc"):
+        both = labels.any() and not labels.all()
+        found[name] = found[name] or _auc_without_spread(labels, group, measured[name](whole) if both else None)
+    return found
 
 
 def _percentiles(values: list[float | None]) -> list[float] | None:
@@ -220,38 +271,37 @@ def _f1_without_spread(hits: np.ndarray, misses: np.ndarray) -> list[float] | No
     return [2 * bound / (1 + bound) for bound in wilson(float(share * trials), trials)]
 
 
+def _values_without_spread(in_group: np.ndarray) -> dict[str, list[float] | None]:
+    """balanced_accuracy and mcc where recall and specificity lie at the lower, and at the upper ends of their Wilson
+    intervals, groups being trials. `in_group`: float64 [G, 4], tn, fp, fn, tp of each group."""
+    tn, fp, fn, tp = in_group.sum(0)
+    if not (tn + fp and fn + tp):
+        return {"balanced_accuracy": None, "mcc": None}
+    trials = [int((in_group[:, cells].sum(1) > 0).sum()) for cells in ((0, 1), (2, 3))]
+    specificity = wilson(tn / (tn + fp) * trials[0], trials[0])
+    recall = wilson(tp / (tp + fn) * trials[1], trials[1])
+    ends = [
+        _values({"tn": it * trials[0], "fp": (1 - it) * trials[0], "fn": (1 - at) * trials[1], "tp": at * trials[1]})
+        for it, at in zip(specificity, recall, strict=True)
+    ]
+    return {
+        name: None if any(end[name] is None for end in ends) else [end[name] for end in ends]
+        for name in ("balanced_accuracy", "mcc")
+    }
+
+
 def _auc_without_spread(labels: np.ndarray, group: np.ndarray, value: float | None) -> list[float] | None:
-    """Wilson's interval of P(a cracked image scores above a clean one), from as many pairs as share no group."""
+    """Wilson's interval of P(a cracked image scores above a clean one), from as many pairs as share no group; for
+    average precision the same, as both are 1 together."""
     if value is None:
         return None
     pairs = min(len(np.unique(group[labels])), len(np.unique(group[~labels])))
     return list(wilson(value * pairs, pairs))
 
 
-def choose_threshold(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """The threshold, 0.01..0.99, with the best F1; among equally good ones the nearest to 0.5, the lower of two.
-
-    Candidates lie halfway between neighbouring scores, so that they are as far from both sides as they can be; 0 and
-    1 count as scores. 0.5 when only one class is present: there is nothing to choose by. O(N log N).
-    """
-    labels, probabilities = _checked("choose_threshold", labels, probabilities)
-    if labels.all() or not labels.any():
-        return 0.5
-    scores = np.unique(np.concatenate([[0.0], probabilities, [1.0]]))
-    halfway = scores[:-1] + np.diff(scores) / 2
-    # Between two adjacent floats there is no halfway: rounding may land on the lower one, which then would pass.
-    halfway = np.where(halfway > scores[:-1], halfway, scores[1:])
-    candidates = np.unique(np.clip(halfway, LOWEST_THRESHOLD, HIGHEST_THRESHOLD))
-    called = len(labels) - np.searchsorted(np.sort(probabilities), candidates, side="left")
-    found = labels.sum() - np.searchsorted(np.sort(probabilities[labels]), candidates, side="left")
-    f1 = 2 * found / (labels.sum() + called)
-    best = candidates[f1 == f1.max()]
-    return float(best[np.argmin(np.abs(best - 0.5))])
-
-
 def worst_mistakes(labels: np.ndarray, probabilities: np.ndarray, threshold: float, count: int) -> np.ndarray:
     """int64 [<= count]: rows decided wrongly, those first that gave the truth the lowest probability; ties by row."""
-    labels, probabilities = _checked("worst_mistakes", labels, probabilities)
+    labels, probabilities = checked("worst_mistakes", labels, probabilities)
     wrong = np.flatnonzero((probabilities >= threshold) != labels)
     of_truth = np.where(labels, probabilities, 1 - probabilities)[wrong]
     return wrong[np.argsort(of_truth, kind="stable")][: max(count, 0)]

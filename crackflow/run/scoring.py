@@ -15,12 +15,18 @@ from crackflow.model import bundle
 
 def score(model: keras.Model, batches: Iterable, temperature: float) -> tuple[np.ndarray, np.ndarray]:
     """(labels int64 [N], probabilities float64 [N], 0..1) in the order of `batches` (image, label, weight)."""
+    labels, logits = judge(model, batches)
+    return labels, bundle.to_probabilities(logits, temperature)
+
+
+def judge(model: keras.Model, batches: Iterable) -> tuple[np.ndarray, np.ndarray]:
+    """As `score`, with the logits, float32 [N], in place of probabilities."""
     labels, logits = [], []
     for image, label, weight in batches:
         real = weight.numpy() > 0
         labels.append(label.numpy()[real])
         logits.append(model.predict_on_batch(image)[real])
-    return np.concatenate(labels).astype(np.int64), bundle.to_probabilities(np.concatenate(logits), temperature)
+    return np.concatenate(labels).astype(np.int64), np.concatenate(logits)
 
 
 def pick_images(batches: Iterable, rows: Sequence[int]) -> dict[int, np.ndarray]:

@@ -1,6 +1,5 @@
 """Metrics: point values against scikit-learn, intervals against closed forms and against each other."""
 
-import itertools
 import json
 import math
 import time
@@ -18,10 +17,7 @@ from crackflow.report import metrics
 SCORES = st.one_of(st.integers(0, 8).map(lambda eighth: eighth / 8), st.floats(0, 1))
 ROWS = st.lists(st.tuples(st.booleans(), SCORES, st.integers(0, 5)), min_size=1, max_size=30)
 FEW = settings(deadline=None, max_examples=25)
-KEYS = (
-    "accuracy balanced_accuracy precision recall specificity f1 mcc roc_auc pr_auc ece threshold n confusion "
-    "accuracy_ci95 precision_ci95 recall_ci95 f1_ci95 roc_auc_ci95"
-).split()
+KEYS = [*metrics.NAMES, *(f"{name}_ci95" for name in metrics.NAMES), "threshold", "n", "confusion"]
 
 
 def columns(rows):
@@ -254,41 +250,6 @@ def test_reliability_puts_every_image_in_one_bin(rows):
     assert (np.isnan(stated) == (count == 0)).all()
 
 
-@FEW
-@given(ROWS)
-def test_the_threshold_is_as_good_as_any_and_the_nearest_to_one_half(rows):
-    labels, probabilities, _ = columns(rows)
-    if labels.all() or not labels.any():
-        assert metrics.choose_threshold(labels, probabilities) == 0.5
-        return
-    scores = sorted({0.0, 1.0, *probabilities.tolist()})
-    candidates = {min(max(low + (high - low) / 2, 0.01), 0.99) for low, high in itertools.pairwise(scores)}
-
-    def f1(threshold):
-        return sklearn.metrics.f1_score(labels, probabilities >= threshold, zero_division=0)
-
-    chosen = metrics.choose_threshold(labels, probabilities)
-    best = max(map(f1, candidates | set(np.clip(scores, 0.01, 0.99))))
-    assert f1(chosen) == pytest.approx(best)
-    assert abs(chosen - 0.5) <= min(abs(one - 0.5) for one in candidates if f1(one) > best - 1e-12) + 1e-12
-
-
-def test_the_threshold_lies_halfway_between_the_classes():
-    assert metrics.choose_threshold([0, 0, 1, 1], [0.1, 0.2, 0.6, 0.9]) == pytest.approx(0.4)
-
-
-def test_the_threshold_parts_scores_that_are_neighbours_among_floats():
-    low = 0.3
-    high = np.nextafter(low, 1)
-    threshold = metrics.choose_threshold([0, 1], [low, high])
-    assert low < threshold <= high
-
-
-def test_the_threshold_stays_off_the_ends():
-    assert metrics.choose_threshold([0, 1], [0.001, 0.012]) == 0.01
-    assert metrics.choose_threshold([0, 1], [0.985, 1.0]) == 0.99
-
-
 def test_the_worst_mistakes_come_first_and_only_mistakes():
     labels = [1, 1, 0, 0, 1]
     probabilities = [0.2, 0.01, 0.95, 0.1, 0.9]
@@ -314,10 +275,48 @@ def test_a_mistake_is_as_bad_as_the_truth_was_unlikely_wherever_the_threshold_li
 def test_what_is_no_label_or_probability_is_refused(labels, probabilities, message):
     with pytest.raises(ValueError, match="measure: .*" + message):
         metrics.measure(labels, probabilities, [0] * len(labels), 0.5, 10, 0)
-    with pytest.raises(ValueError, match="choose_threshold: .*" + message):
-        metrics.choose_threshold(labels, probabilities)
     with pytest.raises(ValueError, match="worst_mistakes: .*" + message):
         metrics.worst_mistakes(labels, probabilities, 0.5, 1)
+
+
+@FEW
+@given(ROWS, st.lists(st.integers(0, 3), min_size=30, max_size=30))
+def test_weighted_areas_are_those_of_repeated_images(rows, times):
+    labels, probabilities, _ = columns(rows)
+    times = np.array(times[: len(rows)])
+    again, scores = np.repeat(labels, times), np.repeat(probabilities, times)
+    found = metrics.ranked_precision(labels, probabilities)(times.astype(float))
+    expected = sklearn.metrics.average_precision_score(again, scores) if again.any() else None
+    assert found == (pytest.approx(expected) if expected is not None else None)
+    found = metrics.binned_error(labels, probabilities)(times.astype(float))
+    assert found == (pytest.approx(metrics.calibration_error(again, scores), abs=1e-12) if len(again) else None)
+
+
+def test_every_interval_holds_its_value_and_more_images_narrow_it():
+    few, many = (metrics.measure(*sample(count), 0.5, 200, 0) for count in (200, 3200))
+    for name in set(metrics.NAMES) - {"ece"}:
+        for found in (few, many):
+            low, high = found[f"{name}_ci95"]
+            assert low < found[name] < high, name
+        widths = [high - low for low, high in (few[f"{name}_ci95"], many[f"{name}_ci95"])]
+        assert widths[1] < widths[0] / 2.5, name
+
+
+def test_without_a_mistake_no_interval_is_a_point():
+    labels = np.arange(40) % 2
+    found = metrics.measure(labels, np.where(labels, 0.9, 0.1), range(40), 0.5, 50, 0)
+    for name in set(metrics.NAMES) - {"ece"}:
+        low, high = found[f"{name}_ci95"]
+        assert 0.6 < low < 0.95 and high == 1, name
+
+
+def test_copies_in_one_group_are_one_piece_of_evidence():
+    labels, probabilities, _ = sample(100)
+    alone = metrics.measure(labels, probabilities, range(100), 0.5, 400, 0)
+    four = [np.repeat(values, 4) for values in (labels, probabilities, np.arange(100))]
+    together = metrics.measure(*four, 0.5, 400, 0)
+    for name in ("balanced_accuracy", "mcc", "pr_auc", "ece"):
+        assert together[f"{name}_ci95"] == pytest.approx(alone[f"{name}_ci95"]), name
 
 
 def test_a_group_for_each_image_is_needed():
