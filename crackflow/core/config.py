@@ -128,6 +128,21 @@ class ServiceRole(enum.Enum):
     WORKER = "worker"
 
 
+class Method(enum.Enum):
+    GRAD_CAM = "grad_cam"
+    GRAD_CAM_PP = "grad_cam_plus_plus"
+    HIRES_CAM = "hires_cam"
+    LAYER_CAM = "layer_cam"
+    INTEGRATED_GRADIENTS = "integrated_gradients"
+    OCCLUSION = "occlusion"
+
+
+class Toward(enum.Enum):
+    DECIDED = "decided"
+    CRACKED = "cracked"
+    CLEAN = "clean"
+
+
 class EvalSplit(enum.Enum):
     TEST = "test"
     TRAIN = "train"
@@ -478,6 +493,41 @@ class EvaluateConfig:
         _expect_at_least(self, 1, ["batch_size"])
         _expect_at_least(self, 100, ["resamples"])
         _expect_at_least(self, 0, ["seed", "threads"])
+
+
+@dataclasses.dataclass(frozen=True)
+class ExplainConfig:
+    model: str = option("", "model.h5, or the run folder that holds it")
+    images: str = option("", "a photograph, or a folder of them")
+    masks: str = option("", "folder of masks with the names of the photographs: the maps are scored against them")
+    out: str = option("", "folder to make: overlays, filters, activation maps, contact sheet, scores.json")
+    # The best of the six on DeepCrack in pointing, energy inside the mask and IoU: benchmarks/results/explain.json.
+    method: tuple[Method, ...] = option(
+        (Method.INTEGRATED_GRADIENTS,), f"one or several of {', '.join(one.value for one in Method)}"
+    )
+    toward: Toward = option(Toward.DECIDED, "explain the class that was decided for, or always this one")
+    layers: tuple[str, ...] = option(
+        (), "layers to take maps from and to show; none: each method's own, and for showing the first and every stage"
+    )
+    patch_px: int = option(0, "cut photographs into windows of this side, in pixels; 0: each is looked at whole")
+    min_crack_fraction: float = option(
+        ConvertConfig.min_crack_fraction, "with --masks: share of crack pixels that makes a picture cracked"
+    )
+    sample: int = option(200, "pictures whose maps are scored against the network, drawn at random; 0: none")
+    max_megapixels: float = option(ConvertConfig.max_megapixels, "larger pictures are left out")
+    batch_size: int = option(32, "pictures explained at once")
+    seed: int = option(0, "draws the sample and the random weights")
+    threads: int = option(0, "threads for TensorFlow's operations; 0: one a core")
+    overwrite: bool = option(False, "replace results that crackflow wrote before")
+
+    def __post_init__(self) -> None:
+        _expect_given(self, ["model", "images", "out"])
+        _expect(len(self.method) == len(set(self.method)) > 0, "method", "one method or more, each once", self.method)
+        _expect(self.patch_px == 0 or self.patch_px >= 8, "patch_px", "0, or 8 and more", self.patch_px)
+        _expect(0 < self.min_crack_fraction < 1, "min_crack_fraction", "a fraction", self.min_crack_fraction)
+        _expect_finite_positive(self, ["max_megapixels"])
+        _expect_at_least(self, 1, ["batch_size"])
+        _expect_at_least(self, 0, ["sample", "seed", "threads"])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -115,7 +115,7 @@ def _scan_classes(root: str, folders: list[str], positive_class: str) -> Found:
     negative = next(name for name in folders if name != positive)
     files, rejected = [], []
     for label, name in enumerate((negative, positive)):
-        for path in _walk(root, name, rejected):
+        for path in walk(root, name, rejected):
             files.append(File(path, label, path))
     return Found(Layout.CLASSES, (negative, positive), sorted(files, key=_by_path), rejected)
 
@@ -139,7 +139,7 @@ def _scan_sdnet(root: str, folders: list[str]) -> Found:
     files, rejected = [], []
     for surface in (name for name in folders if name in SDNET_SURFACES):
         for name in _sdnet_classes(root, surface):
-            for path in _walk(root, os.path.join(surface, name), rejected):
+            for path in walk(root, os.path.join(surface, name), rejected):
                 # 7001-115.jpg is window 115 of photograph 7001: windows of one photograph stay together.
                 photograph = os.path.basename(path).rsplit("-", 1)[0]
                 files.append(File(path, int(name[0] == "C"), f"{surface}/{photograph}"))
@@ -151,8 +151,8 @@ def _scan_masks(root: str, folders: list[str]) -> Found:
     if missing:
         raise UserError(f"--layout=masks: expected {missing[0]}/ in {root!r}, found {', '.join(folders)}")
     files, rejected = [], []
-    masks = {os.path.splitext(path[len("masks/") :])[0]: path for path in _walk(root, "masks", rejected)}
-    for path in _walk(root, "images", rejected):
+    masks = {os.path.splitext(path[len("masks/") :])[0]: path for path in walk(root, "masks", rejected)}
+    for path in walk(root, "images", rejected):
         mask = masks.get(os.path.splitext(path[len("images/") :])[0])
         if mask is None:
             rejected.append((path, "no mask of the same name in masks/"))
@@ -165,7 +165,7 @@ def _by_path(file: File) -> str:
     return file.path
 
 
-def _walk(root: str, folder: str, rejected: list[tuple[str, str]]) -> Iterator[str]:
+def walk(root: str, folder: str, rejected: list[tuple[str, str]]) -> Iterator[str]:
     """Paths relative to `root` of all files under `folder`; links to folders are followed, once each."""
     seen = set()
     waiting = [folder]

@@ -135,12 +135,5 @@ def _look_at(settings: Settings, file: File) -> tuple[Look, bytes, np.ndarray]:
 
 
 def _windows(settings: Settings, file: File, photo: images.Photo) -> tuple[tuple, tuple]:
-    try:
-        mask_photo = images.open_photo(os.path.join(settings.root, file.mask), settings.max_megapixels)
-        mask = images.pixels(mask_photo, channels=1, image_px=0)[..., 0]
-    except images.BadImage as error:
-        raise images.BadImage(f"its mask {file.mask!r}: {error}") from error
-    if mask.shape != (photo.height, photo.width):
-        mask_size, size = f"{mask.shape[1]} x {mask.shape[0]}", f"{photo.width} x {photo.height}"
-        raise images.BadImage(f"its mask is {mask_size}, the picture {size}: expected the same size")
+    mask = patches.read_mask(settings.root, file.mask, photo, settings.max_megapixels)
     return patches.cut(mask, settings.patch_px, settings.min_crack_fraction)

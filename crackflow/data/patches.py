@@ -9,10 +9,12 @@ A window is cracked from `min_crack_fraction` of crack pixels on, and clean with
 drawn by hand, and a crack just outside would be half seen). What lies between is left out.
 """
 
+import os
 from typing import NamedTuple
 
 import numpy as np
 
+from crackflow.data import images
 from crackflow.data.images import BadImage
 
 CRACK_ABOVE = 127  # masks are anti-aliased: 255 is crack
@@ -33,19 +35,36 @@ class Window(NamedTuple):
         return f"{path}#xywh={self.x},{self.y},{self.px},{self.px}"
 
 
+def read_mask(root: str, path: str, photo: images.Photo, max_megapixels: float) -> np.ndarray:
+    """uint8 [H, W], 0..255, of the size of `photo`, from the file `path` under `root`. Raises: BadImage."""
+    try:
+        mask_photo = images.open_photo(os.path.join(root, path), max_megapixels)
+        mask = images.pixels(mask_photo, channels=1, image_px=0)[..., 0]
+    except BadImage as error:
+        raise BadImage(f"its mask {path!r}: {error}") from error
+    if mask.shape != (photo.height, photo.width):
+        mask_size, size = f"{mask.shape[1]} x {mask.shape[0]}", f"{photo.width} x {photo.height}"
+        raise BadImage(f"its mask is {mask_size}, the picture {size}: expected the same size")
+    return mask
+
+
+def cover(height: int, width: int, patch_px: int) -> list[Window]:
+    """Unlabelled windows that cover a picture; the last of a row may overlap its neighbour. Raises: BadImage when the
+    picture is smaller than a window."""
+    if min(height, width) < patch_px:
+        raise BadImage(f"{width} x {height} pixels: expected at least --patch_px={patch_px} on each side")
+    return [Window(x, y, patch_px, -1) for y in _starts(height, patch_px) for x in _starts(width, patch_px)]
+
+
 def cut(mask: np.ndarray, patch_px: int, min_crack_fraction: float) -> tuple[tuple[Window, ...], tuple[Window, ...]]:
     """(labelled, unclear) windows that cover `mask` uint8 [H, W]; the last of a row may overlap its neighbour.
 
     Raises: BadImage when the picture is smaller than a window.
     """
-    height, width = mask.shape
-    if min(height, width) < patch_px:
-        raise BadImage(f"{width} x {height} pixels: expected at least --patch_px={patch_px} on each side")
     crack = mask > CRACK_ABOVE
     found = [
-        Window(x, y, patch_px, _label(crack, x, y, patch_px, min_crack_fraction))
-        for y in _starts(height, patch_px)
-        for x in _starts(width, patch_px)
+        one._replace(label=_label(crack, one.x, one.y, patch_px, min_crack_fraction))
+        for one in cover(*mask.shape, patch_px)
     ]
     return tuple(one for one in found if one.label >= 0), tuple(one for one in found if one.label < 0)
 

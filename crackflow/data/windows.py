@@ -1,0 +1,104 @@
+"""Photographs in any folder, with masks or without, as pieces for a network to look at.
+
+Synopsis::
+
+    files, rejected = windows.listed("photos", masks="")
+    for piece in windows.pieces(files, channels=3, patch_px=128, min_crack_fraction=0.005, max_megapixels=200,
+                                rejected=rejected):
+        piece.name, piece.pixels        # "bridge/7.jpg#xywh=0,0,128,128", uint8 [128, 128, 3]
+
+What cannot be read is listed with its reason, as crackflow.convert does, and the rest goes on.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from crackflow.core.errors import UserError
+from crackflow.data import images, layouts, patches
+
+UNCLEAR = -1
+
+
+class Named(NamedTuple):
+    """A photograph at `path` under `root`; `masks`, `mask`: the same of its mask, or empty."""
+
+    root: str
+    path: str
+    masks: str = ""
+    mask: str = ""
+
+
+class Piece(NamedTuple):
+    """A photograph or a window of one. `pixels` uint8 [H, W, C], 0..255; `mask` bool [H, W], True is crack, or None;
+    `label`: 0 clean, 1 cracked, -1 unknown."""
+
+    name: str
+    pixels: np.ndarray
+    mask: np.ndarray | None
+    label: int
+
+
+def listed(root: str, masks: str) -> tuple[list[Named], list[tuple[str, str]]]:
+    """The photographs in the file or under the folder `root`, in the order of their names, each with the mask of the
+    same name under `masks` if that is given; and (path, reason) of those without one. Raises: UserError when there is
+    none."""
+    rejected = []
+    if os.path.isfile(root):
+        root, only = os.path.split(os.path.abspath(root))
+        paths = [only]
+    elif os.path.isdir(root):
+        paths = sorted(layouts.walk(root, "", rejected))
+    else:
+        raise UserError(f"--images: expected a photograph or a folder of them, received {root!r} (nothing there)")
+    found = [Named(root, path) for path in paths]
+    if masks:
+        if not os.path.isdir(masks):
+            raise UserError(f"--masks: expected a folder, received {masks!r}; masks have the names of the photographs")
+        there = {os.path.splitext(path)[0]: path for path in layouts.walk(masks, "", rejected)}
+        found = [Named(root, one.path, masks, there.get(os.path.splitext(one.path)[0], "")) for one in found]
+        rejected += [(one.path, "no mask of the same name in --masks") for one in found if not one.mask]
+        found = [one for one in found if one.mask]
+    if not found:
+        raise UserError(f"--images: expected photographs{' that have masks' if masks else ''} in {root!r}, found none")
+    return found, rejected
+
+
+def pieces(
+    files: Iterable[Named],
+    channels: int,
+    patch_px: int,
+    min_crack_fraction: float,
+    max_megapixels: float,
+    rejected: list[tuple[str, str]],
+) -> Iterator[Piece]:
+    """Each photograph whole, or with `patch_px` in windows of that side; where a mask cannot tell whether a window is
+    clean, the window is left out. What cannot be read goes to `rejected`."""
+    for file in files:
+        try:
+            yield from _pieces(file, channels, patch_px, min_crack_fraction, max_megapixels)
+        except images.BadImage as error:
+            rejected.append((file.path, str(error)))
+
+
+def _pieces(
+    file: Named, channels: int, patch_px: int, min_crack_fraction: float, max_megapixels: float
+) -> Iterator[Piece]:
+    photo = images.open_photo(os.path.join(file.root, file.path), max_megapixels)
+    values = images.pixels(photo, channels, image_px=0)
+    mask = patches.read_mask(file.masks, file.mask, photo, max_megapixels) if file.mask else None
+    crack = None if mask is None else mask > patches.CRACK_ABOVE
+    if not patch_px:
+        label = UNCLEAR if crack is None else int(crack.mean() >= min_crack_fraction)
+        if crack is None or label == int(crack.any()):
+            yield Piece(file.path, values, crack, label)
+        return
+    if mask is None:
+        chosen = patches.cover(*values.shape[:2], patch_px)
+    else:
+        chosen = patches.cut(mask, patch_px, min_crack_fraction)[0]
+    for one in chosen:
+        inside = slice(one.y, one.y + one.px), slice(one.x, one.x + one.px)
+        yield Piece(one.name(file.path), values[inside], None if crack is None else crack[inside], one.label)

@@ -1,0 +1,160 @@
+"""Where a trained model looks, and how far that can be believed.
+
+  python -m crackflow.explain --model=runs/metu --images=photos --out=why
+  python -m crackflow.explain --model=runs/metu --images=deepcrack/images --masks=deepcrack/masks --patch_px=128 \\
+    --method=integrated_gradients,grad_cam,layer_cam --out=why
+
+Leaves in the folder: overlays/ and explanations.csv, one picture a row; contact_sheet.png; filters/ of the first and of
+chosen layers; activations/ of one picture; scores.json: how well the maps explain the model and, with masks, how well
+they hit the cracks. Photographs that cannot be read are listed in rejected.csv.
+"""
+
+import os
+
+import numpy as np
+
+from crackflow.core import atomic, flags, progress, runtime, tables
+from crackflow.core.backend import keras
+from crackflow.core.config import ExplainConfig
+from crackflow.core.errors import UserError
+from crackflow.data import windows
+from crackflow.model import bundle
+from crackflow.report import explanation, overlays, saliency
+from crackflow.run import folder
+
+SCORES = "scores.json"
+SHEET_ROWS = 24  # of the contact sheet: the first pictures of each decision, half and half where there are enough
+LARGEST_OVERLAY_PX = 1024
+
+
+def run(config: ExplainConfig) -> dict:
+    """Explain every photograph, write the results; returns the content of scores.json. Raises: UserError."""
+    runtime.set_up(config.seed, config.threads, deterministic=False)
+    loaded = bundle.load(config.model)
+    study = _study(config, loaded)
+    files, rejected = windows.listed(config.images, config.masks)
+    with atomic.folder(config.out, SCORES, config.overwrite) as stage:
+        found = _explain_all(config, study, files, rejected, stage)
+        _show_layers(config, loaded.model, found, stage)
+        tables.save(os.path.join(stage, "rejected.csv"), ("path", "reason"), rejected)
+        content = _content(config, loaded, study)
+        folder.save_json(stage, SCORES, content)
+    for line in _lines(content, rejected):
+        progress.say(line)
+    progress.say(f"overlays {os.path.join(config.out, 'overlays')}, scores {os.path.join(config.out, SCORES)}")
+    return content
+
+
+def _study(config: ExplainConfig, loaded: bundle.Bundle) -> explanation.Study:
+    there = {layer.name for layer in loaded.model.layers}
+    unknown = [name for name in config.layers if name not in there]
+    every = [stage.name for stage in saliency.stages(loaded.model)]
+    if unknown:
+        raise UserError(
+            f"--layers: {', '.join(unknown)}: no such layer in {loaded.card.network}; stages: {', '.join(every)}"
+        )
+    among = [name for name in config.layers if name in every]
+    return explanation.Study(loaded, config.method, config.toward, among, config.sample, config.seed)
+
+
+def _explain_all(config, study, files, rejected, stage) -> list[explanation.Finding]:
+    """Overlays and the table; gives the findings of the contact sheet."""
+    os.makedirs(os.path.join(stage, "overlays"))
+    shown, rows, classes = {True: [], False: []}, [], study.loaded.card.classes
+    reading = config.patch_px, config.min_crack_fraction, config.max_megapixels, rejected
+    with progress.bar(len(files), "explaining") as advance:
+        pieces = windows.pieces(_counted(files, advance), study.loaded.card.channels, *reading)
+        for number, one in enumerate(study.findings(pieces, config.batch_size), start=1):
+            file = f"overlays/{number:06d}.png"
+            picture = _bounded(one.piece.pixels)
+            with open(os.path.join(stage, file), "wb") as opened:
+                opened.write(overlays.as_png(overlays.overlay(picture, one.maps[config.method[0]])))
+            decided = one.probability >= study.loaded.card.threshold
+            names = classes[decided], classes[one.toward]
+            rows.append((one.piece.name, f"{one.probability:.6f}", *names, file))
+            if len(shown[decided]) < SHEET_ROWS:
+                shown[decided].append(one)
+    if not rows:
+        raise UserError(
+            f"--images: none of {len(files):,} photographs can be used; the first: {': '.join(rejected[0])}"
+        )
+    tables.save(
+        os.path.join(stage, "explanations.csv"), ("path", "probability", "decided", "explained", "overlay"), rows
+    )
+    few = min(len(shown[False]), SHEET_ROWS // 2)
+    chosen = shown[True][: SHEET_ROWS - few] + shown[False][: SHEET_ROWS - min(len(shown[True]), SHEET_ROWS - few)]
+    columns = ["photograph", *([] if not config.masks else ["mask"]), *(method.value for method in config.method)]
+    grid = [_sheet_row(one, bool(config.masks), config.method) for one in chosen]
+    with open(os.path.join(stage, "contact_sheet.png"), "wb") as opened:
+        opened.write(overlays.as_png(overlays.sheet(grid, 160, columns)))
+    return chosen
+
+
+def _counted(files, advance):
+    for file in files:
+        yield file
+        advance(1)
+
+
+def _bounded(pixels: np.ndarray) -> np.ndarray:
+    """The picture, thinned where it is too large for an overlay: a contact sheet's worth of 48 megapixels is 2 GB."""
+    step = -(-max(pixels.shape[:2]) // LARGEST_OVERLAY_PX)
+    return pixels[::step, ::step]
+
+
+def _sheet_row(one: explanation.Finding, with_mask: bool, methods) -> list[np.ndarray]:
+    picture = _bounded(one.piece.pixels)
+    mask = [(_bounded(one.piece.mask[..., None]) * 255).astype(np.uint8)] if with_mask else []
+    return [picture, *mask, *(overlays.overlay(picture, one.maps[method]) for method in methods)]
+
+
+def _show_layers(config, model: keras.Model, found: list[explanation.Finding], stage: str) -> None:
+    """filters/*.png and activations/*.png, of the first layer and every stage, or of the layers asked for."""
+    convolutions = [layer.name for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    every = [one.name for one in saliency.stages(model)]
+    layers = config.layers or (next(name for name in convolutions if model.get_layer(name).trainable), *every)
+    for name in ("filters", "activations"):
+        os.makedirs(os.path.join(stage, name))
+    for name in layers:
+        layer = model.get_layer(name)
+        if isinstance(layer, keras.layers.Conv2D) and layer.kernel.shape.rank == 4:
+            _write(stage, "filters", name, overlays.filters(layer.kernel.numpy()))
+        if isinstance(layer.output_shape, tuple) and len(layer.output_shape) == 4:
+            maps = keras.Model(model.inputs, layer.output)(found[0].image[None], training=False)
+            _write(stage, "activations", name, overlays.activations(np.asarray(maps, np.float32)[0]))
+
+
+def _write(stage: str, kind: str, name: str, pixels: np.ndarray) -> None:
+    with open(os.path.join(stage, kind, f"{name.replace('/', '_')}.png"), "wb") as opened:
+        opened.write(overlays.as_png(pixels))
+
+
+def _content(config: ExplainConfig, loaded: bundle.Bundle, study: explanation.Study) -> dict:
+    card = loaded.card
+    facts = {"network": card.network, "image_px": card.image_px, "threshold": card.threshold}
+    stages = {method.value: [stage.name for stage in one.stages] for method, one in study.explainers.items()}
+    return facts | {"default": config.method[0].value, "layers": stages} | study.scores()
+
+
+def _lines(content: dict, rejected: list[tuple[str, str]]) -> list[str]:
+    lines = [f"explained {content['explained']:,}, decided cracked {content['decided_cracked']:,}"]
+    for name, row in (content["methods"] | content["baselines"]).items():
+        parts = []
+        if "pointing" in row:
+            parts.append(
+                f"hits the crack in {100 * row['pointing']:.1f} %, {100 * row['energy']:.0f} % of its sum on it"
+            )
+        if "deletion" in row:
+            parts.append(f"deletion {row['deletion']:.3f}, insertion {row['insertion']:.3f}")
+        if "random_weights" in row:
+            parts.append(f"likeness to random weights {row['random_weights']['likeness']:.2f}")
+        if row.get("images_per_sec"):
+            parts.append(f"{row['images_per_sec']:,.0f} images/s")
+        lines.append(f"{name}: {'; '.join(parts)}")
+    if rejected:
+        lines.append(f"left out: {len(rejected):,}, each with its reason in rejected.csv")
+    return lines
+
+
+if __name__ == "__main__":
+    flags.main(ExplainConfig, run, __doc__)
