@@ -23,6 +23,7 @@ from crackflow.report import explanation, overlays, saliency
 from crackflow.run import folder
 
 SCORES = "scores.json"
+COLUMNS = ("path", "probability", "decided", "explained", "overlay")
 SHEET_ROWS = 24  # of the contact sheet: the first pictures of each decision, half and half where there are enough
 LARGEST_OVERLAY_PX = 1024
 
@@ -51,7 +52,8 @@ def _study(config: ExplainConfig, loaded: bundle.Bundle) -> explanation.Study:
     every = [stage.name for stage in saliency.stages(loaded.model)]
     if unknown:
         raise UserError(
-            f"--layers: {', '.join(unknown)}: no such layer in {loaded.card.network}; stages: {', '.join(every)}"
+            f"--layers: expected layers of {loaded.card.network}, whose stages are {', '.join(every)}; "
+            f"received {', '.join(unknown)}"
         )
     among = [name for name in config.layers if name in every]
     return explanation.Study(loaded, config.method, config.toward, among, config.sample, config.seed)
@@ -76,11 +78,10 @@ def _explain_all(config, study, files, rejected, stage) -> list[explanation.Find
                 shown[decided].append(one)
     if not rows:
         raise UserError(
-            f"--images: none of {len(files):,} photographs can be used; the first: {': '.join(rejected[0])}"
+            f"--images: expected photographs, none of {len(files):,} files can be used; the first: "
+            + (": ".join(rejected[0]) if rejected else "no part of it is clearly cracked or clean")
         )
-    tables.save(
-        os.path.join(stage, "explanations.csv"), ("path", "probability", "decided", "explained", "overlay"), rows
-    )
+    tables.save(os.path.join(stage, "explanations.csv"), COLUMNS, rows)
     few = min(len(shown[False]), SHEET_ROWS // 2)
     chosen = shown[True][: SHEET_ROWS - few] + shown[False][: SHEET_ROWS - min(len(shown[True]), SHEET_ROWS - few)]
     columns = ["photograph", *([] if not config.masks else ["mask"]), *(method.value for method in config.method)]

@@ -166,7 +166,8 @@ def _by_path(file: File) -> str:
 
 
 def walk(root: str, folder: str, rejected: list[tuple[str, str]]) -> Iterator[str]:
-    """Paths relative to `root` of all files under `folder`; links to folders are followed, once each."""
+    """Paths relative to `root` of all files under `folder`, empty for `root` itself; links to folders are followed,
+    once each."""
     seen = set()
     waiting = [folder]
     while waiting:

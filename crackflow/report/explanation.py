@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    study = explanation.Study(loaded, [Method.INTEGRATED_GRADIENTS], toward=Toward.DECIDED, layers=(), sample=200, seed=0)
+    study = explanation.Study(loaded, [Method.INTEGRATED_GRADIENTS], Toward.DECIDED, layers=(), sample=200, seed=0)
     for finding in study.findings(pieces, batch_size=32):
         finding.probability, finding.maps[Method.INTEGRATED_GRADIENTS]      # 0.98, float32 [px, px]
     study.scores()                                                          # the content of scores.json
@@ -143,7 +143,7 @@ class Study:
 
     def _random(self, image: np.ndarray, toward: np.ndarray, maps: dict[str, np.ndarray]) -> dict[Method, dict]:
         """What each method makes of the same network with random weights: its likeness to the maps, and where there are
-        masks, pointing and energy."""
+        masks, pointing and energy. It is asked for the class that the trained network decided for."""
         strange = fresh(self.loaded.model, self.seed)
         masked = [
             row for row, one in enumerate(self._drawn.kept) if one.piece.mask is not None and one.piece.label == 1

@@ -27,9 +27,9 @@ ENLARGED = 4  # a 3 x 3 filter is drawn with 24 pixels and more a side
 
 
 def overlay(picture: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 3]: `picture` uint8 [H, W, C], greyed, under `heat` float32 [h, w], 0 or more, from none over yellow to
-    dark red. The map is stretched over the picture; its scale is its own, so colours of two pictures are not comparable.
-    """
+    """uint8 [H, W, 3]: `picture` uint8 [H, W, C], greyed, under `heat` float32 [h, w], 0 or more, from none over yellow
+    to dark red. The map is stretched over the picture; its scale is its own: colours of two pictures are not
+    comparable."""
     grey = picture.astype(np.float32).mean(-1, keepdims=True)
     soft = ndimage.gaussian_filter(heat.astype(np.float32), SMOOTH * max(heat.shape))
     top = np.percentile(soft, HOTTEST) or soft.max()

@@ -5,13 +5,14 @@ Synopsis::
     explainer = saliency.Explainer(model, Method.LAYER_CAM)
     maps = explainer(image, toward)       # uint8 [B, px, px, C], bool [B] -> float32 [B, px, px], 0 or more
 
-`toward`: True explains what speaks for cracked, False what speaks for clean: the gradients of -logit. Works on any model
-of one logit with a uint8 input that is rescaled first, in any precision; the maps are float32.
+`toward`: True explains what speaks for cracked, False what speaks for clean: the gradients of -logit. Works on any
+model of one logit with a uint8 input that is rescaled first, in any precision; the maps are float32.
 
 A stage is the last layer with maps of its size. Maps are laid over the picture by where the centres of the receptive
 fields lie, which strided convolutions move: by half a cell of `crackflow_s`'s last stage.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -37,23 +38,19 @@ class Stage(NamedTuple):
 
 def stages(model: keras.Model) -> list[Stage]:
     """The stages of `model`, finest first; those of one cell are left out. Raises: ValueError when there is none."""
-    grids, found = {}, {}
+    grids, found, learned = {}, {}, False
     for layer in model.layers:
         parents = [node.layer.name for node in layer.inbound_nodes[0].parent_nodes]
         grid = grids.get(parents[0], _Grid()) if parents else _Grid()
         grids[layer.name] = grid = _through(layer, grid)
-        shape = layer.output_shape
-        if parents and isinstance(shape, tuple) and len(shape) == 4 and shape[1] > 1 and _has_parameters(model, layer):
+        # A rescaled or padded picture is no stage, nor is one whose channels a fixed layer has swapped.
+        learned |= bool(layer.weights) and (layer.trainable or not model.trainable)
+        shape, padded = layer.output_shape, isinstance(layer, keras.layers.ZeroPadding2D)
+        if learned and not padded and isinstance(shape, tuple) and len(shape) == 4 and shape[1] > 1:
             found[shape[1:3]] = Stage(layer.name, shape[1:3], grid.stride, grid.offset)
     if not found:
         raise ValueError("stages: expected a network with maps of more than one cell, found none")
     return sorted(found.values(), key=lambda stage: -stage.size[0] * stage.size[1])
-
-
-def _has_parameters(model: keras.Model, layer: keras.layers.Layer) -> bool:
-    """Whether anything up to `layer` was learned: a rescaled picture is no stage."""
-    earlier = model.layers[: model.layers.index(layer) + 1]
-    return any(one.trainable_weights for one in earlier)
 
 
 class _Grid(NamedTuple):
@@ -63,6 +60,8 @@ class _Grid(NamedTuple):
 
 def _through(layer: keras.layers.Layer, grid: _Grid) -> _Grid:
     """Where the cells after `layer` are centred, when before it they are at `grid`."""
+    if isinstance(layer, keras.Sequential):  # ConvNeXt's stem, and what lies between its stages
+        return functools.reduce(lambda so_far, inner: _through(inner, so_far), layer.layers, grid)
     if isinstance(layer, keras.layers.ZeroPadding2D):
         steps, moves = (1, 1), [-before for before, _ in layer.padding]
     elif isinstance(layer, keras.layers.Cropping2D):
@@ -107,8 +106,8 @@ def overlay_weights(stage: Stage, px: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def grad_cam(activation: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-    """float32 [B, h, w] from activations and their gradients [B, h, w, K]: each channel times its mean gradient, summed,
-    what is positive of it. Selvaraju et al. 2017 (ICCV)."""
+    """float32 [B, h, w] from activations and their gradients [B, h, w, K]: each channel times its mean gradient,
+    summed, what is positive of it. Selvaraju et al. 2017 (ICCV)."""
     return tf.nn.relu(tf.einsum("bhwk,bk->bhw", activation, tf.reduce_mean(gradient, [1, 2])))
 
 
@@ -122,8 +121,8 @@ def grad_cam_plus_plus(activation: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
 
 
 def hires_cam(activation: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-    """Activation times gradient, cell by cell, summed, what is positive of it. Draelos and Carin 2020, arXiv:2011.08891:
-    before a linear head the sum without that cut is the logit less its bias."""
+    """Activation times gradient, cell by cell, summed, what is positive of it. Draelos and Carin 2020,
+    arXiv:2011.08891: before a linear head the sum without that cut is the logit less its bias."""
     return tf.nn.relu(tf.reduce_sum(activation * gradient, -1))
 
 
@@ -195,8 +194,8 @@ def fused(maps: list[tf.Tensor]) -> tf.Tensor:
 
 
 def integrated_gradients(logits: Callable, picture: tf.Tensor, sign: tf.Tensor) -> tf.Tensor:
-    """float32 [B, px, px, C]: each value's part in sign * (logit of the picture - logit of its mean colour), of `picture`
-    [B, px, px, C] in floats of any scale.
+    """float32 [B, px, px, C]: each value's part in sign * (logit of the picture - logit of its mean colour), of
+    `picture` [B, px, px, C] in floats of any scale.
 
     Sundararajan et al. 2017 (ICML). The path starts from the picture's own mean colour, a surface with nothing on it:
     from black, as usual, a dark crack would be next to where it starts and count for nothing.
@@ -215,8 +214,8 @@ def integrated_gradients(logits: Callable, picture: tf.Tensor, sign: tf.Tensor) 
 
 
 def occlusion(logits: Callable, image: tf.Tensor, toward: tf.Tensor) -> np.ndarray:
-    """float32 [B, px, px]: by how much the logit falls, at least 0, when a window over the pixel takes the picture's mean
-    colour, averaged over the windows that cover it. Zeiler and Fergus 2014 (ECCV)."""
+    """float32 [B, px, px]: by how much the logit falls, at least 0, when a window over the pixel takes the picture's
+    mean colour, averaged over the windows that cover it. Zeiler and Fergus 2014 (ECCV)."""
     image, sign = np.asarray(image), np.where(np.asarray(toward), 1.0, -1.0)
     px = image.shape[1]
     side = max(px // OCCLUDED, 1)
