@@ -55,7 +55,9 @@ def test_the_first_pixels_to_go_are_those_of_the_largest_values():
     faithfulness.against_network(lambda images: seen.append(images.copy()) or np.zeros(1), image, heat)
     changed = (seen[2] != image).any(-1)[0]
     kept = heat[0][changed].min()
-    assert changed.sum() <= round(PX * PX / faithfulness.STEPS) and (heat[0] > kept).sum() <= PX * PX / faithfulness.STEPS
+    assert (
+        changed.sum() <= round(PX * PX / faithfulness.STEPS) and (heat[0] > kept).sum() <= PX * PX / faithfulness.STEPS
+    )
     assert changed[mask[0]].mean() > 0.9
 
 
@@ -100,7 +102,11 @@ def test_overlaps_are_intersection_over_union_at_each_threshold():
     mask = np.array([[[True, True, False, False]]])
     heat = np.array([[[1.0, 0.5, 0.6, 0.0]]])
     found = dict(zip(np.round(faithfulness.THRESHOLDS, 2), faithfulness.overlaps(heat, mask)[0], strict=True))
-    assert found[0.4] == pytest.approx(2 / 3) and found[0.55] == pytest.approx(1 / 3) and found[0.9] == pytest.approx(1 / 2)
+    assert (
+        found[0.4] == pytest.approx(2 / 3)
+        and found[0.55] == pytest.approx(1 / 3)
+        and found[0.9] == pytest.approx(1 / 2)
+    )
 
 
 @FEW

@@ -52,7 +52,7 @@ def numpy_logit(picture):
 
 
 def numpy_gradient(picture):
-    """Of the logit by the activation, [PX, PX, KERNELS]: the mean spreads a weight, the maximum gives it to one cell."""
+    """Of the logit by the activation, [PX, PX, KERNELS]: a mean spreads its weight, a maximum gives it to a cell."""
     weight, activation = tiny().get_weights()[2][:, 0].astype(np.float64), numpy_activation(picture)
     found = np.broadcast_to(weight[:KERNELS] / PX**2, activation.shape).copy()
     for k in range(KERNELS):
@@ -211,7 +211,8 @@ def test_every_stage_covers_the_picture(network):
 
 
 @pytest.mark.parametrize(
-    ("network", "px"), [(Network.CRACKFLOW_S, 64), (Network.CRACKFLOW_S, 65), (Network.RESNET50, 64), (Network.SEED, 50)]
+    ("network", "px"),
+    [(Network.CRACKFLOW_S, 64), (Network.CRACKFLOW_S, 65), (Network.RESNET50, 64), (Network.SEED, 50)],
 )
 def test_cells_lie_where_their_receptive_fields_are_centred(network, px):
     model = networks.NETWORKS[network].build(px)
