@@ -44,7 +44,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["crackflow", "crackflow.*"]),
-    package_data={"crackflow.report": ["templates/*.j2"]},
+    package_data={"crackflow.report": ["templates/*.j2", "templates/*.js"]},
     install_requires=REQUIRED,
     extras_require=EXTRAS,
 )

@@ -95,7 +95,7 @@ def _expect_enough(config: ConvertConfig, entries: dict, rejected: list) -> None
         reason = f"; the first of {len(rejected)} rejected: {rejected[0][0]!r}: {rejected[0][1]}" if rejected else ""
         kind = "--layout=masks" if config.layout is Layout.MASKS else "--images"
         raise UserError(f"{kind}: expected usable images of both classes, found {len(labels)} class{reason}")
-    if "train" not in entries:
+    if config.split[0] and "train" not in entries:
         raise UserError(f"--split: expected some images in train, received {config.split}; give train a larger part")
 
 

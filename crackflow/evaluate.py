@@ -1,21 +1,25 @@
 """Measure a trained model on one data set or several.
 
   python -m crackflow.evaluate --model=runs/metu --data=data/metu --out=runs/metu/test
-  python -m crackflow.evaluate --model=runs/metu/model.h5 --data=data/metu,data/deepcrack --split=all --out=elsewhere
+  python -m crackflow.evaluate --model=runs/metu/model.h5 --data=data/metu,data/deepcrack --out=elsewhere
+  python -m crackflow.evaluate --model=runs/metu --data=data/metu --threshold=recall:0.99 --out=careful
 
-The threshold is the model's own, chosen on validation data. Leaves in the folder: metrics.json, report.html,
-curves as PNG, errors/ and errors.csv with the worst mistakes.
+The threshold is the model's own, chosen on validation data, unless --threshold chooses another there. With several data
+sets a table shows where the model falls behind its figures on the first. Leaves in the folder: metrics.json,
+report.html, curves as PNG, errors/ and errors.csv with the worst mistakes, suspects/ and suspects.csv with labels that
+may be wrong. Nothing is changed in the data.
 """
 
+import dataclasses
 import os
 
 from crackflow.core import atomic, flags, progress, runtime
-from crackflow.core.config import EvalSplit, EvaluateConfig
+from crackflow.core.config import EvalSplit, EvaluateConfig, TrainConfig
 from crackflow.core.errors import UserError
-from crackflow.data import dataset
+from crackflow.data import dataset, pipeline
 from crackflow.model import bundle
-from crackflow.report import assessment, gallery, page
-from crackflow.run import folder
+from crackflow.report import assessment, decision, gallery, page
+from crackflow.run import folder, scoring
 
 
 def run(config: EvaluateConfig) -> dict:
@@ -23,6 +27,8 @@ def run(config: EvaluateConfig) -> dict:
     runtime.set_up(config.seed, config.threads, deterministic=False)
     loaded = bundle.load(config.model)
     sets = _named([dataset.load(path) for path in config.data])
+    if config.threshold:
+        loaded = _decided_anew(loaded, next(iter(sets.values())), config)
     with atomic.folder(config.out, folder.METRICS, config.overwrite) as stage:
         found = {}
         for name, made in sets.items():
@@ -35,8 +41,26 @@ def run(config: EvaluateConfig) -> dict:
         page.write(_report(config, loaded, sets, list(found.values())), os.path.join(stage, folder.REPORT))
     for name, evaluation in found.items():
         progress.say(_line(name, evaluation))
+    if len(found) > 1:
+        columns, rows = page.matrix(list(found.values()))
+        shown = [[(name, False), *((cell.value, cell.fallen) for cell in cells)] for name, cells in rows]
+        progress.show(["", *columns], shown)
     progress.say(f"report {os.path.join(config.out, folder.REPORT)}")
     return content
+
+
+def _decided_anew(loaded: bundle.Bundle, made: dataset.Dataset, config: EvaluateConfig) -> bundle.Bundle:
+    """`loaded` with the threshold that the rule asks for on the validation images of `made`, and the band around it.
+    Raises: UserError when there are none."""
+    made.expect_images("val")
+    card = loaded.card
+    checks = pipeline.eval_batches(made, "val", config.batch_size, card.image_px, card.channels)
+    labels, logits = scoring.judge(loaded.model, checks)
+    probabilities = bundle.to_probabilities(logits, card.temperature)
+    threshold = decision.choose_threshold(labels, probabilities, config.threshold)
+    band = decision.review_band(probabilities, threshold, TrainConfig.review)
+    chosen = dataclasses.replace(card, threshold=threshold, threshold_rule=config.threshold, review=band)
+    return bundle.Bundle(loaded.model, chosen)
 
 
 def _named(sets: list[dataset.Dataset]) -> dict[str, dataset.Dataset]:
@@ -58,8 +82,8 @@ def _splits(made: dataset.Dataset, wanted: EvalSplit) -> list[str]:
 
 def _content(found: dict[str, page.Evaluation]) -> dict:
     if len(found) == 1:
-        return next(iter(found.values())).metrics
-    return {"datasets": {name: evaluation.metrics for name, evaluation in found.items()}}
+        return assessment.content(next(iter(found.values())))
+    return {"datasets": {name: assessment.content(evaluation) for name, evaluation in found.items()}}
 
 
 def _line(name: str, evaluation: page.Evaluation) -> str:
@@ -83,7 +107,9 @@ def _report(config, loaded, sets, evaluations) -> page.Report:
         facts={
             "Model": f"{card.network}, {loaded.model.count_params():,} parameters",
             "Image size": f"{card.image_px} x {card.image_px} pixels, {card.channels} channels",
-            "Threshold": f"{card.threshold:.3f}, chosen on validation data",
+            "Threshold": f"{card.threshold:.3f}, chosen on validation data by {card.threshold_rule}",
+            "Left to a person": "{:.3f} to {:.3f}".format(*card.review),
+            "Temperature": f"{card.temperature:.3f}",
             "Trained on": f"data set {card.fingerprint[:12]}, crackflow {card.versions['crackflow']}",
         },
         flags=flags.as_flagfile(config),

@@ -71,7 +71,7 @@ def run(config: TrainConfig) -> page.Evaluation | None:
             loaded = choose_and_save(plain, checks, made, config, recipe, image_px)
             tested = "test" if made.count("test") else "val"
             found = assessment.assess(loaded, made, [tested], config.batch_size, RESAMPLES, config.seed)
-            folder.save_json(config.run_dir, folder.METRICS, found.metrics | {"split": tested})
+            folder.save_json(config.run_dir, folder.METRICS, assessment.content(found) | {"split": tested})
             choices = {"Devices": team.choice, "Precision": precision, "XLA": xla, "Input": feed.choice}
             facts = _facts(config, watched, loaded, image_px, choices)
             page.write(_report(config, made, found, watched, facts, text), os.path.join(config.run_dir, folder.REPORT))

@@ -221,3 +221,11 @@ def test_metu_is_stored_byte_for_byte_and_whole(metu, real_data):
     assert (facts["image_px"], facts["channels"], facts["notes"]) == (227, 3, [])
     for path, fields in list(support.stored(out).items())[::97]:
         assert fields["image"] == (real_data("metu") / path).read_bytes()
+
+
+def test_a_data_set_that_is_only_for_measuring_is_all_test(tmp_path):
+    support.photos(tmp_path / "images")
+    facts = support.made(tmp_path / "images", tmp_path / "data", split=(0.0, 0.0, 1.0))
+    assert {name: split["count"] for name, split in facts["splits"].items()} == {"train": 0, "val": 0, "test": 12}
+    assert all(row["split"] == "test" for row in support.rows(tmp_path / "data", "groups.csv"))
+    assert len(support.stored(tmp_path / "data")) == 12

@@ -567,7 +567,7 @@ def in_process(capsys, *arguments):
         (["--images=a", "--out=b", "--split=0.5,0.2,0.2"], ["--split: expected three fractions", "(0.5, 0.2, 0.2)"]),
         (["--images=a", "--out=b", "--split=0.8,0.2"], ["--split: expected three fractions", "(0.8, 0.2)"]),
         (["--images=a", "--out=b", "--split=a,b,c"], ["--split: expected float values", "'a,b,c'"]),
-        (["--images=a", "--out=b", "--split=0,0.5,0.5"], ["train above 0", "(0.0, 0.5, 0.5)"]),
+        (["--images=a", "--out=b", "--split=0,0.5,0.6"], ["that add up to 1", "(0.0, 0.5, 0.6)"]),
         (["--images=a", "--out=b", "--split=nan,0.5,0.5"], ["--split: expected three fractions"]),
         (["--images=a", "--out=b", "--encoding=gif"], ["encoding", "jpeg|png|raw"]),
         (["--images=a", "--out=b", "--group_by=magic"], ["group_by", "near_duplicates|content|none"]),

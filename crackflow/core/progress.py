@@ -8,11 +8,14 @@ Synopsis::
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
 from rich.text import Text
+
+WIDTH = 160  # of a table that goes to a file or a pipe
 
 
 class ImagesPerSecond(ProgressColumn):
@@ -39,6 +42,16 @@ def be_silent() -> None:
     """From now on nothing is said here: of several workers of one run, one speaks."""
     global _silent
     _silent = True
+
+
+def show(columns: Sequence[str], rows: Iterable[Sequence[tuple[str, bool]]]) -> None:
+    """A table on stdout. `rows`: (text, whether it is a warning) for each column; warnings are red and end in "!"."""
+    if _silent:
+        return
+    table = Table(*columns, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text(f"{text} !" if warns else text, style="red" if warns else "") for text, warns in row))
+    Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH).print(table)
 
 
 def say(text: str) -> None:

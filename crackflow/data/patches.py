@@ -10,6 +10,7 @@ drawn by hand, and a crack just outside would be half seen). What lies between i
 """
 
 import os
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -33,6 +34,12 @@ class Window(NamedTuple):
     def name(self, path: str) -> str:
         """`path` with the window after it, as W3C media fragments write it."""
         return f"{path}#xywh={self.x},{self.y},{self.px},{self.px}"
+
+
+def place(name: str) -> tuple[int, int, int, int] | None:
+    """(x, y, width, height) of a window, from what `Window.name` wrote; None for a whole picture."""
+    found = re.search(r"#xywh=(\d+),(\d+),(\d+),(\d+)$", name)
+    return tuple(map(int, found.groups())) if found else None
 
 
 def read_mask(root: str, path: str, photo: images.Photo, max_megapixels: float) -> np.ndarray:

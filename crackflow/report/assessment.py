@@ -1,24 +1,26 @@
-"""A model on one split of one data set: scores, metrics with intervals, and its worst mistakes with their pictures.
+"""A model on one split of one data set: scores, metrics with intervals, its weak places, its worst mistakes, and labels
+that may be wrong.
 
 Synopsis::
 
     evaluation = assessment.assess(loaded, made, ["test"], batch_size=128, resamples=1000, seed=0)
     evaluation.metrics["accuracy"], evaluation.metrics["accuracy_ci95"]
+    assessment.content(evaluation)                      # of metrics.json
 """
 
-import io
+import dataclasses
 import os
 
 import numpy as np
-from PIL import Image
 
-from crackflow.data import pipeline
+from crackflow.data import images, pipeline
 from crackflow.data.dataset import Dataset
+from crackflow.model import bundle
 from crackflow.model.bundle import Bundle
-from crackflow.report import metrics, page
+from crackflow.report import decision, metrics, page, slices
 from crackflow.run import scoring
 
-MISTAKES_SHOWN = 24
+MISTAKES_SHOWN = SUSPECTS_SHOWN = 24
 
 
 def assess(
@@ -27,35 +29,68 @@ def assess(
     """Every image of `splits` is scored once. Raises: UserError when one of them is empty."""
     card = loaded.card
     parts = [_score(loaded, made, split, batch_size) for split in splits]
-    labels, probabilities, groups = (np.concatenate([part[k] for part in parts]) for k in (0, 1, 2))
-    paths = [path for part in parts for path in part[3]]
-    measured = metrics.measure(labels, probabilities, groups, card.threshold, resamples, seed)
+    labels, logits, looks, groups = (np.concatenate([part[k] for part in parts]) for k in range(4))
+    paths = [path for part in parts for path in part[4]]
+    probabilities = bundle.to_probabilities(logits, card.temperature)
     wrong = metrics.worst_mistakes(labels, probabilities, card.threshold, MISTAKES_SHOWN)
+    doubtful = decision.suspects(labels, probabilities, len(labels))
+    shown = doubtful[:SUSPECTS_SHOWN]
     batches = (batch for split in splits for batch in _batches(loaded, made, split, batch_size))
-    pictures = scoring.pick_images(batches, wrong)
-    mistakes = [
-        page.Mistake(paths[row], made.classes[labels[row]], float(probabilities[row]), _png(pictures[row]))
-        for row in map(int, wrong)
-    ]
-    name = os.path.basename(os.path.abspath(made.folder))
-    return page.Evaluation(name, "+".join(splits), measured, labels, probabilities, mistakes, made.classes)
+    pictures = scoring.pick_images(batches, [*wrong, *shown])
+
+    def mistake(row: int) -> page.Mistake:
+        picture = images.encode(pictures[row], "png", jpeg_quality=0) if row in pictures else b""
+        return page.Mistake(paths[row], made.classes[labels[row]], float(probabilities[row]), picture)
+
+    decisions = probabilities >= card.threshold
+    values = {"brightness": looks[:, 0], "sharpness": looks[:, 1], "crack width": slices.crack_widths(made, paths)}
+    return page.Evaluation(
+        name=os.path.basename(os.path.abspath(made.folder)),
+        split="+".join(splits),
+        metrics=metrics.measure(labels, probabilities, groups, card.threshold, resamples, seed),
+        labels=labels,
+        probabilities=probabilities,
+        mistakes=[mistake(int(row)) for row in wrong],
+        classes=made.classes,
+        review=_review(labels, probabilities, card),
+        suspects=[mistake(int(row)) for row in doubtful],
+        slices=slices.divide(
+            labels, decisions, values, {"folder": slices.folders(paths, made.facts.get("layout") or "")}
+        ),
+    )
+
+
+def content(evaluation: page.Evaluation) -> dict:
+    """Of metrics.json: the metrics, and `review`, `slices`, and `suspects`, how many labels may be wrong."""
+    return evaluation.metrics | {
+        "review": evaluation.review,
+        "slices": [dataclasses.asdict(one) for one in evaluation.slices],
+        "suspects": len(evaluation.suspects),
+    }
 
 
 def _batches(loaded: Bundle, made: Dataset, split: str, batch_size: int):
     return pipeline.eval_batches(made, split, batch_size, loaded.card.image_px, loaded.card.channels)
 
 
-def _score(
-    loaded: Bundle, made: Dataset, split: str, batch_size: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
-    batches = _batches(loaded, made, split, batch_size)
-    labels, probabilities = scoring.score(loaded.model, batches, loaded.card.temperature)
+def _score(loaded: Bundle, made: Dataset, split: str, batch_size: int) -> tuple:
+    """(labels, logits, looks, groups, paths) of one split."""
+    found = scoring.judge(loaded.model, _batches(loaded, made, split, batch_size), slices.looks)
     paths, groups = pipeline.identities(made, split)
-    return labels, probabilities, groups, paths
+    return *found, groups, paths
 
 
-def _png(pixels: np.ndarray) -> bytes:
-    """`pixels` uint8 [H, W, C] as a PNG file."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG")
-    return buffer.getvalue()
+def _review(labels: np.ndarray, probabilities: np.ndarray, card: bundle.Card) -> dict:
+    """What the model would leave to a person, and how good it is on the rest."""
+    held = decision.in_review(probabilities, card.review)
+    right = ((probabilities >= card.threshold) == labels) & ~held
+    decided = int((~held).sum())
+    return {
+        "low": card.review[0],
+        "high": card.review[1],
+        "count": int(held.sum()),
+        "share": float(held.mean()),
+        "accuracy": float(right.sum() / decided) if decided else None,
+        "accuracy_ci95": list(metrics.wilson(int(right.sum()), decided)) if decided else None,
+        "missed": int((~held & (labels == 1) & (probabilities < card.threshold)).sum()),
+    }

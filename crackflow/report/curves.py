@@ -29,6 +29,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 
 from crackflow.core import atomic
 from crackflow.core.errors import one_line
+from crackflow.report import decision
 from crackflow.report.metrics import reliability, wilson
 
 MOST_POINTS = 500
@@ -220,6 +221,24 @@ def calibration(labels: np.ndarray, probabilities: np.ndarray) -> Figure:
     axes.scatter(stated, observed, s=area, color=CLEAN, clip_on=False, label="bins (larger: more images)")
     axes.set(xlabel="stated probability of cracked", ylabel="observed share of cracked", xlim=(0, 1), ylim=(0, 1.005))
     figure.legend(loc="outside upper center", ncols=2, handlelength=1.4)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def coverage(labels: np.ndarray, probabilities: np.ndarray, threshold: float, review: float | None) -> Figure:
+    """Share of mistakes among the surest images against the share that is decided; `review`: what is left to a person,
+    marked, or None."""
+    figure, axes = _axes("Coverage")
+    covered, error = decision.coverage(labels, probabilities, threshold)
+    kept = np.unique(np.linspace(0, len(covered) - 1, MOST_POINTS).astype(int))
+    axes.step(100 * covered[kept], 100 * error[kept], where="post", color=CLEAN)
+    axes.set(xlabel="images decided, the surest first, %", ylabel="mistakes among them, %", xlim=(0, 100.5))
+    axes.set_ylim(0, max(1.1 * 100 * error[len(error) // 2 :].max(), 0.1))
+    if review is not None:
+        at = min(max(round((1 - review) * len(covered)), 1), len(covered)) - 1
+        axes.plot(100 * covered[at], 100 * error[at], "o", color=CRACKED, ms=7, clip_on=False)
+        axes.plot([], [], "o", color=CRACKED, label=f"{100 * review:.1f} % left to a person")
+        figure.legend(loc="outside upper center")
     return figure
 
 

@@ -1,4 +1,4 @@
-"""One evaluation as files: its curves as PNG, its worst mistakes as pictures and as a table.
+"""One evaluation as files: its curves as PNG, its worst mistakes and its doubtful labels as pictures and as tables.
 
 Synopsis::
 
@@ -9,21 +9,29 @@ import os
 
 from crackflow.core import tables
 from crackflow.report import curves
-from crackflow.report.page import Evaluation
+from crackflow.report.page import Evaluation, Mistake
 
 
 def save(evaluation: Evaluation, place: str) -> None:
-    """confusion.png, roc.png, precision_recall.png, scores.png, calibration.png; errors/*.png and errors.csv."""
-    os.makedirs(os.path.join(place, "errors"), exist_ok=True)
+    """confusion.png, roc.png, precision_recall.png, scores.png, calibration.png, coverage.png; errors/*.png and
+    errors.csv; suspects/*.png and suspects.csv, which names all doubtful labels and shows the first of them."""
+    os.makedirs(place, exist_ok=True)
     for name, figure in _figures(evaluation).items():
         curves.save_png(figure, os.path.join(place, f"{name}.png"))
+    _table(place, "errors", "truth", evaluation.mistakes)
+    _table(place, "suspects", "label", evaluation.suspects)
+
+
+def _table(place: str, name: str, label: str, shown: list[Mistake]) -> None:
+    os.makedirs(os.path.join(place, name), exist_ok=True)
     rows = []
-    for number, mistake in enumerate(evaluation.mistakes, start=1):
-        file = f"errors/{number:02d}.png"
-        with open(os.path.join(place, file), "wb") as opened:
-            opened.write(mistake.png)
+    for number, mistake in enumerate(shown, start=1):
+        file = f"{name}/{number:02d}.png" if mistake.png else ""
+        if file:
+            with open(os.path.join(place, file), "wb") as opened:
+                opened.write(mistake.png)
         rows.append((mistake.path, mistake.truth, f"{mistake.probability:.6f}", file))
-    tables.save(os.path.join(place, "errors.csv"), ("path", "truth", "probability", "picture"), rows)
+    tables.save(os.path.join(place, f"{name}.csv"), ("path", label, "probability", "picture"), rows)
 
 
 def _figures(evaluation: Evaluation) -> dict:
@@ -35,4 +43,5 @@ def _figures(evaluation: Evaluation) -> dict:
         "precision_recall": curves.precision_recall(labels, probabilities, threshold),
         "scores": curves.histogram(labels, probabilities, threshold, evaluation.classes),
         "calibration": curves.calibration(labels, probabilities),
+        "coverage": curves.coverage(labels, probabilities, threshold, evaluation.review.get("share")),
     }

@@ -1,4 +1,5 @@
-"""A run as one HTML page that needs nothing beside it: no network, no other file, no script.
+"""A run as one HTML page that needs nothing beside it: no network and no other file; its one script is in it, and says
+nothing that the page does not say without it.
 
 Synopsis::
 
@@ -12,8 +13,11 @@ Text from outside (file and class names, flags) is escaped, and what UTF-8 canno
 import base64
 import dataclasses
 import functools
+import hashlib
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -22,6 +26,7 @@ from markupsafe import Markup
 from crackflow.core import atomic
 from crackflow.core.errors import one_line
 from crackflow.report import curves
+from crackflow.report.slices import Slice
 
 # Key in metrics.json, its name, whether it reads as a percentage, and what it means.
 MEASURES = (
@@ -37,6 +42,8 @@ MEASURES = (
     ("ece", "Calibration error", False, "mean gap between stated and observed frequency; 0 is perfect"),
 )
 PERCENT = "\u00a0%"  # after a no-break space
+STEPS = 1000  # of the threshold's slider
+SUSPECTS_SHOWN = 12
 HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "images_per_sec")
 
 
@@ -53,7 +60,8 @@ class Mistake:
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
     """`metrics`: of metrics.measure; `labels`: int or bool [N]; `probabilities`: float [N], 0..1; `mistakes`: worst
-    first; `classes`: (clean, cracked)."""
+    first; `classes`: (clean, cracked); `review`: what is left to a person, as assessment makes it, or {}; `suspects`:
+    labels that may be wrong, the surest first, the later ones without a picture; `slices`: of slices.divide."""
 
     name: str
     split: str
@@ -62,6 +70,9 @@ class Evaluation:
     probabilities: np.ndarray
     mistakes: list[Mistake]
     classes: tuple[str, str]
+    review: dict = dataclasses.field(default_factory=dict)
+    suspects: list[Mistake] = dataclasses.field(default_factory=list)
+    slices: list[Slice] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -86,11 +97,18 @@ def write(report: Report, path: str | os.PathLike) -> None:
 
 def render(report: Report) -> str:
     """The page. Its text can always be encoded as UTF-8."""
+    script = _environment().loader.get_source(_environment(), "report.js")[0]
     return (
         _environment()
         .get_template("report.html.j2")
         .render(
             report=report,
+            script=Markup(script),
+            suspects_shown=SUSPECTS_SHOWN,
+            # The page may run this script and no other, whatever a file name or a flag holds.
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            matrix=matrix(report.evaluations) if len(report.evaluations) > 1 else None,
+            sliders=[_slider(one) for one in report.evaluations],
             contents=_contents(report),
             measures=_measure_rows(report.evaluations),
             figures=[_figures(one, f"e{place}") for place, one in enumerate(report.evaluations)],
@@ -99,6 +117,31 @@ def render(report: Report) -> str:
             leaks=_leaks(report.data),
         )
     )
+
+
+class Cell(NamedTuple):
+    """`value`, `interval`: text; `fallen`: the whole interval lies below that of the first data set."""
+
+    value: str
+    interval: str
+    fallen: bool
+
+
+COMPARED = ("accuracy", "recall", "specificity", "precision", "mcc", "roc_auc", "ece")
+
+
+def matrix(evaluations: Sequence[Evaluation]) -> tuple[list[str], list[tuple[str, list[Cell]]]]:
+    """(names of measures, (name, cells) of each data set): one model on several data sets."""
+    forms = {key: (name, percent if is_percent else _number) for key, name, is_percent, _ in MEASURES}
+    first, rows = evaluations[0].metrics, []
+    for one in evaluations:
+        cells = []
+        for key in COMPARED:
+            form, bounds, best = forms[key][1], one.metrics.get(f"{key}_ci95"), first.get(f"{key}_ci95")
+            fallen = bool(bounds and best) and (bounds[0] > best[1] if key == "ece" else bounds[1] < best[0])
+            cells.append(Cell(form(one.metrics[key]), _interval(bounds, form) if bounds else "", fallen))
+        rows.append((f"{one.name} {one.split}", cells))
+    return [forms[key][0] for key in COMPARED], rows
 
 
 def in_words(metrics: Mapping) -> str:
@@ -157,10 +200,15 @@ def _contents(report: Report) -> list[tuple[str, str]]:
     tested, data = bool(report.evaluations), bool(report.data)
     sections = (
         ("figures", "Key figures", tested),
+        ("matrix", "Across data sets", len(report.evaluations) > 1),
         ("confusion", "Confusion matrix", tested),
+        ("threshold", "Another threshold", tested),
         ("curves", "Curves", tested),
+        ("review", "Left to a person", any(one.review for one in report.evaluations)),
+        ("slices", "Where it is weak", any(one.slices for one in report.evaluations)),
         ("history", "Training history", bool(report.history)),
         ("mistakes", "Worst mistakes", tested),
+        ("suspects", "Labels that may be wrong", any(one.suspects for one in report.evaluations)),
         ("data", "The data", data),
         ("leaks", "Leaks", data),
         ("flags", "Exact flags", bool(report.flags.strip())),
@@ -184,6 +232,17 @@ def _measure_rows(evaluations: Sequence[Evaluation]) -> list[dict]:
     return rows
 
 
+def _slider(one: Evaluation) -> dict[str, str]:
+    """For thresholds 0, 0.001, ... 1: how many cracked images are found, and how many clean ones are called cracked."""
+    labels, probabilities = np.asarray(one.labels, bool), np.asarray(one.probabilities)
+    thresholds = np.arange(STEPS + 1) / STEPS
+
+    def called(scores: np.ndarray) -> str:
+        return json.dumps((len(scores) - np.searchsorted(np.sort(scores), thresholds, side="left")).tolist())
+
+    return {"found": called(probabilities[labels]), "alarms": called(probabilities[~labels])}
+
+
 def _interval(bounds: Sequence[float], form: Callable[[float], str] = percent) -> str:
     """'98.34 to 99.27 %', kept on one line."""
     low, high = (form(bound) for bound in bounds)
@@ -197,11 +256,16 @@ def _number(value: float | None) -> str:
 def _figures(one: Evaluation, prefix: str) -> dict:
     """The pictures of an evaluation: `confusion`, and `curves` as (caption, svg)."""
     sample, threshold = (one.labels, one.probabilities), one.metrics["threshold"]
+    left = one.review.get("share")
     drawn = (
         ("Cracks found against false alarms (ROC)", curves.roc(*sample, threshold)),
         ("Precision and recall", curves.precision_recall(*sample, threshold)),
         ("Scores by class", curves.histogram(*sample, threshold, one.classes)),
         ("Reliability: what a probability is worth", curves.calibration(*sample)),
+        (
+            "Coverage: mistakes when the doubtful are left out",
+            curves.coverage(*sample, threshold, left),
+        ),
     )
     matrix = curves.confusion(one.metrics["confusion"], one.classes)
     return {

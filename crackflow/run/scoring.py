@@ -1,32 +1,30 @@
-"""A model over every image of a batch stream: labels and probabilities, padding taken off.
+"""A model over every image of a batch stream: labels and logits, padding taken off.
 
 Synopsis::
 
-    labels, probabilities = scoring.score(model, batches, temperature=1.0)
+    labels, logits = scoring.judge(model, batches)
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 from crackflow.core.backend import keras
-from crackflow.model import bundle
 
 
-def score(model: keras.Model, batches: Iterable, temperature: float) -> tuple[np.ndarray, np.ndarray]:
-    """(labels int64 [N], probabilities float64 [N], 0..1) in the order of `batches` (image, label, weight)."""
-    labels, logits = judge(model, batches)
-    return labels, bundle.to_probabilities(logits, temperature)
-
-
-def judge(model: keras.Model, batches: Iterable) -> tuple[np.ndarray, np.ndarray]:
-    """As `score`, with the logits, float32 [N], in place of probabilities."""
-    labels, logits = [], []
+def judge(model: keras.Model, batches: Iterable, look: Callable | None = None) -> tuple[np.ndarray, ...]:
+    """(labels int64 [N], logits float32 [N]) in the order of `batches` (image, label, weight); and with `look`, a
+    function of uint8 [B, px, px, C] to [B, ...], a third array of what that returned."""
+    labels, logits, looks = [], [], []
     for image, label, weight in batches:
         real = weight.numpy() > 0
         labels.append(label.numpy()[real])
         logits.append(model.predict_on_batch(image)[real])
-    return np.concatenate(labels).astype(np.int64), np.concatenate(logits)
+        if look:
+            looks.append(look(image.numpy()[real]))
+    parts = (labels, logits, looks) if look else (labels, logits)
+    labels, *rest = (np.concatenate(part) for part in parts)
+    return labels.astype(np.int64), *rest
 
 
 def pick_images(batches: Iterable, rows: Sequence[int]) -> dict[int, np.ndarray]:
