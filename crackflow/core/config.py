@@ -130,7 +130,7 @@ class ServiceRole(enum.Enum):
 
 class Method(enum.Enum):
     GRAD_CAM = "grad_cam"
-    GRAD_CAM_PP = "grad_cam_plus_plus"
+    GRAD_CAM_PLUS_PLUS = "grad_cam_plus_plus"
     HIRES_CAM = "hires_cam"
     LAYER_CAM = "layer_cam"
     INTEGRATED_GRADIENTS = "integrated_gradients"

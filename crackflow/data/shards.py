@@ -76,9 +76,11 @@ class Shard:
 
 
 def plan(entries: dict[str, list[Entry]], bytes_an_image: float, wanted: int, seed: int) -> list[Plan]:
-    """Shards for each split, entries in an order drawn from `seed`. `wanted`: training shards, 0 for automatic."""
+    """Shards for each split, entries in an order drawn from `seed`. `wanted`: training shards, 0 for automatic;
+    without a training split, of the largest."""
     plans = []
-    train = max(sum(entry.count for entry in entries["train"]), 1)
+    counts = {name: sum(entry.count for entry in part) for name, part in entries.items()}
+    train = max(counts.get("train") or max(counts.values()), 1)
     for number, (split, members) in enumerate(entries.items()):
         images_here = sum(entry.count for entry in members)
         shards = max(1, round(wanted * images_here / train)) if wanted else _auto(images_here, bytes_an_image)

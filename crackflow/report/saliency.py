@@ -134,7 +134,7 @@ def layer_cam(activation: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
 
 CAMS = {
     Method.GRAD_CAM: grad_cam,
-    Method.GRAD_CAM_PP: grad_cam_plus_plus,
+    Method.GRAD_CAM_PLUS_PLUS: grad_cam_plus_plus,
     Method.HIRES_CAM: hires_cam,
     Method.LAYER_CAM: layer_cam,
 }

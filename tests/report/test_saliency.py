@@ -80,7 +80,7 @@ def by_hand(method, activation, gradient):
 
 
 @pytest.mark.parametrize("toward", [True, False])
-@pytest.mark.parametrize("method", [Method.GRAD_CAM, Method.GRAD_CAM_PP, Method.HIRES_CAM, Method.LAYER_CAM])
+@pytest.mark.parametrize("method", [Method.GRAD_CAM, Method.GRAD_CAM_PLUS_PLUS, Method.HIRES_CAM, Method.LAYER_CAM])
 def test_maps_of_activations_are_those_computed_by_hand(method, toward):
     image = pictures()
     found = saliency.Explainer(tiny(), method)(image, np.full(3, toward))
