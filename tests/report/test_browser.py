@@ -1,0 +1,230 @@
+"""The report in a real browser: Debian's Chromium, headless. Skipped where there is none."""
+
+import base64
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from crackflow.report import metrics, overlays, page, slices
+from tests.report.test_page import evaluation, report
+
+BROWSER, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+pytestmark = [
+    pytest.mark.skipif(not (BROWSER and DRIVER), reason="needs Chromium and ChromeDriver (Debian: chromium-driver)"),
+    pytest.mark.xdist_group("browser"),
+]
+WIDE, NARROW = (1280, 900), (390, 800)
+
+
+def full(name="metu", wrong=6):
+    """An evaluation that has every section."""
+    whole = evaluation(wrong=wrong, name=name)
+    picture = overlays.as_png(np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8))
+    shown = [page.Mistake(f"Positive/{one}.jpg", "Positive", 0.05, picture) for one in range(3)]
+    sharpness = {"sharpness": np.arange(200.0), "crack width": np.where(whole.labels, np.arange(200.0), np.nan)}
+    return page.Evaluation(
+        **{one: getattr(whole, one) for one in ("name", "split", "metrics", "labels", "probabilities", "classes")},
+        mistakes=shown,
+        review={
+            "low": 0.3,
+            "high": 0.5,
+            "count": 4,
+            "share": 0.02,
+            "accuracy": 0.98,
+            "accuracy_ci95": [0.95, 0.99],
+            "missed": 2,
+        },
+        suspects=shown,
+        slices=slices.divide(whole.labels, whole.probabilities >= 0.37, sharpness, {"folder": ["a", "b"] * 100}),
+    )
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    quiet = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run")
+    folder = tmp_path_factory.mktemp("browser")
+    for flag in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", *quiet, f"--user-data-dir={folder}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    page.write(report(evaluations=[full(), full("walls", wrong=40)]), path)
+    return path
+
+
+@pytest.fixture
+def opened(browser, place):
+    browser.set_window_size(*WIDE)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    browser.get(place.as_uri())
+    browser.execute_script(
+        "document.documentElement.style.scrollBehavior = 'auto'"
+    )  # a click must not meet a moving page
+    return browser
+
+
+def texts(driver, selector):
+    return [one.text for one in driver.find_elements(By.CSS_SELECTOR, selector)]
+
+
+def test_the_page_loads_without_an_error_or_a_request(opened):
+    assert opened.get_log("browser") == []
+    asked = opened.execute_script("return performance.getEntriesByType('resource').map(one => one.name)")
+    assert [one for one in asked if not one.startswith("data:")] == []
+
+
+def test_an_injected_script_does_not_run(browser, tmp_path):
+    nasty = full(name="<img src=x onerror='document.title=1'><script>document.title=2</script>")
+    page.write(report(evaluations=[nasty], title="quiet"), tmp_path / "report.html")
+    browser.get((tmp_path / "report.html").as_uri())
+    browser.execute_script(
+        "const s = document.createElement('script'); s.text = 'document.title=3'; document.body.append(s)"
+    )
+    assert browser.title == "quiet"
+    assert "Content Security Policy" in browser.get_log("browser")[0]["message"]
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.05, 0.1, 0.5, 0.905, 1.0])
+def test_the_slider_recomputes_the_matrix_and_the_rates(opened, threshold):
+    box = opened.find_element(By.CSS_SELECTOR, ".threshold")
+    slider = box.find_element(By.TAG_NAME, "input")
+    opened.execute_script(
+        "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input'))", slider, threshold
+    )
+    one = full()
+    expected = metrics.measure(one.labels, one.probabilities, np.arange(200), threshold, 2, 0)
+    shown = {part.get_dom_attribute("data-is"): part.text for part in box.find_elements(By.CSS_SELECTOR, "[data-is]")}
+    assert shown["threshold"] == f"{threshold:.3f}"
+    assert {name: int(shown[name]) for name in ("tn", "fp", "fn", "tp")} == expected["confusion"]
+    for name in ("accuracy", "recall", "specificity", "precision", "f1"):
+        assert shown[name].replace("\u00a0", " ") == page.percent(expected[name]).replace("\u00a0", " "), name
+
+
+def test_the_slider_starts_at_the_models_threshold_and_comes_back_to_it(opened):
+    box = opened.find_element(By.CSS_SELECTOR, ".threshold")
+    slider, before = box.find_element(By.TAG_NAME, "input"), texts(box, "[data-is]")
+    assert before[0] == "0.370" and before[1:5] == ["100", "0", "6", "94"]
+    slider.send_keys(Keys.END)
+    assert texts(box, "[data-is]")[0] == "1.000"
+    box.find_element(By.TAG_NAME, "button").click()
+    assert texts(box, "[data-is]") == before
+
+
+def test_tables_sort_by_any_column_both_ways(opened):
+    table = opened.find_element(By.CSS_SELECTOR, "#slices table")
+    headings = table.find_elements(By.TAG_NAME, "button")
+
+    def column(number):
+        cells = table.find_elements(By.CSS_SELECTOR, f"tbody tr td:nth-child({number})")
+        return [cell.get_dom_attribute("data-value") for cell in cells]
+
+    headings[4].click()
+    up = [float(one) for one in column(5)]
+    assert up == sorted(up) and len(set(up)) > 1
+    headings[4].click()
+    assert [float(one) for one in column(5)] == up[::-1]
+    headings[6].click()  # specificity, which the slices of crack width do not have
+    values = [float(one) for one in column(7)]
+    known = [one for one in values if one == one]
+    assert known == sorted(known) and all(one != one for one in values[len(known) :]) and len(known) < len(values)
+    headings[0].click()
+    kinds = texts(table, "tbody tr td:first-child")
+    assert kinds == sorted(kinds)
+    assert table.find_elements(By.TAG_NAME, "th")[0].get_dom_attribute("aria-sort") == "ascending"
+
+
+def test_pictures_enlarge_and_close_by_mouse_and_keyboard(opened):
+    image, dialog = (opened.find_element(By.CSS_SELECTOR, one) for one in (".gallery img", "dialog"))
+    small = image.size["width"]
+    assert not dialog.is_displayed()
+    opened.execute_script("arguments[0].scrollIntoView({behavior: 'instant', block: 'center'})", image)
+    image.click()
+    large = dialog.find_element(By.TAG_NAME, "img")
+    assert dialog.is_displayed() and large.size["width"] > 2 * small
+    assert "Positive/0.jpg" in dialog.text and "missed crack" in dialog.text
+    large.click()
+    assert not dialog.is_displayed()
+    image.send_keys(Keys.ENTER)
+    assert dialog.is_displayed()
+    webdriver.ActionChains(opened).send_keys(Keys.ESCAPE).perform()
+    assert not dialog.is_displayed()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [WIDE, NARROW])
+def test_the_page_fits_and_can_be_read_in_light_and_dark_narrow_and_wide(opened, scheme, size):
+    opened.set_window_size(*size)
+    device = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", device)
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    try:
+        assert opened.execute_script("return document.documentElement.scrollWidth") <= size[0]
+        text, ground = opened.execute_script(
+            "const s = getComputedStyle(document.body); return [s.color, s.backgroundColor]"
+        )
+        assert contrast(text, ground) > 7
+        assert (brightness(ground) > 0.5) == (scheme == "light")
+        fallen = opened.execute_script("return getComputedStyle(document.querySelector('td.fallen')).color")
+        assert contrast(fallen, ground) > 4.5
+    finally:
+        opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def brightness(colour):
+    """Relative luminance of 'rgb(r, g, b)', as WCAG 2 defines it."""
+    parts = [float(one) / 255 for one in colour[colour.index("(") + 1 : -1].split(",")[:3]]
+    linear = [one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one, other):
+    high, low = sorted((brightness(one), brightness(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_the_contents_lead_to_every_section(opened):
+    for link in opened.find_elements(By.CSS_SELECTOR, "nav a"):
+        anchor = link.get_dom_attribute("href")[1:]
+        assert opened.find_element(By.ID, anchor).find_element(By.TAG_NAME, "h2").text.startswith(link.text)
+
+
+def test_what_is_worse_than_on_the_first_data_set_is_red(opened):
+    rows = opened.find_elements(By.CSS_SELECTOR, "#matrix tbody tr")
+    assert len(rows) == 2 and not rows[0].find_elements(By.CLASS_NAME, "fallen")
+    fallen = rows[1].find_elements(By.CLASS_NAME, "fallen")
+    assert (
+        fallen and opened.execute_script("return getComputedStyle(arguments[0]).color", fallen[0]) == "rgb(192, 22, 44)"
+    )
+
+
+def test_the_page_prints_to_a_pdf_of_some_pages(opened, tmp_path):
+    data = base64.b64decode(opened.print_page())
+    assert data.startswith(b"%PDF") and 2 <= data.count(b"/Type /Page\n") + data.count(b"/Type /Page ") <= 30
+
+
+def test_without_scripts_the_page_says_the_same(browser, place):
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        browser.get(place.as_uri())
+        assert texts(browser, ".threshold [data-is]")[:5] == ["0.370", "100", "0", "6", "94"]
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_a_screenshot_is_not_blank(opened, tmp_path):
+    opened.save_screenshot(str(tmp_path / "page.png"))
+    assert len(np.unique(np.asarray(Image.open(tmp_path / "page.png")).reshape(-1, 4), axis=0)) > 50
