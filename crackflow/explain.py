@@ -4,9 +4,9 @@
   python -m crackflow.explain --model=runs/metu --images=deepcrack/images --masks=deepcrack/masks --patch_px=128 \\
     --method=integrated_gradients,grad_cam,layer_cam --out=why
 
-Leaves in the folder: overlays/ and explanations.csv, one picture a row; contact_sheet.png; filters/ of the first and of
-chosen layers; activations/ of one picture; scores.json: how well the maps explain the model and, with masks, how well
-they hit the cracks. Photographs that cannot be read are listed in rejected.csv.
+Leaves in the folder: report.html; overlays/ and explanations.csv, one picture a row; contact_sheet.png; filters/ of the
+first and of chosen layers; activations/ of one picture; scores.json: how well the maps explain the model and, with
+masks, how well they hit the cracks. Photographs that cannot be read are listed in rejected.csv.
 """
 
 import os
@@ -19,12 +19,13 @@ from crackflow.core.config import ExplainConfig
 from crackflow.core.errors import UserError
 from crackflow.data import windows
 from crackflow.model import bundle
-from crackflow.report import explanation, overlays, saliency
+from crackflow.report import explanation, overlays, page, saliency
 from crackflow.run import folder
 
 SCORES = "scores.json"
 COLUMNS = ("path", "probability", "decided", "explained", "overlay")
 SHEET_ROWS = 24  # of the contact sheet: the first pictures of each decision, half and half where there are enough
+SHOWN_PX = 160  # of a picture in the contact sheet
 LARGEST_OVERLAY_PX = 1024
 
 
@@ -36,13 +37,14 @@ def run(config: ExplainConfig) -> dict:
     files, rejected = windows.listed(config.images, config.masks)
     with atomic.folder(config.out, SCORES, config.overwrite) as stage:
         found = _explain_all(config, study, files, rejected, stage)
-        _show_layers(config, loaded.model, found, stage)
+        layers = _show_layers(config, loaded.model, found, stage)
         tables.save(os.path.join(stage, "rejected.csv"), ("path", "reason"), rejected)
         content = _content(config, loaded, study)
         folder.save_json(stage, SCORES, content)
+        page.write(_report(config, loaded, content, found, layers), os.path.join(stage, folder.REPORT))
     for line in _lines(content, rejected):
         progress.say(line)
-    progress.say(f"overlays {os.path.join(config.out, 'overlays')}, scores {os.path.join(config.out, SCORES)}")
+    progress.say(f"overlays {os.path.join(config.out, 'overlays')}, report {os.path.join(config.out, folder.REPORT)}")
     return content
 
 
@@ -84,10 +86,9 @@ def _explain_all(config, study, files, rejected, stage) -> list[explanation.Find
     tables.save(os.path.join(stage, "explanations.csv"), COLUMNS, rows)
     few = min(len(shown[False]), SHEET_ROWS // 2)
     chosen = shown[True][: SHEET_ROWS - few] + shown[False][: SHEET_ROWS - min(len(shown[True]), SHEET_ROWS - few)]
-    columns = ["photograph", *([] if not config.masks else ["mask"]), *(method.value for method in config.method)]
     grid = [_sheet_row(one, bool(config.masks), config.method) for one in chosen]
     with open(os.path.join(stage, "contact_sheet.png"), "wb") as opened:
-        opened.write(overlays.as_png(overlays.sheet(grid, 160, columns)))
+        opened.write(overlays.as_png(overlays.sheet(grid, SHOWN_PX, _columns(config))))
     return chosen
 
 
@@ -109,8 +110,10 @@ def _sheet_row(one: explanation.Finding, with_mask: bool, methods) -> list[np.nd
     return [picture, *mask, *(overlays.overlay(picture, one.maps[method]) for method in methods)]
 
 
-def _show_layers(config, model: keras.Model, found: list[explanation.Finding], stage: str) -> None:
-    """filters/*.png and activations/*.png, of the first layer and every stage, or of the layers asked for."""
+def _show_layers(config, model: keras.Model, found: list[explanation.Finding], stage: str) -> list[tuple[str, bytes]]:
+    """filters/*.png and activations/*.png, of the first layer and every stage, or of the layers asked for; gives
+    (caption, PNG) of each."""
+    shown = []
     convolutions = [layer.name for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
     every = [one.name for one in saliency.stages(model)]
     layers = config.layers or (next(name for name in convolutions if model.get_layer(name).trainable), *every)
@@ -119,15 +122,47 @@ def _show_layers(config, model: keras.Model, found: list[explanation.Finding], s
     for name in layers:
         layer = model.get_layer(name)
         if isinstance(layer, keras.layers.Conv2D) and layer.kernel.shape.rank == 4:
-            _write(stage, "filters", name, overlays.filters(layer.kernel.numpy()))
+            shown.append((f"filters of {name}", overlays.as_png(overlays.filters(layer.kernel.numpy()))))
+            _write(stage, "filters", name, shown[-1][1])
         if isinstance(layer.output_shape, tuple) and len(layer.output_shape) == 4:
             maps = keras.Model(model.inputs, layer.output)(found[0].image[None], training=False)
-            _write(stage, "activations", name, overlays.activations(np.asarray(maps, np.float32)[0]))
+            drawn = overlays.activations(np.asarray(maps, np.float32)[0])
+            shown.append((f"what {name} makes of {found[0].piece.name}", overlays.as_png(drawn)))
+            _write(stage, "activations", name, shown[-1][1])
+    return shown
 
 
-def _write(stage: str, kind: str, name: str, pixels: np.ndarray) -> None:
+def _write(stage: str, kind: str, name: str, data: bytes) -> None:
     with open(os.path.join(stage, kind, f"{name.replace('/', '_')}.png"), "wb") as opened:
-        opened.write(overlays.as_png(pixels))
+        opened.write(data)
+
+
+def _report(config, loaded, content, found, layers) -> page.Report:
+    card, names = loaded.card, ", ".join(method.value.replace("_", " ") for method in config.method)
+    pictures = []
+    for one in found:
+        row = overlays.sheet([_sheet_row(one, bool(config.masks), config.method)], SHOWN_PX)
+        decided = card.classes[one.probability >= card.threshold]
+        pictures.append((f"{one.piece.name}: {decided}, {one.probability:.4f}", overlays.as_png(row)))
+    return page.Report(
+        title=f"crackflow: {card.network} explained",
+        headline=f"{names}: {content['explained']:,} pictures of {os.path.basename(os.path.abspath(config.images))}.",
+        data={},
+        evaluations=[],
+        history=[],
+        facts={
+            "Model": f"{card.network}, {loaded.model.count_params():,} parameters",
+            "Threshold": f"{card.threshold:.3f}, chosen on validation data by {card.threshold_rule}",
+            "From left to right": ", ".join(_columns(config)),
+        },
+        flags=flags.as_flagfile(config),
+        versions=runtime.versions(),
+        explained=page.Explained(content, pictures, layers),
+    )
+
+
+def _columns(config) -> list[str]:
+    return ["photograph", *(["mask"] if config.masks else []), *(method.value for method in config.method)]
 
 
 def _content(config: ExplainConfig, loaded: bundle.Bundle, study: explanation.Study) -> dict:

@@ -13,11 +13,12 @@ import os
 
 import numpy as np
 
-from crackflow.data import images, pipeline
+from crackflow.core.config import ExplainConfig
+from crackflow.data import pipeline
 from crackflow.data.dataset import Dataset
 from crackflow.model import bundle
 from crackflow.model.bundle import Bundle
-from crackflow.report import decision, metrics, page, slices
+from crackflow.report import decision, metrics, overlays, page, saliency, slices
 from crackflow.run import scoring
 
 MISTAKES_SHOWN = SUSPECTS_SHOWN = 24
@@ -37,10 +38,12 @@ def assess(
     shown = doubtful[:SUSPECTS_SHOWN]
     batches = (batch for split in splits for batch in _batches(loaded, made, split, batch_size))
     pictures = scoring.pick_images(batches, [*wrong, *shown])
+    heat = _heat(loaded, {int(row): pictures[row] for row in wrong})
 
     def mistake(row: int) -> page.Mistake:
-        picture = images.encode(pictures[row], "png", jpeg_quality=0) if row in pictures else b""
-        return page.Mistake(paths[row], made.classes[labels[row]], float(probabilities[row]), picture)
+        picture = overlays.as_png(pictures[row]) if row in pictures else b""
+        facts = paths[row], made.classes[labels[row]], float(probabilities[row])
+        return page.Mistake(*facts, picture, heat.get(row, b""))
 
     decisions = probabilities >= card.threshold
     values = {"brightness": looks[:, 0], "sharpness": looks[:, 1], "crack width": slices.crack_widths(made, paths)}
@@ -66,6 +69,18 @@ def content(evaluation: page.Evaluation) -> dict:
         "review": evaluation.review,
         "slices": [dataclasses.asdict(one) for one in evaluation.slices],
         "suspects": len(evaluation.suspects),
+    }
+
+
+def _heat(loaded: Bundle, pictures: dict[int, np.ndarray]) -> dict[int, bytes]:
+    """Each of `pictures` as PNG under a map of what speaks for cracked."""
+    if not pictures:
+        return {}
+    explainer = saliency.Explainer(loaded.model, ExplainConfig.method[0])
+    maps = explainer(np.stack(list(pictures.values())), np.ones(len(pictures), bool))
+    return {
+        row: overlays.as_png(overlays.overlay(picture, one))
+        for (row, picture), one in zip(pictures.items(), maps, strict=True)
     }
 
 

@@ -42,6 +42,20 @@ MEASURES = (
     ("ece", "Calibration error", False, "mean gap between stated and observed frequency; 0 is perfect"),
 )
 PERCENT = "\u00a0%"  # after a no-break space
+# Key in scores.json, heading, form. random_: of the same method on random weights.
+EXPLAINED = (
+    ("pointing", "Hits the crack", "{:.1%}"),
+    ("exact", "without tolerance", "{:.1%}"),
+    ("energy", "Energy in mask", "{:.3f}"),
+    ("iou", "IoU", "{:.3f}"),
+    ("deletion", "Deletion \u2193", "{:.3f}"),
+    ("insertion", "Insertion \u2191", "{:.3f}"),
+    ("drop", "Drop \u2193", "{:.3f}"),
+    ("increase", "Increase \u2191", "{:.1%}"),
+    ("random_likeness", "Likeness to random", "{:.2f}"),
+    ("random_energy", "Energy, random", "{:.3f}"),
+    ("images_per_sec", "Images/s", "{:,.0f}"),
+)
 STEPS = 1000  # of the threshold's slider
 SUSPECTS_SHOWN = 12
 HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "images_per_sec")
@@ -49,12 +63,24 @@ HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "images_per_
 
 @dataclasses.dataclass(frozen=True)
 class Mistake:
-    """A wrongly decided image. `truth`: class name; `probability`: 0..1, of cracked; `png`: the picture."""
+    """A wrongly decided image. `truth`: class name; `probability`: 0..1, of cracked; `png`: the picture; `heat`: the
+    same under a map of what speaks for cracked, or empty."""
 
     path: str
     truth: str
     probability: float
     png: bytes
+    heat: bytes = b""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Explained:
+    """What crackflow.explain found. `scores`: the content of scores.json; `pictures`: (caption, PNG) of overlays;
+    `layers`: (caption, PNG) of filters and activation maps."""
+
+    scores: dict
+    pictures: list[tuple[str, bytes]]
+    layers: list[tuple[str, bytes]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -88,6 +114,7 @@ class Report:
     facts: dict[str, str]
     flags: str
     versions: dict[str, str]
+    explained: Explained | None = None
 
 
 def write(report: Report, path: str | os.PathLike) -> None:
@@ -107,6 +134,7 @@ def render(report: Report) -> str:
             suspects_shown=SUSPECTS_SHOWN,
             # The page may run this script and no other, whatever a file name or a flag holds.
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            explanation=_explanation(report.explained),
             matrix=matrix(report.evaluations) if len(report.evaluations) > 1 else None,
             sliders=[_slider(one) for one in report.evaluations],
             contents=_contents(report),
@@ -206,6 +234,8 @@ def _contents(report: Report) -> list[tuple[str, str]]:
         ("curves", "Curves", tested),
         ("review", "Left to a person", any(one.review for one in report.evaluations)),
         ("slices", "Where it is weak", any(one.slices for one in report.evaluations)),
+        ("explanation", "Where it looks", report.explained is not None),
+        ("layers", "Filters and activation maps", report.explained is not None),
         ("history", "Training history", bool(report.history)),
         ("mistakes", "Worst mistakes", tested),
         ("suspects", "Labels that may be wrong", any(one.suspects for one in report.evaluations)),
@@ -230,6 +260,23 @@ def _measure_rows(evaluations: Sequence[Evaluation]) -> list[dict]:
     thresholds = [(f"{one.metrics['threshold']:.4g}", "") for one in evaluations]
     rows.append({"name": "Threshold", "meaning": "from this probability on it says cracked", "cells": thresholds})
     return rows
+
+
+def _explanation(explained: Explained | None) -> dict | None:
+    """The table of methods and scores: names of the columns that have values, and (name, values) of each row."""
+    if explained is None:
+        return None
+    found = explained.scores
+    rows = {}
+    for name, scores in (found["methods"] | found["baselines"]).items():
+        random = scores.get("random_weights") or {}
+        rows[name.replace("_", " ")] = scores | {f"random_{key}": value for key, value in random.items()}
+    columns = [column for column in EXPLAINED if any(row.get(column[0]) is not None for row in rows.values())]
+    table = []
+    for name, row in rows.items():
+        values = [(row.get(key), form) for key, _, form in columns]
+        table.append((name, [(value, "" if value is None else form.format(value)) for value, form in values]))
+    return {"columns": [name for _, name, _ in columns], "rows": table}
 
 
 def _slider(one: Evaluation) -> dict[str, str]:

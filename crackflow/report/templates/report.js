@@ -54,17 +54,17 @@ for (const table of document.querySelectorAll("table.sortable")) {
 // Pictures: a click or Enter enlarges, another closes.
 const dialog = document.querySelector("dialog");
 for (const figure of document.querySelectorAll(".gallery figure")) {
-  const image = figure.querySelector("img");
-  if (!image) continue;
-  image.tabIndex = 0;
-  image.setAttribute("role", "button");
-  const open = () => {
-    dialog.querySelector("img").src = image.src;
-    dialog.querySelector("img").alt = image.alt;
-    dialog.querySelector("p").textContent = figure.querySelector("figcaption").innerText.replace(/\s*\n\s*/g, ", ");
-    dialog.showModal();
-  };
-  image.addEventListener("click", open);
-  image.addEventListener("keydown", event => { if (event.key === "Enter") open(); });
+  for (const image of figure.querySelectorAll("img")) {
+    image.tabIndex = 0;
+    image.setAttribute("role", "button");
+    const open = () => {
+      dialog.querySelector("img").src = image.src;
+      dialog.querySelector("img").alt = image.alt;
+      dialog.querySelector("p").textContent = figure.querySelector("figcaption").innerText.replace(/\s*\n\s*/g, ", ");
+      dialog.showModal();
+    };
+    image.addEventListener("click", open);
+    image.addEventListener("keydown", event => { if (event.key === "Enter") open(); });
+  }
 }
 if (dialog) dialog.addEventListener("click", () => dialog.close());
