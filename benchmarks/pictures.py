@@ -2,23 +2,29 @@
 
   python -m benchmarks.pictures             docs/images/surfaces.jpg, augmentation.jpg, and from benchmarks/results:
                                             inputs.png (peers), networks.png (time_to_accuracy)
+  python -m benchmarks.pictures --model=RUN as well, with a trained model, explanations.jpg, filters.png and, where METU
+                                            is, filters_metu.png: the responses alone, not the photograph
 
 The report's picture is a screenshot of the page that launch/quickstart.sh leaves (quickstart/run/report.html).
 """
 
+import argparse
 import statistics
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 from PIL import Image
+from scipy import ndimage
 
 from benchmarks import harness, report
 from crackflow import augment_preview
-from crackflow.core.config import Augment, Augmentation
-from crackflow.data import synthetic
+from crackflow.core.backend import keras
+from crackflow.core.config import Augment, Augmentation, Method
+from crackflow.data import images, synthetic
+from crackflow.model import bundle
 from crackflow.model.augment import Augmenter
-from crackflow.report import metrics
+from crackflow.report import metrics, overlays, saliency
 
 COLUMNS, PX, GAP = 8, 160, 4
 
@@ -57,7 +63,8 @@ def networks() -> None:
         px = ours[0]["image_px"]
         spread = [[100 * (accuracy - low)], [100 * (high - accuracy)]]
         axes.errorbar(speed, 100 * accuracy, spread, fmt="o", color=colours[setting], capsize=3)
-        axes.annotate(f"{network}, {px} px", (speed, 100 * accuracy), (6, 6), textcoords="offset points", fontsize=8)
+        label = f"{network}, {px} px"
+        axes.annotate(label, (speed, 100 * high), (0, 4), textcoords="offset points", fontsize=8, rotation=35)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(
         FixedLocator([step * power for power in (10, 100, 1_000, 10_000) for step in (1, 2, 5)])
@@ -66,8 +73,10 @@ def networks() -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("images/s scored, batches of 64 from memory; 2 cores")
     axes.set_ylabel("accuracy on METU's test split, %")
-    handles = [axes.plot([], [], "o", color=colour, label=name)[0] for name, colour in colours.items()]
-    axes.legend(handles=handles, title="setting", loc="lower left", frameon=False)
+    there = {run["setting"] for run in runs}
+    shown = [(name, colour) for name, colour in colours.items() if name in there]
+    handles = [axes.plot([], [], "o", color=colour, label=name)[0] for name, colour in shown]
+    axes.legend(handles=handles, title="setting", loc="lower right", frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(harness.REPOSITORY / "docs" / "images" / "networks.png", dpi=120)
 
@@ -99,11 +108,64 @@ def surfaces() -> None:
     Image.fromarray(sheet).save(place, quality=88)
 
 
+def explanations(loaded: bundle.Bundle) -> None:
+    """Made cracks, their masks, and the six maps of each."""
+    made = [synthetic.make(seed=4, index=index, image_px=loaded.card.image_px) for index in range(40)]
+    probabilities = loaded.probabilities(np.stack([one.image for one in made]))
+    found = [one for one, high in zip(made, probabilities > 0.9, strict=True) if one.label and high][:4]
+    image = np.stack([one.image for one in found])
+    columns = [image, np.stack([np.repeat(one.mask[..., None], 3, -1) for one in found])]
+    for method in Method:
+        maps = saliency.Explainer(loaded.model, method)(image, np.ones(len(image), bool))
+        columns.append(np.stack([overlays.overlay(*pair) for pair in zip(image, maps, strict=True)]))
+    names = ["photograph", "mask", *(method.value.replace("_", " ") for method in Method)]
+    page = overlays.sheet(list(zip(*columns, strict=True)), PX, names)
+    Image.fromarray(page).save(harness.REPOSITORY / "docs" / "images" / "explanations.jpg", quality=88)
+
+
+def filters(loaded: bundle.Bundle, picture: np.ndarray, name: str, with_photograph: bool) -> None:
+    """Classical filters and the strongest maps of the first layer on `picture` uint8 [H, W, 3]."""
+    grey = picture.astype(np.float32).mean(-1)
+    laplacian = ndimage.gaussian_laplace(grey, 2.0)
+    crossings = (np.sign(laplacian[:-1, :-1]) != np.sign(laplacian[1:, :-1])) | (
+        np.sign(laplacian[:-1, :-1]) != np.sign(laplacian[:-1, 1:])
+    )
+    panels = {
+        "photograph": picture,
+        "Gaussian, 2 px": ndimage.gaussian_filter(grey, 2.0),
+        "derivative across": ndimage.gaussian_filter(grey, 2.0, order=(0, 1)),
+        "length of the gradient": ndimage.gaussian_gradient_magnitude(grey, 2.0),
+        "Laplacian": laplacian,
+        "its zero crossings": crossings,
+    }
+    panels = panels if with_photograph else dict(list(panels.items())[2:])
+    first = next(layer.name for layer in loaded.model.layers if isinstance(layer, keras.layers.Conv2D))
+    seen = images.resize_array(picture, loaded.card.image_px)
+    maps = np.asarray(keras.Model(loaded.model.inputs, loaded.model.get_layer(first).output)(seen[None]))[0]
+    strongest = np.argsort(-maps.std((0, 1)))[: 10 - len(panels)]
+    panels |= {f"first layer, filter {channel}": maps[..., channel] for channel in strongest}
+    figure = Figure(figsize=(10, 2.1 * -(-len(panels) // 5)), layout="constrained")
+    for axes, (title, values) in zip(figure.subplots(-(-len(panels) // 5), 5).flat, panels.items(), strict=False):
+        axes.imshow(values, cmap="gray", interpolation="nearest")
+        axes.set_title(title, fontsize=8)
+        axes.axis("off")
+    figure.savefig(harness.REPOSITORY / "docs" / "images" / name, dpi=100)
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="", help="a run on METU or its model.h5")
+    options = parser.parse_args()
     surfaces()
     augmentation()
     inputs()
     networks()
+    if options.model:
+        loaded = bundle.load(options.model)
+        explanations(loaded)
+        filters(loaded, synthetic.make(seed=4, index=1, image_px=227).image, "filters.png", with_photograph=True)
+        photograph = images.open_photo(str(harness.data_folder() / "metu" / "Positive" / "00012.jpg"), 100.0)
+        filters(loaded, images.pixels(photograph, 3, 0), "filters_metu.png", with_photograph=False)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ python -m benchmarks.report --check     exit 1 when a page shows other figures
 
 import json
 import re
+import statistics
 import sys
 
 from benchmarks import harness
@@ -134,6 +135,60 @@ def faults_table() -> str:
     return "\n".join([*rows, "", _where(found)])
 
 
+def across_table() -> str:
+    """A model trained on METU on each data set, the mean of the seeds and what they span."""
+    found = load("across")
+    runs = found["results"]["runs"]
+    rows = [
+        f"| trained on METU, {len(runs)} seeds | images "
+        "| accuracy | recall | specificity | ROC area | calibration error |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    titles = {
+        "metu": "METU, test split",
+        "deepcrack": "DeepCrack, windows of 128 px",
+        "cfd": "CFD, windows of 128 px",
+    }
+    for name, title in titles.items():
+        ours = [run["datasets"][name] for run in runs]
+        rates = [
+            _spanned([100 * one[key] for one in ours], ".1f", " %") for key in ("accuracy", "recall", "specificity")
+        ]
+        others = [_spanned([one[key] for one in ours], ".3f", "") for key in ("roc_auc", "ece")]
+        rows.append(f"| {title} | {ours[0]['n']:,} | {' | '.join([*rates, *others])} |")
+    return "\n".join([*rows, "", _where(found)])
+
+
+def _spanned(values: list[float], form: str, unit: str) -> str:
+    """'99.8 % (99.7 to 99.9)': the mean and what the values span."""
+    return f"{statistics.mean(values):{form}}{unit} ({min(values):{form}} to {max(values):{form}})"
+
+
+def explain_table() -> str:
+    """Each explanation and its scores on DeepCrack; the classical filters below."""
+    found = load("explain")
+    results = found["results"]
+    rows = [
+        "| map | hits the crack | without tolerance | energy in mask | IoU | deletion | insertion | likeness to random "
+        "weights | images/s |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, row in (results["methods"] | results["baselines"]).items():
+        random, speed = row.get("random_weights"), row.get("images_per_sec")
+        cells = [f"{100 * row[key]:.1f} %" for key in ("pointing", "exact")]
+        cells += [f"{row[key]:.2f}" for key in ("energy", "iou", "deletion", "insertion")]
+        cells += [f"{random['likeness']:.2f}" if random else "-", f"{speed:,.0f}" if speed else "-"]
+        title = name.replace("_", " ")
+        rows.append(f"| {f'**{title}**' if name == results['default'] else title} | {' | '.join(cells)} |")
+    told = results["of_227_px"]
+    speeds = (
+        f"{told['count']:,} maps at {told['px']} px by the default: {statistics.median(told['seconds']):.1f} s in a "
+        f"network of that size; the whole command on {results['command']['count']:,} photographs of METU "
+        f"{results['command']['seconds']:.0f} s."
+    )
+    return "\n".join([*rows, "", speeds, "", _where(found)])
+
+
 def scaling_table() -> str:
     """What a strategy costs here, and what it would bring elsewhere, by the model."""
     found = load("scaling")
@@ -185,6 +240,8 @@ README = {
     "augment": augment_table,
     "steps": step_table,
     "faults": faults_table,
+    "across": across_table,
+    "explain": explain_table,
 }
 PAGES = {"README.md": README, "docs/SCALING.md": {"scaling": scaling_table}}
 

@@ -1,5 +1,5 @@
 "use strict";
-// Three things that paper cannot do. Without this script the page says the same.
+/* Three things that paper cannot do. Without this script the page says the same. */
 
 const percent = (part, whole) => {
   if (!whole) return "undefined";
@@ -7,7 +7,7 @@ const percent = (part, whole) => {
   return (text === "100.00" && part < whole ? "99.99" : text) + "\u00a0%";
 };
 
-// The threshold: counts at each of a thousand come with the page; the matrix and the rates follow the slider.
+/* The threshold: counts at each of a thousand come with the page; the matrix and the rates follow the slider. */
 for (const box of document.querySelectorAll(".threshold")) {
   const found = JSON.parse(box.dataset.found), alarms = JSON.parse(box.dataset.alarms);
   const cracked = found[0], clean = alarms[0], slider = box.querySelector("input"), last = found.length - 1;
@@ -29,7 +29,7 @@ for (const box of document.querySelectorAll(".threshold")) {
   show();
 }
 
-// Tables: a click on a heading sorts by it, another the other way round.
+/* Tables: a click on a heading sorts by it, another the other way round. */
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0], value = (row, column) => {
     const cell = row.cells[column];
@@ -51,7 +51,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
-// Pictures: a click or Enter enlarges, another closes.
+/* Pictures: a click or Enter enlarges, another closes. */
 const dialog = document.querySelector("dialog");
 for (const figure of document.querySelectorAll(".gallery figure")) {
   for (const image of figure.querySelectorAll("img")) {

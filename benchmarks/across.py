@@ -1,0 +1,75 @@
+"""A model trained on METU, measured on METU and on surfaces it has never seen: DeepCrack and CFD, cut to windows.
+
+  python -m benchmarks.across --json=benchmarks/results/across.json
+
+For three seeds: trains as a user would (launch/flags/metu_accurate.cfg), then
+`crackflow.evaluate --data=metu,deepcrack,cfd`, and once more with `--threshold=recall:0.99`. METU's test split holds
+whole groups that training has not seen; of the others every window is a test image. `ece_raw`: without temperature.
+"""
+
+import json
+import pathlib
+import sys
+import tempfile
+
+from benchmarks import harness
+from crackflow.core import runtime
+from crackflow.data import dataset, pipeline
+from crackflow.model import bundle
+from crackflow.report import metrics
+from crackflow.run import scoring
+
+FLAGS = "launch/flags/metu_accurate.cfg"
+SETS = ("metu", "deepcrack", "cfd")
+KEEP = (
+    *("accuracy", "accuracy_ci95", "recall", "recall_ci95", "specificity", "specificity_ci95", "roc_auc"),
+    *("roc_auc_ci95", "mcc", "ece", "ece_ci95", "threshold", "n", "confusion", "review", "suspects"),
+)
+
+
+def converted(place: pathlib.Path) -> list[pathlib.Path]:
+    for name in SETS:
+        only_test = [] if name == "metu" else ["--layout=masks", "--split=0,0,1"]
+        options = [f"--images={harness.data_folder() / name}", f"--out={place / name}", *only_test]
+        harness.watch([sys.executable, "-m", "crackflow.convert", *options])
+    return [place / name for name in SETS]
+
+
+def measure(seed: int, sets: list[pathlib.Path], place: pathlib.Path) -> dict:
+    """Figures on each data set; temperature; METU with a threshold for recall 0.99."""
+    run, matrix, careful = place / f"run{seed}", place / f"matrix{seed}", place / f"careful{seed}"
+    training = [f"--flagfile={FLAGS}", f"--data={sets[0]}", f"--run_dir={run}", f"--seed={seed}"]
+    harness.watch([sys.executable, "-m", "crackflow.train", *training])
+    evaluate = [sys.executable, "-m", "crackflow.evaluate", f"--model={run}"]
+    harness.watch([*evaluate, f"--data={','.join(map(str, sets))}", f"--out={matrix}"])
+    harness.watch([*evaluate, f"--data={sets[0]}", f"--out={careful}", "--threshold=recall:0.99"])
+    found = json.loads((matrix / "metrics.json").read_text())["datasets"]
+    loaded = bundle.load(str(run))
+    made = dataset.load(str(sets[0]))
+    batches = pipeline.eval_batches(made, "test", 128, loaded.card.image_px, loaded.card.channels)
+    labels, logits = scoring.judge(loaded.model, batches)
+    chosen = json.loads((careful / "metrics.json").read_text())
+    return {
+        "seed": seed,
+        "temperature": loaded.card.temperature,
+        "ece_raw": metrics.calibration_error(labels, bundle.to_probabilities(logits)),
+        "datasets": {name: {key: found[name][key] for key in KEEP} for name in SETS},
+        "recall_099": {key: chosen[key] for key in ("recall", "recall_ci95", "specificity", "threshold", "confusion")},
+    }
+
+
+def main() -> None:
+    options = harness.arguments(__doc__, seeds=3)
+    runtime.set_up(seed=0, threads=0, deterministic=False)
+    with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
+        place = pathlib.Path(folder)
+        sets = converted(place)
+        runs = []
+        for seed in range(options.seeds):
+            runs.append(measure(seed, sets, place))
+            print(json.dumps(runs[-1]["datasets"]["metu"]["accuracy"]), file=sys.stderr)
+        harness.save(options.json, {"network": "crackflow_s", "settings": FLAGS, "runs": runs})
+
+
+if __name__ == "__main__":
+    main()

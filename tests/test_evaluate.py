@@ -1,0 +1,97 @@
+"""crackflow.evaluate as a user runs it, on a network with random weights: what is measured, not how well it does."""
+
+import csv
+import json
+import os
+
+import h5py
+import numpy as np
+import pytest
+
+from crackflow import evaluate
+from crackflow.core.config import EvalSplit, EvaluateConfig, Network
+from crackflow.core.errors import UserError
+from crackflow.model import bundle, networks
+from tests import small, support
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "model.h5"
+    made = networks.NETWORKS[Network.CRACKFLOW_XS].build(small.IMAGE_PX)
+    generator = np.random.default_rng(0)
+    made.set_weights([generator.normal(0, 0.3, w.shape) if w.ndim > 1 else w for w in made.get_weights()])
+    card = bundle.Card(
+        "crackflow_xs", ("Negative", "Positive"), 0.5, 3.0, small.IMAGE_PX, 3, "f" * 64, {"crackflow": "0"}, 0
+    )
+    bundle.save(str(path), made, card)
+    return str(path)
+
+
+def config(model, tmp_path, *data, **settings):
+    data = data or (small.data().folder,)
+    settings = {"split": EvalSplit.ALL, "resamples": 100} | settings
+    return EvaluateConfig(model=model, data=data, out=str(tmp_path / "out"), **settings)
+
+
+def test_one_data_set_leaves_what_is_promised(model, tmp_path):
+    content = evaluate.run(config(model, tmp_path))
+    out = tmp_path / "out"
+    assert json.loads((out / "metrics.json").read_text()) == content and content["n"] == small.COUNT
+    for name in ("confusion", "roc", "precision_recall", "scores", "calibration", "coverage"):
+        assert (out / f"{name}.png").stat().st_size > 1000
+    with open(out / "suspects.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == content["suspects"]
+    for row in rows:
+        assert row["label"] == row["path"].split("/")[0] and (not row["picture"] or (out / row["picture"]).exists())
+    kinds = {part["kind"] for part in content["slices"]}
+    assert kinds == {"brightness", "sharpness"}
+    assert sum(part["n"] for part in content["slices"] if part["kind"] == "sharpness") == small.COUNT
+
+
+def test_a_threshold_by_rule_is_chosen_on_validation_images_and_moves_the_band(model, tmp_path):
+    asked = config(model, tmp_path, threshold="recall:1", split=EvalSplit.VAL)
+    content = evaluate.run(asked)
+    assert content["recall"] == 1.0 and content["review"]["low"] <= content["threshold"] <= content["review"]["high"]
+    dear = evaluate.run(config(model, tmp_path, threshold="cost:0.01", split=EvalSplit.VAL, overwrite=True))
+    assert dear["threshold"] > content["threshold"] and dear["confusion"]["fp"] <= content["confusion"]["fp"]
+
+
+def test_several_data_sets_are_a_matrix(model, tmp_path, capsys):
+    other = tmp_path / "other"
+    support.made(small.images(), other)
+    content = evaluate.run(config(model, tmp_path, small.data().folder, str(other)))
+    names = [os.path.basename(small.data().folder), "other"]
+    assert list(content["datasets"]) == names
+    assert content["datasets"][names[0]]["accuracy"] == content["datasets"]["other"]["accuracy"]
+    for name in names:
+        assert (tmp_path / "out" / name / "suspects.csv").exists()
+    said = capsys.readouterr().out
+    assert "Specificity" in said and "other train+val+test" in said and "!" not in said
+
+
+def test_a_rule_without_validation_images_and_one_that_is_none_are_refused(model, tmp_path):
+    support.made(small.images(), tmp_path / "bare", split=(0.0, 0.0, 1.0))
+    asked = config(model, tmp_path, str(tmp_path / "bare"), threshold="youden", split=EvalSplit.TEST)
+    with pytest.raises(UserError, match="expected images in the split 'val', found none"):
+        evaluate.run(asked)
+    with pytest.raises(UserError, match="--threshold: expected f1, youden, recall:R or cost:C.*received 'recall:2'"):
+        config(model, tmp_path, threshold="recall:2")
+
+
+def test_two_data_sets_of_one_name_are_refused(model, tmp_path):
+    with pytest.raises(UserError, match="--data: expected folders of different names, received two called"):
+        evaluate.run(config(model, tmp_path, small.data().folder, small.data().folder))
+
+
+def test_a_model_from_before_review_bands_still_loads(model, tmp_path):
+
+    with h5py.File(model, "r") as file:
+        facts = json.loads(file.attrs["crackflow"])
+    path = tmp_path / "old.h5"
+    path.write_bytes(open(model, "rb").read())
+    with h5py.File(path, "r+") as file:
+        file.attrs["crackflow"] = json.dumps({k: v for k, v in facts.items() if k not in ("review", "threshold_rule")})
+    content = evaluate.run(config(str(path), tmp_path))
+    assert content["review"]["count"] == 0
