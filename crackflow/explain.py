@@ -26,7 +26,6 @@ SCORES = "scores.json"
 COLUMNS = ("path", "probability", "decided", "explained", "overlay")
 SHEET_ROWS = 24  # of the contact sheet: the first pictures of each decision, half and half where there are enough
 SHOWN_PX = 160  # of a picture in the contact sheet
-LARGEST_OVERLAY_PX = 1024
 
 
 def run(config: ExplainConfig) -> dict:
@@ -70,9 +69,8 @@ def _explain_all(config, study, files, rejected, stage) -> list[explanation.Find
         pieces = windows.pieces(_counted(files, advance), study.loaded.card.channels, *reading)
         for number, one in enumerate(study.findings(pieces, config.batch_size), start=1):
             file = f"overlays/{number:06d}.png"
-            picture = _bounded(one.piece.pixels)
             with open(os.path.join(stage, file), "wb") as opened:
-                opened.write(overlays.as_png(overlays.overlay(picture, one.maps[config.method[0]])))
+                opened.write(overlays.as_png(overlays.overlay(one.piece.pixels, one.maps[config.method[0]])))
             decided = one.probability >= study.loaded.card.threshold
             names = classes[decided], classes[one.toward]
             rows.append((one.piece.name, f"{one.probability:.6f}", *names, file))
@@ -98,15 +96,9 @@ def _counted(files, advance):
         advance(1)
 
 
-def _bounded(pixels: np.ndarray) -> np.ndarray:
-    """The picture, thinned where it is too large for an overlay: a contact sheet's worth of 48 megapixels is 2 GB."""
-    step = -(-max(pixels.shape[:2]) // LARGEST_OVERLAY_PX)
-    return pixels[::step, ::step]
-
-
 def _sheet_row(one: explanation.Finding, with_mask: bool, methods) -> list[np.ndarray]:
-    picture = _bounded(one.piece.pixels)
-    mask = [(_bounded(one.piece.mask[..., None]) * 255).astype(np.uint8)] if with_mask else []
+    picture = one.piece.pixels
+    mask = [(one.piece.mask[..., None] * 255).astype(np.uint8)] if with_mask else []
     return [picture, *mask, *(overlays.overlay(picture, one.maps[method]) for method in methods)]
 
 
@@ -186,7 +178,7 @@ def _lines(content: dict, rejected: list[tuple[str, str]]) -> list[str]:
             parts.append(f"likeness to random weights {row['random_weights']['likeness']:.2f}")
         if row.get("images_per_sec"):
             parts.append(f"{row['images_per_sec']:,.0f} images/s")
-        lines.append(f"{name}: {'; '.join(parts)}")
+        lines += [f"{name}: {'; '.join(parts)}"] if parts else []
     if rejected:
         lines.append(f"left out: {len(rejected):,}, each with its reason in rejected.csv")
     return lines

@@ -55,6 +55,8 @@ def listed(root: str, masks: str) -> tuple[list[Named], list[tuple[str, str]]]:
         raise UserError(f"--images: expected a photograph or a folder of them, received {root!r} (nothing there)")
     found = [Named(root, path) for path in paths]
     if masks:
+        if os.path.isdir(masks) and os.path.samefile(root, masks):
+            raise UserError(f"--masks: expected another folder than that of the photographs, received {masks!r}")
         if not os.path.isdir(masks):
             raise UserError(f"--masks: expected a folder, received {masks!r}; masks have the names of the photographs")
         there = {os.path.splitext(path)[0]: path for path in layouts.walk(masks, "", rejected)}

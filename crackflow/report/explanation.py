@@ -21,10 +21,13 @@ from crackflow.data.windows import Piece
 from crackflow.model.bundle import Bundle
 from crackflow.report import faithfulness, saliency
 
+LARGEST_PX = 1024  # side of a photograph that is shown and met with its mask; larger ones are thinned
+
 
 class Finding(NamedTuple):
-    """`image`: uint8 [px, px, C], what the network saw of `piece`; `probability`: 0..1, of cracked; `toward`: whether
-    the maps speak for cracked; `maps`: float32 [px, px] each, 0 or more."""
+    """`piece`: thinned where it is larger than LARGEST_PX; `image`: uint8 [px, px, C], what the network saw of it;
+    `probability`: 0..1, of cracked; `toward`: whether the maps speak for cracked; `maps`: float32 [px, px] each, 0 or
+    more."""
 
     piece: Piece
     image: np.ndarray
@@ -59,12 +62,11 @@ class Study:
         blank = np.zeros((batch_size, card.image_px, card.image_px, card.channels), np.uint8)
         for explainer in self.explainers.values():
             explainer(blank[:1] if explainer.method is Method.OCCLUSION else blank, np.ones(len(blank), bool))
-        for some in _batches(pieces, batch_size):
-            yield from self._explained(some, batch_size)
+        for some, image in _batches(pieces, batch_size, card.image_px):
+            yield from self._explained(some, image, batch_size)
 
-    def _explained(self, some: list[Piece], batch_size: int) -> Iterator[Finding]:
+    def _explained(self, some: list[Piece], image: np.ndarray, batch_size: int) -> Iterator[Finding]:
         card = self.loaded.card
-        image = np.stack([_fitted(piece.pixels, card.image_px) for piece in some])
         # Always a whole batch: another size would trace the network anew.
         whole = np.concatenate([image, np.zeros((batch_size - len(image), *image.shape[1:]), np.uint8)])
         probability = self.loaded.probabilities(whole)[: len(some)]
@@ -88,9 +90,14 @@ class Study:
                 {method: of[row] for method, of in maps.items()},
             )
             self._drawn.offer(found)
-            if piece.mask is not None and piece.label == 1 and cracked[row] and toward[row]:
+            if self._is_found_crack(found):
                 self._hit(found)
             yield found
+
+    def _is_found_crack(self, found: Finding) -> bool:
+        """Whether its map can be asked to lie on its mask."""
+        mask, decided = found.piece.mask, found.probability >= self.loaded.card.threshold
+        return mask is not None and bool(mask.any()) and found.piece.label == 1 and decided and found.toward
 
     def _hit(self, found: Finding) -> None:
         mask = found.piece.mask
@@ -145,9 +152,7 @@ class Study:
         """What each method makes of the same network with random weights: its likeness to the maps, and where there are
         masks, pointing and energy. It is asked for the class that the trained network decided for."""
         strange = fresh(self.loaded.model, self.seed)
-        masked = [
-            row for row, one in enumerate(self._drawn.kept) if one.piece.mask is not None and one.piece.label == 1
-        ]
+        masked = [row for row, one in enumerate(self._drawn.kept) if self._is_found_crack(one)]
         rows = {}
         for method, explainer in self.explainers.items():
             other = saliency.Explainer(strange, method, [stage.name for stage in explainer.stages])
@@ -210,19 +215,31 @@ class _Sample:
             self.kept[place] = found
 
 
-def _batches(pieces: Iterable[Piece], size: int) -> Iterator[list[Piece]]:
-    some = []
+def _batches(pieces: Iterable[Piece], size: int, px: int) -> Iterator[tuple[list[Piece], np.ndarray]]:
+    """Pieces, and what the network sees of them, uint8 [B, px, px, C]."""
+    some, image = [], []
     for piece in pieces:
-        some.append(piece)
+        image.append(_fitted(piece.pixels, px))
+        some.append(_bounded(piece))
         if len(some) == size:
-            yield some
-            some = []
+            yield some, np.stack(image)
+            some, image = [], []
     if some:
-        yield some
+        yield some, np.stack(image)
 
 
 def _fitted(values: np.ndarray, px: int) -> np.ndarray:
     return values if values.shape[:2] == (px, px) else images.resize_array(values, px)
+
+
+def _bounded(piece: Piece) -> Piece:
+    """`piece`, with every other pixel or fewer where it is larger than can be shown: a batch of photographs of 48
+    megapixels and their masks, and all that is kept for the scores, would be gigabytes."""
+    step = -(-max(piece.pixels.shape[:2]) // LARGEST_PX)
+    if step == 1:
+        return piece
+    mask = None if piece.mask is None else piece.mask[::step, ::step].copy()
+    return piece._replace(pixels=piece.pixels[::step, ::step].copy(), mask=mask)
 
 
 def _stretched(one: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -107,6 +107,8 @@ def test_nothing_to_look_at_is_a_clear_error(tmp_path):
     support.put(tmp_path / "one.png", b"x")
     with pytest.raises(UserError, match="--masks: expected a folder, received"):
         windows.listed(str(tmp_path), str(tmp_path / "nomasks"))
+    with pytest.raises(UserError, match="--masks: expected another folder than that of the photographs"):
+        windows.listed(str(tmp_path), str(tmp_path))
     (tmp_path / "masks").mkdir()
     with pytest.raises(UserError, match="--images: expected photographs that have masks in .*, found none"):
         windows.listed(str(tmp_path / "one.png"), str(tmp_path / "masks"))

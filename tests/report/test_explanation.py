@@ -3,6 +3,7 @@
 import numpy as np
 
 from crackflow.core.config import Method, Network, Toward
+from crackflow.data import images
 from crackflow.data.windows import Piece
 from crackflow.model import bundle, networks
 from crackflow.report import explanation, saliency
@@ -50,6 +51,19 @@ def test_masks_are_met_at_the_size_of_the_photograph():
         abs(scores["baselines"]["centre dot"]["energy"] - 0.6) < 0.15
         and scores["baselines"]["centre dot"]["exact"] == 1
     )
+
+
+def test_large_photographs_are_kept_thinned(monkeypatch):
+    monkeypatch.setattr(explanation, "LARGEST_PX", 100)
+    mask = np.zeros((320, 320), bool)
+    mask[100:200] = True
+    ours = study(Toward.CRACKED)
+    (found,) = ours.findings(pieces(1, 320, mask), 2)
+    whole = next(pieces(1, 320))
+    np.testing.assert_array_equal(found.piece.pixels, whole.pixels[::4, ::4])
+    np.testing.assert_array_equal(found.piece.mask, mask[::4, ::4])
+    np.testing.assert_array_equal(found.image, images.resize_array(whole.pixels, 64))
+    assert found.piece.pixels.base is None  # no view that would keep the photograph
 
 
 def test_the_sample_is_drawn_from_all_findings_alike():
