@@ -16,7 +16,10 @@ from crackflow.core import tables
 from crackflow.core.backend import keras
 from crackflow.core.config import Optimization, TrainConfig
 from crackflow.core.errors import UserError
+from crackflow.data import pipeline
 from crackflow.model import bundle, networks
+from crackflow.report import decision
+from crackflow.run import scoring
 from tests import small
 from tests.support import with_addons, without_addons
 
@@ -35,9 +38,9 @@ def command(verb, *options):
 def run_dir(tmp_path_factory):
     """A finished run of three epochs at 32 px."""
     run = tmp_path_factory.mktemp("runs") / "run"
-    done = command(
-        "train", f"--data={small.data().folder}", f"--run_dir={run}", "--image_px=32", "--epochs=3", "--batch_size=16"
-    )
+    decisions = "--threshold=cost:5", "--review=0.2"
+    sizes = "--image_px=32", "--epochs=3", "--batch_size=16"
+    done = command("train", f"--data={small.data().folder}", f"--run_dir={run}", *sizes, *decisions)
     assert done.returncode == 0, done.stderr
     assert "epoch 3/3" in done.stdout and "images/s" in done.stdout and "precision" in done.stdout
     assert done.stderr == ""
@@ -69,6 +72,20 @@ def test_the_model_knows_all_that_its_user_needs(run_dir):
     made = small.data()
     assert card.classes == made.classes and card.fingerprint == made.facts["fingerprint"]
     assert card.image_px == 32 and 0 < card.threshold < 1 and card.versions["tensorflow"].startswith("2.")
+
+
+def test_decisions_are_fitted_on_validation_images_by_the_rule_asked_for(run_dir):
+    loaded, made = bundle.load(str(run_dir)), small.data()
+    batches = pipeline.eval_batches(made, "val", 16, 32, 3)
+    labels, logits = scoring.judge(loaded.model, batches)
+    temperature = decision.fit_temperature(labels, logits)
+    probabilities = bundle.to_probabilities(logits, temperature)
+    threshold = decision.choose_threshold(labels, probabilities, "cost:5")
+    card = loaded.card
+    assert card.threshold_rule == "cost:5" and card.temperature == pytest.approx(temperature, rel=1e-3)
+    assert card.threshold == pytest.approx(threshold, abs=1e-3)
+    assert card.review == pytest.approx(decision.review_band(probabilities, threshold, 0.2), abs=1e-3)
+    assert card.review[0] < card.threshold < card.review[1]
 
 
 def test_plain_keras_loads_the_model(run_dir):
