@@ -1,7 +1,9 @@
 """A study of a model on pieces."""
 
 import numpy as np
+import pytest
 
+from crackflow.core.backend import keras
 from crackflow.core.config import Method, Network, Toward
 from crackflow.data import images
 from crackflow.data.windows import Piece
@@ -9,6 +11,12 @@ from crackflow.model import bundle, networks
 from crackflow.report import explanation, saliency
 
 CARD = bundle.Card("crackflow_xs", ("clean", "cracked"), 0.5, 1.0, 64, 3, "f" * 64, {}, 0)
+
+
+@pytest.fixture(autouse=True)
+def same_weights():
+    """Random weights are the same in every run."""
+    keras.utils.set_random_seed(0)
 
 
 def study(toward=Toward.DECIDED, sample=4, seed=0, methods=(Method.LAYER_CAM,)):

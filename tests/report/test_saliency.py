@@ -16,6 +16,12 @@ PX = 10
 KERNELS = 4
 
 
+@pytest.fixture(autouse=True)
+def same_weights():
+    """Random weights are the same in every run."""
+    keras.utils.set_random_seed(0)
+
+
 @functools.cache
 def tiny():
     """One convolution, then mean and maximum, then a logit: what crackflow's own networks end with."""
@@ -110,14 +116,17 @@ def test_integrated_gradients_are_the_integral_of_finite_differences(toward):
     np.testing.assert_allclose(map_of_it, np.maximum(sign * expected.sum(-1), 0), atol=5e-4 * np.abs(expected).max())
 
 
-def test_integrated_gradients_add_up_to_the_difference_of_the_logits():
+def test_integrated_gradients_add_up_to_the_difference_of_the_logits(monkeypatch):
+    monkeypatch.setattr(
+        saliency, "INTEGRATION_STEPS", 500
+    )  # a network with random weights bends more than a trained one
     model = networks.NETWORKS[Network.CRACKFLOW_XS].build(64)
     image = tf.cast(pictures(4, 64), tf.float32) / 255
     rest = keras.Model(model.layers[1].output, model.outputs[0])
     found = saliency.integrated_gradients(rest, image, tf.ones(4))
     flat = tf.zeros_like(image) + tf.reduce_mean(image, [1, 2], keepdims=True)
     expected = rest(image) - rest(flat)
-    np.testing.assert_allclose(tf.reduce_sum(found, [1, 2, 3]), expected, atol=0.1 * np.abs(expected).max())
+    np.testing.assert_allclose(tf.reduce_sum(found, [1, 2, 3]), expected, atol=0.01 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("toward", [True, False])
