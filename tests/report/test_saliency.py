@@ -117,9 +117,8 @@ def test_integrated_gradients_are_the_integral_of_finite_differences(toward):
 
 
 def test_integrated_gradients_add_up_to_the_difference_of_the_logits(monkeypatch):
-    monkeypatch.setattr(
-        saliency, "INTEGRATION_STEPS", 500
-    )  # a network with random weights bends more than a trained one
+    # A network with random weights bends more than a trained one.
+    monkeypatch.setattr(saliency, "INTEGRATION_STEPS", 100)
     model = networks.NETWORKS[Network.CRACKFLOW_XS].build(64)
     image = tf.cast(pictures(4, 64), tf.float32) / 255
     rest = keras.Model(model.layers[1].output, model.outputs[0])
