@@ -9,6 +9,7 @@ another worker was lost; give the command again.
 """
 
 import dataclasses
+import itertools
 import os
 
 from crackflow.core import cluster, flags, progress, runtime
@@ -16,11 +17,12 @@ from crackflow.core.backend import keras
 from crackflow.core.config import TrainConfig
 from crackflow.core.errors import UserError
 from crackflow.data import dataset, inputs, pipeline
-from crackflow.model import bundle, networks, training, weights
+from crackflow.model import bundle, dense, familiarity, networks, training, weights
 from crackflow.report import assessment, decision, page
 from crackflow.run import fitting, folder, scoring
 
 RESAMPLES = 1000
+KNOWN_IMAGES = 2048  # of the training split, from which crackflow.predict knows what it was trained on
 
 
 def run(config: TrainConfig) -> page.Evaluation | None:
@@ -126,10 +128,20 @@ def choose_and_save(
         seed=config.seed,
         threshold_rule=config.threshold,
         review=decision.review_band(probabilities, threshold, config.review),
+        source_px=made.image_px,
+        mm_per_px=config.mm_per_px,
     )
     path = os.path.join(config.run_dir, bundle.FILE)
-    bundle.save(path, plain, card)
+    bundle.save(path, plain, card, _known(plain, checks, made, config, recipe, image_px))
     return bundle.load(path)
+
+
+def _known(plain, checks, made, config, recipe, image_px) -> familiarity.Familiarity:
+    """What images of the training split look like to the network."""
+    seeing = dense.with_features(plain)
+    images = pipeline.eval_batches(made, "train", config.batch_size, image_px, recipe.channels)
+    some = itertools.islice(images, -(-KNOWN_IMAGES // config.batch_size))
+    return familiarity.fit(*(scoring.features(seeing, batches) for batches in (some, checks)), seed=config.seed)
 
 
 def _facts(config, watched, loaded, image_px, choices) -> dict[str, str]:

@@ -182,6 +182,12 @@ def _expect_at_least(config: object, low: int, names: Sequence[str]) -> None:
         _expect(getattr(config, name) >= low, name, f"{low} or more", getattr(config, name))
 
 
+def _expect_zero_or_positive(config: object, names: Sequence[str]) -> None:
+    for name in names:
+        value = getattr(config, name)
+        _expect(0 <= value < math.inf, name, "0 or a number above 0", value)
+
+
 def _expect_fraction(config: object, names: Sequence[str]) -> None:
     for name in names:
         value = getattr(config, name)
@@ -409,6 +415,9 @@ class TrainConfig:
     threshold: str = option("f1", f"rule that chooses it on validation images: {RULES} (a miss costs C false alarms)")
     review: float = option(0.01, "share of validation images, those nearest to the threshold, left to a person")
     weights: str = option("", "H5 file of weights to start from, taken by layer name")
+    mm_per_px: float = option(
+        0.0, "what one pixel of the photographs is on the surface, in mm, for crackflow.predict; 0: unknown"
+    )
     precision: Precision = option(Precision.AUTO, "arithmetic of the layers; the last layer and the loss are float32")
     xla: Xla = option(Xla.AUTO, "compile layers and augmentation; auto: on a CPU the augmentation alone")
     steps_per_execution: int = option(0, "steps between two returns to Python; 0: so that Python costs under 1 %")
@@ -429,6 +438,7 @@ class TrainConfig:
         _expect(self.image_px == 0 or 32 <= self.image_px <= 1024, "image_px", "0, or 32 to 1024", self.image_px)
         threshold_rule(self.threshold)
         _expect_fraction(self, ["review"])
+        _expect_zero_or_positive(self, ["mm_per_px"])
         _expect_at_least(self, 1, ["batch_size", "epochs", "cpu_devices"])
         _expect_at_least(self, 0, ["early_stopping_epochs", "steps_per_execution", "threads", "seed"])
         self.expect_shared(1)

@@ -8,12 +8,17 @@ Synopsis::
     probability = loaded.probabilities(images)      # uint8 [B, px, px, C] -> float64 [B]
 
 The file opens in plain `tf_keras.models.load_model` too: it holds standard layers only (convnext_tiny excepted, which
-has a layer of its own in Keras Applications).
+has a layer of its own in Keras Applications). After the end of the H5 data stands the SHA-256 of all that is before it,
+so that a file whose bytes have changed is found out before it is parsed; other programs read past it.
 """
 
 import dataclasses
+import hashlib
+import io
 import json
+import math
 import os
+import re
 import tempfile
 import warnings
 
@@ -23,9 +28,15 @@ import numpy as np
 from crackflow.core import atomic
 from crackflow.core.backend import APPLICATION_LAYERS, keras, tf
 from crackflow.core.errors import UserError
+from crackflow.model import guard
+from crackflow.model.familiarity import Familiarity
 
 ATTRIBUTE = "crackflow"
 FILE = "model.h5"
+SHIPPED = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "assets", "crackflow_s.h5")
+SEAL = b"\ncrackflow sha256 "
+SEAL_BYTES = len(SEAL) + 64 + 1
+MOST_PX = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +45,9 @@ class Card:
 
     classes: (clean, cracked); threshold: cracked from this probability on, chosen on validation data by
     `threshold_rule`; temperature: logits are divided by it; fingerprint: of the data set it was trained on; review:
-    from the first probability up to, not including, the second a person decides, equal ones for never.
+    from the first probability up to, not including, the second a person decides, equal ones for never; source_px: side
+    of the photographs that were made `image_px` large for training, 0 when they differed; mm_per_px: what one pixel of
+    those photographs was on the surface, 0 when unknown.
     """
 
     network: str
@@ -48,14 +61,24 @@ class Card:
     seed: int
     threshold_rule: str = "f1"
     review: tuple[float, float] = (0.0, 0.0)
+    source_px: int = 0
+    mm_per_px: float = 0.0
+
+    @property
+    def scale(self) -> float:
+        """By how much photographs are made smaller or larger for the network: as training's were."""
+        return self.image_px / self.source_px if self.source_px else 1.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Bundle:
-    """A loaded model and its card. `model`: uint8 [B, px, px, C], 0..255, to float32 logits [B]."""
+    """A loaded model and its card. `model`: uint8 [B, px, px, C], 0..255, to float32 logits [B]; `sha256`: of its file;
+    `familiarity`: what its training images looked like to it, None where that was not recorded."""
 
     model: keras.Model
     card: Card
+    familiarity: Familiarity | None = None
+    sha256: str = ""
 
     def probabilities(self, image: np.ndarray | tf.Tensor) -> np.ndarray:
         """float64 [B], 0..1: the probability of a crack. `image`: uint8 [B, px, px, C], 0..255."""
@@ -68,7 +91,7 @@ def to_probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray
     return np.exp(-np.logaddexp(0.0, -scaled))
 
 
-def save(path: str, model: keras.Model, card: Card) -> None:
+def save(path: str, model: keras.Model, card: Card, familiarity: Familiarity | None = None) -> None:
     """`model` in float32, without optimizer, and `card`, in one file that appears whole or not at all."""
     plain = as_float32(model)
     with tempfile.TemporaryDirectory(prefix=".model-", dir=os.path.dirname(os.path.abspath(path))) as folder:
@@ -79,9 +102,15 @@ def save(path: str, model: keras.Model, card: Card) -> None:
             keras.models.save_model(plain, temporary, include_optimizer=False, save_format="h5")
         with h5py.File(temporary, "r+") as file:
             file.attrs[ATTRIBUTE] = json.dumps(dataclasses.asdict(card))
+            if familiarity:
+                familiarity.write(file)
         with open(temporary, "rb") as file:
             data = file.read()
-    atomic.write_bytes(path, data)
+    atomic.write_bytes(path, data + _seal(data))
+
+
+def _seal(data: bytes) -> bytes:
+    return SEAL + hashlib.sha256(data).hexdigest().encode() + b"\n"
 
 
 def as_float32(model: keras.Model) -> keras.Model:
@@ -105,20 +134,69 @@ def _without_policies(config: dict) -> dict:
 
 
 def load(path: str) -> Bundle:
-    """The model in file `path`, or in the run folder `path`. Raises: UserError when there is none, or it is no such
-    file."""
+    """The model in file `path`, or in the run folder `path`; "" is the one that comes with crackflow.
+
+    No code from the file is run, whoever made it. Raises: UserError when there is none, it is damaged, or it holds what
+    `model.guard` does not know.
+    """
+    path = path or SHIPPED
     file = os.path.join(path, FILE) if os.path.isdir(path) else path
     if not os.path.isfile(file):
         raise UserError(f"--model: expected a model.h5 or a run folder that holds one, received {path!r}")
+    with open(file, "rb") as opened:
+        data = opened.read()
+    if data[-SEAL_BYTES:].startswith(SEAL) and data[-SEAL_BYTES:] != _seal(data[:-SEAL_BYTES]):
+        raise UserError(f"{file!r} is damaged: its bytes are not those that were written; train it again or restore it")
     try:
-        with h5py.File(file, "r") as opened:
-            text = opened.attrs.get(ATTRIBUTE)
-        if text is None:
-            raise UserError(f"{file!r} was not written by crackflow: it has no card inside; train a model first")
-        facts = json.loads(text)
-        pairs = {name: tuple(facts[name]) for name in ("classes", "review") if name in facts}
-        card = Card(**(facts | pairs))
-        model = keras.models.load_model(file, custom_objects=APPLICATION_LAYERS, compile=False)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{file!r} is damaged or no model: {error}; train it again or restore it") from error
-    return Bundle(model, card)
+        with h5py.File(io.BytesIO(data), "r") as opened:
+            card = _card(opened.attrs.get(ATTRIBUTE), file)
+            guard.check(opened)
+            model = keras.models.load_model(opened, custom_objects=APPLICATION_LAYERS, compile=False)
+            familiarity = Familiarity.read(opened)
+        _expect_agreement(model, card)
+    except guard.Unsafe as error:
+        raise UserError(
+            f"{file!r} is refused: {error}; only plain layers are loaded, so that no file can run code here"
+        ) from error
+    except UserError:
+        raise
+    except Exception as error:  # damaged files make libhdf5 and Keras raise nearly anything
+        raise UserError(f"{file!r} is damaged or no model: {_short(error)}; train it again or restore it") from error
+    return Bundle(model, card, familiarity, hashlib.sha256(data).hexdigest())
+
+
+def _short(error: Exception) -> str:
+    return re.sub(r"\s+", " ", str(error)).strip()[:300] or type(error).__name__
+
+
+def _card(text: str | None, file: str) -> Card:
+    if text is None:
+        raise UserError(f"{file!r} was not written by crackflow: it has no card inside; train a model first")
+    facts = json.loads(text)
+    pairs = {name: tuple(facts[name]) for name in ("classes", "review") if name in facts}
+    card = Card(**(facts | pairs))
+    for name, held in {
+        "classes": len(card.classes) == 2 and all(isinstance(one, str) for one in card.classes),
+        "review": len(card.review) == 2 and all(0 <= one <= 1 for one in card.review),
+        "threshold": 0 <= card.threshold <= 1,
+        "temperature": 0 < card.temperature < math.inf,
+        "image_px": type(card.image_px) is int and 0 < card.image_px <= MOST_PX,
+        "source_px": type(card.source_px) is int and 0 <= card.source_px <= MOST_PX,
+        "mm_per_px": 0 <= card.mm_per_px < math.inf,
+        "network": isinstance(card.network, str) and isinstance(card.fingerprint, str),
+        "versions": isinstance(card.versions, dict),
+    }.items():
+        if not held:
+            raise guard.Damaged(f"its card has an impossible {name}")
+    return card
+
+
+def _expect_agreement(model: keras.Model, card: Card) -> None:
+    """What goes in and out of the network is what its card says."""
+    expected = (None, card.image_px, card.image_px, card.channels)
+    if model.input_shape != expected or model.output_shape not in ((None,), (None, 1)):
+        raise guard.Damaged(
+            f"expected a network of {expected} to one logit each, found {model.input_shape} to {model.output_shape}"
+        )
+    if not all(np.isfinite(weight).all() for weight in model.get_weights()):
+        raise guard.Damaged("some of its weights are no numbers")

@@ -23,6 +23,7 @@ NORM_MOMENTUM = 0.9
 # oneDNN normalises bfloat16 fast when the channels are a multiple of this, and otherwise by its reference code: 143 ms
 # for 24 channels, 11 for 32 (64 pictures of 64 x 64 on a Xeon with AMX). A stem of 24 made bfloat16 0.36 of float32.
 BFLOAT16_CHANNELS = 16
+BLOCK_TAKES = 2  # cells that the two unpadded convolutions of a residual block take from each side
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,35 +59,37 @@ def seed(image):
 
 def crackflow_xs(image):
     """Three plain strided stages, for many images a second."""
-    return _crackflow(image, 16, ((32, 0), (32, 0), (48, 0)))
+    return _crackflow(image, 16, ((32, 0), (32, 0), (48, 0)), "valid")
 
 
 def crackflow_s(image):
     """A residual block in the last stage."""
-    return _crackflow(image, 32, ((32, 0), (64, 0), (96, 1)))
+    return _crackflow(image, 32, ((32, 0), (64, 0), (96, 1)), "valid")
 
 
 def crackflow_m(image):
     """A residual block in each stage."""
-    return _crackflow(image, 32, ((48, 1), (96, 1), (160, 1)))
+    return _crackflow(image, 32, ((48, 1), (96, 1), (160, 1)), "same")
 
 
 def crackflow_l(image):
     """Two residual blocks in each stage."""
-    return _crackflow(image, 48, ((64, 2), (128, 2), (256, 2)))
+    return _crackflow(image, 48, ((64, 2), (128, 2), (256, 2)), "same")
 
 
-def _crackflow(image, stem: int, stages: tuple[tuple[int, int], ...]):
+def _crackflow(image, stem: int, stages: tuple[tuple[int, int], ...], padding: str):
     """A stem and strided stages of (filters, residual blocks), then mean and maximum over the picture.
 
     The mean tells how much of the picture looks cracked, the maximum whether any one place does. Widths are multiples
-    of `BFLOAT16_CHANNELS`.
+    of `BFLOAT16_CHANNELS`. `padding`: valid adds no zeros, so that a window of a photograph is seen as if it were alone
+    and `model.dense` scores all of them at once; same, as the blocks of the large ones would leave nothing of a picture.
     """
-    x = _conv(_scaled(image), stem, 3, 2, "stem")
+    x = _conv(_scaled(image), stem, 3, 2, "stem", padding)
     for stage, (filters, blocks) in enumerate(stages, start=1):
-        x = _conv(x, filters, 3, 2, f"stage{stage}_down")
+        x = _conv(x, filters, 3, 2, f"stage{stage}_down", padding)
         for block in range(blocks):
-            x = _residual(x, filters, f"stage{stage}_block{block + 1}")
+            fits = min(x.shape[1:3]) > 2 * BLOCK_TAKES
+            x = _residual(x, filters, f"stage{stage}_block{block + 1}", padding if fits else "same")
     pooled = [layers.GlobalAveragePooling2D(name="mean")(x), layers.GlobalMaxPooling2D(name="max")(x)]
     return layers.Concatenate(name="pooled")(pooled)
 
@@ -95,17 +98,19 @@ def _scaled(image):
     return layers.Rescaling(1 / 255, name="scale")(image)
 
 
-def _conv(x, filters: int, kernel: int, stride: int, name: str):
-    # Same padding at an even stride depends on the parity of the size; BatchNorm makes the bias superfluous.
-    x = layers.Conv2D(filters, kernel, stride, padding="same", use_bias=False, name=f"{name}_conv")(x)
+def _conv(x, filters: int, kernel: int, stride: int, name: str, padding: str):
+    # BatchNorm makes the bias superfluous.
+    x = layers.Conv2D(filters, kernel, stride, padding=padding, use_bias=False, name=f"{name}_conv")(x)
     x = layers.BatchNormalization(momentum=NORM_MOMENTUM, name=f"{name}_norm")(x)
     return layers.Activation("relu", name=f"{name}_relu")(x)
 
 
-def _residual(x, filters: int, name: str):
-    y = _conv(x, filters, 3, 1, f"{name}_a")
-    y = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"{name}_b_conv")(y)
+def _residual(x, filters: int, name: str, padding: str):
+    y = _conv(x, filters, 3, 1, f"{name}_a", padding)
+    y = layers.Conv2D(filters, 3, padding=padding, use_bias=False, name=f"{name}_b_conv")(y)
     y = layers.BatchNormalization(momentum=NORM_MOMENTUM, gamma_initializer="zeros", name=f"{name}_b_norm")(y)
+    if padding == "valid":
+        x = layers.Cropping2D(BLOCK_TAKES, name=f"{name}_crop")(x)
     return layers.Activation("relu", name=f"{name}_relu")(layers.Add(name=f"{name}_add")([x, y]))
 
 

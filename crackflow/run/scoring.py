@@ -27,6 +27,11 @@ def judge(model: keras.Model, batches: Iterable, look: Callable | None = None) -
     return labels.astype(np.int64), *rest
 
 
+def features(seeing: keras.Model, batches: Iterable) -> np.ndarray:
+    """float32 [N, K] of the images of `batches`: the second of what `seeing` (`dense.with_features`) gives."""
+    return np.concatenate([seeing.predict_on_batch(image)[1][weight.numpy() > 0] for image, _, weight in batches])
+
+
 def pick_images(batches: Iterable, rows: Sequence[int]) -> dict[int, np.ndarray]:
     """Row -> uint8 [px, px, C] for the asked `rows` of `batches`, which are gone through once."""
     wanted, found, start = set(int(row) for row in rows), {}, 0

@@ -1,0 +1,222 @@
+"""Every window of a photograph, scored at once as if each were alone.
+
+Synopsis::
+
+    scorer = dense.scorer(model)                 # Windows(...) where the network adds zeros at its borders
+    grid = scorer.score(pixels)                  # uint8 [H, W, C], 0..255
+    grid.logits[i, j]                            # of pixels[i * grid.step :, j * grid.step :][:px, :px]
+
+A network without padding has the same features for a window as for the photograph around it (Long, Shelhamer and
+Darrell, Fully convolutional networks for semantic segmentation, CVPR 2015). So its convolutions run once over the
+photograph, in overlapping tiles of bounded size, and what it pools over a picture is pooled over every window.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from crackflow.core.backend import keras, tf
+
+layers = keras.layers
+# One at a time through the network. On 2 cores, 12 megapixels: BUILD_NOTES.md, "photographs".
+TILE_PX = 768
+BAND = 64  # rows of windows that are pooled at once
+BATCH = 64  # windows at once, where the network takes one at a time
+CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D, layers.MaxPooling2D)
+CONVOLUTIONS += (layers.AveragePooling2D,)
+POINTWISE = (layers.Rescaling, layers.BatchNormalization, layers.Activation, layers.ReLU, layers.Add, layers.Dropout)
+POINTWISE += (layers.Concatenate,)
+POOLED = (layers.Concatenate, layers.Dense, layers.Activation, layers.ReLU, layers.Dropout)
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """Windows of side `px`, their upper left corners `step` pixels apart.
+
+    logits: float32 [h, w]; features: float32 [h', w', K], what the last layer sees, of every `apart`-th window.
+    """
+
+    logits: np.ndarray
+    features: np.ndarray
+    step: int
+    px: int
+    apart: int
+
+
+class Reach(NamedTuple):
+    """The pixels that cell 0 of a layer sees, from `low` up to, not including, `high`; its neighbour sees those `step`
+    further."""
+
+    low: int
+    high: int
+    step: int
+
+
+class Convolutional:
+    """A network that adds no zeros, run over whole photographs. `features`: the layers up to its pooling, uint8
+    [1, H, W, C] to float32 [1, h, w, K]; `decide`: the rest, over every window."""
+
+    def __init__(self, model: keras.Model, reach: Reach, trunk: str) -> None:
+        self.px, self.step = model.input_shape[1], reach.step
+        self._reach, self._channels = reach.high, model.input_shape[3]
+        self._cells = model.get_layer(trunk).output_shape[1]
+        photograph = keras.Input((None, None, self._channels), dtype="uint8")
+        cells = keras.Input((None, None, model.get_layer(trunk).output_shape[3]))
+        names = [layer.name for layer in model.layers]
+        start = names.index(trunk) + 1
+        features = keras.Model(photograph, self._twins(model.layers[:start], {names[0]: photograph})[trunk])
+        found = self._twins(model.layers[start:], {trunk: cells})
+        logit = _parents(model.layers[-1])[0]
+        seen = _parents(model.get_layer(logit))[0]
+        decide = keras.Model(cells, [found[logit], found[seen]])
+        shape = [1, None, None, self._channels]
+        self._features = tf.function(
+            lambda image: features(image, training=False), input_signature=[tf.TensorSpec(shape, tf.uint8)]
+        )
+        shape = [1, None, None, cells.shape[-1]]
+        self._decide = tf.function(
+            lambda image: decide(image, training=False), input_signature=[tf.TensorSpec(shape, tf.float32)]
+        )
+
+    def _twins(self, chain: list[keras.layers.Layer], tensors: dict) -> dict:
+        """Layers with the same weights, applied to `tensors` (by the name of the layer that made them)."""
+        for layer in chain:
+            if isinstance(layer, layers.InputLayer):
+                continue
+            if isinstance(layer, layers.Reshape):  # of the logits: [B, 1] -> [B]
+                continue
+            taken = [tensors[name] for name in _parents(layer)]
+            twin = self._twin(layer)
+            tensors[layer.name] = twin(taken[0] if len(taken) == 1 else taken)
+            twin.set_weights(layer.get_weights())
+        return tensors
+
+    def _twin(self, layer: keras.layers.Layer) -> keras.layers.Layer:
+        if isinstance(layer, layers.GlobalAveragePooling2D):
+            return layers.AveragePooling2D(self._cells, 1, name=layer.name)
+        if isinstance(layer, layers.GlobalMaxPooling2D):
+            return layers.MaxPooling2D(self._cells, 1, name=layer.name)
+        return layer.__class__.from_config(layer.get_config())
+
+    def score(self, pixels: np.ndarray) -> Grid:
+        """Every window of `pixels`, uint8 [H, W, C], 0..255. Where the last ones don't fit, or the picture is smaller
+        than a window, it is mirrored beyond its border."""
+        whole = _padded(pixels, self.px, self.step)
+        rows, columns = ((side - self._reach) // self.step + 1 for side in whole.shape[:2])
+        tile = max((TILE_PX - self._reach) // self.step + 1, 1)
+        features = None
+        for top, down in _ranges(rows, tile):
+            for left, right in _ranges(columns, tile):
+                y, x = top * self.step, left * self.step
+                height, width = ((count - 1) * self.step + self._reach for count in (down - top, right - left))
+                found = self._features(whole[None, y : y + height, x : x + width])[0].numpy()
+                if features is None:
+                    features = np.empty((rows, columns, found.shape[-1]), np.float32)
+                features[top:down, left:right] = found
+        return self._pooled(features)
+
+    def _pooled(self, features: np.ndarray) -> Grid:
+        apart = max(self.px // self.step, 1)
+        logits, seen = [], []
+        for top, down in _ranges(features.shape[0] - self._cells + 1, -(-BAND // apart) * apart):
+            logit, inside = self._decide(features[None, top : down + self._cells - 1])
+            logits.append(logit[0, ..., 0].numpy())
+            seen.append(inside[0, ::apart, ::apart].numpy())
+        return Grid(np.concatenate(logits), np.concatenate(seen), self.step, self.px, apart)
+
+
+class Windows:
+    """Any network, window by window in batches: `overlap` windows across each pixel and direction."""
+
+    def __init__(self, model: keras.Model, overlap: int = 2) -> None:
+        self.px = model.input_shape[1]
+        self.step = max(self.px // overlap, 1)
+        self._overlap = overlap
+        inside = with_features(model)
+        self._decide = tf.function(lambda image: inside(image, training=False), reduce_retracing=True)
+
+    def score(self, pixels: np.ndarray) -> Grid:
+        """As `Convolutional.score`."""
+        whole = _padded(pixels, self.px, self.step)
+        every = np.lib.stride_tricks.sliding_window_view(whole, (self.px, self.px), (0, 1))
+        every = every[:: self.step, :: self.step]
+        shape, every = every.shape[:2], every.reshape(-1, whole.shape[2], self.px, self.px)
+        found = [self._decide(every[at : at + BATCH].transpose(0, 2, 3, 1)) for at in range(0, len(every), BATCH)]
+        logits, features = (np.concatenate([part.numpy() for part in parts]) for parts in zip(*found, strict=True))
+        features = features.reshape(*shape, -1)[:: self._overlap, :: self._overlap]
+        return Grid(logits.reshape(shape), features, self.step, self.px, self._overlap)
+
+
+def scorer(model: keras.Model) -> Convolutional | Windows:
+    """Whichever gives for a window of a photograph what `model`, uint8 [B, px, px, C] to logits float32 [B], gives for
+    the window alone."""
+    found = _trunk(model)
+    return Convolutional(model, *found) if found else Windows(model)
+
+
+def with_features(model: keras.Model) -> keras.Model:
+    """uint8 [B, px, px, C] to logits float32 [B] and features float32 [B, K], which the last layer sees."""
+    last = _parents(model.layers[-1])[0]
+    return keras.Model(model.input, [model.output, model.get_layer(last).input])
+
+
+def _trunk(model: keras.Model) -> tuple[Reach, str] | None:
+    """The reach and name of the layer that `model` pools over the whole picture, if every layer before it is the same
+    wherever in a photograph it is applied, and adds nothing at the border."""
+    pools = [one for one in model.layers if isinstance(one, layers.GlobalAveragePooling2D | layers.GlobalMaxPooling2D)]
+    sources = {name for pool in pools for name in _parents(pool)}
+    if len(sources) != 1 or any(len(layer.inbound_nodes) > 1 for layer in model.layers):
+        return None
+    (trunk,) = sources
+    names = [layer.name for layer in model.layers]
+    start = names.index(trunk) + 1
+    rest = [layer for layer in model.layers[start:] if layer not in pools]
+    if not all(isinstance(layer, POOLED) for layer in rest[:-1]) or not isinstance(rest[-1], layers.Reshape):
+        return None
+    reach: dict[str, Reach | None] = {}
+    for layer in model.layers[:start]:
+        reach[layer.name] = _reach(layer, [reach[name] for name in _parents(layer)])
+        if reach[layer.name] is None:
+            return None
+    return (reach[trunk], trunk) if reach[trunk].low == 0 else None
+
+
+def _reach(layer: keras.layers.Layer, before: list[Reach]) -> Reach | None:
+    if isinstance(layer, layers.InputLayer):
+        return Reach(0, 1, 1)
+    if isinstance(layer, layers.Cropping2D):
+        (above, below), sides = layer.cropping
+        if {above, below, *sides} != {above}:
+            return None
+        low, high, step = before[0]
+        return Reach(low + above * step, high + above * step, step)
+    if isinstance(layer, CONVOLUTIONS):
+        sizes = getattr(layer, "kernel_size", None) or layer.pool_size
+        apart = getattr(layer, "dilation_rate", (1, 1))
+        square = len(set(sizes)) == len(set(layer.strides)) == len(set(apart)) == 1
+        if layer.padding != "valid" or not square or layer.data_format != "channels_last":
+            return None
+        low, high, step = before[0]
+        return Reach(low, high + (sizes[0] - 1) * apart[0] * step, step * layer.strides[0])
+    if not isinstance(layer, POINTWISE) or len({one.step for one in before}) != 1:
+        return None
+    return Reach(min(one.low for one in before), max(one.high for one in before), before[0].step)
+
+
+def _parents(layer: keras.layers.Layer) -> list[str]:
+    return [node.layer.name for node in layer.inbound_nodes[0].parent_nodes]
+
+
+def _ranges(count: int, size: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, count, size):
+        yield start, min(start + size, count)
+
+
+def _padded(pixels: np.ndarray, px: int, step: int) -> np.ndarray:
+    """`pixels`, mirrored to the right and below until windows of side `px`, `step` apart, cover them."""
+    missing = [px + max(-(-(side - px) // step), 0) * step - side for side in pixels.shape[:2]]
+    if not any(missing):
+        return pixels
+    return np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)), "symmetric")
