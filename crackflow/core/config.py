@@ -541,6 +541,60 @@ class ExplainConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class PredictConfig:
+    photos: str = option("", "a photograph, a folder of them, or a pattern such as 'site/*.jpg'")
+    model: str = option("", "model.h5, or the run folder that holds it; none: the model that comes with crackflow")
+    out: str = option("findings", "folder to make: predictions.csv, findings.json, overlays, report.html")
+    scale: float = option(
+        0.0, "look at the photographs made so many times as large as training's were; 0: as large, and half and twice"
+    )
+    mm_per_px: float = option(
+        0.0, "what one pixel of the photographs is on the surface, in mm: gives lengths, and the scale; 0: unknown"
+    )
+    threshold: float = option(0.0, "cracked from this probability on; 0: the model's own, chosen on validation data")
+    max_megapixels: float = option(200.0, "larger photographs are left out")
+    page_photos: int = option(100, "photographs in report.html, the most probable first")
+    threads: int = option(0, "threads for TensorFlow's operations; 0: one a core")
+    overwrite: bool = option(False, "replace results that crackflow wrote before")
+
+    def __post_init__(self) -> None:
+        _expect_given(self, ["photos", "out"])
+        _expect(self.scale == 0 or 1 / 64 <= self.scale <= 8, "scale", "0, or 1/64 to 8", self.scale)
+        _expect(not (self.scale and self.mm_per_px), "scale", "nothing beside --mm_per_px, which gives it", self.scale)
+        _expect_zero_or_positive(self, ["mm_per_px"])
+        _expect_fraction(self, ["threshold"])
+        _expect_finite_positive(self, ["max_megapixels"])
+        _expect_at_least(self, 0, ["threads", "page_photos"])
+
+
+class Format(enum.Enum):
+    SAVEDMODEL = "savedmodel"
+    TFLITE = "tflite"
+    ONNX = "onnx"
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportConfig:
+    model: str = option("", "model.h5, or the run folder that holds it; none: the model that comes with crackflow")
+    out: str = option("", "folder to make: the formats, and parity.json with what each of them is worth")
+    formats: tuple[Format, ...] = option(tuple(Format)[:2], f"one or several of {', '.join(f.value for f in Format)}")
+    data: str = option(
+        "", "data set made by crackflow.convert: its training images calibrate int8, its test images prove it; none: "
+        "made surfaces",
+    )
+    images: int = option(256, "images on which every format is run and compared")
+    seed: int = option(0, "draws the made surfaces")
+    threads: int = option(0, "threads for TensorFlow's operations; 0: one a core")
+    overwrite: bool = option(False, "replace an export that crackflow made before")
+
+    def __post_init__(self) -> None:
+        _expect_given(self, ["out"])
+        _expect(len(self.formats) == len(set(self.formats)) > 0, "formats", "one or more, each once", self.formats)
+        _expect(16 <= self.images <= 100_000, "images", "16 to 100,000", self.images)
+        _expect_at_least(self, 0, ["seed", "threads"])
+
+
+@dataclasses.dataclass(frozen=True)
 class DoctorConfig:
     data: str = option("", "data set made by crackflow.convert; none: a small one is made, measured and removed")
     images: int = option(1000, "without --data: images to make")

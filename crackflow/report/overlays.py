@@ -23,6 +23,8 @@ SMOOTH = 1 / 100  # of the side: so that maps of single pixels can be seen at al
 HOTTEST = 99.5  # percentile of a map that is drawn in full colour: one pixel must not darken the rest
 STRENGTH = 0.85  # of the hottest colour over the picture
 MOST_MAPS = 64  # channels shown of a layer
+SHOWN_PX = 1600  # longest side of a photograph in reports
+MARKED = {"cracked": (214, 24, 44), "review": (240, 176, 0), "clean": (120, 120, 120)}
 ENLARGED = 4  # a 3 x 3 filter is drawn with 24 pixels and more a side
 
 
@@ -100,6 +102,35 @@ def activations(maps: np.ndarray, side: int = 96) -> np.ndarray:
         squares.append(_enlarged(np.round(255 * colour).astype(np.uint8), side))
     across = int(np.ceil(np.sqrt(len(squares))))
     return sheet([squares[at : at + across] for at in range(0, len(squares), across)], side)
+
+
+def fitted(picture: np.ndarray, most: int) -> np.ndarray:
+    """uint8 [h, w, C]: `picture`, uint8 [H, W, C], no side longer than `most` pixels."""
+    height, width = picture.shape[:2]
+    share = most / max(height, width)
+    if share >= 1:
+        return picture
+    return images.scaled(picture, max(round(height * share), 1), max(round(width * share), 1))
+
+
+def marked(picture: np.ndarray, found) -> np.ndarray:
+    """uint8 [h, w, 3]: `picture`, uint8 [h, w, C], a smaller copy of a photograph, with the outlines of a
+    `prediction.Prediction`: red is cracked, yellow left to a person; a number for each, as in findings.json."""
+    page = Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).convert("RGB")
+    draw, factor = ImageDraw.Draw(page), picture.shape[1] / found.width
+    line = max(round(max(page.size) / 700), 1)
+    for number, one in enumerate(found.findings, start=1):
+        colour = MARKED[one.decision]
+        for outline in one.outlines:
+            draw.line([(x * factor, y * factor) for x, y in outline], fill=colour, width=line)
+        place = one.box[0] * factor, max(one.box[1] * factor - 8 * line, 0)
+        draw.text(place, f"{number}: {one.probability:.2f}", fill=colour, font_size=7 * line + 4)
+    return np.asarray(page)
+
+
+def as_jpeg(pixels: np.ndarray) -> bytes:
+    """`pixels` uint8 [H, W, 3] as a JPEG file."""
+    return images.encode(pixels, "jpeg", jpeg_quality=85)
 
 
 def as_png(pixels: np.ndarray) -> bytes:

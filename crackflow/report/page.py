@@ -124,9 +124,9 @@ def write(report: Report, path: str | os.PathLike) -> None:
 
 def render(report: Report) -> str:
     """The page. Its text can always be encoded as UTF-8."""
-    script = _environment().loader.get_source(_environment(), "report.js")[0]
+    script = environment().loader.get_source(environment(), "report.js")[0]
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             report=report,
@@ -190,8 +190,9 @@ def percent(value: float | None) -> str:
 
 
 @functools.cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Templates of this folder; whatever goes in is escaped, and made visible where UTF-8 or HTML can't hold it."""
+    made = Environment(
         loader=PackageLoader("crackflow.report", "templates"),
         autoescape=True,
         trim_blocks=True,
@@ -199,10 +200,10 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         finalize=_visible,
     )
-    environment.filters |= {"count": "{:,}".format, "oneline": one_line, "base64": _base64}
-    environment.filters |= {"percent": percent, "interval": _interval, "width": _width}
-    environment.globals["in_words"] = in_words
-    return environment
+    made.filters |= {"count": "{:,}".format, "oneline": one_line, "base64": _base64}
+    made.filters |= {"percent": percent, "interval": _interval, "width": _width}
+    made.globals["in_words"] = in_words
+    return made
 
 
 def _visible(value: object) -> object:

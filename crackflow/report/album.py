@@ -1,0 +1,64 @@
+"""Photographs with their cracks as one HTML page that needs nothing beside it: to zoom in, and to move the threshold.
+
+Synopsis::
+
+    shown = album.Album(most=100)
+    shown.add(prediction, small)            # prediction.Prediction, and its photograph made small, uint8 [h, w, C]
+    shown.write("findings/report.html", content, total=250, flagfile=text)
+"""
+
+import base64
+import hashlib
+import heapq
+import os
+from typing import NamedTuple
+
+import numpy as np
+
+from crackflow.core import atomic
+from crackflow.report import overlays, page
+from crackflow.report.prediction import Prediction
+
+
+class Shown(NamedTuple):
+    """A photograph of the page. `order`: the page has the most probable first, of equals the first added."""
+
+    order: tuple[float, int]
+    found: Prediction
+    picture: bytes
+
+
+class Album:
+    """Keeps the `most` most probable photographs of those that are added."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._count, self._heap = most, 0, []
+
+    def add(self, found: Prediction, small: np.ndarray) -> None:
+        """`small`: its photograph, uint8 [h, w, C]."""
+        self._count += 1
+        order = (found.probability, -self._count)
+        if self._most and (len(self._heap) < self._most or order > self._heap[0].order):
+            one = Shown(order, found, overlays.as_jpeg(small))
+            push = heapq.heappush if len(self._heap) < self._most else heapq.heapreplace
+            push(self._heap, one)
+
+    def write(self, path: str | os.PathLike, content: dict, total: int, flagfile: str) -> None:
+        """The page at `path`. `content`: of findings.json; `total`: photographs looked at."""
+        atomic.write_text(os.fspath(path), self.render(content, total, flagfile))
+
+    def render(self, content: dict, total: int, flagfile: str) -> str:
+        """The page as text."""
+        environment = page.environment()
+        script = environment.loader.get_source(environment, "album.js")[0]
+        low, high = content["review"]
+        lowest = min(content["threshold"], low) if low < high else content["threshold"]
+        return environment.get_template("album.html.j2").render(
+            photos=sorted(self._heap, reverse=True),
+            content=content,
+            lowest=int(1000 * lowest) / 1000,
+            total=total,
+            flagfile=flagfile,
+            script=script,
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        )

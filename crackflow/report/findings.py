@@ -1,0 +1,157 @@
+"""Where the cracks of a photograph are: from the scores of its windows to outlines, lengths and probabilities.
+
+Synopsis::
+
+    heat = findings.heat(probabilities, across=8)            # float32 [h, w] of windows -> [h + 7, w + 7] of cells
+    found = findings.trace(heat, cell_px=16, across=8, pixels=pixels, lowest=0.4)
+    found[0].outlines, found[0].length_px, found[0].probability
+
+A window says that there is a crack somewhere in it. A place is as probable as the windows that hold it are on average:
+all of them hold a crack that lies there. Inside what is probable enough, the dark line itself is looked for in the
+pixels, and its skeleton gives the length. It is an estimate: of what can be seen, not of what there is.
+"""
+
+import dataclasses
+
+import numpy as np
+from scipy import ndimage
+from skimage import filters, measure, morphology
+
+LINE_WIDTHS = (1.5, 3.0)  # Gaussians, in pixels, that dark lines are looked for with
+NEAR = 0.7  # of the most probable place around: further than a third of a window beside a crack it is less
+WEAKER = 0.5  # of the threshold of a line: what hangs together with it still belongs to it
+SHORTEST_PX, SHORTEST = 12, 0.15  # of a piece of line, and as a share of the longest
+JOINED_PX = 3  # by which lines are widened to their outline
+SIMPLER_PX = 1.5  # by which an outline may be off
+DIAGONAL = np.sqrt(2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """A crack, in pixels of the picture it was traced in, x to the right, y down.
+
+    box: x, y, width, height; outlines: float64 [N, 2] each, closed, (x, y); probability: the most probable place, 0..1;
+    length_px: along the middle of the dark line, None where none stands out from the surface.
+    """
+
+    box: tuple[float, float, float, float]
+    outlines: list[np.ndarray]
+    probability: float
+    length_px: float | None
+
+
+def heat(probabilities: np.ndarray, across: int) -> np.ndarray:
+    """float32 [h + across - 1, w + across - 1]: for each cell the mean over the windows that hold it.
+
+    `probabilities`: float [h, w] of windows that are `across` cells wide and one cell apart.
+    """
+    total, holding = (
+        _sums(values, across) for values in (probabilities.astype(np.float64), np.ones(probabilities.shape))
+    )
+    return (total / holding).astype(np.float32)
+
+
+def _sums(values: np.ndarray, across: int) -> np.ndarray:
+    """Of the `across` x `across` values up to and with each, what lies outside being 0."""
+    for axis in (0, 1):
+        wide = np.pad(values, [(across, across - 1) if one == axis else (0, 0) for one in (0, 1)])
+        sums = np.cumsum(wide, axis)
+        count = values.shape[axis] + across - 1
+        values = np.take(sums, np.arange(across, across + count), axis) - np.take(sums, np.arange(count), axis)
+    return values
+
+
+def together(maps: list[tuple[float, np.ndarray]], shape: tuple[int, int]) -> np.ndarray:
+    """float32 `shape`: the largest, place by place, of heat maps (scale, float32 [h, w]) whose cells are 1 / scale times
+    as large as those of the result."""
+    found = np.zeros(shape, np.float32)
+    for scale, one in maps:
+        rows, columns = ((np.arange(count) + 0.5) * scale - 0.5 for count in shape)
+        place = np.meshgrid(rows, columns, indexing="ij")
+        found = np.maximum(found, ndimage.map_coordinates(one, place, order=1, mode="nearest"))
+    return found
+
+
+def trace(warm: np.ndarray, cell_px: int, across: int, pixels: np.ndarray, lowest: float) -> list[Finding]:
+    """The cracks of `pixels`, uint8 [H, W, C], where its heat map `warm`, float32 [h, w], of cells of `cell_px` pixels,
+    `across` to a window, reaches `lowest`; the most probable first."""
+    near = warm >= NEAR * ndimage.maximum_filter(warm, across)
+    areas, _ = ndimage.label(near & (warm >= lowest), np.ones((3, 3)))
+    found = []
+    for number, place in enumerate(ndimage.find_objects(areas), start=1):
+        inside = areas[place] == number
+        top, left = (side.start * cell_px for side in place)
+        area = inside.repeat(cell_px, 0).repeat(cell_px, 1)
+        part = pixels[top : top + area.shape[0], left : left + area.shape[1]]
+        area = area[: part.shape[0], : part.shape[1]]
+        if area.size:
+            found.append(_traced(part, area, (left, top), float(warm[place][inside].max())))
+    return sorted(found, key=lambda one: -one.probability)
+
+
+def _traced(part: np.ndarray, area: np.ndarray, corner: tuple[int, int], probability: float) -> Finding:
+    line = dark_line(part, area)
+    length = _length(morphology.skeletonize(line)) if line.any() else None
+    shape = line if line.any() else area
+    widened = ndimage.binary_dilation(np.pad(shape, JOINED_PX + 1), iterations=JOINED_PX if line.any() else 1)
+    move = np.array(corner) - (JOINED_PX + 1)
+    outlines = [
+        np.clip(
+            measure.approximate_polygon(one, SIMPLER_PX)[:, ::-1] + move + 0.5,
+            corner,
+            np.array(corner) + shape.shape[::-1],
+        )
+        for one in measure.find_contours(widened.astype(np.float32), 0.5)
+        if _is_outer(one)
+    ]
+    every = np.concatenate(outlines)
+    low, high = every.min(0), every.max(0)
+    return Finding((*low.tolist(), *(high - low).tolist()), outlines, probability, length)
+
+
+def _is_outer(contour: np.ndarray) -> bool:
+    """Holes run the other way round."""
+    y, x = contour[:, 0], contour[:, 1]
+    return float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1])) > 0
+
+
+def dark_line(part: np.ndarray, area: np.ndarray) -> np.ndarray:
+    """bool [H, W]: the dark lines of `part`, uint8 [H, W, C], inside `area`, bool [H, W]; nothing where none stands out.
+
+    The larger eigenvalue of the Hessian, less the size of the other: dark across a line, even along it (Frangi et al.
+    1998, Multiscale vessel enhancement filtering), over several widths. What counts is chosen by Otsu's method, and
+    followed where it weakens.
+    """
+    grey = part.astype(np.float32).mean(-1)
+    strength = np.max([_ridge(grey, width) for width in LINE_WIDTHS], 0)
+    strength[~area] = 0
+    values = strength[area]
+    if not values.any():
+        return np.zeros(area.shape, bool)
+    enough = filters.threshold_otsu(values)
+    line = filters.apply_hysteresis_threshold(strength, WEAKER * enough, enough)
+    pieces, count = ndimage.label(line, np.ones((3, 3)))
+    sides = [max(side.stop - side.start for side in place) for place in ndimage.find_objects(pieces)]
+    shortest = max(SHORTEST_PX, SHORTEST * max(sides, default=0))
+    return np.array([False, *(side >= shortest for side in sides)])[pieces]
+
+
+def _ridge(grey: np.ndarray, width: float) -> np.ndarray:
+    down, across, both = (
+        width**2 * ndimage.gaussian_filter(grey, width, order=order, mode="nearest") for order in ((2, 0), (0, 2), (1, 1))
+    )
+    middle, half = (down + across) / 2, np.hypot((down - across) / 2, both)
+    return np.maximum(middle + half - np.abs(middle - half), 0)
+
+
+def _length(skeleton: np.ndarray) -> float:
+    """Pixels along a skeleton one pixel wide: its links, those over a corner counted only where no straight ones lead
+    the same way."""
+    straight = sum(int((skeleton[a] & skeleton[b]).sum()) for a, b in _STRAIGHT)
+    diagonal = int((skeleton[:-1, :-1] & skeleton[1:, 1:] & ~skeleton[:-1, 1:] & ~skeleton[1:, :-1]).sum())
+    diagonal += int((skeleton[:-1, 1:] & skeleton[1:, :-1] & ~skeleton[:-1, :-1] & ~skeleton[1:, 1:]).sum())
+    return float(straight + DIAGONAL * diagonal)
+
+
+_ALL, _TO, _FROM = slice(None), slice(None, -1), slice(1, None)
+_STRAIGHT = (((_TO, _ALL), (_FROM, _ALL)), ((_ALL, _TO), (_ALL, _FROM)))

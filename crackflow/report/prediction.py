@@ -1,0 +1,233 @@
+"""A trained model on photographs of any size.
+
+Synopsis::
+
+    model = prediction.load("runs/metu")                 # "" is the model that comes with crackflow
+    for found in model.predict(["wall.jpg", pixels]):    # files, or arrays uint8 [H, W, C]
+        found.decision, found.probability, found.findings
+
+A photograph is looked at as the training images were: as large in pixels of the surface, window by window (`model.dense`),
+by default also at half and at twice that size. `scale` or `mm_per_px` say the size instead.
+"""
+
+import dataclasses
+import math
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from crackflow.core.config import PredictConfig
+from crackflow.core.errors import UserError
+from crackflow.data import images, photographs
+from crackflow.model import bundle, dense
+from crackflow.report import decision, findings
+
+CRACKED, CLEAN, REVIEW = "cracked", "clean", "review"
+SCALES = (1.0, 0.5, 2.0)  # where nothing says how large a pixel is
+FARTHEST = 2.0  # times finer or coarser than in training, above which a warning is given
+LIKER = 0.7  # of the distance at the scale of training, for another scale to be named in a warning
+BAND_PX = 2048  # rows of a photograph that are scaled for the network at once
+
+
+class Finding(NamedTuple):
+    """A crack. box: x, y, width, height; outlines: (x, y) each; both in pixels of the photograph. probability: 0..1;
+    decision: cracked or review; length_px, length_mm: estimates along the middle of the dark line, or None."""
+
+    box: tuple[float, float, float, float]
+    outlines: list[list[tuple[float, float]]]
+    probability: float
+    decision: str
+    length_px: float | None
+    length_mm: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What a model says of one photograph.
+
+    probability: of its most probable place, 0..1; decision: cracked, clean or review (left to a person); label: the
+    model's name for the class on this side of the threshold; distance: from the training images, above 1 is unlike
+    them, None where the model does not know; scale: photographs were made so many times as large for the network;
+    heat: float32 [h, w], 0..1, over the whole photograph.
+    """
+
+    name: str
+    width: int
+    height: int
+    probability: float
+    decision: str
+    label: str
+    findings: list[Finding]
+    warnings: list[str]
+    distance: float | None
+    scales: tuple[float, ...]
+    heat: np.ndarray
+
+
+class Look(NamedTuple):
+    """A photograph at one scale: heat, float32 [h, w] of cells, and how far its windows are from training's."""
+
+    scale: float
+    heat: np.ndarray
+    distance: float | None
+
+
+class Model:
+    """A trained model, ready to look at photographs. `threshold`: instead of its own; nothing then is left to a person."""
+
+    def __init__(self, loaded: bundle.Bundle, threshold: float = 0.0) -> None:
+        if threshold:
+            card = dataclasses.replace(loaded.card, threshold=threshold, threshold_rule="given", review=(0.0, 0.0))
+            loaded = dataclasses.replace(loaded, card=card)
+        self.bundle = loaded
+        self._scorer = dense.scorer(loaded.model)
+
+    @property
+    def card(self) -> bundle.Card:
+        """Classes, threshold, temperature, sizes and origin of the model."""
+        return self.bundle.card
+
+    def predict(
+        self,
+        photos: str | os.PathLike | np.ndarray | Sequence[str | os.PathLike | np.ndarray],
+        scale: float = 0.0,
+        mm_per_px: float = 0.0,
+        max_megapixels: float = PredictConfig.max_megapixels,
+    ) -> list[Prediction]:
+        """One for each of `photos`, a file or an array uint8 [H, W, 3] or [H, W], 0..255, or several of them.
+
+        `scale`: how many times as large as the training photographs' a pixel of the surface is to be made, 0: as the
+        model's card says, and at SCALES; `mm_per_px`: what a pixel of the photographs is on the surface, 0: unknown.
+        Raises: UserError for a file that is no usable photograph, or an array of another kind.
+        """
+        one = isinstance(photos, str | os.PathLike | np.ndarray)
+        found = []
+        for number, photo in enumerate([photos] if one else photos):
+            if isinstance(photo, np.ndarray):
+                name, pixels = f"array {number}", self._checked(photo)
+            else:
+                name = os.fspath(photo)
+                try:
+                    pixels = photographs.read(name, self.card.channels, max_megapixels).pixels
+                except images.BadImage as error:
+                    raise UserError(f"expected a photograph, received {name!r}: {error}") from error
+            found.append(self.look(pixels, name, scale, mm_per_px))
+        return found
+
+    def _checked(self, pixels: np.ndarray) -> np.ndarray:
+        pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or not pixels.size:
+            raise UserError(
+                f"expected pixels uint8 [H, W, 3] or [H, W], 0..255, received {pixels.dtype} {pixels.shape}"
+            )
+        if pixels.shape[2] == self.card.channels:
+            return pixels
+        if pixels.shape[2] == 1:
+            return np.repeat(pixels, self.card.channels, 2)
+        return images.grey(pixels)
+
+    def look(self, pixels: np.ndarray, name: str, scale: float = 0.0, mm_per_px: float = 0.0) -> Prediction:
+        """What is in `pixels`, uint8 [H, W, C] with the channels of the model. The rest as `predict`."""
+        scales, warnings = self._scales(scale, mm_per_px)
+        looks = [self._look(pixels, one) for one in scales]
+        main = looks[0]
+        heat = findings.together([(look.scale / main.scale, look.heat) for look in looks], main.heat.shape)
+        low, high = self.card.review
+        lowest = min(self.card.threshold, low) if low < high else self.card.threshold
+        height, width = self._size(pixels, main.scale)
+        # As it was for the network: of a larger photograph this is smaller, and of what it saw nothing is lost.
+        seen = images.scaled(pixels, height, width)
+        across = self._scorer.px // self._scorer.step
+        factors = pixels.shape[1] / width, pixels.shape[0] / height
+        traced = findings.trace(heat, self._scorer.step, across, seen, lowest)
+        probability = float(heat.max())
+        known = self.bundle.familiarity
+        warnings += self._unlike(looks) if known else []
+        return Prediction(
+            name=name,
+            width=pixels.shape[1],
+            height=pixels.shape[0],
+            probability=probability,
+            decision=self._decision(probability),
+            label=self.card.classes[probability >= self.card.threshold],
+            findings=[self._finding(one, factors, mm_per_px) for one in traced],
+            warnings=warnings,
+            distance=main.distance / known.limit if known else None,
+            scales=tuple(look.scale for look in looks),
+            heat=heat[: -(-height // self._scorer.step), : -(-width // self._scorer.step)],
+        )
+
+    def _scales(self, scale: float, mm_per_px: float) -> tuple[list[float], list[str]]:
+        """Those to look at, relative to training's photographs, the first to trace in; and warnings."""
+        if not scale and mm_per_px and self.card.mm_per_px:
+            scale = mm_per_px / self.card.mm_per_px
+            if scale > FARTHEST:
+                return [scale], [
+                    f"its pixels are {scale:.1f} times as coarse as those the model was trained on "
+                    f"({mm_per_px:g} mm, not {self.card.mm_per_px:g}): fine cracks cannot be seen in it"
+                ]
+            if scale < 1 / FARTHEST:
+                return [scale], [
+                    f"its pixels are {1 / scale:.1f} times as fine as those the model was trained on "
+                    f"({mm_per_px:g} mm, not {self.card.mm_per_px:g}): it is looked at made smaller, and cracks finer "
+                    "than those in training are lost"
+                ]
+        return [scale] if scale else list(SCALES), []
+
+    def _size(self, pixels: np.ndarray, scale: float) -> tuple[int, int]:
+        return tuple(max(round(side * scale * self.card.scale), 1) for side in pixels.shape[:2])
+
+    def _look(self, pixels: np.ndarray, scale: float) -> Look:
+        """In bands of rows, so that memory is bounded; the windows of one begin where those of the last ended."""
+        height, width = self._size(pixels, scale)
+        step, px = self._scorer.step, self._scorer.px
+        band = -(-BAND_PX // px) * px
+        logits, features = [], []
+        for top in range(0, max(height - px + step, 1), band):
+            grid = self._scorer.score(images.scaled(pixels, height, width, top, top + band + px - step))
+            logits.append(grid.logits)
+            features.append(grid.features.reshape(-1, grid.features.shape[-1]))
+        known = self.bundle.familiarity
+        probabilities = bundle.to_probabilities(np.concatenate(logits), self.card.temperature)
+        distance = float(np.median(known.distances(np.concatenate(features)))) if known else None
+        return Look(scale, findings.heat(probabilities, px // step), distance)
+
+    def _unlike(self, looks: list[Look]) -> list[str]:
+        limit, main = self.bundle.familiarity.limit, looks[0]
+        if main.distance <= limit:
+            return []
+        said = [
+            f"it looks unlike the training images ({main.distance / limit:.1f} times as far from them as nearly all of "
+            "them are): what the model says of it may be wrong"
+        ]
+        best = min(looks, key=lambda look: look.distance)
+        if best.distance < LIKER * main.distance:
+            said.append(
+                f"its scale seems far from that of training: made {best.scale:g} times as large it looks more like it; "
+                f"try --scale={best.scale:g}, or give --mm_per_px"
+            )
+        return said
+
+    def _decision(self, probability: float) -> str:
+        if decision.in_review(np.array([probability]), self.card.review)[0]:
+            return REVIEW
+        return CRACKED if probability >= self.card.threshold else CLEAN
+
+    def _finding(self, one: findings.Finding, factors: tuple[float, float], mm_per_px: float) -> Finding:
+        (x, y, width, height), (right, down) = one.box, factors
+        length = None if one.length_px is None else one.length_px * math.sqrt(right * down)
+        return Finding(
+            (x * right, y * down, width * right, height * down),
+            [[(float(at[0]) * right, float(at[1]) * down) for at in outline] for outline in one.outlines],
+            one.probability,
+            self._decision(one.probability),
+            length,
+            length * mm_per_px if length is not None and mm_per_px else None,
+        )
+
+
+def load(path: str | os.PathLike = "", threshold: float = 0.0) -> Model:
+    """The model in the file or run folder `path`; without one that which comes with crackflow. Raises: UserError."""
+    return Model(bundle.load(os.fspath(path)), threshold)
