@@ -8,7 +8,7 @@ Synopsis::
     for found in model.predict(["wall.jpg"]):    # files, or arrays uint8 [H, W, 3]
         print(found.name, found.decision, found.probability, len(found.findings))
 
-Importing the package loads no TensorFlow; `load_model` does. Each verb is a module run as ``python -m crackflow.<verb>``.
+Importing the package loads no TensorFlow; `load_model` does. Each verb is a module: ``python -m crackflow.<verb>``.
 """
 
 import importlib

@@ -17,7 +17,7 @@ from crackflow.core.backend import keras
 from crackflow.core.config import TrainConfig
 from crackflow.core.errors import UserError
 from crackflow.data import dataset, inputs, pipeline
-from crackflow.model import bundle, dense, familiarity, networks, training, weights
+from crackflow.model import bundle, familiarity, networks, training, weights
 from crackflow.report import assessment, decision, page
 from crackflow.run import fitting, folder, scoring
 
@@ -138,10 +138,10 @@ def choose_and_save(
 
 def _known(plain, checks, made, config, recipe, image_px) -> familiarity.Familiarity:
     """What images of the training split look like to the network."""
-    seeing = dense.with_features(plain)
+    look = familiarity.Looks(plain)
     images = pipeline.eval_batches(made, "train", config.batch_size, image_px, recipe.channels)
     some = itertools.islice(images, -(-KNOWN_IMAGES // config.batch_size))
-    return familiarity.fit(*(scoring.features(seeing, batches) for batches in (some, checks)), seed=config.seed)
+    return familiarity.fit(*(scoring.looks(look, batches) for batches in (some, checks)), seed=config.seed)
 
 
 def _facts(config, watched, loaded, image_px, choices) -> dict[str, str]:

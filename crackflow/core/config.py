@@ -579,7 +579,8 @@ class ExportConfig:
     out: str = option("", "folder to make: the formats, and parity.json with what each of them is worth")
     formats: tuple[Format, ...] = option(tuple(Format)[:2], f"one or several of {', '.join(f.value for f in Format)}")
     data: str = option(
-        "", "data set made by crackflow.convert: its training images calibrate int8, its test images prove it; none: "
+        "",
+        "data set made by crackflow.convert: its training images calibrate int8, its test images prove it; none: "
         "made surfaces",
     )
     images: int = option(256, "images on which every format is run and compared")

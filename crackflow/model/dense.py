@@ -2,16 +2,15 @@
 
 Synopsis::
 
-    scorer = dense.scorer(model)                 # Windows(...) where the network adds zeros at its borders
-    grid = scorer.score(pixels)                  # uint8 [H, W, C], 0..255
-    grid.logits[i, j]                            # of pixels[i * grid.step :, j * grid.step :][:px, :px]
+    scorer = dense.scorer(model)
+    logits = scorer.score(pixels)                # uint8 [H, W, C], 0..255 -> float32 [h, w]
+    logits[i, j]                                 # of pixels[y : y + scorer.px, x : x + scorer.px], y = i * scorer.step
 
 A network without padding has the same features for a window as for the photograph around it (Long, Shelhamer and
 Darrell, Fully convolutional networks for semantic segmentation, CVPR 2015). So its convolutions run once over the
 photograph, in overlapping tiles of bounded size, and what it pools over a picture is pooled over every window.
 """
 
-import dataclasses
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -29,20 +28,6 @@ CONVOLUTIONS += (layers.AveragePooling2D,)
 POINTWISE = (layers.Rescaling, layers.BatchNormalization, layers.Activation, layers.ReLU, layers.Add, layers.Dropout)
 POINTWISE += (layers.Concatenate,)
 POOLED = (layers.Concatenate, layers.Dense, layers.Activation, layers.ReLU, layers.Dropout)
-
-
-@dataclasses.dataclass(frozen=True)
-class Grid:
-    """Windows of side `px`, their upper left corners `step` pixels apart.
-
-    logits: float32 [h, w]; features: float32 [h', w', K], what the last layer sees, of every `apart`-th window.
-    """
-
-    logits: np.ndarray
-    features: np.ndarray
-    step: int
-    px: int
-    apart: int
 
 
 class Reach(NamedTuple):
@@ -68,9 +53,7 @@ class Convolutional:
         start = names.index(trunk) + 1
         features = keras.Model(photograph, self._twins(model.layers[:start], {names[0]: photograph})[trunk])
         found = self._twins(model.layers[start:], {trunk: cells})
-        logit = _parents(model.layers[-1])[0]
-        seen = _parents(model.get_layer(logit))[0]
-        decide = keras.Model(cells, [found[logit], found[seen]])
+        decide = keras.Model(cells, found[_parents(model.layers[-1])[0]])
         shape = [1, None, None, self._channels]
         self._features = tf.function(
             lambda image: features(image, training=False), input_signature=[tf.TensorSpec(shape, tf.uint8)]
@@ -100,9 +83,9 @@ class Convolutional:
             return layers.MaxPooling2D(self._cells, 1, name=layer.name)
         return layer.__class__.from_config(layer.get_config())
 
-    def score(self, pixels: np.ndarray) -> Grid:
-        """Every window of `pixels`, uint8 [H, W, C], 0..255. Where the last ones don't fit, or the picture is smaller
-        than a window, it is mirrored beyond its border."""
+    def score(self, pixels: np.ndarray) -> np.ndarray:
+        """Logits float32 [h, w] of every window of `pixels`, uint8 [H, W, C], 0..255. Where the last ones don't fit, or
+        the picture is smaller than a window, it is mirrored beyond its border."""
         whole = _padded(pixels, self.px, self.step)
         rows, columns = ((side - self._reach) // self.step + 1 for side in whole.shape[:2])
         tile = max((TILE_PX - self._reach) // self.step + 1, 1)
@@ -117,14 +100,10 @@ class Convolutional:
                 features[top:down, left:right] = found
         return self._pooled(features)
 
-    def _pooled(self, features: np.ndarray) -> Grid:
-        apart = max(self.px // self.step, 1)
-        logits, seen = [], []
-        for top, down in _ranges(features.shape[0] - self._cells + 1, -(-BAND // apart) * apart):
-            logit, inside = self._decide(features[None, top : down + self._cells - 1])
-            logits.append(logit[0, ..., 0].numpy())
-            seen.append(inside[0, ::apart, ::apart].numpy())
-        return Grid(np.concatenate(logits), np.concatenate(seen), self.step, self.px, apart)
+    def _pooled(self, features: np.ndarray) -> np.ndarray:
+        bands = _ranges(features.shape[0] - self._cells + 1, BAND)
+        parts = [self._decide(features[None, top : down + self._cells - 1])[0, ..., 0] for top, down in bands]
+        return np.concatenate([part.numpy() for part in parts])
 
 
 class Windows:
@@ -133,20 +112,16 @@ class Windows:
     def __init__(self, model: keras.Model, overlap: int = 2) -> None:
         self.px = model.input_shape[1]
         self.step = max(self.px // overlap, 1)
-        self._overlap = overlap
-        inside = with_features(model)
-        self._decide = tf.function(lambda image: inside(image, training=False), reduce_retracing=True)
+        self._decide = tf.function(lambda image: model(image, training=False), reduce_retracing=True)
 
-    def score(self, pixels: np.ndarray) -> Grid:
+    def score(self, pixels: np.ndarray) -> np.ndarray:
         """As `Convolutional.score`."""
         whole = _padded(pixels, self.px, self.step)
         every = np.lib.stride_tricks.sliding_window_view(whole, (self.px, self.px), (0, 1))
         every = every[:: self.step, :: self.step]
         shape, every = every.shape[:2], every.reshape(-1, whole.shape[2], self.px, self.px)
-        found = [self._decide(every[at : at + BATCH].transpose(0, 2, 3, 1)) for at in range(0, len(every), BATCH)]
-        logits, features = (np.concatenate([part.numpy() for part in parts]) for parts in zip(*found, strict=True))
-        features = features.reshape(*shape, -1)[:: self._overlap, :: self._overlap]
-        return Grid(logits.reshape(shape), features, self.step, self.px, self._overlap)
+        parts = [self._decide(every[at : at + BATCH].transpose(0, 2, 3, 1)) for at in range(0, len(every), BATCH)]
+        return np.concatenate([part.numpy().reshape(-1) for part in parts]).reshape(shape)
 
 
 def scorer(model: keras.Model) -> Convolutional | Windows:
@@ -154,12 +129,6 @@ def scorer(model: keras.Model) -> Convolutional | Windows:
     the window alone."""
     found = _trunk(model)
     return Convolutional(model, *found) if found else Windows(model)
-
-
-def with_features(model: keras.Model) -> keras.Model:
-    """uint8 [B, px, px, C] to logits float32 [B] and features float32 [B, K], which the last layer sees."""
-    last = _parents(model.layers[-1])[0]
-    return keras.Model(model.input, [model.output, model.get_layer(last).input])
 
 
 def _trunk(model: keras.Model) -> tuple[Reach, str] | None:

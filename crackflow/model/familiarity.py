@@ -2,14 +2,17 @@
 
 Synopsis::
 
-    known = familiarity.fit(features_of_training_images, features_of_validation_images)
-    known.distances(features)          # float64 [N]; above known.limit: unlike anything in training
-    known.write(file)                  # beside the weights
+    looks = familiarity.Looks(model)                      # of the network's first layer
+    known = familiarity.fit(looks(training_images), looks(validation_images))
+    known.distances(looks(windows))                       # float64 [N]; above known.limit: unlike training
+    known.write(file)                                     # beside the weights
 
-What the last layer sees of the training images is described by a Gaussian: its main directions, and one spread for all
-the rest (Tipping and Bishop, Probabilistic principal component analysis, J. R. Stat. Soc. B 61:611, 1999). The distance
-is Mahalanobis' (Lee et al., A simple unified framework for detecting out-of-distribution samples, NeurIPS 2018), per
-feature and as a root, so that about 1 is usual whatever the network.
+What the first layer makes of an image, the mean and spread of each channel in logarithms, tells its texture and colour;
+the last layer has unlearnt what surface it saw, and told others from METU no better than chance (BUILD_NOTES.md). For
+training images these are described by a Gaussian: its main directions, and one spread for all the rest (Tipping and
+Bishop, Probabilistic principal component analysis, J. R. Stat. Soc. B 61:611, 1999). The distance is Mahalanobis' (Lee
+et al., A simple unified framework for detecting out-of-distribution samples, NeurIPS 2018), per feature and as a root,
+so that about 1 is usual whatever the network.
 """
 
 import dataclasses
@@ -18,10 +21,35 @@ import h5py
 import numpy as np
 from sklearn.decomposition import PCA
 
+from crackflow.core.backend import keras, tf
+
 GROUP = "crackflow_familiarity"
 DIRECTIONS = 64
-USUAL = 0.999  # share of validation images that lie within the limit
+USUAL = 0.99  # share of validation images that lie within the limit
+FLOOR = 0.02  # added before the logarithm: channels are about 1 in size
 SMALLEST = 1e-6  # of the largest variance: features that never moved in training must not divide by 0
+
+
+class Looks:
+    """Of images uint8 [B, px, px, C], 0..255, of the size that `model` takes: float32 [B, K]."""
+
+    def __init__(self, model: keras.Model) -> None:
+        activations = (keras.layers.Activation, keras.layers.ReLU, keras.layers.Conv2D)
+        spatial = [layer for layer in model.layers if len(getattr(layer.output, "shape", ())) == 4]
+        learned = next(place for place, layer in enumerate(spatial) if layer.trainable_weights)
+        first = next((one for one in spatial[learned:] if isinstance(one, activations[:2])), None)
+        first = first or next(one for one in spatial if isinstance(one, activations[2]))
+        seen = keras.Model(model.input, first.output)
+
+        def look(image: tf.Tensor) -> tf.Tensor:
+            found = tf.nn.relu(tf.cast(seen(image, training=False), tf.float32))
+            both = tf.concat([tf.reduce_mean(found, [1, 2]), tf.math.reduce_std(found, [1, 2])], -1)
+            return tf.math.log(both + FLOOR)
+
+        self._look = tf.function(look, reduce_retracing=True)
+
+    def __call__(self, images: np.ndarray | tf.Tensor) -> np.ndarray:
+        return self._look(images).numpy()
 
 
 @dataclasses.dataclass(frozen=True)

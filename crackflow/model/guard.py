@@ -20,7 +20,15 @@ from crackflow.core.backend import APPLICATION_LAYERS, keras, tf
 
 LAYERS = {"Activation", "Add", "Average", "AveragePooling2D", "BatchNormalization", "Concatenate", "Conv2D"}
 LAYERS |= {"Cropping2D", "Dense", "DepthwiseConv2D", "Dropout", "Flatten", "GlobalAveragePooling2D", "InputLayer"}
-LAYERS |= {"GlobalMaxPooling2D", "LayerNormalization", "LeakyReLU", "MaxPooling2D", "Multiply", "Normalization", "PReLU"}
+LAYERS |= {
+    "GlobalMaxPooling2D",
+    "LayerNormalization",
+    "LeakyReLU",
+    "MaxPooling2D",
+    "Multiply",
+    "Normalization",
+    "PReLU",
+}
 LAYERS |= {"ReLU", "Rescaling", "Reshape", "SeparableConv2D", "SpatialDropout2D", "UpSampling2D", "ZeroPadding2D"}
 NETWORKS = {"Functional", "Model", "Sequential"}
 PARTS = {"Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "LecunNormal", "LecunUniform", "Ones"}

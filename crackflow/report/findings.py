@@ -14,15 +14,16 @@ pixels, and its skeleton gives the length. It is an estimate: of what can be see
 import dataclasses
 
 import numpy as np
-from scipy import ndimage
+from scipy import ndimage, special
 from skimage import filters, measure, morphology
 
 LINE_WIDTHS = (1.5, 3.0)  # Gaussians, in pixels, that dark lines are looked for with
-NEAR = 0.7  # of the most probable place around: further than a third of a window beside a crack it is less
+NEAR = 0.5  # of the most probable place around: further than half a window beside a crack it is less
 WEAKER = 0.5  # of the threshold of a line: what hangs together with it still belongs to it
-SHORTEST_PX, SHORTEST = 12, 0.15  # of a piece of line, and as a share of the longest
+SHORTEST_PX, SHORTEST = 12, 0.3  # of a piece of line, and as a share of the longest
 JOINED_PX = 3  # by which lines are widened to their outline
 SIMPLER_PX = 1.5  # by which an outline may be off
+SUREST = 1e-6  # a heat map counts as no surer, so that one scale alone does not decide
 DIAGONAL = np.sqrt(2)
 
 
@@ -62,14 +63,16 @@ def _sums(values: np.ndarray, across: int) -> np.ndarray:
 
 
 def together(maps: list[tuple[float, np.ndarray]], shape: tuple[int, int]) -> np.ndarray:
-    """float32 `shape`: the largest, place by place, of heat maps (scale, float32 [h, w]) whose cells are 1 / scale times
-    as large as those of the result."""
-    found = np.zeros(shape, np.float32)
+    """float32 `shape`: the mean in logits, place by place, of heat maps (scale, float32 [h, w]) whose cells are
+    1 / scale times as large as those of the result."""
+    total = np.zeros(shape)
     for scale, one in maps:
         rows, columns = ((np.arange(count) + 0.5) * scale - 0.5 for count in shape)
-        place = np.meshgrid(rows, columns, indexing="ij")
-        found = np.maximum(found, ndimage.map_coordinates(one, place, order=1, mode="nearest"))
-    return found
+        sure = special.logit(np.clip(one.astype(np.float64), SUREST, 1 - SUREST))
+        if scale != 1 or one.shape != shape:
+            sure = ndimage.map_coordinates(sure, np.meshgrid(rows, columns, indexing="ij"), order=1, mode="nearest")
+        total += sure
+    return special.expit(total / len(maps)).astype(np.float32)
 
 
 def trace(warm: np.ndarray, cell_px: int, across: int, pixels: np.ndarray, lowest: float) -> list[Finding]:
@@ -138,7 +141,8 @@ def dark_line(part: np.ndarray, area: np.ndarray) -> np.ndarray:
 
 def _ridge(grey: np.ndarray, width: float) -> np.ndarray:
     down, across, both = (
-        width**2 * ndimage.gaussian_filter(grey, width, order=order, mode="nearest") for order in ((2, 0), (0, 2), (1, 1))
+        width**2 * ndimage.gaussian_filter(grey, width, order=order, mode="nearest")
+        for order in ((2, 0), (0, 2), (1, 1))
     )
     middle, half = (down + across) / 2, np.hypot((down - across) / 2, both)
     return np.maximum(middle + half - np.abs(middle - half), 0)

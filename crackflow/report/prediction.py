@@ -6,8 +6,9 @@ Synopsis::
     for found in model.predict(["wall.jpg", pixels]):    # files, or arrays uint8 [H, W, C]
         found.decision, found.probability, found.findings
 
-A photograph is looked at as the training images were: as large in pixels of the surface, window by window (`model.dense`),
-by default also at half and at twice that size. `scale` or `mm_per_px` say the size instead.
+A photograph is looked at as the training images were, window by window (`model.dense`), as large as they were made for
+the network; by default also half and twice as large, and the three opinions of a place are averaged. `scale` or
+`mm_per_px` say the size instead.
 """
 
 import dataclasses
@@ -21,13 +22,14 @@ import numpy as np
 from crackflow.core.config import PredictConfig
 from crackflow.core.errors import UserError
 from crackflow.data import images, photographs
-from crackflow.model import bundle, dense
+from crackflow.model import bundle, dense, familiarity
 from crackflow.report import decision, findings
 
 CRACKED, CLEAN, REVIEW = "cracked", "clean", "review"
 SCALES = (1.0, 0.5, 2.0)  # where nothing says how large a pixel is
 FARTHEST = 2.0  # times finer or coarser than in training, above which a warning is given
 LIKER = 0.7  # of the distance at the scale of training, for another scale to be named in a warning
+KNOWN_WINDOWS = 64  # of a photograph, evenly spread, by which it is told whether training's looked like it
 BAND_PX = 2048  # rows of a photograph that are scaled for the network at once
 
 
@@ -83,6 +85,7 @@ class Model:
             loaded = dataclasses.replace(loaded, card=card)
         self.bundle = loaded
         self._scorer = dense.scorer(loaded.model)
+        self._looks = familiarity.Looks(loaded.model) if loaded.familiarity else None
 
     @property
     def card(self) -> bundle.Card:
@@ -131,6 +134,7 @@ class Model:
     def look(self, pixels: np.ndarray, name: str, scale: float = 0.0, mm_per_px: float = 0.0) -> Prediction:
         """What is in `pixels`, uint8 [H, W, C] with the channels of the model. The rest as `predict`."""
         scales, warnings = self._scales(scale, mm_per_px)
+        scales = [one for one in scales if one >= scales[0] or min(self._size(pixels, one)) >= self._scorer.px]
         looks = [self._look(pixels, one) for one in scales]
         main = looks[0]
         heat = findings.together([(look.scale / main.scale, look.heat) for look in looks], main.heat.shape)
@@ -184,15 +188,21 @@ class Model:
         height, width = self._size(pixels, scale)
         step, px = self._scorer.step, self._scorer.px
         band = -(-BAND_PX // px) * px
-        logits, features = [], []
+        logits, windows = [], []
         for top in range(0, max(height - px + step, 1), band):
-            grid = self._scorer.score(images.scaled(pixels, height, width, top, top + band + px - step))
-            logits.append(grid.logits)
-            features.append(grid.features.reshape(-1, grid.features.shape[-1]))
-        known = self.bundle.familiarity
+            part = images.scaled(pixels, height, width, top, top + band + px - step)
+            logits.append(self._scorer.score(part))
+            windows += [part[y : y + px, x : x + px] for y in _apart(len(part), px) for x in _apart(width, px)]
         probabilities = bundle.to_probabilities(np.concatenate(logits), self.card.temperature)
-        distance = float(np.median(known.distances(np.concatenate(features)))) if known else None
-        return Look(scale, findings.heat(probabilities, px // step), distance)
+        return Look(scale, findings.heat(probabilities, px // step), self._distance(windows))
+
+    def _distance(self, windows: list[np.ndarray]) -> float | None:
+        if self._looks is None:
+            return None
+        some = np.linspace(0, len(windows) - 1, min(len(windows), KNOWN_WINDOWS)).round().astype(int)
+        px = self._scorer.px
+        found = self._looks(np.stack([images.resize_array(windows[one], px) for one in some]))
+        return float(np.median(self.bundle.familiarity.distances(found)))
 
     def _unlike(self, looks: list[Look]) -> list[str]:
         limit, main = self.bundle.familiarity.limit, looks[0]
@@ -231,3 +241,8 @@ class Model:
 def load(path: str | os.PathLike = "", threshold: float = 0.0) -> Model:
     """The model in the file or run folder `path`; without one that which comes with crackflow. Raises: UserError."""
     return Model(bundle.load(os.fspath(path)), threshold)
+
+
+def _apart(length: int, px: int) -> range:
+    """Where windows of `px` begin that don't overlap; at the start where not even one fits."""
+    return range(0, max(length - px + 1, 1), px)

@@ -27,9 +27,9 @@ def judge(model: keras.Model, batches: Iterable, look: Callable | None = None) -
     return labels.astype(np.int64), *rest
 
 
-def features(seeing: keras.Model, batches: Iterable) -> np.ndarray:
-    """float32 [N, K] of the images of `batches`: the second of what `seeing` (`dense.with_features`) gives."""
-    return np.concatenate([seeing.predict_on_batch(image)[1][weight.numpy() > 0] for image, _, weight in batches])
+def looks(look: Callable, batches: Iterable) -> np.ndarray:
+    """What `look`, of uint8 [B, px, px, C], gives for the images of `batches`, one after the other."""
+    return np.concatenate([look(image)[weight.numpy() > 0] for image, _, weight in batches])
 
 
 def pick_images(batches: Iterable, rows: Sequence[int]) -> dict[int, np.ndarray]:
