@@ -82,7 +82,7 @@ def _crackflow(image, stem: int, stages: tuple[tuple[int, int], ...], padding: s
 
     The mean tells how much of the picture looks cracked, the maximum whether any one place does. Widths are multiples
     of `BFLOAT16_CHANNELS`. `padding`: valid adds no zeros, so that a window of a photograph is seen as if it were alone
-    and `model.dense` scores all of them at once; same, as the blocks of the large ones would leave nothing of a picture.
+    and `model.dense` scores all of them at once; same, where the blocks would leave nothing of a picture.
     """
     x = _conv(_scaled(image), stem, 3, 2, "stem", padding)
     for stage, (filters, blocks) in enumerate(stages, start=1):

@@ -119,7 +119,7 @@ def _is_outer(contour: np.ndarray) -> bool:
 
 
 def dark_line(part: np.ndarray, area: np.ndarray) -> np.ndarray:
-    """bool [H, W]: the dark lines of `part`, uint8 [H, W, C], inside `area`, bool [H, W]; nothing where none stands out.
+    """bool [H, W]: the dark lines of `part`, uint8 [H, W, C], inside `area`, bool [H, W]; none where none stands out.
 
     The larger eigenvalue of the Hessian, less the size of the other: dark across a line, even along it (Frangi et al.
     1998, Multiscale vessel enhancement filtering), over several widths. What counts is chosen by Otsu's method, and

@@ -77,7 +77,7 @@ class Look(NamedTuple):
 
 
 class Model:
-    """A trained model, ready to look at photographs. `threshold`: instead of its own; nothing then is left to a person."""
+    """A trained model, ready to look at photographs. `threshold`: not its own; nothing is left to a person then."""
 
     def __init__(self, loaded: bundle.Bundle, threshold: float = 0.0) -> None:
         if threshold:

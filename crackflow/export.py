@@ -1,0 +1,94 @@
+"""A trained model for other systems, each format proved equal in its own runtime.
+
+  python -m crackflow.export --out=exported
+  python -m crackflow.export --model=runs/metu --data=data/metu --out=exported --formats=savedmodel,tflite,onnx
+
+Leaves in the folder: savedmodel/ (images, or JPEG files as they are), model_float32.tflite, model_float16.tflite,
+model_int8.tflite, model.onnx, and parity.json: the largest difference to the model on --images images, accuracy, size,
+milliseconds. Scaling, temperature, threshold and review band are inside. A format that differs is exit code 1; the
+files are then kept, to be looked at. onnx needs pip install 'crackflow[onnx]'.
+"""
+
+import os
+
+import numpy as np
+
+from crackflow.core import atomic, flags, progress, runtime
+from crackflow.core.config import ExportConfig
+from crackflow.core.errors import CheckFailed
+from crackflow.data import dataset, images, pipeline, synthetic
+from crackflow.model import bundle, exporting
+from crackflow.run import folder, parity
+
+PARITY = "parity.json"
+CALIBRATION = 256  # images whose activations give int8 its ranges
+
+
+def run(config: ExportConfig) -> dict:
+    """Write the formats, run each, compare; returns the content of parity.json. Raises: UserError; CheckFailed when a
+    format is not the model."""
+    runtime.set_up(config.seed, config.threads, deterministic=False)
+    loaded = bundle.load(config.model)
+    calibration, proof, labels = _images(config, loaded.card)
+    with atomic.folder(config.out, PARITY, config.overwrite) as stage:
+        files = parity.export(exporting.Served(loaded), list(config.formats), stage, calibration)
+        rows = parity.compare(loaded, files, proof, labels)
+        content = {
+            "model": {"sha256": loaded.sha256, "network": loaded.card.network, "threshold": loaded.card.threshold},
+            "images": len(proof),
+            "source": config.data or "made surfaces",
+            "versions": runtime.versions(),
+            "formats": rows,
+        }
+        folder.save_json(stage, PARITY, content)
+    for name, row in rows.items():
+        progress.say(_line(name, row))
+    progress.say(f"parity {os.path.join(config.out, PARITY)}")
+    wrong = parity.failures(rows)
+    if wrong:
+        raise CheckFailed("; ".join(wrong) + f"; look at {os.path.join(config.out, PARITY)}")
+    return content
+
+
+def _images(config: ExportConfig, card: bundle.Card) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(calibration, proof, labels of the proof): uint8 [N, px, px, C] twice and int [N]."""
+    if config.data:
+        made = dataset.load(config.data)
+        made.expect_images("train")
+        made.expect_images("test")
+        return _taken(made, "train", CALIBRATION, card)[0], *_taken(made, "test", config.images, card)
+    side = card.source_px or card.image_px
+    examples = [synthetic.make(config.seed, index, side) for index in range(config.images + CALIBRATION)]
+    shaped = np.stack([images.resize_array(_channels(one.image, card.channels), card.image_px) for one in examples])
+    labels = np.array([one.label for one in examples])
+    return shaped[config.images :], shaped[: config.images], labels[: config.images]
+
+
+def _taken(made: dataset.Dataset, split: str, count: int, card: bundle.Card) -> tuple[np.ndarray, np.ndarray]:
+    taken, labels = [], []
+    for image, label, weight in pipeline.eval_batches(made, split, 64, card.image_px, card.channels):
+        real = weight.numpy() > 0
+        taken.append(image.numpy()[real])
+        labels.append(label.numpy()[real])
+        if sum(map(len, taken)) >= count:
+            break
+    return np.concatenate(taken)[:count], np.concatenate(labels)[:count]
+
+
+def _channels(values: np.ndarray, channels: int) -> np.ndarray:
+    return images.grey(values) if channels == 1 else values
+
+
+def _line(name: str, row: dict) -> str:
+    told = f"accuracy {row['accuracy']:.4f}, {row['ms_per_image']:.2f} ms an image"
+    if "bytes" not in row:
+        return f"{name}: {told}"
+    verdict = "agrees" if row["agrees"] else "DIFFERS"
+    return (
+        f"{name}: {verdict}, largest difference {row['largest_difference']:.1e}, decisions changed "
+        f"{row['decisions_changed']}, {told}, {row['bytes'] / 1e6:.2f} MB"
+    )
+
+
+if __name__ == "__main__":
+    flags.main(ExportConfig, run, __doc__)
