@@ -66,9 +66,10 @@ class Familiarity:
     def distances(self, features: np.ndarray) -> np.ndarray:
         """float64 [N], 0 or more, about 1 for what is usual, of features float32 [N, K]."""
         away = features.astype(np.float64) - self.mean
-        along = away @ self.directions.T.astype(np.float64)
-        left = np.maximum((away**2).sum(1) - (along**2).sum(1), 0)
-        squares = ((along / self.spreads) ** 2).sum(1) + left / self.rest**2
+        directions = self.directions.astype(np.float64)
+        along = away @ directions.T
+        left = away - along @ directions
+        squares = ((along / self.spreads) ** 2).sum(1) + (left**2).sum(1) / self.rest**2
         return np.sqrt(squares / features.shape[1])
 
     def write(self, file: h5py.File) -> None:

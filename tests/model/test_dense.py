@@ -1,0 +1,162 @@
+"""Scores of all windows of a photograph are those of the windows alone."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crackflow.core.backend import keras
+from crackflow.core.config import Network
+from crackflow.model import dense, networks
+from tests import support
+
+OURS = (Network.CRACKFLOW_XS, Network.CRACKFLOW_S)
+ALONE = 1e-3  # of a logit
+
+
+def lively(name, px, seed=0):
+    """A network whose logits on made pictures differ by whole numbers."""
+    model = networks.NETWORKS[name].build(px)
+    generator = np.random.default_rng(seed)
+    model.set_weights(
+        [one + generator.normal(0, 0.5 / np.sqrt(np.prod(one.shape[:-1])), one.shape) for one in model.get_weights()]
+    )
+    for layer in model.layers:  # statistics of made pictures
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    model(np.stack([support.picture(one, px, px) for one in range(8)]), training=True)
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return lively(Network.CRACKFLOW_S, 96)
+
+
+def alone(model, scorer, whole, rows, columns):
+    """Logits of the windows at grid places, each by itself."""
+    windows = [
+        whole[y * scorer.step :, x * scorer.step :][: scorer.px, : scorer.px]
+        for y, x in zip(rows, columns, strict=True)
+    ]
+    return model(np.stack(windows), training=False).numpy()
+
+
+def mirrored(picture, scorer):
+    return dense._padded(picture, scorer.px, scorer.step)
+
+
+@pytest.mark.parametrize("name", [*OURS, Network.CRACKFLOW_M, Network.SEED])
+def test_every_window_has_the_score_that_it_has_alone(name):
+    model = lively(name, 96) if name is not Network.SEED else networks.NETWORKS[name].build(96)
+    scorer = dense.scorer(model)
+    picture = support.picture(1, 330, 270)[..., : model.input_shape[-1]]
+    logits = scorer.score(picture)
+    rows, columns = map(np.ravel, np.indices(logits.shape))
+    expected = alone(model, scorer, mirrored(picture, scorer), rows, columns)
+    np.testing.assert_allclose(logits.ravel(), expected, atol=ALONE)
+    assert expected.std() > (0.1 if name in OURS else 0)
+
+
+@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("px", [96, 128, 227])
+def test_our_small_networks_are_scored_all_at_once(name, px):
+    assert isinstance(dense.scorer(networks.NETWORKS[name].build(px)), dense.Convolutional)
+
+
+@pytest.mark.parametrize("name", [Network.CRACKFLOW_M, Network.SEED, Network.MOBILENET_V3_SMALL])
+def test_networks_that_pad_or_flatten_are_scored_window_by_window(name):
+    assert isinstance(dense.scorer(networks.NETWORKS[name].build(96)), dense.Windows)
+
+
+@given(st.integers(1, 400), st.integers(1, 400), st.integers(97, 300))
+def test_tiles_of_any_size_leave_no_seam(height, width, tile):
+    model = shared()
+    scorer = dense.Convolutional(model, *dense._trunk(model))
+    picture = support.picture(height * 401 + width, width, height)
+    whole = scorer.score(picture)
+    before, dense.TILE_PX = dense.TILE_PX, tile
+    try:
+        np.testing.assert_allclose(scorer.score(picture), whole, atol=1e-4)
+    finally:
+        dense.TILE_PX = before
+
+
+_SHARED = {}
+
+
+def shared():
+    """The same network for every example."""
+    if not _SHARED:
+        _SHARED["model"] = lively(Network.CRACKFLOW_S, 96)
+    return _SHARED["model"]
+
+
+@given(st.integers(1, 300), st.integers(1, 300))
+def test_windows_cover_the_whole_photograph_and_nothing_more_than_a_step_beyond(height, width):
+    px, step = 96, 16
+    padded = dense._padded(np.zeros((height, width, 3), np.uint8), px, step)
+    for side, whole in zip((height, width), padded.shape[:2], strict=True):
+        assert whole >= max(side, px) and (whole - px) % step == 0 and whole < max(side, px) + step
+
+
+def test_beyond_its_border_a_small_picture_is_mirrored():
+    picture = support.picture(0, 40, 50)
+    padded = dense._padded(picture, 96, 16)
+    assert padded.shape == (96, 96, 3)
+    np.testing.assert_array_equal(padded[50:96], padded[4:50][::-1])
+
+
+def test_one_picture_of_the_size_of_a_window_has_one_score(model):
+    picture = support.picture(3, 96, 96)
+    logits = dense.scorer(model).score(picture)
+    assert logits.shape == (1, 1)
+    np.testing.assert_allclose(logits[0, 0], model(picture[None], training=False)[0], atol=ALONE)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: keras.layers.Conv2D(16, 3, padding="same")(x),
+        lambda x: keras.layers.ZeroPadding2D(1)(x),
+        lambda x: keras.layers.UpSampling2D(2)(x),
+        lambda x: keras.layers.Cropping2D(((1, 0), (0, 1)))(x),
+        lambda x: keras.layers.LayerNormalization(axis=[1, 2, 3])(x),
+        lambda x: keras.layers.Multiply()(
+            [x, keras.layers.Reshape((1, 1, 8))(keras.layers.GlobalAveragePooling2D()(x))]
+        ),
+    ],
+)
+def test_whatever_sees_the_border_or_the_whole_is_not_scored_all_at_once(change):
+    image = keras.Input((64, 64, 3), dtype="uint8")
+    x = change(keras.layers.Conv2D(8, 3, 2)(keras.layers.Rescaling(1 / 255)(image)))
+    logit = keras.layers.Dense(1)(keras.layers.GlobalMaxPooling2D()(x))
+    model = keras.Model(image, keras.layers.Reshape(())(logit))
+    scorer = dense.scorer(model)
+    assert isinstance(scorer, dense.Windows)
+    picture = support.picture(5, 100, 90)
+    logits = scorer.score(picture)
+    rows, columns = map(np.ravel, np.indices(logits.shape))
+    np.testing.assert_allclose(
+        logits.ravel(), alone(model, scorer, mirrored(picture, scorer), rows, columns), atol=ALONE
+    )
+
+
+def test_dilated_strided_and_pooled_convolutions_are_scored_all_at_once():
+    image = keras.Input((64, 64, 3), dtype="uint8")
+    x = keras.layers.Rescaling(1 / 255)(image)
+    x = keras.layers.Conv2D(8, 3, dilation_rate=2, activation="relu")(x)
+    x = keras.layers.MaxPooling2D(2)(x)
+    x = keras.layers.SeparableConv2D(12, 3, 2)(x)
+    x = keras.layers.AveragePooling2D(3, 1)(x)
+    pooled = [keras.layers.GlobalAveragePooling2D()(x), keras.layers.GlobalMaxPooling2D()(x)]
+    logit = keras.layers.Dense(1)(keras.layers.Dense(5, activation="relu")(keras.layers.Concatenate()(pooled)))
+    model = keras.Model(image, keras.layers.Reshape(())(logit))
+    scorer = dense.scorer(model)
+    assert isinstance(scorer, dense.Convolutional) and scorer.step == 4
+    picture = support.picture(5, 101, 90)
+    logits = scorer.score(picture)
+    rows, columns = map(np.ravel, np.indices(logits.shape))
+    np.testing.assert_allclose(
+        logits.ravel(), alone(model, scorer, mirrored(picture, scorer), rows, columns), atol=ALONE
+    )

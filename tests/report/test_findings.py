@@ -1,0 +1,154 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
+from scipy import ndimage
+
+from crackflow.data import synthetic
+from crackflow.report import findings
+
+CELL, ACROSS = 16, 8
+
+
+def wall(height=256, width=320, seed=0):
+    """A grey wall with some grain: uint8 [height, width, 3]."""
+    grain = np.random.default_rng(seed).normal(0, 3, (height, width, 1))
+    return np.clip(170 + grain, 0, 255).astype(np.uint8).repeat(3, 2)
+
+
+def cracked(points, width=4, shape=(256, 320)):
+    """(wall with a dark line through `points`, its mask)."""
+    mask = Image.new("L", shape[::-1])
+    ImageDraw.Draw(mask).line(points, fill=255, width=width)
+    mask = np.asarray(mask) > 0
+    picture = wall(*shape)
+    picture[ndimage.binary_dilation(mask)] = 120
+    picture[mask] = 40
+    return picture, mask
+
+
+def seen(mask):
+    """Probabilities of windows that see every crack pixel and nothing else: float64 [h, w]."""
+    windows = np.lib.stride_tricks.sliding_window_view(mask, (CELL * ACROSS,) * 2)[::CELL, ::CELL]
+    return windows.any((2, 3)).astype(np.float64)
+
+
+def filled(outlines, shape):
+    page = Image.new("1", shape[::-1])
+    for outline in outlines:
+        ImageDraw.Draw(page).polygon([tuple(point) for point in outline], fill=1)
+    return np.asarray(page)
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 6), st.integers(0, 1000))
+def test_heat_is_the_mean_over_the_windows_that_hold_a_cell(height, width, across, seed):
+    values = np.random.default_rng(seed).random((height, width))
+    heat = findings.heat(values, across)
+    assert heat.shape == (height + across - 1, width + across - 1)
+    for y, x in [(0, 0), (heat.shape[0] - 1, heat.shape[1] - 1), (heat.shape[0] // 2, heat.shape[1] // 2)]:
+        holding = values[max(y - across + 1, 0) : y + 1, max(x - across + 1, 0) : x + 1]
+        assert heat[y, x] == pytest.approx(holding.mean(), abs=1e-6)
+
+
+def test_the_heat_of_one_window_is_its_probability():
+    np.testing.assert_allclose(findings.heat(np.array([[0.3]]), ACROSS), np.full((ACROSS, ACROSS), 0.3), atol=1e-6)
+
+
+def test_maps_of_several_scales_meet_place_by_place():
+    fine, coarse = np.full((8, 8), 0.1, np.float32), np.full((4, 4), 0.1, np.float32)
+    fine[2:4, 4:6] = coarse[1, 2] = 0.9
+    both = findings.together([(1.0, fine), (0.5, coarse)], (8, 8))
+    assert both[2:4, 4:6].min() > 0.5 and both[6, 1] == pytest.approx(0.1, abs=1e-3)
+    assert both.argmax() in np.flatnonzero(fine.ravel() == np.float32(0.9))
+
+
+def test_scales_that_disagree_meet_halfway_in_the_logit():
+    both = findings.together([(1.0, np.full((2, 2), 0.9)), (2.0, np.full((4, 4), 0.1))], (2, 2))
+    np.testing.assert_allclose(both, 0.5, atol=1e-6)
+
+
+def test_one_scale_alone_is_left_as_it_is():
+    heat = np.random.default_rng(0).random((5, 7)).astype(np.float32)
+    np.testing.assert_allclose(findings.together([(2.0 / 2.0, heat)], heat.shape), heat, atol=1e-5)
+
+
+def test_a_crack_is_outlined_where_it_is_and_measured_along_it():
+    picture, mask = cracked([(20, 60), (150, 140), (300, 150)])
+    (found,) = findings.trace(findings.heat(seen(mask), ACROSS), CELL, ACROSS, picture, 0.5)
+    inside = filled(found.outlines, mask.shape)
+    assert inside[mask].mean() > 0.9
+    assert ndimage.binary_dilation(mask, iterations=8)[inside].mean() > 0.95
+    long = np.hypot(130, 80) + np.hypot(150, 10)
+    assert found.length_px == pytest.approx(long, rel=0.1)
+    assert found.probability == pytest.approx(1)
+
+
+@pytest.mark.parametrize("angle", [0, 15, 30, 45, 60, 90])
+def test_length_does_not_depend_on_direction(angle):
+    down, right = np.sin(np.radians(angle)), np.cos(np.radians(angle))
+    ends = [(150 - 90 * right, 150 - 90 * down), (150 + 90 * right, 150 + 90 * down)]
+    picture, mask = cracked(ends, shape=(300, 300))
+    (found,) = findings.trace(findings.heat(seen(mask), ACROSS), CELL, ACROSS, picture, 0.5)
+    assert found.length_px == pytest.approx(180, rel=0.12)
+
+
+def test_two_cracks_far_apart_are_two_findings_the_most_probable_first():
+    picture, mask = cracked([(20, 30), (90, 30)], shape=(400, 600))
+    other, more = cracked([(450, 350), (560, 330)], shape=(400, 600))
+    picture[300:], mask = other[300:], mask | more
+    probabilities = seen(mask)
+    probabilities[:, : probabilities.shape[1] // 2] *= 0.8
+    found = findings.trace(findings.heat(probabilities, ACROSS), CELL, ACROSS, picture, 0.5)
+    assert len(found) == 2 and found[0].probability > found[1].probability
+    assert found[0].box[0] > 300 > found[1].box[0] + found[1].box[2]
+
+
+def test_nothing_probable_is_no_finding():
+    assert findings.trace(np.full((16, 20), 0.2, np.float32), CELL, ACROSS, wall(), 0.5) == []
+
+
+def test_where_no_line_stands_out_the_area_is_the_finding_and_has_no_length():
+    heat = np.zeros((16, 20), np.float32)
+    heat[4:8, 5:10] = 0.9
+    flat = np.full((256, 320, 3), 100, np.uint8)
+    (found,) = findings.trace(heat, CELL, ACROSS, flat, 0.5)
+    assert found.length_px is None
+    x, y, width, height = found.box
+    np.testing.assert_allclose([x, y, width, height], [80, 64, 80, 64], atol=3)
+
+
+@given(st.integers(0, 10_000))
+def test_outlines_and_boxes_lie_within_the_photograph(seed):
+    generator = np.random.default_rng(seed)
+    height, width = generator.integers(20, 300, 2)
+    picture = generator.integers(0, 256, (height, width, 3), np.uint8)
+    heat = generator.random((max(-(-height // CELL), ACROSS), max(-(-width // CELL), ACROSS))).astype(np.float32)
+    for found in findings.trace(heat, CELL, ACROSS, picture, 0.6):
+        every = np.concatenate(found.outlines)
+        assert (every >= 0).all() and (every <= [width, height]).all()
+        x, y, wide, high = found.box
+        assert every[:, 0].min() == pytest.approx(x) and every[:, 1].max() == pytest.approx(y + high)
+        assert 0.6 <= found.probability <= 1 and all(len(outline) >= 4 for outline in found.outlines)
+
+
+def test_made_cracks_are_traced_by_their_dark_line():
+    recall, precision = [], []
+    for index in range(1, 40, 2):
+        example = synthetic.make(3, index, 256)
+        mask = example.mask > 0
+        found = findings.trace(findings.heat(seen(mask), ACROSS), CELL, ACROSS, example.image, 0.5)
+        inside = filled([outline for one in found for outline in one.outlines], mask.shape)
+        recall.append(inside[mask].mean())
+        precision.append(ndimage.binary_dilation(mask, iterations=6)[inside].mean())
+    assert np.mean(recall) > 0.85 and np.mean(precision) > 0.7
+
+
+def test_a_skeleton_is_as_long_as_its_links():
+    straight = np.zeros((5, 9), bool)
+    straight[2, 1:8] = True
+    assert findings._length(straight) == 6
+    np.testing.assert_allclose(findings._length(np.eye(6, dtype=bool)), 5 * np.sqrt(2))
+    corner = np.zeros((4, 4), bool)
+    corner[0, :3] = corner[:3, 2] = True
+    assert findings._length(corner) == 4
