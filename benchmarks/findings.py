@@ -1,0 +1,93 @@
+"""Do the findings of crackflow.predict lie on the cracks? Where the crack is known: made surfaces, DeepCrack, CFD.
+
+  python -m benchmarks.findings --json=benchmarks/results/findings.json
+
+The shipped model, as a user runs it: threshold and scales as they come. A crack of the mask (pieces less than 8 pixels
+apart are one; smaller than 20 pixels don't count) is found when findings cover half of it or more; a finding is right
+when half of its outline or more lies within 8 pixels of a crack. `pixels`: the same by area, without pieces. `photos`:
+is there one at all? Intervals are Wilson's, over cracks and findings.
+"""
+
+import numpy as np
+from PIL import Image, ImageDraw
+from scipy import ndimage
+
+from benchmarks import harness
+from crackflow.core import runtime
+from crackflow.data import images, patches, synthetic, windows
+from crackflow.report import metrics, prediction
+
+NEAR_PX, APART_PX, SMALLEST_PX = 8, 8, 20
+MADE = 300
+SIDE = 681  # of made photographs: 3 x 3 of METU's images
+
+
+def photographs(name: str):
+    """(pixels uint8 [H, W, 3], mask bool [H, W]) one after the other."""
+    if name == "made":
+        for index in range(MADE):
+            example = synthetic.make(101, index, SIDE)
+            yield example.image, example.mask > 0
+        return
+    place = harness.data_folder() / name
+    for file in windows.listed(str(place / "images"), str(place / "masks"))[0]:
+        photo = images.open_photo(f"{file.root}/{file.path}", 100)
+        mask = patches.read_mask(file.masks, file.mask, photo, 100) > patches.CRACK_ABOVE
+        yield images.pixels(photo, 3, 0), mask
+
+
+def filled(found: prediction.Finding, shape: tuple[int, int]) -> np.ndarray:
+    page = Image.new("1", shape[::-1])
+    for outline in found.outlines:
+        ImageDraw.Draw(page).polygon(outline, fill=1)
+    return np.asarray(page)
+
+
+def judged(model: prediction.Model, name: str) -> dict:
+    cracks, right, photos = [], [], []
+    area = {"crack": 0, "covered": 0, "outlined": 0, "near": 0}
+    for pixels, mask in photographs(name):
+        (found,) = model.predict(pixels)
+        near = ndimage.distance_transform_edt(~mask) <= NEAR_PX if mask.any() else np.zeros(mask.shape, bool)
+        covered = np.zeros(mask.shape, bool)
+        for one in found.findings:
+            inside = filled(one, mask.shape)
+            covered |= inside
+            right.append(near[inside].mean() >= 0.5 if inside.any() else False)
+        pieces, _ = ndimage.label(ndimage.binary_dilation(mask, iterations=APART_PX // 2))
+        for number in range(1, pieces.max() + 1):
+            piece = mask & (pieces == number)
+            if piece.sum() >= SMALLEST_PX:
+                cracks.append(covered[piece].mean() >= 0.5)
+        area["crack"] += int(mask.sum())
+        area["covered"] += int((covered & mask).sum())
+        area["outlined"] += int(covered.sum())
+        area["near"] += int((covered & near).sum())
+        photos.append((bool(mask.any()), bool(found.findings)))
+    truth, called = np.array(photos).T
+    return {
+        "photographs": len(photos),
+        "cracks": len(cracks),
+        "findings": len(right),
+        "recall": float(np.mean(cracks)),
+        "recall_ci95": metrics.wilson(int(np.sum(cracks)), len(cracks)),
+        "precision": float(np.mean(right)),
+        "precision_ci95": metrics.wilson(int(np.sum(right)), len(right)),
+        "pixels": {"recall": area["covered"] / area["crack"], "precision": area["near"] / max(area["outlined"], 1)},
+        "photos": {
+            "cracked_found": float(called[truth].mean()),
+            "clean_left_alone": float((~called[~truth]).mean()) if (~truth).any() else None,
+        },
+    }
+
+
+def main() -> None:
+    options = harness.arguments(__doc__)
+    runtime.set_up(seed=0, threads=0, deterministic=False)
+    model = prediction.load()
+    results = {name: judged(model, name) for name in ("made", "deepcrack", "cfd")}
+    harness.save(options.json, {"sha256": model.bundle.sha256, "threshold": model.card.threshold, "sets": results})
+
+
+if __name__ == "__main__":
+    main()

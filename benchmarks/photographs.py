@@ -1,0 +1,106 @@
+"""How long does a photograph take, and how much memory? 12 and 100 megapixels, stitched from METU's images.
+
+  python -m benchmarks.photographs --json=benchmarks/results/photographs.json
+
+Half of the stitched images are cracked. `look`: from the JPEG file to findings, in a process that has done one before,
+median of --repeats; at one scale, and at the three of the default. `command`: `python -m crackflow.predict` as a whole,
+start-up, overlays and page included, wall clock and the peak of its resident memory. `tiles`: the same windows at one
+scale, 16 pixels apart, each alone, in batches of 64, timed on a part of them and taken for all; `dense`: all at once.
+"""
+
+import pathlib
+import statistics
+import sys
+import tempfile
+import time
+
+import numpy as np
+from PIL import Image
+
+from benchmarks import harness
+from crackflow.core import runtime
+from crackflow.core.backend import tf
+from crackflow.data import images, photographs
+from crackflow.report import prediction
+
+SIZES = {"12 MP": (13, 18), "100 MP": (38, 51)}  # rows and columns of METU's images of 227 pixels
+BATCH, TIMED_BATCHES = 64, 24
+
+
+def stitched(rows: int, columns: int) -> np.ndarray:
+    """uint8 [rows * 227, columns * 227, 3]."""
+    folder, generator = harness.data_folder() / "metu", np.random.default_rng(0)
+    files = [sorted((folder / kind).iterdir()) for kind in ("Negative", "Positive")]
+    picture = np.empty((rows * 227, columns * 227, 3), np.uint8)
+    for row in range(rows):
+        for column in range(columns):
+            kind = files[int(generator.random() < 0.5)]
+            one = Image.open(kind[generator.integers(len(kind))]).convert("RGB").resize((227, 227))
+            picture[row * 227 : row * 227 + 227, column * 227 : column * 227 + 227] = np.asarray(one)
+    return picture
+
+
+def seconds(work, repeats: int) -> dict:
+    """Median, lowest and highest of `work`, after one run to warm up."""
+    work()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    named = {"median": statistics.median(times), "low": min(times), "high": max(times)}
+    return {name: round(value, 3) for name, value in named.items()}
+
+
+def against_tiles(model: prediction.Model, file: str, repeats: int) -> dict:
+    """Every window of one scale, all at once and each alone."""
+    pixels = photographs.read(file, 3, 200).pixels
+    card, scorer = model.card, model._scorer
+    small = images.scaled(pixels, *(round(side * card.scale) for side in pixels.shape[:2]))
+    every = np.lib.stride_tricks.sliding_window_view(small, (card.image_px, card.image_px), (0, 1))
+    every = every[:: scorer.step, :: scorer.step].reshape(-1, 3, card.image_px, card.image_px)
+    score = tf.function(lambda image: model.bundle.model(image, training=False))
+    some = [every[at : at + BATCH].transpose(0, 2, 3, 1) for at in range(0, BATCH * TIMED_BATCHES, BATCH)]
+    alone = seconds(lambda: [score(one).numpy() for one in some], repeats)
+    dense = seconds(lambda: scorer.score(small), repeats)
+    whole = alone["median"] / (BATCH * TIMED_BATCHES) * len(every)
+    return {
+        "windows": len(every),
+        "dense": dense,
+        "tiles_seconds": round(whole, 2),
+        "times_as_fast": round(whole / dense["median"], 1),
+    }
+
+
+def main() -> None:
+    options = harness.arguments(__doc__, repeats=5)
+    runtime.set_up(seed=0, threads=0, deterministic=False)
+    model = prediction.load()
+    results = {}
+    with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
+        for name, shape in SIZES.items():
+            place = pathlib.Path(folder) / name.replace(" ", "")
+            place.mkdir()
+            picture = stitched(*shape)
+            file = str(place / "photo.jpg")
+            Image.fromarray(picture).save(file, quality=92)
+            repeats = options.repeats if name == "12 MP" else 1
+            found = {"megapixels": round(picture.shape[0] * picture.shape[1] / 1e6, 1)}
+            del picture
+            found["look"] = {
+                "one scale": seconds(lambda file=file: model.predict(file, scale=1.0), repeats),
+                "three scales": seconds(lambda file=file: model.predict(file), repeats),
+            }
+            command = [sys.executable, "-m", "crackflow.predict", f"--photos={file}"]
+            found["command_seconds"] = round(harness.watch([*command, f"--out={place}/one"]).seconds, 1)
+            peak = harness.watch([*command, f"--out={place}/two"], memory=True).peak_bytes
+            found["command_peak_mb"] = round(peak / 1e6)
+            if name == "12 MP":
+                found["against_tiles"] = against_tiles(model, file, options.repeats)
+            results[name] = found
+            print(name, found, file=sys.stderr)
+    harness.save(options.json, results)
+
+
+if __name__ == "__main__":
+    main()

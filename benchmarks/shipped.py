@@ -1,0 +1,122 @@
+"""The model that comes with crackflow: where it comes from, and what it is worth on surfaces it has and has not seen.
+
+  python -m benchmarks.shipped --train=1 --json=benchmarks/results/shipped.json    # makes the file, then measures it
+  python -m benchmarks.shipped --json=benchmarks/results/shipped.json              # measures the file that is there
+
+Trains with launch/flags/shipped.cfg on METU's grouped training split and puts model.h5 at crackflow/assets. Measures it
+on METU's grouped test split, on DeepCrack and CFD cut to windows (masks layout), and on made surfaces, none of which it
+was trained on; and how often it says that an image looks unlike its training: METU's test images, made surfaces without
+cracks (joints, scratches, stains, patches), DeepCrack's and CFD's photographs, single and by the photograph.
+"""
+
+import json
+import pathlib
+import shutil
+import sys
+import tempfile
+
+import numpy as np
+
+from benchmarks import harness
+from crackflow.core import runtime
+from crackflow.data import dataset, images, pipeline, synthetic, windows
+from crackflow.model import bundle
+from crackflow.report import prediction
+
+FLAGS = "launch/flags/shipped.cfg"
+UNSEEN = ("deepcrack", "cfd")
+MADE, MADE_SEED = 1500, 77
+KEEP = (
+    *("accuracy", "accuracy_ci95", "balanced_accuracy", "recall", "recall_ci95", "specificity", "specificity_ci95"),
+    *("roc_auc", "roc_auc_ci95", "mcc", "ece", "ece_ci95", "n", "confusion", "review"),
+)
+
+
+def made(place: pathlib.Path) -> dict[str, pathlib.Path]:
+    """METU split by group, and each other set as test images alone."""
+    command = [sys.executable, "-m"]
+    sets = {}
+    harness.watch([*command, "crackflow.synth", f"--out={place}/faces", f"--count={MADE}", f"--seed={MADE_SEED}"])
+    sources = {"metu": harness.data_folder() / "metu", "made": place / "faces"}
+    sources |= {name: harness.data_folder() / name for name in UNSEEN}
+    for name, source in sources.items():
+        options = [] if name == "metu" else ["--split=0,0,1"]
+        options += ["--layout=masks"] if name in UNSEEN else []
+        sets[name] = place / name
+        harness.watch([*command, "crackflow.convert", f"--images={source}", f"--out={sets[name]}", *options])
+    return sets
+
+
+def train(data: pathlib.Path, place: pathlib.Path) -> float:
+    """Seconds it took to make crackflow/assets/crackflow_s.h5."""
+    run = place / "run"
+    flags = [f"--flagfile={FLAGS}", f"--data={data}", f"--run_dir={run}"]
+    seconds = harness.watch([sys.executable, "-m", "crackflow.train", *flags]).seconds
+    pathlib.Path(bundle.SHIPPED).parent.mkdir(exist_ok=True)
+    shutil.copyfile(run / "model.h5", bundle.SHIPPED)
+    return round(seconds, 1)
+
+
+def metrics(sets: dict[str, pathlib.Path], place: pathlib.Path) -> dict:
+    out = place / "measured"
+    data = ",".join(str(sets[name]) for name in ("metu", *UNSEEN, "made"))
+    model = f"--model={bundle.SHIPPED}"
+    harness.watch([sys.executable, "-m", "crackflow.evaluate", model, f"--data={data}", f"--out={out}"])
+    found = json.loads((out / "metrics.json").read_text())["datasets"]
+    return {name: {key: found[name].get(key) for key in KEEP} for name in found}
+
+
+def unlike(model: prediction.Model, sets: dict[str, pathlib.Path]) -> dict:
+    """For each kind of photograph: how many, and the share that is told to look unlike training."""
+    px = model.card.source_px
+    taken = pipeline.eval_batches(dataset.load(str(sets["metu"])), "test", 64, px, model.card.channels)
+    known = [one for image, _, weight in taken for one in image.numpy()[weight.numpy() > 0]]
+    kinds = {
+        "METU, test images": known,
+        "made surfaces without cracks": [synthetic.make(5, 2 * one, px).image for one in range(400)],
+        "made surfaces without cracks, 3 x 3 windows": [synthetic.make(6, 2 * one, 3 * px).image for one in range(100)],
+    }
+    for name in UNSEEN:
+        files, _ = windows.listed(str(harness.data_folder() / name / "images"), "")
+        opened = (images.open_photo(f"{file.root}/{file.path}", 100) for file in files)
+        kinds[name] = [images.pixels(photo, model.card.channels, 0) for photo in opened]
+    noise = np.random.default_rng(0).integers(0, 256, (100, px, px, 3), np.uint8)
+    kinds["noise"] = list(noise)
+    rates = {}
+    for name, photos in kinds.items():
+        distances = np.array([model.predict(photo, scale=1.0)[0].distance for photo in photos])
+        rates[name] = {"n": len(photos), "warned": float((distances > 1).mean()), "median": float(np.median(distances))}
+    return rates
+
+
+def main() -> None:
+    options = harness.arguments(__doc__, train=0)
+    runtime.set_up(seed=0, threads=0, deterministic=False)
+    with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
+        place = pathlib.Path(folder)
+        sets = made(place)
+        if options.train:
+            seconds = train(sets["metu"], place)
+        else:
+            path = pathlib.Path(options.json)
+            seconds = json.loads(path.read_text())["results"]["train_seconds"] if path.is_file() else None
+        model = prediction.load()
+        card = model.card
+        results = {
+            "sha256": model.bundle.sha256,
+            "bytes": pathlib.Path(bundle.SHIPPED).stat().st_size,
+            "parameters": model.bundle.model.count_params(),
+            "flags": FLAGS,
+            "train_seconds": seconds,
+            "trained_on": card.fingerprint,
+            "threshold": card.threshold,
+            "temperature": card.temperature,
+            "review": card.review,
+            "datasets": metrics(sets, place),
+            "unlike": unlike(model, sets),
+        }
+        harness.save(options.json, results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,241 @@
+"""Model files that would run code, eat memory or hang, made here and refused."""
+
+import json
+import os
+
+import h5py
+import numpy as np
+import pytest
+
+from crackflow.core.backend import keras
+from crackflow.core.config import Network
+from crackflow.core.errors import UserError
+from crackflow.model import bundle, guard, networks
+
+CARD = bundle.Card("crackflow_xs", ("clean", "cracked"), 0.5, 1.0, 32, 3, "f" * 64, {}, 0)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    """The bytes of a sound model."""
+    path = tmp_path_factory.mktemp("guard") / "model.h5"
+    bundle.save(str(path), networks.NETWORKS[Network.CRACKFLOW_XS].build(32), CARD)
+    return path.read_bytes()[: -bundle.SEAL_BYTES]
+
+
+@pytest.fixture
+def hostile(sound, tmp_path):
+    """`hostile(change)`: a model file whose description `change` has changed; gives its path."""
+
+    def make(change=None, file_change=None):
+        path = tmp_path / "model.h5"
+        path.write_bytes(sound)
+        with h5py.File(path, "r+") as file:
+            config = json.loads(file.attrs["model_config"])
+            if change:
+                change(config)
+                del file.attrs["model_config"]
+                file.attrs["model_config"] = json.dumps(config)
+            if file_change:
+                file_change(file)
+        return str(path)
+
+    return make
+
+
+def refusal(path):
+    with pytest.raises(UserError) as caught:
+        bundle.load(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def layer(config, kind):
+    return next(one for one in config["config"]["layers"] if one["class_name"] == kind)
+
+
+@pytest.mark.parametrize("name", list(Network))
+def test_every_network_of_ours_passes(name, tmp_path):
+    recipe = networks.NETWORKS[name]
+    card = bundle.Card(name.value, ("a", "b"), 0.5, 1.0, 32, recipe.channels, "f", {}, 0)
+    bundle.save(str(tmp_path / "model.h5"), recipe.build(32), card)
+    assert bundle.load(str(tmp_path / "model.h5")).card == card
+
+
+def test_a_lambda_layer_is_refused_and_its_code_not_run(tmp_path):
+    trace = str(tmp_path / "trace")
+    image = keras.Input((32, 32, 3), dtype="uint8")
+    code = keras.layers.Lambda(lambda x: (open(trace, "w").close(), x)[1], name="evil")
+    x = keras.layers.Rescaling(1 / 255)(code(image))
+    logit = keras.layers.Dense(1)(keras.layers.GlobalMaxPooling2D()(x))
+    model = keras.Model(image, keras.layers.Reshape(())(logit))
+    path = str(tmp_path / "model.h5")
+    keras.models.save_model(model, path, include_optimizer=False, save_format="h5")
+    with h5py.File(path, "r+") as file:
+        file.attrs[bundle.ATTRIBUTE] = json.dumps(CARD.__dict__)
+    os.remove(trace)
+    assert "Lambda layer, which is code and would be run" in refusal(path)
+    assert not os.path.exists(trace)
+
+
+def evil(module="os", name="system"):
+    return {"module": module, "class_name": name, "config": {}, "registered_name": None}
+
+
+def function(name):
+    return {"module": "builtins", "class_name": "function", "config": name, "registered_name": "function"}
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda c: layer(c, "Activation")["config"].update(activation=evil()), "it names os.system"),
+        (lambda c: layer(c, "Activation")["config"].update(activation=function("exec")), "builtins.function"),
+        (lambda c: layer(c, "Conv2D").update(evil("subprocess", "Popen")), "it names subprocess.Popen"),
+        (lambda c: layer(c, "Conv2D")["config"].update(kernel_initializer=evil("builtins", "eval")), "builtins.eval"),
+        (lambda c: layer(c, "Conv2D")["config"].update(kernel_constraint={"class_name": "X"}), "unknown class X"),
+        (lambda c: layer(c, "Dense").update(class_name="TextVectorization"), "unknown class TextVectorization"),
+        (lambda c: layer(c, "Dense").update(class_name="RNN"), "unknown class RNN"),
+        (lambda c: layer(c, "Dense").update(registered_name="Custom>Evil"), "'Custom>Evil', registered elsewhere"),
+        (
+            lambda c: layer(c, "Dense").update(class_name="TFOpLambda", config={"function": "io.write_file"}),
+            "names the function 'io.write_file'",
+        ),
+        (lambda c: layer(c, "Dense")["config"].update(function="io.read_file"), "names the function 'io.read_file'"),
+        (lambda c: layer(c, "Dense").update(class_name=["Dense"]), r"it names \['Dense'\]"),
+    ],
+)
+def test_whatever_is_no_plain_layer_is_refused(hostile, change, message):
+    path = hostile(change)
+    with pytest.raises(UserError, match=message) as caught:
+        bundle.load(path)
+    assert "is refused" in str(caught.value)
+
+
+def circle(config):
+    """The first convolution takes what the last one makes."""
+    layers = [one for one in config["config"]["layers"] if one["class_name"] == "Conv2D"]
+    layers[0]["inbound_nodes"][0][0][0] = layers[-1]["config"]["name"]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (circle, "takes what no layer before it makes"),
+        (lambda c: layer(c, "Dense").update(inbound_nodes=[[["nobody", 0, 0, {}]]]), "no layer before it makes"),
+        (lambda c: c["config"].update(layers=[]), "expected 1 to 2,000 layers"),
+        (lambda c: c["config"].update(layers=c["config"]["layers"] * 2), "two layers"),
+        (lambda c: c["config"]["layers"].append(7), "no settings"),
+        (lambda c: c.update(class_name="Dense"), "expected the description of a network, found 'Dense'"),
+        (lambda c: c.update(config=[]), "its description of the network is none"),
+        (lambda c: layer(c, "Conv2D")["config"].update(filters=-3), "its description makes no network"),
+        (lambda c: layer(c, "Conv2D")["config"].update(filters="many"), "its description makes no network"),
+        (lambda c: layer(c, "Conv2D")["config"].update(filters=10**9), "expected the shapes"),
+        (lambda c: layer(c, "Dense")["config"].update(units=10**12), "its description makes no network"),
+        (lambda c: layer(c, "Dense")["config"].update(units=7), "its description makes no network"),
+        (lambda c: layer(c, "Dense")["config"].update(use_bias=False), "expected the shapes"),
+    ],
+)
+def test_a_description_that_makes_no_such_network_is_damaged(hostile, change, message):
+    path = hostile(change)
+    with pytest.raises(UserError, match=message) as caught:
+        bundle.load(path)
+    assert "is damaged or no model" in str(caught.value)
+
+
+def outside(file):
+    del file["model_weights/stem_conv"]
+    file["model_weights/stem_conv"] = h5py.ExternalLink("/etc/passwd", "/")
+
+
+def loop(file):
+    file["model_weights/again"] = h5py.SoftLink("/model_weights")
+
+
+def borrowed(file):
+    shape = file["model_weights/logit/logit/bias:0"].shape
+    del file["model_weights/logit/logit/bias:0"]
+    file["model_weights/logit/logit"].create_dataset(
+        "bias:0", shape, "f4", external=[("/etc/passwd", 0, h5py.h5f.UNLIMITED)]
+    )
+
+
+def bomb(file):
+    file.create_dataset("large", (10**6, 10**3), "f4", compression="gzip", chunks=(1000, 1000))
+
+
+def resized(file):
+    del file["model_weights/logit/logit/kernel:0"]
+    file["model_weights/logit/logit"].create_dataset("kernel:0", data=np.zeros((3, 1), np.float32))
+
+
+def texts(file):
+    file.create_dataset("words", data=[b"import os"])
+
+
+@pytest.mark.parametrize(
+    "file_change, message",
+    [
+        (outside, "is a link to another place or file"),
+        (loop, "is a link to another place or file"),
+        (borrowed, "lies in another file"),
+        (bomb, "its arrays would be larger than the file"),
+        (resized, r"the weights of its layer 'logit': expected the shapes \[\(96, 1\), \(1,\)\], found \[\(3, 1\)"),
+        (texts, "holds no numbers"),
+        (lambda f: f.__delitem__("model_weights"), "its weights are not where it says"),
+        (lambda f: f.attrs.__delitem__("model_config"), "it describes no network"),
+        (lambda f: f.attrs.modify("model_config", "[" * 100_000), "cannot be read"),
+        (lambda f: f["model_weights/logit/logit/bias:0"].write_direct(np.float32([np.nan])), "no numbers"),
+    ],
+)
+def test_a_file_with_other_than_its_own_weights_is_an_error(hostile, file_change, message):
+    path = hostile(file_change=file_change)
+    with pytest.raises(UserError, match=message):
+        bundle.load(path)
+
+
+def test_a_network_of_more_pixels_than_its_card_is_an_error(hostile):
+    def wider(file):
+        card = json.loads(file.attrs[bundle.ATTRIBUTE])
+        file.attrs[bundle.ATTRIBUTE] = json.dumps(card | {"image_px": 64})
+
+    assert "expected a network of (None, 64, 64, 3) to one logit each" in refusal(hostile(file_change=wider))
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("classes", ["only"]),
+        ("review", [0.2, 3.0]),
+        ("threshold", 1.5),
+        ("temperature", 0.0),
+        ("image_px", -1),
+        ("image_px", 10**9),
+        ("source_px", 1.5),
+        ("mm_per_px", -1.0),
+        ("network", None),
+        ("versions", 3),
+    ],
+)
+def test_a_card_that_cannot_be_is_an_error(hostile, field, value):
+    def change(file):
+        card = json.loads(file.attrs[bundle.ATTRIBUTE])
+        file.attrs[bundle.ATTRIBUTE] = json.dumps(card | {field: value})
+
+    assert f"its card has an impossible {field}" in refusal(hostile(file_change=change))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "7", '{"network": 1}', "{", "null"])
+def test_a_card_that_is_none_is_an_error(hostile, text):
+    assert "is damaged or no model" in refusal(
+        hostile(file_change=lambda file: file.attrs.modify(bundle.ATTRIBUTE, text))
+    )
+
+
+def test_the_reasons_have_their_own_kinds(hostile):
+    with h5py.File(hostile(lambda c: layer(c, "Dense").update(class_name="Lambda"))) as file:
+        with pytest.raises(guard.Unsafe):
+            guard.check(file)
+    with h5py.File(hostile(circle)) as file:
+        with pytest.raises(guard.Damaged):
+            guard.check(file)

@@ -1,0 +1,189 @@
+"""A model on photographs, from Python."""
+
+import dataclasses
+import inspect
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import crackflow
+from crackflow.core.backend import keras
+from crackflow.core.config import Network
+from crackflow.core.errors import UserError
+from crackflow.data import images
+from crackflow.model import bundle, familiarity, networks
+from crackflow.report import prediction
+from tests import support
+
+PX = 64
+CARD = bundle.Card("crackflow_xs", ("clean", "cracked"), 0.5, 1.0, PX, 3, "f" * 64, {}, 0, source_px=PX)
+
+
+def darkness():
+    """A network without padding that finds what is darker than 80 grey levels, for sure."""
+    image = keras.Input((PX, PX, 3), dtype="uint8")
+    x = keras.layers.Rescaling(1 / 255)(image)
+    x = keras.layers.Conv2D(1, 3, 4, use_bias=True, name="dark", activation="relu")(x)
+    x = keras.layers.ReLU(name="relu")(x)
+    logit = keras.layers.Dense(1, name="logit")(keras.layers.GlobalMaxPooling2D(name="max")(x))
+    model = keras.Model(image, keras.layers.Reshape((), name="logits")(logit))
+    model.get_layer("dark").set_weights([np.full((3, 3, 3, 1), -1 / 27, np.float32), np.float32([80 / 255])])
+    model.get_layer("logit").set_weights([np.float32([[200.0]]), np.float32([-12.0])])
+    return model
+
+
+def model(known=None, **card):
+    return prediction.Model(bundle.Bundle(darkness(), dataclasses.replace(CARD, **card), known))
+
+
+def wall(height=200, width=260, crack=((0, 90), (259, 120))):
+    """A light wall with a dark line, or none: uint8 [height, width, 3]."""
+    picture = np.clip(180 + np.random.default_rng(0).normal(0, 4, (height, width, 1)), 0, 255).repeat(3, 2)
+    if crack:
+        (x0, y0), (x1, y1) = crack
+        for t in np.linspace(0, 1, 4000):
+            x, y = int(x0 + t * (x1 - x0)), int(y0 + t * (y1 - y0))
+            picture[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3] = 10
+    return picture.astype(np.uint8)
+
+
+def test_a_crack_is_found_outlined_and_measured():
+    (found,) = model().predict(wall(), scale=1.0)
+    assert (found.decision, found.label) == ("cracked", "cracked") and found.probability > 0.99
+    (crack,) = found.findings
+    x, y, width, height = crack.box
+    assert x < 10 and x + width > 250 and 75 < y < 95 and 110 < y + height < 135
+    assert crack.length_px == pytest.approx(np.hypot(259, 30), rel=0.1) and crack.length_mm is None
+    assert found.heat.shape == (-(-200 // 4), 260 // 4)
+
+
+def test_a_clean_wall_is_clean():
+    (found,) = model().predict([wall(crack=None)])
+    assert (found.decision, found.label, found.findings) == ("clean", "clean", [])
+    assert found.probability < 0.01 and (found.width, found.height) == (260, 200)
+
+
+def test_one_window_has_the_probability_that_the_model_gives_it():
+    picture = support.picture(3, PX, PX)
+    one = model()
+    (found,) = one.predict(picture, scale=1.0)
+    assert found.probability == pytest.approx(one.bundle.probabilities(picture[None])[0], abs=1e-3)
+
+
+def test_photographs_are_made_as_large_as_training_was():
+    picture = wall()
+    double = images.scaled(picture, 400, 520)
+    (small,), (large,) = model().predict(picture, scale=1.0), model(source_px=2 * PX).predict(double, scale=1.0)
+    assert large.probability == pytest.approx(small.probability, abs=0.02)
+    np.testing.assert_allclose(np.array(large.findings[0].box) / 2, small.findings[0].box, atol=6)
+    assert large.findings[0].length_px == pytest.approx(2 * small.findings[0].length_px, rel=0.1)
+
+
+def test_without_a_scale_three_are_looked_at_and_with_one_only_that():
+    assert model().predict(wall())[0].scales == prediction.SCALES
+    assert model().predict(wall(), scale=0.5)[0].scales == (0.5,)
+    assert model().predict(wall(70, 80))[0].scales == (1.0, 2.0)  # half of it is smaller than a window
+
+
+def test_millimetres_give_scale_and_length():
+    (found,) = model(mm_per_px=0.5).predict(wall(), mm_per_px=0.5)
+    assert found.scales == (1.0,) and not found.warnings
+    crack = found.findings[0]
+    assert crack.length_mm == pytest.approx(crack.length_px / 2)
+
+
+def test_millimetres_alone_give_lengths_when_training_had_none():
+    (found,) = model().predict(wall(), mm_per_px=2.0)
+    assert found.scales == prediction.SCALES
+    assert found.findings[0].length_mm == pytest.approx(2 * found.findings[0].length_px)
+
+
+@pytest.mark.parametrize("mm_per_px, warning", [(2.0, "4.0 times as coarse"), (0.1, "5.0 times as fine"), (0.6, "")])
+def test_a_scale_far_from_training_is_a_warning(mm_per_px, warning):
+    (found,) = model(mm_per_px=0.5).predict(wall(), mm_per_px=mm_per_px)
+    assert found.scales == (pytest.approx(mm_per_px / 0.5),)
+    assert [warning in text for text in found.warnings] == ([True] if warning else [])
+
+
+def known_to(one, pictures):
+    looks = familiarity.Looks(one.bundle.model)(np.stack(pictures))
+    return familiarity.fit(looks, looks)
+
+
+def test_what_looks_unlike_training_is_a_warning():
+    usual = [wall(PX, PX, None if one % 2 else ((0, one % 60), (63, 60 - one % 60))) for one in range(60)]
+    known = known_to(model(), usual)
+    (like,) = model(known).predict(usual[20], scale=1.0)
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    (unlike,) = model(known).predict(noise, scale=1.0)
+    assert not like.warnings and like.distance <= 1
+    assert "looks unlike the training images" in unlike.warnings[0] and unlike.distance > 1
+
+
+def test_a_model_that_knows_no_training_images_says_nothing_of_them():
+    assert model().predict(wall())[0].distance is None
+
+
+@pytest.mark.parametrize("band", [64, 128])
+def test_bands_of_rows_leave_no_seam(band, monkeypatch):
+    picture = wall(500, 90, ((10, 0), (80, 499)))
+    whole = model()._look(picture, 1.0).heat
+    monkeypatch.setattr(prediction, "BAND_PX", band)
+    np.testing.assert_allclose(model()._look(picture, 1.0).heat, whole, atol=1e-5)
+
+
+def test_between_the_bounds_a_person_decides():
+    (found,) = model(threshold=0.5, review=(0.3, 1.1)).predict(wall(), scale=1.0)
+    assert found.decision == "review" and found.findings[0].decision == "review"
+    assert found.label == "cracked"
+
+
+def test_a_given_threshold_stands_instead_of_the_models():
+    loaded = bundle.Bundle(darkness(), dataclasses.replace(CARD, review=(0.3, 0.7)))
+    strict = prediction.Model(loaded, threshold=0.9)
+    assert strict.card.threshold == 0.9 and strict.card.review == (0.0, 0.0)
+
+
+def test_files_and_grey_pictures_are_read(tmp_path):
+    path = tmp_path / "wall.png"
+    Image.fromarray(wall()).save(path)
+    from_file, from_array, grey = model().predict([path, wall(), wall()[..., 0]])
+    assert from_file.probability == pytest.approx(from_array.probability) and from_file.name == str(path)
+    assert grey.probability == pytest.approx(from_array.probability, abs=1e-3)
+    assert from_array.name == "array 1"
+
+
+def test_a_grey_model_takes_coloured_pictures(tmp_path):
+    recipe = networks.NETWORKS[Network.SEED]
+    card = dataclasses.replace(CARD, channels=1, network="seed")
+    one = prediction.Model(bundle.Bundle(recipe.build(PX), card))
+    assert 0 <= one.predict(wall())[0].probability <= 1
+
+
+@pytest.mark.parametrize(
+    "photo", [np.zeros((3, 3, 3)), np.zeros((3, 3, 4), np.uint8), np.zeros((0, 3, 3), np.uint8), np.zeros(3, np.uint8)]
+)
+def test_an_array_of_another_kind_is_a_clear_error(photo):
+    with pytest.raises(UserError, match=r"expected pixels uint8 \[H, W, 3\] or \[H, W\], 0..255, received"):
+        model().predict([photo])
+
+
+def test_a_file_that_is_no_photograph_is_a_clear_error(tmp_path):
+    (tmp_path / "a.jpg").write_text("no")
+    with pytest.raises(UserError, match="expected a photograph, received .*a.jpg': not an image"):
+        model().predict(str(tmp_path / "a.jpg"))
+
+
+def test_the_package_offers_it_with_hints(tmp_path):
+    bundle.save(str(tmp_path / "model.h5"), darkness(), CARD)
+    loaded = crackflow.load_model(tmp_path / "model.h5")
+    assert isinstance(loaded, crackflow.Model)
+    assert isinstance(loaded.predict(wall())[0], crackflow.Prediction)
+    hints = inspect.signature(crackflow.Model.predict).parameters
+    assert all(one.annotation is not inspect.Parameter.empty for name, one in hints.items() if name != "self")
+
+
+def test_the_package_has_nothing_else():
+    with pytest.raises(AttributeError, match="module 'crackflow' has no attribute 'nonsense'"):
+        _ = crackflow.nonsense

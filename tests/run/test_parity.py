@@ -1,0 +1,112 @@
+"""Exports in the runtimes they are for."""
+
+import dataclasses
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from crackflow.core.backend import tf
+from crackflow.core.config import Format, Network
+from crackflow.core.errors import UserError
+from crackflow.data import images
+from crackflow.model import bundle, exporting, networks
+from crackflow.run import parity
+from tests import support
+from tests.model.test_dense import lively
+
+PX = 64
+COUNT = 256
+FORMATS = list(Format)
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    """A model whose probabilities on made pictures go from 0 to 1."""
+    model = lively(Network.CRACKFLOW_XS, PX)
+    logits = model(pictures(COUNT), training=False).numpy()
+    card = bundle.Card("crackflow_xs", ("clean", "cracked"), 0.4, float(logits.std()), PX, 3, "f", {}, 0)
+    bias = model.get_layer("logit").get_weights()
+    model.get_layer("logit").set_weights([bias[0], bias[1] - logits.mean()])
+    return bundle.Bundle(model, dataclasses.replace(card, review=(0.3, 0.5)))
+
+
+def pictures(count, first=0):
+    return np.stack([support.picture(first + one, PX, PX) for one in range(count)])
+
+
+@pytest.fixture(scope="module")
+def exported(loaded, tmp_path_factory):
+    pytest.importorskip("tf2onnx")
+    pytest.importorskip("onnxruntime")
+    folder = str(tmp_path_factory.mktemp("exported"))
+    return parity.export(exporting.Served(loaded), FORMATS, folder, pictures(200, 1000))
+
+
+def test_every_format_is_the_model_on_256_images(loaded, exported):
+    images_ = pictures(COUNT)
+    labels = loaded.probabilities(images_) >= loaded.card.threshold
+    assert 40 < labels.sum() < 216  # both decisions are there to be got wrong
+    rows = parity.compare(loaded, exported, images_, labels)
+    names = ["onnx", "savedmodel", "savedmodel_jpeg", "tflite_float32", "tflite_float16", "tflite_int8"]
+    assert list(rows) == ["model", *names] and parity.failures(rows) == []
+    for name in names:
+        row = rows[name]
+        assert row["images"] == COUNT and row["bytes"] > 1000 and row["ms_per_image"] > 0
+        assert row["agrees"]
+    for name in ("onnx", "savedmodel", "savedmodel_jpeg", "tflite_float32"):
+        assert rows[name]["largest_difference"] <= 1e-4
+    assert rows["tflite_float16"]["largest_difference"] <= 1e-2
+    assert rows["tflite_int8"]["accuracy"] >= rows["tflite_int8"]["accuracy_of_model"] - 0.01
+    assert rows["tflite_int8"]["bytes"] < rows["tflite_float16"]["bytes"] < rows["tflite_float32"]["bytes"]
+    json.dumps(rows, allow_nan=False)
+
+
+def test_a_savedmodel_decides_by_itself(loaded, exported):
+    path = next(one.path for one in exported if one.name == "savedmodel")
+    served = tf.saved_model.load(path)
+    found = served.signatures["serving_default"](image=tf.constant(pictures(64)))
+    probabilities = loaded.probabilities(pictures(64))
+    np.testing.assert_allclose(found["probability"], probabilities, atol=1e-5)
+    np.testing.assert_array_equal(found["cracked"], probabilities >= 0.4)
+    np.testing.assert_array_equal(found["review"], (probabilities >= 0.3) & (probabilities < 0.5))
+
+
+def test_its_jpeg_signature_takes_whole_files_of_any_size(loaded, exported):
+    path = next(one.path for one in exported if one.name == "savedmodel")
+    served = tf.saved_model.load(path)
+    sizes = [(64, 64), (227, 227), (200, 90), (30, 40)]
+    files = [support.encoded(support.picture(one, *size), quality=95) for one, size in enumerate(sizes)]
+    found = served.signatures["jpeg"](jpeg=tf.constant(files))["probability"].numpy()
+    decoded = [images.pixels(images.parse_photo(one, "", 100), 3, PX) for one in files]
+    np.testing.assert_allclose(found, loaded.probabilities(np.stack(decoded)), atol=0.02)  # resized by 1 level at most
+
+
+def test_a_format_that_differs_is_told(loaded, exported):
+    off = exported[0]._replace(score=lambda image: (np.float32([0.9]), np.array([True])))
+    labels = loaded.probabilities(pictures(32)) >= loaded.card.threshold
+    rows = parity.compare(loaded, [off], pictures(32), labels)
+    assert not rows["onnx"]["agrees"] and rows["onnx"]["decisions_changed"] == int((~labels).sum())
+    (said,) = parity.failures(rows)
+    assert said.startswith("onnx: expected accuracy within 1% of") and "probabilities within 0.0001, found" in said
+
+
+def test_a_package_that_is_missing_is_a_clear_error(loaded, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(
+        UserError, match=r"onnx needs onnxruntime, which is not installed: pip install 'crackflow\[onnx\]'"
+    ):
+        parity.export(exporting.Served(loaded), [Format.ONNX], str(tmp_path), pictures(8))
+
+
+@pytest.mark.parametrize("network", [Network.SEED, Network.MOBILENET_V3_SMALL])
+def test_other_networks_are_exported_as_well(network, tmp_path):
+    model = networks.NETWORKS[network].build(PX)
+    card = bundle.Card(network.value, ("a", "b"), 0.5, 1.0, PX, model.input_shape[-1], "f", {}, 0)
+    loaded = bundle.Bundle(model, card)
+    given = pictures(16)[..., : card.channels]
+    files = parity.export(exporting.Served(loaded), [Format.SAVEDMODEL, Format.TFLITE], str(tmp_path), given)
+    rows = parity.compare(loaded, files, given, loaded.probabilities(given) >= 0.5)
+    for name in ("savedmodel", "savedmodel_jpeg", "tflite_float32"):
+        assert rows[name]["agrees"], rows[name]

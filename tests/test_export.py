@@ -1,0 +1,81 @@
+"""crackflow.export as a user runs it."""
+
+import json
+import os
+
+import pytest
+
+from crackflow import export
+from crackflow.core.config import ExportConfig, Format
+from crackflow.core.errors import CheckFailed, ConfigError, UserError
+from crackflow.model import bundle
+from crackflow.run import parity
+from tests import support
+from tests.report.test_prediction import CARD, darkness
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("export") / "model.h5"
+    bundle.save(str(path), darkness(), CARD)
+    return str(path)
+
+
+def test_files_and_proof_are_in_the_folder(model, tmp_path):
+    out = tmp_path / "exported"
+    content = export.run(ExportConfig(model=model, out=str(out), images=32))
+    assert set(os.listdir(out)) == {
+        *("savedmodel", "model_float32.tflite", "model_float16.tflite", "model_int8.tflite"),
+        "parity.json",
+    }
+    assert json.loads((out / "parity.json").read_text()) == content
+    assert content["images"] == 32 and content["model"]["sha256"] == support.sha256(model)
+    assert content["source"] == "made surfaces"
+    assert all(row["agrees"] for name, row in content["formats"].items() if name != "model")
+
+
+def test_a_data_set_calibrates_and_proves(model, tmp_path):
+    data = tmp_path / "data"
+    support.made(support.photos(tmp_path / "photos", 40), data, split=(0.5, 0.0, 0.5))
+    asked = ExportConfig(
+        model=model, out=str(tmp_path / "out"), data=str(data), images=16, formats=(Format.SAVEDMODEL,)
+    )
+    content = export.run(asked)
+    assert content["source"] == str(data) and content["images"] == 16
+    assert set(content["formats"]) == {"model", "savedmodel", "savedmodel_jpeg"}
+
+
+def test_a_data_set_without_test_images_is_a_clear_error(model, tmp_path):
+    data = tmp_path / "data"
+    support.made(support.photos(tmp_path / "photos", 12), data, split=(1.0, 0.0, 0.0))
+    with pytest.raises(UserError, match="expected images in the split 'test'"):
+        export.run(ExportConfig(model=model, out=str(tmp_path / "out"), data=str(data)))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_difference_is_exit_1_and_the_files_are_kept(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(parity, "FLOAT_LIMIT", -1.0)
+    asked = ExportConfig(model=model, out=str(tmp_path / "out"), images=16, formats=(Format.SAVEDMODEL,))
+    with pytest.raises(CheckFailed, match="savedmodel: expected accuracy within 1% .* look at .*parity.json"):
+        export.run(asked)
+    assert not json.loads((tmp_path / "out/parity.json").read_text())["formats"]["savedmodel"]["agrees"]
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"out": ""}, "--out: expected a path"),
+        ({"formats": ()}, "--formats: expected one or more, each once"),
+        ({"formats": (Format.ONNX, Format.ONNX)}, "--formats: expected one or more, each once"),
+        ({"images": 3}, "--images: expected 16 to 100,000"),
+        ({"seed": -1}, "--seed: expected 0 or more"),
+    ],
+)
+def test_a_setting_out_of_range_is_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        ExportConfig(**({"out": "a"} | settings))
+
+
+def test_an_unknown_format_is_one_line(tmp_path):
+    done = support.command("export", f"--out={tmp_path}/out", "--formats=caffe")
+    support.expect_one_line(done, 2, "--formats: expected savedmodel or tflite or onnx values", "'caffe'")

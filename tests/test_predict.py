@@ -1,0 +1,163 @@
+"""crackflow.predict as a user runs it."""
+
+import io
+import json
+import os
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from crackflow import predict
+from crackflow.core import tables
+from crackflow.core.config import PredictConfig
+from crackflow.core.errors import ConfigError, UserError
+from crackflow.model import bundle
+from tests import support
+from tests.data.test_photographs import located
+from tests.report.test_prediction import CARD, darkness, wall
+
+
+def jpeg(pixels):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """model.h5, and site/ with a cracked and a clean wall, one with a place, and a broken file."""
+    root = tmp_path_factory.mktemp("predict")
+    bundle.save(str(root / "model.h5"), darkness(), CARD)
+    support.put(root / "site/cracked.jpg", jpeg(wall()))
+    support.put(root / "site/sub/clean.png", support.encoded(wall(crack=None), "PNG"))
+    support.put(root / "site/here.jpg", located((46.0, 30.0, 0.0), (7.0, 0.0, 0.0), pixels=wall(crack=None)))
+    support.put(root / "site/broken.jpg", b"\xff\xd8\xff broken")
+    return root
+
+
+def run(place, out, **settings):
+    settings = {"photos": str(place / "site"), "model": str(place / "model.h5")} | settings
+    return predict.run(PredictConfig(out=str(out), **settings))
+
+
+@pytest.fixture(scope="module")
+def done(place, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out") / "findings"
+    return out, run(place, out, mm_per_px=0.5)
+
+
+def test_the_table_has_a_row_for_each_photograph(done):
+    rows = tables.read(str(done[0] / "predictions.csv"))
+    assert list(rows[0]) == ["path", "label", "probability", "decision"]
+    assert {row["path"] for row in rows} == {"cracked.jpg", "here.jpg", os.path.join("sub", "clean.png")}
+    decisions = {row["path"]: row["decision"] for row in rows}
+    assert decisions["cracked.jpg"] == "cracked" and decisions[os.path.join("sub", "clean.png")] == "clean"
+    assert all(0 <= float(row["probability"]) <= 1 for row in rows)
+
+
+def test_what_is_found_is_recorded_with_all_that_led_to_it(done, place):
+    out, content = done
+    assert json.loads((out / "findings.json").read_text()) == content
+    assert content["model"]["sha256"] == support.sha256(place / "model.h5")
+    assert content["threshold"] == 0.5 and content["crackflow"]
+    photo = next(one for one in content["photos"] if one["path"] == "cracked.jpg")
+    assert photo["sha256"] == support.sha256(place / "site/cracked.jpg")
+    (found,) = photo["findings"]
+    x, y, width, height = found["box"]
+    assert all(x <= px <= x + width and y <= py <= y + height for one in found["polygons"] for px, py in one)
+    assert found["length_mm_estimate"] == pytest.approx(found["length_px_estimate"] / 2, abs=0.1)
+    assert found["decision"] == "cracked" and 0.5 <= found["probability"] <= 1
+
+
+def test_places_become_points_on_a_map(done):
+    found = json.loads((done[0] / "findings.geojson").read_text())
+    (point,) = found["features"]
+    assert found["type"] == "FeatureCollection" and point["geometry"]["type"] == "Point"
+    assert point["geometry"]["coordinates"] == [7.0, 46.5]
+    assert point["properties"]["path"] == "here.jpg"
+
+
+def test_without_places_there_is_no_map(place, tmp_path):
+    run(place, tmp_path / "out", photos=str(place / "site/cracked.jpg"))
+    assert not (tmp_path / "out/findings.geojson").exists()
+
+
+def test_what_cannot_be_read_is_listed(done):
+    (row,) = tables.read(str(done[0] / "rejected.csv"))
+    assert row["path"] == "broken.jpg" and row["reason"]
+
+
+def test_overlays_mark_the_crack(done):
+    out, content = done
+    for photo in content["photos"]:
+        picture = np.asarray(Image.open(out / photo["overlay"])).astype(int)
+        red = (picture[..., 0] - picture[..., 1:].max(-1) > 60).sum()
+        assert picture.shape[1] == photo["width"] and (red > 100) == (photo["path"] == "cracked.jpg")
+
+
+def test_the_page_holds_photographs_outlines_and_numbers(done):
+    text = (done[0] / "report.html").read_text()
+    assert text.count("<svg") == 3 and text.count("<polygon") == 1 and "cracked.jpg" in text
+    assert "length in mm, estimated" in text
+    assert not re.search(r'(?:src|href)="(?!data:|#)', text)
+
+
+def test_the_photographs_are_not_changed(place, tmp_path):
+    before = support.tree(place / "site")
+    run(place, tmp_path / "out")
+    assert support.tree(place / "site") == before
+
+
+def test_a_given_threshold_decides(place, tmp_path):
+    content = run(place, tmp_path / "out", photos=str(place / "site/cracked.jpg"), threshold=0.9999999)
+    assert content["threshold"] == 0.9999999
+    assert [one["decision"] for one in content["photos"]] in (["clean"], ["cracked"])
+
+
+def test_only_so_many_photographs_are_on_the_page(place, tmp_path):
+    run(place, tmp_path / "out", page_photos=1)
+    text = (tmp_path / "out/report.html").read_text()
+    assert text.count("<svg") == 1 and "The 1 most probable are shown" in text
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"photos": ""}, "--photos: expected a path"),
+        ({"out": ""}, "--out: expected a path"),
+        ({"scale": 9.0}, "--scale: expected 0, or 1/64 to 8"),
+        ({"scale": 1.0, "mm_per_px": 1.0}, "--scale: expected nothing beside --mm_per_px"),
+        ({"mm_per_px": -1.0}, "--mm_per_px: expected 0 or a number above 0"),
+        ({"mm_per_px": float("inf")}, "--mm_per_px: expected 0 or a number above 0"),
+        ({"threshold": 1.0}, "--threshold: expected a fraction"),
+        ({"max_megapixels": 0.0}, "--max_megapixels: expected a number above 0"),
+        ({"page_photos": -1}, "--page_photos: expected 0 or more"),
+    ],
+)
+def test_a_setting_out_of_range_is_refused(settings, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        PredictConfig(**({"photos": "a", "out": "b"} | settings))
+
+
+def test_nothing_usable_is_a_clear_error_and_leaves_nothing(place, tmp_path):
+    with pytest.raises(UserError, match="--photos: expected photographs, none of 1 files can be used; the first"):
+        run(place, tmp_path / "out", photos=str(place / "site/broken.jpg"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_shipped_model_works_without_any_other_flag(place, tmp_path):
+    done = support.command("predict", f"--photos={place / 'site/cracked.jpg'}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    rows = tables.read(str(tmp_path / "findings/predictions.csv"))
+    assert rows[0]["decision"] in ("cracked", "clean", "review")
+    assert "1 finding" in done.stdout or "0 findings" in done.stdout
+    again = support.command("predict", f"--photos={place / 'site/cracked.jpg'}", cwd=tmp_path)
+    support.expect_one_line(again, 2, "exists and is not empty")
+
+
+def test_a_mistake_is_one_line(tmp_path):
+    done = support.command("predict", f"--photos={tmp_path}/none.jpg", f"--out={tmp_path}/out")
+    support.expect_one_line(done, 2, "--photos: expected a photograph", "none.jpg")
