@@ -61,6 +61,19 @@ def test_a_difference_is_exit_1_and_the_files_are_kept(model, tmp_path, monkeypa
     assert not json.loads((tmp_path / "out/parity.json").read_text())["formats"]["savedmodel"]["agrees"]
 
 
+def test_the_shipped_model_is_itself_in_every_format(tmp_path):
+    """Float within 1e-4 in probability, int8 within 1 % of accuracy, on 256 images; by the real runtimes."""
+    pytest.importorskip("tf2onnx")
+    pytest.importorskip("onnxruntime")
+    content = export.run(ExportConfig(out=str(tmp_path / "out"), formats=tuple(Format)))
+    rows = content["formats"]
+    assert content["images"] == 256
+    for name in ("onnx", "savedmodel", "savedmodel_jpeg", "tflite_float32"):
+        assert rows[name]["largest_difference"] <= 1e-4 and rows[name]["decisions_changed"] <= 1
+    assert rows["tflite_float16"]["largest_difference"] <= 1e-2
+    assert abs(rows["tflite_int8"]["accuracy"] - rows["tflite_int8"]["accuracy_of_model"]) <= 0.01
+
+
 @pytest.mark.parametrize(
     "settings, message",
     [

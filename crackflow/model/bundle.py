@@ -34,6 +34,7 @@ from crackflow.model.familiarity import Familiarity
 ATTRIBUTE = "crackflow"
 FILE = "model.h5"
 SHIPPED = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "assets", "crackflow_s.h5")
+FORMAT = ("v110", "v110")  # of HDF5: the first whose inner tables have checksums throughout
 SEAL = b"\ncrackflow sha256 "
 SEAL_BYTES = len(SEAL) + 64 + 1
 MOST_PX = 4096
@@ -100,13 +101,28 @@ def save(path: str, model: keras.Model, card: Card, familiarity: Familiarity | N
             # H5 is the format that was asked for; Keras advises against it at every save.
             warnings.filterwarnings("ignore", "You are saving your model as an HDF5 file", UserWarning)
             keras.models.save_model(plain, temporary, include_optimizer=False, save_format="h5")
-        with h5py.File(temporary, "r+") as file:
-            file.attrs[ATTRIBUTE] = json.dumps(dataclasses.asdict(card))
+        buffer = io.BytesIO()
+        with h5py.File(temporary) as theirs, h5py.File(buffer, "w", libver=FORMAT) as file:
+            _copy(theirs, file)
+            file.attrs[ATTRIBUTE] = np.bytes_(json.dumps(dataclasses.asdict(card)).encode())
             if familiarity:
                 familiarity.write(file)
-        with open(temporary, "rb") as file:
-            data = file.read()
-    atomic.write_bytes(path, data + _seal(data))
+    atomic.write_bytes(path, buffer.getvalue() + _seal(buffer.getvalue()))
+
+
+def _copy(source: h5py.Group, target: h5py.Group) -> None:
+    """The same groups, arrays and attributes, with texts of a fixed length: those of variable length lie in a heap that
+    has no checksum, and a damaged one made libhdf5 wait for ever."""
+    for name, value in source.attrs.items():
+        value = np.asarray(value)
+        texts = value.dtype.kind in "OSU"
+        plain = np.array([one if isinstance(one, bytes) else str(one).encode() for one in value.ravel()], np.bytes_)
+        target.attrs[name] = plain.reshape(value.shape) if texts else value
+    for name, one in source.items():
+        if isinstance(one, h5py.Group):
+            _copy(one, target.create_group(name))
+        else:
+            target.create_dataset(name, data=one[()])
 
 
 def _seal(data: bytes) -> bytes:
@@ -148,7 +164,9 @@ def load(path: str) -> Bundle:
     if data[-SEAL_BYTES:].startswith(SEAL) and data[-SEAL_BYTES:] != _seal(data[:-SEAL_BYTES]):
         raise UserError(f"{file!r} is damaged: its bytes are not those that were written; train it again or restore it")
     try:
+        guard.expect_checksums(data)
         with h5py.File(io.BytesIO(data), "r") as opened:
+            guard.expect_plain_data(opened)
             card = _card(opened.attrs.get(ATTRIBUTE), file)
             guard.check(opened)
             model = keras.models.load_model(opened, custom_objects=APPLICATION_LAYERS, compile=False)

@@ -2,7 +2,9 @@
 
 Synopsis::
 
-    guard.check(file)       # an open h5py.File; raises Unsafe or Damaged with the reason
+    guard.expect_checksums(data)       # the bytes of a file; these raise Unsafe or Damaged with the reason
+    guard.expect_plain_data(file)      # an open h5py.File
+    guard.check(file)
 
 Keras runs code that a file brings along: a Lambda layer is byte code, and an activation or a layer may name any
 function of any module (CVE-2024-3660, CVE-2025-1550). A described network may also be larger than any memory, or go in
@@ -12,6 +14,7 @@ which is found out on paper (a graph that is never run).
 """
 
 import json
+import math
 from typing import NamedTuple
 
 import h5py
@@ -39,6 +42,7 @@ MODULES = {None, "keras", "keras.layers", "keras.initializers", "keras.regulariz
 OPERATORS = "TFOpLambda"
 FUNCTIONS = {"__operators__.add", "math.multiply"}
 ELSEWHERE = {"LayerScale": "tf_keras.src.applications.convnext", OPERATORS: "tf_keras.src.layers.core.tf_op_layer"}
+SIGNATURE, OLDEST = b"\x89HDF\r\n\x1a\n", 2
 MOST_LAYERS = 2000  # of all networks here the largest has 270
 MOST_DEPTH = 50
 
@@ -51,9 +55,22 @@ class Damaged(Exception):
     """The file does not hold what it says; the message says what is wrong."""
 
 
+def expect_checksums(data: bytes) -> None:
+    """Raises: Damaged unless `data` is an HDF5 file whose inner tables have checksums.
+
+    In the older format a few changed bytes could make libhdf5 wait for ever.
+    """
+    if data[: len(SIGNATURE)] != SIGNATURE:
+        raise Damaged("it is no HDF5 file")
+    version = data[len(SIGNATURE)] if len(data) > len(SIGNATURE) else 0
+    if version < OLDEST:
+        raise Damaged(
+            f"its format is older than crackflow writes (HDF5 superblock {version}, expected {OLDEST} or more)"
+        )
+
+
 def check(file: h5py.File) -> None:
     """Raises: Unsafe or Damaged, with the reason, unless building the model is safe and its weights fit."""
-    _expect_plain_data(file)
     config = _described(file)
     _expect_known(config, 0)
     if config.get("class_name") not in NETWORKS:
@@ -62,14 +79,19 @@ def check(file: h5py.File) -> None:
     _expect_fitting(config, _stored(file))
 
 
-def _expect_plain_data(file: h5py.File) -> None:
-    """No link out of the file, and no array larger than the file itself."""
+def expect_plain_data(file: h5py.File) -> None:
+    """No text of variable length, no link out of the file, nothing larger than the file itself: after this it is safe
+    to read. Raises: Unsafe or Damaged."""
     size = file.id.get_filesize()
 
+    seen = set()
+
     def look(group: h5py.Group, depth: int) -> int:
-        if depth > MOST_DEPTH:
-            raise Damaged("its groups are nested too deep")
-        total = 0
+        place = h5py.h5o.get_info(group.id).addr
+        if depth > MOST_DEPTH or place in seen:
+            raise Damaged("its groups are nested too deep, or hold themselves")
+        seen.add(place)
+        total = _attributes(group)
         for name in group:
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise Unsafe(f"{name!r} is a link to another place or file")
@@ -83,11 +105,22 @@ def _expect_plain_data(file: h5py.File) -> None:
                 raise Unsafe(f"the array {name!r} lies in another file")
             if one.dtype.kind not in "fiub":
                 raise Damaged(f"the array {name!r} holds no numbers, but {one.dtype}")
-            total += one.nbytes
+            total += one.nbytes + _attributes(one)
         return total
 
     if look(file, 0) > size:
         raise Damaged("its arrays would be larger than the file")
+
+
+def _attributes(one: h5py.Group | h5py.Dataset) -> int:
+    """Bytes of the attributes of `one`."""
+    total = 0
+    for name in one.attrs:
+        found = one.attrs.get_id(name)
+        if found.dtype.kind not in "fiubS":
+            raise Damaged(f"its attribute {name!r} is neither numbers nor text of a fixed length")
+        total += math.prod(found.shape or ()) * found.dtype.itemsize
+    return total
 
 
 def _described(file: h5py.File) -> dict:

@@ -23,6 +23,13 @@ def sound(tmp_path_factory):
     return path.read_bytes()[: -bundle.SEAL_BYTES]
 
 
+def put(file, name, text):
+    """An attribute as our files have them."""
+    if name in file.attrs:
+        del file.attrs[name]
+    file.attrs[name] = np.bytes_(text.encode())
+
+
 @pytest.fixture
 def hostile(sound, tmp_path):
     """`hostile(change)`: a model file whose description `change` has changed; gives its path."""
@@ -34,8 +41,7 @@ def hostile(sound, tmp_path):
             config = json.loads(file.attrs["model_config"])
             if change:
                 change(config)
-                del file.attrs["model_config"]
-                file.attrs["model_config"] = json.dumps(config)
+                put(file, "model_config", json.dumps(config))
             if file_change:
                 file_change(file)
         return str(path)
@@ -70,10 +76,11 @@ def test_a_lambda_layer_is_refused_and_its_code_not_run(tmp_path):
     logit = keras.layers.Dense(1)(keras.layers.GlobalMaxPooling2D()(x))
     model = keras.Model(image, keras.layers.Reshape(())(logit))
     path = str(tmp_path / "model.h5")
-    keras.models.save_model(model, path, include_optimizer=False, save_format="h5")
-    with h5py.File(path, "r+") as file:
-        file.attrs[bundle.ATTRIBUTE] = json.dumps(CARD.__dict__)
+    keras.models.save_model(model, f"{path}.keras", include_optimizer=False, save_format="h5")
     os.remove(trace)
+    with h5py.File(f"{path}.keras") as theirs, h5py.File(path, "w", libver=bundle.FORMAT) as file:
+        bundle._copy(theirs, file)
+        put(file, bundle.ATTRIBUTE, json.dumps(CARD.__dict__))
     assert "Lambda layer, which is code and would be run" in refusal(path)
     assert not os.path.exists(trace)
 
@@ -170,7 +177,15 @@ def resized(file):
 
 
 def texts(file):
-    file.create_dataset("words", data=[b"import os"])
+    file.create_dataset("words", data=np.array([b"import os"], np.bytes_))
+
+
+def variable(file):
+    file.attrs["model_config"] = "text of variable length"
+
+
+def endless(file):
+    file["model_weights/self"] = file["model_weights"]
 
 
 @pytest.mark.parametrize(
@@ -182,9 +197,11 @@ def texts(file):
         (bomb, "its arrays would be larger than the file"),
         (resized, r"the weights of its layer 'logit': expected the shapes \[\(96, 1\), \(1,\)\], found \[\(3, 1\)"),
         (texts, "holds no numbers"),
+        (variable, "its attribute 'model_config' is neither numbers nor text of a fixed length"),
+        (endless, "nested too deep, or hold themselves"),
         (lambda f: f.__delitem__("model_weights"), "its weights are not where it says"),
         (lambda f: f.attrs.__delitem__("model_config"), "it describes no network"),
-        (lambda f: f.attrs.modify("model_config", "[" * 100_000), "cannot be read"),
+        (lambda f: put(f, "model_config", "[" * 100_000), "cannot be read"),
         (lambda f: f["model_weights/logit/logit/bias:0"].write_direct(np.float32([np.nan])), "no numbers"),
     ],
 )
@@ -197,7 +214,7 @@ def test_a_file_with_other_than_its_own_weights_is_an_error(hostile, file_change
 def test_a_network_of_more_pixels_than_its_card_is_an_error(hostile):
     def wider(file):
         card = json.loads(file.attrs[bundle.ATTRIBUTE])
-        file.attrs[bundle.ATTRIBUTE] = json.dumps(card | {"image_px": 64})
+        put(file, bundle.ATTRIBUTE, json.dumps(card | {"image_px": 64}))
 
     assert "expected a network of (None, 64, 64, 3) to one logit each" in refusal(hostile(file_change=wider))
 
@@ -220,16 +237,27 @@ def test_a_network_of_more_pixels_than_its_card_is_an_error(hostile):
 def test_a_card_that_cannot_be_is_an_error(hostile, field, value):
     def change(file):
         card = json.loads(file.attrs[bundle.ATTRIBUTE])
-        file.attrs[bundle.ATTRIBUTE] = json.dumps(card | {field: value})
+        put(file, bundle.ATTRIBUTE, json.dumps(card | {field: value}))
 
     assert f"its card has an impossible {field}" in refusal(hostile(file_change=change))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "7", '{"network": 1}', "{", "null"])
 def test_a_card_that_is_none_is_an_error(hostile, text):
-    assert "is damaged or no model" in refusal(
-        hostile(file_change=lambda file: file.attrs.modify(bundle.ATTRIBUTE, text))
-    )
+    assert "is damaged or no model" in refusal(hostile(file_change=lambda file: put(file, bundle.ATTRIBUTE, text)))
+
+
+def test_a_file_of_the_older_format_is_an_error(tmp_path):
+    model = networks.NETWORKS[Network.CRACKFLOW_XS].build(32)
+    path = str(tmp_path / "model.h5")
+    keras.models.save_model(model, path, include_optimizer=False, save_format="h5")
+    assert "its format is older than crackflow writes (HDF5 superblock 0, expected 2 or more)" in refusal(path)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x89HDF\r\n\x1a\n", b"not a model"])
+def test_what_is_no_such_file_at_all_is_an_error(data, tmp_path):
+    (tmp_path / "model.h5").write_bytes(data)
+    assert "is damaged or no model" in refusal(str(tmp_path / "model.h5"))
 
 
 def test_the_reasons_have_their_own_kinds(hostile):

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from selenium import webdriver
+from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from crackflow.report import metrics, overlays, page, slices
+from crackflow.report import album, metrics, overlays, page, slices
+from tests.report import test_album
 from tests.report.test_page import evaluation, report
 
 BROWSER, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
@@ -228,3 +230,101 @@ def test_without_scripts_the_page_says_the_same(browser, place):
 def test_a_screenshot_is_not_blank(opened, tmp_path):
     opened.save_screenshot(str(tmp_path / "page.png"))
     assert len(np.unique(np.asarray(Image.open(tmp_path / "page.png")).reshape(-1, 4), axis=0)) > 50
+
+
+@pytest.fixture(scope="module")
+def photographs(browser, tmp_path_factory):
+    """A page of findings: one cracked, one in between, one clean."""
+    shown = album.Album(10)
+    for one in (
+        test_album.photo("wall.jpg"),
+        test_album.photo("pale.jpg", 0.5, (test_album.FAINT,), "review"),
+        test_album.photo("clean.jpg", 0.1, (), "clean"),
+    ):
+        shown.add(one, np.full((64, 100, 3), 150, np.uint8))
+    path = tmp_path_factory.mktemp("album") / "report.html"
+    shown.write(path, test_album.CONTENT, 3, "--photos=a\n")
+    return path
+
+
+def shows(browser, path, size=WIDE):
+    browser.set_window_size(*size)
+    browser.get(f"file://{path}")
+    return browser
+
+
+def box(browser, place=0):
+    svg = browser.find_elements(By.TAG_NAME, "svg")[place]
+    return [float(one) for one in svg.get_dom_attribute("viewBox").split()]
+
+
+def slid(browser, value):
+    browser.execute_script(
+        "const s = document.getElementById('threshold'); s.value = arguments[0]; s.dispatchEvent(new Event('input'));",
+        value,
+    )
+
+
+def outlines(browser):
+    return sum(one.is_displayed() for one in browser.find_elements(By.TAG_NAME, "polygon"))
+
+
+def test_the_album_opens_without_a_complaint(browser, photographs):
+    shows(browser, photographs)
+    assert not [one for one in browser.get_log("browser") if one["level"] in ("SEVERE", "WARNING")]
+    assert browser.find_element(By.ID, "counts").text == "cracked 1, review 1, clean 1"
+    assert outlines(browser) == 3
+
+
+def test_the_album_s_threshold_hides_outlines_and_counts_anew(browser, photographs):
+    shows(browser, photographs)
+    slid(browser, 0.7)
+    assert browser.find_element(By.ID, "counts").text == "cracked 1, review 0, clean 2" and outlines(browser) == 1
+    slid(browser, 0.95)
+    assert browser.find_element(By.ID, "counts").text == "cracked 0, review 0, clean 3" and outlines(browser) == 0
+    slid(browser, 0.4)
+    assert browser.find_element(By.ID, "counts").text == "cracked 1, review 1, clean 1" and outlines(browser) == 3
+
+
+def test_a_photograph_is_enlarged_moved_and_made_whole_again(browser, photographs):
+    shows(browser, photographs)
+    larger, smaller, whole = browser.find_elements(By.CSS_SELECTOR, "figure")[0].find_elements(By.TAG_NAME, "button")
+    larger.click()
+    x, y, width, height = box(browser)
+    assert width == pytest.approx(100 / 1.5) and height == pytest.approx(64 / 1.5) and x > 0 and y > 0
+    svg = browser.find_elements(By.TAG_NAME, "svg")[0]
+    webdriver.ActionChains(browser).drag_and_drop_by_offset(svg, -80, 0).perform()
+    assert box(browser)[0] > x and box(browser)[2] == pytest.approx(width)
+    smaller.click()
+    smaller.click()
+    assert box(browser) == pytest.approx([0, 0, 100, 64])
+    larger.click()
+    whole.click()
+    assert box(browser) == [0, 0, 100, 64]
+
+
+def test_the_album_is_used_with_the_keyboard(browser, photographs):
+    shows(browser, photographs)
+    svg = browser.find_elements(By.TAG_NAME, "svg")[0]
+    svg.send_keys("++")
+    x, _, width, _ = box(browser)
+    svg.send_keys(Keys.ARROW_RIGHT)
+    assert width < 50 and box(browser)[0] > x
+    svg.send_keys("0")
+    assert box(browser) == [0, 0, 100, 64]
+
+
+def test_a_wheel_enlarges_where_the_pointer_is(browser, photographs):
+    shows(browser, photographs)
+    svg = browser.find_elements(By.TAG_NAME, "svg")[0]
+    origin = ScrollOrigin.from_element(svg, -200, -100)
+    webdriver.ActionChains(browser).scroll_from_origin(origin, 0, -400).perform()
+    x, y, width, height = box(browser)
+    assert width == pytest.approx(100 / np.e, rel=0.05)
+    assert x + width / 2 < 50 and y + height / 2 < 32
+
+
+@pytest.mark.parametrize("size", [WIDE, NARROW])
+def test_the_album_never_scrolls_sideways(browser, photographs, size):
+    shows(browser, photographs, size)
+    assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")

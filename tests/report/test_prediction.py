@@ -106,17 +106,14 @@ def test_a_scale_far_from_training_is_a_warning(mm_per_px, warning):
     assert [warning in text for text in found.warnings] == ([True] if warning else [])
 
 
-def known_to(one, pictures):
-    looks = familiarity.Looks(one.bundle.model)(np.stack(pictures))
-    return familiarity.fit(looks, looks)
-
-
 def test_what_looks_unlike_training_is_a_warning():
     usual = [wall(PX, PX, None if one % 2 else ((0, one % 60), (63, 60 - one % 60))) for one in range(60)]
-    known = known_to(model(), usual)
-    (like,) = model(known).predict(usual[20], scale=1.0)
+    network = networks.NETWORKS[Network.CRACKFLOW_XS].build(PX)
+    looks = familiarity.Looks(network)(np.stack(usual))
+    one = prediction.Model(bundle.Bundle(network, CARD, familiarity.fit(looks, looks)))
+    (like,) = one.predict(usual[20], scale=1.0)
     noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
-    (unlike,) = model(known).predict(noise, scale=1.0)
+    (unlike,) = one.predict(noise, scale=1.0)
     assert not like.warnings and like.distance <= 1
     assert "looks unlike the training images" in unlike.warnings[0] and unlike.distance > 1
 
