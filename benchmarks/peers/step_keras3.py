@@ -22,16 +22,17 @@ from benchmarks.peers import layout, protocol
 layers = keras.layers
 
 
-def conv(x, filters, stride, name):
-    x = layers.Conv2D(filters, 3, stride, padding="same", use_bias=False, name=f"{name}_conv")(x)
+def conv(x, filters, stride, name, padding):
+    x = layers.Conv2D(filters, 3, stride, padding=padding, use_bias=False, name=f"{name}_conv")(x)
     x = layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
     return layers.Activation("relu", name=f"{name}_relu")(x)
 
 
-def residual(x, filters, name):
-    y = conv(x, filters, 1, f"{name}_a")
-    y = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"{name}_b_conv")(y)
+def residual(x, filters, name, padding):
+    y = conv(x, filters, 1, f"{name}_a", padding)
+    y = layers.Conv2D(filters, 3, padding=padding, use_bias=False, name=f"{name}_b_conv")(y)
     y = layers.BatchNormalization(momentum=0.9, gamma_initializer="zeros", name=f"{name}_b_norm")(y)
+    x = layers.Cropping2D(2)(x) if padding == "valid" else x
     return layers.Activation("relu", name=f"{name}_relu")(layers.Add()([x, y]))
 
 
@@ -42,12 +43,13 @@ def features(image, options):
             x = layers.MaxPooling2D(2)(x) if number else x
             x = layers.Conv2D(filters, 3, activation="relu")(x)
         return layers.Dense(layout.SEED_DENSE, activation="relu")(layers.Flatten()(x))
-    stem, stages = layout.FAMILY[options.network]
-    x = conv(x, stem, 2, "stem")
+    stem, stages, padded = layout.FAMILY[options.network]
+    padding = "same" if padded else "valid"
+    x = conv(x, stem, 2, "stem", padding)
     for stage, (filters, blocks) in enumerate(stages):
-        x = conv(x, filters, 2, f"stage{stage}")
+        x = conv(x, filters, 2, f"stage{stage}", padding)
         for block in range(blocks):
-            x = residual(x, filters, f"stage{stage}_block{block}")
+            x = residual(x, filters, f"stage{stage}_block{block}", padding)
     return layers.Concatenate()([layers.GlobalAveragePooling2D()(x), layers.GlobalMaxPooling2D()(x)])
 
 

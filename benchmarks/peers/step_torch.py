@@ -18,30 +18,33 @@ from benchmarks.peers import layout, protocol
 
 
 class Conv(nn.Sequential):
-    def __init__(self, inputs: int, filters: int, stride: int) -> None:
+    def __init__(self, inputs: int, filters: int, stride: int, padded: bool) -> None:
         super().__init__(
-            nn.Conv2d(inputs, filters, 3, stride, padding=1, bias=False),
+            nn.Conv2d(inputs, filters, 3, stride, padding=int(padded), bias=False),
             nn.BatchNorm2d(filters, momentum=0.1),
             nn.ReLU(inplace=True),
         )
 
 
 class Residual(nn.Module):
-    def __init__(self, filters: int) -> None:
+    def __init__(self, filters: int, padded: bool) -> None:
         super().__init__()
-        self.first = Conv(filters, filters, 1)
-        self.second = nn.Sequential(nn.Conv2d(filters, filters, 3, padding=1, bias=False), nn.BatchNorm2d(filters))
+        self.first = Conv(filters, filters, 1, padded)
+        second = nn.Conv2d(filters, filters, 3, padding=int(padded), bias=False)
+        self.second, self.padded = nn.Sequential(second, nn.BatchNorm2d(filters)), padded
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.padded:
+            return torch.relu(x[:, :, 2:-2, 2:-2] + self.second(self.first(x)))
         return torch.relu(x + self.second(self.first(x)))
 
 
 class Family(nn.Module):
-    def __init__(self, stem: int, stages: tuple) -> None:
+    def __init__(self, stem: int, stages: tuple, padded: bool) -> None:
         super().__init__()
-        parts, channels = [Conv(3, stem, 2)], stem
+        parts, channels = [Conv(3, stem, 2, padded)], stem
         for filters, blocks in stages:
-            parts += [Conv(channels, filters, 2), *(Residual(filters) for _ in range(blocks))]
+            parts += [Conv(channels, filters, 2, padded), *(Residual(filters, padded) for _ in range(blocks))]
             channels = filters
         self.body, self.logit = nn.Sequential(*parts), nn.Linear(2 * channels, 1)
 
