@@ -189,6 +189,112 @@ def explain_table() -> str:
     return "\n".join([*rows, "", speeds, "", _where(found)])
 
 
+def photographs_table() -> str:
+    """Seconds and memory of large photographs, and windows all at once against one by one."""
+    found = load("photographs")
+    rows = [
+        "| photograph | one scale | three scales (default) | whole command | its memory |",
+        "|---|---|---|---|---|",
+    ]
+    for name, one in found["results"].items():
+        looks = [f"{one['look'][scale]['median']:.2f} s" for scale in ("one scale", "three scales")]
+        rows.append(
+            f"| {name}, half of it cracked | {' | '.join(looks)} "
+            f"| {one['command_seconds']:.0f} s | {one['command_peak_mb']:,} MB |"
+        )
+    tiles = found["results"]["12 MP"]["against_tiles"]
+    told = (
+        f"The {tiles['windows']:,} windows of 12 MP at one scale, 16 pixels apart: {tiles['dense']['median']:.2f} s "
+        f"all at once, {tiles['tiles_seconds']:.1f} s one by one in batches, {tiles['times_as_fast']:.0f} times as long."
+    )
+    return "\n".join([*rows, "", told, "", _where(found)])
+
+
+def findings_table() -> str:
+    """How the findings lie on known cracks."""
+    found = load("findings")
+    rows = [
+        "| photographs | cracks found [95 %] | findings that are right [95 %] | of crack pixels | of outlined pixels "
+        "| cracked photographs found |",
+        "|---|---|---|---|---|---|",
+    ]
+    titles = {"made": "made surfaces, 681 px", "deepcrack": "DeepCrack, 256 px", "cfd": "CFD, 480 x 320 px"}
+    for name, title in titles.items():
+        one = found["results"]["sets"][name]
+        cells = [
+            f"{100 * one[key]:.1f} % [{100 * one[key + '_ci95'][0]:.1f}, {100 * one[key + '_ci95'][1]:.1f}] "
+            f"of {one[count]:,}"
+            for key, count in (("recall", "cracks"), ("precision", "findings"))
+        ]
+        cells += [f"{100 * one['pixels'][key]:.0f} %" for key in ("recall", "precision")]
+        cells.append(f"{100 * one['photos']['cracked_found']:.1f} %")
+        rows.append(f"| {one['photographs']:,} of {title} | {' | '.join(cells)} |")
+    return "\n".join([*rows, "", _where(found)])
+
+
+def exports_table() -> str:
+    """Each exported format of the shipped model."""
+    found = load("exports")
+    rows = [
+        "| format | runtime | largest difference | decisions changed | accuracy | MB | ms an image |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, one in found["results"]["formats"].items():
+        if name == "model":
+            rows.append(
+                f"| `model.h5` | {one['runtime']} | - | - | {one['accuracy']:.4f} | - | {one['ms_per_image']:.2f} |"
+            )
+            continue
+        rows.append(
+            f"| {name.replace('_', ', ')} | {one['runtime']} | {one['largest_difference']:.0e} "
+            f"| {one['decisions_changed']} of {one['images']} | {one['accuracy']:.4f} | {one['bytes'] / 1e6:.2f} "
+            f"| {one['ms_per_image']:.2f} |"
+        )
+    return "\n".join([*rows, "", _where(found)])
+
+
+def shipped_table() -> str:
+    """The shipped model on what it has and has not seen."""
+    found = load("shipped")
+    results = found["results"]
+    rows = [
+        "| data | images | accuracy [95 %] | recall [95 %] | specificity [95 %] | ROC area [95 %] "
+        "| calibration error |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    titles = {
+        "metu": "METU, test split by groups of copies",
+        "deepcrack": "DeepCrack, windows of 128 px, unseen",
+        "cfd": "CFD, windows of 128 px, unseen",
+        "made": "made surfaces, 227 px, unseen",
+    }
+    for name, title in titles.items():
+        one = results["datasets"][name]
+        cells = [
+            f"{100 * one[key]:.1f} % [{100 * one[key + '_ci95'][0]:.1f}, {100 * one[key + '_ci95'][1]:.1f}]"
+            for key in ("accuracy", "recall", "specificity")
+        ]
+        low, high = one["roc_auc_ci95"]
+        cells += [f"{one['roc_auc']:.3f} [{low:.3f}, {high:.3f}]", f"{one['ece']:.3f}"]
+        rows.append(f"| {title} | {one['n']:,} | {' | '.join(cells)} |")
+    facts = (
+        f"{results['parameters']:,} parameters, {results['bytes'] / 1e6:.2f} MB, SHA-256 `{results['sha256']}`; "
+        f"threshold {results['threshold']:.3f}, temperature {results['temperature']:.3f}, left to a person from "
+        f"{results['review'][0]:.3f} to {results['review'][1]:.3f}; trained in {results['train_seconds']:.0f} s."
+    )
+    return "\n".join([*rows, "", facts, "", _where(found)])
+
+
+def unlike_table() -> str:
+    """How often the shipped model says that a photograph looks unlike its training."""
+    found = load("shipped")
+    rows = ["| photographs | | warned |", "|---|---|---|"]
+    for name, one in found["results"]["unlike"].items():
+        title = {"deepcrack": "DeepCrack", "cfd": "CFD"}.get(name, name)
+        rows.append(f"| {title} | {one['n']:,} | {100 * one['warned']:.1f} % |")
+    return "\n".join([*rows, "", _where(found)])
+
+
 def scaling_table() -> str:
     """What a strategy costs here, and what it would bring elsewhere, by the model."""
     found = load("scaling")
@@ -242,8 +348,12 @@ README = {
     "faults": faults_table,
     "across": across_table,
     "explain": explain_table,
+    "photographs": photographs_table,
+    "findings": findings_table,
+    "exports": exports_table,
 }
-PAGES = {"README.md": README, "docs/SCALING.md": {"scaling": scaling_table}}
+CARD = {"shipped": shipped_table, "unlike": unlike_table, "findings": findings_table}
+PAGES = {"README.md": README, "docs/SCALING.md": {"scaling": scaling_table}, "docs/MODEL_CARD.md": CARD}
 
 
 def filled(page: str) -> str:

@@ -12,16 +12,22 @@ pixels, and its skeleton gives the length. It is an estimate: of what can be see
 """
 
 import dataclasses
+from concurrent import futures
 
 import numpy as np
 from scipy import ndimage, special
 from skimage import filters, measure, morphology
+
+from crackflow.core import workers
 
 LINE_WIDTHS = (1.5, 3.0)  # Gaussians, in pixels, that dark lines are looked for with
 NEAR = 0.5  # of the most probable place around: further than half a window beside a crack it is less
 WEAKER = 0.5  # of the threshold of a line: what hangs together with it still belongs to it
 SHORTEST_PX, SHORTEST = 12, 0.3  # of a piece of line, and as a share of the longest
 JOINED_PX = 3  # by which lines are widened to their outline
+TILE_PX, HALO_PX = 512, 16  # of the search for lines; the widest Gaussian reaches 12 pixels
+SAMPLED = 4_000_000  # pixels from which a threshold is chosen
+OUTLINED = 4_000_000  # pixels of the largest shape that is outlined as it is
 SIMPLER_PX = 1.5  # by which an outline may be off
 SUREST = 1e-6  # a heat map counts as no surer, so that one scale alone does not decide
 DIAGONAL = np.sqrt(2)
@@ -94,22 +100,30 @@ def trace(warm: np.ndarray, cell_px: int, across: int, pixels: np.ndarray, lowes
 
 def _traced(part: np.ndarray, area: np.ndarray, corner: tuple[int, int], probability: float) -> Finding:
     line = dark_line(part, area)
-    length = _length(morphology.skeletonize(line)) if line.any() else None
-    shape = line if line.any() else area
-    widened = ndimage.binary_dilation(np.pad(shape, JOINED_PX + 1), iterations=JOINED_PX if line.any() else 1)
-    move = np.array(corner) - (JOINED_PX + 1)
-    outlines = [
-        np.clip(
-            measure.approximate_polygon(one, SIMPLER_PX)[:, ::-1] + move + 0.5,
-            corner,
-            np.array(corner) + shape.shape[::-1],
-        )
-        for one in measure.find_contours(widened.astype(np.float32), 0.5)
-        if _is_outer(one)
-    ]
+    seen = bool(line.any())
+    length = _length(morphology.skeletonize(line)) if seen else None
+    outlines = _outlines(line, JOINED_PX) if seen else _outlines(area, 0)
+    limit = np.array(area.shape[::-1])
+    outlines = [np.clip(one, 0, limit) + corner for one in outlines]
     every = np.concatenate(outlines)
     low, high = every.min(0), every.max(0)
     return Finding((*low.tolist(), *(high - low).tolist()), outlines, probability, length)
+
+
+def _outlines(shape: np.ndarray, widened: int) -> list[np.ndarray]:
+    """float64 [N, 2] each, (x, y), closed: around what of `shape`, bool [H, W], hangs together when it is widened by so
+    many pixels. Of a large shape every second or third pixel is taken: a contour takes a hundred bytes a point."""
+    step = max(int(np.ceil(np.sqrt(shape.size / OUTLINED))), 1)
+    height, width = (-(-side // step) for side in shape.shape)
+    page = np.zeros((height * step, width * step), bool)
+    page[: shape.shape[0], : shape.shape[1]] = shape
+    border = -(-widened // step) + 1
+    coarse = np.pad(page.reshape(height, step, width, step).any((1, 3)), border)
+    if widened:
+        coarse = ndimage.binary_dilation(coarse, iterations=border - 1)
+    found = [one for one in measure.find_contours(coarse.astype(np.float32), 0.5) if _is_outer(one)]
+    # From the middles of pixels to their corners, where pixel 0 begins at 0.
+    return [(measure.approximate_polygon(one, SIMPLER_PX / step)[:, ::-1] - border + 0.5) * step for one in found]
 
 
 def _is_outer(contour: np.ndarray) -> bool:
@@ -125,10 +139,9 @@ def dark_line(part: np.ndarray, area: np.ndarray) -> np.ndarray:
     1998, Multiscale vessel enhancement filtering), over several widths. What counts is chosen by Otsu's method, and
     followed where it weakens.
     """
-    grey = part.astype(np.float32).mean(-1)
-    strength = np.max([_ridge(grey, width) for width in LINE_WIDTHS], 0)
-    strength[~area] = 0
-    values = strength[area]
+    strength = _strength(part, area)
+    every = max(int(np.ceil(np.sqrt(area.size / SAMPLED))), 1)
+    values = strength[::every, ::every][area[::every, ::every]]
     if not values.any():
         return np.zeros(area.shape, bool)
     enough = filters.threshold_otsu(values)
@@ -137,6 +150,29 @@ def dark_line(part: np.ndarray, area: np.ndarray) -> np.ndarray:
     sides = [max(side.stop - side.start for side in place) for place in ndimage.find_objects(pieces)]
     shortest = max(SHORTEST_PX, SHORTEST * max(sides, default=0))
     return np.array([False, *(side >= shortest for side in sides)])[pieces]
+
+
+def _strength(part: np.ndarray, area: np.ndarray) -> np.ndarray:
+    """float32 [H, W]: how dark a line each pixel of `area` lies on. In tiles, on all cores: of a large photograph only
+    the result is kept whole."""
+    found = np.zeros(area.shape, np.float32)
+
+    def fill(top: int, left: int) -> None:
+        inside = slice(top, top + TILE_PX), slice(left, left + TILE_PX)
+        if not area[inside].any():
+            return
+        y, x = max(top - HALO_PX, 0), max(left - HALO_PX, 0)
+        grey = part[y : top + TILE_PX + HALO_PX, x : left + TILE_PX + HALO_PX].astype(np.float32).mean(-1)
+        strongest = np.maximum.reduce([_ridge(grey, width) for width in LINE_WIDTHS])
+        height, width = area[inside].shape
+        found[inside] = strongest[top - y : top - y + height, left - x : left - x + width]
+
+    places = [(top, left) for top in range(0, area.shape[0], TILE_PX) for left in range(0, area.shape[1], TILE_PX)]
+    with futures.ThreadPoolExecutor(workers.count(0)) as pool:
+        for done in [pool.submit(fill, *place) for place in places]:
+            done.result()
+    found[~area] = 0
+    return found
 
 
 def _ridge(grey: np.ndarray, width: float) -> np.ndarray:
