@@ -123,7 +123,13 @@ def _outlines(shape: np.ndarray, widened: int) -> list[np.ndarray]:
         coarse = ndimage.binary_dilation(coarse, iterations=border - 1)
     found = [one for one in measure.find_contours(coarse.astype(np.float32), 0.5) if _is_outer(one)]
     # From the middles of pixels to their corners, where pixel 0 begins at 0.
-    return [(measure.approximate_polygon(one, SIMPLER_PX / step)[:, ::-1] - border + 0.5) * step for one in found]
+    return [(_simpler(one, SIMPLER_PX / step)[:, ::-1] - border + 0.5) * step for one in found]
+
+
+def _simpler(contour: np.ndarray, by: float) -> np.ndarray:
+    """Fewer points (Douglas and Peucker, 1973), as long as an area is left."""
+    simple = measure.approximate_polygon(contour, by)
+    return simple if len(simple) >= 4 else contour
 
 
 def _is_outer(contour: np.ndarray) -> bool:
