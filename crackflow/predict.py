@@ -58,9 +58,11 @@ def _look_at_all(config, model, files, rejected, shown, stage) -> list[dict]:
             except images.BadImage as error:
                 rejected.append((named.path, str(error)))
                 continue
-            found = model.look(photo.pixels, named.path, config.scale, config.mm_per_px)
-            overlay = f"overlays/{len(facts) + 1:06d}.jpg"
+            glance = model.glance(photo.pixels, config.scale, config.mm_per_px)
             small = overlays.fitted(photo.pixels, overlays.SHOWN_PX)
+            photo = photo._replace(pixels=small)  # the photograph itself is as large as all that follows
+            found = model.tell(glance, named.path)
+            overlay = f"overlays/{len(facts) + 1:06d}.jpg"
             marked = overlays.marked(small, found)
             with open(os.path.join(stage, overlay), "wb") as file:
                 file.write(overlays.as_jpeg(marked))

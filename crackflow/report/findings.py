@@ -150,18 +150,19 @@ def dark_line(part: np.ndarray, area: np.ndarray) -> np.ndarray:
     values = strength[::every, ::every][area[::every, ::every]]
     if not values.any():
         return np.zeros(area.shape, bool)
-    enough = filters.threshold_otsu(values)
-    line = filters.apply_hysteresis_threshold(strength, WEAKER * enough, enough)
-    pieces, count = ndimage.label(line, np.ones((3, 3)))
-    sides = [max(side.stop - side.start for side in place) for place in ndimage.find_objects(pieces)]
-    shortest = max(SHORTEST_PX, SHORTEST * max(sides, default=0))
-    return np.array([False, *(side >= shortest for side in sides)])[pieces]
+    enough = filters.threshold_otsu(values.astype(np.float32))
+    pieces, count = ndimage.label(strength > WEAKER * enough, np.ones((3, 3)))
+    sides = np.array([0, *(max(side.stop - side.start for side in place) for place in ndimage.find_objects(pieces))])
+    kept = np.zeros(count + 1, bool)
+    kept[pieces[strength > enough]] = True
+    kept &= sides >= max(SHORTEST_PX, SHORTEST * sides[kept].max(initial=0))
+    return kept[pieces]
 
 
 def _strength(part: np.ndarray, area: np.ndarray) -> np.ndarray:
-    """float32 [H, W]: how dark a line each pixel of `area` lies on. In tiles, on all cores: of a large photograph only
+    """float16 [H, W]: how dark a line each pixel of `area` lies on. In tiles, on all cores: of a large photograph only
     the result is kept whole."""
-    found = np.zeros(area.shape, np.float32)
+    found = np.zeros(area.shape, np.float16)
 
     def fill(top: int, left: int) -> None:
         inside = slice(top, top + TILE_PX), slice(left, left + TILE_PX)

@@ -51,7 +51,7 @@ class Prediction:
 
     probability: of its most probable place, 0..1; decision: cracked, clean or review (left to a person); label: the
     model's name for the class on this side of the threshold; distance: from the training images, above 1 is unlike
-    them, None where the model does not know; scale: photographs were made so many times as large for the network;
+    them, None where the model does not know; scales: photographs were made so many times as large for the network;
     heat: float32 [h, w], 0..1, over the whole photograph.
     """
 
@@ -74,6 +74,18 @@ class Look(NamedTuple):
     scale: float
     heat: np.ndarray
     distance: float | None
+
+
+class Glance(NamedTuple):
+    """A photograph after the network. width, height: its own; seen: uint8 [h, w, C], as large as the network saw it;
+    looks: at each scale, the first that of `seen`."""
+
+    width: int
+    height: int
+    seen: np.ndarray
+    looks: list[Look]
+    warnings: list[str]
+    mm_per_px: float
 
 
 class Model:
@@ -133,34 +145,40 @@ class Model:
 
     def look(self, pixels: np.ndarray, name: str, scale: float = 0.0, mm_per_px: float = 0.0) -> Prediction:
         """What is in `pixels`, uint8 [H, W, C] with the channels of the model. The rest as `predict`."""
+        return self.tell(self.glance(pixels, scale, mm_per_px), name)
+
+    def glance(self, pixels: np.ndarray, scale: float = 0.0, mm_per_px: float = 0.0) -> Glance:
+        """The first half of `look`, after which `pixels` may go: of 100 megapixels they are 300 MB."""
         scales, warnings = self._scales(scale, mm_per_px)
         scales = [one for one in scales if one >= scales[0] or min(self._size(pixels, one)) >= self._scorer.px]
         looks = [self._look(pixels, one) for one in scales]
-        main = looks[0]
-        heat = findings.together([(look.scale / main.scale, look.heat) for look in looks], main.heat.shape)
+        # As it was for the network: of a larger photograph this is smaller, and of what it saw nothing is lost.
+        seen = images.scaled(pixels, *self._size(pixels, scales[0]))
+        return Glance(pixels.shape[1], pixels.shape[0], seen, looks, warnings, mm_per_px)
+
+    def tell(self, glance: Glance, name: str) -> Prediction:
+        """The second half of `look`: findings in what was seen."""
+        main, step = glance.looks[0], self._scorer.step
+        heat = findings.together([(look.scale / main.scale, look.heat) for look in glance.looks], main.heat.shape)
         low, high = self.card.review
         lowest = min(self.card.threshold, low) if low < high else self.card.threshold
-        height, width = self._size(pixels, main.scale)
-        # As it was for the network: of a larger photograph this is smaller, and of what it saw nothing is lost.
-        seen = images.scaled(pixels, height, width)
-        across = self._scorer.px // self._scorer.step
-        factors = pixels.shape[1] / width, pixels.shape[0] / height
-        traced = findings.trace(heat, self._scorer.step, across, seen, lowest)
+        height, width = glance.seen.shape[:2]
+        factors = glance.width / width, glance.height / height
+        traced = findings.trace(heat, step, self._scorer.px // step, glance.seen, lowest)
         probability = float(heat.max())
         known = self.bundle.familiarity
-        warnings += self._unlike(looks) if known else []
         return Prediction(
             name=name,
-            width=pixels.shape[1],
-            height=pixels.shape[0],
+            width=glance.width,
+            height=glance.height,
             probability=probability,
             decision=self._decision(probability),
             label=self.card.classes[probability >= self.card.threshold],
-            findings=[self._finding(one, factors, mm_per_px) for one in traced],
-            warnings=warnings,
+            findings=[self._finding(one, factors, glance.mm_per_px) for one in traced],
+            warnings=glance.warnings + (self._unlike(glance.looks) if known else []),
             distance=main.distance / known.limit if known else None,
-            scales=tuple(look.scale for look in looks),
-            heat=heat[: -(-height // self._scorer.step), : -(-width // self._scorer.step)],
+            scales=tuple(look.scale for look in glance.looks),
+            heat=heat[: -(-height // step), : -(-width // step)],
         )
 
     def _scales(self, scale: float, mm_per_px: float) -> tuple[list[float], list[str]]:
@@ -189,19 +207,19 @@ class Model:
         step, px = self._scorer.step, self._scorer.px
         band = -(-BAND_PX // px) * px
         logits, windows = [], []
+        known = _some([(y, x) for y in _apart(height, px) for x in _apart(width, px)], KNOWN_WINDOWS)
         for top in range(0, max(height - px + step, 1), band):
             part = images.scaled(pixels, height, width, top, top + band + px - step)
             logits.append(self._scorer.score(part))
-            windows += [part[y : y + px, x : x + px] for y in _apart(len(part), px) for x in _apart(width, px)]
+            inside = [(y - top, x) for y, x in known if top <= y < top + band]
+            windows += [part[y : y + px, x : x + px].copy() for y, x in inside]  # a view would keep the whole band
         probabilities = bundle.to_probabilities(np.concatenate(logits), self.card.temperature)
         return Look(scale, findings.heat(probabilities, px // step), self._distance(windows))
 
     def _distance(self, windows: list[np.ndarray]) -> float | None:
         if self._looks is None:
             return None
-        some = np.linspace(0, len(windows) - 1, min(len(windows), KNOWN_WINDOWS)).round().astype(int)
-        px = self._scorer.px
-        found = self._looks(np.stack([images.resize_array(windows[one], px) for one in some]))
+        found = self._looks(np.stack([images.resize_array(one, self._scorer.px) for one in windows]))
         return float(np.median(self.bundle.familiarity.distances(found)))
 
     def _unlike(self, looks: list[Look]) -> list[str]:
@@ -246,3 +264,8 @@ def load(path: str | os.PathLike = "", threshold: float = 0.0) -> Model:
 def _apart(length: int, px: int) -> range:
     """Where windows of `px` begin that don't overlap; at the start where not even one fits."""
     return range(0, max(length - px + 1, 1), px)
+
+
+def _some(places: list, most: int) -> list:
+    """At most so many of `places`, evenly spread."""
+    return [places[one] for one in np.linspace(0, len(places) - 1, min(len(places), most)).round().astype(int)]
