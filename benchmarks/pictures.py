@@ -1,7 +1,8 @@
 """The pictures of the README, made anew.
 
-  python -m benchmarks.pictures             docs/images/surfaces.jpg, augmentation.jpg, and from benchmarks/results:
-                                            inputs.png (peers), networks.png (time_to_accuracy)
+  python -m benchmarks.pictures             docs/images/surfaces.jpg, augmentation.jpg, findings.jpg (the shipped model),
+                                            and from benchmarks/results: inputs.png (peers), networks.png
+                                            (time_to_accuracy)
   python -m benchmarks.pictures --model=RUN as well, with a trained model, explanations.jpg, filters.png and, where METU
                                             is, filters_metu.png: the responses alone, not the photograph
 
@@ -24,9 +25,10 @@ from crackflow.core.config import Augment, Augmentation, Method
 from crackflow.data import images, synthetic
 from crackflow.model import bundle
 from crackflow.model.augment import Augmenter
-from crackflow.report import metrics, overlays, saliency
+from crackflow.report import metrics, overlays, prediction, saliency
 
 COLUMNS, PX, GAP = 8, 160, 4
+FOUND, FOUND_PX = (1, 3, 5, 2), 340
 
 
 def inputs() -> None:
@@ -108,6 +110,18 @@ def surfaces() -> None:
     Image.fromarray(sheet).save(place, quality=88)
 
 
+def findings() -> None:
+    """What the shipped model finds in made photographs, of which the last is clean."""
+    model = prediction.load()
+    row = []
+    for index in FOUND:
+        picture = synthetic.make(seed=3, index=index, image_px=681).image
+        row.append(overlays.marked(picture, model.predict(picture)[0]))
+    Image.fromarray(overlays.sheet([row], FOUND_PX)).save(
+        harness.REPOSITORY / "docs" / "images" / "findings.jpg", quality=88
+    )
+
+
 def explanations(loaded: bundle.Bundle) -> None:
     """Made cracks, their masks, and the six maps of each."""
     made = [synthetic.make(seed=4, index=index, image_px=loaded.card.image_px) for index in range(40)]
@@ -158,6 +172,7 @@ def main() -> None:
     options = parser.parse_args()
     surfaces()
     augmentation()
+    findings()
     inputs()
     networks()
     if options.model:

@@ -1,0 +1,51 @@
+"""What the documentation shows is what happens."""
+
+import contextlib
+import io
+import re
+
+import pytest
+from PIL import Image
+
+from tests import support
+from tests.report.test_prediction import wall
+
+
+def cells(page):
+    return re.findall(r"```python\n(.*?)```", (support.ROOT / page).read_text(), re.S)
+
+
+def run(texts, place, monkeypatch):
+    """What the cells print, run one after the other in `place`."""
+    monkeypatch.chdir(place)
+    printed, names = io.StringIO(), {}
+    with contextlib.redirect_stdout(printed):
+        for text in texts:
+            exec(compile(text, "cell", "exec"), names)
+    return printed.getvalue()
+
+
+def test_the_python_page_runs_from_top_to_bottom(tmp_path, monkeypatch):
+    texts = cells("docs/PYTHON.md")
+    assert len(texts) >= 7
+    printed = run(texts, tmp_path, monkeypatch)
+    assert "crackflow_s 128" in printed and "findings" in printed
+    assert "expected a photograph, received 'missing.jpg': unreadable: No such file" in printed
+
+
+@pytest.mark.parametrize("text", [one for one in cells("README.md") if "load_model()" in one])
+def test_the_readmes_example_runs(text, tmp_path, monkeypatch):
+    Image.fromarray(wall()).save(tmp_path / "wall.jpg", quality=95)
+    assert "wall.jpg" in run([text], tmp_path, monkeypatch)
+
+
+def test_the_model_card_names_what_it_must():
+    text = (support.ROOT / "docs/MODEL_CARD.md").read_text()
+    for wanted in ("10.17632/5y9wdsg2zt.2", "CC BY 4.0", "Özgenel", "Limits", "benchmarks/results/shipped.json"):
+        assert wanted in text
+
+
+def test_the_model_card_is_of_the_model_that_is_there():
+    text = (support.ROOT / "docs/MODEL_CARD.md").read_text()
+    assert support.sha256(support.ROOT / "crackflow/assets/crackflow_s.h5") in text
+    assert (support.ROOT / "crackflow/assets/crackflow_s.h5").stat().st_size <= 2_000_000
