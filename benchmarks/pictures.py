@@ -1,7 +1,7 @@
 """The pictures of the README, made anew.
 
-  python -m benchmarks.pictures             docs/images/surfaces.jpg, augmentation.jpg, findings.jpg (the shipped model),
-                                            and from benchmarks/results: inputs.png (peers), networks.png
+  python -m benchmarks.pictures             docs/images/surfaces.jpg, augmentation.jpg, findings.jpg (of the shipped
+                                            model), and from benchmarks/results: inputs.png (peers), networks.png
                                             (time_to_accuracy)
   python -m benchmarks.pictures --model=RUN as well, with a trained model, explanations.jpg, filters.png and, where METU
                                             is, filters_metu.png: the responses alone, not the photograph

@@ -540,6 +540,9 @@ class ExplainConfig:
         _expect_at_least(self, 0, ["sample", "seed", "threads"])
 
 
+SCALE_RANGE = 1 / 64, 8.0  # a photograph of 12 megapixels made 8 times as large has 770
+
+
 @dataclasses.dataclass(frozen=True)
 class PredictConfig:
     photos: str = option("", "a photograph, a folder of them, or a pattern such as 'site/*.jpg'")
@@ -559,7 +562,8 @@ class PredictConfig:
 
     def __post_init__(self) -> None:
         _expect_given(self, ["photos", "out"])
-        _expect(self.scale == 0 or 1 / 64 <= self.scale <= 8, "scale", "0, or 1/64 to 8", self.scale)
+        low, high = SCALE_RANGE
+        _expect(self.scale == 0 or low <= self.scale <= high, "scale", f"0, or {low:g} to {high:g}", self.scale)
         _expect(not (self.scale and self.mm_per_px), "scale", "nothing beside --mm_per_px, which gives it", self.scale)
         _expect_zero_or_positive(self, ["mm_per_px"])
         _expect_fraction(self, ["threshold"])

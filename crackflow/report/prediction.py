@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crackflow.core.config import PredictConfig
+from crackflow.core.config import SCALE_RANGE, PredictConfig
 from crackflow.core.errors import UserError
 from crackflow.data import images, photographs
 from crackflow.model import bundle, dense, familiarity
@@ -115,8 +115,9 @@ class Model:
 
         `scale`: how many times as large as the training photographs' a pixel of the surface is to be made, 0: as the
         model's card says, and at SCALES; `mm_per_px`: what a pixel of the photographs is on the surface, 0: unknown.
-        Raises: UserError for a file that is no usable photograph, or an array of another kind.
+        Raises: UserError for a file that is no usable photograph, an array of another kind, a number out of its range.
         """
+        PredictConfig(photos="photos", scale=scale, mm_per_px=mm_per_px, max_megapixels=max_megapixels)
         one = isinstance(photos, str | os.PathLike | np.ndarray)
         found = []
         for number, photo in enumerate([photos] if one else photos):
@@ -184,6 +185,12 @@ class Model:
     def _scales(self, scale: float, mm_per_px: float) -> tuple[list[float], list[str]]:
         """Those to look at, relative to training's photographs, the first to trace in; and warnings."""
         if not scale and mm_per_px and self.card.mm_per_px:
+            low, high = (self.card.mm_per_px * one for one in SCALE_RANGE)
+            if not low <= mm_per_px <= high:
+                raise UserError(
+                    f"--mm_per_px: expected {low:.3g} to {high:.3g} for a model that was trained on "
+                    f"{self.card.mm_per_px:g}, received {mm_per_px:g}"
+                )
             scale = mm_per_px / self.card.mm_per_px
             if scale > FARTHEST:
                 return [scale], [

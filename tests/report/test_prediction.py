@@ -106,6 +106,20 @@ def test_a_scale_far_from_training_is_a_warning(mm_per_px, warning):
     assert [warning in text for text in found.warnings] == ([True] if warning else [])
 
 
+@pytest.mark.parametrize("mm_per_px", [0.001, 100.0])
+def test_millimetres_beyond_any_use_are_a_clear_error(mm_per_px):
+    with pytest.raises(
+        UserError, match="--mm_per_px: expected 0.00781 to 4 for a model that was trained on 0.5, received"
+    ):
+        model(mm_per_px=0.5).predict(wall(), mm_per_px=mm_per_px)
+
+
+@pytest.mark.parametrize("settings", [{"scale": -1.0}, {"scale": 1.0, "mm_per_px": 1.0}, {"max_megapixels": 0.0}])
+def test_numbers_out_of_their_range_are_a_clear_error(settings):
+    with pytest.raises(UserError, match="expected"):
+        model().predict(wall(), **settings)
+
+
 def test_what_looks_unlike_training_is_a_warning():
     usual = [wall(PX, PX, None if one % 2 else ((0, one % 60), (63, 60 - one % 60))) for one in range(60)]
     network = networks.NETWORKS[Network.CRACKFLOW_XS].build(PX)
