@@ -204,8 +204,8 @@ def photographs_table() -> str:
         )
     tiles = found["results"]["12 MP"]["against_tiles"]
     told = (
-        f"The {tiles['windows']:,} windows of 12 MP at one scale, 16 pixels apart: {tiles['dense']['median']:.2f} s all "
-        f"at once; one by one in batches {tiles['tiles_seconds']:.1f} s, {tiles['times_as_fast']:.0f} times as long."
+        f"The {tiles['windows']:,} windows of 12 MP at one scale, 16 pixels apart: {tiles['dense']['median']:.2f} s "
+        f"at once, one by one in batches {tiles['tiles_seconds']:.1f} s, {tiles['times_as_fast']:.0f} times as long."
     )
     return "\n".join([*rows, "", told, "", _where(found)])
 
