@@ -17,7 +17,7 @@ from crackflow.core.backend import keras
 from crackflow.core.config import Optimization, TrainConfig
 from crackflow.core.errors import UserError
 from crackflow.data import pipeline
-from crackflow.model import bundle, networks
+from crackflow.model import bundle, familiarity, networks
 from crackflow.report import decision
 from crackflow.run import scoring
 from tests import small
@@ -38,7 +38,7 @@ def command(verb, *options):
 def run_dir(tmp_path_factory):
     """A finished run of three epochs at 32 px."""
     run = tmp_path_factory.mktemp("runs") / "run"
-    decisions = "--threshold=cost:5", "--review=0.2"
+    decisions = "--threshold=cost:5", "--review=0.2", "--mm_per_px=0.25"
     sizes = "--image_px=32", "--epochs=3", "--batch_size=16"
     done = command("train", f"--data={small.data().folder}", f"--run_dir={run}", *sizes, *decisions)
     assert done.returncode == 0, done.stderr
@@ -86,6 +86,16 @@ def test_decisions_are_fitted_on_validation_images_by_the_rule_asked_for(run_dir
     assert card.threshold == pytest.approx(threshold, abs=1e-3)
     assert card.review == pytest.approx(decision.review_band(probabilities, threshold, 0.2), abs=1e-3)
     assert card.review[0] < card.threshold < card.review[1]
+
+
+def test_the_model_knows_what_its_training_images_looked_like(run_dir):
+    loaded, made = bundle.load(str(run_dir)), small.data()
+    assert loaded.card.source_px == made.image_px and loaded.card.mm_per_px == 0.25
+    looks = familiarity.Looks(loaded.model)
+    known = scoring.looks(looks, pipeline.eval_batches(made, "val", 16, 32, 3))
+    assert (loaded.familiarity.distances(known) > loaded.familiarity.limit).mean() <= 0.1
+    noise = looks(np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8))
+    assert np.median(loaded.familiarity.distances(noise)) > loaded.familiarity.limit
 
 
 def test_plain_keras_loads_the_model(run_dir):

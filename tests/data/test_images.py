@@ -249,3 +249,39 @@ def test_jpeg_keeps_pixels_closely_and_ever_more_closely():
     ]
     assert errors[0] > errors[1] > errors[2]
     assert errors[2] < 1.5
+
+
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 120), st.integers(1, 3))
+def test_a_photograph_is_scaled_as_training_images_are(height, width, side, seed):
+    values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    expected = images.resize_array(values, side)
+    shrinks_or_grows = min(height, width) >= side or max(height, width) <= side  # both at once is nobody's case
+    if shrinks_or_grows:
+        away = images.scaled(values, side, side).astype(int) - expected
+        assert abs(away).max() <= 1
+
+
+@given(st.integers(1, 300), st.integers(1, 200), st.integers(0, 250), st.integers(1, 250))
+def test_rows_of_a_scaled_photograph_are_those_of_the_whole(height, scaled_height, first, count):
+    values = np.random.default_rng(height).integers(0, 256, (height, 30, 3), np.uint8)
+    whole = images.scaled(values, scaled_height, 20)
+    first = min(first, scaled_height - 1)
+    part = images.scaled(values, scaled_height, 20, first, first + count)
+    np.testing.assert_array_equal(part, whole[first : first + count])
+
+
+def test_a_photograph_of_that_size_already_is_left_alone():
+    values = support.picture(0)
+    assert images.scaled(values, 64, 64) is not None and np.shares_memory(images.scaled(values, 64, 64), values)
+
+
+def test_grey_is_what_pillow_makes_of_colours():
+    values = support.picture(0)
+    np.testing.assert_array_equal(images.grey(values)[..., 0], np.asarray(Image.fromarray(values).convert("L")))
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_a_plain_jpeg_has_the_pixels_that_pillow_reads(subsampling):
+    data = support.encoded(support.picture(5, 333, 222), quality=80, subsampling=subsampling)
+    found = images.pixels(images.parse_photo(data, "a.jpg", 100), 3, 0)
+    np.testing.assert_array_equal(found, np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))

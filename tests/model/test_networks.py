@@ -33,6 +33,13 @@ def test_the_default_network_is_small_and_fully_convolutional():
     assert not any(isinstance(layer, keras.layers.Flatten) for layer in model.layers)
 
 
+@pytest.mark.parametrize("name, px, padded", [("xs", 32, 0), ("s", 80, 0), ("s", 128, 0), ("s", 64, 2), ("m", 128, 10)])
+def test_the_small_networks_add_no_zeros_where_a_picture_leaves_room(name, px, padded):
+    model = networks.NETWORKS[Network(f"crackflow_{name}")].build(px)
+    convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert sum(layer.padding == "same" for layer in convolutions) == padded
+
+
 def test_the_family_grows_by_a_factor_of_two_at_least_from_each_to_the_next():
     family = (Network.CRACKFLOW_XS, Network.CRACKFLOW_S, Network.CRACKFLOW_M, Network.CRACKFLOW_L)
     sizes = [networks.NETWORKS[name].build().count_params() for name in family]

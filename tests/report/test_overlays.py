@@ -1,8 +1,14 @@
 """Pictures of maps and filters."""
 
+import io
+
 import numpy as np
+import pytest
+from PIL import Image
 
 from crackflow.report import overlays
+from tests import support
+from tests.report import test_album
 
 
 def test_no_heat_leaves_the_picture_grey_and_heat_colours_its_place():
@@ -68,3 +74,23 @@ def test_activations_show_the_most_active_first_and_no_more_than_64():
 def test_png_comes_back_as_it_went():
     pixels = np.random.default_rng(4).integers(0, 256, (5, 7, 3), np.uint8)
     np.testing.assert_array_equal(overlays.from_png(overlays.as_png(pixels)), pixels)
+
+
+@pytest.mark.parametrize("size, expected", [((50, 80), (50, 80)), ((100, 400), (25, 100)), ((300, 30), (100, 10))])
+def test_a_photograph_is_made_to_fit(size, expected):
+    assert overlays.fitted(support.picture(0, size[1], size[0]), 100).shape == (*expected, 3)
+
+
+def test_outlines_are_drawn_where_they_are_in_a_smaller_copy():
+    found = test_album.photo(findings=(test_album.FOUND,))
+    grey = np.full((32, 50, 3), 128, np.uint8)
+    drawn = overlays.marked(grey, found)  # half as large as the photograph
+    changed = np.argwhere((drawn != grey).any(-1))
+    assert tuple(drawn[10, 20]) == overlays.MARKED["cracked"]
+    assert changed[:, 1].min() >= 4 and changed[:, 1].max() <= 50
+
+
+def test_a_jpeg_is_what_it_shows():
+    pixels = support.picture(0)
+    again = np.asarray(Image.open(io.BytesIO(overlays.as_jpeg(pixels))))
+    assert np.abs(again.astype(int) - pixels).mean() < 3

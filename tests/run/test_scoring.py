@@ -29,6 +29,12 @@ def test_every_image_is_scored_once_whatever_the_batch_size():
         np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
+def test_looks_are_taken_of_every_image_once():
+    one, other = (scoring.looks(lambda image: image.numpy().mean((1, 2)), batches(size)) for size in (1, 7))
+    assert one.shape == (small.data().count("test"), 3)
+    np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
 def test_picked_images_are_those_of_the_rows():
     everything = np.concatenate([image[weight > 0] for image, _, weight in batches(5).as_numpy_iterator()])
     found = scoring.pick_images(batches(5), [11, 0, 6])
