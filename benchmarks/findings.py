@@ -5,7 +5,7 @@
 The shipped model, as a user runs it: threshold and scales as they come. A crack of the mask (pieces less than 8 pixels
 apart are one; smaller than 20 pixels don't count) is found when findings cover half of it or more; a finding is right
 when half of its outline or more lies within 8 pixels of a crack. `pixels`: the same by area, without pieces. `photos`:
-is there one at all? Intervals are Wilson's, over cracks and findings.
+is there one at all? `called_cracked`: without those that are left to a person. Intervals are Wilson's.
 """
 
 import numpy as np
@@ -44,7 +44,7 @@ def filled(found: prediction.Finding, shape: tuple[int, int]) -> np.ndarray:
 
 
 def judged(model: prediction.Model, name: str) -> dict:
-    cracks, right, photos = [], [], []
+    cracks, right, sure, photos = [], [], [], []
     area = {"crack": 0, "covered": 0, "outlined": 0, "near": 0}
     for pixels, mask in photographs(name):
         (found,) = model.predict(pixels)
@@ -54,6 +54,7 @@ def judged(model: prediction.Model, name: str) -> dict:
             inside = filled(one, mask.shape)
             covered |= inside
             right.append(near[inside].mean() >= 0.5 if inside.any() else False)
+            sure.append(one.decision == prediction.CRACKED)
         pieces, _ = ndimage.label(ndimage.binary_dilation(mask, iterations=APART_PX // 2))
         for number in range(1, pieces.max() + 1):
             piece = mask & (pieces == number)
@@ -73,6 +74,8 @@ def judged(model: prediction.Model, name: str) -> dict:
         "recall_ci95": metrics.wilson(int(np.sum(cracks)), len(cracks)),
         "precision": float(np.mean(right)),
         "precision_ci95": metrics.wilson(int(np.sum(right)), len(right)),
+        "called_cracked": int(np.sum(sure)),
+        "precision_of_these": float(np.mean(np.array(right)[np.array(sure)])),
         "pixels": {"recall": area["covered"] / area["crack"], "precision": area["near"] / max(area["outlined"], 1)},
         "photos": {
             "cracked_found": float(called[truth].mean()),
