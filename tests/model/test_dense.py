@@ -121,6 +121,7 @@ def test_one_picture_of_the_size_of_a_window_has_one_score(model):
         lambda x: keras.layers.ZeroPadding2D(1)(x),
         lambda x: keras.layers.UpSampling2D(2)(x),
         lambda x: keras.layers.Cropping2D(((1, 0), (0, 1)))(x),
+        lambda x: keras.layers.Cropping2D(2)(x),
         lambda x: keras.layers.LayerNormalization(axis=[1, 2, 3])(x),
         lambda x: keras.layers.Multiply()(
             [x, keras.layers.Reshape((1, 1, 8))(keras.layers.GlobalAveragePooling2D()(x))]
