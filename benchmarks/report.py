@@ -50,9 +50,15 @@ def accuracy_table() -> str:
             f"| {100 * metrics['accuracy']:.1f} % [{low:.1f}, {high:.1f}] "
             f"| {metrics['confusion']['fn']} / {metrics['confusion']['fp']} of {metrics['n']:,} "
             f"| {seconds['convert']:.0f} + {seconds['train']:.0f} + {seconds['evaluate']:.0f} "
-            f"= {run['total_seconds']:.0f} s{'' if run.get('alone', True) else ', other work beside it'} |"
+            f"= {run['total_seconds']:.0f} s{_beside(run, found['machine']['cpu'])} |"
         )
     return "\n".join([*rows, "", _where(found)])
+
+
+def _beside(run: dict, cpu: str) -> str:
+    """Whether the seconds of a run were taken elsewhere, or beside other work."""
+    elsewhere = "" if run["cpu"] == cpu else f", on {run['cpu']}"
+    return elsewhere + ("" if run.get("alone", True) else ", other work beside it")
 
 
 def convert_table() -> str:

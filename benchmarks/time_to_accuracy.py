@@ -63,6 +63,7 @@ def measure(setting: str, network: str, seed: int, alone: bool, images: pathlib.
         "epochs": len(history),
         "best_val_accuracy": max(float(row["val_accuracy"]) for row in history),
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
+        "cpu": runtime.machine()["cpu"],
         "load_before": load,
         "alone": alone,
         "total_seconds": round(sum(seconds.values()), 1),
