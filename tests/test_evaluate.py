@@ -86,13 +86,13 @@ def test_two_data_sets_of_one_name_are_refused(model, tmp_path):
         evaluate.run(config(model, tmp_path, small.data().folder, small.data().folder))
 
 
-def test_a_model_from_before_review_bands_still_loads(model, tmp_path):
-
+def test_a_card_without_a_review_band_leaves_nothing_to_a_person(model, tmp_path):
     with h5py.File(model, "r") as file:
         facts = json.loads(file.attrs["crackflow"])
     path = tmp_path / "old.h5"
     shutil.copy(model, path)
     with h5py.File(path, "r+") as file:
-        file.attrs["crackflow"] = json.dumps({k: v for k, v in facts.items() if k not in ("review", "threshold_rule")})
+        kept = {name: value for name, value in facts.items() if name not in ("review", "threshold_rule")}
+        file.attrs["crackflow"] = np.bytes_(json.dumps(kept).encode())
     content = evaluate.run(config(str(path), tmp_path))
     assert content["review"]["count"] == 0

@@ -13,6 +13,7 @@ import dataclasses
 import json
 import os
 import re
+import tokenize
 import zipfile
 import zlib
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from crackflow.core import atomic
 KEPT = 2
 # What reading a file of which some bytes are wrong or missing ends with.
 DAMAGE = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+DAMAGE += (SyntaxError, tokenize.TokenError)  # NumPy reads the header of an array as Python's text
 FACTS = "facts"
 _NAME = re.compile(r"step-(\d{9})\.npz")
 

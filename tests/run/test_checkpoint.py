@@ -2,6 +2,7 @@ import errno
 import os
 import resource
 import signal
+import zipfile
 
 import numpy as np
 import pytest
@@ -66,6 +67,21 @@ def test_a_flipped_bit_is_never_read_as_if_nothing_were(tmp_path_factory, place,
     file.write_bytes(data)
     found = checkpoint.latest(str(folder))
     assert found.snapshot is None or same(snapshot(3), found.snapshot)  # zip has a few bytes that mean nothing
+
+
+@pytest.mark.parametrize("header", [b"{'descr': (((", b"{'descr': '<f4' 'x' 3,", b"\x00\x00"])
+def test_a_header_that_is_no_python_is_damage(header, tmp_path):
+    checkpoint.save(str(tmp_path), snapshot(3))
+    file = tmp_path / "step-000000003.npz"
+    with zipfile.ZipFile(file) as whole:
+        parts = {name: whole.read(name) for name in whole.namelist()}
+    name = next(iter(parts))
+    parts[name] = parts[name][:10] + header.ljust(118) + parts[name][128:]
+    with zipfile.ZipFile(file, "w") as whole:
+        for one, data in parts.items():
+            whole.writestr(one, data)
+    found = checkpoint.latest(str(tmp_path))
+    assert found.snapshot is None and len(found.damaged) == 1
 
 
 def test_a_disk_that_is_full_leaves_the_older_ones(tmp_path):
