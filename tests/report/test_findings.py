@@ -152,3 +152,38 @@ def test_a_skeleton_is_as_long_as_its_links():
     corner = np.zeros((4, 4), bool)
     corner[0, :3] = corner[:3, 2] = True
     assert findings._length(corner) == 4
+
+
+def test_lines_beside_the_area_are_not_its_lines():
+    picture, _ = cracked([(20, 40), (300, 40)])
+    other, mask = cracked([(20, 200), (300, 200)])
+    picture[120:] = other[120:]
+    area = np.zeros(mask.shape, bool)
+    area[120:] = True
+    line = findings.dark_line(picture, area)
+    assert line[190:210].any() and not line[:120].any()
+
+
+@pytest.mark.parametrize("tile", [64, 100])
+def test_tiles_of_the_search_for_lines_leave_no_seam(tile, monkeypatch):
+    picture, mask = cracked([(20, 60), (150, 140), (300, 150)])
+    area = np.ones(mask.shape, bool)
+    whole = findings._strength(picture, area)
+    monkeypatch.setattr(findings, "TILE_PX", tile)
+    np.testing.assert_allclose(findings._strength(picture, area), whole, atol=0.05)
+
+
+def test_an_area_is_outlined_to_the_pixel():
+    area = np.zeros((40, 60), bool)
+    area[10:20, 30:50] = True
+    (outline,) = findings._outlines(area, 0)
+    np.testing.assert_allclose(outline.min(0), [30, 10], atol=0.01)
+    np.testing.assert_allclose(outline.max(0), [50, 20], atol=0.51)  # corners are cut by half a pixel
+
+
+def test_a_large_shape_is_outlined_from_fewer_pixels(monkeypatch):
+    area = np.zeros((400, 600), bool)
+    area[100:200, 300:500] = True
+    monkeypatch.setattr(findings, "OUTLINED", 400 * 600 / 9)
+    (outline,) = findings._outlines(area, 0)
+    np.testing.assert_allclose([outline.min(0), outline.max(0)], [[300, 100], [500, 200]], atol=3)
