@@ -12,14 +12,13 @@ import dataclasses
 import itertools
 import os
 
-from crackflow.core import cluster, flags, progress, runtime
+from crackflow.core import flags, progress, runtime
 from crackflow.core.backend import keras
 from crackflow.core.config import TrainConfig
-from crackflow.core.errors import UserError
-from crackflow.data import dataset, inputs, pipeline
-from crackflow.model import bundle, familiarity, networks, training, weights
+from crackflow.data import dataset, pipeline
+from crackflow.model import bundle, familiarity, networks
 from crackflow.report import assessment, decision, page
-from crackflow.run import fitting, folder, scoring
+from crackflow.run import folder, job, scoring
 
 RESAMPLES = 1000
 KNOWN_IMAGES = 2048  # of the training split, from which crackflow.predict knows what it was trained on
@@ -30,51 +29,35 @@ def run(config: TrainConfig) -> page.Evaluation | None:
     makes these. Raises: UserError; TryAgain when it stopped and can go on."""
     runtime.set_up(config.seed, config.threads, config.deterministic, config.cpu_devices)
     config = _with_absolute_paths(config)
-    team = cluster.join(config.strategy)
-    if not team.is_chief:
-        progress.be_silent()
-    config.expect_shared(team.replicas)
-    made = dataset.load(config.data)
-    recipe = networks.NETWORKS[config.model]
-    image_px = config.image_px or recipe.image_px
-    for split in inputs.SPLITS:
-        made.expect_images(split)
-    precision = runtime.choose_precision(config.precision, recipe.bfloat16_on_cpu)
-    xla = runtime.choose_xla(config.xla)
-    progress.say(f"devices {team.choice.value} ({team.choice.reason})")
-    progress.say(f"precision {precision.value} ({precision.reason}); XLA {xla.value} ({xla.reason})")
-    keras.mixed_precision.set_global_policy(precision.value)
-    steps = pipeline.steps(made.count("train"), config.batch_size)
     # Before the run folder is touched: --overwrite with a mistake in another flag costs nothing.
-    with team.scope():
-        model = _trainer(config, made, recipe.build(image_px), steps * config.epochs, xla.value)
-    identity = folder.identity(config, made.facts["fingerprint"], precision.value)
+    work = job.prepare(config)
+    made, recipe, image_px, team = work.made, work.recipe, work.image_px, work.team
+    progress.say(f"devices {team.choice.value} ({team.choice.reason})")
+    progress.say(
+        f"precision {work.precision.value} ({work.precision.reason}); XLA {work.xla.value} ({work.xla.reason})"
+    )
+    identity = folder.identity(config, made.facts["fingerprint"], work.precision.value)
     with folder.opened(config.run_dir, identity, config.overwrite, config.safety.resume, team) as start:
         if start.found:
             progress.say(f"{config.run_dir} holds {start.found}")
         if start.finished:
             return None
         text = folder.save_flags(config.run_dir, config) if team.is_chief else ""
-        sizes = config.batch_size, image_px, recipe.channels
-        feed = inputs.open_feed(config.input, made, *sizes, config.seed, config.data_service)
+        feed = work.open_feed()
         progress.say(f"input {feed.choice.value} ({feed.choice.reason})")
-        fit = fitting.Fit(model, config, steps, team, identity)
+        fit = work.fit(identity)
         if start.snapshot:
             fit.take(start.snapshot)
-        watched = fit.run(
-            lambda step: team.distribute(lambda share: feed.train(step, share)),
-            team.distribute(feed.val),
-            pipeline.eval_steps(made.count("val"), config.batch_size),
-        )
-        plain = bundle.as_float32(model)  # every worker: reading the statistics of BatchNorm takes them all
+        watched = work.train(fit, feed)
+        plain = bundle.as_float32(work.model)  # every worker: reading the statistics of BatchNorm takes them all
         found = None
         if team.is_chief:
-            checks = pipeline.eval_batches(made, "val", *sizes)
+            checks = pipeline.eval_batches(made, "val", *work.sizes)
             loaded = choose_and_save(plain, checks, made, config, recipe, image_px)
             tested = "test" if made.count("test") else "val"
             found = assessment.assess(loaded, made, [tested], config.batch_size, RESAMPLES, config.seed)
             folder.save_json(config.run_dir, folder.METRICS, assessment.content(found) | {"split": tested})
-            choices = {"Devices": team.choice, "Precision": precision, "XLA": xla, "Input": feed.choice}
+            choices = {"Devices": team.choice, "Precision": work.precision, "XLA": work.xla, "Input": feed.choice}
             facts = _facts(config, watched, loaded, image_px, choices)
             page.write(_report(config, made, found, watched, facts, text), os.path.join(config.run_dir, folder.REPORT))
             progress.say(
@@ -89,22 +72,6 @@ def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
     """So that flags.cfg replays the run from any folder."""
     names = [name for name in ("data", "run_dir", "weights") if getattr(config, name)]
     return dataclasses.replace(config, **{name: os.path.abspath(getattr(config, name)) for name in names})
-
-
-def _trainer(
-    config: TrainConfig, made: dataset.Dataset, network: keras.Model, steps: int, xla: str
-) -> training.Trainer:
-    """`network` ready to learn, with the weights of a file where one is given, and balanced classes where 0,0 asks."""
-    if config.weights:
-        taken, left = weights.take(network, config.weights)
-        progress.say(f"weights of {len(taken)} layers from {config.weights}; new: {', '.join(left) or 'none'}")
-    settings = config.optimization
-    if not any(settings.class_weights):
-        counts = made.facts["splits"]["train"]["class_counts"]
-        if not all(counts.values()):
-            raise UserError(f"--class_weights: expected both classes in the training split, received {counts}")
-        settings = dataclasses.replace(settings, class_weights=training.balanced([counts[it] for it in made.classes]))
-    return training.trainable(network, dataclasses.replace(config, optimization=settings), steps, xla)
 
 
 def choose_and_save(

@@ -19,7 +19,7 @@ from crackflow.core.errors import UserError
 from crackflow.data import pipeline
 from crackflow.model import bundle, familiarity, networks
 from crackflow.report import decision
-from crackflow.run import scoring
+from crackflow.run import job, scoring
 from tests import small
 from tests.support import with_addons, without_addons
 
@@ -234,7 +234,7 @@ def test_balanced_classes_need_both(tmp_path):
     one_sided.facts["splits"]["train"]["class_counts"] = counts | {made.classes[1]: 0}
     config = TrainConfig(data="d", run_dir="r", optimization=Optimization(class_weights=(0.0, 0.0)))
     with pytest.raises(UserError, match="--class_weights: expected both classes in the training split, received"):
-        train._trainer(config, one_sided, networks.NETWORKS[config.model].build(32), 10, "off")
+        job.trainer(config, one_sided, networks.NETWORKS[config.model].build(32), 10, "off")
 
 
 def test_a_run_killed_at_any_moment_ends_bit_for_bit_as_if_nothing_had_been(tmp_path):

@@ -91,6 +91,7 @@ __all__ = [
     "keras_is_tf_keras",
     "load_addons",
     "load_tuner",
+    "load_tuner_service",
     "tf",
     "without_start_up_noise",
 ]
@@ -121,6 +122,17 @@ def load_tuner() -> types.ModuleType:
     """Keras Tuner, made to search tf_keras models."""
     with keras_is_tf_keras():
         return importlib.import_module("keras_tuner")
+
+
+def load_tuner_service() -> types.SimpleNamespace:
+    """The parts by which searches of Keras Tuner talk to each other over gRPC: chief, client, and its messages."""
+    load_tuner()
+    with keras_is_tf_keras():
+        parts = {
+            name: importlib.import_module(f"keras_tuner.src.distribute.oracle_{name}") for name in ("chief", "client")
+        }
+        trial = importlib.import_module("keras_tuner.src.engine.trial")
+        return types.SimpleNamespace(**parts, trial=trial, protos=importlib.import_module("keras_tuner.src.protos"))
 
 
 def load_addons() -> types.ModuleType:

@@ -100,13 +100,14 @@ class Cluster:
             ) from error
 
 
-def join(wanted: Strategy) -> Cluster:
+def join(wanted: Strategy, hosts: bool = True) -> Cluster:
     """The devices that `wanted` means here. auto: several hosts where TF_CONFIG or SLURM names them, all GPUs of this
-    one where there are several, else one device and no strategy.
+    one where there are several, else one device and no strategy. `hosts`: False where this process trains by itself,
+    whoever else was started with it.
 
     Raises: UserError when several hosts or devices are asked for and there are none.
     """
-    told = told_workers()
+    told = told_workers() if hosts else None
     if wanted is Strategy.MULTIWORKER or (wanted is Strategy.AUTO and told):
         if not told:
             raise UserError(

@@ -50,11 +50,41 @@ class Network(enum.Enum):
     CRACKFLOW_S = "crackflow_s"
     CRACKFLOW_M = "crackflow_m"
     CRACKFLOW_L = "crackflow_l"
+    CUSTOM = "custom"
     SEED = "seed"
     MOBILENET_V3_SMALL = "mobilenet_v3_small"
     EFFICIENTNET_V2_B0 = "efficientnet_v2_b0"
     CONVNEXT_TINY = "convnext_tiny"
     RESNET50 = "resnet50"
+
+
+class Block(enum.Enum):
+    PLAIN = "plain"
+    RESIDUAL = "residual"
+    SEPARABLE = "separable"
+
+
+class Downsampling(enum.Enum):
+    STRIDED = "strided"
+    MAX = "max"
+    AVERAGE = "average"
+
+
+class Activation(enum.Enum):
+    RELU = "relu"
+    SWISH = "swish"
+    GELU = "gelu"
+
+
+class Pooling(enum.Enum):
+    MEAN = "mean"
+    MAX = "max"
+    MEAN_MAX = "mean_max"
+
+
+class Padding(enum.Enum):
+    VALID = "valid"
+    SAME = "same"
 
 
 class Augment(enum.Enum):
@@ -121,6 +151,18 @@ class Strategy(enum.Enum):
 class Resume(enum.Enum):
     AUTO = "auto"
     NEVER = "never"
+
+
+class Tuner(enum.Enum):
+    HYPERBAND = "hyperband"
+    BAYESIAN = "bayesian"
+    RANDOM = "random"
+    GRID = "grid"
+
+
+class Objective(enum.Enum):
+    ACCURACY = "accuracy"
+    TRADEOFF = "tradeoff"
 
 
 class ServiceRole(enum.Enum):
@@ -345,6 +387,44 @@ class Augmentation:
 
 
 @dataclasses.dataclass(frozen=True)
+class Architecture:
+    """The layers of --model=custom; by default those of crackflow_s."""
+
+    stem: int = option(32, "custom: channels of the first convolution; bfloat16 wants multiples of 16")
+    stem_kernel: int = option(3, "custom: its side, in pixels")
+    stem_stride: int = option(2, "custom: its stride, in pixels")
+    widths: tuple[int, ...] = option((32, 64, 96), "custom: channels of each stage, which halves the picture")
+    repeats: tuple[int, ...] = option((0, 0, 1), "custom: blocks of each stage after the halving")
+    block: Block = option(
+        Block.RESIDUAL, "custom: what a block is; separable: the halvings as well are depthwise-separable convolutions"
+    )
+    kernel: int = option(3, "custom: side of the convolutions after the stem, in cells")
+    downsampling: Downsampling = option(
+        Downsampling.STRIDED, "custom: halve by the stride of a convolution, or by pooling before it"
+    )
+    squeeze_excite: int = option(0, "custom: channels are weighed after each stage, by a layer so many times narrower")
+    activation: Activation = option(Activation.RELU, "custom: after each convolution")
+    pooling: Pooling = option(Pooling.MEAN_MAX, "custom: what is taken of the whole picture")
+    dropout: float = option(0.0, "custom: share of it that each training step leaves out")
+    padding: Padding = option(
+        Padding.VALID, "custom: valid adds no zeros, so that predict scores all windows of a photograph at once"
+    )
+
+    def __post_init__(self) -> None:
+        _expect(1 <= self.stem <= 1024, "stem", "1 to 1024", self.stem)
+        for name, odd in (("stem_kernel", self.stem_kernel), ("kernel", self.kernel)):
+            _expect(odd in (1, 3, 5, 7), name, "1, 3, 5 or 7", odd)
+        _expect(self.stem_stride in (1, 2, 4), "stem_stride", "1, 2 or 4", self.stem_stride)
+        stages = len(self.widths)
+        legal = 1 <= stages <= 6 and all(1 <= width <= 2048 for width in self.widths)
+        _expect(legal, "widths", "one to six numbers from 1 to 2048", self.widths)
+        legal = len(self.repeats) == stages and all(0 <= often <= 16 for often in self.repeats)
+        _expect(legal, "repeats", f"as many numbers as --widths has, {stages}, from 0 to 16", self.repeats)
+        _expect(0 <= self.squeeze_excite <= 64, "squeeze_excite", "0 to 64", self.squeeze_excite)
+        _expect_fraction(self, ["dropout"])
+
+
+@dataclasses.dataclass(frozen=True)
 class Optimization:
     """How the weights move: optimizer, rate, loss, averaging."""
 
@@ -386,6 +466,13 @@ class Optimization:
         _expect(legal, "class_weights", "two numbers above 0 for clean,cracked, or 0,0", weights)
 
 
+def _expect_used(model: Network, design: Architecture) -> None:
+    """Raises: ConfigError for flags that describe an architecture beside a network that has its own."""
+    for field in dataclasses.fields(design) if model is not Network.CUSTOM else ():
+        value = getattr(design, field.name)
+        _expect(value == field.default, field.name, f"nothing with --model={model.value}; use --model=custom", value)
+
+
 @dataclasses.dataclass(frozen=True)
 class Safety:
     """What happens when a run is interrupted, or goes wrong."""
@@ -404,7 +491,8 @@ class Safety:
 class TrainConfig:
     data: str = option("", "data set made by crackflow.convert")
     run_dir: str = option("", "folder to make: model.h5, report.html, history.csv, metrics.json, flags.cfg")
-    model: Network = option(Network.CRACKFLOW_S, "network")
+    model: Network = option(Network.CRACKFLOW_S, "network; custom: the layers that the flags marked so describe")
+    architecture: Architecture = Architecture()
     image_px: int = option(0, "side the network sees, in pixels; 0: the network's own (128; seed 227)")
     batch_size: int = option(64, "images a step, over all devices")
     epochs: int = option(12, "passes over the training split, at most")
@@ -436,6 +524,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _expect_given(self, ["data", "run_dir"])
         _expect(self.image_px == 0 or 32 <= self.image_px <= 1024, "image_px", "0, or 32 to 1024", self.image_px)
+        _expect_used(self.model, self.architecture)
         threshold_rule(self.threshold)
         _expect_fraction(self, ["review"])
         _expect_zero_or_positive(self, ["mm_per_px"])
@@ -458,6 +547,61 @@ class TrainConfig:
         reasons += ["--mixup, which mixes pairs"] if self.augmentation.filled().mixup else []
         fitting = f"a multiple of {unit} ({', '.join(reasons)}), such as {-(-self.batch_size // unit) * unit}"
         _expect(self.batch_size % unit == 0, "batch_size", fitting, self.batch_size)
+
+
+# What `model.space` lets a search choose, in these two groups.
+ARCHITECTURE_CHOICES = ("stem", "stem_kernel", "stem_stride", "depth", "width", "growth", "repeats", "block", "kernel")
+ARCHITECTURE_CHOICES += ("downsampling", "squeeze_excite", "activation", "pooling", "dropout")
+TRAINING_CHOICES = ("optimizer", "learning_rate", "schedule", "batch_size", "augment")
+CHOICES = ARCHITECTURE_CHOICES + TRAINING_CHOICES
+
+
+@dataclasses.dataclass(frozen=True)
+class TuneConfig:
+    data: str = option("", "data set made by crackflow.convert")
+    out: str = option("", "folder to make: best.cfg, trials.csv, pareto.png, report.html; a search in it goes on")
+    tuner: Tuner = option(
+        Tuner.HYPERBAND,
+        "how Keras Tuner chooses the next trial; hyperband: many for few epochs, the best of them for more",
+    )
+    max_trials: int = option(30, "trials at most; more than an ended search had: it goes on")
+    max_epochs: int = option(8, "epochs of a trial; hyperband: of the longest")
+    objective: Objective = option(
+        Objective.ACCURACY, "accuracy on validation images; tradeoff: with what speed is worth added"
+    )
+    min_images_per_sec: float = option(0.0, "only networks that score so many images/s on this machine; 0: any")
+    max_params: int = option(0, "only networks of so many parameters at most; 0: any")
+    doubling_worth: float = option(0.001, "tradeoff: share of accuracy that twice the images/s are worth")
+    model: Network = option(
+        Network.CUSTOM, "custom: its layers are searched as well; any other network: its training alone"
+    )
+    hold: tuple[str, ...] = option((), f"choices that are not searched but left as they are: {', '.join(CHOICES)}")
+    image_px: int = option(0, "side the networks see, in pixels; 0: the network's own (128; seed 227)")
+    precision: Precision = option(Precision.AUTO, "arithmetic of the layers, as for crackflow.train")
+    xla: Xla = option(Xla.AUTO, "compile layers and augmentation, as for crackflow.train")
+    strategy: Strategy = option(
+        Strategy.AUTO, "devices of a trial; auto: all GPUs that this process sees, or one device"
+    )
+    cpu_devices: int = option(1, "parts that the CPU is taken for, to try --strategy=mirrored without GPUs")
+    # Windows of a third of a second, ours and the reference's in turn: 3 s a trial, tracing included.
+    speed_seconds: float = option(0.3, "length of one measurement of images/s; five are made, after one that warms up")
+    threads: int = option(0, "threads for TensorFlow's operations; 0: one a core")
+    seed: int = option(0, "draws the trials; initial weights, order of the images and augmentation of each")
+    overwrite: bool = option(False, "replace a search that crackflow wrote before")
+
+    def __post_init__(self) -> None:
+        _expect_given(self, ["data", "out"])
+        _expect_at_least(self, 1, ["max_trials", "max_epochs", "cpu_devices"])
+        _expect_at_least(self, 0, ["max_params", "threads", "seed"])
+        _expect_zero_or_positive(self, ["min_images_per_sec", "doubling_worth"])
+        _expect_finite_positive(self, ["speed_seconds"])
+        _expect(self.image_px == 0 or 32 <= self.image_px <= 1024, "image_px", "0, or 32 to 1024", self.image_px)
+        known = set(self.hold) <= set(CHOICES) and len(self.hold) == len(set(self.hold))
+        _expect(known, "hold", f"some of {', '.join(CHOICES)}, each once", ",".join(self.hold))
+        left = set(CHOICES if self.model is Network.CUSTOM else TRAINING_CHOICES) - set(self.hold)
+        _expect(bool(left), "hold", "a choice that is left to be searched", ",".join(self.hold))
+        alone = self.strategy is not Strategy.MULTIWORKER
+        _expect(alone, "strategy", "auto, one or mirrored: hosts share a search, not a trial", self.strategy.value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -604,6 +748,7 @@ class DoctorConfig:
     data: str = option("", "data set made by crackflow.convert; none: a small one is made, measured and removed")
     images: int = option(1000, "without --data: images to make")
     model: Network = option(Network.CRACKFLOW_S, "network whose train step is measured")
+    architecture: Architecture = Architecture()
     image_px: int = option(0, "side the network sees, in pixels; 0: the network's own")
     batch_size: int = option(64, "images a step")
     input: Input = option(Input.AUTO, "what training would be fed from")
@@ -616,6 +761,7 @@ class DoctorConfig:
 
     def __post_init__(self) -> None:
         _expect(self.image_px == 0 or 32 <= self.image_px <= 1024, "image_px", "0, or 32 to 1024", self.image_px)
+        _expect_used(self.model, self.architecture)
         _expect(self.images >= 100, "images", "100 or more", self.images)
         _expect_at_least(self, 1, ["batch_size", "windows"])
         _expect_at_least(self, 0, ["threads"])

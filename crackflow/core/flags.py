@@ -17,7 +17,7 @@ import enum
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 from absl import flags as absl_flags
@@ -147,6 +147,11 @@ def as_flagfile(config: object, header: str = "") -> str:
     lines = [f"# {line}" for line in header.splitlines()]
     lines += [f"--{name}={_text(value)}" for name, _, value, _ in _settings(type(config), config)]
     return "\n".join(lines) + "\n"
+
+
+def as_dict(config: object, without: Collection[str] = ()) -> dict[str, str]:
+    """Name -> value of each flag, as text; those named in `without` are left out."""
+    return {name: _text(value) for name, _, value, _ in _settings(type(config), config) if name not in without}
 
 
 def main(

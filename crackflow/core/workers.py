@@ -13,6 +13,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import process
@@ -20,7 +21,7 @@ from typing import TypeVar
 
 import threadpoolctl
 
-from crackflow.core import beam
+from crackflow.core import beam, errors
 from crackflow.core.errors import UserError
 
 Task = TypeVar("Task")
@@ -62,6 +63,10 @@ def _follow_parent() -> None:
     threadpoolctl.threadpool_limits(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _end_with_parent()
+
+
+def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
 
     def wait() -> None:
@@ -118,3 +123,24 @@ def _uninterrupted() -> Iterator[None]:
             signal.signal(number, handler)
         for number in came:
             signal.raise_signal(number)
+
+
+def start(function: Callable, *arguments: object) -> multiprocessing.Process:
+    """`function(*arguments)` in a new process that shares nothing with this one, hears signals as any process does, and
+    ends when this one ends, even by SIGKILL. Its exit code is 75 after TryAgain, 130 after Ctrl-C, 1 after what it did
+    not expect."""
+    process = multiprocessing.get_context("spawn").Process(target=_alone, args=(function, arguments))
+    with _uninterrupted():
+        process.start()
+    return process
+
+
+def _alone(function: Callable, arguments: tuple) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _end_with_parent()
+    try:
+        function(*arguments)
+    except errors.TryAgain:
+        sys.exit(errors.EXIT_TRY_AGAIN)
+    except KeyboardInterrupt:
+        sys.exit(errors.EXIT_INTERRUPTED)

@@ -45,7 +45,7 @@ class Advice(NamedTuple):
 
 def measure(made: Dataset, config: DoctorConfig) -> list[Stage]:
     """All stages on the training split of `made`, as training with the same flags would run them."""
-    recipe = networks.NETWORKS[config.model]
+    recipe = networks.recipe(config.model, config.architecture)
     px, channels = config.image_px or recipe.image_px, recipe.channels
     precision = runtime.choose_precision(config.precision, recipe.bfloat16_on_cpu)
     xla = runtime.choose_xla(config.xla)
@@ -72,6 +72,7 @@ def measure(made: Dataset, config: DoctorConfig) -> list[Stage]:
         data=made.folder,
         run_dir=made.folder,
         model=config.model,
+        architecture=config.architecture,
         batch_size=config.batch_size,
         steps_per_execution=1,
     )

@@ -38,11 +38,19 @@ class Watched:
 
 
 class Fit:
-    """`steps`: in an epoch; `identity`: what a snapshot must agree with to be of this run (`folder.identity`)."""
+    """`steps`: in an epoch; `identity`: what a snapshot must agree with to be of this run (`folder.identity`); `until`:
+    epochs after which it ends, of the run's, which the learning rate still follows; 0: all of them."""
 
     def __init__(
-        self, model: training.Trainer, config: TrainConfig, steps: int, cluster: Cluster, identity: dict
+        self,
+        model: training.Trainer,
+        config: TrainConfig,
+        steps: int,
+        cluster: Cluster,
+        identity: dict,
+        until: int = 0,
     ) -> None:
+        self.epochs = until or config.epochs
         self.model, self.config, self.steps, self.cluster, self.identity = model, config, steps, cluster, identity
         chief = cluster.is_chief
         extra = [name.value for name in config.metrics]
@@ -56,7 +64,7 @@ class Fit:
     @property
     def length(self) -> int:
         """Steps of the whole run."""
-        return self.steps * self.config.epochs
+        return self.steps * self.epochs
 
     def snapshot(self) -> checkpoint.Snapshot:
         """The run as it is after `self.step` steps. Every worker must take part: some variables are summed over all."""
@@ -139,7 +147,7 @@ class Fit:
             if chief:
                 advance = stack.enter_context(progress.bar(self.length * self.config.batch_size, "training"))
                 advance(first * self.config.batch_size)
-                watchers.append(callbacks.LiveBar(advance, self.config.epochs, self.config.batch_size))
+                watchers.append(callbacks.LiveBar(advance, self.epochs, self.config.batch_size))
             watchers += [self.history, self.best]
             if chief:
                 board = os.path.join(self.config.run_dir, folder.TENSORBOARD)
@@ -149,7 +157,7 @@ class Fit:
             watchers.append(_Keeper(self, signals))
             self.model.fit(
                 batches,
-                epochs=self.config.epochs,
+                epochs=self.epochs,
                 steps_per_epoch=self.steps,
                 validation_data=checks,
                 validation_steps=check_steps,

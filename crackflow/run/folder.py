@@ -56,10 +56,7 @@ class Start:
 
 def identity(config: TrainConfig, fingerprint: str, precision: str) -> dict:
     """What two parts of one run have in common: flags that decide the weights, the data set, the precision."""
-    lines = [line for line in flags.as_flagfile(config).splitlines() if line.startswith("--")]
-    named = dict(line[2:].split("=", 1) for line in lines)
-    kept = {name: value for name, value in named.items() if name not in FREE}
-    return {"flags": kept, "fingerprint": fingerprint, "precision": precision}
+    return {"flags": flags.as_dict(config, FREE), "fingerprint": fingerprint, "precision": precision}
 
 
 @contextlib.contextmanager

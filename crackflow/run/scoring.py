@@ -3,13 +3,15 @@
 Synopsis::
 
     labels, logits = scoring.judge(model, batches)
+    scoring.speeds({"ours": model, "theirs": other}, seconds=0.5, windows=5)["ours"].median      # images/s
 """
 
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from crackflow.core.backend import keras
+from crackflow.core import timing
+from crackflow.core.backend import keras, tf
 
 
 def judge(model: keras.Model, batches: Iterable, look: Callable | None = None) -> tuple[np.ndarray, ...]:
@@ -43,3 +45,24 @@ def pick_images(batches: Iterable, rows: Sequence[int]) -> dict[int, np.ndarray]
         if len(found) == len(wanted):
             break
     return found
+
+
+SPEED_BATCH = 64
+
+
+def speeds(models: dict[str, keras.Model], seconds: float, windows: int, compiled: bool) -> dict[str, timing.Rate]:
+    """Images/s of each model over batches of 64 random pictures held in memory; a window of each in turn, so that a
+    slow moment hits all. What comes before the first window is left out. `compiled`: by XLA."""
+    return timing.interleaved({name: _scorer(model, compiled) for name, model in models.items()}, seconds, windows)
+
+
+def _scorer(model: keras.Model, compiled: bool) -> Callable[[], int]:
+    shape = (SPEED_BATCH, *model.input_shape[1:])
+    image = tf.constant(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+    score = tf.function(lambda image: model(image, training=False), jit_compile=compiled)
+
+    def advance() -> int:
+        score(image).numpy()  # waits for the device
+        return SPEED_BATCH
+
+    return advance

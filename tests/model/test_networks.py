@@ -5,7 +5,7 @@ import pytest
 
 from crackflow.core.backend import keras, tf
 from crackflow.core.config import Network
-from crackflow.model import networks
+from crackflow.model import blocks, networks
 
 # Backbones take seconds to build, and are seen in half precision by test_bundle.
 BACKBONES = {Network.MOBILENET_V3_SMALL, Network.EFFICIENTNET_V2_B0, Network.CONVNEXT_TINY, Network.RESNET50}
@@ -94,13 +94,13 @@ def test_a_backbone_sees_what_its_published_weights_were_trained_on(name):
 def test_our_networks_have_widths_at_which_bfloat16_is_normalised_fast(name):
     norms = _norms(networks.NETWORKS[name].build(64))
     assert len(norms) >= 4
-    assert all(layer.gamma.shape[0] % networks.BFLOAT16_CHANNELS == 0 for layer in norms)
+    assert all(layer.gamma.shape[0] % blocks.BFLOAT16_CHANNELS == 0 for layer in norms)
 
 
 def test_a_backbone_normalises_in_float32_where_bfloat16_would_be_slow(policy):
     policy("mixed_bfloat16")
     norms = _norms(networks.NETWORKS[Network.MOBILENET_V3_SMALL].build(64))
-    slow = [layer for layer in norms if layer.gamma.shape[0] % networks.BFLOAT16_CHANNELS]
+    slow = [layer for layer in norms if layer.gamma.shape[0] % blocks.BFLOAT16_CHANNELS]
     assert 0 < len(slow) < len(norms)
     assert {layer.compute_dtype for layer in slow} == {"float32"}
     assert {layer.compute_dtype for layer in norms if layer not in slow} == {"bfloat16"}
@@ -118,4 +118,4 @@ def test_every_network_of_the_settings_has_a_recipe():
 def test_running_statistics_of_backbones_follow_within_a_short_training(name):
     model = networks.NETWORKS[name].build(64)
     norms = _norms(model)
-    assert len(norms) > 10 and {layer.momentum for layer in norms} == {networks.NORM_MOMENTUM}
+    assert len(norms) > 10 and {layer.momentum for layer in norms} == {blocks.NORM_MOMENTUM}

@@ -1,0 +1,93 @@
+"""What a training run is made of, from its flags: data set, devices, precision, network, input.
+
+Synopsis::
+
+    work = job.prepare(config)              # nothing is written, so that a mistake in a flag costs nothing
+    fit = work.fit(identity)                # fitting.Fit
+    watched = work.train(fit)               # fitting.Watched; work.model has the best weights
+
+`crackflow.train` and every trial of `crackflow.tune` are such a job.
+"""
+
+import dataclasses
+
+from crackflow.core import cluster, progress, runtime
+from crackflow.core.backend import keras
+from crackflow.core.config import TrainConfig
+from crackflow.core.errors import UserError
+from crackflow.core.runtime import Choice
+from crackflow.data import dataset, inputs, pipeline
+from crackflow.model import networks, training, weights
+from crackflow.run import fitting
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """`steps`: in an epoch. `model`: ready to learn, on the devices of `team`."""
+
+    config: TrainConfig
+    made: dataset.Dataset
+    team: cluster.Cluster
+    recipe: networks.Recipe
+    image_px: int
+    precision: Choice
+    xla: Choice
+    steps: int
+    model: training.Trainer
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Images a batch, pixels a side, channels."""
+        return self.config.batch_size, self.image_px, self.recipe.channels
+
+    def open_feed(self) -> inputs.Feed:
+        """Where the batches come from; a pack is made now if there is none. Raises: UserError."""
+        config = self.config
+        return inputs.open_feed(config.input, self.made, *self.sizes, config.seed, config.data_service)
+
+    def fit(self, identity: dict, until: int = 0) -> fitting.Fit:
+        """The fit, at its beginning. `until`: epochs after which it ends, of `config.epochs`; 0: all of them."""
+        return fitting.Fit(self.model, self.config, self.steps, self.team, identity, until)
+
+    def train(self, fit: fitting.Fit, feed: inputs.Feed) -> fitting.Watched:
+        """From where `fit` stands to its end. Raises: TryAgain, UserError."""
+        return fit.run(
+            lambda step: self.team.distribute(lambda share: feed.train(step, share)),
+            self.team.distribute(feed.val),
+            pipeline.eval_steps(self.made.count("val"), self.config.batch_size),
+        )
+
+
+def prepare(config: TrainConfig, hosts: bool = True) -> Job:
+    """Everything but the input, whose pack would be written. `hosts`: whether others may share the run, as TF_CONFIG or
+    SLURM say. Raises: UserError."""
+    team = cluster.join(config.strategy, hosts)
+    if not team.is_chief:
+        progress.be_silent()
+    config.expect_shared(team.replicas)
+    made = dataset.load(config.data)
+    recipe = networks.recipe(config.model, config.architecture)
+    image_px = config.image_px or recipe.image_px
+    for split in inputs.SPLITS:
+        made.expect_images(split)
+    precision = runtime.choose_precision(config.precision, recipe.bfloat16_on_cpu)
+    xla = runtime.choose_xla(config.xla)
+    keras.mixed_precision.set_global_policy(precision.value)
+    steps = pipeline.steps(made.count("train"), config.batch_size)
+    with team.scope():
+        model = trainer(config, made, recipe.build(image_px), steps * config.epochs, xla.value)
+    return Job(config, made, team, recipe, image_px, precision, xla, steps, model)
+
+
+def trainer(config: TrainConfig, made: dataset.Dataset, network: keras.Model, steps: int, xla: str) -> training.Trainer:
+    """`network` ready to learn, with the weights of a file where one is given, and balanced classes where 0,0 asks."""
+    if config.weights:
+        taken, left = weights.take(network, config.weights)
+        progress.say(f"weights of {len(taken)} layers from {config.weights}; new: {', '.join(left) or 'none'}")
+    settings = config.optimization
+    if not any(settings.class_weights):
+        counts = made.facts["splits"]["train"]["class_counts"]
+        if not all(counts.values()):
+            raise UserError(f"--class_weights: expected both classes in the training split, received {counts}")
+        settings = dataclasses.replace(settings, class_weights=training.balanced([counts[it] for it in made.classes]))
+    return training.trainable(network, dataclasses.replace(config, optimization=settings), steps, xla)

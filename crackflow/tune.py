@@ -1,0 +1,65 @@
+"""Search for a network, and how to train it, with Keras Tuner: accuracy against images per second.
+
+  python -m crackflow.tune --data=data/metu --out=runs/search
+  python -m crackflow.tune --data=data/metu --out=runs/fast --min_images_per_sec=5000 --tuner=bayesian
+  bash launch/tune_workers.sh 2 --data=data/metu --out=runs/search       # a chief and two workers on this host
+
+Leaves best.cfg, which crackflow.train --flagfile=best.cfg trains, trials.csv, pareto.png, report.html, and under
+trials/ each trial for TensorBoard. A search that was stopped or killed goes on when the same command is given again; with a
+larger --max_trials an ended one does. Exit code 75: stopped by a signal, or because the chief was lost.
+"""
+
+import dataclasses
+import os
+
+from crackflow.core import flags, progress
+from crackflow.core.config import TuneConfig
+from crackflow.core.errors import UserError
+from crackflow.report import curves, trials
+from crackflow.run import search
+
+PARETO, REPORT = "pareto.png", "report.html"
+
+
+def run(config: TuneConfig) -> search.Found | None:
+    """The whole search; None for a worker of a shared one. Raises: UserError when no trial was within the limits;
+    TryAgain when it stopped and can go on."""
+    config = dataclasses.replace(config, data=os.path.abspath(config.data), out=os.path.abspath(config.out))
+    found = search.run(config, search.role(os.environ))
+    if found is None:
+        return None
+    search.write_table(config)
+    curves.save_png(trials.pareto(found.outcomes, found.best), os.path.join(config.out, PARETO))
+    trials.write(os.path.join(config.out, REPORT), found, config)
+    trials.write_hparams(os.path.join(config.out, search.TRIALS), found.outcomes)
+    failed = sum(one.status == "failed" for one in found.outcomes)
+    if failed:
+        progress.say(f"warning: {failed} of {len(found.outcomes)} trials failed; {search.TABLE} says why")
+    if not found.best:
+        raise UserError(impossible(found, config))
+    progress.say(f"the best of {len(found.outcomes)}: {search.in_words(found.best)}")
+    progress.say(
+        f"python -m crackflow.train --flagfile={os.path.join(config.out, search.BEST)}      # report: "
+        f"{os.path.join(config.out, REPORT)}"
+    )
+    return found
+
+
+def impossible(found: search.Found, config: TuneConfig) -> str:
+    """What was expected, what came nearest, and what to do, where no network was within the limits."""
+    limits = []
+    if config.min_images_per_sec:
+        limits.append(f"--min_images_per_sec={config.min_images_per_sec:,.0f}")
+    if config.max_params:
+        limits.append(f"--max_params={config.max_params:,}")
+    if not found.nearest:
+        return f"expected a network, but all {len(found.outcomes)} trials failed; {search.TABLE} says why"
+    near = found.nearest
+    return (
+        f"{' and '.join(limits)}: expected a network within these limits, received none in {len(found.outcomes)} "
+        f"trials; the nearest, trial {near.trial}, has {near.message}; ask for less, or for a smaller --image_px"
+    )
+
+
+if __name__ == "__main__":
+    flags.main(TuneConfig, run, __doc__)
