@@ -5,8 +5,8 @@
   bash launch/tune_workers.sh 2 --data=data/metu --out=runs/search       # a chief and two workers on this host
 
 Leaves best.cfg, which crackflow.train --flagfile=best.cfg trains, trials.csv, pareto.png, report.html, and under
-trials/ each trial for TensorBoard. A search that was stopped or killed goes on when the same command is given again; with a
-larger --max_trials an ended one does. Exit code 75: stopped by a signal, or because the chief was lost.
+trials/ each trial for TensorBoard. A search that was stopped or killed goes on when the same command is given again;
+with a larger --max_trials an ended one does. Exit code 75: stopped by a signal, or because the chief was lost.
 """
 
 import dataclasses

@@ -11,7 +11,6 @@ import time
 import numpy as np
 import pytest
 
-from crackflow import train
 from crackflow.core import tables
 from crackflow.core.backend import keras
 from crackflow.core.config import Optimization, TrainConfig

@@ -583,8 +583,10 @@ class TuneConfig:
         Strategy.AUTO, "devices of a trial; auto: all GPUs that this process sees, or one device"
     )
     cpu_devices: int = option(1, "parts that the CPU is taken for, to try --strategy=mirrored without GPUs")
-    # Windows of a third of a second, ours and the reference's in turn: 3 s a trial, tracing included.
-    speed_seconds: float = option(0.3, "length of one measurement of images/s; five are made, after one that warms up")
+    # 3 s each time, tracing and the reference's included.
+    speed_seconds: float = option(
+        0.25, "length of one measurement of images/s; six are made, three before and three after the training"
+    )
     threads: int = option(0, "threads for TensorFlow's operations; 0: one a core")
     seed: int = option(0, "draws the trials; initial weights, order of the images and augmentation of each")
     overwrite: bool = option(False, "replace a search that crackflow wrote before")

@@ -12,7 +12,9 @@ import concurrent.futures
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -63,10 +65,6 @@ def _follow_parent() -> None:
     threadpoolctl.threadpool_limits(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _end_with_parent()
-
-
-def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
 
     def wait() -> None:
@@ -125,22 +123,37 @@ def _uninterrupted() -> Iterator[None]:
             signal.raise_signal(number)
 
 
-def start(function: Callable, *arguments: object) -> multiprocessing.Process:
+CHILD = "from crackflow.core import workers; workers._alone()"
+
+
+def start(function: Callable, *arguments: object) -> subprocess.Popen:
     """`function(*arguments)` in a new process that shares nothing with this one, hears signals as any process does, and
     ends when this one ends, even by SIGKILL. Its exit code is 75 after TryAgain, 130 after Ctrl-C, 1 after what it did
-    not expect."""
-    process = multiprocessing.get_context("spawn").Process(target=_alone, args=(function, arguments))
-    with _uninterrupted():
-        process.start()
+    not expect.
+
+    It imports what `function` needs and not, as multiprocessing does, the program that this process runs: 2 s for
+    crackflow.tune, whose page needs matplotlib and more.
+    """
+    process = subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE)
+    with contextlib.suppress(BrokenPipeError):  # it died; its exit code tells
+        pickle.dump((function, arguments), process.stdin)
+        process.stdin.flush()
     return process
 
 
-def _alone(function: Callable, arguments: tuple) -> None:
+def _alone() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _end_with_parent()
     try:
+        function, arguments = pickle.load(sys.stdin.buffer)  # from our parent
+        threading.Thread(target=_end_with_pipe, daemon=True).start()
         function(*arguments)
     except errors.TryAgain:
         sys.exit(errors.EXIT_TRY_AGAIN)
     except KeyboardInterrupt:
         sys.exit(errors.EXIT_INTERRUPTED)
+
+
+def _end_with_pipe() -> None:
+    """The parent never writes again; it ends the pipe by ending."""
+    os.read(sys.stdin.fileno(), 1)
+    os._exit(1)

@@ -87,7 +87,8 @@ def pareto(outcomes: Sequence[Outcome], best: Outcome | None, others: Sequence[P
     axes.yaxis.set_major_locator(FixedLocator(ERRORS))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * (1 - value):g} %"))
-    figure.legend(loc="outside upper center", ncols=4, handlelength=1.4, columnspacing=1.4)
+    if done or others:
+        figure.legend(loc="outside upper center", ncols=4, handlelength=1.4, columnspacing=1.4)
     return figure
 
 
@@ -122,7 +123,7 @@ def importances(outcomes: Sequence[Outcome], config: TuneConfig) -> dict[str, im
     epochs = np.array([one.epochs for one in done], float)
     errors = np.log10([max(1 - one.accuracy, LEAST_ERROR) for one in done])
     # With fewer epochs, as hyperband gives them, any network is worse: that must not be put down to its layers.
-    with_epochs = np.column_stack([settings, epochs]) if np.ptp(epochs, initial=0) else settings
+    with_epochs = np.column_stack([settings, epochs]) if len(set(epochs)) > 1 else settings
     found = {
         "accuracy": importance.measure(with_epochs, [*names, "epochs"][: with_epochs.shape[1]], errors),
         "images/s": importance.measure(settings, names, np.log([one.images_per_sec for one in done])),
@@ -229,5 +230,6 @@ def _write_events(place: str, summaries: Sequence[Summary]) -> None:
     shutil.rmtree(place, ignore_errors=True)
     writer = EventFileWriter(place)
     for one in summaries:
-        writer.add_event(Event(summary=one))
+        # TensorBoard makes summaries of TensorFlow's class where that is loaded, and writes its own.
+        writer.add_event(Event(summary=Summary.FromString(one.SerializeToString())))
     writer.close()

@@ -24,10 +24,12 @@ import json
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent import futures
 
 import grpc
+from sklearn.exceptions import ConvergenceWarning
 
 from crackflow.core import atomic
 from crackflow.core.backend import load_tuner, load_tuner_service
@@ -42,6 +44,8 @@ oracles = keras_tuner.oracles
 
 SCORE = "score"  # of a trial: what is maximised
 FAILURES = 5  # in a row, after which a search gives up
+# Share of the spread of the scores that is chance, for the Gaussian process. Keras Tuner's own, 1e-4, believes them all.
+NOISE = 1e-2
 NEVER = 1 << 30  # failures after which Keras Tuner would raise
 # A worker speaks up every BEAT while its trial runs; one that was not heard of for LEASE is taken for dead, and its
 # trial is given to another. A beat can be late by a save on a slow disk, not by a minute.
@@ -158,7 +162,10 @@ class Bayesian(Kept, oracles.BayesianOptimizationOracle):
     """A Gaussian process of the scores, and the most promising place in it; never one that was tried."""
 
     def populate_space(self, trial_id: str) -> dict:
-        found = super().populate_space(trial_id)
+        with warnings.catch_warnings():
+            # Where a length scale lies at its bound: a choice that decides nothing, or everything.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            found = super().populate_space(trial_id)
         tried = found["values"] and self._duplicate(found["values"])
         return self._random_populate_space() if tried else found
 
@@ -192,12 +199,22 @@ def make(config: TuneConfig, path: str) -> Kept:
     elif config.tuner is Tuner.BAYESIAN:
         # Keras Tuner's own is three points a choice, which is more than most searches have trials.
         points = max(3, min(len(choices.space), config.max_trials // 3))
-        oracle = Bayesian(max_trials=config.max_trials, num_initial_points=points, **settings)
+        oracle = Bayesian(max_trials=config.max_trials, num_initial_points=points, alpha=NOISE, **settings)
     else:
         oracle = {Tuner.RANDOM: Random, Tuner.GRID: Grid}[config.tuner](max_trials=config.max_trials, **settings)
     oracle.begin(path)
     oracle.max_trials = config.max_trials
     return oracle
+
+
+def is_over(path: str, max_trials: int) -> bool:
+    """Whether the file of an oracle says that `max_trials` trials have ended."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+        return len(content["trials"]) == len(content["state"]["end_order"]) >= max_trials
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 class Service(service.chief.OracleServicer):

@@ -20,12 +20,13 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from crackflow.core import atomic, flags, progress, tables
+from crackflow.core import atomic, errors, flags, progress, tables
 from crackflow.core.config import TuneConfig
 from crackflow.core.errors import TryAgain, UserError
 from crackflow.data import dataset, inputs
@@ -98,6 +99,9 @@ def run(config: TuneConfig, who: Role) -> Found | None:
         made.expect_images(split)
     named = identity(config, made.facts["fingerprint"])
     if who.address and not who.is_chief:
+        if oracle.is_over(os.path.join(config.out, ORACLE), config.max_trials):
+            progress.say(f"the search in {config.out} has ended")
+            return None
         with _signals_heard():
             remote = oracle.Remote(who.address, who.name)  # from here on, the chief has made the folder
             expect_same(config.out, named, _theirs(config.out))
@@ -184,8 +188,8 @@ def _theirs(out: str) -> dict:
     found = _stored(out)
     if found is None:
         raise UserError(
-            f"--out: expected one folder that chief and workers share, received {out!r}, which holds no {SEARCH}; put it "
-            "on shared storage"
+            f"--out: expected one folder that chief and workers share, received {out!r}, which holds no {SEARCH}; "
+            "put it on shared storage"
         )
     return found
 
@@ -200,11 +204,11 @@ def _rehearsed(config: TuneConfig) -> trial.Rehearsal:
         if found is None:
             progress.say("a dry run first: the smallest and the largest network of the space, a few steps each")
             with trial.process(trial.rehearse, config, place) as process:
-                process.join()
+                process.wait()
             found = _read_rehearsal(place)
             if found is None:
                 raise UserError(
-                    f"the dry run {ended(process.exitcode)}; try --max_params, a smaller --image_px, or --hold for "
+                    f"the dry run {ended(process.returncode)}; try --max_params, a smaller --image_px, or --hold for "
                     "what makes the networks large"
                 )
             if found.error or found.mistake:
@@ -288,15 +292,16 @@ def _tried(task: trial.Task, shared: "oracle.Kept | oracle.Remote", name: str) -
     if found:
         return found
     with trial.process(trial.run, task) as process:
-        while process.is_alive():
-            process.join(oracle.BEAT_SECONDS)
+        while process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(oracle.BEAT_SECONDS)
             shared.get_trial(name)
     found = trial.outcome(task)
     if found is None:
-        if process.exitcode == 75:
+        if process.returncode == errors.EXIT_TRY_AGAIN:
             raise KeyboardInterrupt  # the signal went to all processes of the group
         found = trial.Outcome(
-            task.name, trial.FAILED, None, message=f"its process {ended(process.exitcode)}", chosen=task.chosen
+            task.name, trial.FAILED, None, message=f"its process {ended(process.returncode)}", chosen=task.chosen
         )
         trial.save(task.folder, dataclasses.replace(found, worker=task.worker))
     return found

@@ -1,0 +1,137 @@
+"""What networks are built of: every choice, alone and together."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from crackflow.core.backend import keras, tf
+from crackflow.core.config import Activation, Architecture, Block, Downsampling, Network, Padding, Pooling
+from crackflow.model import dense, networks
+
+layers = keras.layers
+SMALL = {"stem": 16, "widths": (16, 32), "repeats": (1, 1)}
+
+
+def build(px=64, **settings):
+    return networks.recipe(Network.CUSTOM, Architecture(**SMALL | settings)).build(px)
+
+
+def kinds(model, kind):
+    return [layer for layer in model.layers if isinstance(layer, kind)]
+
+
+def pictures(px=64, count=2):
+    """Each half as bright as the one before."""
+    noise = np.random.default_rng(0).integers(0, 256, (count, px, px, 3), np.uint8)
+    return noise >> np.arange(count, dtype=np.uint8)[:, None, None, None]
+
+
+def enliven(model):
+    """Weights that no layer begins with, so that nothing is the identity or the same everywhere."""
+    random = np.random.default_rng(1)
+    model.set_weights(
+        [
+            random.normal(0, 0.1, one.shape) if one.ndim > 1 else random.uniform(0.5, 1.5, one.shape)
+            for one in model.get_weights()
+        ]
+    )
+    return model
+
+
+def test_without_flags_a_custom_network_is_crackflow_s():
+    ours, theirs = (networks.NETWORKS[name].build(96).get_config() for name in (Network.CUSTOM, Network.CRACKFLOW_S))
+    assert {**ours, "name": ""} == {**theirs, "name": ""}
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("block, downsampling", list(itertools.product(Block, Downsampling)))
+def test_every_block_takes_bytes_and_gives_float32_logits_under_every_policy(block, downsampling, policy):
+    keras.mixed_precision.set_global_policy(policy)
+    try:
+        model = build(block=block, downsampling=downsampling, squeeze_excite=4, activation=Activation.GELU, dropout=0.5)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    logits = enliven(model)(pictures(), training=False)
+    assert logits.dtype == tf.float32 and logits.shape == (2,) and np.isfinite(logits).all()
+    assert logits[0] != logits[1]
+
+
+@pytest.mark.parametrize("block", Block)
+def test_a_network_without_padding_scores_every_window_of_a_photograph_as_if_alone(block):
+    px = 96
+    model = enliven(build(px, block=block, pooling=Pooling.MEAN_MAX, downsampling=Downsampling.AVERAGE))
+    scorer = dense.scorer(model)
+    assert isinstance(scorer, dense.Convolutional)
+    photograph = np.random.default_rng(2).integers(0, 256, (128, 144, 3), np.uint8)
+    found = scorer.score(photograph)
+    for row, column in np.ndindex(found.shape):
+        y, x = row * scorer.step, column * scorer.step
+        window = photograph[y : y + px, x : x + px]
+        if window.shape == (px, px, 3):
+            assert found[row, column] == pytest.approx(float(model(window[None])[0]), rel=1e-3, abs=1e-3)
+
+
+def test_a_picture_that_is_too_small_for_that_is_padded():
+    assert all(layer.padding == "valid" for layer in kinds(build(64), layers.Conv2D))
+    assert any(layer.padding == "same" for layer in kinds(build(32, widths=(16,) * 4, repeats=(1,) * 4), layers.Conv2D))
+    assert all(layer.padding == "same" for layer in kinds(build(64, padding=Padding.SAME), layers.Conv2D))
+
+
+@pytest.mark.parametrize("downsampling", Downsampling)
+def test_every_stage_halves_the_picture(downsampling):
+    model = build(128, widths=(16, 16, 16), repeats=(0, 0, 0), padding=Padding.SAME, downsampling=downsampling)
+    sides = [
+        model.get_layer(f"{name}_relu").output_shape[1] for name in ("stem", *(f"stage{n}_down" for n in (1, 2, 3)))
+    ]
+    assert sides == [64, 32, 16, 8]
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_the_stem_has_the_stride_and_kernel_that_were_asked_for(stride):
+    stem = build(64, stem_stride=stride, stem_kernel=5).get_layer("stem_conv")
+    assert (stem.strides, stem.kernel_size) == ((stride, stride), (5, 5))
+
+
+@pytest.mark.parametrize("block", [Block.RESIDUAL, Block.SEPARABLE])
+def test_a_new_block_with_an_identity_beside_it_changes_nothing(block):
+    model = build(padding=Padding.SAME, block=block)
+    inside = keras.Model(model.input, [model.get_layer(f"stage1_{end}_relu").output for end in ("down", "block1")])
+    before, after = inside(pictures(), training=False)
+    np.testing.assert_array_equal(before, after)
+
+
+def test_separable_networks_convolve_across_channels_by_single_cells_alone_after_the_stem():
+    model = build(block=Block.SEPARABLE)
+    full = [one for one in kinds(model, layers.Conv2D) if not isinstance(one, layers.DepthwiseConv2D)]
+    assert [one.name for one in full if one.kernel_size != (1, 1)] == ["stem_conv"]
+    assert len(kinds(model, layers.DepthwiseConv2D)) == 4
+    assert model.count_params() < build(block=Block.PLAIN).count_params()
+    assert not networks.recipe(Network.CUSTOM, Architecture(block=Block.SEPARABLE)).bfloat16_on_cpu
+
+
+def test_squeeze_excite_weighs_each_channel_with_the_same_number_everywhere():
+    model = enliven(build(squeeze_excite=4))
+    assert model.get_layer("stage2_se_squeeze").units == 8
+    weighing = model.get_layer("stage2_se")
+    inside = keras.Model(model.input, [*weighing.input, weighing.output])
+    before, weights, after = (part.numpy() for part in inside(pictures(), training=False))
+    assert weights.shape == (2, 1, 1, 32) and (weights > 0).all() and (weights < 1).all()
+    np.testing.assert_allclose(after, before * weights, rtol=1e-5)
+
+
+@pytest.mark.parametrize("pooling, names", [("mean", ["mean"]), ("max", ["max"]), ("mean_max", ["mean", "max"])])
+def test_the_picture_is_pooled_as_asked(pooling, names):
+    model = build(pooling=Pooling(pooling))
+    pools = kinds(model, layers.GlobalAveragePooling2D | layers.GlobalMaxPooling2D)
+    assert [one.name for one in pools] == names
+    assert model.get_layer("logit").input_shape == (None, 32 * len(names))
+
+
+def test_dropout_is_there_when_asked_for_and_only_in_training():
+    assert not kinds(build(), layers.Dropout)
+    model = enliven(build(dropout=0.5))
+    assert [one.rate for one in kinds(model, layers.Dropout)] == [0.5]
+    calm = [model(pictures(), training=False).numpy() for _ in range(2)]
+    np.testing.assert_array_equal(*calm)
+    assert not np.array_equal(model(pictures(), training=True), model(pictures(), training=True))
