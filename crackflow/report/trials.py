@@ -22,7 +22,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import summary_v2 as hparams
-from tensorboard.plugins.scalar.summary import pb as scalar
+from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from crackflow.core import atomic, flags, runtime
@@ -221,7 +221,7 @@ def write_hparams(place: str, outcomes: Sequence[Outcome]) -> None:
     _write_events(os.path.join(place, HPARAMS), [hparams.hparams_config_pb(values, measured)])
     for one in outcomes:
         if one.status == COMPLETED:
-            numbers = [scalar(name, float(getattr(one, name))) for name in METRICS]
+            numbers = [scalar_pb(name, float(getattr(one, name))) for name in METRICS]
             chosen = hparams.hparams_pb(one.chosen, trial_id=one.trial)
             _write_events(os.path.join(place, one.trial, "tensorboard", HPARAMS), [chosen, *numbers])
 

@@ -40,6 +40,11 @@ class Job:
         """Images a batch, pixels a side, channels."""
         return self.config.batch_size, self.image_px, self.recipe.channels
 
+    @property
+    def params(self) -> int:
+        """Of the network; Keras counts the variables of metrics as well."""
+        return keras.Model(self.model.inputs, self.model.outputs).count_params()
+
     def open_feed(self) -> inputs.Feed:
         """Where the batches come from; a pack is made now if there is none. Raises: UserError."""
         config = self.config

@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterator
 from concurrent import futures
 
 import grpc
+import threadpoolctl
 from sklearn.exceptions import ConvergenceWarning
 
 from crackflow.core import atomic
@@ -44,7 +45,7 @@ oracles = keras_tuner.oracles
 
 SCORE = "score"  # of a trial: what is maximised
 FAILURES = 5  # in a row, after which a search gives up
-# Share of the spread of the scores that is chance, for the Gaussian process. Keras Tuner's own, 1e-4, believes them all.
+# Share of the spread of the scores that is chance, for the Gaussian process. Keras Tuner's own is 1e-4.
 NOISE = 1e-2
 NEVER = 1 << 30  # failures after which Keras Tuner would raise
 # A worker speaks up every BEAT while its trial runs; one that was not heard of for LEASE is taken for dead, and its
@@ -162,7 +163,8 @@ class Bayesian(Kept, oracles.BayesianOptimizationOracle):
     """A Gaussian process of the scores, and the most promising place in it; never one that was tried."""
 
     def populate_space(self, trial_id: str) -> dict:
-        with warnings.catch_warnings():
+        # Its matrices are small: threads that wait for each other take three times as long as one.
+        with threadpoolctl.threadpool_limits(1), warnings.catch_warnings():
             # Where a length scale lies at its bound: a choice that decides nothing, or everything.
             warnings.simplefilter("ignore", ConvergenceWarning)
             found = super().populate_space(trial_id)

@@ -135,7 +135,7 @@ def _run(task: Task) -> Outcome:
     runtime.set_up(config.seed, config.threads, config.deterministic, config.cpu_devices)
     progress.be_silent()
     work = job.prepare(config, hosts=False)
-    params = work.model.count_params()
+    params = work.params
     limit = task.config.max_params
     if limit and params > limit:
         message = f"{params:,} parameters, more than --max_params={limit:,}"
@@ -235,7 +235,7 @@ def _rehearse(config: TuneConfig) -> Rehearsal:
     for name, chosen in (("smallest", space.smallest(config)), ("largest", space.largest(config))):
         work = job.prepare(space.as_training(chosen, config, config.out), hosts=False)
         recipes[name] = work.recipe
-        params.append(work.model.count_params())
+        params.append(work.params)
         if config.max_params and params[-1] > config.max_params:
             continue  # it would never be trained
         feed = work.open_feed()
