@@ -2,7 +2,7 @@
 
   python -m benchmarks.pictures             docs/images/surfaces.jpg, augmentation.jpg, findings.jpg (of the shipped
                                             model), and from benchmarks/results: inputs.png (peers), networks.png
-                                            (time_to_accuracy)
+                                            (time_to_accuracy), pareto.png (tune)
   python -m benchmarks.pictures --model=RUN as well, with a trained model, explanations.jpg, filters.png and, where METU
                                             is, filters_metu.png: the responses alone, not the photograph
 
@@ -18,14 +18,15 @@ from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 from PIL import Image
 from scipy import ndimage
 
-from benchmarks import harness, report
+from benchmarks import harness, report, tune
 from crackflow import augment_preview
 from crackflow.core.backend import keras
 from crackflow.core.config import Augment, Augmentation, Method
 from crackflow.data import images, synthetic
 from crackflow.model import bundle
 from crackflow.model.augment import Augmenter
-from crackflow.report import metrics, overlays, prediction, saliency
+from crackflow.report import curves, metrics, overlays, prediction, saliency, trials
+from crackflow.run import trial
 
 COLUMNS, PX, GAP = 8, 160, 4
 FOUND, FOUND_PX = (1, 3, 5, 2), 340
@@ -81,6 +82,24 @@ def networks() -> None:
     axes.legend(handles=handles, title="setting", loc="lower right", frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(harness.REPOSITORY / "docs" / "images" / "networks.png", dpi=120)
+
+
+def pareto() -> None:
+    """Every trial of the search of benchmarks/results/tune.json, its winner, and the hand-made networks."""
+    found = report.load("tune")["results"]
+    kinds = {"images_per_sec": float, "accuracy": float, "epochs": int, "score": float, "params": int}
+    rows = [row for row in found["search"]["rows"] if row["status"] == trial.COMPLETED]
+    outcomes = [
+        trial.Outcome(row["trial"], row["status"], **{name: kind(row[name]) for name, kind in kinds.items()})
+        for row in rows
+    ]
+    winner = max((one for one in outcomes if one.epochs == tune.EPOCHS), key=lambda one: one.score)
+    points = found["compare"]["points"]
+    family = [
+        trials.Point(name, points[name]["images_per_sec"]["median"], points[name]["val_accuracy"])
+        for name in tune.FAMILY
+    ]
+    curves.save_png(trials.pareto(outcomes, winner, family), harness.REPOSITORY / "docs" / "images" / "pareto.png")
 
 
 def augmentation() -> None:
@@ -175,6 +194,7 @@ def main() -> None:
     findings()
     inputs()
     networks()
+    pareto()
     if options.model:
         loaded = bundle.load(options.model)
         explanations(loaded)

@@ -339,6 +339,27 @@ def _speed(rate: dict) -> str:
     return f"{rate['median']:,} ({rate['low']:,} to {rate['high']:,})" if "median" in rate else "-"
 
 
+def tune_table() -> str:
+    """The winner of the search beside the hand-made networks, the fastest first."""
+    found = load("tune")
+    searched, points = found["results"]["search"], found["results"]["compare"]["points"]
+    rows = ["| network, 96 px | parameters | images/s scored | test accuracy, three seeds |", "|---|---|---|---|"]
+    for name, one in sorted(points.items(), key=lambda pair: -pair[1]["images_per_sec"]["median"]):
+        label = "**found by the search**" if name == "best" else f"`{name}`"
+        low, high = (100 * bound for bound in (min(one["accuracies"]), max(one["accuracies"])))
+        rows.append(
+            f"| {label} | {one['parameters']:,} | {one['images_per_sec']['median']:,} "
+            f"| {100 * one['accuracy']:.2f} % ({low:.1f} to {high:.1f}) |"
+        )
+    first, last = searched["search_process_mb"]
+    epochs = found["results"]["compare"]["runs"][0]["epochs"]
+    told = (
+        f"{searched['trials']} trials in {searched['minutes']:.1f} minutes; the search's own process {first} MB after "
+        f"five of them, {last} MB at the end. All networks of the table were trained for the same {epochs} epochs."
+    )
+    return "\n".join([*rows, "", told, "", _where(found)])
+
+
 def _where(found: dict) -> str:
     machine = found["machine"]
     return (
@@ -352,6 +373,7 @@ README = {
     "input": input_table,
     "augment": augment_table,
     "steps": step_table,
+    "tune": tune_table,
     "faults": faults_table,
     "across": across_table,
     "explain": explain_table,

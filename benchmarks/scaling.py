@@ -113,7 +113,7 @@ def main() -> None:
                 print(f"{way}: {found[way][-1]:,.0f} images/s", file=sys.stderr)
     medians = {way: statistics.median(speeds) for way, speeds in found.items()}
     assumed = Assumed()
-    counted = {network.value: counts(network.value) for network in Network}
+    counted = {network.value: counts(network.value) for network in Network if network is not Network.CUSTOM}
     harness.save(
         options.json,
         {

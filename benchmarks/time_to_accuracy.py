@@ -18,13 +18,11 @@ import statistics
 import sys
 import tempfile
 
-import numpy as np
-
 from benchmarks import harness
-from crackflow.core import runtime, tables, timing
-from crackflow.core.backend import tf
+from crackflow.core import runtime, tables
 from crackflow.core.config import Network
 from crackflow.model import bundle, networks
+from crackflow.run import scoring
 
 # How the settings were chosen, on validation images, is in BUILD_NOTES.md.
 FLAGS = {
@@ -32,7 +30,6 @@ FLAGS = {
     "accurate": "launch/flags/metu_accurate.cfg",
     "baseline": "launch/flags/seed_baseline.cfg",
 }
-BATCH = 64
 
 
 def measure(setting: str, network: str, seed: int, alone: bool, images: pathlib.Path, place: pathlib.Path) -> dict:
@@ -77,17 +74,8 @@ def measure(setting: str, network: str, seed: int, alone: bool, images: pathlib.
 
 def scoring_speed(network: str, image_px: int) -> float:
     """Images/s of the network in a compiled graph, median of five windows of a second."""
-    recipe = networks.NETWORKS[Network(network)]
-    model = recipe.build(image_px)
-    shape = (BATCH, image_px, image_px, recipe.channels)
-    image = tf.constant(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
-    score = tf.function(lambda image: model(image, training=False))
-
-    def advance() -> int:
-        score(image).numpy()
-        return BATCH
-
-    return timing.rate(advance, 1.0, 5).median
+    model = networks.NETWORKS[Network(network)].build(image_px)
+    return scoring.speeds({network: model}, 1.0, 5, compiled=False)[network].median
 
 
 def plan(settings: list[str], networks: list[str], seeds: int) -> list[tuple[str, str, int]]:
@@ -105,7 +93,7 @@ def main() -> None:
     options = harness.arguments(__doc__, settings="fast,accurate,baseline", networks="crackflow_s", seeds=3, alone=1)
     runtime.set_up(seed=0, threads=0, deterministic=False)
     images = harness.data_folder() / "metu"
-    every = [network.value for network in Network]
+    every = [network.value for network in Network if network is not Network.CUSTOM]
     chosen = every if options.networks == "all" else options.networks.split(",")
     runs = {(run["setting"], run["network"], run["seed"]): run for run in stored(options.json)}
     if options.settings == "speeds":

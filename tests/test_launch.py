@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from crackflow.core import flags, tables
-from crackflow.core.config import Strategy, TrainConfig
+from crackflow.core.config import Strategy, TrainConfig, TuneConfig
+from crackflow.run import search
 from tests import small, support
 
 LAUNCH = support.ROOT / "launch"
@@ -249,6 +250,61 @@ def test_every_pod_finds_itself_in_the_tf_config_of_the_kubernetes_job(tmp_path)
         assert config["cluster"]["worker"] == [f"{name}:{port}" for name in names]
         assert pod["subdomain"] == service["metadata"]["name"] and container["ports"][0]["containerPort"] == port
         flags.parse(TrainConfig, command.split()[2:])
+
+
+def searching():
+    """The objects of tune.yaml: the chief's service, its job, and the workers' job."""
+    return list(yaml.safe_load_all((LAUNCH / "tune.yaml").read_text()))
+
+
+def test_every_pod_of_a_shared_search_knows_who_it_is_and_finds_the_chief(tmp_path):
+    """Their commands, run with a `python` that shows what crackflow would be told."""
+    service, chief, workers = searching()
+    wrapper = tmp_path / "python"
+    wrapper.write_text('#!/bin/bash\nenv | grep ^KERASTUNER_ | sort\necho "$@"\n')
+    wrapper.chmod(0o755)
+    names, flags_of, port = set(), set(), str(service["spec"]["ports"][0]["port"])
+    for job, index in [(chief, "0"), *((workers, str(k)) for k in range(workers["spec"]["completions"]))]:
+        pod = job["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        variables = {it["name"]: it["value"] for it in container["env"]} | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        line = [*container["command"], *container.get("args", [])]
+        environment = variables | {"JOB_COMPLETION_INDEX": index}
+        out = subprocess.run(line, capture_output=True, text=True, env=environment).stdout.splitlines()
+        told = search.role(dict(one.split("=", 1) for one in out[:-1]))
+        names.add(told.name)
+        flags_of.add(out[-1])
+        host, _, own = told.address.rpartition(":")
+        assert own == port and told.is_chief == (job is chief)
+        assert host == ("0.0.0.0" if job is chief else service["metadata"]["name"])
+        assert pod["restartPolicy"] == "Never" and job["spec"]["podFailurePolicy"]["rules"][0]["onExitCodes"][
+            "values"
+        ] == [1, 2]
+    assert (
+        len(names) == 1 + workers["spec"]["completions"]
+        and service["spec"]["selector"]["job-name"] == chief["metadata"]["name"]
+    )
+    (same,) = flags_of
+    flags.parse(TuneConfig, same.split()[2:])
+
+
+def test_a_search_under_slurm_has_a_chief_and_a_worker_for_each_task_and_is_requeued_when_it_can_go_on(tmp_path):
+    asked, told = tmp_path / "asked", tmp_path / "told"
+    python = f'echo "$KERASTUNER_TUNER_ID $KERASTUNER_ORACLE_PORT $@" >> {told}\n[ "$KERASTUNER_TUNER_ID" = chief ] '
+    python += '&& exit "$CODE"\nexit 0'
+    srun = 'shift; for rank in 0 1; do SLURM_PROCID=$rank "$@"; done'
+    for name, text in (("python", python), ("srun", srun), ("scontrol", f'echo "$@" >> {asked}')):
+        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    for code, requeued in ((0, False), (2, False), (75, True)):
+        asked.unlink(missing_ok=True)
+        told.unlink(missing_ok=True)
+        environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CODE": str(code), "SLURM_JOB_ID": "7"}
+        done = subprocess.run(["bash", str(LAUNCH / "tune.sbatch"), "--data=d", "--out=o"], env=environment, timeout=60)
+        assert done.returncode == code and asked.exists() == requeued
+        lines = sorted(told.read_text().splitlines())
+        assert lines[0] == "chief 8889 -m crackflow.tune --data=d --out=o"
+        assert set(lines[1:]) <= {f"worker-{rank} 8889 -m crackflow.tune --data=d --out=o" for rank in (0, 1)}
 
 
 def test_slurm_requeues_what_can_go_on_and_nothing_else(tmp_path):

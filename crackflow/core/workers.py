@@ -127,14 +127,14 @@ CHILD = "from crackflow.core import workers; workers._alone()"
 
 
 def start(function: Callable, *arguments: object) -> subprocess.Popen:
-    """`function(*arguments)` in a new process that shares nothing with this one, hears signals as any process does, and
-    ends when this one ends, even by SIGKILL. Its exit code is 75 after TryAgain, 130 after Ctrl-C, 1 after what it did
-    not expect.
+    """`function(*arguments)` in a new process that shares nothing with this one, leaves Ctrl-C to it, and ends when
+    this one ends, even by SIGKILL. Its exit code is 75 after TryAgain, 2 when the system refused it something (a full
+    disk), of which it says nothing, 1 after what it did not expect.
 
     It imports what `function` needs and not, as multiprocessing does, the program that this process runs: 2 s for
     crackflow.tune, whose page needs matplotlib and more.
     """
-    process = subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE, start_new_session=True)
     with contextlib.suppress(BrokenPipeError):  # it died; its exit code tells
         pickle.dump((function, arguments), process.stdin)
         process.stdin.flush()
@@ -151,6 +151,10 @@ def _alone() -> None:
         sys.exit(errors.EXIT_TRY_AGAIN)
     except KeyboardInterrupt:
         sys.exit(errors.EXIT_INTERRUPTED)
+    except OSError as error:
+        if errors.from_os_error(error) is None:
+            raise
+        sys.exit(errors.EXIT_USER_ERROR)
 
 
 def _end_with_pipe() -> None:

@@ -160,8 +160,8 @@ def coordinates(
             axes.append(Axis(name, [(place / last, str(value)) for place, value in enumerate(choice.values)]))
             places.append([choice.values.index(one.chosen[name]) / last for one in done])
     measured = (
-        ("parameters", [np.log(one.params) for one in done], lambda value: f"{np.exp(value):,.0f}"),
-        ("images/s", [np.log(one.images_per_sec) for one in done], lambda value: f"{np.exp(value):,.0f}"),
+        ("parameters", [np.log(one.params) for one in done], lambda value: f"{np.exp(value) / 1000:,.0f}k"),
+        ("images/s", [np.log(one.images_per_sec) for one in done], lambda value: f"{np.exp(value) / 1000:,.1f}k"),
         (
             "accuracy",
             [-np.log(max(1 - one.accuracy, LEAST_ERROR)) for one in done],

@@ -85,7 +85,8 @@ class Kept:
         """Nothing: `save` has all of them."""
 
     def reload(self) -> None:
-        """Become what was saved. Trials that had begun and not ended are run again, first."""
+        """Become what was saved. Trials that had begun and not ended are run again, first; so are those whose failures
+        ended the search: what made them fail may have been mended."""
         try:
             with open(self.path, encoding="utf-8") as file:
                 content = json.load(file)
@@ -95,9 +96,16 @@ class Kept:
             raise UserError(f"{self.path!r} is damaged ({error}); begin anew with --overwrite") from error
         self.ongoing_trials = {}
         self._retry_queue = []
+        if self.has_failed():
+            del self.end_order[-FAILURES:]
         for name, trial in self.trials.items():
             if name not in self.end_order:
                 self._again(trial)
+
+    def _random_values(self) -> dict | None:
+        """The first trial is what would be trained without a search, so that no search ends below it by bad luck."""
+        known = {choice.name: choice.default for choice in self.hyperparameters.space}
+        return super()._random_values() if self.trials else known
 
     @_locked
     def create_trial(self, tuner_id: str) -> Trial:

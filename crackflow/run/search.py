@@ -206,6 +206,7 @@ def _rehearsed(config: TuneConfig) -> trial.Rehearsal:
             with trial.process(trial.rehearse, config, place) as process:
                 process.wait()
             found = _read_rehearsal(place)
+            _expect_written(config, process.returncode)
             if found is None:
                 raise UserError(
                     f"the dry run {ended(process.returncode)}; try --max_params, a smaller --image_px, or --hold for "
@@ -289,14 +290,17 @@ def _task(asked: "oracle.Trial", config: TuneConfig, who: Role, reference: float
 def _tried(task: trial.Task, shared: "oracle.Kept | oracle.Remote", name: str) -> trial.Outcome:
     """What the trial came to, in a process of its own; the chief hears from time to time that it runs."""
     found = trial.outcome(task)
-    if found:
+    if found and found.status != trial.FAILED:
         return found
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(os.path.join(task.folder, trial.RESULT))  # of a failure, which is tried once more
     with trial.process(trial.run, task) as process:
         while process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(oracle.BEAT_SECONDS)
             shared.get_trial(name)
     found = trial.outcome(task)
+    _expect_written(task.config, process.returncode)
     if found is None:
         if process.returncode == errors.EXIT_TRY_AGAIN:
             raise KeyboardInterrupt  # the signal went to all processes of the group
@@ -305,6 +309,14 @@ def _tried(task: trial.Task, shared: "oracle.Kept | oracle.Remote", name: str) -
         )
         trial.save(task.folder, dataclasses.replace(found, worker=task.worker))
     return found
+
+
+def _expect_written(config: TuneConfig, code: int | None) -> None:
+    """Raises: UserError when a process could not write what it found: no fault of its trial, which is run again."""
+    if code == errors.EXIT_USER_ERROR:
+        raise UserError(
+            f"{config.out!r} can't be written (is the disk full?); mend that, then the same command goes on"
+        )
 
 
 def ended(code: int | None) -> str:

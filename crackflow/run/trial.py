@@ -92,7 +92,7 @@ class Rehearsal:
 def run(task: Task) -> None:
     """Train, judge, and write result.json. Raises: TryAgain after a signal, a checkpoint written."""
     with _held(task.folder):
-        if outcome(task):  # its worker was killed before it could tell
+        if (known := outcome(task)) and known.status != FAILED:  # its worker was killed before it could tell
             return
         began = time.monotonic()
         try:

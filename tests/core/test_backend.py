@@ -90,3 +90,15 @@ def test_start_up_noise_is_left_out_and_the_rest_stays(capfd):
 def test_the_conversion_never_imports_tensorflow():
     done = python("import sys, crackflow.convert, crackflow.synth; assert 'tensorflow' not in sys.modules")
     assert done.returncode == 0, done.stderr
+
+
+def test_keras_tuners_service_is_loaded_without_keras_3():
+    done = python(
+        "import sys\n"
+        "from crackflow.core import backend\n"
+        "service = backend.load_tuner_service()\n"
+        "assert service.chief.OracleServicer and service.client.OracleClient and service.trial.Trial\n"
+        "assert service.protos.get_service_grpc().OracleStub\n"
+        "assert 'keras' not in sys.modules, 'Keras 3 was imported'\n"
+    )
+    assert done.returncode == 0, done.stderr

@@ -123,3 +123,11 @@ def test_a_lost_worker_means_try_again():
 def test_alone_nobody_can_be_lost():
     with pytest.raises(tf.errors.InternalError), cluster.join(Strategy.ONE).expecting_others():
         raise tf.errors.InternalError(None, None, "a failure of its own")
+
+
+def test_a_trial_of_a_search_trains_alone_whoever_was_started_with_it(monkeypatch):
+    tell(monkeypatch, ["a:1", "b:2"], 1)
+    team = cluster.join(Strategy.AUTO, hosts=False)
+    assert team.strategy is None and team.is_chief and team.workers == 1
+    slurm(monkeypatch, "node[1-2]", "2(x2)", 3)
+    assert cluster.join(Strategy.AUTO, hosts=False).workers == 1

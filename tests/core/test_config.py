@@ -12,6 +12,7 @@ CLASSES = [kind for kind in vars(config).values() if isinstance(kind, type) and 
 CHOICES = [kind for kind in vars(config).values() if isinstance(kind, type) and issubclass(kind, enum.Enum)]
 WITHOUT_PATHS = {
     config.DoctorConfig,
+    config.Architecture,
     config.Augmentation,
     config.Optimization,
     config.Safety,
@@ -170,3 +171,67 @@ def test_fractions_that_add_up_but_for_rounding_are_taken(train, val):
 def test_choices_are_written_as_lower_case_words(kind):
     for member in kind:
         assert member.value == member.name.lower()
+
+
+TUNE = {"data": "d", "out": "o"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"stem": 0}, "--stem: expected 1 to 1024, received 0"),
+        ({"kernel": 4}, "--kernel: expected 1, 3, 5 or 7, received 4"),
+        ({"stem_kernel": 2}, "--stem_kernel: expected 1, 3, 5 or 7, received 2"),
+        ({"stem_stride": 3}, "--stem_stride: expected 1, 2 or 4, received 3"),
+        ({"widths": ()}, r"--widths: expected one to six numbers from 1 to 2048, received \(\)"),
+        (
+            {"widths": (32, 64)},
+            r"--repeats: expected as many numbers as --widths has, 2, from 0 to 16, received \(0, 0, 1",
+        ),
+        ({"squeeze_excite": -1}, "--squeeze_excite: expected 0 to 64, received -1"),
+        ({"dropout": 1.0}, "--dropout: expected a fraction from 0 up to"),
+    ],
+)
+def test_an_architecture_that_can_not_be_is_refused(settings, words):
+    with pytest.raises(ConfigError, match=words):
+        config.Architecture(**settings)
+
+
+@pytest.mark.parametrize("kind", [config.TrainConfig, config.DoctorConfig])
+def test_layers_are_only_for_custom_networks(kind):
+    paths = TRAIN if kind is config.TrainConfig else {}
+    layers = config.Architecture(stem=16)
+    kind(**paths, model=config.Network.CUSTOM, architecture=layers)
+    with pytest.raises(
+        ConfigError, match="--stem: expected nothing with --model=crackflow_s; use --model=custom, rece"
+    ):
+        kind(**paths, architecture=layers)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"max_trials": 0}, "--max_trials: expected 1 or more, received 0"),
+        ({"max_epochs": 0}, "--max_epochs: expected 1 or more, received 0"),
+        ({"min_images_per_sec": -1.0}, "--min_images_per_sec: expected 0 or a number above 0, received -1"),
+        ({"max_params": -1}, "--max_params: expected 0 or more, received -1"),
+        ({"doubling_worth": float("nan")}, "--doubling_worth: expected 0 or a number above 0, received nan"),
+        ({"speed_seconds": 0.0}, "--speed_seconds: expected a number above 0, received 0"),
+        ({"image_px": 8}, "--image_px: expected 0, or 32 to 1024, received 8"),
+        ({"hold": ("colour",)}, "--hold: expected some of stem, stem_kernel, .*, each once, received 'colour'"),
+        ({"hold": ("stem", "stem")}, "--hold: expected some of .*, each once, received 'stem,stem'"),
+        ({"hold": config.CHOICES}, "--hold: expected a choice that is left to be searched, received 'stem,"),
+        (
+            {"hold": config.TRAINING_CHOICES, "model": config.Network.CRACKFLOW_S},
+            "--hold: expected a choice that is left to be searched, received 'optimizer,",
+        ),
+        (
+            {"strategy": config.Strategy.MULTIWORKER},
+            "--strategy: expected auto, one or mirrored: hosts share a search, not a trial, received 'multiworker'",
+        ),
+    ],
+)
+def test_a_search_that_can_not_be_is_refused(settings, words):
+    config.TuneConfig(**TUNE)
+    with pytest.raises(ConfigError, match=words):
+        config.TuneConfig(**TUNE | settings)

@@ -194,3 +194,10 @@ def test_a_run_that_ends_well_says_nothing_and_raises_nothing(capsys):
     flags.main(ConvertConfig, seen.append, "about", PATHS)
     assert seen == [ConvertConfig("in", "out")]
     assert capsys.readouterr() == ("", "")
+
+
+def test_flags_as_a_dictionary_are_those_of_the_flagfile_but_for_some():
+    config = ConvertConfig("in", "out", split=(0.5, 0.25, 0.25), overwrite=True)
+    lines = dict(line[2:].split("=", 1) for line in flags.as_flagfile(config).splitlines())
+    assert flags.as_dict(config) == lines and lines["split"] == "0.5,0.25,0.25" and lines["overwrite"] == "true"
+    assert flags.as_dict(config, {"seed"}) == {name: value for name, value in lines.items() if name != "seed"}

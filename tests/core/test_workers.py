@@ -2,6 +2,8 @@ import concurrent.futures
 import gc
 import os
 import signal
+import subprocess
+import sys
 import time
 from multiprocessing import resource_tracker
 
@@ -9,7 +11,8 @@ import pytest
 import threadpoolctl
 
 from crackflow.core import workers
-from crackflow.core.errors import UserError
+from crackflow.core.errors import TryAgain, UserError
+from tests import support
 
 
 def later_is_quicker(number):
@@ -142,3 +145,60 @@ def test_a_signal_while_the_pool_is_made_leaves_no_semaphore_behind(monkeypatch)
         signal.signal(signal.SIGTERM, before)
     gc.collect()
     assert made and not living
+
+
+# One process for one task.
+
+
+def leave(path, code):
+    """Writes what it sees of the world into `path`, and ends as asked."""
+    with open(path, "w") as file:
+        file.write(f"{sorted(name for name in sys.modules if name in ('pytest', 'tensorflow'))} {os.getsid(0)}")
+    if code == "again":
+        raise TryAgain("later")
+    if code == "full":
+        raise OSError(28, "No space left on device")
+    if code == "odd":
+        raise OSError(9, "Bad file descriptor")
+    if isinstance(code, int):
+        sys.exit(code)
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "told"),
+    [("well", 0, False), ("again", 75, False), ("full", 2, False), ("odd", 1, True), (7, 7, False)],
+)
+def test_a_process_of_its_own_imports_what_it_needs_and_ends_as_its_task_does(asked, code, told, tmp_path, capfd):
+    process = workers.start(leave, str(tmp_path / "seen"), asked)
+    assert process.wait(60) == code
+    process.stdin.close()
+    seen, session = (tmp_path / "seen").read_text().rsplit(" ", 1)
+    assert "tensorflow" not in seen and int(session) != os.getsid(0)
+    assert ("Traceback" in capfd.readouterr().err) == told
+
+
+def wait_for_ever(path):
+    with open(path, "w") as file:
+        file.write(str(os.getpid()))
+    time.sleep(600)
+
+
+PARENT = """
+import os, signal, sys, time
+from crackflow.core import workers
+from tests.core import test_workers
+workers.start(test_workers.wait_for_ever, sys.argv[1])
+while not (os.path.exists(sys.argv[1]) and open(sys.argv[1]).read()):
+    time.sleep(0.02)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_it_ends_with_its_parent_even_when_that_is_killed(tmp_path):
+    path = tmp_path / "pid"
+    parent = subprocess.run([sys.executable, "-c", PARENT, str(path)], env=support.environment(), timeout=60)
+    assert parent.returncode == -signal.SIGKILL
+    pid, deadline = int(path.read_text()), time.monotonic() + 10
+    while os.path.exists(f"/proc/{pid}/exe"):
+        assert time.monotonic() < deadline, "it goes on without its parent"
+        time.sleep(0.02)

@@ -11,8 +11,8 @@ from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from crackflow.report import album, metrics, overlays, page, slices
-from tests.report import test_album
+from crackflow.report import album, metrics, overlays, page, slices, trials
+from tests.report import test_album, test_trials
 from tests.report.test_page import evaluation, report
 
 BROWSER, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
@@ -328,3 +328,55 @@ def test_a_wheel_enlarges_where_the_pointer_is(browser, photographs):
 def test_the_album_never_scrolls_sideways(browser, photographs, size):
     shows(browser, photographs, size)
     assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """The page of a search of 20 trials, one of which failed."""
+    outcomes = [
+        *test_trials.drawn(20),
+        test_trials.outcome("20", status="failed", score=None, accuracy=None, message="no"),
+    ]
+    path = tmp_path_factory.mktemp("trials") / "report.html"
+    trials.write(path, test_trials.found(outcomes), test_trials.CONFIG)
+    return path
+
+
+def test_the_page_of_a_search_opens_without_a_complaint(browser, searched):
+    shows(browser, searched)
+    assert browser.get_log("browser") == []
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#lines polyline")) == 20
+
+
+def test_a_row_under_the_pointer_shows_its_line_and_says_what_it_is(browser, searched):
+    shows(browser, searched)
+    row = browser.find_element(By.CSS_SELECTOR, '#trials tr[data-trial="07"]')
+    webdriver.ActionChains(browser).scroll_to_element(row).move_to_element(row).perform()
+    chosen = browser.find_elements(By.CSS_SELECTOR, "#lines polyline.chosen")
+    assert [one.get_attribute("data-trial") for one in chosen] == ["07"]
+    assert browser.find_element(By.ID, "told").text.startswith("trial 07: ")
+
+
+def test_the_trials_sort_by_number_and_by_word(browser, searched):
+    shows(browser, searched)
+
+    def column(number):
+        rows = browser.find_elements(By.CSS_SELECTOR, "#trials tbody tr")
+        return [row.find_elements(By.TAG_NAME, "td")[number].text for row in rows]
+
+    headings = {one.text: one for one in browser.find_elements(By.CSS_SELECTOR, "#trials th button")}
+    headings["images/s"].click()
+    speeds = [float(text.replace(",", "")) for text in column(2) if text]
+    assert speeds == sorted(speeds, reverse=True)
+    headings["images/s"].click()
+    speeds = [float(text.replace(",", "")) for text in column(2) if text]
+    assert speeds == sorted(speeds)
+    headings["block"].click()
+    assert column(list(headings).index("block")) == sorted(column(list(headings).index("block")), reverse=True)
+
+
+@pytest.mark.parametrize("size", [WIDE, NARROW])
+def test_the_page_of_a_search_never_scrolls_sideways(browser, searched, size):
+    shows(browser, searched, size)
+    wide = browser.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wide <= 0

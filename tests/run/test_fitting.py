@@ -290,3 +290,15 @@ def test_a_guard_lets_a_high_loss_pass_below_its_limit():
     for loss in (20.1, float("inf"), float("nan")):
         with pytest.raises(callbacks.Diverged, match="the training loss became"):
             guard.on_train_batch_end(0, {"loss": loss})
+
+
+def test_a_fit_that_ends_earlier_has_the_rates_of_the_whole_run(tmp_path):
+    whole = run(made(config(tmp_path / "whole"))).history
+    settings = config(tmp_path / "part")
+    fit = made(settings)
+    fit.epochs = 2
+    part = run(fit).history
+    assert len(whole) == 3 and len(part) == 2
+    for one, other in zip(part, whole, strict=False):
+        assert one["learning_rate"] == other["learning_rate"]
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-3)

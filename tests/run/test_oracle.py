@@ -13,6 +13,7 @@ import pytest
 from crackflow.core import atomic
 from crackflow.core.config import CHOICES, TuneConfig, Tuner
 from crackflow.core.errors import TryAgain, UserError
+from crackflow.model import space
 from crackflow.run import oracle
 
 NAMES = ("depth", "width", "kernel", "learning_rate")
@@ -67,6 +68,15 @@ def test_every_trial_runs_once_and_there_are_as_many_as_asked_for(tuner, tmp_pat
     assert len(run) == len(set(run)) == expected and kept.end_order == run
     if tuner is not Tuner.HYPERBAND:  # which gives the best of its trials more epochs
         assert len({json.dumps(one, sort_keys=True) for one in values(kept)}) == expected
+
+
+@pytest.mark.parametrize("tuner", Tuner)
+def test_the_first_trial_is_what_would_be_trained_without_a_search(tuner, tmp_path):
+    kept = oracle.make(config(tuner), str(tmp_path / "o"))
+    first, second = (kept.create_trial(name).hyperparameters.values for name in "ab")
+    names = [name for name in first if not name.startswith("tuner/")]
+    assert {name: first[name] for name in names} == {name: space.defaults()[name] for name in names}
+    assert {name: second[name] for name in names} != {name: first[name] for name in names}
 
 
 @pytest.mark.parametrize("tuner", Tuner)
@@ -174,6 +184,11 @@ def test_five_failures_in_a_row_end_a_search_and_fewer_do_not(tmp_path):
         kept.end_trial(trial)
     assert kept.create_trial("alone").status == oracle.Status.STOPPED
     assert kept.has_failed() and kept.is_complete()
+    # Started again, after what made them fail was mended, it tries those five once more.
+    again = oracle.make(config(Tuner.RANDOM), str(tmp_path / "o"))
+    retried = []
+    to_the_end(again, retried)
+    assert sorted(retried[:5]) == sorted(kept.end_order[-5:]) and len(again.end_order) == 12
 
 
 def test_a_damaged_file_is_one_clear_error(tmp_path):

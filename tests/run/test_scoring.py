@@ -1,7 +1,9 @@
 import numpy as np
 
 from crackflow.core.backend import tf
+from crackflow.core.config import Architecture, Network
 from crackflow.data import pipeline
+from crackflow.model import networks
 from crackflow.run import scoring
 from tests import small
 
@@ -45,3 +47,18 @@ def test_picked_images_are_those_of_the_rows():
 
 def test_picking_nothing_reads_nothing():
     assert scoring.pick_images(iter(lambda: 1 / 0, None), []) == {}
+
+
+def test_a_faster_network_has_more_images_a_second_and_all_have_as_many_windows():
+    models = {}
+    for name, width in (("narrow", 16), ("wide", 256)):
+        design = Architecture(stem=width, widths=(width,), repeats=(0,))
+        models[name] = networks.recipe(Network.CUSTOM, design).build(64)
+    found = scoring.speeds(models, seconds=0.1, windows=3, compiled=False)
+    assert found["narrow"].median > 2 * found["wide"].median > 0
+    assert all(rate.low <= rate.median <= rate.high for rate in found.values())
+
+
+def test_a_network_that_xla_compiles_is_measured_as_well():
+    network = networks.recipe(Network.CUSTOM, Architecture(stem=16, widths=(16,), repeats=(0,))).build(32)
+    assert scoring.speeds({"one": network}, 0.01, 1, compiled=True)["one"].median > 0

@@ -55,9 +55,16 @@ def test_a_trial_trains_measures_and_writes_down_what_it_came_to(tmp_path):
 
 def test_a_trial_that_has_ended_is_not_run_again(tmp_path):
     asked = task(tmp_path)
-    trial.save(asked.folder, trial.Outcome("0", trial.FAILED, None, message="as it was", chosen=CHOSEN))
+    trial.save(asked.folder, trial.Outcome("0", trial.INFEASIBLE, -0.5, message="as it was", chosen=CHOSEN))
     trial.run(asked)
     assert trial.outcome(asked).message == "as it was"
+
+
+def test_a_trial_that_failed_is_tried_again_when_it_is_asked_for_again(tmp_path):
+    asked = task(tmp_path)
+    trial.save(asked.folder, trial.Outcome("0", trial.FAILED, None, message="out of memory", chosen=CHOSEN))
+    trial.run(asked)
+    assert trial.outcome(asked).status == trial.COMPLETED
 
 
 def test_the_result_of_other_choices_or_fewer_epochs_is_not_this_trials(tmp_path):

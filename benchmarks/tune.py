@@ -1,0 +1,174 @@
+"""Does a search find a network that is worth having? 30 trials on METU, and the winner beside the hand-made family.
+
+  python -m benchmarks.tune --json=benchmarks/results/tune.json              # search, then compare
+  python -m benchmarks.tune --keep=runs/search --json=...                    # the search's folder stays, or is taken up
+
+One command searches, as a user would run it: wall clock, and resident memory of its process and of the trial that
+runs, twice a second. Then crackflow.train trains the winner, from best.cfg, and each of the family, on the same split,
+at the same size, for the same epochs, with three seeds; the test split is looked at here for the first time. Their
+images/s are measured in turn, in one process.
+"""
+
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import numpy as np
+
+from benchmarks import harness
+from crackflow.core import runtime, tables
+from crackflow.core.backend import keras
+from crackflow.core.config import Architecture, Network
+from crackflow.model import bundle, networks
+from crackflow.run import scoring
+
+FAMILY = ("crackflow_xs", "crackflow_s", "crackflow_m", "crackflow_l")
+PX, EPOCHS, TRIALS, FIRST = 96, 4, 30, 5
+SAMPLE_SECONDS = 0.5
+# The training of the hand-made networks is held: thirty trials are few for nineteen choices (BUILD_NOTES.md).
+FLAGS = ["--tuner=bayesian", "--objective=tradeoff", "--hold=optimizer,learning_rate,schedule,batch_size,augment"]
+
+
+def resident(pid: int) -> list[int]:
+    """Resident bytes of `pid` and of each of its descendants. Cheap: the kernel keeps these counts."""
+    found = []
+    try:
+        pages = int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1])
+        found = [pages * os.sysconf("SC_PAGE_SIZE")]
+        for task in os.listdir(f"/proc/{pid}/task"):
+            for child in pathlib.Path(f"/proc/{pid}/task/{task}/children").read_text().split():
+                found += resident(int(child))
+    except OSError:  # it ended while it was looked at
+        return found
+    return found
+
+
+def search(data: pathlib.Path, out: pathlib.Path, trials: int) -> dict:
+    """The search, timed, and its memory: of its own process, and the largest sum of all, trial by trial."""
+    line = [sys.executable, "-m", "crackflow.tune", f"--data={data}", f"--out={out}", f"--image_px={PX}"]
+    line += [f"--max_epochs={EPOCHS}", f"--max_trials={trials}", *FLAGS]
+    began, own, together = time.perf_counter(), {}, {}
+    process = subprocess.Popen(line, cwd=harness.REPOSITORY)
+
+    def sample() -> None:
+        while process.poll() is None:
+            ended = len(list(out.glob("trials/*/result.json")))
+            memory = resident(process.pid)
+            if memory:
+                own[ended] = memory[0]
+                together[ended] = max(together.get(ended, 0), sum(memory))
+            time.sleep(SAMPLE_SECONDS)
+
+    watcher = threading.Thread(target=sample)
+    watcher.start()
+    process.wait()
+    watcher.join()
+    if process.returncode:
+        sys.exit(f"{' '.join(line)} ended with {process.returncode}")
+    rows = tables.read(str(out / "trials.csv"))
+    late = {ended: size for ended, size in own.items() if ended >= FIRST}
+    return {
+        "command": " ".join(["python", *line[1:]]).replace(str(out), "OUT").replace(str(data), "DATA"),
+        "minutes": round((time.perf_counter() - began) / 60, 2),
+        "trials": len(rows),
+        "failed": sum(row["status"] == "failed" for row in rows),
+        "seconds_a_trial": statistics.median(float(row["seconds"]) for row in rows),
+        "search_process_mb": [round(own[FIRST] / 1e6), round(own[max(own)] / 1e6)],
+        "growth_mb": round((max(late.values()) - own[FIRST]) / 1e6),
+        "together_mb_by_trial": [round(together[ended] / 1e6) for ended in sorted(together)],
+        "rows": rows,
+    }
+
+
+def train(name: str, options: list[str], data: pathlib.Path, place: pathlib.Path, seed: int) -> dict:
+    """One run of crackflow.train: accuracy on both splits."""
+    run = place / f"{name}-{seed}"
+    line = [sys.executable, "-m", "crackflow.train", *options, f"--data={data}", f"--run_dir={run}", f"--seed={seed}"]
+    seconds = harness.watch(line).seconds
+    metrics = json.loads((run / "metrics.json").read_text())
+    rows = tables.read(str(run / "history.csv"))
+    best = min(rows, key=lambda row: float(row["val_loss"]))
+    return {
+        "network": name,
+        "seed": seed,
+        "epochs": len(rows),
+        "parameters": bundle.load(str(run)).model.count_params(),
+        "val_accuracy": float(best["val_accuracy"]),
+        "accuracy": metrics["accuracy"],
+        "roc_auc": metrics["roc_auc"],
+        "n": metrics["n"],
+        "seconds": round(seconds, 1),
+    }
+
+
+def speeds(best: keras.Model) -> dict[str, dict]:
+    """Images/s of the family and of `best`, a window of each in turn."""
+    models = {name: networks.recipe(Network(name), Architecture()).build(PX) for name in FAMILY}
+    found = scoring.speeds(models | {"best": best}, 0.5, 11, compiled=False)
+    return {name: {key: round(value) for key, value in rate._asdict().items()} for name, rate in found.items()}
+
+
+def compare(data: pathlib.Path, out: pathlib.Path, place: pathlib.Path, seeds: int) -> dict:
+    """The winner and the family, trained and measured alike."""
+    same = [f"--image_px={PX}", f"--epochs={EPOCHS}", "--early_stopping_epochs=0"]
+    runs = []
+    for seed in range(seeds):
+        runs.append(train("best", [f"--flagfile={out / 'best.cfg'}"], data, place, seed))
+        runs += [train(name, [f"--model={name}", *same], data, place, seed) for name in FAMILY]
+        for run in runs[-len(FAMILY) - 1 :]:
+            print(run, file=sys.stderr)
+    measured = speeds(bundle.load(str(place / "best-0")).model)
+    points = {}
+    for name in ("best", *FAMILY):
+        ours = [run for run in runs if run["network"] == name]
+        points[name] = {
+            "parameters": ours[0]["parameters"],
+            "images_per_sec": measured[name],
+            "accuracy": round(statistics.mean(run["accuracy"] for run in ours), 5),
+            "val_accuracy": round(statistics.mean(run["val_accuracy"] for run in ours), 5),
+            "accuracies": [run["accuracy"] for run in ours],
+        }
+    return {"points": points, "curve": curve(points), "runs": runs, "best_cfg": (out / "best.cfg").read_text()}
+
+
+def curve(points: dict[str, dict]) -> dict:
+    """Accuracy of the hand-made family at the winner's images/s: between two of them on a straight line over the
+    logarithm of the speed; beyond the fastest, that of the fastest."""
+    family = sorted((points[name]["images_per_sec"]["median"], points[name]["accuracy"]) for name in FAMILY)
+    speed = points["best"]["images_per_sec"]["median"]
+    there = float(np.interp(np.log(speed), [np.log(one) for one, _ in family], [accuracy for _, accuracy in family]))
+    faster = [accuracy for one, accuracy in family if one >= speed]
+    return {
+        "family_accuracy_at_that_speed": round(there, 5),
+        "above": round(points["best"]["accuracy"] - there, 5),
+        "faster_than_the_fastest": round(speed / family[-1][0], 2),
+        "family_as_fast_and_more_accurate": sum(accuracy > points["best"]["accuracy"] for accuracy in faster),
+    }
+
+
+def main() -> None:
+    options = harness.arguments(__doc__, keep="", trials=TRIALS, seeds=3, compare=1)
+    images = harness.data_folder() / "metu"
+    results = harness.results(options.json)
+    with tempfile.TemporaryDirectory(prefix="crackflow-tune-") as temporary:
+        place = pathlib.Path(temporary)
+        out = pathlib.Path(options.keep).absolute() if options.keep else place / "search"
+        data = place / "metu"
+        harness.watch([sys.executable, "-m", "crackflow.convert", f"--images={images}", f"--out={data}"])
+        if not (out / "report.html").exists():
+            results = {"search": search(data, out, options.trials)}
+            harness.save(options.json, results)
+        if options.compare:
+            runtime.set_up(seed=0, threads=0, deterministic=False)
+            results["compare"] = compare(data, out, place, options.seeds)
+            harness.save(options.json, results)
+
+
+if __name__ == "__main__":
+    main()

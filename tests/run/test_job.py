@@ -1,0 +1,61 @@
+"""What a run is made of, from its flags."""
+
+import os
+
+import pytest
+
+from crackflow.core.backend import keras
+from crackflow.core.config import Architecture, Input, Network, Precision, TrainConfig
+from crackflow.core.errors import UserError
+from crackflow.run import job
+from tests import small
+
+
+@pytest.fixture(autouse=True)
+def policy():
+    yield
+    keras.mixed_precision.set_global_policy("float32")
+
+
+def config(tmp_path, **changes):
+    settings = {
+        "data": str(small.data().folder),
+        "run_dir": str(tmp_path / "run"),
+        "model": Network.CUSTOM,
+        "architecture": Architecture(stem=16, widths=(16,), repeats=(0,)),
+        "image_px": 32,
+        "batch_size": 16,
+        "epochs": 3,
+        "precision": Precision.FLOAT32,
+        "early_stopping_epochs": 0,
+    }
+    return TrainConfig(**settings | changes)
+
+
+def test_a_job_is_prepared_from_flags_and_writes_nothing(tmp_path):
+    work = job.prepare(config(tmp_path))
+    assert work.sizes == (16, 32, 3) and work.steps == 4  # 64 images
+    assert (work.precision.value, work.team.choice.value, work.made.count("train")) == ("float32", "one", 64)
+    assert not os.listdir(tmp_path)
+
+
+def test_parameters_are_those_of_the_network_alone(tmp_path):
+    work = job.prepare(config(tmp_path))
+    assert work.params == work.recipe.build(32).count_params() < work.model.count_params()
+
+
+def test_a_fit_ends_after_as_many_epochs_as_asked(tmp_path):
+    work = job.prepare(config(tmp_path, input=Input.STREAM))
+    os.makedirs(tmp_path / "run")
+    watched = work.train(work.fit({"who": "test"}, until=2), work.open_feed())
+    assert [row["epoch"] for row in watched.history] == [1, 2]
+    rates = [row["learning_rate"] for row in watched.history]
+    assert rates[0] > rates[1] > 0  # of a schedule of three
+
+
+def test_a_mistake_in_any_flag_is_found_before_anything_is_written(tmp_path):
+    with pytest.raises(UserError, match="expected a data set made by crackflow.convert"):
+        job.prepare(config(tmp_path, data=str(tmp_path / "none")))
+    with pytest.raises(UserError, match="--weights"):
+        job.prepare(config(tmp_path, weights=str(tmp_path / "none.h5")))
+    assert not os.listdir(tmp_path)
