@@ -1,10 +1,12 @@
 """Kills at random moments: is anything lost or damaged, and does everything go on?
 
   python -m benchmarks.faults --json=benchmarks/results/faults.json
+  python -m benchmarks.faults --only=tune --json=...                  # one of them; the others stay as they are
 
-Three commands are killed with SIGKILL (their whole process group) and started again: training (deterministic), building
-a pack, converting. After each kill everything that lies under a final name must be sound; what comes out in the end
-must be, bit for bit, what an undisturbed run makes. The moments are drawn from --seed.
+Four commands are killed with SIGKILL (their whole process group) and started again: training (deterministic), building
+a pack, converting, searching. After each kill everything that lies under a final name must be sound; what comes out in
+the end must be, bit for bit, what an undisturbed run makes; of a search, the same trials, and the result of none that
+had ended has changed. The moments are drawn from --seed.
 """
 
 import dataclasses
@@ -29,6 +31,10 @@ from crackflow.run import checkpoint
 TRAIN = (
     "--model=crackflow_xs --image_px=64 --epochs=3 --batch_size=32 --deterministic --early_stopping_epochs=0 "
     "--checkpoint_minutes=0.01 --input=pack --augment=standard --ema=0.9"
+).split()
+TUNE = (
+    "--tuner=random --max_trials=4 --max_epochs=2 --image_px=32 --speed_seconds=0.05 "
+    "--hold=stem_kernel,kernel,block,repeats,optimizer,schedule,augment,activation,squeeze_excite"
 ).split()
 PACK = (
     "import sys; from crackflow.data import dataset, pack; made = dataset.load(sys.argv[1]); "
@@ -181,10 +187,42 @@ def converting(place: pathlib.Path, images: pathlib.Path, kills: int, draw: rand
     return campaign(kills, command, lambda: draw.uniform(0.1, length), check, result, reset, wanted)
 
 
+def tuning(place: pathlib.Path, data: pathlib.Path, kills: int, draw: random.Random) -> Tally:
+    ended: dict[str, bytes] = {}
+
+    def command(out: str = "out") -> list[str]:
+        return [sys.executable, "-m", "crackflow.tune", f"--data={data}", f"--out={place / out}", *TUNE]
+
+    def results(out: str = "out") -> dict[str, bytes]:
+        return {path.parent.name: path.read_bytes() for path in (place / out).glob("trials/*/result.json")}
+
+    def check() -> list[str]:
+        now = results()
+        wrong = [f"trial {name} ran twice" for name, content in ended.items() if now.get(name) != content]
+        ended.update(now)
+        return wrong
+
+    def result(out: str = "out") -> list:
+        found = {name: json.loads(content) for name, content in results(out).items()}
+        return sorted(
+            (name, one["status"], one["epochs"], sorted(one["chosen"].items())) for name, one in found.items()
+        )
+
+    def reset() -> None:
+        ended.clear()
+        subprocess.run(["rm", "-rf", str(place / "out")], check=True)
+
+    began = time.monotonic()
+    harness.watch(command("whole"))
+    length = time.monotonic() - began
+    print(f"an undisturbed search takes {length:.1f} s", file=sys.stderr)
+    return campaign(kills, command, lambda: draw.uniform(0.2, length / 2), check, result, reset, result("whole"))
+
+
 def main() -> None:
-    options = harness.arguments(__doc__, kills=50, seed=0, images=1200)
+    options = harness.arguments(__doc__, kills=60, seed=0, images=1200, only="convert,pack,train,tune")
     draw = random.Random(options.seed)
-    shares = {"train": round(0.5 * options.kills), "pack": round(0.2 * options.kills)}
+    shares = {"train": round(0.4 * options.kills), "pack": options.kills // 6, "tune": options.kills // 6}
     shares["convert"] = options.kills - sum(shares.values())
     metu = harness.data_folder() / "metu"
     began = time.monotonic()
@@ -194,21 +232,25 @@ def main() -> None:
         command = [sys.executable, "-m", "crackflow.convert"]
         harness.watch([*command, f"--images={some}", f"--out={place / 'small'}"])
         harness.watch([*command, f"--images={metu}", f"--out={place / 'metu'}"])
-        found = {
-            "convert": converting(made(place / "convert"), metu, shares["convert"], draw),
-            "pack": packing(place / "metu", shares["pack"], draw),
-            "train": training(made(place / "train"), place / "small", shares["train"], draw),
+        campaigns = {
+            "convert": lambda: converting(made(place / "convert"), metu, shares["convert"], draw),
+            "pack": lambda: packing(place / "metu", shares["pack"], draw),
+            "train": lambda: training(made(place / "train"), place / "small", shares["train"], draw),
+            "tune": lambda: tuning(made(place / "tune"), place / "small", shares["tune"], draw),
         }
+        found = harness.results(options.json).get("campaigns", {})
+        found |= {name: dataclasses.asdict(campaigns[name]()) for name in options.only.split(",")}
     harness.save(
         options.json,
         {
-            "kills": sum(tally.kills for tally in found.values()),
-            "lost_or_damaged": sum(len(tally.damaged) + tally.failed for tally in found.values()),
-            "identical": all(tally.identical for tally in found.values()),
+            "kills": sum(tally["kills"] for tally in found.values()),
+            "lost_or_damaged": sum(len(tally["damaged"]) + tally["failed"] for tally in found.values()),
+            "identical": all(tally["identical"] for tally in found.values()),
             "seconds": round(time.monotonic() - began, 1),
             "seed": options.seed,
             "train_flags": " ".join(TRAIN),
-            "campaigns": {name: dataclasses.asdict(tally) for name, tally in found.items()},
+            "tune_flags": " ".join(TUNE),
+            "campaigns": found,
         },
     )
 

@@ -40,7 +40,7 @@ supervise() {
     local attempt code pid="" stopping="" first=("${@:2}")
     export KERASTUNER_TUNER_ID="$1"
     trap 'stopping=yes; [[ -n "$pid" ]] && kill -TERM "$pid" 2> /dev/null' TERM
-    trap '' INT # a terminal sends it to all: the processes hear it themselves
+    trap '' INT # a terminal sends it to all; end_all says it once, as SIGTERM
     for ((attempt = 0; ; attempt++)); do
         "$python" -m crackflow.tune "${first[@]}" "${flags[@]}" &
         pid=$!

@@ -57,7 +57,7 @@ SPACE = {
     "stem_stride": Choice((4, 2), _DEFAULT.stem_stride),
     "depth": Choice((2, 3, 4), len(_DEFAULT.widths)),  # stages
     "width": Choice((16, 32, 48, 64), _DEFAULT.widths[0]),  # of the first
-    "growth": Choice((0.0, 0.5, 1.0), 1.0),  # from stage to stage, in widths of the first
+    "growth": Choice((0.0, 0.25, 0.5, 1.0), 1.0),  # from stage to stage, in widths of the first
     "repeats": Choice(("none", "last", "all"), "last"),  # stages that a block follows
     "block": Choice((Block.SEPARABLE.value, Block.PLAIN.value, Block.RESIDUAL.value), _DEFAULT.block.value),
     "kernel": Choice((3, 5), _DEFAULT.kernel),
@@ -74,6 +74,11 @@ SPACE = {
         (Augment.D4.value, Augment.STANDARD.value, Augment.STRONG.value), _RUN.augmentation.augment.value
     ),
 }
+
+
+# The hand-made networks that the space holds, as what differs from the defaults: crackflow_s and crackflow_xs. A search
+# begins with them, so that it does not end below them by bad luck, and knows where it is good.
+KNOWN = ({}, {"stem": 16, "growth": 0.25, "repeats": "none"})
 
 
 def searched(config: TuneConfig) -> list[str]:

@@ -47,6 +47,9 @@ SCORE = "score"  # of a trial: what is maximised
 FAILURES = 5  # in a row, after which a search gives up
 # Share of the spread of the scores that is chance, for the Gaussian process. Keras Tuner's own is 1e-4.
 NOISE = 1e-2
+# How much it counts that a place is not known. With Keras Tuner's 2.6 the 20 places that the process chose on METU were
+# worse than the 7 drawn before: 98.8 against 98.9 % on average, 8 of them networks of fewer than 10,000 weights.
+CURIOSITY = 1.0
 NEVER = 1 << 30  # failures after which Keras Tuner would raise
 # A worker speaks up every BEAT while its trial runs; one that was not heard of for LEASE is taken for dead, and its
 # trial is given to another. A beat can be late by a save on a slow disk, not by a minute.
@@ -103,9 +106,12 @@ class Kept:
                 self._again(trial)
 
     def _random_values(self) -> dict | None:
-        """The first trial is what would be trained without a search, so that no search ends below it by bad luck."""
-        known = {choice.name: choice.default for choice in self.hyperparameters.space}
-        return super()._random_values() if self.trials else known
+        """The hand-made networks first, as far as they differ in what is searched; then any."""
+        for known in space.KNOWN:
+            chosen = {one.name: known.get(one.name, one.default) for one in self.hyperparameters.space}
+            if not self._duplicate(chosen):
+                return chosen
+        return super()._random_values()
 
     @_locked
     def create_trial(self, tuner_id: str) -> Trial:
@@ -209,7 +215,9 @@ def make(config: TuneConfig, path: str) -> Kept:
     elif config.tuner is Tuner.BAYESIAN:
         # Keras Tuner's own is three points a choice, which is more than most searches have trials.
         points = max(3, min(len(choices.space), config.max_trials // 3))
-        oracle = Bayesian(max_trials=config.max_trials, num_initial_points=points, alpha=NOISE, **settings)
+        oracle = Bayesian(
+            max_trials=config.max_trials, num_initial_points=points, alpha=NOISE, beta=CURIOSITY, **settings
+        )
     else:
         oracle = {Tuner.RANDOM: Random, Tuner.GRID: Grid}[config.tuner](max_trials=config.max_trials, **settings)
     oracle.begin(path)

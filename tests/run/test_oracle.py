@@ -13,7 +13,7 @@ import pytest
 from crackflow.core import atomic
 from crackflow.core.config import CHOICES, TuneConfig, Tuner
 from crackflow.core.errors import TryAgain, UserError
-from crackflow.model import space
+from crackflow.model import networks, space
 from crackflow.run import oracle
 
 NAMES = ("depth", "width", "kernel", "learning_rate")
@@ -77,6 +77,17 @@ def test_the_first_trial_is_what_would_be_trained_without_a_search(tuner, tmp_pa
     names = [name for name in first if not name.startswith("tuner/")]
     assert {name: first[name] for name in names} == {name: space.defaults()[name] for name in names}
     assert {name: second[name] for name in names} != {name: first[name] for name in names}
+
+
+@pytest.mark.parametrize("tuner", [Tuner.HYPERBAND, Tuner.BAYESIAN, Tuner.RANDOM])
+def test_a_search_of_all_layers_begins_with_the_hand_made_networks(tuner, tmp_path):
+    asked = dataclasses.replace(config(tuner), hold=())
+    kept = oracle.make(asked, str(tmp_path / "o"))
+    found = []
+    for name in "ab":
+        chosen = space.declare(kept.create_trial(name).hyperparameters, asked)
+        found.append(space.architecture(chosen))
+    assert found == [networks.S, networks.XS]
 
 
 @pytest.mark.parametrize("tuner", Tuner)

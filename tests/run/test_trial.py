@@ -1,6 +1,5 @@
 """One trial, in this process and in one of its own."""
 
-import dataclasses
 import json
 import os
 import signal
@@ -10,7 +9,7 @@ import pytest
 
 from crackflow.core import progress, tables
 from crackflow.core.backend import keras
-from crackflow.core.config import CHOICES, Objective, TuneConfig
+from crackflow.core.config import CHOICES, Objective, Strategy, TuneConfig
 from crackflow.model import space
 from crackflow.run import trial
 from tests import small
@@ -177,9 +176,13 @@ def test_a_folder_in_the_hands_of_another_process_is_refused(tmp_path, monkeypat
         pass
 
 
-def test_a_task_travels_to_its_process_as_it_is(tmp_path):
-    asked = dataclasses.replace(task(tmp_path), config=config(data=str(tmp_path / "nothing")))
+def test_a_trial_takes_all_devices_of_its_process_and_no_other_host(tmp_path, monkeypatch):
+    """Two parts of the CPU, as two GPUs would be; and surroundings that name another host, which is not there."""
+    cluster = {"cluster": {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}, "task": {"type": "worker", "index": 1}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    asked = task(tmp_path, config=config(strategy=Strategy.MIRRORED, cpu_devices=2, max_epochs=1), until=1)
     with trial.process(trial.run, asked) as process:
         process.wait(120)
     assert process.returncode == 0
-    assert trial.outcome(asked).status == trial.FAILED
+    found = trial.outcome(asked)
+    assert (found.status, found.epochs, found.message) == (trial.COMPLETED, 1, "")
