@@ -98,6 +98,7 @@ def pareto() -> None:
     family = [
         trials.Point(name, points[name]["images_per_sec"]["median"], points[name]["val_accuracy"])
         for name in tune.FAMILY
+        if name in points
     ]
     curves.save_png(trials.pareto(outcomes, winner, family), harness.REPOSITORY / "docs" / "images" / "pareto.png")
 

@@ -2,6 +2,7 @@
 
   python -m benchmarks.tune --json=benchmarks/results/tune.json              # search, then compare
   python -m benchmarks.tune --keep=runs/search --json=...                    # the search's folder stays, or is taken up
+  python -m benchmarks.tune --keep=runs/search --networks=crackflow_l --json=...       # one more of the family
 
 One command searches, as a user would run it: wall clock, and resident memory of its process and of the trial that
 runs, twice a second. Then crackflow.train trains the winner, from best.cfg, and each of the family, on the same split,
@@ -25,7 +26,7 @@ from benchmarks import harness
 from crackflow.core import runtime, tables
 from crackflow.core.backend import keras
 from crackflow.core.config import Architecture, Network
-from crackflow.model import bundle, networks
+from crackflow.model import bundle, networks, space
 from crackflow.run import scoring
 
 FAMILY = ("crackflow_xs", "crackflow_s", "crackflow_m", "crackflow_l")
@@ -34,6 +35,7 @@ SAMPLE_SECONDS = 0.5
 # Thirty trials are few for nineteen choices: the training of the hand-made networks is held, and what makes networks
 # slower on a CPU without a use on METU (BUILD_NOTES.md has the searches that did without).
 FLAGS = ["--tuner=bayesian", "--objective=tradeoff", "--doubling_worth=0.0005", "--min_images_per_sec=5000"]
+FLAGS += ["--max_params=600000"]
 FLAGS += [
     "--hold=optimizer,learning_rate,schedule,batch_size,augment,downsampling,squeeze_excite,activation,pooling,dropout"
 ]
@@ -64,7 +66,7 @@ def search(data: pathlib.Path, out: pathlib.Path, trials: int) -> dict:
         while process.poll() is None:
             ended = len(list(out.glob("trials/*/result.json")))
             memory = resident(process.pid)
-            if memory:
+            if memory and memory[0]:  # 0 as it ends
                 own[ended] = memory[0]
                 together[ended] = max(together.get(ended, 0), sum(memory))
             time.sleep(SAMPLE_SECONDS)
@@ -118,33 +120,45 @@ def speeds(best: keras.Model) -> dict[str, dict]:
     return {name: {key: round(value) for key, value in rate._asdict().items()} for name, rate in found.items()}
 
 
-def compare(data: pathlib.Path, out: pathlib.Path, place: pathlib.Path, seeds: int) -> dict:
-    """The winner and the family, trained and measured alike."""
+def compare(
+    data: pathlib.Path, out: pathlib.Path, place: pathlib.Path, seeds: int, family: list[str], known: list[dict]
+) -> dict:
+    """The winner and the `family`, trained and measured alike; `known`: runs that were made before."""
     same = [f"--image_px={PX}", f"--epochs={EPOCHS}", "--early_stopping_epochs=0"]
-    flags = {"best": [f"--flagfile={out / 'best.cfg'}"]} | {name: [f"--model={name}", *same] for name in FAMILY}
-    runs = []
+    flags = {"best": [f"--flagfile={out / 'best.cfg'}"]} | {name: [f"--model={name}", *same] for name in family}
+    runs, there = list(known), {(run["network"], run["seed"]) for run in known}
     for name, options in flags.items():
         for seed in range(seeds):
-            runs.append(train(name, options, data, place, seed))
-            print(runs[-1], file=sys.stderr)
-    measured = speeds(bundle.load(str(place / "best-0")).model)
+            if (name, seed) not in there:
+                runs.append(train(name, options, data, place, seed))
+                print(runs[-1], file=sys.stderr)
+    best = json.loads((out / "trials" / winner(out) / "result.json").read_text())["chosen"]
+    measured = speeds(networks.recipe(Network.CUSTOM, space.architecture(best)).build(PX))
     points = {}
     for name in ("best", *FAMILY):
         ours = [run for run in runs if run["network"] == name]
-        points[name] = {
-            "parameters": ours[0]["parameters"],
-            "images_per_sec": measured[name],
-            "accuracy": round(statistics.mean(run["accuracy"] for run in ours), 5),
-            "val_accuracy": round(statistics.mean(run["val_accuracy"] for run in ours), 5),
-            "accuracies": [run["accuracy"] for run in ours],
-        }
+        if ours:
+            points[name] = {
+                "parameters": ours[0]["parameters"],
+                "images_per_sec": measured[name],
+                "accuracy": round(statistics.mean(run["accuracy"] for run in ours), 5),
+                "val_accuracy": round(statistics.mean(run["val_accuracy"] for run in ours), 5),
+                "accuracies": [run["accuracy"] for run in ours],
+            }
     return {"points": points, "curve": curve(points), "runs": runs, "best_cfg": (out / "best.cfg").read_text()}
+
+
+def winner(out: pathlib.Path) -> str:
+    """The trial that best.cfg is of."""
+    rows = [row for row in tables.read(str(out / "trials.csv")) if row["epochs"] == str(EPOCHS)]
+    return max(rows, key=lambda row: float(row["score"]))["trial"]
 
 
 def curve(points: dict[str, dict]) -> dict:
     """Accuracy of the hand-made family at the winner's images/s: between two of them on a straight line over the
     logarithm of the speed; beyond the fastest, that of the fastest."""
-    family = sorted((points[name]["images_per_sec"]["median"], points[name]["accuracy"]) for name in FAMILY)
+    known = [point for name, point in points.items() if name != "best"]
+    family = sorted((point["images_per_sec"]["median"], point["accuracy"]) for point in known)
     speed = points["best"]["images_per_sec"]["median"]
     there = float(np.interp(np.log(speed), [np.log(one) for one, _ in family], [accuracy for _, accuracy in family]))
     faster = [accuracy for one, accuracy in family if one >= speed]
@@ -157,7 +171,7 @@ def curve(points: dict[str, dict]) -> dict:
 
 
 def main() -> None:
-    options = harness.arguments(__doc__, keep="", trials=TRIALS, seeds=3, compare=1)
+    options = harness.arguments(__doc__, keep="", trials=TRIALS, seeds=3, networks=",".join(FAMILY))
     images = harness.data_folder() / "metu"
     results = harness.results(options.json)
     with tempfile.TemporaryDirectory(prefix="crackflow-tune-") as temporary:
@@ -168,9 +182,10 @@ def main() -> None:
         if not (out / "report.html").exists():
             results = {"search": search(data, out, options.trials)}
             harness.save(options.json, results)
-        if options.compare:
+        if options.networks:
             runtime.set_up(seed=0, threads=0, deterministic=False)
-            results["compare"] = compare(data, out, place, options.seeds)
+            family, known = options.networks.split(","), results.get("compare", {}).get("runs", [])
+            results["compare"] = compare(data, out, place, options.seeds, family, known)
             harness.save(options.json, results)
 
 

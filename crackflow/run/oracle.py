@@ -72,13 +72,16 @@ class Kept:
 
     path = ""
 
-    def begin(self, path: str) -> None:
-        """Go on where `path` says, or begin there. Raises: UserError when the file is damaged."""
+    def begin(self, path: str, shared: bool) -> None:
+        """Go on where `path` says, or begin there. `shared`: workers that have a trial may live, and keep it until they
+        are given up. Raises: UserError when the file is damaged."""
         self.path, self.lock, self.verbose = path, threading.RLock(), 0
-        if os.path.exists(path):
-            self.reload()
-        else:
+        if not os.path.exists(path):
             self.save()
+            return
+        self.reload()
+        for worker in [] if shared else list(self.ongoing_trials):
+            self.give_up(worker)
 
     def save(self) -> None:
         content = {"state": self.get_state(), "trials": [trial.get_state() for trial in self.trials.values()]}
@@ -88,8 +91,8 @@ class Kept:
         """Nothing: `save` has all of them."""
 
     def reload(self) -> None:
-        """Become what was saved. Trials that had begun and not ended are run again, first; so are those whose failures
-        ended the search: what made them fail may have been mended."""
+        """Become what was saved. Trials that had begun and not ended and are nobody's are run again, first; so are
+        those whose failures ended the search: what made them fail may have been mended."""
         try:
             with open(self.path, encoding="utf-8") as file:
                 content = json.load(file)
@@ -97,12 +100,13 @@ class Kept:
             self.set_state(content["state"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{self.path!r} is damaged ({error}); begin anew with --overwrite") from error
-        self.ongoing_trials = {}
-        self._retry_queue = []
         if self.has_failed():
             del self.end_order[-FAILURES:]
+        under_way = {worker: one for worker, one in self.ongoing_trials.items() if one.trial_id not in self.end_order}
+        self.ongoing_trials, self._retry_queue = under_way, []
+        kept = {one.trial_id for one in under_way.values()}
         for name, trial in self.trials.items():
-            if name not in self.end_order:
+            if name not in self.end_order and name not in kept:
                 self._again(trial)
 
     def _random_values(self) -> dict | None:
@@ -199,8 +203,9 @@ class Grid(Kept, oracles.GridSearchOracle):
             self._populate_next.append(trial.trial_id)
 
 
-def make(config: TuneConfig, path: str) -> Kept:
-    """The oracle that `config` asks for, over its space; it goes on where `path` says. Raises: UserError."""
+def make(config: TuneConfig, path: str, shared: bool = False) -> Kept:
+    """The oracle that `config` asks for, over its space; it goes on where `path` says. `shared`: by workers, of whom
+    some may live. Raises: UserError."""
     choices = keras_tuner.HyperParameters()
     space.declare(choices, config)
     settings = {
@@ -220,7 +225,7 @@ def make(config: TuneConfig, path: str) -> Kept:
         )
     else:
         oracle = {Tuner.RANDOM: Random, Tuner.GRID: Grid}[config.tuner](max_trials=config.max_trials, **settings)
-    oracle.begin(path)
+    oracle.begin(path, shared)
     oracle.max_trials = config.max_trials
     return oracle
 
@@ -240,7 +245,8 @@ class Service(service.chief.OracleServicer):
 
     def __init__(self, oracle: Kept, ended: Callable[[], None]) -> None:
         super().__init__(oracle)
-        self._ended, self._heard, self._told = ended, {}, set()
+        self._ended, self._told = ended, set()
+        self._heard = {name: time.monotonic() for name in oracle.ongoing_trials}  # of an earlier chief
 
     def CreateTrial(self, request, context):  # noqa: N802 - the name is the service's
         self._heard[request.tuner_id] = time.monotonic()

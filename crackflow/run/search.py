@@ -108,7 +108,7 @@ def run(config: TuneConfig, who: Role) -> Found | None:
             _work(remote, config, who, _rehearsed(config))
         return None
     with _opened(config, named):
-        kept = oracle.make(config, os.path.join(config.out, ORACLE))
+        kept = oracle.make(config, os.path.join(config.out, ORACLE), shared=who.is_chief)
         with _signals_heard():
             if who.is_chief:
                 _serve(kept, config, who)
@@ -294,7 +294,7 @@ def _tried(task: trial.Task, shared: "oracle.Kept | oracle.Remote", name: str) -
         return found
     with contextlib.suppress(FileNotFoundError):
         os.remove(os.path.join(task.folder, trial.RESULT))  # of a failure, which is tried once more
-    with trial.process(trial.run, task) as process:
+    with trial.held(task.folder), trial.process(trial.run, task) as process:
         while process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(oracle.BEAT_SECONDS)
@@ -303,7 +303,7 @@ def _tried(task: trial.Task, shared: "oracle.Kept | oracle.Remote", name: str) -
     _expect_written(task.config, process.returncode)
     if found is None:
         if process.returncode == errors.EXIT_TRY_AGAIN:
-            raise KeyboardInterrupt  # the signal went to all processes of the group
+            raise KeyboardInterrupt  # somebody sent the signal to it alone
         found = trial.Outcome(
             task.name, trial.FAILED, None, message=f"its process {ended(process.returncode)}", chosen=task.chosen
         )

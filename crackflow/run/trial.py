@@ -31,11 +31,11 @@ from crackflow.core.errors import TryAgain, UserError
 from crackflow.model import bundle, networks, space
 from crackflow.run import checkpoint, folder, job, scoring
 
-RESULT, LOCK = "result.json", ".lock"
+RESULT, ERROR, LOCK = "result.json", "error.txt", ".lock"
 COMPLETED, INFEASIBLE, FAILED = "completed", "infeasible", "failed"
 WINDOWS = 3
 REHEARSED_STEPS = 2
-LOCK_SECONDS = 10.0  # in which the process of a worker that was killed is gone
+LOCK_SECONDS = 10.0  # in which a worker that was killed is gone
 GRACE_SECONDS = 30.0  # for a checkpoint after SIGTERM, before SIGKILL
 
 
@@ -91,22 +91,21 @@ class Rehearsal:
 
 def run(task: Task) -> None:
     """Train, judge, and write result.json. Raises: TryAgain after a signal, a checkpoint written."""
-    with _held(task.folder):
-        if (known := outcome(task)) and known.status != FAILED:  # its worker was killed before it could tell
-            return
-        began = time.monotonic()
-        try:
-            found = _run(task)
-        except TryAgain:
-            raise
-        except Exception as error:
-            known = isinstance(error, UserError)
-            atomic.write_text(os.path.join(task.folder, "error.txt"), traceback.format_exc())
-            line = str(error) if known else f"{type(error).__name__}: {error}"
-            found = Outcome(task.name, FAILED, None, message=errors.one_line(line)[:500])
-        seconds, peak = round(time.monotonic() - began, 1), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-        found = dataclasses.replace(found, chosen=task.chosen, worker=task.worker, seconds=seconds, peak_mb=peak)
-        save(task.folder, found)
+    if (known := outcome(task)) and known.status != FAILED:  # its worker was killed before it could tell
+        return
+    began = time.monotonic()
+    os.makedirs(task.folder, exist_ok=True)
+    try:
+        found = _run(task)
+    except TryAgain:
+        raise
+    except Exception as error:
+        line = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        atomic.write_text(os.path.join(task.folder, ERROR), traceback.format_exc())
+        found = Outcome(task.name, FAILED, None, message=errors.one_line(line)[:500])
+    seconds, peak = round(time.monotonic() - began, 1), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    found = dataclasses.replace(found, chosen=task.chosen, worker=task.worker, seconds=seconds, peak_mb=peak)
+    save(task.folder, found)
 
 
 def save(place: str, found: Outcome) -> None:
@@ -268,8 +267,8 @@ def process(function: Callable, *arguments: object) -> Iterator[subprocess.Popen
 
 
 @contextlib.contextmanager
-def _held(place: str) -> Iterator[None]:
-    """The folder of a trial, for this process alone. Raises: UserError when another one has it."""
+def held(place: str) -> Iterator[None]:
+    """The folder of a trial, for this worker alone. Raises: UserError when another one has it."""
     os.makedirs(place, exist_ok=True)
     deadline = time.monotonic() + LOCK_SECONDS
     with open(os.path.join(place, LOCK), "w") as lock:

@@ -302,6 +302,23 @@ def test_the_chief_waits_for_those_who_have_not_heard_that_it_is_over(chief):
     assert service.is_done() and kept.is_complete()
 
 
+def test_a_chief_that_was_killed_leaves_its_workers_their_trials_and_one_alone_takes_them(tmp_path):
+    path = str(tmp_path / "o.json")
+    settings = config(Tuner.RANDOM, max_trials=4)
+    before = oracle.make(settings, path, shared=True)
+    mine, other = (before.create_trial(name).trial_id for name in ("a", "b"))
+    after = oracle.make(settings, path, shared=True)
+    service = oracle.Service(after, lambda: None)
+    now = time.monotonic()
+    assert service.bury(now) == [] and not service.is_done()
+    assert after.create_trial("a").trial_id == mine  # whether it was started again or not
+    assert after.create_trial("c").trial_id not in (mine, other)
+    lost = dict(service.bury(now + oracle.LEASE_SECONDS + 1))
+    assert lost == {"a": mine, "b": other}  # neither has said anything to the new chief itself
+    alone = oracle.make(settings, path)
+    assert {alone.create_trial(str(number)).trial_id for number in range(3)} >= {mine, other}
+
+
 def test_a_port_that_is_taken_is_refused(chief, tmp_path):
     _, _, address, _ = chief
     other = oracle.make(config(Tuner.RANDOM), str(tmp_path / "other.json"))

@@ -168,11 +168,11 @@ def test_a_process_that_is_left_while_it_runs_is_ended(tmp_path):
 
 def test_a_folder_in_the_hands_of_another_process_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(trial, "LOCK_SECONDS", 0.1)
-    with trial._held(str(tmp_path)):
+    with trial.held(str(tmp_path)):
         with pytest.raises(trial.UserError, match="in the hands of another process; give every worker a KERASTUNER"):
-            with trial._held(str(tmp_path)):
+            with trial.held(str(tmp_path)):
                 pass
-    with trial._held(str(tmp_path)):
+    with trial.held(str(tmp_path)):
         pass
 
 
