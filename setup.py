@@ -27,6 +27,7 @@ REQUIRED = [
     "rich>=13.7",
     "protobuf>=5",
     "google-crc32c>=1.5",  # TFRecord checksums without importing TensorFlow
+    "grpcio>=1.60",  # a search shared by workers
     "threadpoolctl>=3.5",
 ]
 EXTRAS = {

@@ -8,4 +8,4 @@ source "$root/launch/environment.sh"
 cd "$root"
 ruff format --check .
 ruff check .
-python -m pytest -n "${TEST_PROCESSES:-2}" --dist loadfile "$@"
+python -m pytest -n "${TEST_PROCESSES:-2}" --dist loadfile --no-loadscope-reorder "$@"

@@ -18,6 +18,14 @@ hypothesis.settings.load_profile("crackflow")
 multiprocessing.set_forkserver_preload(["crackflow.data.looking", "crackflow.data.shards", "crackflow.data.verifying"])
 
 
+# Minutes each. First of all, or one of two processes would be left with them at the end.
+LONGEST = ("test_tune.py", "test_train.py", "test_launch.py", "test_hostile.py", "test_oracle.py", "test_trial.py")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 @pytest.fixture(autouse=True)
 def signals_as_before():
     """A verb that runs inside the test process takes SIGTERM; the next test gets it back."""
