@@ -16,7 +16,7 @@ from crackflow.core import flags, progress
 from crackflow.core.config import TuneConfig
 from crackflow.core.errors import UserError
 from crackflow.report import curves, trials
-from crackflow.run import search
+from crackflow.run import search, trial
 
 PARETO, REPORT = "pareto.png", "report.html"
 
@@ -32,7 +32,7 @@ def run(config: TuneConfig) -> search.Found | None:
     curves.save_png(trials.pareto(found.outcomes, found.best), os.path.join(config.out, PARETO))
     trials.write(os.path.join(config.out, REPORT), found, config)
     trials.write_hparams(os.path.join(config.out, search.TRIALS), found.outcomes)
-    failed = sum(one.status == "failed" for one in found.outcomes)
+    failed = sum(one.status == trial.FAILED for one in found.outcomes)
     if failed:
         progress.say(f"warning: {failed} of {len(found.outcomes)} trials failed; {search.TABLE} says why")
     if not found.best:

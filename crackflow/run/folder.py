@@ -78,17 +78,28 @@ def opened(run_dir: str, identity: dict, overwrite: bool, resume: Resume, team: 
     _expect_ours(run_dir, overwrite, resume)
     place = os.path.join(run_dir, CHECKPOINTS)
     os.makedirs(place, exist_ok=True)
-    with open(os.path.join(place, LOCK), "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"--run_dir: another process trains into {run_dir!r}; choose another folder") from error
-        except OSError:  # a network's file system without locks
-            progress.say(f"warning: {run_dir!r} can't be locked; see that no other run uses it")
+    busy = f"--run_dir: another process trains into {run_dir!r}; choose another folder"
+    with held(os.path.join(place, LOCK), busy, f"warning: {run_dir!r} can't be locked; see that no other run uses it"):
         start = _prepared(run_dir, identity, overwrite)
         team.gathered([0])
         _expect_one_folder(run_dir, start, team)
         yield start
+
+
+@contextlib.contextmanager
+def held(path: str, busy: str, unlocked: str) -> Iterator[None]:
+    """The lock file `path`, for this process alone. `unlocked`: said where a network's file system has no locks.
+
+    Raises: UserError(busy) when another process has it.
+    """
+    with open(path, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(busy) from error
+        except OSError:
+            progress.say(unlocked)
+        yield
 
 
 def _expect_one_folder(run_dir: str, start: Start, team: Cluster) -> None:

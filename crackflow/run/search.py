@@ -140,13 +140,9 @@ def _opened(config: TuneConfig, named: dict) -> Iterator[None]:
         told = "--overwrite: it" if config.overwrite else f"--out: {out!r}"
         raise UserError(f"{told} holds no {SEARCH}, so crackflow.tune did not make it; choose another folder")
     os.makedirs(out, exist_ok=True)
-    with open(os.path.join(out, LOCK), "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"--out: another process searches in {out!r}; choose another folder") from error
-        except OSError:  # a network's file system without locks
-            progress.say(f"warning: {out!r} can't be locked; see that no other search uses it")
+    busy = f"--out: another process searches in {out!r}; choose another folder"
+    unlocked = f"warning: {out!r} can't be locked; see that no other search uses it"
+    with folder.held(os.path.join(out, LOCK), busy, unlocked):
         if theirs is not None and config.overwrite:
             _clear(out)
         elif theirs is not None:
@@ -402,8 +398,8 @@ def in_words(one: trial.Outcome) -> str:
 
 
 def _failed(outcomes: list[trial.Outcome]) -> str:
-    last = [one for one in outcomes if one.status == trial.FAILED][-1:]
-    told = f"{len(last) and last[0].message}" if last else "there is none"
+    failed = [one for one in outcomes if one.status == trial.FAILED]
+    told = failed[-1].message if failed else "there is none"
     return (
         f"the last {oracle.FAILURES} trials failed, the last of them: {told}; mend that, or leave out what causes it "
         "with --hold, and give the same command again"
