@@ -2,6 +2,7 @@
 
   python -m crackflow.convert --images=photos --out=data/photos
   python -m crackflow.convert --verify=data/photos
+  python -m crackflow.convert --join=data/metu,data/made --out=data/both      # every image keeps its split
   python -m crackflow.convert --images=/nfs/photos --out=/nfs/data --runner=beam --beam_options=--runner=SparkRunner
 
 Layouts: one folder a class (Positive/ Negative/, cracked/ uncracked/, ...); SDNET2018; images/ + masks/.
@@ -14,13 +15,15 @@ import time
 from crackflow.core import atomic, beam, flags, progress, workers
 from crackflow.core.config import ConvertConfig, Layout, Runner
 from crackflow.core.errors import CheckFailed, UserError, one_line
-from crackflow.data import dataset, grouping, layouts, leaks, looking, shards, summary, verifying
+from crackflow.data import dataset, grouping, joining, layouts, leaks, looking, shards, summary, verifying
 
 
 def run(config: ConvertConfig) -> None:
-    """Convert, or with `verify` check what was converted before."""
+    """Convert; or with `verify` check, with `join` put together, what was converted before."""
     if config.verify:
         verify(config)
+    elif config.join:
+        join(config)
     else:
         convert(config)
 
@@ -30,7 +33,7 @@ def convert(config: ConvertConfig) -> dict:
     began = time.perf_counter()
     size = workers.count(config.workers)
     found = layouts.scan(config.images, config.layout, config.positive_class)
-    _expect_apart(config.images, config.out)
+    _expect_apart("--images", config.images, config.out)
     with atomic.folder(config.out, dataset.DATASET, config.overwrite) as stage, _pool(config, size, stage) as pool:
         looks = leaks.Looks.empty(len(found.files), os.path.join(stage, "thumbnails.tmp"))
         judge = looking.Settings(config.images, config.max_megapixels, config.patch_px, config.min_crack_fraction)
@@ -71,6 +74,21 @@ def verify(config: ConvertConfig) -> None:
     progress.say(f"{config.verify}: {total:,} images intact")
 
 
+def join(config: ConvertConfig) -> dict:
+    """One data set in `config.out` of several; returns its dataset.json. Raises: UserError."""
+    began = time.perf_counter()
+    parts = [dataset.load(folder) for folder in config.join]
+    for folder in config.join:
+        _expect_apart("--join", folder, config.out)
+    total = sum(part.count(split) for part in parts for split in part.facts["splits"])
+    with atomic.folder(config.out, dataset.DATASET, config.overwrite) as stage:
+        with progress.bar(total, "joining ") as advance:
+            facts = joining.join(parts, stage, advance)
+        dataset.save(stage, facts)
+    progress.say(summary.text(config.out, facts, time.perf_counter() - began))
+    return facts
+
+
 def _pool(config: ConvertConfig, size: int, stage: str):
     """Who works on images and shards: processes of this host, or Beam's workers."""
     if config.runner is Runner.BEAM:
@@ -78,12 +96,12 @@ def _pool(config: ConvertConfig, size: int, stage: str):
     return workers.pool(size)
 
 
-def _expect_apart(images: str, out: str) -> None:
+def _expect_apart(flag: str, source: str, out: str) -> None:
     """Neither may hold the other: a conversion would read the data set, or --overwrite remove the photographs."""
-    root, place = os.path.realpath(images), os.path.realpath(out)
+    root, place = os.path.realpath(source), os.path.realpath(out)
     if os.path.commonpath([root, place]) in (root, place):
         raise UserError(
-            f"--out: expected a folder outside --images that does not hold it, received {out!r}; choose another"
+            f"--out: expected a folder outside {flag} that does not hold it, received {out!r}; choose another"
         )
 
 

@@ -1,18 +1,21 @@
 """Pictures of cracked and whole surfaces, with masks, out of nothing: for a first run, for tests, for more data.
 
   python -m crackflow.synth --out=photos --count=2000
+  python -m crackflow.synth --out=made --surfaces=varied --donors=data/metu --image_px=128 --count=32000
 
 Writes Positive/00000001.jpg, masks/00000001.png (white = crack), Negative/00000000.jpg and synth.json.
-An image depends on --seed, --image_px and its number alone, not on --count or --workers.
+An image depends on --seed, --image_px, --surfaces, --donors and its number alone, not on --count or --workers.
 """
 
+import functools
 import json
 import os
+from collections.abc import Callable
 
 import crackflow
 from crackflow.core import atomic, flags, progress, workers
-from crackflow.core.config import SynthConfig
-from crackflow.data import synthetic
+from crackflow.core.config import Surfaces, SynthConfig
+from crackflow.data import donors, synthetic, varied
 
 MARKER = "synth.json"
 BATCH_PIXELS = 16 * 227 * 227  # a tenth of a second: the bar moves, and handing over costs nothing beside it
@@ -20,11 +23,12 @@ BATCH_PIXELS = 16 * 227 * 227  # a tenth of a second: the bar moves, and handing
 
 def run(config: SynthConfig) -> None:
     """Fill `config.out` with `config.count` images, half of them cracked. Raises: UserError when `out` is taken."""
+    lent = donors.fingerprint(config.donors)
     with atomic.folder(config.out, MARKER, config.overwrite) as stage:
         for name in (synthetic.POSITIVE, synthetic.NEGATIVE, synthetic.MASKS):
             os.mkdir(os.path.join(stage, name))
         write(config, stage)
-        atomic.write_text(os.path.join(stage, MARKER), json.dumps(facts(config), indent=2) + "\n")
+        atomic.write_text(os.path.join(stage, MARKER), json.dumps(facts(config, lent), indent=2) + "\n")
     progress.say(
         f"{config.out}: {config.count:,} images of {config.image_px} px, {config.count // 2:,} of them cracked"
     )
@@ -34,10 +38,7 @@ def write(config: SynthConfig, folder: str) -> None:
     """Make the images in all processes, into the class folders of `folder`."""
     batch = min(64, max(1, BATCH_PIXELS // config.image_px**2))
     starts = range(0, config.count, batch)
-    batches = (
-        synthetic.Batch(folder, config.seed, config.image_px, start, min(start + batch, config.count))
-        for start in starts
-    )
+    batches = (synthetic.Batch(folder, maker(config), start, min(start + batch, config.count)) for start in starts)
     size = min(workers.count(config.workers), len(starts))
     with workers.pool(size) as pool, progress.bar(config.count, "making images") as advance:
         try:
@@ -48,7 +49,15 @@ def write(config: SynthConfig, folder: str) -> None:
             raise
 
 
-def facts(config: SynthConfig) -> dict:
+def maker(config: SynthConfig) -> Callable[..., synthetic.Example]:
+    """From an index, an example."""
+    settings = {"seed": config.seed, "image_px": config.image_px}
+    if config.surfaces is Surfaces.VARIED:
+        return functools.partial(varied.make, **settings, donors_in=config.donors)
+    return functools.partial(synthetic.make, **settings)
+
+
+def facts(config: SynthConfig, lent: str) -> dict:
     """What decides every byte of the folder; its file also marks the folder as one that may be replaced."""
     return {
         "made_by": "crackflow.synth",
@@ -56,6 +65,8 @@ def facts(config: SynthConfig) -> dict:
         "seed": config.seed,
         "count": config.count,
         "image_px": config.image_px,
+        "surfaces": config.surfaces.value,
+        "donors": lent,
     }
 
 

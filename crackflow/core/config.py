@@ -45,6 +45,11 @@ class OnBad(enum.Enum):
     FAIL = "fail"
 
 
+class Surfaces(enum.Enum):
+    CONCRETE = "concrete"
+    VARIED = "varied"
+
+
 class Network(enum.Enum):
     CRACKFLOW_XS = "crackflow_xs"
     CRACKFLOW_S = "crackflow_s"
@@ -258,11 +263,21 @@ class SynthConfig:
     count: int = option(2000, "images to make, half of them cracked")
     image_px: int = option(227, "side of the square images, in pixels (227: as METU has them)")
     seed: int = option(0, "same seed and index: same image, whatever the number of workers")
+    surfaces: Surfaces = option(
+        Surfaces.CONCRETE,
+        "concrete: as METU's photographs; varied: any ground, near and far, with what is no crack on it",
+    )
+    donors: str = option(
+        "",
+        "varied: data set made by crackflow.convert, whose training split lends grounds and cracks; none: all are made",
+    )
     workers: int = option(0, "processes; 0: one a core")
     overwrite: bool = option(False, "replace a folder that an earlier run of this command made")
 
     def __post_init__(self) -> None:
         _expect_given(self, ["out"])
+        lent = not self.donors or self.surfaces is Surfaces.VARIED
+        _expect(lent, "donors", "nothing without --surfaces=varied", self.donors)
         _expect(2 <= self.count <= 10_000_000, "count", "2 to 10,000,000", self.count)
         _expect(32 <= self.image_px <= 1024, "image_px", "32 to 1024", self.image_px)
         _expect_at_least(self, 0, ["seed", "workers"])
@@ -290,9 +305,15 @@ class ConvertConfig:
     jpeg_quality: int = option(95, "for pixels that have to be encoded again")
     overwrite: bool = option(False, "replace a data set that crackflow wrote before")
     verify: str = option("", "check this data set instead: every shard, record and image")
+    join: tuple[str, ...] = option((), "make one data set of these instead, every image in the split it has")
 
     def __post_init__(self) -> None:
-        _expect_given(self, [] if self.verify else ["images", "out"])
+        _expect_given(self, [] if self.verify else ["out"] if self.join else ["images", "out"])
+        alone = not self.join or (all(self.join) and len(set(self.join)) == len(self.join) > 1)
+        _expect(alone, "join", "two data sets or more, separated by commas, each once", ",".join(self.join))
+        _expect(
+            not (self.join and (self.images or self.verify)), "join", "neither --images nor --verify with it", "both"
+        )
         _expect(self.image_px == 0 or 8 <= self.image_px <= 4096, "image_px", "0, or 8 to 4096", self.image_px)
         _expect(8 <= self.patch_px <= 4096, "patch_px", "8 to 4096", self.patch_px)
         _expect_at_least(self, 0, ["shards", "workers", "seed"])

@@ -6,7 +6,7 @@ Synopsis::
     cracked = darken(surface, crack)            # a Surface in, a Surface out
     held = is_visible(image, crack.mask)        # of the finished photograph, uint8 [227, 227, 3]
 
-Widths in this file are pixels of a picture 227 wide, as METU has them; `px / REFERENCE_PX` scales them.
+Widths in this file are pixels of a picture `reference` wide, as in `data.surfaces`; `px / reference` scales them.
 """
 
 import dataclasses
@@ -57,24 +57,24 @@ class Crack:
     mask: np.ndarray
 
 
-def draw(rng: np.random.Generator, px: int, boldness: float = 0.0) -> Crack:
+def draw(rng: np.random.Generator, px: int, boldness: float = 0.0, reference: float = REFERENCE_PX) -> Crack:
     """One crack with its branches for a picture of `px` x `px`.
 
     `boldness` 0..1 lifts the narrowest width and the least darkness that may be drawn: with 0 anything goes, with 1
     it is a wide, dark crack from side to side.
     """
-    width = _width(rng, px, boldness)
-    cover = _rasterise(_strokes(rng, px, width, boldness), px)
+    scale = px / reference
+    width = _width(rng, scale, boldness)
+    cover = rasterise(strokes(rng, px, width, boldness, scale), px)
     mask = (cover >= MASK_COVER) * np.uint8(255)
-    scale = px / REFERENCE_PX
     shade = soften(cover, rng.uniform(0, min(0.25 * width, 1.0 * math.sqrt(scale))) * (1 - boldness))
     angle = rng.uniform(0, 2 * np.pi)
     if width > 3 * scale:
-        shade = shade * (1 - _wall(rng, shade, angle, width))
+        shade = shade * (1 - wall(rng, shade, angle, width, reference))
     bright = _brightness(rng, width / scale, boldness)
     warmth = rng.normal(0.03, 0.06)
     tint = shades(1 + warmth, 1 + 0.2 * warmth, 1 - 0.8 * warmth)
-    return Crack(shade, bright, tint, _edge(rng, cover, angle, width), mask)
+    return Crack(shade, bright, tint, edge(rng, cover, angle, width, reference), mask)
 
 
 def darken(surface: Surface, crack: Crack) -> Surface:
@@ -130,10 +130,10 @@ def grown(cracked: np.ndarray, by_px: int) -> np.ndarray:
     return cracked
 
 
-def _width(rng: np.random.Generator, px: int, boldness: float) -> float:
+def _width(rng: np.random.Generator, scale: float, boldness: float) -> float:
     """In pixels of the finished picture, as often in one doubling as in the next."""
     usual = between(rng, NARROW * (WIDE / NARROW) ** (0.85 * boldness), WIDE)
-    return max(usual * px / REFERENCE_PX, MIN_WIDTH_PX * (1 + 2 * boldness))
+    return max(usual * scale, MIN_WIDTH_PX * (1 + 2 * boldness))
 
 
 def _brightness(rng: np.random.Generator, width: float, boldness: float) -> float:
@@ -143,17 +143,18 @@ def _brightness(rng: np.random.Generator, width: float, boldness: float) -> floa
     return palest - (palest - DARKEST) * rng.beta(1.5, 1.2)
 
 
-def _strokes(rng: np.random.Generator, px: int, width: float, boldness: float) -> list[Stroke]:
-    """Branches first, so that the main crack lies over them."""
-    strokes: list[Stroke] = []
+def strokes(rng: np.random.Generator, px: int, width: float, boldness: float, scale: float) -> list[Stroke]:
+    """One crack `width` pixels wide through the middle of a picture, rarely two or three. Branches first, so that the
+    main crack lies over them."""
+    found: list[Stroke] = []
     for main in range(1 + int(rng.random() < 0.08) + int(rng.random() < 0.03)):
         inner = 0.0 if main else max(0.0, rng.random() - 0.65 - 0.35 * boldness)
         own = width * (1.0 if not main else rng.uniform(0.3, 1))
-        path = _wander(rng, *_chord(rng, px, inner), _piece(px, own))
-        strokes.insert(0, _stroke(rng, path, own, (inner > 0 and rng.random() < 0.4, inner > 0)))
+        path = wander(rng, *_chord(rng, px, inner), piece(scale, own))
+        found.insert(0, stroke(rng, path, own, (inner > 0 and rng.random() < 0.4, inner > 0)))
         for _ in range(int(np.searchsorted(BRANCHES, rng.random()))):
-            strokes.insert(0, _branch(rng, path, own, px))
-    return strokes
+            found.insert(0, _branch(rng, path, own, px, scale))
+    return found
 
 
 def _chord(rng: np.random.Generator, px: int, inner: float) -> tuple[complex, complex]:
@@ -167,7 +168,7 @@ def _chord(rng: np.random.Generator, px: int, inner: float) -> tuple[complex, co
     return complex(*middle) + complex(*along) * enter, complex(*middle) + complex(*along) * leave
 
 
-def _wander(rng: np.random.Generator, start: complex, end: complex, piece_px: float) -> np.ndarray:
+def wander(rng: np.random.Generator, start: complex, end: complex, piece_px: float) -> np.ndarray:
     """A ragged way from `start` to `end` in pieces of about `piece_px`, by midpoint displacement: complex [n]."""
     pieces = max(abs(end - start) / max(piece_px, 2), 4)
     sway, growth = rng.uniform(0.03, 0.13), rng.uniform(0.85, 1.22)
@@ -182,9 +183,9 @@ def _wander(rng: np.random.Generator, start: complex, end: complex, piece_px: fl
     return points
 
 
-def _piece(px: int, width: float) -> float:
+def piece(scale: float, width: float) -> float:
     """Length of the straight pieces of a crack: wide ones run straighter."""
-    return max(6 * px / REFERENCE_PX, 0.8 * width)
+    return max(6 * scale, 0.8 * width)
 
 
 def _wave(rng: np.random.Generator, count: int, knots: int) -> np.ndarray:
@@ -192,7 +193,7 @@ def _wave(rng: np.random.Generator, count: int, knots: int) -> np.ndarray:
     return np.interp(np.arange(count) * ((knots - 1) / (count - 1)), np.arange(knots), rng.normal(0, 1, knots))
 
 
-def _stroke(rng: np.random.Generator, path: np.ndarray, width: float, fades: tuple[bool, bool]) -> Stroke:
+def stroke(rng: np.random.Generator, path: np.ndarray, width: float, fades: tuple[bool, bool]) -> Stroke:
     """A gap of varying width around `path`; `fades` tells which ends run out."""
     count = len(path)
     swell = rng.uniform(0.05, 0.4) * (_wave(rng, count, 4) + 0.5 * _wave(rng, count, 12))
@@ -230,17 +231,17 @@ def _bridges(rng: np.random.Generator, along: np.ndarray) -> np.ndarray:
     return open_share
 
 
-def _branch(rng: np.random.Generator, path: np.ndarray, width: float, px: int) -> Stroke:
+def _branch(rng: np.random.Generator, path: np.ndarray, width: float, px: int, scale: float) -> Stroke:
     """A thinner crack that leaves `path` at 20 to 75 degrees and runs out."""
     at = int(rng.integers(len(path) // 6, len(path) - len(path) // 6))
     ahead = path[min(at + 3, len(path) - 1)] - path[max(at - 3, 0)]
     turn = np.angle(ahead) + rng.uniform(0.35, 1.3) * (1 - 2 * rng.integers(2)) + rng.integers(2) * np.pi
     end = path[at] + rng.uniform(0.15, 0.7) * px * np.exp(1j * turn)
     thinner = max(width * rng.uniform(0.2, 0.7), 0.9)
-    return _stroke(rng, _wander(rng, path[at], end, _piece(px, thinner)), thinner, (False, True))
+    return stroke(rng, wander(rng, path[at], end, piece(scale, thinner)), thinner, (False, True))
 
 
-def _rasterise(strokes: list[Stroke], px: int) -> np.ndarray:
+def rasterise(strokes: list[Stroke], px: int) -> np.ndarray:
     """How much of each pixel the strokes take, weighed by their depth: float32 [px, px], 0..1."""
     canvas = Image.new("L", (px * SUPERSAMPLE, px * SUPERSAMPLE))
     pen = ImageDraw.Draw(canvas)
@@ -253,7 +254,9 @@ def _rasterise(strokes: list[Stroke], px: int) -> np.ndarray:
     return np.asarray(canvas.reduce(SUPERSAMPLE), np.float32) / 255
 
 
-def _wall(rng: np.random.Generator, shade: np.ndarray, angle: float, width: float) -> np.ndarray:
+def wall(
+    rng: np.random.Generator, shade: np.ndarray, angle: float, width: float, reference: float = REFERENCE_PX
+) -> np.ndarray:
     """What the light still reaches inside a gap: one side of it, and rubble. float32 [px, px], 0..0.7 of the shade."""
     reach = rng.uniform(0.2, 0.5) * width
     seen = np.zeros_like(shade)
@@ -261,29 +264,33 @@ def _wall(rng: np.random.Generator, shade: np.ndarray, angle: float, width: floa
         side = shade - shift(shade, round(reach * np.cos(angle)), round(reach * np.sin(angle)))
         seen += np.float32(rng.uniform(0.15, 0.6)) * np.clip(side, 0, 1)
     if rng.random() < 0.5:
-        rubble = fractal(rng, len(shade), 12, 3, 0.9)
+        rubble = fractal(rng, len(shade), 12, 3, 0.9, reference=reference)
         seen += np.float32(rng.uniform(0.05, 0.3)) * np.clip(rubble, 0, 2)
     return np.minimum(seen, 0.7)
 
 
-def _edge(rng: np.random.Generator, cover: np.ndarray, angle: float, width: float) -> np.ndarray:
+def edge(
+    rng: np.random.Generator, cover: np.ndarray, angle: float, width: float, reference: float = REFERENCE_PX
+) -> np.ndarray:
     """Lit lips, broken and dirty ground beside the crack: float32 [px, px], relative brightness, mostly 0."""
     px = len(cover)
-    scale = px / REFERENCE_PX
-    edge = np.zeros_like(cover)
+    scale = px / reference
+    beside = np.zeros_like(cover)
     lip, band = rng.random() < 0.5, rng.random() < 0.35
     if not lip and not band:
-        return edge
-    ground = fractal(rng, px, 36, 4, 0.8)
+        return beside
+    ground = fractal(rng, px, 36, 4, 0.8, reference=reference)
     if lip:  # towards the light, in patches
         reach = max(1.0, rng.uniform(0.8, 3.0) * scale)
         lit = shift(cover, -round(reach * math.cos(angle)), -round(reach * math.sin(angle))) - cover
         patches = np.clip(ground + np.float32(rng.uniform(-0.5, 1)), 0, 1)
-        edge += np.float32(rng.uniform(0.1, 0.55)) * np.clip(lit, 0, 1) * patches
+        beside += np.float32(rng.uniform(0.1, 0.55)) * np.clip(lit, 0, 1) * patches
     if band:
         relief = np.float32(rng.uniform(0, 0.1)) * slope(ground, angle)
-        edge += _spread(cover, rng.uniform(2, 6) * scale + 0.5 * width) * (relief + np.float32(rng.normal(-0.06, 0.12)))
-    return edge * (1 - cover)
+        beside += _spread(cover, rng.uniform(2, 6) * scale + 0.5 * width) * (
+            relief + np.float32(rng.normal(-0.06, 0.12))
+        )
+    return beside * (1 - cover)
 
 
 def _spread(cover: np.ndarray, reach_px: float) -> np.ndarray:

@@ -22,6 +22,9 @@ from crackflow.data.layouts import Found
 from crackflow.data.looking import Seen
 from crackflow.data.shards import Entry, Settings, Shard
 
+GROUP_COLUMNS = ("path", "label", "group", "split")
+MANIFEST_COLUMNS = ("shard", "record", "offset", "label", "sha256", "path")
+
 
 @dataclasses.dataclass(frozen=True)
 class Form:
@@ -70,13 +73,11 @@ def save_tables(
 ) -> dict[str, str]:
     """groups.csv, rejected.csv and manifest.csv in `stage`; returns the SHA-256 of each."""
     return {
-        dataset.GROUPS: tables.save(
-            os.path.join(stage, dataset.GROUPS), ("path", "label", "group", "split"), _group_rows(entries)
-        ),
+        dataset.GROUPS: tables.save(os.path.join(stage, dataset.GROUPS), GROUP_COLUMNS, _group_rows(entries)),
         dataset.REJECTED: tables.save(os.path.join(stage, dataset.REJECTED), ("path", "reason"), rejected),
         dataset.MANIFEST: tables.save(
             os.path.join(stage, dataset.MANIFEST),
-            ("shard", "record", "offset", "label", "sha256", "path"),
+            MANIFEST_COLUMNS,
             ((shard.file, *row) for shard in written for row in shard.rows),
         ),
     }
@@ -111,7 +112,7 @@ def facts(
         "image_px": form.image_px,
         "channels": form.settings.channels,
         "encoding": form.settings.encoding,
-        "splits": {name: _split_facts(name, found.classes, written) for name in splits.NAMES},
+        "splits": {name: split_facts(name, found.classes, written) for name in splits.NAMES},
         "seed": config.seed,
         "group_by": config.group_by.value,
         "source": os.path.abspath(config.images),
@@ -126,7 +127,8 @@ def facts(
     return made | {"fingerprint": dataset.fingerprint(made)}
 
 
-def _split_facts(name: str, classes: tuple[str, str], written: Sequence[Shard]) -> dict:
+def split_facts(name: str, classes: Sequence[str], written: Sequence[Shard]) -> dict:
+    """What dataset.json says of the split `name`."""
     mine = [shard for shard in written if shard.split == name]
     labels = collections.Counter(row[2] for shard in mine for row in shard.rows)
     return {
@@ -151,7 +153,7 @@ def text(out: str, facts: dict, seconds: float) -> str:
     ]
     if leaks["conflicts"]:
         lines.append(f"left out: {leaks['conflicts']:,} files whose picture is found in both classes")
-    if facts["rejected"]:
+    if facts["rejected"] and dataset.REJECTED in facts["tables"]:
         lines.append(f"rejected: {facts['rejected']:,} files, each with its reason in {dataset.REJECTED}")
     lines += [f"note: {note}" for note in facts["notes"]]
     return "\n".join([*lines, f"wrote {out}, fingerprint {facts['fingerprint'][:12]}"])

@@ -6,7 +6,8 @@ Synopsis::
     surface = make(rng, 227)                        # of red, green and blue light it throws back, float32
     planes = surface.tone * surface.colour          # [3, 227, 227], 0..2; a crack is the business of `data.cracks`
 
-Lengths in this file are pixels of a picture 227 wide, as METU has them; `px / REFERENCE_PX` scales them.
+Lengths in this file are pixels of a picture `reference` wide; `px / reference` scales them. With 227 that is METU's
+picture, about a metre away; a smaller reference shows the same surface from nearer by, a larger one from afar.
 """
 
 import dataclasses
@@ -36,13 +37,13 @@ class Surface:
     colour: np.ndarray
 
 
-def make(rng: np.random.Generator, px: int) -> Surface:
+def make(rng: np.random.Generator, px: int, reference: float = REFERENCE_PX) -> Surface:
     """One surface of a random material, with marks and perhaps stains."""
     shares = np.cumsum([share for share, _ in MATERIALS])
     material = MATERIALS[int(np.searchsorted(shares, rng.random() * shares[-1]))][1]
-    surface = material(rng, px)
-    colour = surface.colour * _stains(rng, px) if rng.random() < 0.45 else surface.colour
-    return Surface(np.maximum(surface.tone * marks(rng, px), 0.02), colour)
+    surface = material(rng, px, reference)
+    colour = surface.colour * stains(rng, px, reference) if rng.random() < 0.45 else surface.colour
+    return Surface(np.maximum(surface.tone * marks(rng, px, reference), 0.02), colour)
 
 
 def white(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -85,14 +86,20 @@ def _taps(points: int, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def fractal(
-    rng: np.random.Generator, px: int, coarse_px: float, fine_px: float, gain: float, stretch: float = 1.0
+    rng: np.random.Generator,
+    px: int,
+    coarse_px: float,
+    fine_px: float,
+    gain: float,
+    stretch: float = 1.0,
+    reference: float = REFERENCE_PX,
 ) -> Field:
     """Noise whose grains go from `coarse_px` down to `fine_px`: float32 [px, px], mean near 0, deviation near 1.
 
     Each octave is a third as coarse and `gain` times as strong, added on its small grid: all cost little more than
     the last enlargement. `stretch` draws the grains out sideways.
     """
-    scale = px / REFERENCE_PX
+    scale = px / reference
     step, weight, power, field = coarse_px * scale, 1.0, 0.0, None
     last = max(fine_px * min(scale, 1), 1.0)  # larger pictures show finer grains
     while field is None or step >= last:
@@ -151,10 +158,10 @@ def between(rng: np.random.Generator, low: float, high: float) -> float:
     return math.exp(rng.uniform(math.log(low), math.log(high)))
 
 
-def _concrete(rng: np.random.Generator, px: int) -> Surface:
-    tone = 1 + between(rng, 0.008, 0.05) * fractal(rng, px, 110, 14, rng.uniform(0.6, 1.0))
+def concrete(rng: np.random.Generator, px: int, reference: float) -> Surface:
+    tone = 1 + between(rng, 0.008, 0.05) * fractal(rng, px, 110, 14, rng.uniform(0.6, 1.0), reference=reference)
     stretch = between(rng, 1, 6) if rng.random() < 0.25 else 1.0
-    grain = fractal(rng, px, between(rng, 7, 28), 2, rng.uniform(0.7, 1.3), stretch)
+    grain = fractal(rng, px, between(rng, 7, 28), 2, rng.uniform(0.7, 1.3), stretch, reference=reference)
     grain = np.ascontiguousarray(grain.T) if rng.random() < 0.5 else grain
     if rng.random() < 0.7:
         tone += between(rng, 0.015, 0.11) * slope(grain, rng.uniform(0, 2 * np.pi))
@@ -162,9 +169,9 @@ def _concrete(rng: np.random.Generator, px: int) -> Surface:
     return Surface(tone, _mineral(rng, 0.4, 0.9))
 
 
-def _plaster(rng: np.random.Generator, px: int) -> Surface:
-    trowel = fractal(rng, px, between(rng, 15, 80), 8, rng.uniform(0.6, 1.0), between(rng, 1, 4))
-    grain = fractal(rng, px, between(rng, 3, 10), 2, 0.9)
+def plaster(rng: np.random.Generator, px: int, reference: float) -> Surface:
+    trowel = fractal(rng, px, between(rng, 15, 80), 8, rng.uniform(0.6, 1.0), between(rng, 1, 4), reference=reference)
+    grain = fractal(rng, px, between(rng, 3, 10), 2, 0.9, reference=reference)
     angle = rng.uniform(0, 2 * np.pi)
     tone = 1 + between(rng, 0.02, 0.15) * slope(trowel, angle) + between(rng, 0.01, 0.08) * slope(grain, angle)
     tone += between(rng, 0.005, 0.03) * trowel
@@ -172,9 +179,9 @@ def _plaster(rng: np.random.Generator, px: int) -> Surface:
     return Surface(tone, rng.uniform(0.55, 0.95) * np.clip(wash, 0.8, 1.15))
 
 
-def _asphalt(rng: np.random.Generator, px: int) -> Surface:
+def asphalt(rng: np.random.Generator, px: int, reference: float) -> Surface:
     """Stones of every size in dark binder; the finest are noise."""
-    scale = SUPERSAMPLE * px / REFERENCE_PX
+    scale = SUPERSAMPLE * px / reference
     bed, draw = _canvas(px, NEUTRAL)
     size = between(rng, 4, 14)
     spread = int(rng.integers(15, 70))
@@ -182,17 +189,17 @@ def _asphalt(rng: np.random.Generator, px: int) -> Surface:
         count = int(min(250, 15_000 / size**2 / share))
         _blots(rng, draw, bed.width, count, share * size * scale, NEUTRAL - spread // 2, NEUTRAL + spread)
     stones = soften(np.asarray(bed.reduce(SUPERSAMPLE), np.float32) / NEUTRAL, rng.uniform(0.3, 0.8))
-    grain = fractal(rng, px, between(rng, 2.5, 6), 1.8, 0.9)
+    grain = fractal(rng, px, between(rng, 2.5, 6), 1.8, 0.9, reference=reference)
     angle = rng.uniform(0, 2 * np.pi)
     tone = stones + between(rng, 0.04, 0.12) * grain + between(rng, 0.1, 0.6) * slope(stones, angle)
     return Surface(np.maximum(tone, 0.2), _mineral(rng, 0.2, 0.6))
 
 
-def _brick(rng: np.random.Generator, px: int) -> Surface:
-    scale = px / REFERENCE_PX
+def brick(rng: np.random.Generator, px: int, reference: float) -> Surface:
+    scale = px / reference
     wall = soften(np.asarray(_courses(rng, px, scale).reduce(SUPERSAMPLE), np.float32) / 255, scale)
     cover = np.clip(wall * 3 - 0.5, 0, 1)
-    grain = fractal(rng, px, between(rng, 4, 16), 2, 0.9)
+    grain = fractal(rng, px, between(rng, 4, 16), 2, 0.9, reference=reference)
     tone = 1 + between(rng, 0.015, 0.07) * grain + between(rng, 0.01, 0.08) * slope(grain, rng.uniform(0, 6.28))
     tone += rng.uniform(0, 0.5) * slope(cover, rng.uniform(0, 2 * np.pi))  # the joints lie deeper
     green = rng.uniform(0.65, 0.97)
@@ -219,10 +226,10 @@ def _courses(rng: np.random.Generator, px: int, scale: float) -> Image.Image:
     return wall
 
 
-Material = Callable[[np.random.Generator, int], Surface]
+Material = Callable[[np.random.Generator, int, float], Surface]
 # Mostly concrete, as in METU and SDNET2018; the rest so that a network meets other grounds too.
 MATERIALS: tuple[tuple[float, Material], ...]
-MATERIALS = ((0.62, _concrete), (0.18, _plaster), (0.12, _asphalt), (0.08, _brick))
+MATERIALS = ((0.62, concrete), (0.18, plaster), (0.12, asphalt), (0.08, brick))
 
 
 def _canvas(px: int, grey: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
@@ -230,9 +237,9 @@ def _canvas(px: int, grey: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
     return canvas, ImageDraw.Draw(canvas)
 
 
-def marks(rng: np.random.Generator, px: int) -> Field:
+def marks(rng: np.random.Generator, px: int, reference: float = REFERENCE_PX) -> Field:
     """Pits, grit, scratches and joints: float32 [px, px], factors 0.06..1.8, most of them 1."""
-    scale = px / REFERENCE_PX
+    scale = px / reference
     canvas, draw = _canvas(px, NEUTRAL)
     drawn = [mark(rng, draw, canvas.width, scale * SUPERSAMPLE) for share, mark in MARKS if rng.random() < share]
     if not drawn:
@@ -300,9 +307,9 @@ MARKS: tuple[tuple[float, Mark], ...]
 MARKS = ((0.25, _patches), (0.13, _joints), (0.65, _pits), (0.45, _grit), (0.22, _scratches))
 
 
-def _stains(rng: np.random.Generator, px: int) -> np.ndarray:
+def stains(rng: np.random.Generator, px: int, reference: float = REFERENCE_PX) -> np.ndarray:
     """Damp, rust, lime: float32 [3, px, px], factors 0.7..1.3 in soft-edged regions, 1 elsewhere."""
-    blotch = fractal(rng, px, between(rng, 30, 120), 12, rng.uniform(0.6, 1.0))
+    blotch = fractal(rng, px, between(rng, 30, 120), 12, rng.uniform(0.6, 1.0), reference=reference)
     edge = between(rng, 0.4, 2.5)
     cover = np.clip((blotch - np.float32(rng.uniform(-0.5, 1.4))) * edge, 0, 1)
     tint = shades(*rng.normal(rng.normal(-0.03, 0.06), 0.015, 3))

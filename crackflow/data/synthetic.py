@@ -12,6 +12,7 @@ are drawn in the same way and before the crack.
 import dataclasses
 import io
 import os
+from collections.abc import Callable
 
 import numpy as np
 import simplejpeg
@@ -60,10 +61,10 @@ def make(seed: int, index: int, image_px: int) -> Example:
     camera = _draw_camera(rng, surface)
     if index % 2 == 0:
         mask = np.zeros((image_px, image_px), np.uint8)
-        return Example(_expose(surface, camera), mask, 0, camera.jpeg_quality)
+        return Example(expose(surface, camera), mask, 0, camera.jpeg_quality)
     for attempt in range(ATTEMPTS):
         crack = cracks.draw(rng, image_px, boldness=attempt / (ATTEMPTS - 1))
-        image = _expose(cracks.darken(surface, crack), camera)
+        image = expose(cracks.darken(surface, crack), camera)
         if cracks.is_visible(image, crack.mask):
             return Example(image, crack.mask, 1, camera.jpeg_quality)
     raise RuntimeError(f"seed {seed}, index {index}, {image_px} px: no visible crack in {ATTEMPTS} attempts")
@@ -100,8 +101,8 @@ def _draw_camera(rng: np.random.Generator, surface: surfaces.Surface) -> Camera:
     return Camera(gains, blur, sharpen, grain, float(rng.uniform(0, 0.4)), int(rng.integers(75, 97)))
 
 
-def _expose(surface: surfaces.Surface, camera: Camera) -> np.ndarray:
-    """The photograph: uint8 [px, px, 3]."""
+def expose(surface: surfaces.Surface, camera: Camera) -> np.ndarray:
+    """What `camera` makes of `surface`: uint8 [px, px, 3]."""
     tone = surfaces.soften(surface.tone, camera.blur_px)
     if camera.sharpen:
         tone = tone + np.float32(camera.sharpen) * (tone - surfaces.soften(tone, 0.7))
@@ -116,11 +117,11 @@ def _expose(surface: surfaces.Surface, camera: Camera) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Examples `start` up to, not including, `stop`, to be written below `folder`."""
+    """Examples `start` up to, not including, `stop`, of those that `maker(index=...)` makes, to be written below
+    `folder`."""
 
     folder: str
-    seed: int
-    image_px: int
+    maker: Callable[..., Example]
     start: int
     stop: int
 
@@ -132,7 +133,7 @@ def write(batch: Batch) -> int:
     """
     _keep_memory()
     for index in range(batch.start, batch.stop):
-        example = make(batch.seed, index, batch.image_px)
+        example = batch.maker(index=index)
         name = f"{index:08d}"
         folder = POSITIVE if example.label else NEGATIVE
         _save(os.path.join(batch.folder, folder, f"{name}.jpg"), jpeg(example))

@@ -59,7 +59,7 @@ def test_some_cracks_end_within_the_picture_and_some_cross_it():
 
 
 def test_a_way_leads_from_its_start_to_its_end_in_short_pieces():
-    way = cracks._wander(np.random.default_rng(0), 3 + 4j, 203 + 54j, 5.0)
+    way = cracks.wander(np.random.default_rng(0), 3 + 4j, 203 + 54j, 5.0)
     assert (way[0], way[-1]) == (3 + 4j, 203 + 54j)
     assert 40 <= len(way) <= 130
     assert np.abs(np.diff(way)).max() < 25

@@ -1,0 +1,160 @@
+"""Several data sets become one; every image keeps its split.
+
+Synopsis::
+
+    facts = joining.join([dataset.load("data/metu"), dataset.load("data/made")], stage, advance)
+
+The records are written anew: paths begin with the name of their data set and groups are counted on, so that nothing of
+one set is taken for the other's.
+"""
+
+import collections
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from crackflow import __version__
+from crackflow.core import tables
+from crackflow.core.errors import UserError
+from crackflow.data import dataset, records, splits, summary
+from crackflow.data.dataset import Dataset
+from crackflow.data.shards import Shard
+
+ALIKE = ("classes", "encoding", "channels")
+
+
+def join(parts: Sequence[Dataset], stage: str, advance: Callable[[int], None]) -> dict:
+    """Writes the joined set into the folder `stage`, all but its dataset.json, which is returned. `advance(images)` as
+    they are written.
+
+    Raises: UserError when the sets differ in classes, encoding or channels, or one file lies in different splits.
+    """
+    _expect_alike(parts)
+    members = list(_members(parts))
+    _expect_apart(members)
+    rows = [row for member in members for row in member.rows()]
+    written = []
+    for split in splits.NAMES:
+        shards = [(member, shard) for member in members for shard in member.shards(split)]
+        for number, (member, shard) in enumerate(shards):
+            target = f"{split}-{number:05d}-of-{len(shards):05d}.tfrecord"
+            written.append(member.rewritten(shard, stage, split, target))
+            advance(shard["count"])
+    checksums = {
+        dataset.GROUPS: tables.save(os.path.join(stage, dataset.GROUPS), summary.GROUP_COLUMNS, sorted(rows)),
+        dataset.MANIFEST: tables.save(
+            os.path.join(stage, dataset.MANIFEST),
+            summary.MANIFEST_COLUMNS,
+            ((shard.file, *row) for shard in written for row in shard.rows),
+        ),
+    }
+    return _facts(members, written, checksums)
+
+
+class _Member:
+    """One of the sets. `name`: what its paths begin with; `first`: its group 0 in the joined set."""
+
+    def __init__(self, made: Dataset, name: str, first: int) -> None:
+        self.made, self.name, self.first = made, name, first
+        self.groups = tables.read(os.path.join(made.folder, dataset.GROUPS))
+        self.split_of = {row["path"]: row["split"] for row in self.groups}
+        self.hashes = collections.defaultdict(list)
+        self.hash_of = {}
+        for row in tables.read(os.path.join(made.folder, dataset.MANIFEST)):
+            self.hashes[row["shard"]].append(row["sha256"])
+            self.hash_of[row["sha256"]] = row["path"]
+
+    @property
+    def after(self) -> int:
+        """The first group of the next set."""
+        return self.first + 1 + max((int(row["group"]) for row in self.groups), default=0)
+
+    def rows(self) -> Iterator[tuple[str, str, int, str]]:
+        """Of groups.csv."""
+        for row in self.groups:
+            yield f"{self.name}/{row['path']}", row["label"], self.first + int(row["group"]), row["split"]
+
+    def shards(self, split: str) -> list[dict]:
+        return self.made.facts["splits"][split]["shards"]
+
+    def rewritten(self, shard: dict, stage: str, split: str, target: str) -> Shard:
+        """The records of `shard` under new names in the file `target` of `stage`, on the disk when this returns."""
+        source, digest, offset, rows = os.path.join(self.made.folder, shard["file"]), hashlib.sha256(), 0, []
+        with open(source, "rb") as old, open(os.path.join(stage, target), "wb", buffering=1 << 20) as new:
+            for (_, payload), sha256 in zip(_intact(source, old), self.hashes[shard["file"]], strict=True):
+                record = records.parse(payload)
+                path = os.fsencode(self.name) + b"/" + record["path"]
+                data = records.frame(
+                    records.example(record["image"], record["label"], path, self.first + record["group"])
+                )
+                rows.append((len(rows), offset, record["label"], sha256, os.fsdecode(path)))
+                digest.update(data)
+                new.write(data)
+                offset += len(data)
+            new.flush()
+            os.fsync(new.fileno())
+        return Shard(split, target, len(rows), offset, digest.hexdigest(), rows)
+
+
+def _intact(path: str, file) -> Iterator[tuple[int, bytes]]:
+    try:
+        yield from records.read(file)
+    except records.Damage as damage:
+        raise UserError(f"{path!r}: {damage}; convert its images again") from damage
+
+
+def _members(parts: Sequence[Dataset]) -> Iterator[_Member]:
+    """Named by their folders, with a number where two have one name."""
+    names, first = collections.Counter(), 0
+    for part in parts:
+        name = os.path.basename(os.path.abspath(part.folder))
+        names[name] += 1
+        member = _Member(part, name if names[name] == 1 else f"{name}_{names[name]}", first)
+        first = member.after
+        yield member
+
+
+def _expect_alike(parts: Sequence[Dataset]) -> None:
+    for part in parts[1:]:
+        for key in ALIKE:
+            ours, theirs = parts[0].facts[key], part.facts[key]
+            if ours != theirs:
+                raise UserError(
+                    f"--join: expected data sets of one kind, received {key} {ours!r} in {parts[0].folder!r} and "
+                    f"{theirs!r} in {part.folder!r}; convert one of them again"
+                )
+
+
+def _expect_apart(members: Sequence[_Member]) -> None:
+    for number, member in enumerate(members):
+        for other in members[number + 1 :]:
+            for sha256 in member.hash_of.keys() & other.hash_of.keys():
+                path, copy = member.hash_of[sha256], other.hash_of[sha256]
+                if member.split_of.get(path) != other.split_of.get(copy):
+                    raise UserError(
+                        f"--join: {path!r} of {member.made.folder!r} and {copy!r} of {other.made.folder!r} are one file "
+                        "in different splits; convert the photographs of both together"
+                    )
+
+
+def _facts(members: Sequence[_Member], written: Sequence[Shard], checksums: dict[str, str]) -> dict:
+    """The content of dataset.json: the first set's, and what is counted of all."""
+    every = [member.made.facts for member in members]
+    sides = {one["image_px"] for one in every}
+    leaks = collections.Counter()
+    for one in every:
+        leaks.update(one["leaks"])
+    made = every[0] | {
+        "image_px": sides.pop() if len(sides) == 1 else 0,
+        "splits": {name: summary.split_facts(name, every[0]["classes"], written) for name in splits.NAMES},
+        "source": [member.made.facts["source"] for member in members],
+        "layout": "joined",
+        "leaks": dict(leaks),
+        "rejected": sum(one["rejected"] for one in every),
+        "notes": [f"joined: {member.name}, fingerprint {member.made.facts['fingerprint'][:12]}" for member in members],
+        "tables": checksums,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "crackflow": __version__,
+    }
+    return made | {"fingerprint": dataset.fingerprint(made)}
