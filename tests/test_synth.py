@@ -11,8 +11,9 @@ from PIL import Image
 
 from crackflow import synth
 from crackflow.core import flags
-from crackflow.core.config import SynthConfig
+from crackflow.core.config import Surfaces, SynthConfig
 from crackflow.core.errors import UserError
+from tests import small
 
 
 def config(place, **changes):
@@ -59,8 +60,25 @@ def test_the_number_of_workers_changes_no_byte(made, tmp_path):
 
 def test_the_folder_says_what_made_it(made):
     facts = json.loads((made / synth.MARKER).read_text())
-    assert facts == synth.facts(config(made, count=39, seed=4))
+    assert facts == synth.facts(config(made, count=39, seed=4), "")
     assert (facts["seed"], facts["count"], facts["image_px"]) == (4, 39, 32)
+
+
+def test_varied_surfaces_are_written_with_what_a_data_set_lends(tmp_path):
+    lent = small.data(image_px=128)
+    varied = {"surfaces": Surfaces.VARIED, "image_px": 64, "donors": lent.folder}
+    for workers in (1, 2):
+        synth.run(config(tmp_path / str(workers), workers=workers, **varied))
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
+    facts = json.loads((tmp_path / "1" / synth.MARKER).read_text())
+    assert (facts["surfaces"], facts["donors"]) == ("varied", lent.facts["fingerprint"])
+
+
+def test_donors_that_are_no_data_set_are_told_before_a_folder_is_made(tmp_path):
+    wrong = config(tmp_path / "out", surfaces=Surfaces.VARIED, donors=str(tmp_path))
+    with pytest.raises(UserError, match="expected a data set made by crackflow.convert"):
+        synth.run(wrong)
+    assert os.listdir(tmp_path) == []
 
 
 def test_nothing_else_is_left_beside_the_folder(made):

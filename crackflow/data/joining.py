@@ -133,8 +133,8 @@ def _expect_apart(members: Sequence[_Member]) -> None:
                 path, copy = member.hash_of[sha256], other.hash_of[sha256]
                 if member.split_of.get(path) != other.split_of.get(copy):
                     raise UserError(
-                        f"--join: {path!r} of {member.made.folder!r} and {copy!r} of {other.made.folder!r} are one file "
-                        "in different splits; convert the photographs of both together"
+                        f"--join: {path!r} of {member.made.folder!r} and {copy!r} of {other.made.folder!r} are one "
+                        "file in different splits; convert the photographs of both together"
                     )
 
 

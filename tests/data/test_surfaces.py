@@ -28,7 +28,7 @@ def test_the_generator_alone_decides_the_surface():
 @pytest.mark.parametrize("material", [material for _, material in surfaces.MATERIALS])
 def test_every_material_has_colour_and_texture(material):
     for seed in range(8):
-        surface = material(generator(seed), 96)
+        surface = material(generator(seed), 96, surfaces.REFERENCE_PX)
         planes = surface.tone * surface.colour
         assert planes.shape == (3, 96, 96) and planes.dtype == np.float32
         assert planes.min() > 0
@@ -41,7 +41,7 @@ def test_materials_are_drawn_as_often_as_their_shares_say(monkeypatch):
 
     def stand_in(name):
         plain = surfaces.Surface(np.ones((8, 8), np.float32), surfaces.shades(1, 1, 1))
-        return lambda rng, px: drawn.append(name) or plain
+        return lambda rng, px, reference: drawn.append(name) or plain
 
     monkeypatch.setattr(surfaces, "MATERIALS", ((3, stand_in("often")), (1, stand_in("seldom"))))
     rng = generator()

@@ -1,4 +1,5 @@
 import errno
+import functools
 import io
 import os
 
@@ -122,8 +123,12 @@ def folders(place):
     return str(place)
 
 
+def batch(place, seed, start, stop):
+    return synthetic.Batch(place, functools.partial(synthetic.make, seed=seed, image_px=32), start, stop)
+
+
 def test_a_batch_is_written_under_the_names_of_its_indices(tmp_path):
-    assert synthetic.write(synthetic.Batch(folders(tmp_path), 2, 32, 9, 12)) == 3
+    assert synthetic.write(batch(folders(tmp_path), 2, 9, 12)) == 3
     found = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*"))
     assert found == ["Negative/00000010.jpg", "Positive/00000009.jpg", "Positive/00000011.jpg"] + [
         "masks/00000009.png",
@@ -136,5 +141,5 @@ def test_a_full_disk_is_reported_as_such(tmp_path):
     place = folders(tmp_path)
     os.symlink("/dev/full", tmp_path / "Negative" / "00000000.jpg")
     with pytest.raises(OSError, match="No space left on device") as caught:
-        synthetic.write(synthetic.Batch(place, 0, 32, 0, 1))
+        synthetic.write(batch(place, 0, 0, 1))
     assert caught.value.errno == errno.ENOSPC

@@ -1,0 +1,113 @@
+import collections
+import shutil
+
+import pytest
+
+from crackflow import convert
+from crackflow.core.config import ConvertConfig, Encoding
+from crackflow.core.errors import ConfigError, UserError
+from crackflow.data import dataset
+from tests import support
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    place = tmp_path_factory.mktemp("parts")
+    for name, seed, count in (("walls", 0, 40), ("roads", 50, 24)):
+        support.made(support.photos(place / f"{name}_photos", count, first_seed=seed), place / name, shards=2)
+    return place
+
+
+@pytest.fixture(scope="module")
+def joined(parts):
+    convert.run(ConvertConfig(join=(str(parts / "walls"), str(parts / "roads")), out=str(parts / "both")))
+    return parts / "both"
+
+
+def splits_of(folder):
+    return {row["path"]: row["split"] for row in dataset_rows(folder)}
+
+
+def dataset_rows(folder):
+    return support.rows(folder, dataset.GROUPS)
+
+
+def test_every_image_keeps_its_split_bytes_and_label(parts, joined):
+    stored, both = support.stored(joined), splits_of(joined)
+    assert len(stored) == 64
+    for name in ("walls", "roads"):
+        for path, fields in support.stored(parts / name).items():
+            found = stored[f"{name}/{path}"]
+            assert (found["image"], found["label"]) == (fields["image"], fields["label"])
+            assert both[f"{name}/{path}"] == splits_of(parts / name)[path]
+
+
+def test_groups_of_two_sets_are_never_one(joined):
+    members = collections.defaultdict(set)
+    for row in dataset_rows(joined):
+        members[row["group"]].add(row["path"].split("/")[0])
+    assert all(len(names) == 1 for names in members.values())
+    assert {row["path"].split("/")[0] for row in dataset_rows(joined)} == {"walls", "roads"}
+
+
+def test_the_joined_set_is_intact_and_counts_what_it_has(parts, joined):
+    convert.run(ConvertConfig(verify=str(joined)))
+    facts, ours = dataset.load(str(joined)).facts, dataset.load(str(parts / "walls"))
+    assert sum(split["count"] for split in facts["splits"].values()) == 64
+    assert facts["splits"]["train"]["count"] > ours.count("train")
+    assert facts["layout"] == "joined" and len(facts["source"]) == 2
+
+
+def test_joining_again_gives_the_same_bytes(parts, joined, tmp_path):
+    again = tmp_path / "again"
+    convert.run(ConvertConfig(join=(str(parts / "walls"), str(parts / "roads")), out=str(again)))
+    assert {path.name: path.read_bytes() for path in again.iterdir() if path.name != dataset.DATASET} == {
+        path.name: path.read_bytes() for path in joined.iterdir() if path.name != dataset.DATASET
+    }
+    assert dataset.load(str(again)).facts["fingerprint"] == dataset.load(str(joined)).facts["fingerprint"]
+
+
+def test_sets_of_one_name_are_told_apart(parts, tmp_path):
+    twin = tmp_path / "walls"
+    shutil.copytree(parts / "roads", twin)
+    convert.run(ConvertConfig(join=(str(parts / "walls"), str(twin)), out=str(tmp_path / "both")))
+    assert {path.split("/")[0] for path in splits_of(tmp_path / "both")} == {"walls", "walls_2"}
+
+
+def test_a_file_in_two_splits_is_refused_by_name_and_nothing_is_left(parts, tmp_path):
+    support.made(parts / "walls_photos", tmp_path / "other", seed=3)
+    with pytest.raises(UserError, match="are one file in different splits; convert the photographs of both together"):
+        convert.run(ConvertConfig(join=(str(parts / "walls"), str(tmp_path / "other")), out=str(tmp_path / "both")))
+    assert not (tmp_path / "both").exists()
+
+
+def test_sets_of_different_encodings_are_refused(parts, tmp_path):
+    support.made(parts / "roads_photos", tmp_path / "png", encoding=Encoding.PNG)
+    with pytest.raises(UserError, match="expected data sets of one kind, received encoding 'jpeg'"):
+        convert.run(ConvertConfig(join=(str(parts / "walls"), str(tmp_path / "png")), out=str(tmp_path / "both")))
+
+
+def test_a_damaged_shard_is_named(parts, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(parts / "roads", broken)
+    shard = next(broken.glob("train-*"))
+    shard.write_bytes(shard.read_bytes()[:-9])
+    with pytest.raises(UserError, match="truncated in its payload; convert its images again"):
+        convert.run(ConvertConfig(join=(str(parts / "walls"), str(broken)), out=str(tmp_path / "both")))
+
+
+def test_a_set_may_not_be_joined_into_itself(parts):
+    with pytest.raises(UserError, match="expected a folder outside --join"):
+        convert.run(ConvertConfig(join=(str(parts / "walls"), str(parts / "roads")), out=str(parts / "walls" / "in")))
+
+
+@pytest.mark.parametrize("join", [("a",), ("a", "a"), ("a", "")])
+def test_less_than_two_sets_are_refused(join):
+    with pytest.raises(ConfigError, match="--join: expected two data sets or more, separated by commas, each once"):
+        ConvertConfig(join=join, out="out")
+
+
+@pytest.mark.parametrize("beside", [{"images": "photos"}, {"verify": "data"}])
+def test_join_stands_alone(beside):
+    with pytest.raises(ConfigError, match="--join: expected neither --images nor --verify with it"):
+        ConvertConfig(join=("a", "b"), out="out", **beside)
