@@ -48,7 +48,7 @@ def made(place: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def train(data: pathlib.Path, place: pathlib.Path) -> float:
-    """Seconds it took to make crackflow/assets/crackflow_s.h5."""
+    """Seconds it took to make crackflow/assets/crackflow.h5."""
     run = place / "run"
     flags = [f"--flagfile={FLAGS}", f"--data={data}", f"--run_dir={run}"]
     seconds = harness.watch([sys.executable, "-m", "crackflow.train", *flags]).seconds

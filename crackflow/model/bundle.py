@@ -33,7 +33,7 @@ from crackflow.model.familiarity import Familiarity
 
 ATTRIBUTE = "crackflow"
 FILE = "model.h5"
-SHIPPED = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "assets", "crackflow_s.h5")
+SHIPPED = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "assets", "crackflow.h5")
 FORMAT = ("v110", "v110")  # of HDF5: the first whose inner tables have checksums throughout
 SEAL = b"\ncrackflow sha256 "
 SEAL_BYTES = len(SEAL) + 64 + 1

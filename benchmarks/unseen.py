@@ -1,0 +1,145 @@
+"""The shipped recipe on walls it has never seen, from three seeds; and what each of its levers is worth.
+
+  python -m benchmarks.unseen --json=benchmarks/results/unseen.json      # two hours on 2 cores; ships the first seed
+  python -m benchmarks.unseen --ablation=0 --ship=0 --seeds=1            # one seed, nothing else
+  python -m benchmarks.unseen --place=DIR ...                            # keeps data sets and runs there
+
+Trains by launch/shipped.sh: METU's training split and made surfaces, nothing else. Measures at the model's own threshold
+and temperature: METU's test split; DeepCrack and CFD cut to windows of 128 and of 160 px (masks layout), none of which
+training, threshold or temperature have seen; fresh made surfaces. Images/s: in turn with crackflow_s, float32.
+The ablation changes one thing at a time, with one seed and 64,000 training images each.
+"""
+
+import json
+import pathlib
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+
+from benchmarks import harness
+from crackflow.core import runtime
+from crackflow.core.config import Network
+from crackflow.model import bundle, networks
+from crackflow.run import scoring
+
+SCRIPT, FLAGS = "launch/shipped.sh", "launch/flags/shipped.cfg"
+UNSEEN = {"deepcrack_128": 128, "deepcrack_160": 160, "cfd_128": 128, "cfd_160": 160}
+MADE, MADE_SEED = 2000, 77
+KEEP = ("accuracy", "balanced_accuracy", "recall", "specificity", "roc_auc", "roc_auc_ci95", "ece", "n", "confusion")
+SHORT_IMAGES = 64_000
+# The network of shipped.cfg sees the borders of a window; crackflow_s, whose convolutions add no zeros, hardly does.
+OURS = ("--flagfile=" + FLAGS,)
+SMALL = ("--model=crackflow_s", "--image_px=128", "--early_stopping_epochs=0", "--mm_per_px=0.53")
+# What was changed: name, training data, flags.
+ABLATION = (
+    ("crackflow_s, METU alone, flips", "metu_128", (*SMALL, "--augment=d4")),
+    ("crackflow_s, METU alone, strong augmentation", "metu_128", (*SMALL, "--augment=strong")),
+    ("crackflow_s, METU and varied surfaces", "both", (*SMALL, "--augment=strong", "--zoom=0.15", "--rotation=10")),
+    ("shipped network, METU alone, strong augmentation", "metu_128", (*OURS, "--augment=strong")),
+    ("shipped network, METU and synth's imitation of it", "plain_both", OURS),
+    ("shipped network, METU and varied surfaces, nothing lent", "unlent_both", OURS),
+    ("as shipped, in short", "both", OURS),
+    ("as shipped, average of the weights (0.999)", "both", (*OURS, "--ema=0.999")),
+    ("as shipped, geometry of the strong augmentation", "both", (*OURS, "--rotation=45", "--zoom=0.3", "--erase=0.2")),
+)
+
+
+def crackflow(verb: str, *flags: object) -> float:
+    """Seconds that `python -m crackflow.verb` took."""
+    return harness.watch([sys.executable, "-m", f"crackflow.{verb}", *map(str, flags)]).seconds
+
+
+def measured_on(place: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Folders of the data sets, each of test images alone but METU's."""
+    sets = {"metu": place / "metu"}
+    for name, px in UNSEEN.items():
+        images, sets[name] = harness.data_folder() / name.split("_")[0], place / name
+        options = ("--layout=masks", "--split=0,0,1", f"--patch_px={px}")
+        crackflow("convert", f"--images={images}", f"--out={sets[name]}", *options)
+    faces, sets["made"] = place / "faces", place / "fresh"
+    varied = ("--surfaces=varied", "--image_px=128", f"--count={MADE}", f"--seed={MADE_SEED}")
+    crackflow("synth", f"--out={faces}", *varied)
+    crackflow("convert", f"--images={faces}", f"--out={sets['made']}", "--split=0,0,1")
+    return sets
+
+
+def joined(place: pathlib.Path, name: str, *flags: str) -> None:
+    """`place`/`name`_both: METU and other made surfaces than the shipped recipe's, as many."""
+    crackflow("synth", f"--out={place}/{name}_photos", "--image_px=128", "--count=24000", "--seed=11", *flags)
+    crackflow("convert", f"--images={place}/{name}_photos", f"--out={place}/{name}", "--split=0.95,0.05,0")
+    crackflow("convert", f"--join={place}/metu_128,{place}/{name}", f"--out={place}/{name}_both")
+
+
+def measure(run: pathlib.Path, sets: dict[str, pathlib.Path]) -> dict:
+    """Figures of the model in `run` on each set, and its card's."""
+    data = ",".join(map(str, sets.values()))
+    crackflow("evaluate", f"--model={run}", f"--data={data}", f"--out={run}_test", "--overwrite", "--resamples=200")
+    found = json.loads(pathlib.Path(f"{run}_test/metrics.json").read_text())["datasets"]
+    loaded = bundle.load(str(run))
+    figures = {
+        name: {key: found[path.name][key] for key in KEEP} | {"review": found[path.name]["review"]["share"]}
+        for name, path in sets.items()
+    }
+    card = {"threshold": loaded.card.threshold, "temperature": loaded.card.temperature, "review": loaded.card.review}
+    return {"parameters": loaded.model.count_params(), **card, "datasets": figures}
+
+
+def means(runs: list[dict]) -> dict:
+    """Of each figure over the seeds, for each set."""
+    keys = ("accuracy", "balanced_accuracy", "recall", "specificity", "roc_auc", "ece", "review")
+    names = runs[0]["datasets"]
+    return {name: {key: statistics.mean(run["datasets"][name][key] for run in runs) for key in keys} for name in names}
+
+
+def ablated(place: pathlib.Path, sets: dict[str, pathlib.Path]) -> list[dict]:
+    """One short training for each of ABLATION."""
+    joined(place, "plain")
+    joined(place, "unlent", "--surfaces=varied")
+    found = []
+    for number, (name, data, flags) in enumerate(ABLATION):
+        count = json.loads((place / data / "dataset.json").read_text())["splits"]["train"]["count"]
+        run = place / f"ablation_{number}"
+        options = (f"--data={place / data}", f"--run_dir={run}", f"--epochs={round(SHORT_IMAGES / count)}")
+        seconds = crackflow("train", *flags, *options)
+        found.append({"name": name, "flags": flags[1:], "seconds": round(seconds, 1), **measure(run, sets)})
+        print(json.dumps({name: {key: one["roc_auc"] for key, one in found[-1]["datasets"].items()}}), file=sys.stderr)
+    return found
+
+
+def speeds(run: pathlib.Path) -> dict:
+    """Images/s at inference of the model in `run` and of crackflow_s, in turn."""
+    ours, small = bundle.load(str(run)).model, networks.NETWORKS[Network.CRACKFLOW_S].build(128)
+    found = scoring.speeds({"shipped": ours, "crackflow_s": small}, seconds=1.0, windows=9, compiled=False)
+    rates = {name: rate.median for name, rate in found.items()}
+    return {**rates, "ratio": rates["shipped"] / rates["crackflow_s"]}
+
+
+def main() -> None:
+    options = harness.arguments(__doc__, seeds=3, ablation=1, ship=1, place="")
+    runtime.set_up(seed=0, threads=0, deterministic=False)
+    with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
+        place, runs = pathlib.Path(options.place or folder), []
+        for seed in range(options.seeds):
+            run = place / f"run_{seed}"
+            if seed == 0:
+                images = harness.data_folder() / "metu"
+                subprocess.run(["bash", SCRIPT, f"--images={images}", f"--out={place}"], check=True)
+                shutil.move(place / "run", run)
+                sets = measured_on(place)
+                if options.ship:
+                    shutil.copyfile(run / "model.h5", bundle.SHIPPED)
+            else:
+                crackflow("train", *OURS, f"--data={place}/both", f"--run_dir={run}", f"--seed={seed}")
+            runs.append({"seed": seed, **measure(run, sets)})
+            print(json.dumps({name: one["roc_auc"] for name, one in runs[-1]["datasets"].items()}), file=sys.stderr)
+            harness.save(options.json, {"flags": FLAGS, "runs": runs, "means": means(runs)})
+        results = {"flags": FLAGS, "runs": runs, "means": means(runs), "images_per_sec": speeds(place / "run_0")}
+        harness.save(options.json, results)
+        if options.ablation:
+            harness.save(options.json, results | {"ablation": ablated(place, sets), "ablation_images": SHORT_IMAGES})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# The model that comes with crackflow, from METU's photographs alone: convert, make varied surfaces, join, train.
+#   bash launch/shipped.sh --images METU --out DIR              METU: the folder with Positive/ and Negative/
+#   bash launch/shipped.sh --images METU --out DIR --seed=1     further flags go to crackflow.train
+# Half an hour on 2 cores. Leaves DIR/run/model.h5.
+set -euo pipefail
+
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+images=""
+out=""
+flags=()
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --images | --out)
+      [ $# -ge 2 ] || { echo "shipped: expected a folder after $1" >&2; exit 2; }
+      if [ "$1" = --images ]; then images="$2"; else out="$2"; fi
+      shift 2
+      ;;
+    --images=*) images="${1#*=}"; shift ;;
+    --out=*) out="${1#*=}"; shift ;;
+    -h | --help) sed -n '2,5s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+    *) flags+=("$1"); shift ;;
+  esac
+done
+[ -n "$images" ] && [ -n "$out" ] || { echo "shipped: expected --images DIR and --out DIR" >&2; exit 2; }
+
+# shellcheck source=launch/environment.sh
+source "$root/launch/environment.sh"
+mkdir -p "$out"
+# At full size for the donors of grounds and cracks; at the network's size, with the same splits, to train on.
+python -m crackflow.convert --images="$images" --out="$out/metu" --overwrite
+python -m crackflow.convert --images="$images" --out="$out/metu_128" --image_px=128 --overwrite
+python -m crackflow.synth --out="$out/made_photos" --surfaces=varied --donors="$out/metu" --image_px=128 \
+  --count=24000 --seed=11 --overwrite
+python -m crackflow.convert --images="$out/made_photos" --out="$out/made" --split=0.95,0.05,0 --overwrite
+python -m crackflow.convert --join="$out/metu_128,$out/made" --out="$out/both" --overwrite
+python -m crackflow.train --flagfile="$root/launch/flags/shipped.cfg" --data="$out/both" --run_dir="$out/run" "${flags[@]}"
