@@ -1,8 +1,8 @@
 """The pictures of the README, made anew.
 
-  python -m benchmarks.pictures             docs/images/surfaces.jpg, augmentation.jpg, findings.jpg (of the shipped
-                                            model), and from benchmarks/results: inputs.png (peers), networks.png
-                                            (time_to_accuracy), pareto.png (tune)
+  python -m benchmarks.pictures             docs/images/surfaces.jpg, varied.jpg, augmentation.jpg, findings.jpg (of
+                                            the shipped model), and from benchmarks/results: inputs.png (peers),
+                                            networks.png (time_to_accuracy), pareto.png (tune), unseen.png
   python -m benchmarks.pictures --model=RUN as well, with a trained model, explanations.jpg, filters.png and, where METU
                                             is, filters_metu.png: the responses alone, not the photograph
 
@@ -22,7 +22,7 @@ from benchmarks import harness, report, tune
 from crackflow import augment_preview
 from crackflow.core.backend import keras
 from crackflow.core.config import Augment, Augmentation, Method
-from crackflow.data import images, synthetic
+from crackflow.data import images, synthetic, varied
 from crackflow.model import bundle
 from crackflow.model.augment import Augmenter
 from crackflow.report import curves, metrics, overlays, prediction, saliency, trials
@@ -130,6 +130,44 @@ def surfaces() -> None:
     Image.fromarray(sheet).save(place, quality=88)
 
 
+def varied_surfaces() -> None:
+    """Three rows of varied surfaces, nothing of them lent by a data set: cracked and clean in turn."""
+    row = [[varied.make(seed=2, index=COLUMNS * y + x, image_px=128).image for x in range(COLUMNS)] for y in range(3)]
+    sheet = augment_preview.grid(np.stack([np.stack(pictures) for pictures in row]))
+    Image.fromarray(sheet).save(harness.REPOSITORY / "docs" / "images" / "varied.jpg", quality=88)
+
+
+def unseen() -> None:
+    """ROC area and balanced accuracy on each set: the model before, the three seeds of the shipped recipe, the aims."""
+    found = report.load("unseen")["results"]
+    names = ("metu", "deepcrack_128", "cfd_128", "cfd_160")
+    aims = {"roc_auc": (None, 0.985, 0.98, 0.98), "balanced_accuracy": (0.997, 0.94, 0.90, 0.90)}
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    for axes, (key, title) in zip(
+        figure.subplots(1, 2, sharey=True),
+        (("roc_auc", "area under the ROC curve"), ("balanced_accuracy", "balanced accuracy, at the model's threshold")),
+        strict=True,
+    ):
+        for y, name in enumerate(names):
+            ours = [run["datasets"][name][key] for run in found["runs"]]
+            before = found["before"]["datasets"][name][key]
+            axes.plot([before, statistics.mean(ours)], [y, y], color="#cbd3da", zorder=1)
+            axes.scatter([before], [y], color="#7f8c8d", label="trained on METU alone" if not y else None)
+            axes.scatter(
+                ours, [y] * len(ours), color="#c0392b", s=18, label="shipped recipe, 3 seeds" if not y else None
+            )
+            if aims[key][y]:
+                label = "aim" if y == 1 else None
+                axes.plot([aims[key][y]] * 2, [y - 0.25, y + 0.25], color="#2c6fbb", label=label)
+        axes.set_yticks(range(len(names)), [report.UNSEEN[name] for name in names])
+        axes.set_xlabel(title)
+        axes.set_xlim(right=1.005)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.invert_yaxis() if key == "roc_auc" else None
+    figure.axes[0].legend(frameon=False, fontsize=8, loc="lower left")
+    figure.savefig(harness.REPOSITORY / "docs" / "images" / "unseen.png", dpi=120)
+
+
 def findings() -> None:
     """What the shipped model finds in made photographs, of which the last is clean."""
     model = prediction.load()
@@ -191,6 +229,8 @@ def main() -> None:
     parser.add_argument("--model", default="", help="a run on METU or its model.h5")
     options = parser.parse_args()
     surfaces()
+    varied_surfaces()
+    unseen()
     augmentation()
     findings()
     inputs()

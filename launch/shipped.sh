@@ -31,7 +31,7 @@ mkdir -p "$out"
 python -m crackflow.convert --images="$images" --out="$out/metu" --overwrite
 python -m crackflow.convert --images="$images" --out="$out/metu_128" --image_px=128 --overwrite
 python -m crackflow.synth --out="$out/made_photos" --surfaces=varied --donors="$out/metu" --image_px=128 \
-  --count=24000 --seed=11 --overwrite
+  --count=32000 --seed=11 --overwrite
 python -m crackflow.convert --images="$out/made_photos" --out="$out/made" --split=0.95,0.05,0 --overwrite
 python -m crackflow.convert --join="$out/metu_128,$out/made" --out="$out/both" --overwrite
 python -m crackflow.train --flagfile="$root/launch/flags/shipped.cfg" --data="$out/both" --run_dir="$out/run" "${flags[@]}"

@@ -110,7 +110,7 @@ def pebbles(rng: np.random.Generator, px: int, reference: float) -> Surface:
 MATERIALS: tuple[tuple[float, Material], ...]
 MATERIALS = (
     *((0.16, surfaces.concrete), (0.12, surfaces.plaster), (0.14, surfaces.asphalt), (0.10, surfaces.brick)),
-    *((0.08, rubble), (0.06, tiles), (0.06, boards), (0.24, rough), (0.10, pebbles)),
+    *((0.08, rubble), (0.06, tiles), (0.06, boards), (0.18, rough), (0.10, pebbles)),
 )
 
 

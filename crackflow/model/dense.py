@@ -45,7 +45,7 @@ class Convolutional:
 
     def __init__(self, model: keras.Model, reach: Reach, trunk: str) -> None:
         self.px, self.step = model.input_shape[1], reach.step
-        self._reach, self._channels = reach.high, model.input_shape[3]
+        self._reach, self._channels = reach, model.input_shape[3]
         self._cells = model.get_layer(trunk).output_shape[1]
         photograph = keras.Input((None, None, self._channels), dtype="uint8")
         cells = keras.Input((None, None, model.get_layer(trunk).output_shape[3]))
@@ -87,23 +87,49 @@ class Convolutional:
         """Logits float32 [h, w] of every window of `pixels`, uint8 [H, W, C], 0..255. Where the last ones don't fit, or
         the picture is smaller than a window, it is mirrored beyond its border."""
         whole = _padded(pixels, self.px, self.step)
-        rows, columns = ((side - self._reach) // self.step + 1 for side in whole.shape[:2])
-        tile = max((TILE_PX - self._reach) // self.step + 1, 1)
+        rows, columns = (self._cells_of(side) for side in whole.shape[:2])
+        tile = max(self._cells_of(TILE_PX), 1)
         features = None
         for top, down in _ranges(rows, tile):
             for left, right in _ranges(columns, tile):
-                y, x = top * self.step, left * self.step
-                height, width = ((count - 1) * self.step + self._reach for count in (down - top, right - left))
-                found = self._features(whole[None, y : y + height, x : x + width])[0].numpy()
+                found = self._tile(whole, top, down, left, right)
                 if features is None:
                     features = np.empty((rows, columns, found.shape[-1]), np.float32)
                 features[top:down, left:right] = found
         return self._pooled(features)
 
+    def _cells_of(self, side: int) -> int:
+        """Cells of the trunk in `side` pixels."""
+        return (side - self._reach.high) // self.step + 1
+
+    def _tile(self, whole: np.ndarray, top: int, down: int, left: int, right: int) -> np.ndarray:
+        """Rows `top` to `down` and columns `left` to `right` of the trunk's cells: float32 [h, w, K]."""
+        y, x = top * self.step, left * self.step
+        height, width = ((count - 1) * self.step + self._reach.high for count in (down - top, right - left))
+        return self._features(whole[None, y : y + height, x : x + width])[0].numpy()
+
     def _pooled(self, features: np.ndarray) -> np.ndarray:
         bands = _ranges(features.shape[0] - self._cells + 1, BAND)
         parts = [self._decide(features[None, top : down + self._cells - 1])[0, ..., 0] for top, down in bands]
         return np.concatenate([part.numpy() for part in parts])
+
+
+class Surrounded(Convolutional):
+    """A network that adds zeros, run over whole photographs in the same way. Its zeros lie around the photograph, and
+    no longer around each window: a window's cells see the ground beside it, where alone they see nothing."""
+
+    def _cells_of(self, side: int) -> int:
+        return side // self.step
+
+    def _tile(self, whole: np.ndarray, top: int, down: int, left: int, right: int) -> np.ndarray:
+        before, after = -(self._reach.low // self.step), -(-self._reach.high // self.step)
+        first, start = max(top - before, 0), max(left - before, 0)
+        y, x = (
+            slice(first * self.step, (down + after) * self.step),
+            slice(start * self.step, (right + after) * self.step),
+        )
+        found = self._features(whole[None, y, x])[0].numpy()
+        return found[top - first : down - first, left - start : right - start]
 
 
 class Windows:
@@ -125,15 +151,18 @@ class Windows:
 
 
 def scorer(model: keras.Model) -> Convolutional | Windows:
-    """Whichever gives for a window of a photograph what `model`, uint8 [B, px, px, C] to logits float32 [B], gives for
-    the window alone."""
+    """Every window of a photograph by `model`, uint8 [B, px, px, C] to logits float32 [B]: what it gives for the window
+    alone, or, where it adds zeros at borders, for the window in its surroundings."""
     found = _trunk(model)
-    return Convolutional(model, *found) if found else Windows(model)
+    if not found:
+        return Windows(model)
+    reach, trunk = found
+    return (Surrounded if reach.low < 0 else Convolutional)(model, reach, trunk)
 
 
 def _trunk(model: keras.Model) -> tuple[Reach, str] | None:
     """The reach and name of the layer that `model` pools over the whole picture, if every layer before it is the same
-    wherever in a photograph it is applied, and adds nothing at the border."""
+    wherever in a photograph it is applied, and either none of them adds zeros at the border or all do."""
     pools = [one for one in model.layers if isinstance(one, layers.GlobalAveragePooling2D | layers.GlobalMaxPooling2D)]
     sources = {name for pool in pools for name in _parents(pool)}
     if len(sources) != 1 or any(len(layer.inbound_nodes) > 1 for layer in model.layers):
@@ -149,7 +178,12 @@ def _trunk(model: keras.Model) -> tuple[Reach, str] | None:
         reach[layer.name] = _reach(layer, [reach[name] for name in _parents(layer)])
         if reach[layer.name] is None:
             return None
-    return (reach[trunk], trunk) if reach[trunk].low == 0 else None
+    found = reach[trunk]
+    keeps = model.get_layer(trunk).output_shape[1] * found.step == model.input_shape[1]
+    if any(isinstance(layer, CONVOLUTIONS) and _zeros(layer) for layer in model.layers[:start]):
+        crops = any(isinstance(layer, layers.Cropping2D) for layer in model.layers[:start])
+        return (found, trunk) if found.low < 0 and keeps and not crops else None
+    return (found, trunk) if found.low == 0 else None
 
 
 def _reach(layer: keras.layers.Layer, before: list[Reach]) -> Reach | None:
@@ -162,16 +196,33 @@ def _reach(layer: keras.layers.Layer, before: list[Reach]) -> Reach | None:
         low, high, step = before[0]
         return Reach(low + above * step, high + above * step, step)
     if isinstance(layer, CONVOLUTIONS):
-        sizes = getattr(layer, "kernel_size", None) or layer.pool_size
-        apart = getattr(layer, "dilation_rate", (1, 1))
-        square = len(set(sizes)) == len(set(layer.strides)) == len(set(apart)) == 1
-        if layer.padding != "valid" or not square or layer.data_format != "channels_last":
+        square = len(set(_sizes(layer))) == len(set(layer.strides)) == len(set(_apart(layer))) == 1
+        pools_border = layer.padding == "same" and hasattr(layer, "pool_size")  # over fewer pixels there
+        if not square or layer.data_format != "channels_last" or pools_border:
             return None
         low, high, step = before[0]
-        return Reach(low, high + (sizes[0] - 1) * apart[0] * step, step * layer.strides[0])
+        sees, zeros = (_sizes(layer)[0] - 1) * _apart(layer)[0], _zeros(layer)
+        if layer.padding == "same" and layer.input_shape[1] % layer.strides[0]:
+            return None  # how many zeros come first depends on the size of the picture
+        return Reach(low - zeros * step, high + (sees - zeros) * step, step * layer.strides[0])
     if not isinstance(layer, POINTWISE) or len({one.step for one in before}) != 1:
         return None
     return Reach(min(one.low for one in before), max(one.high for one in before), before[0].step)
+
+
+def _zeros(layer: keras.layers.Layer) -> int:
+    """Zeros before the first pixel, as TensorFlow pads pictures whose sides are multiples of the stride."""
+    if layer.padding != "same":
+        return 0
+    return max((_sizes(layer)[0] - 1) * _apart(layer)[0] + 1 - layer.strides[0], 0) // 2
+
+
+def _sizes(layer: keras.layers.Layer) -> tuple[int, ...]:
+    return getattr(layer, "kernel_size", None) or layer.pool_size
+
+
+def _apart(layer: keras.layers.Layer) -> tuple[int, ...]:
+    return getattr(layer, "dilation_rate", (1, 1))
 
 
 def _parents(layer: keras.layers.Layer) -> list[str]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crackflow.core.backend import keras
@@ -46,7 +46,7 @@ def mirrored(picture, scorer):
     return dense._padded(picture, scorer.px, scorer.step)
 
 
-@pytest.mark.parametrize("name", [*OURS, Network.CRACKFLOW_M, Network.SEED])
+@pytest.mark.parametrize("name", [*OURS, Network.SEED])
 def test_every_window_has_the_score_that_it_has_alone(name):
     model = lively(name, 96) if name is not Network.SEED else networks.NETWORKS[name].build(96)
     scorer = dense.scorer(model)
@@ -64,15 +64,39 @@ def test_our_small_networks_are_scored_all_at_once(name, px):
     assert isinstance(dense.scorer(networks.NETWORKS[name].build(px)), dense.Convolutional)
 
 
-@pytest.mark.parametrize("name", [Network.CRACKFLOW_M, Network.SEED, Network.MOBILENET_V3_SMALL])
-def test_networks_that_pad_or_flatten_are_scored_window_by_window(name):
+@pytest.mark.parametrize("name", [Network.SEED, Network.MOBILENET_V3_SMALL])
+def test_networks_that_flatten_or_weigh_the_whole_are_scored_window_by_window(name):
     assert isinstance(dense.scorer(networks.NETWORKS[name].build(96)), dense.Windows)
 
 
-@given(st.integers(1, 400), st.integers(1, 400), st.integers(97, 300))
-def test_tiles_of_any_size_leave_no_seam(height, width, tile):
-    model = shared()
-    scorer = dense.Convolutional(model, *dense._trunk(model))
+def test_a_network_that_adds_zeros_is_scored_all_at_once_in_its_surroundings():
+    model = shared(Network.CRACKFLOW_M)
+    scorer = dense.scorer(model)
+    assert isinstance(scorer, dense.Surrounded) and scorer.step == 16
+    picture = support.picture(2, 128, 160)
+    logits = scorer.score(picture)
+    assert logits.shape == (5, 3)
+    expected = alone(model, scorer, picture, [0], [0])
+    assert np.abs(logits[0, 0] - expected[0]) > 1e-4  # zeros alone, ground in the photograph
+    np.testing.assert_allclose(scorer.score(picture[:96, :96]), expected[None], atol=ALONE)
+
+
+def test_far_from_its_window_nothing_changes_a_score():
+    scorer = dense.scorer(shared(Network.CRACKFLOW_M))
+    picture, reach = support.picture(2, 400, 400), -scorer._reach.low + scorer._reach.high
+    first = scorer.score(picture)
+    changed = picture.copy()
+    changed[96 + reach :] = 0
+    changed[:, 96 + reach :] = 0
+    np.testing.assert_allclose(scorer.score(changed)[0, 0], first[0, 0], atol=1e-5)
+    assert np.abs(scorer.score(changed) - first).max() > 0.01
+
+
+@pytest.mark.parametrize("name", [Network.CRACKFLOW_S, Network.CRACKFLOW_M])
+@settings(max_examples=25)
+@given(height=st.integers(1, 400), width=st.integers(1, 400), tile=st.integers(97, 300))
+def test_tiles_of_any_size_leave_no_seam(name, height, width, tile):
+    scorer = dense.scorer(shared(name))
     picture = support.picture(height * 401 + width, width, height)
     whole = scorer.score(picture)
     before, dense.TILE_PX = dense.TILE_PX, tile
@@ -85,11 +109,11 @@ def test_tiles_of_any_size_leave_no_seam(height, width, tile):
 _SHARED = {}
 
 
-def shared():
+def shared(name):
     """The same network for every example."""
-    if not _SHARED:
-        _SHARED["model"] = lively(Network.CRACKFLOW_S, 96)
-    return _SHARED["model"]
+    if name not in _SHARED:
+        _SHARED[name] = lively(name, 96)
+    return _SHARED[name]
 
 
 @given(st.integers(1, 300), st.integers(1, 300))
