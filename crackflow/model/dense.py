@@ -11,7 +11,7 @@ Darrell, Fully convolutional networks for semantic segmentation, CVPR 2015). So 
 photograph, in overlapping tiles of bounded size, and what it pools over a picture is pooled over every window.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -47,45 +47,59 @@ class Convolutional:
         self.px, self.step = model.input_shape[1], reach.step
         self._reach, self._channels = reach, model.input_shape[3]
         self._cells = model.get_layer(trunk).output_shape[1]
+        self._takes_maximum = any(isinstance(one, layers.GlobalMaxPooling2D) for one in model.layers)
         photograph = keras.Input((None, None, self._channels), dtype="uint8")
         cells = keras.Input((None, None, model.get_layer(trunk).output_shape[3]))
         names = [layer.name for layer in model.layers]
         start = names.index(trunk) + 1
-        features = keras.Model(photograph, self._twins(model.layers[:start], {names[0]: photograph})[trunk])
-        found = self._twins(model.layers[start:], {trunk: cells})
-        decide = keras.Model(cells, found[_parents(model.layers[-1])[0]])
+        features = keras.Model(photograph, self._twins(model.layers[:start], {names[0]: photograph}, 1)[trunk])
+        last = _parents(model.layers[-1])[0]
+        decide = keras.Model(cells, self._twins(model.layers[start:], {trunk: cells}, self._cells)[last])
+        one_cell = keras.Model(cells, self._twins(model.layers[start:], {trunk: cells}, 0)[last])
         shape = [1, None, None, self._channels]
         self._features = tf.function(
             lambda image: features(image, training=False), input_signature=[tf.TensorSpec(shape, tf.uint8)]
         )
         shape = [1, None, None, cells.shape[-1]]
-        self._decide = tf.function(
-            lambda image: decide(image, training=False), input_signature=[tf.TensorSpec(shape, tf.float32)]
+        self._decide, self._one_cell = (
+            tf.function(lambda x, one=one: one(x, training=False), input_signature=[tf.TensorSpec(shape, tf.float32)])
+            for one in (decide, one_cell)
         )
 
-    def _twins(self, chain: list[keras.layers.Layer], tensors: dict) -> dict:
-        """Layers with the same weights, applied to `tensors` (by the name of the layer that made them)."""
+    def _twins(self, chain: list[keras.layers.Layer], tensors: dict, across: int) -> dict:
+        """Layers with the same weights, applied to `tensors` (by the name of the layer that made them); what is pooled
+        over a picture is pooled over `across` cells; 0: over one, of which nothing but the maximum counts."""
         for layer in chain:
             if isinstance(layer, layers.InputLayer):
                 continue
             if isinstance(layer, layers.Reshape):  # of the logits: [B, 1] -> [B]
                 continue
             taken = [tensors[name] for name in _parents(layer)]
-            twin = self._twin(layer)
+            twin = self._twin(layer, across)
             tensors[layer.name] = twin(taken[0] if len(taken) == 1 else taken)
             twin.set_weights(layer.get_weights())
         return tensors
 
-    def _twin(self, layer: keras.layers.Layer) -> keras.layers.Layer:
+    def _twin(self, layer: keras.layers.Layer, across: int) -> keras.layers.Layer:
         if isinstance(layer, layers.GlobalAveragePooling2D):
-            return layers.AveragePooling2D(self._cells, 1, name=layer.name)
+            if not across and self._takes_maximum:  # which tells where; the mean is of the whole window
+                return layers.Rescaling(0.0, name=layer.name)
+            return layers.AveragePooling2D(max(across, 1), 1, name=layer.name)
         if isinstance(layer, layers.GlobalMaxPooling2D):
-            return layers.MaxPooling2D(self._cells, 1, name=layer.name)
+            return layers.MaxPooling2D(max(across, 1), 1, name=layer.name)
         return layer.__class__.from_config(layer.get_config())
 
     def score(self, pixels: np.ndarray) -> np.ndarray:
         """Logits float32 [h, w] of every window of `pixels`, uint8 [H, W, C], 0..255. Where the last ones don't fit, or
         the picture is smaller than a window, it is mirrored beyond its border."""
+        return self._pooled(self._decide, self._cells_in(pixels), self._cells)
+
+    def places(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """(what `score` gives, None): where in a window the crack lies can't be told."""
+        return self.score(pixels), None
+
+    def _cells_in(self, pixels: np.ndarray) -> np.ndarray:
+        """float32 [h, w, K]: the cells that are pooled."""
         whole = _padded(pixels, self.px, self.step)
         rows, columns = (self._cells_of(side) for side in whole.shape[:2])
         tile = max(self._cells_of(TILE_PX), 1)
@@ -96,7 +110,7 @@ class Convolutional:
                 if features is None:
                     features = np.empty((rows, columns, found.shape[-1]), np.float32)
                 features[top:down, left:right] = found
-        return self._pooled(features)
+        return features
 
     def _cells_of(self, side: int) -> int:
         """Cells of the trunk in `side` pixels."""
@@ -108,15 +122,23 @@ class Convolutional:
         height, width = ((count - 1) * self.step + self._reach.high for count in (down - top, right - left))
         return self._features(whole[None, y : y + height, x : x + width])[0].numpy()
 
-    def _pooled(self, features: np.ndarray) -> np.ndarray:
-        bands = _ranges(features.shape[0] - self._cells + 1, BAND)
-        parts = [self._decide(features[None, top : down + self._cells - 1])[0, ..., 0] for top, down in bands]
+    def _pooled(self, decide: Callable, features: np.ndarray, across: int) -> np.ndarray:
+        bands = _ranges(features.shape[0] - across + 1, BAND)
+        parts = [decide(features[None, top : down + across - 1])[0, ..., 0] for top, down in bands]
         return np.concatenate([part.numpy() for part in parts])
 
 
 class Surrounded(Convolutional):
     """A network that adds zeros, run over whole photographs in the same way. Its zeros lie around the photograph, and
     no longer around each window: a window's cells see the ground beside it, where alone they see nothing."""
+
+    def places(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(what `score` gives, logits float32 [h + c - 1, w + c - 1] of the cells of `step` pixels, c of them across a
+        window): of a cell what it adds where it is the maximum of its window, or without a maximum in the network what
+        a window of such cells alone would have. The network's own last layer says where the crack is, as class
+        activation maps do (Zhou et al., CVPR 2016)."""
+        features = self._cells_in(pixels)
+        return self._pooled(self._decide, features, self._cells), self._pooled(self._one_cell, features, 1)
 
     def _cells_of(self, side: int) -> int:
         return side // self.step
@@ -149,6 +171,10 @@ class Windows:
         parts = [self._decide(every[at : at + BATCH].transpose(0, 2, 3, 1)) for at in range(0, len(every), BATCH)]
         return np.concatenate([part.numpy().reshape(-1) for part in parts]).reshape(shape)
 
+    def places(self, pixels: np.ndarray) -> tuple[np.ndarray, None]:
+        """As `Convolutional.places`."""
+        return self.score(pixels), None
+
 
 def scorer(model: keras.Model) -> Convolutional | Windows:
     """Every window of a photograph by `model`, uint8 [B, px, px, C] to logits float32 [B]: what it gives for the window
@@ -156,13 +182,14 @@ def scorer(model: keras.Model) -> Convolutional | Windows:
     found = _trunk(model)
     if not found:
         return Windows(model)
-    reach, trunk = found
-    return (Surrounded if reach.low < 0 else Convolutional)(model, reach, trunk)
+    reach, trunk, adds_zeros = found
+    return (Surrounded if adds_zeros else Convolutional)(model, reach, trunk)
 
 
-def _trunk(model: keras.Model) -> tuple[Reach, str] | None:
-    """The reach and name of the layer that `model` pools over the whole picture, if every layer before it is the same
-    wherever in a photograph it is applied, and either none of them adds zeros at the border or all do."""
+def _trunk(model: keras.Model) -> tuple[Reach, str, bool] | None:
+    """The reach and name of the layer that `model` pools over the whole picture, and whether a layer before it adds
+    zeros at the border; if every such layer is the same wherever in a photograph it is applied, and either none of them
+    adds zeros or all keep the size of the picture by them."""
     pools = [one for one in model.layers if isinstance(one, layers.GlobalAveragePooling2D | layers.GlobalMaxPooling2D)]
     sources = {name for pool in pools for name in _parents(pool)}
     if len(sources) != 1 or any(len(layer.inbound_nodes) > 1 for layer in model.layers):
@@ -179,11 +206,11 @@ def _trunk(model: keras.Model) -> tuple[Reach, str] | None:
         if reach[layer.name] is None:
             return None
     found = reach[trunk]
+    if not any(isinstance(layer, CONVOLUTIONS) and _zeros(layer) for layer in model.layers[:start]):
+        return (found, trunk, False) if found.low == 0 else None
     keeps = model.get_layer(trunk).output_shape[1] * found.step == model.input_shape[1]
-    if any(isinstance(layer, CONVOLUTIONS) and _zeros(layer) for layer in model.layers[:start]):
-        crops = any(isinstance(layer, layers.Cropping2D) for layer in model.layers[:start])
-        return (found, trunk) if found.low < 0 and keeps and not crops else None
-    return (found, trunk) if found.low == 0 else None
+    crops = any(isinstance(layer, layers.Cropping2D) for layer in model.layers[:start])
+    return (found, trunk, True) if keeps and not crops else None
 
 
 def _reach(layer: keras.layers.Layer, before: list[Reach]) -> Reach | None:
@@ -201,7 +228,7 @@ def _reach(layer: keras.layers.Layer, before: list[Reach]) -> Reach | None:
         if not square or layer.data_format != "channels_last" or pools_border:
             return None
         low, high, step = before[0]
-        sees, zeros = (_sizes(layer)[0] - 1) * _apart(layer)[0], _zeros(layer)
+        sees, zeros = (_sizes(layer)[0] - 1) * _apart(layer)[0], _zeros(layer) // 2
         if layer.padding == "same" and layer.input_shape[1] % layer.strides[0]:
             return None  # how many zeros come first depends on the size of the picture
         return Reach(low - zeros * step, high + (sees - zeros) * step, step * layer.strides[0])
@@ -211,10 +238,11 @@ def _reach(layer: keras.layers.Layer, before: list[Reach]) -> Reach | None:
 
 
 def _zeros(layer: keras.layers.Layer) -> int:
-    """Zeros before the first pixel, as TensorFlow pads pictures whose sides are multiples of the stride."""
+    """How many it adds to a row, half of them, rounded down, before the first pixel: as TensorFlow pads pictures whose
+    sides are multiples of the stride."""
     if layer.padding != "same":
         return 0
-    return max((_sizes(layer)[0] - 1) * _apart(layer)[0] + 1 - layer.strides[0], 0) // 2
+    return max((_sizes(layer)[0] - 1) * _apart(layer)[0] + 1 - layer.strides[0], 0)
 
 
 def _sizes(layer: keras.layers.Layer) -> tuple[int, ...]:

@@ -69,10 +69,12 @@ class Prediction:
 
 
 class Look(NamedTuple):
-    """A photograph at one scale: heat, float32 [h, w] of cells, and how far its windows are from training's."""
+    """A photograph at one scale: heat, float32 [h, w] of cells; `spots`, float32 [h, w], how cracked a cell is by
+    itself, where the network can tell; and how far its windows are from training's."""
 
     scale: float
     heat: np.ndarray
+    spots: np.ndarray | None
     distance: float | None
 
 
@@ -161,11 +163,14 @@ class Model:
         """The second half of `look`: findings in what was seen."""
         main, step = glance.looks[0], self._scorer.step
         heat = findings.together([(look.scale / main.scale, look.heat) for look in glance.looks], main.heat.shape)
+        spots = None
+        if main.spots is not None:
+            spots = findings.together([(look.scale / main.scale, look.spots) for look in glance.looks], main.heat.shape)
         low, high = self.card.review
         lowest = min(self.card.threshold, low) if low < high else self.card.threshold
         height, width = glance.seen.shape[:2]
         factors = glance.width / width, glance.height / height
-        traced = findings.trace(heat, step, self._scorer.px // step, glance.seen, lowest)
+        traced = findings.trace(heat, step, self._scorer.px // step, glance.seen, lowest, spots)
         probability = float(heat.max())
         known = self.bundle.familiarity
         return Prediction(
@@ -213,15 +218,24 @@ class Model:
         height, width = self._size(pixels, scale)
         step, px = self._scorer.step, self._scorer.px
         band = -(-BAND_PX // px) * px
-        logits, windows = [], []
+        logits, cells, windows = [], [], []
         known = _some([(y, x) for y in _apart(height, px) for x in _apart(width, px)], KNOWN_WINDOWS)
         for top in range(0, max(height - px + step, 1), band):
             part = images.scaled(pixels, height, width, top, top + band + px - step)
-            logits.append(self._scorer.score(part))
+            scores, spots = self._scorer.places(part)
+            logits.append(scores)
+            cells.append(spots)
             inside = [(y - top, x) for y, x in known if top <= y < top + band]
             windows += [part[y : y + px, x : x + px].copy() for y, x in inside]  # a view would keep the whole band
-        probabilities = bundle.to_probabilities(np.concatenate(logits), self.card.temperature)
-        return Look(scale, findings.heat(probabilities, px // step), self._distance(windows))
+        warm = findings.heat(self._probabilities(logits), px // step)
+        if cells[0] is None:
+            return Look(scale, warm, None, self._distance(windows))
+        # The cells below its last windows come with the next band.
+        cells[:-1] = [part[: len(scores)] for part, scores in zip(cells[:-1], logits[:-1], strict=True)]
+        return Look(scale, warm, self._probabilities(cells), self._distance(windows))
+
+    def _probabilities(self, logits: list[np.ndarray]) -> np.ndarray:
+        return bundle.to_probabilities(np.concatenate(logits), self.card.temperature)
 
     def _distance(self, windows: list[np.ndarray]) -> float | None:
         if self._looks is None:

@@ -81,6 +81,30 @@ def test_a_network_that_adds_zeros_is_scored_all_at_once_in_its_surroundings():
     np.testing.assert_allclose(scorer.score(picture[:96, :96]), expected[None], atol=ALONE)
 
 
+def test_the_most_cracked_cell_of_a_network_that_takes_the_maximum_gives_the_score():
+    image = keras.Input((64, 64, 3), dtype="uint8")
+    x = keras.layers.Conv2D(1, 3, 4, padding="same")(keras.layers.Rescaling(1 / 255)(image))
+    x = keras.layers.Conv2D(1, 3, padding="same", activation="relu")(x)
+    logit = keras.layers.Dense(1, kernel_initializer="ones")(keras.layers.GlobalMaxPooling2D()(x))
+    model = keras.Model(image, keras.layers.Reshape(())(logit))
+    scorer = dense.scorer(model)
+    assert isinstance(scorer, dense.Surrounded)
+    scores, cells = scorer.places(support.picture(4, 120, 100))
+    assert cells.shape == (scores.shape[0] + 15, scores.shape[1] + 15)
+    most = np.lib.stride_tricks.sliding_window_view(cells, (16, 16)).max((2, 3))
+    np.testing.assert_allclose(scores, most, atol=1e-5)
+
+
+def test_only_padded_networks_tell_which_cell_is_cracked(model):
+    picture = support.picture(3, 130, 120)
+    scores, cells = dense.scorer(model).places(picture)
+    assert cells is None
+    np.testing.assert_array_equal(scores, dense.scorer(model).score(picture))
+    assert dense.scorer(networks.NETWORKS[Network.SEED].build(96)).places(picture[..., :1])[1] is None
+    scores, cells = dense.scorer(shared(Network.CRACKFLOW_M)).places(picture)
+    assert cells.shape == (scores.shape[0] + 5, scores.shape[1] + 5)
+
+
 def test_far_from_its_window_nothing_changes_a_score():
     scorer = dense.scorer(shared(Network.CRACKFLOW_M))
     picture, reach = support.picture(2, 400, 400), -scorer._reach.low + scorer._reach.high

@@ -104,6 +104,44 @@ def test_two_cracks_far_apart_are_two_findings_the_most_probable_first():
     assert found[0].box[0] > 300 > found[1].box[0] + found[1].box[2]
 
 
+def two_lines():
+    """(picture, heat, cells of the first line, mask of the first, mask of the second); both lie in what is warm."""
+    _, first = cracked([(0, 60), (319, 70)])
+    _, second = cracked([(0, 150), (319, 150)])
+    picture, _ = cracked([(0, 60), (319, 70)])
+    picture[second] = 40
+    heat = np.full((16, 20), 0.9, np.float32)
+    cells = first.reshape(16, CELL, 20, CELL).any((1, 3))
+    return picture, heat, cells, first, second
+
+
+def test_spots_say_which_of_the_dark_lines_in_a_warm_area_is_the_crack():
+    picture, heat, cells, first, second = two_lines()
+    spots = np.where(cells, 0.99, 0.2).astype(np.float32)
+    found = findings.trace(heat, CELL, ACROSS, picture, 0.5, spots)
+    inside = filled([outline for one in found for outline in one.outlines], first.shape)
+    assert inside[first].mean() > 0.9 and inside[second].mean() < 0.1
+    both = findings.trace(heat, CELL, ACROSS, picture, 0.5)
+    assert filled([outline for one in both for outline in one.outlines], first.shape)[second].mean() > 0.9
+
+
+def test_a_spot_far_weaker_than_the_strongest_is_left_out():
+    picture, heat, cells, first, second = two_lines()
+    other = second.reshape(16, CELL, 20, CELL).any((1, 3))
+    for strong, kept in ((0.99, False), (0.7, True)):
+        spots = np.where(cells, strong, np.where(other, 0.6, 0.2)).astype(np.float32)
+        found = findings.trace(heat, CELL, 2, picture, 0.5, spots)
+        inside = filled([outline for one in found for outline in one.outlines], first.shape)
+        assert (inside[second].mean() > 0.9) == kept, strong
+
+
+def test_where_no_cell_stands_out_spots_change_nothing():
+    picture, heat, *_ = two_lines()
+    plain = findings.trace(heat, CELL, ACROSS, picture, 0.5)
+    same = findings.trace(heat, CELL, ACROSS, picture, 0.5, np.full(heat.shape, 0.3, np.float32))
+    assert [one.box for one in plain] == [one.box for one in same]
+
+
 def test_nothing_probable_is_no_finding():
     assert findings.trace(np.full((16, 20), 0.2, np.float32), CELL, ACROSS, wall(), 0.5) == []
 

@@ -144,6 +144,36 @@ def test_bands_of_rows_leave_no_seam(band, monkeypatch):
     np.testing.assert_allclose(model()._look(picture, 1.0).heat, whole, atol=1e-5)
 
 
+def padded_darkness():
+    """As `darkness`, with zeros at the border: what lies at a cell is known."""
+    image = keras.Input((PX, PX, 3), dtype="uint8")
+    light = keras.layers.Rescaling(-1 / 255, offset=1)(image)  # a zero at the border is white
+    x = keras.layers.Conv2D(1, 5, 4, padding="same", name="dark", activation="relu")(light)
+    logit = keras.layers.Dense(1, name="logit")(keras.layers.GlobalMaxPooling2D(name="max")(x))
+    made = keras.Model(image, keras.layers.Reshape((), name="logits")(logit))
+    made.get_layer("dark").set_weights([np.full((5, 5, 3, 1), 1 / 75, np.float32), np.float32([-0.6])])
+    made.get_layer("logit").set_weights([np.float32([[60.0]]), np.float32([-3.0])])
+    return prediction.Model(bundle.Bundle(made, CARD, None))
+
+
+@pytest.mark.parametrize("band", [64, 128, 2048])
+def test_what_a_padded_network_knows_of_places_comes_with_every_band(band, monkeypatch):
+    monkeypatch.setattr(prediction, "BAND_PX", band)
+    picture = wall(500, 90, ((10, 0), (80, 499)))
+    look = padded_darkness()._look(picture, 1.0)
+    assert look.spots.shape == look.heat.shape
+    rows = np.argmax(look.spots[:120], axis=1)
+    expected = (10 + 70 * (np.arange(120) * 4 + 2) / 500) / 4
+    assert np.abs(rows - expected).max() < 3
+
+
+def test_a_padded_network_outlines_the_crack_and_not_the_window_around_it():
+    (found,) = padded_darkness().predict(wall(), scale=1.0)
+    (crack,) = found.findings
+    assert 75 < crack.box[1] < 95 and 110 < crack.box[1] + crack.box[3] < 135
+    assert found.probability > 0.99
+
+
 def test_between_the_bounds_a_person_decides():
     (found,) = model(threshold=0.5, review=(0.3, 1.1)).predict(wall(), scale=1.0)
     assert found.decision == "review" and found.findings[0].decision == "review"
