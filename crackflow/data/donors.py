@@ -66,7 +66,7 @@ class Donors:
             if (seen[1] >= MASK_COVER).mean() >= LEAST_SHARE:
                 break
             ratio, mask = self._line(rng)
-        strength = np.float32(between(rng, 0.25 * (1 + 2 * boldness), 1.5))
+        strength = np.float32(between(rng, 0.35 * (1 + boldness), 1.6))
         shade = 1 - np.clip(seen[0], 0.02, 1) ** strength
         cover = np.ascontiguousarray(seen[1])
         warmth = rng.normal(0.03, 0.06)

@@ -27,7 +27,7 @@ LENT_GROUNDS, LENT_CRACKS = 0.2, 0.4  # shares, where there are donors
 CENTRED, MAPS = 0.3, 0.15  # shares of the made cracks: through the middle; a net of them, as in old asphalt
 WIDEST = 16.0  # of a picture 227 wide; the narrowest are a pixel of the window
 LEAST_SHARE = 0.006  # of the window, that a crack takes: above the 0.005 from which `convert` calls it cracked
-LEAST_CONTRAST, LEAST_DEVIATIONS = 0.08, 0.65  # as in `data.cracks`; fainter than there
+LEAST_CONTRAST, LEAST_DEVIATIONS = 0.10, 0.75  # as in `data.cracks`; fainter than there
 ATTEMPTS = 9
 
 
@@ -72,9 +72,7 @@ def _ground(rng: np.random.Generator, px: int, reference: float, lent: donors.Do
 def _crack(rng: np.random.Generator, px: int, reference: float, boldness: float) -> Crack:
     """Of any width, filled here and there, with the inside of any brightness."""
     scale = px / reference
-    thin = 3.0**boldness
-    width = thin * (WIDEST / thin) ** (rng.random() ** (1.3 - 0.3 * boldness))  # thin ones more often
-    width = max(width * scale, between(rng, 0.8, 1.4) * (1 + boldness))
+    width = max(between(rng, 3.0**boldness, WIDEST) * scale, between(rng, 0.8, 1.4) * (1 + boldness))
     cover = _cover(rng, px, width, boldness, scale)
     shade = cover
     if rng.random() < 0.25:
@@ -86,7 +84,7 @@ def _crack(rng: np.random.Generator, px: int, reference: float, boldness: float)
         shade = shade * (1 - cracks.wall(rng, shade, angle, width, reference))
     wide = min(max(math.log(max(width / scale, 1.2) / 1.2) / math.log(13 / 1.2), 0), 1)
     palest = (0.85 - 0.35 * wide) * (1 - 0.6 * boldness)
-    inside = palest - (palest - 0.03) * rng.beta(1.1, 1.6 - 0.5 * boldness)  # faint ones more often
+    inside = palest - (palest - 0.03) * rng.beta(1.3, 1.3)
     warmth = rng.normal(0.03, 0.06)
     tint = surfaces.shades(1 + warmth, 1 + 0.2 * warmth, 1 - 0.8 * warmth)
     beside = cracks.edge(rng, cover, angle, width, reference)
