@@ -29,7 +29,7 @@ def test_the_python_page_runs_from_top_to_bottom(tmp_path, monkeypatch):
     texts = cells("docs/PYTHON.md")
     assert len(texts) >= 7
     printed = run(texts, tmp_path, monkeypatch)
-    assert "crackflow_s 128" in printed and "findings" in printed
+    assert "custom 128" in printed and "findings" in printed
     assert "expected a photograph, received 'missing.jpg': unreadable: No such file" in printed
 
 
