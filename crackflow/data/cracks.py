@@ -72,9 +72,13 @@ def draw(rng: np.random.Generator, px: int, boldness: float = 0.0, reference: fl
     if width > 3 * scale:
         shade = shade * (1 - wall(rng, shade, angle, width, reference))
     bright = _brightness(rng, width / scale, boldness)
+    return Crack(shade, bright, tint(rng), edge(rng, cover, angle, width, reference), mask)
+
+
+def tint(rng: np.random.Generator) -> np.ndarray:
+    """The cast of the inside of a crack, mostly warm: float32 [3, 1, 1], near 1."""
     warmth = rng.normal(0.03, 0.06)
-    tint = shades(1 + warmth, 1 + 0.2 * warmth, 1 - 0.8 * warmth)
-    return Crack(shade, bright, tint, edge(rng, cover, angle, width, reference), mask)
+    return shades(1 + warmth, 1 + 0.2 * warmth, 1 - 0.8 * warmth)
 
 
 def darken(surface: Surface, crack: Crack) -> Surface:

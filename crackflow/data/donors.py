@@ -19,8 +19,8 @@ from scipy import ndimage
 
 from crackflow.core.errors import UserError
 from crackflow.data import dataset, images, rows
-from crackflow.data.cracks import MASK_COVER, Crack, edge
-from crackflow.data.surfaces import Surface, between, shades
+from crackflow.data.cracks import MASK_COVER, Crack, edge, tint
+from crackflow.data.surfaces import Surface, between
 
 GROUND_PX, SMOOTH_PX = 41, 9  # of a photograph 227 wide
 NOT_GROUND, DARK = 0.88, 0.78  # of the ground's brightness: left out of it; part of a crack
@@ -69,10 +69,9 @@ class Donors:
         strength = np.float32(between(rng, 0.35 * (1 + boldness), 1.6))
         shade = 1 - np.clip(seen[0], 0.02, 1) ** strength
         cover = np.ascontiguousarray(seen[1])
-        warmth = rng.normal(0.03, 0.06)
-        tint = shades(1 + warmth, 1 + 0.2 * warmth, 1 - 0.8 * warmth)
+        cast = tint(rng)
         beside = edge(rng, cover, rng.uniform(0, 2 * np.pi), 3.0) if rng.random() < 0.3 else np.zeros_like(cover)
-        return Crack(np.ascontiguousarray(shade), 0.0, tint, beside, (cover >= MASK_COVER) * np.uint8(255))
+        return Crack(np.ascontiguousarray(shade), 0.0, cast, beside, (cover >= MASK_COVER) * np.uint8(255))
 
     def _line(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         for _ in range(DRAWS):

@@ -44,7 +44,7 @@ def make(seed: int, index: int, image_px: int, donors_in: str = "") -> Example:
     surface = clutter.scatter(rng, ground(rng, image_px), reference, ground)
     lit = synthetic.light(rng, image_px) * clutter.light(rng, image_px, reference)
     surface = dataclasses.replace(surface, tone=surface.tone * lit)
-    camera, grey, compressed = _camera(rng, surface, reference), rng.random() < 0.2, rng.random() < 0.6
+    camera, grey, compressed = _camera(rng, surface), rng.random() < 0.2, rng.random() < 0.6
     if index % 2 == 0:
         nothing = np.zeros((image_px, image_px), np.uint8)
         return Example(_developed(surface, camera, grey, compressed), nothing, 0, camera.jpeg_quality)
@@ -85,8 +85,7 @@ def _crack(rng: np.random.Generator, px: int, reference: float, boldness: float)
     wide = min(max(math.log(max(width / scale, 1.2) / 1.2) / math.log(13 / 1.2), 0), 1)
     palest = (0.85 - 0.35 * wide) * (1 - 0.6 * boldness)
     inside = palest - (palest - 0.03) * rng.beta(1.3, 1.3)
-    warmth = rng.normal(0.03, 0.06)
-    tint = surfaces.shades(1 + warmth, 1 + 0.2 * warmth, 1 - 0.8 * warmth)
+    tint = cracks.tint(rng)
     beside = cracks.edge(rng, cover, angle, width, reference)
     return Crack(shade, inside, tint, beside, (cover >= cracks.MASK_COVER) * np.uint8(255))
 
@@ -123,7 +122,7 @@ def _net(rng: np.random.Generator, px: int, width: float, scale: float) -> list[
     return strokes or cracks.strokes(rng, px, width, 0.5, scale)
 
 
-def _camera(rng: np.random.Generator, surface: Surface, reference: float) -> Camera:
+def _camera(rng: np.random.Generator, surface: Surface) -> Camera:
     """Darker and lighter exposures, more noise, worse files than `data.synthetic` has."""
     px = len(surface.tone)
     level = min(max(rng.normal(140, 45), 45), 225)

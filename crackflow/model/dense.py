@@ -49,22 +49,23 @@ class Convolutional:
         self._cells = model.get_layer(trunk).output_shape[1]
         self._takes_maximum = any(isinstance(one, layers.GlobalMaxPooling2D) for one in model.layers)
         photograph = keras.Input((None, None, self._channels), dtype="uint8")
-        cells = keras.Input((None, None, model.get_layer(trunk).output_shape[3]))
         names = [layer.name for layer in model.layers]
-        start = names.index(trunk) + 1
-        features = keras.Model(photograph, self._twins(model.layers[:start], {names[0]: photograph}, 1)[trunk])
-        last = _parents(model.layers[-1])[0]
-        decide = keras.Model(cells, self._twins(model.layers[start:], {trunk: cells}, self._cells)[last])
-        one_cell = keras.Model(cells, self._twins(model.layers[start:], {trunk: cells}, 0)[last])
+        chain = model.layers[: names.index(trunk) + 1]
+        features = keras.Model(photograph, self._twins(chain, {names[0]: photograph}, 1)[trunk])
         shape = [1, None, None, self._channels]
         self._features = tf.function(
             lambda image: features(image, training=False), input_signature=[tf.TensorSpec(shape, tf.uint8)]
         )
+        self._decide = self._head(model, trunk, self._cells)
+
+    def _head(self, model: keras.Model, trunk: str, across: int) -> Callable:
+        """What follows `trunk`, with the pooling of `_twins`: float32 [1, h, w, K] to [1, h', w', 1]."""
+        cells = keras.Input((None, None, model.get_layer(trunk).output_shape[3]))
+        start = [layer.name for layer in model.layers].index(trunk) + 1
+        found = self._twins(model.layers[start:], {trunk: cells}, across)
+        head = keras.Model(cells, found[_parents(model.layers[-1])[0]])
         shape = [1, None, None, cells.shape[-1]]
-        self._decide, self._one_cell = (
-            tf.function(lambda x, one=one: one(x, training=False), input_signature=[tf.TensorSpec(shape, tf.float32)])
-            for one in (decide, one_cell)
-        )
+        return tf.function(lambda x: head(x, training=False), input_signature=[tf.TensorSpec(shape, tf.float32)])
 
     def _twins(self, chain: list[keras.layers.Layer], tensors: dict, across: int) -> dict:
         """Layers with the same weights, applied to `tensors` (by the name of the layer that made them); what is pooled
@@ -131,6 +132,10 @@ class Convolutional:
 class Surrounded(Convolutional):
     """A network that adds zeros, run over whole photographs in the same way. Its zeros lie around the photograph, and
     no longer around each window: a window's cells see the ground beside it, where alone they see nothing."""
+
+    def __init__(self, model: keras.Model, reach: Reach, trunk: str) -> None:
+        super().__init__(model, reach, trunk)
+        self._one_cell = self._head(model, trunk, 0)
 
     def places(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(what `score` gives, logits float32 [h + c - 1, w + c - 1] of the cells of `step` pixels, c of them across a

@@ -76,7 +76,7 @@ def test_a_net_has_many_edges_and_stays_near_the_picture():
 
 def test_a_compressed_and_grey_picture_has_one_channel_in_three():
     surface = varied.materials.make(np.random.default_rng(2), PX, 150)
-    camera = varied._camera(np.random.default_rng(2), surface, 150)
+    camera = varied._camera(np.random.default_rng(2), surface)
     grey = varied._developed(surface, camera, grey=True, compressed=False)
     assert np.ptp(grey.astype(int), axis=2).max() == 0
     plain, compressed = (varied._developed(surface, camera, False, one) for one in (False, True))

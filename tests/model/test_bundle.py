@@ -58,6 +58,7 @@ def test_plain_keras_loads_the_file(trained, tmp_path):
     [
         ("mixed_float16", Network.CRACKFLOW_S),
         ("mixed_bfloat16", Network.CRACKFLOW_S),
+        ("mixed_bfloat16", Network.MOBILENET_V3_SMALL),  # functions of TensorFlow as layers
         ("mixed_bfloat16", Network.CONVNEXT_TINY),  # layers within layers, and one of its own
     ],
 )

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from crackflow.core.backend import keras
@@ -117,7 +117,6 @@ def test_far_from_its_window_nothing_changes_a_score():
 
 
 @pytest.mark.parametrize("name", [Network.CRACKFLOW_S, Network.CRACKFLOW_M])
-@settings(max_examples=8)
 @given(height=st.integers(1, 400), width=st.integers(1, 400), tile=st.integers(97, 300))
 def test_tiles_of_any_size_leave_no_seam(name, height, width, tile):
     scorer = dense.scorer(shared(name))
