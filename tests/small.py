@@ -24,13 +24,16 @@ def _place() -> pathlib.Path:
 
 @functools.cache
 def images() -> pathlib.Path:
-    """Positive/ and Negative/, 48 pictures of 64 px each."""
+    """Positive/ and Negative/, 48 pictures of 64 px each, and masks/ of the cracked."""
     root = _place() / "images"
     for index in range(COUNT):
         made = synthetic.make(seed=5, index=index, image_px=IMAGE_PX)
         folder = root / ("Positive" if made.label else "Negative")
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(made.image).save(folder / f"{index:05d}.jpg", quality=95)
+        if made.label:
+            (root / "masks").mkdir(exist_ok=True)
+            Image.fromarray(made.mask).save(root / "masks" / f"{index:05d}.png")
     return root
 
 

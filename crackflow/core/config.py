@@ -360,6 +360,7 @@ STRENGTHS = {
         "erase": 0.2,
     },
 }
+MOVES = ("rotation", "zoom", "shear", "shift", "erase", "mixup")  # what a crack is no longer where it was by
 PRESET = -1.0
 
 
@@ -470,13 +471,14 @@ class Optimization:
     focal_gamma: float = option(2.0, "focal: exponent of the share that is not yet right")
     label_smoothing: float = option(0.02, "0: none; training labels become s/2 and 1-s/2")
     class_weights: tuple[float, ...] = option((1.0, 1.0), "of clean,cracked in the loss; 0,0: both classes weigh alike")
+    mask_weight: float = option(0.0, "of a loss over 8 x 8 cells, where the data set has masks; 0: labels alone")
 
     def __post_init__(self) -> None:
         _expect_finite_positive(self, ["learning_rate"])
         _expect_fraction(self, ["warmup_fraction", "label_smoothing", "ema"])
         _expect_at_least(self, 0, ["rate_batch"])
         _expect_at_least(self, 1, ["accumulate"])
-        for name in ("weight_decay", "clip_norm", "focal_gamma"):
+        for name in ("weight_decay", "clip_norm", "focal_gamma", "mask_weight"):
             _expect(0 <= getattr(self, name) < math.inf, name, "0 or more", getattr(self, name))
         drops = self.rate_drops
         rising = all(0 < drop < 1 for drop in drops) and list(drops) == sorted(set(drops))
@@ -552,6 +554,11 @@ class TrainConfig:
         _expect_at_least(self, 1, ["batch_size", "epochs", "cpu_devices"])
         _expect_at_least(self, 0, ["early_stopping_epochs", "steps_per_execution", "threads", "seed"])
         self.expect_shared(1)
+        if self.optimization.mask_weight:
+            strengths = self.augmentation.filled()
+            moved = [f"--{name}" for name in MOVES if getattr(strengths, name)]
+            free = "none or d4 with --mask_weight: masks follow flips and quarter turns alone"
+            _expect(not moved, "augment", free, ", ".join(moved))
         if self.data_service:
             _expect_address("data_service", self.data_service)
             free = self.input in (Input.AUTO, Input.STREAM)

@@ -97,7 +97,9 @@ def _entries(
     rows, first = np.unique(owner, return_index=True)
     for row, where in zip(rows.tolist(), split[first].tolist(), strict=True):
         file, digest = used[row], looks.digest[row].tobytes()
-        entry = Entry(file.path, file.label, int(number[row]), digest, seen.plain[row], seen.windows[row])
+        entry = Entry(
+            file.path, file.label, int(number[row]), digest, seen.plain[row], seen.windows[row], seen.cells[row]
+        )
         found[splits.NAMES[where]].append(entry)
     return {name: members for name, members in found.items() if members}
 

@@ -37,9 +37,9 @@ class Feed:
     val_batches: Callable[..., tf.data.Dataset]
     choice: Choice
 
-    def train(self, first_batch: int = 0, share: Share = WHOLE) -> tf.data.Dataset:
-        """Endless (image, label), `share` of each global batch from `first_batch` on."""
-        return self.train_batches(first_batch=first_batch, share=share)
+    def train(self, first_batch: int = 0, share: Share = WHOLE, with_cells: bool = False) -> tf.data.Dataset:
+        """Endless (image, label) or (image, label, cells), `share` of each global batch from `first_batch` on."""
+        return self.train_batches(first_batch=first_batch, share=share, with_cells=with_cells)
 
     def val(self, share: Share = WHOLE) -> tf.data.Dataset:
         """(image, label, weight), each image of the validation split once."""
@@ -99,11 +99,19 @@ def open_feed(
 
 
 def synthetic_batches(
-    batch_size: int, image_px: int, channels: int, seed: int, first_batch: int = 0, share: Share = WHOLE
+    batch_size: int,
+    image_px: int,
+    channels: int,
+    seed: int,
+    first_batch: int = 0,
+    share: Share = WHOLE,
+    with_cells: bool = False,
 ) -> tf.data.Dataset:
     """Endless random batches held in memory: how fast the device alone would be. Nothing can be learnt from them."""
     random = np.random.default_rng([seed, share.first])
     shape = (SYNTHETIC_BATCHES, share.size(batch_size), image_px, image_px, channels)
     image = random.integers(0, 256, shape, np.uint8)
-    label = random.integers(0, 2, shape[:2], np.int32)
-    return tf.data.Dataset.from_tensor_slices((image, label)).cache().repeat().skip(first_batch % shape[0]).prefetch(2)
+    told = [random.integers(0, 2, shape[:2], np.int32)]
+    if with_cells:
+        told.append(random.integers(-(2**63), 2**63, shape[:2], np.int64))
+    return tf.data.Dataset.from_tensor_slices((image, *told)).cache().repeat().skip(first_batch % shape[0]).prefetch(2)

@@ -59,10 +59,10 @@ class _Member:
         self.made, self.name, self.first = made, name, first
         self.groups = tables.read(os.path.join(made.folder, dataset.GROUPS))
         self.split_of = {row["path"]: row["split"] for row in self.groups}
-        self.hashes = collections.defaultdict(list)
+        self.told = collections.defaultdict(list)  # of each shard's records: digest and cells
         self.hash_of = {}
         for row in tables.read(os.path.join(made.folder, dataset.MANIFEST)):
-            self.hashes[row["shard"]].append(row["sha256"])
+            self.told[row["shard"]].append((row["sha256"], row.get("cells", "")))
             self.hash_of[row["sha256"]] = row["path"]
 
     @property
@@ -82,13 +82,13 @@ class _Member:
         """The records of `shard` under new names in the file `target` of `stage`, on the disk when this returns."""
         source, digest, offset, rows = os.path.join(self.made.folder, shard["file"]), hashlib.sha256(), 0, []
         with open(source, "rb") as old, open(os.path.join(stage, target), "wb", buffering=1 << 20) as new:
-            for (_, payload), sha256 in zip(_intact(source, old), self.hashes[shard["file"]], strict=True):
+            for (_, payload), (sha256, where) in zip(_intact(source, old), self.told[shard["file"]], strict=True):
                 record = records.parse(payload)
                 path = os.fsencode(self.name) + b"/" + record["path"]
                 data = records.frame(
                     records.example(record["image"], record["label"], path, self.first + record["group"])
                 )
-                rows.append((len(rows), offset, record["label"], sha256, os.fsdecode(path)))
+                rows.append((len(rows), offset, record["label"], sha256, os.fsdecode(path), where))
                 digest.update(data)
                 new.write(data)
                 offset += len(data)

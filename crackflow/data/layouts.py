@@ -6,7 +6,8 @@ Synopsis::
     found.layout, found.classes                 # Layout.CLASSES, ("Negative", "Positive")
     found.files[0].path, found.files[0].label   # "Positive/00001.jpg", 1
 
-Covered: one folder a class; SDNET2018 (`D|P|W` / `C?|U?`); `images/` + `masks/`, cut to labelled windows later.
+Covered: one folder a class, with `masks/` of the cracked pictures beside them or without; SDNET2018 (`D|P|W` /
+`C?|U?`); `images/` + `masks/`, cut to labelled windows later.
 """
 
 import dataclasses
@@ -29,7 +30,8 @@ SDNET_SURFACES = ("D", "P", "W")  # bridge decks, pavements, walls
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class File:
-    """One file. `label`: 0 clean, 1 cracked, -1 told by its mask. `source`: files of one source stay together."""
+    """One file. `label`: 0 clean, 1 cracked, -1 told by its mask. `source`: files of one source stay together.
+    `mask`: path of a picture of the same size, empty where there is none."""
 
     path: str
     label: int
@@ -104,6 +106,7 @@ def _expect_both(root: str, found: Found) -> None:
 
 
 def _scan_classes(root: str, folders: list[str], positive_class: str) -> Found:
+    has_masks = "masks" in folders
     folders = [name for name in folders if name != "masks"]
     if len(folders) != 2:
         listed = ", ".join(folders[:6])
@@ -114,9 +117,11 @@ def _scan_classes(root: str, folders: list[str], positive_class: str) -> Found:
     positive = _positive_of(folders, positive_class)
     negative = next(name for name in folders if name != positive)
     files, rejected = [], []
+    masks = _masks(root, rejected) if has_masks else {}
     for label, name in enumerate((negative, positive)):
         for path in walk(root, name, rejected):
-            files.append(File(path, label, path))
+            mask = masks.get(os.path.splitext(path[len(name) + 1 :])[0], "") if label else ""
+            files.append(File(path, label, path, mask))
     return Found(Layout.CLASSES, (negative, positive), sorted(files, key=_by_path), rejected)
 
 
@@ -151,7 +156,7 @@ def _scan_masks(root: str, folders: list[str]) -> Found:
     if missing:
         raise UserError(f"--layout=masks: expected {missing[0]}/ in {root!r}, found {', '.join(folders)}")
     files, rejected = [], []
-    masks = {os.path.splitext(path[len("masks/") :])[0]: path for path in walk(root, "masks", rejected)}
+    masks = _masks(root, rejected)
     for path in walk(root, "images", rejected):
         mask = masks.get(os.path.splitext(path[len("images/") :])[0])
         if mask is None:
@@ -159,6 +164,11 @@ def _scan_masks(root: str, folders: list[str]) -> Found:
         else:
             files.append(File(path, UNLABELLED, path, mask))
     return Found(Layout.MASKS, ("uncracked", "cracked"), sorted(files, key=_by_path), rejected)
+
+
+def _masks(root: str, rejected: list[tuple[str, str]]) -> dict[str, str]:
+    """Paths of the masks by what they are of: their name within `masks/`, without its ending."""
+    return {os.path.splitext(path[len("masks/") :])[0]: path for path in walk(root, "masks", rejected)}
 
 
 def _by_path(file: File) -> str:

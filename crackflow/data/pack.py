@@ -28,6 +28,7 @@ from crackflow.core.backend import tf
 from crackflow.core.share import WHOLE, Share
 from crackflow.data import order, pipeline
 from crackflow.data.dataset import Dataset
+from crackflow.data.rows import Rows
 
 FOLDER, LOCK, VERSION = "packs", ".lock", 2
 HEADER_BYTES = 128  # of .npy format 1.0 for these shapes; TensorFlow takes pixels at a multiple of 64 without a copy
@@ -37,13 +38,14 @@ CRC_BLOCK = 16 << 20
 
 @dataclasses.dataclass(frozen=True)
 class Pack:
-    """A sound pack. `labels`: int32 [count]."""
+    """A sound pack. `labels`: int32 [count]; `cells`: int64 [count], of `data.cells`."""
 
     path: str
     count: int
     image_px: int
     channels: int
     labels: np.ndarray
+    cells: np.ndarray
 
 
 def nbytes(made: Dataset, split: str, image_px: int, channels: int) -> int:
@@ -68,9 +70,10 @@ def find(made: Dataset, split: str, image_px: int, channels: int) -> Pack | None
         sums = [_checksum(f"{place}.npy"), _checksum(f"{place}.labels.npy")]
         if sums != [facts.get("pixels_crc32c"), facts.get("labels_crc32c")]:
             return None
-        return Pack(f"{place}.npy", wanted["count"], image_px, channels, np.load(f"{place}.labels.npy"))
+        labels = np.load(f"{place}.labels.npy")
     except (OSError, ValueError, AttributeError):
         return None
+    return Pack(f"{place}.npy", wanted["count"], image_px, channels, labels, Rows(made, split).cells)
 
 
 def ensure(made: Dataset, split: str, image_px: int, channels: int) -> Pack:
@@ -161,20 +164,23 @@ def _without_rewriting(ds: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def train_batches(
-    packed: Pack, batch_size: int, seed: int, first_batch: int = 0, share: Share = WHOLE
+    packed: Pack, batch_size: int, seed: int, first_batch: int = 0, share: Share = WHOLE, with_cells: bool = False
 ) -> tf.data.Dataset:
-    """Endless batches: image uint8 [b, px, px, C], label int32 [b], from global batch `first_batch` of the run on.
+    """Endless batches: image uint8 [b, px, px, C], label int32 [b], from global batch `first_batch` of the run on; with
+    cells, int64 [b] of `data.cells` as well.
 
     `share`: which parts of each global batch of `batch_size` come here, one after the other; b is the size of a part.
     """
-    pixels, labels = rows(packed), tf.constant(packed.labels)
+    pixels, told = rows(packed), [tf.constant(packed.labels)]
+    if with_cells:
+        told.append(tf.constant(packed.cells))
     size = share.size(batch_size)
     shape = [size, packed.image_px, packed.image_px, packed.channels]
 
-    def batch(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def batch(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
         at = share.place(number, batch_size)
         chosen = order.shuffled(at.batch * batch_size + at.first + tf.range(size, dtype=tf.int64), packed.count, seed)
-        return tf.reshape(tf.gather(pixels, chosen), shape), tf.gather(labels, chosen)
+        return tf.reshape(tf.gather(pixels, chosen), shape), *(tf.gather(one, chosen) for one in told)
 
     ds = tf.data.Dataset.counter(first_batch * share.count)
     ds = ds.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)

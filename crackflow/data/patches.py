@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crackflow.data import images
+from crackflow.data import cells, images
 from crackflow.data.images import BadImage
 
 CRACK_ABOVE = 127  # masks are anti-aliased: 255 is crack
@@ -24,12 +24,14 @@ UNCLEAR = "neither clean nor cracked: fewer crack pixels than --min_crack_fracti
 
 
 class Window(NamedTuple):
-    """The square of side `px` whose upper left corner is at column `x`, row `y`. `label`: 0, 1, or -1 unclear."""
+    """The square of side `px` whose upper left corner is at column `x`, row `y`. `label`: 0, 1, or -1 unclear; `cells`:
+    where its crack lies, as `data.cells` has it."""
 
     x: int
     y: int
     px: int
     label: int
+    cells: int = 0
 
     def name(self, path: str) -> str:
         """`path` with the window after it, as W3C media fragments write it."""
@@ -69,10 +71,7 @@ def cut(mask: np.ndarray, patch_px: int, min_crack_fraction: float) -> tuple[tup
     Raises: BadImage when the picture is smaller than a window.
     """
     crack = mask > CRACK_ABOVE
-    found = [
-        one._replace(label=_label(crack, one.x, one.y, patch_px, min_crack_fraction))
-        for one in cover(*mask.shape, patch_px)
-    ]
+    found = [_labelled(crack, one, min_crack_fraction) for one in cover(*mask.shape, patch_px)]
     return tuple(one for one in found if one.label >= 0), tuple(one for one in found if one.label < 0)
 
 
@@ -82,9 +81,11 @@ def _starts(size: int, patch_px: int) -> list[int]:
     return [round(start) for start in np.linspace(0, size - patch_px, count)]
 
 
-def _label(crack: np.ndarray, x: int, y: int, px: int, min_crack_fraction: float) -> int:
-    if crack[y : y + px, x : x + px].mean() >= min_crack_fraction:
-        return 1
+def _labelled(crack: np.ndarray, window: Window, min_crack_fraction: float) -> Window:
+    x, y, px = window[:3]
+    inside = crack[y : y + px, x : x + px]
+    if inside.mean() >= min_crack_fraction:
+        return window._replace(label=1, cells=cells.of(inside))
     low_y, low_x = max(y - CLEAN_MARGIN_PX, 0), max(x - CLEAN_MARGIN_PX, 0)
     around = crack[low_y : y + px + CLEAN_MARGIN_PX, low_x : x + px + CLEAN_MARGIN_PX]
-    return -1 if around.any() else 0
+    return window._replace(label=-1 if around.any() else 0)

@@ -44,8 +44,10 @@ def train_batches(
     split: str = "train",
     first_batch: int = 0,
     share: Share = WHOLE,
+    with_cells: bool = False,
 ) -> tf.data.Dataset:
-    """Endless batches: image uint8 [b, image_px, image_px, channels], 0..255; label int32 [b], from `first_batch` on.
+    """Endless batches: image uint8 [b, image_px, image_px, channels], 0..255; label int32 [b], from `first_batch` on;
+    with cells, int64 [b] of `data.cells` as well.
 
     `share`: which parts of each global batch of `batch_size` come here, one after the other; b is the size of a part.
     The order is that of `data.order`, with the pack the same while the shards fit into memory. Raises: UserError when
@@ -56,14 +58,16 @@ def train_batches(
     window = window_rows(rows.count, rows.bytes)
     size = share.size(batch_size)
     read = Reader(rows, made, size, channels)
+    where = tf.constant(rows.cells)
 
-    def batch(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def batch(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
         at = share.place(number, batch_size)
         first = at.batch * batch_size
         chosen = order.shuffled(first + at.first + tf.range(size, dtype=tf.int64), rows.count, seed, window)
         # The window that this batch begins in, and the one that the batches a window later do.
         windows = order.windows(tf.stack([first, first + (window or rows.count)]), rows.count, seed, window)
-        return read(chosen, image_px, tf.stack(windows, 1))
+        found = read(chosen, image_px, tf.stack(windows, 1))
+        return (*found, tf.gather(where, chosen)) if with_cells else found
 
     return _mapped(tf.data.Dataset.counter(first_batch * share.count), batch)
 

@@ -6,6 +6,7 @@ Synopsis::
     rows.count                          # 8000
     data, label = rows.fetch(7)         # the encoded image as a memoryview, 0 or 1
     rows.fields(7)                      # {"image": b"...", "label": 1, "path": b"...", "group": 3}
+    rows.cells                          # int64 [8000], where the cracks lie, as `data.cells` has it
     rows.read_ahead(0, 4096)            # in the background, so that fetching these waits for no disk
 
 Row n of a split is record n of its shards, one after the other. Where each begins says manifest.csv, so that nothing
@@ -24,7 +25,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from crackflow.core.errors import UserError
-from crackflow.data import dataset, records
+from crackflow.data import cells, dataset, records
 from crackflow.data.dataset import Dataset
 
 OPEN_FILES = 256  # of the 1,024 that most systems grant a process
@@ -43,7 +44,7 @@ class Rows:
         self._bytes = [shard["bytes"] for shard in made.facts["splits"][split]["shards"]]
         self.bytes = sum(self._bytes)
         self._files = made.files(split)
-        self._shard, self._first, self._end = _places(made, split)
+        self._shard, self._first, self._end, self.cells = _places(made, split)
         self._start, self._size, self._label = (
             array.array(kind, bytes(8 * self.count))[: self.count] for kind in "qqq"
         )
@@ -112,22 +113,24 @@ class Rows:
                     return  # whoever fetches the record says so
 
 
-def _places(made: Dataset, split: str) -> tuple[array.array, array.array, array.array]:
-    """For each row: number of its shard, its first byte there, and the byte after its last."""
+def _places(made: Dataset, split: str) -> tuple[array.array, array.array, array.array, np.ndarray]:
+    """For each row: number of its shard, its first byte there, the byte after its last, and its cells, 0 where an older
+    manifest has none."""
     shards = made.facts["splits"][split]["shards"]
     numbers = {shard["file"]: number for number, shard in enumerate(shards)}
-    shard_of, first = array.array("i"), array.array("q")
+    shard_of, first, where = array.array("i"), array.array("q"), array.array("q")
     path = os.path.join(made.folder, dataset.MANIFEST)
     try:
         with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
             lines = csv.reader(file)
             column = {name: place for place, name in enumerate(next(lines))}
-            shard, offset = column["shard"], column["offset"]
+            shard, offset, bits = column["shard"], column["offset"], column.get("cells")
             for line in lines:
                 number = numbers.get(line[shard])
                 if number is not None:
                     shard_of.append(number)
                     first.append(int(line[offset]))
+                    where.append(0 if bits is None else cells.parse(line[bits]))
     except FileNotFoundError as error:
         raise UserError(f"{path!r} is missing; restore it or convert the images again") from error
     except (csv.Error, StopIteration, KeyError, IndexError, ValueError) as error:
@@ -139,4 +142,4 @@ def _places(made: Dataset, split: str) -> tuple[array.array, array.array, array.
         )
     end = np.append(np.asarray(first, np.int64)[1:], 0)
     end[np.cumsum(counts) - 1] = [shard["bytes"] for shard in shards]
-    return shard_of, first, array.array("q", end.tobytes())
+    return shard_of, first, array.array("q", end.tobytes()), np.asarray(where, np.int64)

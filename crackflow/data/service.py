@@ -31,6 +31,7 @@ def train_batches(
     seed: int,
     first_batch: int = 0,
     share: Share = WHOLE,
+    with_cells: bool = False,
 ) -> tf.data.Dataset:
     """As `pipeline.train_batches`: the same parts of the same batches, in any order. Raises: as that does."""
     rows = Rows(made, "train")
@@ -44,7 +45,7 @@ def train_batches(
 
     numbers = tf.data.Dataset.counter(first_batch * share.count)
     batches = _decoded(numbers.map(chosen), rows, made, size, image_px, channels)
-    return _served(batches.map(lambda image, label, weight: (image, label)), address)
+    return _served(batches.map(lambda image, label, _, where: (image, label, where)[: 2 + with_cells]), address)
 
 
 def eval_batches(
@@ -66,18 +67,20 @@ def eval_batches(
         return tf.minimum(place, rows.count - 1), tf.cast(place < rows.count, tf.float32)
 
     numbers = tf.data.Dataset.range(pipeline.eval_steps(rows.count, batch_size) * share.count)
-    return _served(_decoded(numbers.map(chosen), rows, made, size, image_px, channels), address)
+    batches = _decoded(numbers.map(chosen), rows, made, size, image_px, channels)
+    return _served(batches.map(lambda image, label, weight, _: (image, label, weight)), address)
 
 
 def _decoded(
     chosen: tf.data.Dataset, rows: Rows, made: Dataset, size: int, image_px: int, channels: int
 ) -> tf.data.Dataset:
-    """(rows int64 [b], weight float32 [b]) to (image, label, weight), by operations that a graph can carry away."""
-    files, shard, first = (tf.constant(table) for table in rows.places())
+    """(rows int64 [b], weight float32 [b]) to (image, label, weight, cells), by operations that a graph can carry
+    away."""
+    files, shard, first, cells = (tf.constant(table) for table in (*rows.places(), rows.cells))
     encoding, stored_px = made.facts["encoding"], made.image_px
     stored = made.facts["channels"]
 
-    def read(row: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def read(row: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, ...]:
         record = tf.data.experimental.from_variant(
             tf.raw_ops.TFRecordDatasetV2(
                 filenames=files[shard[row], None],
@@ -95,7 +98,8 @@ def _decoded(
             image = decoding.to_size(decoding.to_channels(image, channels), image_px)
         else:
             image = decoding.decode(fields["image"][None], encoding, stored_px, image_px, channels)[0]
-        return image * tf.cast(weight, tf.uint8), tf.cast(fields["label"], tf.int32) * tf.cast(weight, tf.int32), weight
+        label = tf.cast(fields["label"], tf.int32) * tf.cast(weight, tf.int32)
+        return image * tf.cast(weight, tf.uint8), label, weight, cells[row]
 
     each = chosen.flat_map(lambda *parts: tf.data.Dataset.from_tensor_slices(parts))
     return each.map(read, num_parallel_calls=tf.data.AUTOTUNE).batch(size, drop_remainder=True)

@@ -17,7 +17,7 @@ import numpy as np
 
 from crackflow.core import workers
 from crackflow.core.errors import UserError
-from crackflow.data import images, records
+from crackflow.data import cells, images, records
 from crackflow.data.patches import Window
 
 # Enough shards for 16 parallel readers of 4 workers before they get small; none so large that copying one hurts.
@@ -28,7 +28,8 @@ MAX_SHARD_BYTES = 128 << 20
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Entry:
-    """One source file of a split. `plain`: its bytes may be stored. `windows`: cut these instead of the whole."""
+    """One source file of a split. `plain`: its bytes may be stored. `windows`: cut these instead of the whole. `cells`:
+    where the crack lies in the whole, as `data.cells` has it."""
 
     path: str
     label: int
@@ -36,6 +37,7 @@ class Entry:
     digest: bytes
     plain: bool
     windows: tuple[Window, ...] = ()
+    cells: int = 0
 
     @property
     def count(self) -> int:
@@ -65,14 +67,14 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """One written shard. `rows`: (record, offset, label, sha256 of the source file, path) for the manifest."""
+    """One written shard. `rows`: (record, offset, label, sha256 of the source file, path, cells) for the manifest."""
 
     split: str
     file: str
     count: int
     bytes: int
     sha256: str
-    rows: list[tuple[int, int, int, str, str]]
+    rows: list[tuple[int, int, int, str, str, str]]
 
 
 def plan(entries: dict[str, list[Entry]], bytes_an_image: float, wanted: int, seed: int) -> list[Plan]:
@@ -110,9 +112,9 @@ def _write_one(task: tuple[Plan, str, Settings]) -> Shard:
     digest, offset, rows = hashlib.sha256(), 0, []
     with open(os.path.join(folder, one.file), "wb", buffering=1 << 20) as file:
         for entry in one.entries:
-            for path, label, image in _encoded(entry, settings):
+            for (path, label, where), image in _encoded(entry, settings):
                 data = records.frame(records.example(image, label, os.fsencode(path), entry.group))
-                rows.append((len(rows), offset, label, entry.digest.hex(), path))
+                rows.append((len(rows), offset, label, entry.digest.hex(), path, cells.text(where)))
                 digest.update(data)
                 file.write(data)
                 offset += len(data)
@@ -121,8 +123,8 @@ def _write_one(task: tuple[Plan, str, Settings]) -> Shard:
     return Shard(one.split, one.file, len(rows), offset, digest.hexdigest(), rows)
 
 
-def _encoded(entry: Entry, settings: Settings) -> Iterator[tuple[str, int, bytes]]:
-    """(name, label, bytes) of the image, or of each of its windows."""
+def _encoded(entry: Entry, settings: Settings) -> Iterator[tuple[tuple[str, int, int], bytes]]:
+    """((name, label, cells), bytes) of the image, or of each of its windows."""
     try:
         data = images.read_file(os.path.join(settings.root, entry.path))
     except images.BadImage as error:
@@ -130,16 +132,18 @@ def _encoded(entry: Entry, settings: Settings) -> Iterator[tuple[str, int, bytes
     if images.digest(data) != entry.digest:
         raise UserError(f"{entry.path!r} changed while it was converted; run the conversion again")
     if entry.plain:
-        yield entry.path, entry.label, data
+        yield (entry.path, entry.label, entry.cells), data
         return
     photo = images.parse_photo(data, entry.path, settings.max_megapixels)
     if not entry.windows:
         values = images.pixels(photo, settings.channels, settings.image_px)
-        yield entry.path, entry.label, images.encode(values, settings.encoding, settings.jpeg_quality)
+        told = entry.path, entry.label, entry.cells
+        yield told, images.encode(values, settings.encoding, settings.jpeg_quality)
         return
     whole = images.pixels(photo, settings.channels, 0)
     for window in entry.windows:
         values = whole[window.y : window.y + window.px, window.x : window.x + window.px]
         if settings.image_px:
             values = images.resize_array(values, settings.image_px)
-        yield window.name(entry.path), window.label, images.encode(values, settings.encoding, settings.jpeg_quality)
+        told = window.name(entry.path), window.label, window.cells
+        yield told, images.encode(values, settings.encoding, settings.jpeg_quality)

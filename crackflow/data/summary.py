@@ -23,7 +23,7 @@ from crackflow.data.looking import Seen
 from crackflow.data.shards import Entry, Settings, Shard
 
 GROUP_COLUMNS = ("path", "label", "group", "split")
-MANIFEST_COLUMNS = ("shard", "record", "offset", "label", "sha256", "path")
+MANIFEST_COLUMNS = ("shard", "record", "offset", "label", "sha256", "path", "cells")
 
 
 @dataclasses.dataclass(frozen=True)

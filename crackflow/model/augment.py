@@ -297,6 +297,12 @@ class Augmenter:
             label = mix_labels(label, self._drawn(image, keys))
         return self._apply(image, keys), label
 
+    def turned(self, grid: tf.Tensor, step: tf.Tensor | int, first: tf.Tensor | int = 0) -> tf.Tensor:
+        """`grid` [B, G, G, K], any type, under the flips and quarter turns that the pictures of `step` undergo."""
+        if self.strengths.augment is Augment.NONE:
+            return grid
+        return self._turned(grid, draws.keys(self.seed, step, first, tf.shape(grid)[0]))
+
     def _apply(self, image: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
         image = tf.convert_to_tensor(image)
         if self._resamples:

@@ -27,6 +27,7 @@ CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D, l
 CONVOLUTIONS += (layers.AveragePooling2D,)
 POINTWISE = (layers.Rescaling, layers.BatchNormalization, layers.Activation, layers.ReLU, layers.Add, layers.Dropout)
 POINTWISE += (layers.Concatenate,)
+POOLS = (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
 POOLED = (layers.Concatenate, layers.Dense, layers.Activation, layers.ReLU, layers.Dropout)
 
 
@@ -191,18 +192,22 @@ def scorer(model: keras.Model) -> Convolutional | Windows:
     return (Surrounded if adds_zeros else Convolutional)(model, reach, trunk)
 
 
+def pooled_layer(model: keras.Model) -> str:
+    """Name of the layer that `model` pools over the whole picture; empty where there is none, or more than one."""
+    sources = {name for layer in model.layers if isinstance(layer, POOLS) for name in _parents(layer)}
+    return sources.pop() if len(sources) == 1 else ""
+
+
 def _trunk(model: keras.Model) -> tuple[Reach, str, bool] | None:
     """The reach and name of the layer that `model` pools over the whole picture, and whether a layer before it adds
     zeros at the border; if every such layer is the same wherever in a photograph it is applied, and either none of them
     adds zeros or all keep the size of the picture by them."""
-    pools = [one for one in model.layers if isinstance(one, layers.GlobalAveragePooling2D | layers.GlobalMaxPooling2D)]
-    sources = {name for pool in pools for name in _parents(pool)}
-    if len(sources) != 1 or any(len(layer.inbound_nodes) > 1 for layer in model.layers):
+    trunk = pooled_layer(model)
+    if not trunk or any(len(layer.inbound_nodes) > 1 for layer in model.layers):
         return None
-    (trunk,) = sources
     names = [layer.name for layer in model.layers]
     start = names.index(trunk) + 1
-    rest = [layer for layer in model.layers[start:] if layer not in pools]
+    rest = [layer for layer in model.layers[start:] if not isinstance(layer, POOLS)]
     if not all(isinstance(layer, POOLED) for layer in rest[:-1]) or not isinstance(rest[-1], layers.Reshape):
         return None
     reach: dict[str, Reach | None] = {}

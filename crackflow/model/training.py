@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 
 from crackflow.core.backend import keras, tf
 from crackflow.core.config import Loss, Optimization, TrainConfig
-from crackflow.model import augment, optimizers
+from crackflow.model import augment, localizing, optimizers
 
 
 class Trainer(keras.Model):
@@ -34,6 +34,11 @@ class Trainer(keras.Model):
         self._augmenter, self._settings = augmenter, settings
         self._rate_share, self._start = rate_share, (0, 0)
         self._loss_mean = keras.metrics.Mean("loss")
+        self._forward = lambda image: [self(image, training=True)]
+        if settings.mask_weight:
+            both = localizing.head(network)
+            self._forward = lambda image: both(image, training=True)
+            self._cells = both.get_layer(localizing.LAYER)  # its weights are trained; of the others Keras knows
         self._gradients = (
             tf.function(self._accumulated, autograph=False, jit_compile=True) if compiled else self._accumulated
         )
@@ -56,13 +61,19 @@ class Trainer(keras.Model):
         compiled = self.compiled_metrics.metrics if self.compiled_metrics else []
         return [self._loss_mean, *compiled]
 
-    def train_step(self, data: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """One step on image uint8 [B, H, W, C], label int32 [B]; returns the running metrics."""
-        image, label = data
+    def train_step(self, data: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
+        """One step on image uint8 [B, H, W, C], label int32 [B] and, with a weight for masks, cells int64 [B]; returns
+        the running metrics."""
+        image, label, *bits = data
         replica = tf.distribute.get_replica_context()
         first = replica.replica_id_in_sync_group * tf.shape(image)[0]
-        image, target = self._augmenter.mixed(image, label, self.optimizer.iterations, first)
-        loss, logits, gradients = self._gradients(image, target)
+        step = self.optimizer.iterations
+        image, target = self._augmenter.mixed(image, label, step, first)
+        where = ()
+        if self._settings.mask_weight:
+            where = localizing.targets(*bits, label)
+            where = where._replace(crack=self._augmenter.turned(where.crack, step, first))
+        loss, logits, gradients = self._gradients(image, target, *where)
         if hasattr(self.optimizer, "get_unscaled_gradients"):
             gradients = self.optimizer.get_unscaled_gradients(gradients)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
@@ -72,18 +83,18 @@ class Trainer(keras.Model):
         self.compiled_metrics.update_state(label, logits)
         return {metric.name: metric.result() for metric in self.metrics}
 
-    def _accumulated(self, image: tf.Tensor, target: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+    def _accumulated(self, *batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
         """Loss, logits [B] and gradients of the mean loss, the batch taken in `accumulate` parts one after another."""
         parts = self._settings.accumulate
         if parts == 1:
-            return self._backward(image, target)
-        size = image.shape[0] // parts if image.shape[0] else tf.shape(image)[0] // parts
+            return self._backward(*batch)
+        size = batch[0].shape[0] // parts if batch[0].shape[0] else tf.shape(batch[0])[0] // parts
         logits = tf.TensorArray(tf.float32, parts)
         zeros = [tf.zeros_like(weight) for weight in self.trainable_variables]
 
         def add(part, total, logits, sums):
             rows = slice(part * size, (part + 1) * size)
-            loss, found, gradients = self._backward(image[rows], target[rows])
+            loss, found, gradients = self._backward(*(one[rows] for one in batch))
             sums = [mean + gradient / parts for mean, gradient in zip(sums, gradients, strict=True)]
             return part + 1, total + loss / parts, logits.write(part, found), sums
 
@@ -95,12 +106,18 @@ class Trainer(keras.Model):
         )
         return loss, logits.concat(), gradients
 
-    def _backward(self, image: tf.Tensor, target: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+    def _backward(
+        self, image: tf.Tensor, target: tf.Tensor, *where: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        """The loss is that of the labels; the gradients are those of the masks as well, where there are any."""
         with tf.GradientTape() as tape:
-            logits = self(image, training=True)
-            loss = tf.reduce_mean(losses(target, logits, self._settings))
+            logits, *grid = self._forward(image)
+            loss = aim = tf.reduce_mean(losses(target, logits, self._settings))
+            if grid:
+                smoothing = self._settings.label_smoothing
+                aim += self._settings.mask_weight * localizing.loss(localizing.Targets(*where), *grid, smoothing)
             # Gradients are added up over the replicas.
-            aim = loss / tf.distribute.get_strategy().num_replicas_in_sync
+            aim /= tf.distribute.get_strategy().num_replicas_in_sync
             if hasattr(self.optimizer, "get_scaled_loss"):
                 aim = self.optimizer.get_scaled_loss(aim)
         return loss, logits, tape.gradient(aim, self.trainable_variables)

@@ -17,6 +17,7 @@ from crackflow.core.config import TrainConfig
 from crackflow.core.errors import UserError
 from crackflow.core.runtime import Choice
 from crackflow.data import dataset, inputs, pipeline
+from crackflow.data.rows import Rows
 from crackflow.model import networks, training, weights
 from crackflow.run import fitting
 
@@ -56,8 +57,9 @@ class Job:
 
     def train(self, fit: fitting.Fit, feed: inputs.Feed) -> fitting.Watched:
         """From where `fit` stands to its end. Raises: TryAgain, UserError."""
+        with_cells = self.config.optimization.mask_weight > 0
         return fit.run(
-            lambda step: self.team.distribute(lambda share: feed.train(step, share)),
+            lambda step: self.team.distribute(lambda share: feed.train(step, share, with_cells)),
             self.team.distribute(feed.val),
             pipeline.eval_steps(self.made.count("val"), self.config.batch_size),
         )
@@ -75,6 +77,11 @@ def prepare(config: TrainConfig, hosts: bool = True) -> Job:
     image_px = config.image_px or recipe.image_px
     for split in inputs.SPLITS:
         made.expect_images(split)
+    if config.optimization.mask_weight and not Rows(made, "train").cells.any():
+        raise UserError(
+            f"--mask_weight: expected masks in {config.data!r}, received none; convert a folder that has masks/ "
+            "beside its classes, or images/ and masks/, with this version of crackflow"
+        )
     precision = runtime.choose_precision(config.precision, recipe.bfloat16_on_cpu)
     xla = runtime.choose_xla(config.xla)
     keras.mixed_precision.set_global_policy(precision.value)

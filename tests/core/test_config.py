@@ -105,6 +105,17 @@ TRAIN = {"data": "in", "run_dir": "out"}
             TRAIN | {"batch_size": 9, "augmentation": config.Augmentation(mixup=0.2)},
             "--batch_size: expected a multiple of 2 (--mixup, which mixes pairs), such as 10, received 9",
         ),
+        (config.Optimization, {"mask_weight": -1.0}, "--mask_weight: expected 0 or more, received -1.0"),
+        (
+            config.TrainConfig,
+            TRAIN
+            | {
+                "optimization": config.Optimization(mask_weight=1.0),
+                "augmentation": config.Augmentation(augment=config.Augment.D4, zoom=0.1, mixup=0.2),
+            },
+            "--augment: expected none or d4 with --mask_weight: masks follow flips and quarter turns alone, received "
+            "'--zoom, --mixup'",
+        ),
         (config.TrainConfig, TRAIN | {"review": 1.0}, "--review: expected a fraction from 0 up to, not including, 1"),
         (config.TrainConfig, TRAIN | {"threshold": "best"}, "--threshold: expected f1, youden, recall:R or cost:C"),
         (config.TrainConfig, TRAIN | {"steps_per_execution": -1}, "--steps_per_execution: expected 0 or more"),

@@ -1,4 +1,5 @@
 import collections
+import os
 import shutil
 
 import pytest
@@ -7,7 +8,7 @@ from crackflow import convert
 from crackflow.core.config import ConvertConfig, Encoding
 from crackflow.core.errors import ConfigError, UserError
 from crackflow.data import dataset
-from tests import support
+from tests import small, support
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +41,17 @@ def test_every_image_keeps_its_split_bytes_and_label(parts, joined):
             found = stored[f"{name}/{path}"]
             assert (found["image"], found["label"]) == (fields["image"], fields["label"])
             assert both[f"{name}/{path}"] == splits_of(parts / name)[path]
+
+
+def test_cells_go_with_their_images(tmp_path):
+    made = small.data()
+    support.made(support.photos(tmp_path / "photos", 24, first_seed=9), tmp_path / "bare", shards=2)
+    convert.run(ConvertConfig(join=(made.folder, str(tmp_path / "bare")), out=str(tmp_path / "both")))
+    both = {row["path"]: row["cells"] for row in support.rows(tmp_path / "both", dataset.MANIFEST)}
+    name = os.path.basename(made.folder)
+    for row in support.rows(made.folder, dataset.MANIFEST):
+        assert both[f"{name}/{row['path']}"] == row["cells"]
+    assert any(both.values()) and not any(cells for path, cells in both.items() if path.startswith("bare/"))
 
 
 def test_groups_of_two_sets_are_never_one(joined):

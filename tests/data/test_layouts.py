@@ -55,6 +55,14 @@ def test_masks_beside_two_class_folders_are_no_third_class(tmp_path):
     assert [file.path for file in scan(tmp_path).files] == ["Negative/b.jpg", "Positive/a.jpg"]
 
 
+def test_masks_are_those_of_the_cracked_pictures_of_their_name(tmp_path):
+    touch(tmp_path, "Positive/a.jpg", "Positive/day 1/c.jpg", "Positive/d.jpg", "Negative/b.jpg")
+    touch(tmp_path, "masks/a.png", "masks/b.png", "masks/day 1/c.png")
+    masks = {file.path: file.mask for file in scan(tmp_path).files}
+    assert masks["Positive/a.jpg"] == "masks/a.png" and masks["Positive/day 1/c.jpg"] == "masks/day 1/c.png"
+    assert masks["Positive/d.jpg"] == masks["Negative/b.jpg"] == ""
+
+
 def test_hidden_folders_are_no_class(tmp_path):
     touch(tmp_path, "Positive/a.jpg", "Negative/b.jpg", ".cache/c.jpg")
     assert len(scan(tmp_path).files) == 2

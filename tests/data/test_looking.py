@@ -76,6 +76,22 @@ def test_a_mask_that_does_not_fit_rejects_the_picture_with_the_reason(tmp_path, 
     assert path == "a.jpg" and reason in given
 
 
+def test_a_labelled_picture_with_a_mask_is_kept_whole_and_knows_where_its_crack_lies(tmp_path):
+    mask = np.zeros((64, 64, 3), np.uint8)
+    mask[:8] = 255
+    support.put(tmp_path / "a.jpg", support.encoded(support.picture(0)))
+    support.put(tmp_path / "m.png", support.encoded(mask, "PNG"))
+    seen, _, _ = look(tmp_path, [File("a.jpg", 1, "a", "m.png"), File("a.jpg", 1, "a")])
+    assert seen.windows == [(), ()] and seen.cells == [0xFF, 0]
+
+
+def test_a_labelled_picture_whose_mask_does_not_fit_is_rejected_with_both_sizes(tmp_path):
+    support.put(tmp_path / "a.jpg", support.encoded(support.picture(0)))
+    support.put(tmp_path / "m.png", support.encoded(np.zeros((32, 64, 3), np.uint8), "PNG"))
+    seen, _, _ = look(tmp_path, [File("a.jpg", 1, "a", "m.png")])
+    assert seen.rejected == [("a.jpg", "its mask is 64 x 32, the picture 64 x 64: expected the same size")]
+
+
 def test_unclear_windows_are_rejected_by_name_and_the_picture_is_kept(tmp_path):
     mask = np.zeros((64, 64, 3), np.uint8)
     mask[10, 10] = 255
@@ -83,4 +99,4 @@ def test_unclear_windows_are_rejected_by_name_and_the_picture_is_kept(tmp_path):
     support.put(tmp_path / "m.png", support.encoded(mask, "PNG"))
     seen, _, _ = look(tmp_path, [File("a.jpg", -1, "a", "m.png")])
     assert seen.rejected == [("a.jpg#xywh=0,0,32,32", patches.UNCLEAR)]
-    assert [tuple(one) for one in seen.windows[0]] == [(32, 0, 32, 0), (0, 32, 32, 0), (32, 32, 32, 0)]
+    assert [tuple(one[:4]) for one in seen.windows[0]] == [(32, 0, 32, 0), (0, 32, 32, 0), (32, 32, 32, 0)]

@@ -15,7 +15,7 @@ def test_windows_cover_every_pixel_and_stay_inside(width, height, patch_px):
         return
     windows, unclear = patches.cut(np.zeros((height, width), np.uint8), patch_px, 0.01)
     covered = np.zeros((height, width), bool)
-    for x, y, px, label in windows:
+    for x, y, px, label, _ in windows:
         assert 0 <= x <= width - px and 0 <= y <= height - px and px == patch_px and label == 0
         covered[y : y + px, x : x + px] = True
     assert covered.all() and not unclear
@@ -45,6 +45,13 @@ def test_a_crack_within_4_px_outside_makes_a_window_unclear(column, label):
 @pytest.mark.parametrize(("level", "label"), [(127, 0), (128, 1)])
 def test_an_anti_aliased_mask_counts_from_half_on(level, label):
     assert labels(np.full((32, 32), level, np.uint8)) == {(0, 0): label}
+
+
+def test_a_cracked_window_knows_where_its_crack_lies():
+    mask = np.zeros((32, 64), np.uint8)
+    mask[30, 32:64] = 255  # the last row of cells of the second window
+    (window,), _ = patches.cut(mask, 32, 0.01)
+    assert window.cells == 0xFF << 56
 
 
 def test_labelled_and_unclear_windows_are_told_apart_and_named_by_their_place():

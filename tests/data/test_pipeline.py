@@ -42,6 +42,21 @@ def test_evaluation_batches_have_the_promised_spec():
     )
 
 
+def test_cells_come_with_the_images_they_are_of_from_stream_and_pack():
+    made = small.data()
+    packed = pack.ensure(made, "train", PX, 3)
+    streamed = pipeline.train_batches(made, 8, PX, 3, seed=3, with_cells=True)
+    assert streamed.element_spec[2] == tf.TensorSpec((8,), tf.int64)
+    for batches in (streamed, pack.train_batches(packed, 8, 3, with_cells=True)):
+        seen = list(batches.take(8).as_numpy_iterator())
+        for _, label, cells in seen:
+            assert ((cells != 0) == label).all()
+        whole = [image.tobytes() for image in np.load(packed.path)]
+        for images, _, cells in seen:
+            rows = [whole.index(image.tobytes()) for image in images]
+            assert (packed.cells[rows] == cells).all()
+
+
 def test_an_epoch_of_whole_batches_holds_each_image_once():
     made = small.data()
     count = made.count("train")

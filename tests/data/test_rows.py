@@ -1,12 +1,15 @@
 import os
+import pathlib
 import shutil
 import threading
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from crackflow.core import tables
 from crackflow.core.errors import UserError
-from crackflow.data import dataset, records
+from crackflow.data import cells, dataset, records
 from crackflow.data.rows import Rows
 from tests import small
 
@@ -32,6 +35,24 @@ def test_rows_are_the_records_of_the_shards_one_after_the_other(made, split):
     for _ in range(2):  # parsed, then remembered
         found = [rows.fetch(row) for row in reversed(range(rows.count))][::-1]
         assert [(bytes(data), label) for data, label in found] == [(one["image"], one["label"]) for one in wanted]
+
+
+def test_cells_are_those_of_the_masks(made):
+    rows = Rows(made, "train")
+    for row in range(rows.count):
+        name = pathlib.PurePath(os.fsdecode(rows.fields(row)["path"])).stem
+        mask = small.images() / "masks" / f"{name}.png"
+        wanted = cells.of(np.asarray(Image.open(mask)) > 127) if mask.exists() else 0
+        assert int(rows.cells[row]) % 2**64 == wanted
+        assert bool(wanted) == bool(rows.fields(row)["label"])
+
+
+def test_a_manifest_of_an_older_version_has_no_cells(made):
+    path = os.path.join(made.folder, dataset.MANIFEST)
+    kept = [{key: value for key, value in row.items() if key != "cells"} for row in tables.read(path)]
+    tables.save(path, kept[0], (row.values() for row in kept))
+    rows = Rows(made, "train")
+    assert rows.count == made.count("train") and not rows.cells.any()
 
 
 def test_few_open_files_are_enough(made, monkeypatch):

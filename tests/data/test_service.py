@@ -51,6 +51,16 @@ def test_an_epoch_of_training_holds_each_image_once(address):
     assert max(seen.values()) <= 2 and sum(seen.values()) == count  # the next epoch's first may come early
 
 
+def test_cells_come_with_the_images_they_are_of(address):
+    made, count = small.data("raw"), small.data("raw").count("train") // 8
+    where = {}
+    for images, _, cells in pipeline.train_batches(made, 8, PX, 3, 3, with_cells=True).take(count).as_numpy_iterator():
+        where.update(zip([image.tobytes() for image in images], cells.tolist(), strict=True))
+    served = service.train_batches(made, address, 8, PX, 3, seed=3, with_cells=True).take(count)
+    for images, _, cells in served.as_numpy_iterator():
+        assert [where[image.tobytes()] for image in images] == cells.tolist()
+
+
 def test_shares_are_disjoint_and_complete(address):
     made = small.data("raw")
     whole = counted(pipeline.eval_batches(made, "train", 16, PX, 3), True)

@@ -83,7 +83,7 @@ def test_a_shard_tells_its_bytes_hash_and_the_place_of_each_record(tmp_path):
     assert [(number, offset) for number, offset, *_ in shard.rows] == [
         (n, offset) for n, (offset, _) in enumerate(read)
     ]
-    for (*_, source_hash, path), (_, fields) in zip(shard.rows, read, strict=True):
+    for (*_, source_hash, path, _), (_, fields) in zip(shard.rows, read, strict=True):
         assert fields["path"].decode() == path
         assert support.sha256(tmp_path / path) == source_hash
 

@@ -5,8 +5,19 @@ import pytest
 from sklearn.metrics import log_loss
 
 from crackflow.core.backend import keras, tf
-from crackflow.core.config import Augment, Augmentation, Loss, Network, Optimization, Optimizer, TrainConfig
-from crackflow.model import networks, training
+from crackflow.core.config import (
+    Architecture,
+    Augment,
+    Augmentation,
+    Loss,
+    Network,
+    Optimization,
+    Optimizer,
+    Padding,
+    TrainConfig,
+)
+from crackflow.data import cells
+from crackflow.model import bundle, dense, localizing, networks, training
 
 PLAIN = Augmentation(augment=Augment.NONE)
 
@@ -126,6 +137,71 @@ def test_a_few_steps_learn_a_few_pictures():
     model = small_model(learning_rate=3e-3)
     found = learn(model, steps=20, count=16)
     assert found[-1] < 0.3 < found[0]
+
+
+CELLED = Architecture(stem=16, widths=(16,), repeats=(0,), padding=Padding.SAME)  # 32 px in 8 x 8 cells
+
+
+def masked_model(xla="off", **changes):
+    keras.utils.set_random_seed(0)
+    network = networks.recipe(Network.CUSTOM, CELLED).build(32)
+    return network, training.trainable(network, config(**changes), 100, xla)
+
+
+def quadrants(count=16, seed=3):
+    """Pictures with noise in one quarter: (image, label, the cells of that quarter). All are cracked."""
+    random = np.random.default_rng(seed)
+    image, bits = np.full((count, 32, 32, 3), 90, np.uint8), []
+    for one in image:
+        row, column = random.integers(0, 2, 2) * 16
+        one[row : row + 16, column : column + 16] = random.integers(0, 256, (16, 16, 1))
+        bits.append(cells.parse(cells.text(cells.of(one[..., 0] != 90))))
+    return image, np.ones(count, np.int32), np.array(bits, np.int64)
+
+
+@pytest.mark.parametrize(("xla", "accumulate"), [("off", 1), ("augmentation", 2), ("on", 1)])
+def test_a_network_with_masks_learns_where_a_crack_lies_under_any_turn(xla, accumulate):
+    d4 = Augmentation(augment=Augment.D4)
+    changes = {"mask_weight": 1.0, "learning_rate": 0.01, "accumulate": accumulate, "augmentation": d4}
+    network, model = masked_model(xla, batch_size=16, **changes)
+    stream = tf.data.Dataset.from_tensors(quadrants())
+    model.fit(stream.repeat(60), epochs=1, verbose=0)
+    image, _, bits = quadrants(seed=4)
+    features = keras.Model(network.inputs, network.get_layer(dense.pooled_layer(network)).output)
+    logits = model._cells(features(image, training=False)).numpy()[..., 0]
+    crack = localizing.targets(tf.constant(bits), tf.ones(16, tf.int32)).crack.numpy()[..., 0]
+    assert ((logits > 0) == crack).mean() > 0.9
+
+
+def test_masks_move_the_weights_and_not_the_loss_that_is_told():
+    def step(weight):
+        network, model = masked_model(mask_weight=weight)
+        batch = quadrants(8) if weight else quadrants(8)[:2]
+        told = model.fit(tf.data.Dataset.from_tensors(batch), epochs=1, verbose=0).history["loss"]
+        return told, network.get_weights()
+
+    (without, plain), (with_masks, moved) = step(0.0), step(1.0)
+    assert without == with_masks
+    assert any((one != other).any() for one, other in zip(plain, moved, strict=True))
+
+
+def test_what_no_mask_tells_moves_nothing():
+    def weights(**changes):
+        network, model = masked_model(weight_decay=0.0, label_smoothing=0.0, **changes)
+        image, label, bits = quadrants(8)
+        batch = (image, label, 0 * bits) if changes else (image, label)
+        model.fit(tf.data.Dataset.from_tensors(batch), epochs=1, verbose=0)
+        return network.get_weights()
+
+    for one, other in zip(weights(), weights(mask_weight=3.0), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_layer_for_the_masks_is_no_part_of_the_saved_network():
+    network, model = masked_model(mask_weight=1.0)
+    assert model.count_params() > network.count_params()
+    plain = bundle.as_float32(model)
+    assert [layer.name for layer in plain.layers] == [layer.name for layer in network.layers]
 
 
 def test_a_batch_in_parts_moves_the_weights_as_a_whole_one():

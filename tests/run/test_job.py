@@ -5,10 +5,10 @@ import os
 import pytest
 
 from crackflow.core.backend import keras
-from crackflow.core.config import Architecture, Input, Network, Precision, TrainConfig
+from crackflow.core.config import Architecture, Input, Network, Optimization, Padding, Precision, TrainConfig
 from crackflow.core.errors import UserError
 from crackflow.run import job
-from tests import small
+from tests import small, support
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +51,18 @@ def test_a_fit_ends_after_as_many_epochs_as_asked(tmp_path):
     assert [row["epoch"] for row in watched.history] == [1, 2]
     rates = [row["learning_rate"] for row in watched.history]
     assert rates[0] > rates[1] > 0  # of a schedule of three
+
+
+def test_a_run_with_masks_trains_and_one_of_photographs_without_is_refused(tmp_path):
+    design = Architecture(stem=16, widths=(16,), repeats=(0,), padding=Padding.SAME)
+    asked = {"architecture": design, "optimization": Optimization(mask_weight=1.0), "input": Input.STREAM}
+    work = job.prepare(config(tmp_path, **asked))
+    os.makedirs(tmp_path / "run")
+    assert len(work.train(work.fit({"who": "test"}), work.open_feed()).history) == 3
+    bare = str(tmp_path / "bare")
+    support.made(support.photos(tmp_path / "photos", 24), bare)
+    with pytest.raises(UserError, match=r"--mask_weight: expected masks in '.*bare', received none; convert a folder"):
+        job.prepare(config(tmp_path, data=bare, **asked))
 
 
 def test_a_mistake_in_any_flag_is_found_before_anything_is_written(tmp_path):

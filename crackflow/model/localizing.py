@@ -1,0 +1,63 @@
+"""Masks as targets while a network learns: which cells of its last features the crack lies in.
+
+Synopsis::
+
+    both = localizing.head(network)                       # image -> logits [B], cell logits [B, 8, 8]
+    where = localizing.targets(bits, label)               # of `data.cells`
+    loss = localizing.loss(where, cell_logits, smoothing=0.02)
+
+One more layer of one weight a channel, which learns beside the network's own head and is left behind with the training:
+the features must then tell where the crack is, not only whether there is one (an auxiliary loss, as in Lee et al.,
+Deeply-supervised nets, AISTATS 2015).
+"""
+
+from typing import NamedTuple
+
+from crackflow.core.backend import keras, tf
+from crackflow.core.errors import UserError
+from crackflow.data import cells
+from crackflow.model import dense
+
+LAYER = "cells"
+
+
+class Targets(NamedTuple):
+    """crack: uint8 [B, 8, 8, 1], 1 where the crack touches the cell; known: float32 [B], 0 where that is not told."""
+
+    crack: tf.Tensor
+    known: tf.Tensor
+
+
+def head(network: keras.Model) -> keras.Model:
+    """`network`, uint8 [B, H, W, C] to logits [B], with logits of its cells, float32 [B, 8, 8], as a second output.
+
+    Raises: UserError when what it pools over the picture is not one layer of 8 x 8 cells.
+    """
+    trunk = dense.pooled_layer(network)
+    shape = network.get_layer(trunk).output_shape[1:3] if trunk else ()
+    if shape != (cells.SIDE, cells.SIDE):
+        received = f"{shape[0]} x {shape[1]}" if shape else "no such layer"
+        raise UserError(
+            f"--mask_weight: expected a network that pools {cells.SIDE} x {cells.SIDE} cells, received {received}; "
+            f"such as --model=custom --padding=same --image_px=128"
+        )
+    logits = keras.layers.Conv2D(1, 1, dtype="float32", name=LAYER)(network.get_layer(trunk).output)
+    grid = keras.layers.Reshape(shape, dtype="float32", name="grid")(logits)
+    return keras.Model(network.inputs, [*network.outputs, grid])
+
+
+def targets(bits: tf.Tensor, label: tf.Tensor) -> Targets:
+    """From int64 [B] of `data.cells` and labels int32 [B]: a clean picture has no crack in any cell, a cracked one
+    without a mask tells nothing."""
+    places = tf.range(cells.SIDE**2, dtype=tf.int64)
+    crack = tf.bitwise.bitwise_and(tf.bitwise.right_shift(bits[:, None], places), tf.constant(1, tf.int64))
+    known = (bits != 0) | (label == 0)
+    return Targets(tf.reshape(tf.cast(crack, tf.uint8), [-1, cells.SIDE, cells.SIDE, 1]), tf.cast(known, tf.float32))
+
+
+def loss(where: Targets, logits: tf.Tensor, smoothing: float) -> tf.Tensor:
+    """Mean binary cross-entropy of cell logits float32 [B, 8, 8] over the batch, the targets smoothed as labels are;
+    pictures of which nothing is known add 0."""
+    crack = tf.cast(where.crack[..., 0], tf.float32) * (1 - smoothing) + smoothing / 2
+    every = tf.nn.sigmoid_cross_entropy_with_logits(crack, tf.cast(logits, tf.float32))
+    return tf.reduce_mean(where.known[:, None, None] * every)
