@@ -56,9 +56,9 @@ class Donors:
         tone = np.clip(1 + np.float32(between(rng, 0.6, 2.2)) * (bright / level - 1), 0.02, 2)
         return Surface(tone, planes / np.maximum(bright, 0.02) * level)
 
-    def crack(self, rng: np.random.Generator, px: int, boldness: float) -> Crack:
-        """A crack of a photograph, 0.4 to 1.1 times as large as there, anywhere in `px` x `px`, faint to strong.
-        `boldness` 0..1: not small, not faint."""
+    def crack(self, rng: np.random.Generator, px: int, boldness: float, faint: bool = False) -> Crack:
+        """A crack of a photograph, 0.4 to 1.1 times as large as there, anywhere in `px` x `px`, weaker or stronger;
+        `faint`: weaker still. `boldness` 0..1: not small, not weak."""
         ratio, mask = self._line(rng)
         for _ in range(TRIES):
             side = round(len(ratio) * between(rng, 0.4 + 0.3 * boldness, 1.1))
@@ -66,7 +66,8 @@ class Donors:
             if (seen[1] >= MASK_COVER).mean() >= LEAST_SHARE:
                 break
             ratio, mask = self._line(rng)
-        strength = np.float32(between(rng, 0.35 * (1 + boldness), 1.6))
+        weakest = 0.25 * (1 + 2 * boldness) if faint else 0.35 * (1 + boldness)
+        strength = np.float32(between(rng, weakest, 1.6))
         shade = 1 - np.clip(seen[0], 0.02, 1) ** strength
         cover = np.ascontiguousarray(seen[1])
         cast = tint(rng)

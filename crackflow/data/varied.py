@@ -27,7 +27,8 @@ LENT_GROUNDS, LENT_CRACKS = 0.2, 0.4  # shares, where there are donors
 CENTRED, MAPS = 0.3, 0.15  # shares of the made cracks: through the middle; a net of them, as in old asphalt
 WIDEST = 16.0  # of a picture 227 wide; the narrowest are a pixel of the window
 LEAST_SHARE = 0.006  # of the window, that a crack takes: above the 0.005 from which `convert` calls it cracked
-LEAST_CONTRAST, LEAST_DEVIATIONS = 0.10, 0.75  # as in `data.cracks`; fainter than there
+LEAST = 0.10, 0.75  # darker by such a share, and by so many deviations, as in `data.cracks`; fainter than there
+FAINT, FAINTEST = 0.4, (0.08, 0.65)  # share of the cracks that are mostly thin, as on asphalt; their least
 ATTEMPTS = 9
 
 
@@ -48,12 +49,16 @@ def make(seed: int, index: int, image_px: int, donors_in: str = "") -> Example:
     if index % 2 == 0:
         nothing = np.zeros((image_px, image_px), np.uint8)
         return Example(_developed(surface, camera, grey, compressed), nothing, 0, camera.jpeg_quality)
+    faint = rng.random() < FAINT
     for attempt in range(ATTEMPTS):
         boldness = attempt / (ATTEMPTS - 1)
         borrows = lent is not None and rng.random() < LENT_CRACKS
-        crack = lent.crack(rng, image_px, boldness) if borrows else _crack(rng, image_px, reference, boldness)
+        if borrows:
+            crack = lent.crack(rng, image_px, boldness, faint)
+        else:
+            crack = _crack(rng, image_px, reference, boldness, faint)
         cracked = cracks.darken(surface, crack)
-        if _is_visible(synthetic.expose(cracked, camera), crack.mask):
+        if _is_visible(synthetic.expose(cracked, camera), crack.mask, faint):
             return Example(_developed(cracked, camera, grey, compressed), crack.mask, 1, camera.jpeg_quality)
     return make(seed, index + (1 << 40), image_px, donors_in)  # too dark or too wild a ground: another one
 
@@ -69,10 +74,12 @@ def _ground(rng: np.random.Generator, px: int, reference: float, lent: donors.Do
     return ground
 
 
-def _crack(rng: np.random.Generator, px: int, reference: float, boldness: float) -> Crack:
-    """Of any width, filled here and there, with the inside of any brightness."""
+def _crack(rng: np.random.Generator, px: int, reference: float, boldness: float, faint: bool) -> Crack:
+    """Of any width, filled here and there, with the inside of any brightness; `faint`: mostly thin and pale ones."""
     scale = px / reference
-    width = max(between(rng, 3.0**boldness, WIDEST) * scale, between(rng, 0.8, 1.4) * (1 + boldness))
+    narrowest, skew = 3.0**boldness, 1.3 - 0.3 * boldness if faint else 1.0
+    usual = narrowest * (WIDEST / narrowest) ** (rng.random() ** skew)
+    width = max(usual * scale, between(rng, 0.8, 1.4) * (1 + boldness))
     cover = _cover(rng, px, width, boldness, scale)
     shade = cover
     if rng.random() < 0.25:
@@ -84,7 +91,8 @@ def _crack(rng: np.random.Generator, px: int, reference: float, boldness: float)
         shade = shade * (1 - cracks.wall(rng, shade, angle, width, reference))
     wide = min(max(math.log(max(width / scale, 1.2) / 1.2) / math.log(13 / 1.2), 0), 1)
     palest = (0.85 - 0.35 * wide) * (1 - 0.6 * boldness)
-    inside = palest - (palest - 0.03) * rng.beta(1.3, 1.3)
+    depth = rng.beta(1.1, 1.6 - 0.5 * boldness) if faint else rng.beta(1.3, 1.3)
+    inside = palest - (palest - 0.03) * depth
     tint = cracks.tint(rng)
     beside = cracks.edge(rng, cover, angle, width, reference)
     return Crack(shade, inside, tint, beside, (cover >= cracks.MASK_COVER) * np.uint8(255))
@@ -147,8 +155,9 @@ def _developed(surface: Surface, camera: Camera, grey: bool, compressed: bool) -
     return image
 
 
-def _is_visible(image: np.ndarray, mask: np.ndarray) -> bool:
+def _is_visible(image: np.ndarray, mask: np.ndarray, faint: bool) -> bool:
     if np.count_nonzero(mask) < LEAST_SHARE * mask.size:
         return False
     drop, deviations = cracks.contrast(image, mask)
-    return drop >= LEAST_CONTRAST and deviations >= LEAST_DEVIATIONS
+    least_drop, least_deviations = FAINTEST if faint else LEAST
+    return drop >= least_drop and deviations >= least_deviations

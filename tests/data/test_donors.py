@@ -73,6 +73,14 @@ def test_a_lent_crack_darkens_where_its_mask_is(lent):
     assert inside > 0.2 > 5 * outside
 
 
+def test_faint_cracks_darken_less(lent):
+    shades = [
+        np.mean([lent.crack(generator(seed), PX, 0.0, faint).shade.max() for seed in range(20)])
+        for faint in (True, False)
+    ]
+    assert shades[0] < shades[1]
+
+
 def test_only_the_training_split_lends(lent, monkeypatch):
     asked = []
     original = donors.rows.Rows.__init__

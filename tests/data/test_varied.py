@@ -62,9 +62,27 @@ def test_it_varies_more_than_the_imitation_of_metu(many):
 
 def test_what_can_not_be_seen_is_drawn_anew(monkeypatch):
     seen = iter([False] * 12 + [True])
-    monkeypatch.setattr(varied, "_is_visible", lambda image, mask: next(seen))
+    monkeypatch.setattr(varied, "_is_visible", lambda image, mask, faint: next(seen))
     assert varied.make(0, 1, 32).label == 1
     assert next(seen, None) is None
+
+
+def test_faint_cracks_are_thinner_and_paler():
+    def drawn(faint):
+        return [varied._crack(np.random.default_rng(seed), PX, 100.0, 0.0, faint) for seed in range(120)]
+
+    plain, faint = drawn(False), drawn(True)
+    areas = [np.median([(crack.mask > 0).mean() for crack in some]) for some in (faint, plain)]
+    assert areas[0] < areas[1]
+    assert np.mean([crack.inside for crack in faint]) > np.mean([crack.inside for crack in plain])
+
+
+def test_a_faint_crack_may_be_fainter_than_others_but_not_without_end():
+    image, mask = np.full((32, 32, 3), 100, np.uint8), np.zeros((32, 32), np.uint8)
+    mask[:, 15:17] = 255
+    for level, told in ((91, (False, True)), (95, (False, False)), (80, (True, True))):
+        image[:, 15:17] = level
+        assert tuple(varied._is_visible(image, mask, faint) for faint in (False, True)) == told
 
 
 def test_a_net_has_many_edges_and_stays_near_the_picture():
