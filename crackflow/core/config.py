@@ -431,6 +431,9 @@ class Architecture:
     padding: Padding = option(
         Padding.VALID, "custom: valid adds no zeros, so that predict scores all windows of a photograph at once"
     )
+    standardised: bool = option(
+        False, "custom: half of the stem sees the picture less its mean and divided by its deviation; with padding=same"
+    )
 
     def __post_init__(self) -> None:
         _expect(1 <= self.stem <= 1024, "stem", "1 to 1024", self.stem)
@@ -442,6 +445,8 @@ class Architecture:
         _expect(legal, "widths", "one to six numbers from 1 to 2048", self.widths)
         legal = len(self.repeats) == stages and all(0 <= often <= 16 for often in self.repeats)
         _expect(legal, "repeats", f"as many numbers as --widths has, {stages}, from 0 to 16", self.repeats)
+        fits = self.padding is Padding.SAME and self.stem > 1
+        _expect(fits or not self.standardised, "standardised", "--padding=same and a --stem of 2 or more", True)
         _expect(0 <= self.squeeze_excite <= 64, "squeeze_excite", "0 to 64", self.squeeze_excite)
         _expect_fraction(self, ["dropout"])
 

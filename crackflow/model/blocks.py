@@ -13,6 +13,7 @@ from crackflow.core.backend import keras
 from crackflow.core.config import Architecture, Block, Downsampling, Padding, Pooling
 
 layers = keras.layers
+LEAST_DEVIATION = 0.02  # 5 grey levels: noise alone is not blown up to a texture
 # Of the running statistics of BatchNorm. Keras' applications take 0.99 and 0.999, meant for the half million steps of
 # ImageNet: after the 500 of an hour's training mobilenet_v3_small still called every picture cracked.
 NORM_MOMENTUM = 0.9
@@ -32,7 +33,7 @@ def features(image, design: Architecture):
 
     The mean tells how much of it looks cracked, the maximum whether any one place does.
     """
-    x = _conv(scaled(image), design.stem, design.stem_kernel, design.stem_stride, "stem", design)
+    x = _stem(scaled(image), design)
     for stage, (filters, repeats) in enumerate(zip(design.widths, design.repeats, strict=True), start=1):
         x = _down(x, filters, f"stage{stage}_down", design)
         for block in range(1, repeats + 1):
@@ -42,6 +43,29 @@ def features(image, design: Architecture):
     pooled = [pool(name=name)(x) for name, pool in POOLS[design.pooling].items()]
     x = layers.Concatenate(name="pooled")(pooled) if len(pooled) > 1 else pooled[0]
     return layers.Dropout(design.dropout, name="dropout")(x) if design.dropout else x
+
+
+def _stem(x, design: Architecture):
+    """The first convolution; half of its channels see the picture standardised, where that is asked for.
+
+    A grey picture of the size of the maps, less its mean and divided by its deviation (Ulyanov et al., Instance
+    normalization, 2016): a faint crack on an even wall then looks like a strong one. Alone it loses how faint it was,
+    so the other half sees the picture as it is (as in Pan et al., Two at once, ECCV 2018).
+    """
+    if not design.standardised:
+        return _conv(x, design.stem, design.stem_kernel, design.stem_stride, "stem", design)
+    half, stride, channels = design.stem // 2, design.stem_stride, x.shape[3]
+    plain = _conv(x, design.stem - half, design.stem_kernel, stride, "stem", design)
+    mean = keras.initializers.Constant(1 / (stride * stride * channels))  # learnt from there on
+    grey = layers.Conv2D(
+        1, stride, stride, padding="same", use_bias=False, kernel_initializer=mean, name="stem_grey_conv"
+    )(x)
+    # float32: the mean of 4,096 numbers. No learnt scale, which the convolution behind it has.
+    grey = layers.LayerNormalization(
+        axis=[1, 2], center=False, scale=False, epsilon=LEAST_DEVIATION**2, dtype="float32", name="stem_standardised"
+    )(grey)
+    even = _conv(grey, half, design.stem_kernel, 1, "stem_even", design)
+    return layers.Concatenate(name="stem_both")([plain, even])
 
 
 def _down(x, filters: int, name: str, design: Architecture):

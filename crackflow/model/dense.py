@@ -28,6 +28,7 @@ CONVOLUTIONS += (layers.AveragePooling2D,)
 POINTWISE = (layers.Rescaling, layers.BatchNormalization, layers.Activation, layers.ReLU, layers.Add, layers.Dropout)
 POINTWISE += (layers.Concatenate,)
 POOLS = (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
+LEVELS = "levels"  # what windows are standardised by, beside the names of layers
 POOLED = (layers.Concatenate, layers.Dense, layers.Activation, layers.ReLU, layers.Dropout)
 
 
@@ -46,17 +47,18 @@ class Convolutional:
 
     def __init__(self, model: keras.Model, reach: Reach, trunk: str) -> None:
         self.px, self.step = model.input_shape[1], reach.step
-        self._reach, self._channels = reach, model.input_shape[3]
+        self._reach = reach
         self._cells = model.get_layer(trunk).output_shape[1]
         self._takes_maximum = any(isinstance(one, layers.GlobalMaxPooling2D) for one in model.layers)
-        photograph = keras.Input((None, None, self._channels), dtype="uint8")
+        photograph = keras.Input((None, None, model.input_shape[3]), dtype="uint8")
         names = [layer.name for layer in model.layers]
         chain = model.layers[: names.index(trunk) + 1]
-        features = keras.Model(photograph, self._twins(chain, {names[0]: photograph}, 1)[trunk])
-        shape = [1, None, None, self._channels]
-        self._features = tf.function(
-            lambda image: features(image, training=False), input_signature=[tf.TensorSpec(shape, tf.uint8)]
-        )
+        standardised = [layer for layer in chain if _standardises(layer)]
+        takes = [photograph, *(keras.Input((None, None, 2 * layer.input_shape[3])) for layer in standardised)]
+        tensors = self._twins(chain, dict(zip((names[0], LEVELS), takes, strict=False)), 1)
+        self._features, self._levels = _compiled(keras.Model(takes, tensors[trunk])), None
+        for layer in standardised:  # one at most
+            self._levels = _compiled(_levels(photograph, tensors[_parents(layer)[0]], self._size(layer)))
         self._decide = self._head(model, trunk, self._cells)
 
     def _head(self, model: keras.Model, trunk: str, across: int) -> Callable:
@@ -65,8 +67,7 @@ class Convolutional:
         start = [layer.name for layer in model.layers].index(trunk) + 1
         found = self._twins(model.layers[start:], {trunk: cells}, across)
         head = keras.Model(cells, found[_parents(model.layers[-1])[0]])
-        shape = [1, None, None, cells.shape[-1]]
-        return tf.function(lambda x: head(x, training=False), input_signature=[tf.TensorSpec(shape, tf.float32)])
+        return _compiled(head)
 
     def _twins(self, chain: list[keras.layers.Layer], tensors: dict, across: int) -> dict:
         """Layers with the same weights, applied to `tensors` (by the name of the layer that made them); what is pooled
@@ -77,6 +78,7 @@ class Convolutional:
             if isinstance(layer, layers.Reshape):  # of the logits: [B, 1] -> [B]
                 continue
             taken = [tensors[name] for name in _parents(layer)]
+            taken += [tensors[LEVELS]] if _standardises(layer) else []
             twin = self._twin(layer, across)
             tensors[layer.name] = twin(taken[0] if len(taken) == 1 else taken)
             twin.set_weights(layer.get_weights())
@@ -89,7 +91,13 @@ class Convolutional:
             return layers.AveragePooling2D(max(across, 1), 1, name=layer.name)
         if isinstance(layer, layers.GlobalMaxPooling2D):
             return layers.MaxPooling2D(max(across, 1), 1, name=layer.name)
+        if _standardises(layer):
+            return _AsItsWindows(self._size(layer), layer.epsilon, name=layer.name)
         return layer.__class__.from_config(layer.get_config())
+
+    def _size(self, layer: keras.layers.Layer) -> int:
+        """Of a cell of the trunk, in pixels of what `layer` takes."""
+        return layer.input_shape[1] // self._cells
 
     def score(self, pixels: np.ndarray) -> np.ndarray:
         """Logits float32 [h, w] of every window of `pixels`, uint8 [H, W, C], 0..255. Where the last ones don't fit, or
@@ -103,26 +111,40 @@ class Convolutional:
     def _cells_in(self, pixels: np.ndarray) -> np.ndarray:
         """float32 [h, w, K]: the cells that are pooled."""
         whole = _padded(pixels, self.px, self.step)
+        levels = self._levels_of(whole) if self._levels else None
         rows, columns = (self._cells_of(side) for side in whole.shape[:2])
         tile = max(self._cells_of(TILE_PX), 1)
         features = None
         for top, down in _ranges(rows, tile):
             for left, right in _ranges(columns, tile):
-                found = self._tile(whole, top, down, left, right)
+                found = self._tile(whole, levels, slice(top, down), slice(left, right))
                 if features is None:
                     features = np.empty((rows, columns, found.shape[-1]), np.float32)
                 features[top:down, left:right] = found
         return features
 
+    def _levels_of(self, whole: np.ndarray) -> np.ndarray:
+        """`_levels` over the windows of `whole`, and of these the mean over the windows that hold a cell: float32
+        [h + 2, w + 2, 2 K], the border repeated once."""
+        tiles = [list(_ranges(side, TILE_PX - TILE_PX % self.step)) for side in whole.shape[:2]]
+        found = [
+            [self._levels(whole[None, top:down, left:right])[0] for left, right in tiles[1]] for top, down in tiles[0]
+        ]
+        levels = np.concatenate([np.concatenate(row, axis=1) for row in found])
+        for axis in (0, 1):
+            levels = _over_windows(levels.swapaxes(0, axis), self._cells).swapaxes(0, axis)
+        return np.pad(levels, ((1, 1), (1, 1), (0, 0)), "edge")
+
     def _cells_of(self, side: int) -> int:
         """Cells of the trunk in `side` pixels."""
         return (side - self._reach.high) // self.step + 1
 
-    def _tile(self, whole: np.ndarray, top: int, down: int, left: int, right: int) -> np.ndarray:
-        """Rows `top` to `down` and columns `left` to `right` of the trunk's cells: float32 [h, w, K]."""
-        y, x = top * self.step, left * self.step
-        height, width = ((count - 1) * self.step + self._reach.high for count in (down - top, right - left))
-        return self._features(whole[None, y : y + height, x : x + width])[0].numpy()
+    def _tile(self, whole: np.ndarray, levels: None, rows: slice, columns: slice) -> np.ndarray:
+        """`rows` and `columns` of the trunk's cells: float32 [h, w, K]."""
+        y, x = (
+            slice(cells.start * self.step, (cells.stop - 1) * self.step + self._reach.high) for cells in (rows, columns)
+        )
+        return self._features(whole[None, y, x])[0].numpy()
 
     def _pooled(self, decide: Callable, features: np.ndarray, across: int) -> np.ndarray:
         bands = _ranges(features.shape[0] - across + 1, BAND)
@@ -149,15 +171,61 @@ class Surrounded(Convolutional):
     def _cells_of(self, side: int) -> int:
         return side // self.step
 
-    def _tile(self, whole: np.ndarray, top: int, down: int, left: int, right: int) -> np.ndarray:
+    def _tile(self, whole: np.ndarray, levels: np.ndarray | None, rows: slice, columns: slice) -> np.ndarray:
         before, after = -(self._reach.low // self.step), -(-self._reach.high // self.step)
-        first, start = max(top - before, 0), max(left - before, 0)
+        around = [slice(max(cells.start - before, 0), cells.stop + after) for cells in (rows, columns)]
+        y, x = (slice(cells.start * self.step, cells.stop * self.step) for cells in around)
+        seen = [whole[None, y, x]]
+        if levels is not None:
+            y, x = (slice(cells.start, cells.stop + 2) for cells in around)  # one cell more on each side
+            seen.append(levels[None, y, x])
+        found = self._features(*seen)[0].numpy()
         y, x = (
-            slice(first * self.step, (down + after) * self.step),
-            slice(start * self.step, (right + after) * self.step),
+            slice(inner.start - outer.start, inner.stop - outer.start)
+            for inner, outer in zip((rows, columns), around, strict=True)
         )
-        found = self._features(whole[None, y, x])[0].numpy()
-        return found[top - first : down - first, left - start : right - start]
+        return found[y, x]
+
+
+class _AsItsWindows(layers.Layer):
+    """Stands for a layer that standardises over the picture: every pixel by the mean and the mean square of the windows
+    that hold it, float32 [1, h + 2, w + 2, 2 K] for cells of `size` pixels and one more all around; from middle to
+    middle of the cells in straight lines."""
+
+    def __init__(self, size: int, epsilon: float, **settings) -> None:
+        super().__init__(dtype="float32", **settings)
+        self._size, self._epsilon = size, epsilon
+
+    def call(self, inputs: list[tf.Tensor]) -> tf.Tensor:
+        picture, levels = inputs
+        fine = tf.image.resize(levels, tf.shape(levels)[1:3] * self._size)
+        inside = fine[:, self._size : -self._size, self._size : -self._size]
+        mean, square = tf.split(inside, 2, -1)
+        return (picture - mean) * tf.math.rsqrt(square - mean**2 + self._epsilon)
+
+
+def _levels(photograph: tf.Tensor, standardised: tf.Tensor, size: int) -> keras.Model:
+    """`photograph` to mean and mean square of each channel of `standardised` in cells of `size` x `size` of its pixels:
+    float32 [1, h, w, 2 K]."""
+    both = layers.Concatenate()([standardised, layers.Multiply()([standardised, standardised])])
+    return keras.Model(photograph, layers.AveragePooling2D(size, dtype="float32")(both))
+
+
+def _compiled(model: keras.Model) -> Callable:
+    """`model`, not training, on one picture of any height and width."""
+    shapes = [tf.TensorSpec([1, *taken.shape[1:]], taken.dtype) for taken in model.inputs]
+    return tf.function(lambda *taken: model(taken, training=False), input_signature=shapes)
+
+
+def _over_windows(levels: np.ndarray, across: int) -> np.ndarray:
+    """Along the first axis: the mean over all windows of `across` cells that hold a cell, of their means."""
+    count = len(levels) - across + 1
+    windows = sum(levels[start : start + count] for start in range(across)) / across
+    total, often = np.zeros_like(levels), np.zeros((len(levels), 1, 1), np.float32)
+    for start in range(across):
+        total[start : start + count] += windows
+        often[start : start + count] += 1
+    return total / often
 
 
 class Windows:
@@ -216,8 +284,11 @@ def _trunk(model: keras.Model) -> tuple[Reach, str, bool] | None:
         if reach[layer.name] is None:
             return None
     found = reach[trunk]
+    standardises = sum(map(_standardises, model.layers[:start]))
+    if standardises > 1:
+        return None
     if not any(isinstance(layer, CONVOLUTIONS) and _zeros(layer) for layer in model.layers[:start]):
-        return (found, trunk, False) if found.low == 0 else None
+        return (found, trunk, False) if found.low == 0 and not standardises else None
     keeps = model.get_layer(trunk).output_shape[1] * found.step == model.input_shape[1]
     crops = any(isinstance(layer, layers.Cropping2D) for layer in model.layers[:start])
     return (found, trunk, True) if keeps and not crops else None
@@ -242,9 +313,17 @@ def _reach(layer: keras.layers.Layer, before: list[Reach]) -> Reach | None:
         if layer.padding == "same" and layer.input_shape[1] % layer.strides[0]:
             return None  # how many zeros come first depends on the size of the picture
         return Reach(low - zeros * step, high + (sees - zeros) * step, step * layer.strides[0])
+    if _standardises(layer):  # by levels that are taken of the photograph beforehand, cell by cell
+        return before[0] if (before[0].low, before[0].high) == (0, before[0].step) else None
     if not isinstance(layer, POINTWISE) or len({one.step for one in before}) != 1:
         return None
     return Reach(min(one.low for one in before), max(one.high for one in before), before[0].step)
+
+
+def _standardises(layer: keras.layers.Layer) -> bool:
+    """Whether it is `blocks.standardised`, or alike."""
+    is_one = isinstance(layer, layers.LayerNormalization) and list(layer.axis) == [1, 2]
+    return is_one and not layer.center and not layer.scale
 
 
 def _zeros(layer: keras.layers.Layer) -> int:

@@ -200,6 +200,7 @@ TUNE = {"data": "d", "out": "o"}
             r"--repeats: expected as many numbers as --widths has, 2, from 0 to 16, received \(0, 0, 1",
         ),
         ({"squeeze_excite": -1}, "--squeeze_excite: expected 0 to 64, received -1"),
+        ({"standardised": True}, "--standardised: expected --padding=same and a --stem of 2 or more, received True"),
         ({"dropout": 1.0}, "--dropout: expected a fraction from 0 up to"),
     ],
 )

@@ -112,6 +112,39 @@ def test_separable_networks_convolve_across_channels_by_single_cells_alone_after
     assert not networks.recipe(Network.CUSTOM, Architecture(block=Block.SEPARABLE)).bfloat16_on_cpu
 
 
+def stem(model, name):
+    return keras.Model(model.input, model.get_layer(name).output)
+
+
+def test_half_of_a_standardised_stem_sees_nothing_of_light_and_contrast():
+    model = enliven(build(padding=Padding.SAME, standardised=True))
+    plain = pictures(count=1) // 2 * 2
+    duller = plain // 2 + 90
+    even, other = (stem(model, name) for name in ("stem_even_relu", "stem_relu"))
+    np.testing.assert_allclose(even(plain), even(duller), rtol=0.03, atol=0.05)
+    assert np.abs(even(plain)).mean() > 0.3
+    assert np.abs(other(plain) - other(duller)).mean() > 0.2 * np.abs(other(plain)).mean()
+
+
+def test_the_noise_of_a_flat_wall_is_not_blown_up():
+    standardised = stem(build(padding=Padding.SAME, standardised=True), "stem_standardised")
+    noise = np.random.default_rng(0).normal(120, 1, (1, 64, 64, 3)).round().astype(np.uint8)
+    assert np.std(standardised(noise)) < 0.1 and np.std(standardised(pictures())) > 0.8
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_a_standardised_network_works_at_any_stride_under_every_policy(stride, policy):
+    keras.mixed_precision.set_global_policy(policy)
+    try:
+        model = build(63, padding=Padding.SAME, standardised=True, stem_stride=stride, stem=15)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert model.get_layer("stem_both").output_shape[1:] == (-(-63 // stride), -(-63 // stride), 15)
+    logits = model(pictures(63), training=True)
+    assert logits.dtype == tf.float32 and np.isfinite(logits).all() and logits[0] != logits[1]
+
+
 def test_squeeze_excite_weighs_each_channel_with_the_same_number_everywhere():
     model = enliven(build(squeeze_excite=4))
     assert model.get_layer("stage2_se_squeeze").units == 8

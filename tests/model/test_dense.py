@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from crackflow.core.backend import keras
-from crackflow.core.config import Network
+from crackflow.core.config import Architecture, Network, Padding
 from crackflow.model import dense, networks
 from tests import support
 
@@ -15,8 +16,9 @@ ALONE = 1e-3  # of a logit
 
 
 def lively(name, px, seed=0):
-    """A network whose logits on made pictures differ by whole numbers."""
-    model = networks.NETWORKS[name].build(px)
+    """A network, by its name or its layers, whose logits on made pictures differ by whole numbers."""
+    is_custom = isinstance(name, Architecture)
+    model = (networks.recipe(Network.CUSTOM, name) if is_custom else networks.NETWORKS[name]).build(px)
     generator = np.random.default_rng(seed)
     model.set_weights(
         [one + generator.normal(0, 0.5 / np.sqrt(np.prod(one.shape[:-1])), one.shape) for one in model.get_weights()]
@@ -116,7 +118,55 @@ def test_far_from_its_window_nothing_changes_a_score():
     assert np.abs(scorer.score(changed) - first).max() > 0.01
 
 
-@pytest.mark.parametrize("name", [Network.CRACKFLOW_S, Network.CRACKFLOW_M])
+LEVELS = hnp.arrays(
+    np.float32,
+    st.tuples(st.integers(3, 9), st.integers(1, 4), st.just(2)),
+    elements=st.floats(0, 1, width=32),
+)
+STANDARDISED = Architecture(stem=16, widths=(16, 32), repeats=(0, 1), padding=Padding.SAME, standardised=True)
+
+
+def test_a_standardised_network_sees_a_window_alone_as_it_is_and_others_by_the_windows_around():
+    scorer = dense.scorer(shared(STANDARDISED))
+    assert isinstance(scorer, dense.Surrounded)
+    picture = support.picture(6, 96, 96)
+    expected = shared(STANDARDISED)(picture[None], training=False)
+    np.testing.assert_allclose(scorer.score(picture)[0], expected, atol=ALONE)
+    dark, light = support.picture(6, 96, 400) // 3, support.picture(6, 96, 400)
+    both = np.concatenate([dark, light])  # what is far away is no longer told from near
+    reach = 2 * scorer.px - scorer._reach.low + scorer._reach.high
+    near = (400 - reach) // scorer.step
+    alone = scorer.score(dark)
+    change = np.abs(scorer.score(both)[: len(alone)] - alone).max(1)
+    assert change[:near].max() < 1e-4 and change[near + 1 :].max() > 1e-3
+
+
+@given(LEVELS)
+def test_levels_of_a_cell_are_the_mean_over_all_windows_that_hold_it(levels):
+    starts = range(len(levels) - 2)
+    windows = np.array([levels[start : start + 3].mean(0) for start in starts])
+    expected = [
+        windows[[start for start in starts if start <= cell < start + 3]].mean(0) for cell in range(len(levels))
+    ]
+    np.testing.assert_allclose(dense._over_windows(levels, 3), expected, atol=1e-5)
+
+
+def test_what_is_standardised_behind_an_overlap_or_twice_or_without_padding_is_scored_window_by_window():
+    def scorer(padding, *chain):
+        image = keras.Input((64, 64, 3), dtype="uint8")
+        x = keras.layers.Rescaling(1 / 255)(image)
+        for kernel in chain:
+            x = keras.layers.Conv2D(4, kernel, 2, padding=padding)(x)
+            x = keras.layers.LayerNormalization(axis=[1, 2], center=False, scale=False)(x)
+        x = keras.layers.Conv2D(4, 3, padding=padding)(x)
+        logit = keras.layers.Dense(1)(keras.layers.GlobalMaxPooling2D()(x))
+        return type(dense.scorer(keras.Model(image, keras.layers.Reshape(())(logit))))
+
+    assert scorer("same", 2) is dense.Surrounded
+    assert scorer("same", 3) is scorer("same", 2, 2) is scorer("valid", 2) is dense.Windows
+
+
+@pytest.mark.parametrize("name", [Network.CRACKFLOW_S, Network.CRACKFLOW_M, STANDARDISED])
 @given(height=st.integers(1, 400), width=st.integers(1, 400), tile=st.integers(97, 300))
 def test_tiles_of_any_size_leave_no_seam(name, height, width, tile):
     scorer = dense.scorer(shared(name))
