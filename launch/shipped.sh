@@ -2,7 +2,7 @@
 # The model that comes with crackflow, from METU's photographs alone: convert, make varied surfaces, join, train.
 #   bash launch/shipped.sh --images METU --out DIR              METU: the folder with Positive/ and Negative/
 #   bash launch/shipped.sh --images METU --out DIR --seed=1     further flags go to crackflow.train
-# Twenty minutes on 2 cores. Leaves DIR/run/model.h5.
+# Half an hour on 2 cores. Leaves DIR/run/model.h5.
 set -euo pipefail
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -31,7 +31,7 @@ mkdir -p "$out"
 python -m crackflow.convert --images="$images" --out="$out/metu" --overwrite
 python -m crackflow.convert --images="$images" --out="$out/metu_128" --image_px=128 --overwrite
 python -m crackflow.synth --out="$out/made_photos" --surfaces=varied --donors="$out/metu" --image_px=128 \
-  --count=32000 --seed=11 --overwrite
+  --count=48000 --seed=11 --overwrite
 python -m crackflow.convert --images="$out/made_photos" --out="$out/made" --split=0.95,0.05,0 --overwrite
 python -m crackflow.convert --join="$out/metu_128,$out/made" --out="$out/both" --overwrite
 python -m crackflow.train --flagfile="$root/launch/flags/shipped.cfg" --data="$out/both" --run_dir="$out/run" "${flags[@]}"

@@ -145,6 +145,18 @@ def test_a_standardised_network_works_at_any_stride_under_every_policy(stride, p
     assert logits.dtype == tf.float32 and np.isfinite(logits).all() and logits[0] != logits[1]
 
 
+def test_channels_that_bfloat16_is_slow_with_are_normalised_in_float32():
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        model = build(stem=16, widths=(24, 32), padding=Padding.SAME, standardised=True)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    found = {layer.name: layer.compute_dtype for layer in kinds(model, layers.BatchNormalization)}
+    slow = {name for name in found if name.startswith(("stem", "stage1"))}
+    assert {found[name] for name in slow} == {"float32"}
+    assert {found[name] for name in found.keys() - slow} == {"bfloat16"}
+
+
 def test_squeeze_excite_weighs_each_channel_with_the_same_number_everywhere():
     model = enliven(build(squeeze_excite=4))
     assert model.get_layer("stage2_se_squeeze").units == 8
