@@ -39,10 +39,10 @@ def as_float32(model):
     np.savez(place / f"weights-{index}.npz", *found.get_weights())
     return found
 
-def recorded(feed, first_batch=0, share=None, own=inputs.Feed.train):
+def recorded(feed, first_batch=0, share=None, with_cells=False, own=inputs.Feed.train):
     shares.append([share.first, share.count, share.of])
     (place / f"shares-{index}.json").write_text(json.dumps(shares))
-    return own(feed, first_batch, share)
+    return own(feed, first_batch, share, with_cells)
 
 bundle.as_float32, inputs.Feed.train = as_float32, recorded
 sys.argv[0] = "train.py"
