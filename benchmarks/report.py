@@ -361,7 +361,7 @@ def ablation_table() -> str:
             cells.append(f"{measured['roc_auc']:.3f} / {100 * measured['balanced_accuracy']:.1f} %")
         rows.append(f"| {one['name']} | {' | '.join(cells)} | {one['speed']:.2f} |")
     told = (
-        f"{found['results']['ablation_images']:,} training images each, a fifteenth of the shipped training. METU: "
+        f"About {found['results']['ablation_images']:,} training images each, a fifteenth of the shipped training. METU: "
         "accuracy; the others: ROC area / balanced accuracy at the model's own threshold."
     )
     return "\n".join([*rows, "", told, "", _where(found)])
@@ -450,7 +450,7 @@ README = {
 CARD = {"shipped": shipped_table, "unlike": unlike_table, "findings": findings_table}
 PAGES = {
     "README.md": README,
-    "docs/UNSEEN.md": {"unseen": unseen_table},
+    "docs/UNSEEN.md": {"unseen": unseen_table, "ablation": ablation_table},
     "docs/SCALING.md": {"scaling": scaling_table},
     "docs/MODEL_CARD.md": CARD,
 }
