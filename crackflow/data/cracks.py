@@ -88,12 +88,19 @@ def darken(surface: Surface, crack: Crack) -> Surface:
     return Surface(around + (inside - around) * crack.shade, surface.colour * (1 + (crack.tint - 1) * crack.shade))
 
 
-def is_visible(image: np.ndarray, mask: np.ndarray) -> bool:
-    """Whether the crack of `mask` is large and dark enough in `image` (uint8 [px, px, 3]) to be called one."""
-    if np.count_nonzero(mask) < MIN_MASK_FRACTION * mask.size:
+def is_visible(
+    image: np.ndarray,
+    mask: np.ndarray,
+    least_share: float = MIN_MASK_FRACTION,
+    least_drop: float = MIN_CONTRAST,
+    least_deviations: float = MIN_CONTRAST_DEVIATIONS,
+) -> bool:
+    """Whether the crack of `mask` is large and dark enough in `image` (uint8 [px, px, 3]) to be called one: its share
+    of the pixels, and what `contrast` gives."""
+    if np.count_nonzero(mask) < least_share * mask.size:
         return False
     drop, deviations = contrast(image, mask)
-    return drop >= MIN_CONTRAST and deviations >= MIN_CONTRAST_DEVIATIONS
+    return drop >= least_drop and deviations >= least_deviations
 
 
 def contrast(image: np.ndarray, mask: np.ndarray) -> tuple[float, float]:

@@ -156,8 +156,4 @@ def _developed(surface: Surface, camera: Camera, grey: bool, compressed: bool) -
 
 
 def _is_visible(image: np.ndarray, mask: np.ndarray, faint: bool) -> bool:
-    if np.count_nonzero(mask) < LEAST_SHARE * mask.size:
-        return False
-    drop, deviations = cracks.contrast(image, mask)
-    least_drop, least_deviations = FAINTEST if faint else LEAST
-    return drop >= least_drop and deviations >= least_deviations
+    return cracks.is_visible(image, mask, LEAST_SHARE, *(FAINTEST if faint else LEAST))

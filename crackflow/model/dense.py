@@ -321,7 +321,7 @@ def _reach(layer: keras.layers.Layer, before: list[Reach]) -> Reach | None:
 
 
 def _standardises(layer: keras.layers.Layer) -> bool:
-    """Whether it is `blocks.standardised`, or alike."""
+    """Whether it is what `blocks` standardises a picture by, or alike."""
     is_one = isinstance(layer, layers.LayerNormalization) and list(layer.axis) == [1, 2]
     return is_one and not layer.center and not layer.scale
 

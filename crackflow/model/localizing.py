@@ -39,7 +39,7 @@ def head(network: keras.Model) -> keras.Model:
         received = f"{shape[0]} x {shape[1]}" if shape else "no such layer"
         raise UserError(
             f"--mask_weight: expected a network that pools {cells.SIDE} x {cells.SIDE} cells, received {received}; "
-            f"such as --model=custom --padding=same --image_px=128"
+            "such as --model=custom --padding=same --image_px=128"
         )
     logits = keras.layers.Conv2D(1, 1, dtype="float32", name=LAYER)(network.get_layer(trunk).output)
     grid = keras.layers.Reshape(shape, dtype="float32", name="grid")(logits)
