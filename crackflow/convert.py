@@ -80,10 +80,15 @@ def join(config: ConvertConfig) -> dict:
     parts = [dataset.load(folder) for folder in config.join]
     for folder in config.join:
         _expect_apart("--join", folder, config.out)
-    total = sum(part.count(split) for part in parts for split in part.facts["splits"])
+    repeat = config.repeat or (1,) * len(parts)
+    total = sum(
+        part.count(split) * joining.times(split, often)
+        for part, often in zip(parts, repeat, strict=True)
+        for split in part.facts["splits"]
+    )
     with atomic.folder(config.out, dataset.DATASET, config.overwrite) as stage:
         with progress.bar(total, "joining ") as advance:
-            facts = joining.join(parts, stage, advance)
+            facts = joining.join(parts, repeat, stage, advance)
         dataset.save(stage, facts)
     progress.say(summary.text(config.out, facts, time.perf_counter() - began))
     return facts

@@ -16,7 +16,7 @@ from crackflow.core import flags, progress, runtime
 from crackflow.core.backend import keras
 from crackflow.core.config import TrainConfig
 from crackflow.data import dataset, pipeline
-from crackflow.model import bundle, familiarity, networks
+from crackflow.model import bundle, familiarity, localizing, networks
 from crackflow.report import assessment, decision, page
 from crackflow.run import folder, job, scoring
 
@@ -53,7 +53,7 @@ def run(config: TrainConfig) -> page.Evaluation | None:
         found = None
         if team.is_chief:
             checks = pipeline.eval_batches(made, "val", *work.sizes)
-            loaded = choose_and_save(plain, checks, made, config, recipe, image_px)
+            loaded = choose_and_save(plain, work.model.locator, checks, made, config, recipe, image_px)
             tested = "test" if made.count("test") else "val"
             found = assessment.assess(loaded, made, [tested], config.batch_size, RESAMPLES, config.seed)
             folder.save_json(config.run_dir, folder.METRICS, assessment.content(found) | {"split": tested})
@@ -75,7 +75,13 @@ def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
 
 
 def choose_and_save(
-    plain: keras.Model, checks, made: dataset.Dataset, config: TrainConfig, recipe: networks.Recipe, image_px: int
+    plain: keras.Model,
+    locator: localizing.Locator | None,
+    checks,
+    made: dataset.Dataset,
+    config: TrainConfig,
+    recipe: networks.Recipe,
+    image_px: int,
 ) -> bundle.Bundle:
     """Temperature, threshold and review band from validation data, then model.h5; returns the model as a user will
     load it."""
@@ -99,7 +105,7 @@ def choose_and_save(
         mm_per_px=config.mm_per_px,
     )
     path = os.path.join(config.run_dir, bundle.FILE)
-    bundle.save(path, plain, card, _known(plain, checks, made, config, recipe, image_px))
+    bundle.save(path, plain, card, _known(plain, checks, made, config, recipe, image_px), locator)
     return bundle.load(path)
 
 

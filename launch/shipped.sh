@@ -33,5 +33,5 @@ python -m crackflow.convert --images="$images" --out="$out/metu_128" --image_px=
 python -m crackflow.synth --out="$out/made_photos" --surfaces=varied --donors="$out/metu" --image_px=128 \
   --count=48000 --seed=11 --overwrite
 python -m crackflow.convert --images="$out/made_photos" --out="$out/made" --split=0.95,0.05,0 --overwrite
-python -m crackflow.convert --join="$out/metu_128,$out/made" --out="$out/both" --overwrite
+python -m crackflow.convert --join="$out/metu_128,$out/made" --repeat=4,1 --out="$out/both" --overwrite
 python -m crackflow.train --flagfile="$root/launch/flags/shipped.cfg" --data="$out/both" --run_dir="$out/run" "${flags[@]}"

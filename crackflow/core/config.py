@@ -306,6 +306,7 @@ class ConvertConfig:
     overwrite: bool = option(False, "replace a data set that crackflow wrote before")
     verify: str = option("", "check this data set instead: every shard, record and image")
     join: tuple[str, ...] = option((), "make one data set of these instead, every image in the split it has")
+    repeat: tuple[int, ...] = option((), "with --join: how often an epoch takes each set's training images; none: once")
 
     def __post_init__(self) -> None:
         _expect_given(self, [] if self.verify else ["out"] if self.join else ["images", "out"])
@@ -314,6 +315,9 @@ class ConvertConfig:
         _expect(
             not (self.join and (self.images or self.verify)), "join", "neither --images nor --verify with it", "both"
         )
+        told = not self.repeat or (len(self.repeat) == len(self.join) and all(1 <= one <= 100 for one in self.repeat))
+        every = "one number of 1 to 100 for each set of --join"
+        _expect(told, "repeat", every, ",".join(map(str, self.repeat)))
         _expect(self.image_px == 0 or 8 <= self.image_px <= 4096, "image_px", "0, or 8 to 4096", self.image_px)
         _expect(8 <= self.patch_px <= 4096, "patch_px", "8 to 4096", self.patch_px)
         _expect_at_least(self, 0, ["shards", "workers", "seed"])

@@ -2,10 +2,11 @@
 
 Synopsis::
 
-    facts = joining.join([dataset.load("data/metu"), dataset.load("data/made")], stage, advance)
+    facts = joining.join([dataset.load("data/metu"), dataset.load("data/made")], (3, 1), stage, advance)
 
 The records are written anew: paths begin with the name of their data set and groups are counted on, so that nothing of
-one set is taken for the other's.
+one set is taken for the other's. A set that counts for more is written several times, in training alone: whatever
+reads the joined set then needs to know nothing of it.
 """
 
 import collections
@@ -24,14 +25,19 @@ from crackflow.data.shards import Shard
 ALIKE = ("classes", "encoding", "channels")
 
 
-def join(parts: Sequence[Dataset], stage: str, advance: Callable[[int], None]) -> dict:
-    """Writes the joined set into the folder `stage`, all but its dataset.json, which is returned. `advance(images)` as
-    they are written.
+def times(split: str, repeat: int) -> int:
+    """How often the images of `split` are written of a set whose training images are written `repeat` times."""
+    return repeat if split == "train" else 1
+
+
+def join(parts: Sequence[Dataset], repeat: Sequence[int], stage: str, advance: Callable[[int], None]) -> dict:
+    """Writes the joined set into the folder `stage`, all but its dataset.json, which is returned. `repeat`: how often
+    the training images of each of `parts` are written; `advance(images)` as they are written.
 
     Raises: UserError when the sets differ in classes, encoding or channels, or one file lies in different splits.
     """
     _expect_alike(parts)
-    members = list(_members(parts))
+    members = list(_members(parts, repeat))
     _expect_apart(members)
     rows = [row for member in members for row in member.rows()]
     written = []
@@ -53,10 +59,11 @@ def join(parts: Sequence[Dataset], stage: str, advance: Callable[[int], None]) -
 
 
 class _Member:
-    """One of the sets. `name`: what its paths begin with; `first`: its group 0 in the joined set."""
+    """One of the sets. `name`: what its paths begin with; `first`: its group 0 in the joined set; `repeat`: how often
+    its training images are written."""
 
-    def __init__(self, made: Dataset, name: str, first: int) -> None:
-        self.made, self.name, self.first = made, name, first
+    def __init__(self, made: Dataset, name: str, first: int, repeat: int) -> None:
+        self.made, self.name, self.first, self.repeat = made, name, first, repeat
         self.groups = tables.read(os.path.join(made.folder, dataset.GROUPS))
         self.split_of = {row["path"]: row["split"] for row in self.groups}
         self.told = collections.defaultdict(list)  # of each shard's records: digest and cells
@@ -76,7 +83,7 @@ class _Member:
             yield f"{self.name}/{row['path']}", row["label"], self.first + int(row["group"]), row["split"]
 
     def shards(self, split: str) -> list[dict]:
-        return self.made.facts["splits"][split]["shards"]
+        return self.made.facts["splits"][split]["shards"] * times(split, self.repeat)
 
     def rewritten(self, shard: dict, stage: str, split: str, target: str) -> Shard:
         """The records of `shard` under new names in the file `target` of `stage`, on the disk when this returns."""
@@ -104,13 +111,13 @@ def _intact(path: str, file) -> Iterator[tuple[int, bytes]]:
         raise UserError(f"{path!r}: {damage}; convert its images again") from damage
 
 
-def _members(parts: Sequence[Dataset]) -> Iterator[_Member]:
+def _members(parts: Sequence[Dataset], repeat: Sequence[int]) -> Iterator[_Member]:
     """Named by their folders, with a number where two have one name."""
     names, first = collections.Counter(), 0
-    for part in parts:
+    for part, often in zip(parts, repeat, strict=True):
         name = os.path.basename(os.path.abspath(part.folder))
         names[name] += 1
-        member = _Member(part, name if names[name] == 1 else f"{name}_{names[name]}", first)
+        member = _Member(part, name if names[name] == 1 else f"{name}_{names[name]}", first, often)
         first = member.after
         yield member
 
@@ -152,7 +159,11 @@ def _facts(members: Sequence[_Member], written: Sequence[Shard], checksums: dict
         "layout": "joined",
         "leaks": dict(leaks),
         "rejected": sum(one["rejected"] for one in every),
-        "notes": [f"joined: {member.name}, fingerprint {member.made.facts['fingerprint'][:12]}" for member in members],
+        "notes": [
+            f"joined: {member.name}, fingerprint {member.made.facts['fingerprint'][:12]}"
+            + f", training images {member.repeat} times" * (member.repeat > 1)
+            for member in members
+        ],
         "tables": checksums,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "crackflow": __version__,

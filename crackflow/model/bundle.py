@@ -30,6 +30,7 @@ from crackflow.core.backend import APPLICATION_LAYERS, keras, tf
 from crackflow.core.errors import UserError
 from crackflow.model import guard
 from crackflow.model.familiarity import Familiarity
+from crackflow.model.localizing import Locator
 
 ATTRIBUTE = "crackflow"
 FILE = "model.h5"
@@ -74,11 +75,13 @@ class Card:
 @dataclasses.dataclass(frozen=True)
 class Bundle:
     """A loaded model and its card. `model`: uint8 [B, px, px, C], 0..255, to float32 logits [B]; `sha256`: of its file;
-    `familiarity`: what its training images looked like to it, None where that was not recorded."""
+    `familiarity`: what its training images looked like to it; `locator`: where in a picture the crack is, learnt from
+    masks; None where there were none."""
 
     model: keras.Model
     card: Card
     familiarity: Familiarity | None = None
+    locator: Locator | None = None
     sha256: str = ""
 
     def probabilities(self, image: np.ndarray | tf.Tensor) -> np.ndarray:
@@ -92,8 +95,14 @@ def to_probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray
     return np.exp(-np.logaddexp(0.0, -scaled))
 
 
-def save(path: str, model: keras.Model, card: Card, familiarity: Familiarity | None = None) -> None:
-    """`model` in float32, without optimizer, and `card`, in one file that appears whole or not at all."""
+def save(
+    path: str,
+    model: keras.Model,
+    card: Card,
+    familiarity: Familiarity | None = None,
+    locator: Locator | None = None,
+) -> None:
+    """`model` in float32, without optimizer, `card` and the rest, in one file that appears whole or not at all."""
     plain = as_float32(model)
     with tempfile.TemporaryDirectory(prefix=".model-", dir=os.path.dirname(os.path.abspath(path))) as folder:
         temporary = os.path.join(folder, FILE)
@@ -105,8 +114,8 @@ def save(path: str, model: keras.Model, card: Card, familiarity: Familiarity | N
         with h5py.File(temporary) as theirs, h5py.File(buffer, "w", libver=FORMAT) as file:
             _copy(theirs, file)
             file.attrs[ATTRIBUTE] = np.bytes_(json.dumps(dataclasses.asdict(card)).encode())
-            if familiarity:
-                familiarity.write(file)
+            for one in filter(None, (familiarity, locator)):
+                one.write(file)
     atomic.write_bytes(path, buffer.getvalue() + _seal(buffer.getvalue()))
 
 
@@ -170,7 +179,7 @@ def load(path: str) -> Bundle:
             card = _card(opened.attrs.get(ATTRIBUTE), file)
             guard.check(opened)
             model = keras.models.load_model(opened, custom_objects=APPLICATION_LAYERS, compile=False)
-            familiarity = Familiarity.read(opened)
+            familiarity, locator = Familiarity.read(opened), Locator.read(opened, model)
         _expect_agreement(model, card)
     except guard.Unsafe as error:
         raise UserError(
@@ -180,7 +189,7 @@ def load(path: str) -> Bundle:
         raise
     except Exception as error:  # damaged files make libhdf5 and Keras raise nearly anything
         raise UserError(f"{file!r} is damaged or no model: {_short(error)}; train it again or restore it") from error
-    return Bundle(model, card, familiarity, hashlib.sha256(data).hexdigest())
+    return Bundle(model, card, familiarity, locator, hashlib.sha256(data).hexdigest())
 
 
 def _short(error: Exception) -> str:

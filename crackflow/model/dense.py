@@ -28,6 +28,7 @@ CONVOLUTIONS += (layers.AveragePooling2D,)
 POINTWISE = (layers.Rescaling, layers.BatchNormalization, layers.Activation, layers.ReLU, layers.Add, layers.Dropout)
 POINTWISE += (layers.Concatenate,)
 POOLS = (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
+Locate = Callable[[np.ndarray], np.ndarray]  # features float32 [h, w, K] of cells -> logits float32 [h, w]
 LEVELS = "levels"  # what windows are standardised by, beside the names of layers
 POOLED = (layers.Concatenate, layers.Dense, layers.Activation, layers.ReLU, layers.Dropout)
 
@@ -156,17 +157,22 @@ class Surrounded(Convolutional):
     """A network that adds zeros, run over whole photographs in the same way. Its zeros lie around the photograph, and
     no longer around each window: a window's cells see the ground beside it, where alone they see nothing."""
 
-    def __init__(self, model: keras.Model, reach: Reach, trunk: str) -> None:
+    def __init__(self, model: keras.Model, reach: Reach, trunk: str, locate: Locate | None) -> None:
         super().__init__(model, reach, trunk)
-        self._one_cell = self._head(model, trunk, 0)
+        self._locate = locate or self._of_one_cell(model, trunk)
+
+    def _of_one_cell(self, model: keras.Model, trunk: str) -> Locate:
+        """What a cell adds where it is the maximum of its window, or without a maximum in the network what a window of
+        such cells alone would have: the network's own last layer says where the crack is, as class activation maps do
+        (Zhou et al., CVPR 2016)."""
+        one_cell = self._head(model, trunk, 0)
+        return lambda features: self._pooled(one_cell, features, 1)
 
     def places(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(what `score` gives, logits float32 [h + c - 1, w + c - 1] of the cells of `step` pixels, c of them across a
-        window): of a cell what it adds where it is the maximum of its window, or without a maximum in the network what
-        a window of such cells alone would have. The network's own last layer says where the crack is, as class
-        activation maps do (Zhou et al., CVPR 2016)."""
+        window)."""
         features = self._cells_in(pixels)
-        return self._pooled(self._decide, features, self._cells), self._pooled(self._one_cell, features, 1)
+        return self._pooled(self._decide, features, self._cells), self._locate(features)
 
     def _cells_of(self, side: int) -> int:
         return side // self.step
@@ -250,14 +256,15 @@ class Windows:
         return self.score(pixels), None
 
 
-def scorer(model: keras.Model) -> Convolutional | Windows:
+def scorer(model: keras.Model, locate: Locate | None = None) -> Convolutional | Windows:
     """Every window of a photograph by `model`, uint8 [B, px, px, C] to logits float32 [B]: what it gives for the window
-    alone, or, where it adds zeros at borders, for the window in its surroundings."""
+    alone, or, where it adds zeros at borders, for the window in its surroundings. `locate`: which cells the crack lies
+    in, where that was learnt; otherwise it is read from the network's last layer."""
     found = _trunk(model)
     if not found:
         return Windows(model)
     reach, trunk, adds_zeros = found
-    return (Surrounded if adds_zeros else Convolutional)(model, reach, trunk)
+    return Surrounded(model, reach, trunk, locate) if adds_zeros else Convolutional(model, reach, trunk)
 
 
 def pooled_layer(model: keras.Model) -> str:

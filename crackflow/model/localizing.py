@@ -5,13 +5,19 @@ Synopsis::
     both = localizing.head(network)                       # image -> logits [B], cell logits [B, 8, 8]
     where = localizing.targets(bits, label)               # of `data.cells`
     loss = localizing.loss(where, cell_logits, smoothing=0.02)
+    locator = localizing.Locator.of(both.get_layer(localizing.LAYER))     # what it learnt
+    locator(features)                                     # float32 [h, w, K] of the cells of a photograph -> [h, w]
 
-One more layer of one weight a channel, which learns beside the network's own head and is left behind with the training:
-the features must then tell where the crack is, not only whether there is one (an auxiliary loss, as in Lee et al.,
-Deeply-supervised nets, AISTATS 2015).
+One more layer of one weight a channel, which learns beside the network's own head: the features must then tell where
+the crack is, not only whether there is one (an auxiliary loss, as in Lee et al., Deeply-supervised nets, AISTATS 2015).
+It is no part of the network that is saved, which has one output; what it learnt lies beside it in the same file.
 """
 
+import dataclasses
 from typing import NamedTuple
+
+import h5py
+import numpy as np
 
 from crackflow.core.backend import keras, tf
 from crackflow.core.errors import UserError
@@ -19,6 +25,7 @@ from crackflow.data import cells
 from crackflow.model import dense
 
 LAYER = "cells"
+GROUP = "crackflow_cells"
 
 
 class Targets(NamedTuple):
@@ -44,6 +51,42 @@ def head(network: keras.Model) -> keras.Model:
     logits = keras.layers.Conv2D(1, 1, dtype="float32", name=LAYER)(network.get_layer(trunk).output)
     grid = keras.layers.Reshape(shape, dtype="float32", name="grid")(logits)
     return keras.Model(network.inputs, [*network.outputs, grid])
+
+
+@dataclasses.dataclass(frozen=True)
+class Locator:
+    """Which cells a crack lies in, of the features that a network pools. weights: float32 [K]; bias: float32."""
+
+    weights: np.ndarray
+    bias: float
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """Logits float32 [...] of cells with `features`, float32 [..., K]."""
+        return features @ self.weights + self.bias
+
+    @classmethod
+    def of(cls, layer: keras.layers.Layer) -> "Locator":
+        """From the layer that `head` added."""
+        kernel, bias = layer.get_weights()
+        return cls(kernel.ravel().astype(np.float32), np.float32(bias[0]))
+
+    def write(self, file: h5py.File) -> None:
+        """Into a group of its own of an open H5 file."""
+        group = file.create_group(GROUP)
+        group.create_dataset("weights", data=self.weights)
+        group.create_dataset("bias", data=self.bias)
+
+    @classmethod
+    def read(cls, file: h5py.File, network: keras.Model) -> "Locator | None":
+        """What `write` wrote, or None. Raises: ValueError when it is not of `network`, or no numbers."""
+        if GROUP not in file:
+            return None
+        weights, bias = (np.asarray(file[GROUP][name], np.float32) for name in ("weights", "bias"))
+        trunk = dense.pooled_layer(network)
+        shape = (network.get_layer(trunk).output_shape[-1],) if trunk else ()
+        if not trunk or weights.shape != shape or bias.shape or not np.isfinite([*weights, bias]).all():
+            raise ValueError("what it learnt from masks is damaged")
+        return cls(weights, np.float32(bias))
 
 
 def targets(bits: tf.Tensor, label: tf.Tensor) -> Targets:

@@ -56,6 +56,11 @@ class Trainer(keras.Model):
             ]
 
     @property
+    def locator(self) -> localizing.Locator | None:
+        """What was learnt from masks; None without a weight for them."""
+        return localizing.Locator.of(self._cells) if self._settings.mask_weight else None
+
+    @property
     def metrics(self) -> list[keras.metrics.Metric]:
         """The loss first; Keras sets them back before each epoch and each evaluation."""
         compiled = self.compiled_metrics.metrics if self.compiled_metrics else []

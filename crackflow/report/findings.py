@@ -22,8 +22,9 @@ from crackflow.core import workers
 
 LINE_WIDTHS = (1.5, 3.0)  # Gaussians, in pixels, that dark lines are looked for with
 NEAR = 0.5  # of the most probable place around: further than half a window beside a crack it is less
-FAINT = 0.3  # of the most cracked cell of all that hangs together
-SPOT = 0.5  # of the most cracked cell within a window, where the network can tell
+# Where the network can tell which cells are cracked: those that surely are, and the likely ones that hang together with
+# them (hysteresis, as in Canny, IEEE PAMI 8:679, 1986). Chosen on made surfaces: BUILD_NOTES.md, "findings".
+LIKELY, SURE = 0.5, 0.8
 WEAKER = 0.5  # of the threshold of a line: what hangs together with it still belongs to it
 SHORTEST_PX, SHORTEST = 12, 0.3  # of a piece of line, and as a share of the longest
 JOINED_PX = 3  # by which lines are widened to their outline
@@ -94,10 +95,9 @@ def trace(
     """The cracks of `pixels`, uint8 [H, W, C], where its heat map `warm`, float32 [h, w], of cells of `cell_px` pixels,
     `across` to a window, reaches `lowest`; the most probable first. `spots`, float32 [h, w], 0..1, how cracked each
     cell is by itself, says where in what is warm the crack lies."""
-    near = warm >= NEAR * ndimage.maximum_filter(warm, across)
-    if spots is not None:
-        near = _on_spots(warm >= lowest, near, spots, across)
-    areas, _ = ndimage.label(near & (warm >= lowest), np.ones((3, 3)))
+    hot = warm >= lowest
+    near = hot & (warm >= NEAR * ndimage.maximum_filter(warm, across))
+    areas, _ = ndimage.label(near if spots is None else _on_spots(hot, near, spots), np.ones((3, 3)))
     found = []
     for number, place in enumerate(ndimage.find_objects(areas), start=1):
         inside = areas[place] == number
@@ -110,16 +110,19 @@ def trace(
     return sorted(found, key=lambda one: -one.probability)
 
 
-def _on_spots(hot: np.ndarray, near: np.ndarray, spots: np.ndarray, across: int) -> np.ndarray:
-    """bool [h, w]: the cells that are nearly as cracked as any within a window, and those beside them; `near` where of
-    what hangs together in `hot` no cell stands out."""
-    strength = np.maximum(special.logit(np.clip(spots.astype(np.float64), SUREST, 1 - SUREST)), 0)
-    areas, count = ndimage.label(hot, np.ones((3, 3)))
-    most = np.array([0, *ndimage.maximum(strength, areas, range(1, count + 1))])
-    sharp = hot & (strength > 0) & (strength >= SPOT * ndimage.maximum_filter(strength, across))
-    sharp &= strength >= FAINT * most[areas]
-    told = most > 0
-    return np.where(told[areas], ndimage.binary_dilation(sharp, np.ones((3, 3))), near)
+def _on_spots(hot: np.ndarray, near: np.ndarray, spots: np.ndarray) -> np.ndarray:
+    """bool [h, w]: the cells of `hot` that are surely cracked by themselves, with the likely ones that hang together
+    with them; `near` where of what hangs together in `hot` no cell is sure."""
+    cracked = _holding(hot & (spots >= LIKELY), hot & (spots >= SURE))
+    return cracked | near & ~_holding(hot, cracked)
+
+
+def _holding(cells: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """bool [h, w]: of `cells`, the pieces that hold a `wanted` one."""
+    pieces, count = ndimage.label(cells, np.ones((3, 3)))
+    kept = np.zeros(count + 1, bool)
+    kept[pieces[wanted]] = True
+    return kept[pieces]
 
 
 def _traced(part: np.ndarray, area: np.ndarray, corner: tuple[int, int], probability: float) -> Finding:

@@ -98,7 +98,7 @@ class Model:
             card = dataclasses.replace(loaded.card, threshold=threshold, threshold_rule="given", review=(0.0, 0.0))
             loaded = dataclasses.replace(loaded, card=card)
         self.bundle = loaded
-        self._scorer = dense.scorer(loaded.model)
+        self._scorer = dense.scorer(loaded.model, loaded.locator)
         self._looks = familiarity.Looks(loaded.model) if loaded.familiarity else None
 
     @property

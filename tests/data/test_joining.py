@@ -79,6 +79,19 @@ def test_joining_again_gives_the_same_bytes(parts, joined, tmp_path):
     assert dataset.load(str(again)).facts["fingerprint"] == dataset.load(str(joined)).facts["fingerprint"]
 
 
+def test_training_images_are_written_as_often_as_they_count_and_others_once(parts, tmp_path):
+    both = tmp_path / "both"
+    convert.run(ConvertConfig(join=(str(parts / "walls"), str(parts / "roads")), out=str(both), repeat=(3, 1)))
+    convert.run(ConvertConfig(verify=str(both)))
+    made, ours, theirs = (dataset.load(str(folder)) for folder in (both, parts / "walls", parts / "roads"))
+    for split, often in (("train", 3), ("val", 1), ("test", 1)):
+        assert made.count(split) == often * ours.count(split) + theirs.count(split)
+    often = collections.Counter(row["path"] for row in support.rows(both, dataset.MANIFEST))
+    for path, split in splits_of(both).items():
+        assert often[path] == (3 if path.startswith("walls/") and split == "train" else 1)
+    assert any(note.endswith("training images 3 times") for note in made.facts["notes"])
+
+
 def test_sets_of_one_name_are_told_apart(parts, tmp_path):
     twin = tmp_path / "walls"
     shutil.copytree(parts / "roads", twin)
@@ -117,6 +130,14 @@ def test_a_set_may_not_be_joined_into_itself(parts):
 def test_less_than_two_sets_are_refused(join):
     with pytest.raises(ConfigError, match="--join: expected two data sets or more, separated by commas, each once"):
         ConvertConfig(join=join, out="out")
+
+
+@pytest.mark.parametrize(
+    ("sets", "repeat"), [(("a", "b"), (2,)), (("a", "b"), (1, 0)), (("a", "b"), (1, 101)), ((), (2,))]
+)
+def test_how_often_is_one_number_for_each_set(sets, repeat):
+    with pytest.raises(ConfigError, match="--repeat: expected one number of 1 to 100 for each set of --join"):
+        ConvertConfig(join=sets, images="" if sets else "photos", out="out", repeat=repeat)
 
 
 @pytest.mark.parametrize("beside", [{"images": "photos"}, {"verify": "data"}])

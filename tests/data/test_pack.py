@@ -59,7 +59,7 @@ MAPPED = """
         with open("/proc/self/smaps_rollup") as file:
             return sum(int(line.split()[1]) for line in file if line.startswith("Anonymous:")) / 1e3
     runtime.set_up(seed=0, threads=0, deterministic=False)
-    packed = pack.Pack(sys.argv[1], 4000, 128, 3, np.zeros(4000, np.int32), np.zeros(4000, np.int64))
+    packed = pack.Pack(None, "train", sys.argv[1], 4000, 128, 3, np.zeros(4000, np.int32))
     before = own_mb()
     for _ in zip(range(100), pack.train_batches(packed, 16, seed=0)):
         pass

@@ -8,7 +8,7 @@ import pytest
 from crackflow.core.backend import keras, tf
 from crackflow.core.config import Network, TrainConfig
 from crackflow.core.errors import UserError
-from crackflow.model import bundle, familiarity, networks, training
+from crackflow.model import bundle, dense, familiarity, localizing, networks, training
 from tests import support
 
 CARD = bundle.Card(
@@ -140,6 +140,25 @@ def test_what_training_looked_like_travels_with_the_model(trained, tmp_path):
 @pytest.mark.parametrize("source_px, scale", [(0, 1.0), (64, 0.5), (16, 2.0)])
 def test_the_card_tells_how_large_photographs_were_made(source_px, scale):
     assert dataclasses.replace(CARD, source_px=source_px).scale == scale
+
+
+def test_what_masks_taught_travels_with_the_model_and_plain_keras_reads_past_it(trained, tmp_path):
+    width = trained.get_layer(dense.pooled_layer(trained)).output_shape[-1]
+    path = str(tmp_path / "model.h5")
+    bundle.save(path, trained, CARD)
+    assert bundle.load(path).locator is None
+    locator = localizing.Locator(np.arange(width, dtype=np.float32), np.float32(-2))
+    bundle.save(path, trained, CARD, locator=locator)
+    back = bundle.load(path).locator
+    np.testing.assert_array_equal(back.weights, locator.weights)
+    assert back.bias == -2 and keras.models.load_model(path, compile=False).output_shape == trained.output_shape
+
+
+def test_what_masks_taught_another_network_is_damage(trained, tmp_path):
+    locator = localizing.Locator(np.zeros(3, np.float32), np.float32(0))
+    bundle.save(str(tmp_path / "model.h5"), trained, CARD, locator=locator)
+    with pytest.raises(UserError, match="is damaged or no model: what it learnt from masks is damaged"):
+        bundle.load(str(tmp_path / "model.h5"))
 
 
 def test_a_truncated_model_is_a_clear_error(trained, tmp_path):

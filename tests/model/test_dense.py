@@ -107,6 +107,19 @@ def test_only_padded_networks_tell_which_cell_is_cracked(model):
     assert cells.shape == (scores.shape[0] + 5, scores.shape[1] + 5)
 
 
+def test_what_was_learnt_from_masks_tells_the_cells_where_there_is_such_a_thing():
+    picture, model = support.picture(3, 130, 120), shared(Network.CRACKFLOW_M)
+    seen = []
+    scores, cells = dense.scorer(model, lambda features: seen.append(features) or features[..., 0]).places(picture)
+    np.testing.assert_array_equal(scores, dense.scorer(model).score(picture))
+    np.testing.assert_array_equal(cells, seen[0][..., 0])
+    assert seen[0].shape == (
+        scores.shape[0] + 5,
+        scores.shape[1] + 5,
+        model.get_layer(dense.pooled_layer(model)).output_shape[3],
+    )
+
+
 def test_far_from_its_window_nothing_changes_a_score():
     scorer = dense.scorer(shared(Network.CRACKFLOW_M))
     picture, reach = support.picture(2, 400, 400), -scorer._reach.low + scorer._reach.high

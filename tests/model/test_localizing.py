@@ -1,5 +1,6 @@
 import dataclasses
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from crackflow.core.backend import keras, tf
 from crackflow.core.config import Architecture, Augment, Augmentation, Network, Padding
 from crackflow.core.errors import UserError
 from crackflow.data import cells
-from crackflow.model import augment, localizing, networks
+from crackflow.model import augment, dense, localizing, networks
 
 PX = 32
 SMALL = Architecture(stem=8, widths=(16,), repeats=(0,), padding=Padding.SAME)  # 32 px in 8 x 8 cells
@@ -91,3 +92,36 @@ def test_the_head_is_left_behind():
     localizing.head(plain)
     assert [layer.name for layer in plain.layers] == names
     assert isinstance(plain, keras.Model) and localizing.LAYER not in names
+
+
+def both_and_locator():
+    both = localizing.head(network())
+    layer = both.get_layer(localizing.LAYER)
+    layer.set_weights([np.random.default_rng(4).normal(0, 1, weight.shape) for weight in layer.get_weights()])
+    return both, localizing.Locator.of(layer)
+
+
+def test_a_locator_gives_the_logits_of_the_layer_it_is_of():
+    both, locator = both_and_locator()
+    trunk = keras.Model(both.inputs, both.get_layer(dense.pooled_layer(network())).output)
+    image = np.random.default_rng(5).integers(0, 256, (2, PX, PX, 3), np.uint8)
+    np.testing.assert_allclose(locator(trunk(image).numpy()), both(image)[1], atol=1e-5)
+
+
+def test_a_locator_is_read_as_it_was_written_and_none_where_there_is_none(tmp_path):
+    locator = both_and_locator()[1]
+    with h5py.File(tmp_path / "it.h5", "w") as file:
+        assert localizing.Locator.read(file, network()) is None
+        locator.write(file)
+        found = localizing.Locator.read(file, network())
+    np.testing.assert_array_equal(found.weights, locator.weights)
+    assert found.bias == locator.bias
+
+
+@pytest.mark.parametrize("change", [{"weights": np.zeros(3)}, {"bias": np.nan}, {"bias": np.zeros(2)}])
+def test_a_locator_of_another_network_or_of_no_numbers_is_refused(tmp_path, change):
+    locator = dataclasses.replace(both_and_locator()[1], **change)
+    with h5py.File(tmp_path / "it.h5", "w") as file:
+        locator.write(file)
+        with pytest.raises(ValueError, match="what it learnt from masks is damaged"):
+            localizing.Locator.read(file, network())

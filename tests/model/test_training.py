@@ -168,7 +168,7 @@ def test_a_network_with_masks_learns_where_a_crack_lies_under_any_turn(xla, accu
     model.fit(stream.repeat(60), epochs=1, verbose=0)
     image, _, bits = quadrants(seed=4)
     features = keras.Model(network.inputs, network.get_layer(dense.pooled_layer(network)).output)
-    logits = model._cells(features(image, training=False)).numpy()[..., 0]
+    logits = model.locator(features(image, training=False).numpy())
     crack = localizing.targets(tf.constant(bits), tf.ones(16, tf.int32)).crack.numpy()[..., 0]
     assert ((logits > 0) == crack).mean() > 0.9
 
@@ -195,6 +195,20 @@ def test_what_no_mask_tells_moves_nothing():
 
     for one, other in zip(weights(), weights(mask_weight=3.0), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_what_masks_taught_is_among_the_weights_that_are_kept_and_put_back():
+    model = masked_model(mask_weight=1.0, ema=0.9)[1]
+    model.fit(tf.data.Dataset.from_tensors(quadrants(8)).repeat(3), epochs=1, verbose=0)
+    with model.averaged():
+        best, averaged = model.get_weights(), model.locator
+    assert (model.locator.weights != averaged.weights).any()
+    model.set_weights(best)
+    np.testing.assert_array_equal(model.locator.weights, averaged.weights)
+
+
+def test_without_a_weight_for_masks_nothing_is_learnt_from_them():
+    assert masked_model()[1].locator is None
 
 
 def test_the_layer_for_the_masks_is_no_part_of_the_saved_network():

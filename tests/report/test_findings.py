@@ -125,17 +125,29 @@ def test_spots_say_which_of_the_dark_lines_in_a_warm_area_is_the_crack():
     assert filled([outline for one in both for outline in one.outlines], first.shape)[second].mean() > 0.9
 
 
-def test_a_spot_far_weaker_than_the_strongest_is_left_out():
+def test_likely_spots_belong_to_a_crack_where_they_hang_together_with_a_sure_one():
     picture, heat, cells, first, second = two_lines()
     other = second.reshape(16, CELL, 20, CELL).any((1, 3))
-    for strong, kept in ((0.99, False), (0.7, True)):
-        spots = np.where(cells, strong, np.where(other, 0.6, 0.2)).astype(np.float32)
+    for surest, kept in ((0.6, False), (0.99, True)):
+        spots = np.where(cells, 0.99, np.where(other, 0.6, 0.2)).astype(np.float32)
+        spots[tuple(np.argwhere(other & ~cells)[-1])] = surest
         found = findings.trace(heat, CELL, 2, picture, 0.5, spots)
         inside = filled([outline for one in found for outline in one.outlines], first.shape)
-        assert (inside[second].mean() > 0.9) == kept, strong
+        assert (inside[second].mean() > 0.9) == kept, surest
 
 
-def test_where_no_cell_stands_out_spots_change_nothing():
+def test_where_an_area_has_no_sure_spot_it_is_traced_as_without_spots():
+    picture, heat, cells, *_ = two_lines()
+    heat[6:8] = 0.1  # two areas
+    found, plain = (
+        [one.box for one in findings.trace(heat, CELL, 2, picture, 0.5, spots)]
+        for spots in (np.where(cells, 0.99, 0.2).astype(np.float32), None)
+    )
+    below = [box for box in plain if box[1] >= 8 * CELL]
+    assert below and [box for box in found if box[1] >= 8 * CELL] == below
+
+
+def test_where_no_cell_is_sure_spots_change_nothing():
     picture, heat, *_ = two_lines()
     plain = findings.trace(heat, CELL, ACROSS, picture, 0.5)
     same = findings.trace(heat, CELL, ACROSS, picture, 0.5, np.full(heat.shape, 0.3, np.float32))
