@@ -8,8 +8,8 @@
 Trains by launch/shipped.sh: METU's training split and made surfaces, nothing else. Measures at the model's own
 threshold and temperature: METU's test split; DeepCrack and CFD cut to windows of 128 and of 160 px (masks layout), none
 of which training, threshold or temperature have seen; fresh made surfaces. Images/s: in turn with crackflow_s, float32.
-The ablation changes one thing at a time, with one seed and a fifteenth of the training images; each
-is written as it is measured.
+The ablation changes one thing at a time, with one seed, a sixteenth of the training images and METU's once an epoch;
+each is written as it is measured.
 """
 
 import json
@@ -34,24 +34,25 @@ UNSEEN = {"deepcrack_128": 128, "deepcrack_160": 160, "cfd_128": 128, "cfd_160":
 MADE, MADE_SEED = 2000, 77
 BATCH, RESAMPLES = 128, 200
 KEEP = ("accuracy", "balanced_accuracy", "recall", "specificity", "roc_auc", "roc_auc_ci95", "ece", "n", "confusion")
-SHORT_IMAGES = 53_600  # one epoch of METU and made surfaces
+SHORT_IMAGES = 53_600  # one epoch of METU's, once, and made surfaces
 # The network of shipped.cfg sees the borders of a window; crackflow_s, whose convolutions add no zeros, hardly does.
 OURS = ("--flagfile=" + FLAGS,)
 SMALL = ("--model=crackflow_s", "--image_px=128", "--early_stopping_epochs=0", "--mm_per_px=0.53")
 PLAIN = ("--standardised=false", "--mask_weight=0")  # masks need the 8 x 8 cells that padding leaves
-JOINED = {"plain_both": (), "unlent_both": ("--surfaces=varied",)}
+# Of what METU is joined with, once: those of the recipe, or made by crackflow.synth with these flags.
+JOINED = {"short": None, "unlent": ("--surfaces=varied",), "imitated": ()}
 # What was changed: name, training data, flags.
 ABLATION = (
-    ("as shipped, in short", "both", OURS),
-    ("but no masks", "both", (*OURS, "--mask_weight=0")),
-    ("but nothing standardised", "both", (*OURS, "--standardised=false")),
-    ("but nothing standardised, no masks, no zeros at the border", "both", (*OURS, *PLAIN, "--padding=valid")),
+    ("as shipped, in short", "short", OURS),
+    ("but no masks", "short", (*OURS, "--mask_weight=0")),
+    ("but nothing standardised", "short", (*OURS, "--standardised=false")),
+    ("but nothing standardised, no masks, no zeros at the border", "short", (*OURS, *PLAIN, "--padding=valid")),
     ("but METU alone, no masks", "metu_128", (*OURS, "--mask_weight=0")),
     ("`crackflow_s`, METU alone, flips", "metu_128", (*SMALL, "--augment=d4")),
     ("`crackflow_s`, METU alone, strong augmentation", "metu_128", (*SMALL, "--augment=strong")),
-    ("`crackflow_s`, METU and varied surfaces", "both", (*SMALL, "--augment=d4")),
-    ("as shipped, but nothing lent by METU", "unlent_both", OURS),
-    ("as shipped, but imitations of METU in place of varied surfaces", "plain_both", OURS),
+    ("`crackflow_s`, METU and varied surfaces", "short", (*SMALL, "--augment=d4")),
+    ("as shipped, but nothing lent by METU", "unlent", OURS),
+    ("as shipped, but imitations of METU in place of varied surfaces", "imitated", OURS),
 )
 
 
@@ -82,17 +83,17 @@ def first(place: pathlib.Path, run: pathlib.Path) -> None:
         shutil.move(place / "run", run)
 
 
-def joined(place: pathlib.Path, name: str, *flags: str) -> None:
-    """`place`/`name`_both: METU and other made surfaces than the shipped recipe's, as many, unless it lies there."""
-    if (place / f"{name}_both").exists():
+def joined(place: pathlib.Path, name: str) -> None:
+    """`place`/`name`: METU and made surfaces, as JOINED says, unless it lies there."""
+    if (place / name).exists():
         return
-    crackflow(
-        "synth", f"--out={place}/{name}_photos", "--overwrite", "--image_px=128", "--count=48000", "--seed=11", *flags
-    )
-    crackflow(
-        "convert", f"--images={place}/{name}_photos", f"--out={place}/{name}", "--overwrite", "--split=0.95,0.05,0"
-    )
-    crackflow("convert", f"--join={place}/metu_128,{place}/{name}", f"--out={place}/{name}_both", "--overwrite")
+    made = place / "made"
+    if JOINED[name] is not None:
+        photos, made = place / f"{name}_photos", place / f"{name}_made"
+        synth = ("--image_px=128", "--count=48000", "--seed=11", *JOINED[name])
+        crackflow("synth", f"--out={photos}", "--overwrite", *synth)
+        crackflow("convert", f"--images={photos}", f"--out={made}", "--overwrite", "--split=0.95,0.05,0")
+    crackflow("convert", f"--join={place}/metu_128,{made}", f"--out={place / name}", "--overwrite")
 
 
 def measure(run: pathlib.Path, sets: dict[str, pathlib.Path]) -> dict:
@@ -123,7 +124,7 @@ def ablated(place: pathlib.Path, sets: dict[str, pathlib.Path]) -> Iterator[dict
     """One short training for each of ABLATION."""
     for number, (name, data, flags) in enumerate(ABLATION):
         if data in JOINED:
-            joined(place, data.removesuffix("_both"), *JOINED[data])
+            joined(place, data)
         count = json.loads((place / data / "dataset.json").read_text())["splits"]["train"]["count"]
         run = place / f"ablation_{number}"
         epochs = max(round(SHORT_IMAGES / count), 1)

@@ -8,19 +8,9 @@ set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 images=""
 out="$root/quickstart"
-while [ $# -gt 0 ]; do
-  case "$1" in
-    --images | --out)
-      [ $# -ge 2 ] || { echo "quickstart: expected a folder after $1" >&2; exit 2; }
-      if [ "$1" = --images ]; then images="$2"; else out="$2"; fi
-      shift 2
-      ;;
-    --images=*) images="${1#*=}"; shift ;;
-    --out=*) out="${1#*=}"; shift ;;
-    -h | --help) sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
-    *) echo "quickstart: expected --images DIR or --out DIR, received '$1'" >&2; exit 2 ;;
-  esac
-done
+# shellcheck source=launch/arguments.sh
+source "$root/launch/arguments.sh"
+[ ${#flags[@]} -eq 0 ] || { echo "quickstart: expected --images DIR or --out DIR, received '${flags[0]}'" >&2; exit 2; }
 
 # shellcheck source=launch/environment.sh
 source "$root/launch/environment.sh"

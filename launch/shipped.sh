@@ -8,20 +8,8 @@ set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 images=""
 out=""
-flags=()
-while [ $# -gt 0 ]; do
-  case "$1" in
-    --images | --out)
-      [ $# -ge 2 ] || { echo "shipped: expected a folder after $1" >&2; exit 2; }
-      if [ "$1" = --images ]; then images="$2"; else out="$2"; fi
-      shift 2
-      ;;
-    --images=*) images="${1#*=}"; shift ;;
-    --out=*) out="${1#*=}"; shift ;;
-    -h | --help) sed -n '2,5s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
-    *) flags+=("$1"); shift ;;
-  esac
-done
+# shellcheck source=launch/arguments.sh
+source "$root/launch/arguments.sh"
 [ -n "$images" ] && [ -n "$out" ] || { echo "shipped: expected --images DIR and --out DIR" >&2; exit 2; }
 
 # shellcheck source=launch/environment.sh
