@@ -361,8 +361,8 @@ def ablation_table() -> str:
             cells.append(f"{measured['roc_auc']:.3f} / {100 * measured['balanced_accuracy']:.1f} %")
         rows.append(f"| {one['name']} | {' | '.join(cells)} | {one['speed']:.2f} |")
     told = (
-        f"About {found['results']['ablation_images']:,} training images each, a fifteenth of the shipped training. "
-        "METU: accuracy; the others: ROC area / balanced accuracy at the model's own threshold."
+        f"About {found['results']['ablation_images']:,} training images each, a sixteenth of the shipped training, "
+        "with METU's once an epoch. METU: accuracy; the others: ROC area / balanced accuracy at the model's own threshold."
     )
     return "\n".join([*rows, "", told, "", _where(found)])
 
