@@ -362,7 +362,8 @@ def ablation_table() -> str:
         rows.append(f"| {one['name']} | {' | '.join(cells)} | {one['speed']:.2f} |")
     told = (
         f"About {found['results']['ablation_images']:,} training images each, a sixteenth of the shipped training, "
-        "with METU's once an epoch. METU: accuracy; the others: ROC area / balanced accuracy at the model's own threshold."
+        "with METU's once an epoch. METU: accuracy; the others: ROC area / balanced accuracy at the "
+        "model's own threshold."
     )
     return "\n".join([*rows, "", told, "", _where(found)])
 
