@@ -8,8 +8,8 @@
 Trains by launch/shipped.sh: METU's training split and made surfaces, nothing else. Measures at the model's own
 threshold and temperature: METU's test split; DeepCrack and CFD cut to windows of 128 and of 160 px (masks layout), none
 of which training, threshold or temperature have seen; fresh made surfaces. Images/s: in turn with crackflow_s, float32.
-The ablation changes one thing at a time, with one seed, a sixteenth of the training images and METU's once an epoch;
-each is written as it is measured.
+The ablation changes one thing at a time, with one seed and a sixteenth of the training images: one epoch in which
+METU's count once, or, alone, seven. Each is written as it is measured.
 """
 
 import json
@@ -39,8 +39,9 @@ SHORT_IMAGES = 53_600  # one epoch of METU's, once, and made surfaces
 OURS = ("--flagfile=" + FLAGS,)
 SMALL = ("--model=crackflow_s", "--image_px=128", "--early_stopping_epochs=0", "--mm_per_px=0.53")
 PLAIN = ("--standardised=false", "--mask_weight=0")  # masks need the 8 x 8 cells that padding leaves
-# Of what METU is joined with, once: those of the recipe, or made by crackflow.synth with these flags.
-JOINED = {"short": None, "unlent": ("--surfaces=varied",), "imitated": ()}
+# What METU is joined with, once: the recipe's made surfaces, or others by crackflow.synth with these flags.
+RECIPES = None
+JOINED = {"short": RECIPES, "unlent": ("--surfaces=varied",), "imitated": ()}
 # What was changed: name, training data, flags.
 ABLATION = (
     ("as shipped, in short", "short", OURS),
@@ -77,7 +78,11 @@ def measured_on(place: pathlib.Path) -> dict[str, pathlib.Path]:
 
 def first(place: pathlib.Path, run: pathlib.Path) -> None:
     """The data sets and the run of seed 0, by the documented command, unless they lie there from before."""
-    if not (run / "model.h5").exists():
+    if (run / "model.h5").exists():
+        trained, lies = bundle.load(str(run)).card.fingerprint, dataset.load(str(place / "both")).facts["fingerprint"]
+        if trained != lies:
+            sys.exit(f"{run} was trained on other data than {place / 'both'}: choose another --place")
+    else:
         images = harness.data_folder() / "metu"
         subprocess.run(["bash", SCRIPT, f"--images={images}", f"--out={place}"], check=True)
         shutil.move(place / "run", run)
@@ -88,7 +93,7 @@ def joined(place: pathlib.Path, name: str) -> None:
     if (place / name).exists():
         return
     made = place / "made"
-    if JOINED[name] is not None:
+    if JOINED[name] is not RECIPES:
         photos, made = place / f"{name}_photos", place / f"{name}_made"
         synth = ("--image_px=128", "--count=48000", "--seed=11", *JOINED[name])
         crackflow("synth", f"--out={photos}", "--overwrite", *synth)

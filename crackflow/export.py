@@ -56,7 +56,7 @@ def _images(config: ExportConfig, card: bundle.Card) -> tuple[np.ndarray, np.nda
         made = dataset.load(config.data)
         made.expect_images("train")
         made.expect_images("test")
-        return _taken(made, "train", CALIBRATION, card)[0], *_taken(made, "test", config.images, card)
+        return _taken(made, "train", CALIBRATION, config, card)[0], *_taken(made, "test", config.images, config, card)
     side = card.source_px or card.image_px
     examples = [synthetic.make(config.seed, index, side) for index in range(config.images + CALIBRATION)]
     shaped = np.stack([images.resize_array(_channels(one.image, card.channels), card.image_px) for one in examples])
@@ -64,15 +64,12 @@ def _images(config: ExportConfig, card: bundle.Card) -> tuple[np.ndarray, np.nda
     return shaped[config.images :], shaped[: config.images], labels[: config.images]
 
 
-def _taken(made: dataset.Dataset, split: str, count: int, card: bundle.Card) -> tuple[np.ndarray, np.ndarray]:
-    taken, labels = [], []
-    for image, label, weight in pipeline.eval_batches(made, split, 64, card.image_px, card.channels):
-        real = weight.numpy() > 0
-        taken.append(image.numpy()[real])
-        labels.append(label.numpy()[real])
-        if sum(map(len, taken)) >= count:
-            break
-    return np.concatenate(taken)[:count], np.concatenate(labels)[:count]
+def _taken(
+    made: dataset.Dataset, split: str, count: int, config: ExportConfig, card: bundle.Card
+) -> tuple[np.ndarray, np.ndarray]:
+    batches = pipeline.some(made, split, count, 64, card.image_px, card.channels, config.seed)
+    taken, labels = zip(*((image.numpy(), label.numpy()) for image, label in batches), strict=True)
+    return np.concatenate(taken), np.concatenate(labels)
 
 
 def _channels(values: np.ndarray, channels: int) -> np.ndarray:

@@ -9,8 +9,9 @@ another worker was lost; give the command again.
 """
 
 import dataclasses
-import itertools
 import os
+
+import numpy as np
 
 from crackflow.core import flags, progress, runtime
 from crackflow.core.backend import keras
@@ -112,9 +113,9 @@ def choose_and_save(
 def _known(plain, checks, made, config, recipe, image_px) -> familiarity.Familiarity:
     """What images of the training split look like to the network."""
     look = familiarity.Looks(plain)
-    images = pipeline.eval_batches(made, "train", config.batch_size, image_px, recipe.channels)
-    some = itertools.islice(images, -(-KNOWN_IMAGES // config.batch_size))
-    return familiarity.fit(*(scoring.looks(look, batches) for batches in (some, checks)), seed=config.seed)
+    some = pipeline.some(made, "train", KNOWN_IMAGES, config.batch_size, image_px, recipe.channels, config.seed)
+    known = np.concatenate([look(image) for image, _ in some])
+    return familiarity.fit(known, scoring.looks(look, checks), seed=config.seed)
 
 
 def _facts(config, watched, loaded, image_px, choices) -> dict[str, str]:
@@ -136,7 +137,7 @@ def _facts(config, watched, loaded, image_px, choices) -> dict[str, str]:
 def _report(config, made, found, watched, facts, text) -> page.Report:
     return page.Report(
         title=f"crackflow: {found.name}",
-        headline=f"{config.model.value}, trained on {made.count('train'):,} images of {found.name}.",
+        headline=f"{config.model.value}, trained on {made.told('train')} of {found.name}.",
         data=made.facts,
         evaluations=[found],
         history=watched.history,

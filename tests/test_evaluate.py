@@ -77,7 +77,9 @@ def test_a_rule_without_validation_images_and_one_that_is_none_are_refused(model
     asked = config(model, tmp_path, str(tmp_path / "bare"), threshold="youden", split=EvalSplit.TEST)
     with pytest.raises(UserError, match="expected images in the split 'val', found none"):
         evaluate.run(asked)
-    with pytest.raises(UserError, match="--threshold: expected f1, youden, recall:R or cost:C.*received 'recall:2'"):
+    with pytest.raises(
+        UserError, match="--threshold: expected f1, youden, recall:R, cost:C or bayes:C.*received 'recall:2'"
+    ):
         config(model, tmp_path, threshold="recall:2")
 
 

@@ -11,14 +11,15 @@ import time
 import numpy as np
 import pytest
 
+from crackflow import train
 from crackflow.core import tables
 from crackflow.core.backend import keras
-from crackflow.core.config import Optimization, TrainConfig
+from crackflow.core.config import Architecture, Input, Network, Optimization, Padding, TrainConfig
 from crackflow.core.errors import UserError
 from crackflow.data import pipeline
 from crackflow.model import bundle, familiarity, networks
 from crackflow.report import decision
-from crackflow.run import job, scoring
+from crackflow.run import checkpoint, job, scoring
 from tests import small
 from tests.support import with_addons, without_addons
 
@@ -58,6 +59,29 @@ def test_a_run_leaves_what_it_promises(run_dir):
         "tensorboard",
     }
     assert list((run_dir / "tensorboard").rglob("events.out.tfevents.*"))
+
+
+def test_what_masks_taught_lies_in_the_model(tmp_path):
+    design = Architecture(stem=8, widths=(16,), repeats=(0,), padding=Padding.SAME)  # 32 px in 8 x 8 cells
+    asked = TrainConfig(
+        data=small.data().folder,
+        run_dir=str(tmp_path / "run"),
+        model=Network.CUSTOM,
+        architecture=design,
+        image_px=32,
+        epochs=1,
+        batch_size=16,
+        input=Input.STREAM,
+        optimization=Optimization(mask_weight=1.0),
+    )
+    policy = keras.mixed_precision.global_policy()
+    try:
+        train.run(asked)
+    finally:
+        keras.mixed_precision.set_global_policy(policy)
+    last = checkpoint.latest(str(tmp_path / "run" / "checkpoints")).snapshot.arrays
+    (kernel,) = (array for name, array in last.items() if name.startswith("weight/") and "cells/kernel" in name)
+    np.testing.assert_array_equal(bundle.load(str(tmp_path / "run")).locator.weights, kernel.ravel())
 
 
 def test_history_has_a_row_for_each_epoch(run_dir):

@@ -11,6 +11,7 @@ Command-line flags are made from these fields (`core.flags`); the help text stan
 import dataclasses
 import enum
 import math
+import os
 from collections.abc import Sequence
 
 from crackflow.core.errors import ConfigError
@@ -241,7 +242,7 @@ def _expect_fraction(config: object, names: Sequence[str]) -> None:
         _expect(0 <= value < 1, name, "a fraction from 0 up to, not including, 1", value)
 
 
-RULES = "f1, youden, recall:R or cost:C, such as recall:0.99 or cost:20"
+RULES = "f1, youden, recall:R, cost:C or bayes:C, such as recall:0.99 or cost:20"
 
 
 def threshold_rule(text: str) -> tuple[str, float]:
@@ -252,7 +253,7 @@ def threshold_rule(text: str) -> tuple[str, float]:
     except ValueError:
         value = math.nan
     plain = name in ("f1", "youden") and not colon
-    measured = (name == "recall" and 0 < value <= 1) or (name == "cost" and 0 < value < math.inf)
+    measured = (name == "recall" and 0 < value <= 1) or (name in ("cost", "bayes") and 0 < value < math.inf)
     _expect(plain or measured, "threshold", RULES, text)
     return name, value
 
@@ -310,7 +311,8 @@ class ConvertConfig:
 
     def __post_init__(self) -> None:
         _expect_given(self, [] if self.verify else ["out"] if self.join else ["images", "out"])
-        alone = not self.join or (all(self.join) and len(set(self.join)) == len(self.join) > 1)
+        places = {os.path.realpath(folder) for folder in self.join}
+        alone = not self.join or (all(self.join) and len(places) == len(self.join) > 1)
         _expect(alone, "join", "two data sets or more, separated by commas, each once", ",".join(self.join))
         _expect(
             not (self.join and (self.images or self.verify)), "join", "neither --images nor --verify with it", "both"

@@ -8,7 +8,8 @@ Synopsis::
 dataset.json      what is inside, a SHA-256 for each file
 groups.csv        path,label,group,split: every accepted image once
 rejected.csv      path,reason: every file that was left out
-manifest.csv      shard,record,offset,label,sha256,path: where each source image lies, and the hash of its file
+manifest.csv      shard,record,offset,label,sha256,path,cells: where each source image lies, the hash of its file, and
+                  where in it the crack is; a line for each time that an image was written
 """
 
 import dataclasses
@@ -43,6 +44,11 @@ class Dataset:
 
     def count(self, split: str) -> int:
         return self.facts["splits"][split]["count"]
+
+    def told(self, split: str) -> str:
+        """How many images, in words; those that were joined several times are counted each time, and once."""
+        count, different = self.count(split), self.facts["splits"][split].get("different")
+        return f"{count:,} images" + (f" ({different:,} different ones)" if different else "")
 
     def expect_images(self, split: str) -> None:
         """Raises: UserError when `split` has none."""
@@ -94,6 +100,7 @@ def _is_well_formed(facts: dict) -> bool:
         shards = [shard for name in splits.NAMES for shard in facts["splits"][name]["shards"]]
         numbers = [facts["image_px"], facts["channels"], *(facts["splits"][name]["count"] for name in splits.NAMES)]
         numbers += [number for name in splits.NAMES for number in facts["splits"][name]["class_counts"].values()]
+        numbers += [facts["splits"][name].get("different", 0) for name in splits.NAMES]
         numbers += [shard[key] for shard in shards for key in ("count", "bytes")]
         texts = [*facts["classes"], *(facts[key] for key in ("positive_class", "encoding", "fingerprint"))]
         texts += [shard[key] for shard in shards for key in ("file", "sha256")]

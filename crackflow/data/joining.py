@@ -15,6 +15,8 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
+
 from crackflow import __version__
 from crackflow.core import tables
 from crackflow.core.errors import UserError
@@ -155,17 +157,21 @@ def _facts(members: Sequence[_Member], written: Sequence[Shard], checksums: dict
     made = every[0] | {
         "image_px": sides.pop() if len(sides) == 1 else 0,
         "splits": {name: summary.split_facts(name, every[0]["classes"], written) for name in splits.NAMES},
-        "source": [member.made.facts["source"] for member in members],
+        "source": [place for one in every for place in np.atleast_1d(one["source"]).tolist()],
         "layout": "joined",
         "leaks": dict(leaks),
         "rejected": sum(one["rejected"] for one in every),
-        "notes": [
-            f"joined: {member.name}, fingerprint {member.made.facts['fingerprint'][:12]}"
-            + f", training images {member.repeat} times" * (member.repeat > 1)
-            for member in members
-        ],
+        "notes": [note for member in members for note in _notes(member)],
         "tables": checksums,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "crackflow": __version__,
     }
     return made | {"fingerprint": dataset.fingerprint(made)}
+
+
+def _notes(member: _Member) -> list[str]:
+    """What is said of a member; of one that was joined itself, what was said of it as well."""
+    facts = member.made.facts
+    told = f"joined: {member.name}, fingerprint {facts['fingerprint'][:12]}"
+    told += f", training images {member.repeat} times" * (member.repeat > 1)
+    return [told, *(f"{member.name}: {note}" for note in facts["notes"] if facts["layout"] == "joined")]

@@ -99,6 +99,22 @@ def eval_batches(
     return _mapped(tf.data.Dataset.range(eval_steps(rows.count, batch_size) * share.count), batch)
 
 
+def some(
+    made: Dataset, split: str, count: int, batch_size: int, image_px: int, channels: int, seed: int = 0
+) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
+    """At most `count` images from all over a split, none taken twice, in the order of `train_batches`: image, label;
+    the last batch holds what is left. A joined data set has its parts one after the other: its first images are one's.
+
+    Raises: as `train_batches`.
+    """
+    left = min(count, made.count(split))
+    for image, label in train_batches(made, batch_size, image_px, channels, seed, split):
+        yield image[:left], label[:left]
+        left -= batch_size
+        if left <= 0:
+            return
+
+
 def eval_steps(count: int, batch_size: int) -> int:
     """Batches that hold `count` images, the last one padded."""
     return -(-count // batch_size)

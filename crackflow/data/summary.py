@@ -131,8 +131,10 @@ def split_facts(name: str, classes: Sequence[str], written: Sequence[Shard]) -> 
     """What dataset.json says of the split `name`."""
     mine = [shard for shard in written if shard.split == name]
     labels = collections.Counter(row[2] for shard in mine for row in shard.rows)
+    count, different = sum(shard.count for shard in mine), len({row[4] for shard in mine for row in shard.rows})
     return {
-        "count": sum(shard.count for shard in mine),
+        "count": count,
+        **({"different": different} if different < count else {}),  # some were written several times
         "class_counts": {kind: labels[label] for label, kind in enumerate(classes)},
         "shards": [
             {"file": shard.file, "count": shard.count, "bytes": shard.bytes, "sha256": shard.sha256} for shard in mine

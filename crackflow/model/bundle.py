@@ -75,8 +75,8 @@ class Card:
 @dataclasses.dataclass(frozen=True)
 class Bundle:
     """A loaded model and its card. `model`: uint8 [B, px, px, C], 0..255, to float32 logits [B]; `sha256`: of its file;
-    `familiarity`: what its training images looked like to it; `locator`: where in a picture the crack is, learnt from
-    masks; None where there were none."""
+    `familiarity`: what its training images looked like to it, None where that was not recorded; `locator`: where in a
+    picture the crack is, None where nothing was learnt from masks."""
 
     model: keras.Model
     card: Card

@@ -259,7 +259,7 @@ class Windows:
 def scorer(model: keras.Model, locate: Locate | None = None) -> Convolutional | Windows:
     """Every window of a photograph by `model`, uint8 [B, px, px, C] to logits float32 [B]: what it gives for the window
     alone, or, where it adds zeros at borders, for the window in its surroundings. `locate`: which cells the crack lies
-    in, where that was learnt; otherwise it is read from the network's last layer."""
+    in, where that was learnt; otherwise the network's last layer is read. Networks without zeros tell no places."""
     found = _trunk(model)
     if not found:
         return Windows(model)

@@ -81,12 +81,15 @@ class Locator:
         """What `write` wrote, or None. Raises: ValueError when it is not of `network`, or no numbers."""
         if GROUP not in file:
             return None
-        weights, bias = (np.asarray(file[GROUP][name], np.float32) for name in ("weights", "bias"))
         trunk = dense.pooled_layer(network)
-        shape = (network.get_layer(trunk).output_shape[-1],) if trunk else ()
-        if not trunk or weights.shape != shape or bias.shape or not np.isfinite([*weights, bias]).all():
+        width = network.get_layer(trunk).output_shape[-1] if trunk else None
+        try:
+            stored = [np.asarray(file[GROUP][name], np.float32) for name in ("weights", "bias")]
+        except (KeyError, TypeError, ValueError):
+            stored = []
+        if [one.shape for one in stored] != [(width,), ()] or not all(np.isfinite(one).all() for one in stored):
             raise ValueError("what it learnt from masks is damaged")
-        return cls(weights, np.float32(bias))
+        return cls(stored[0], np.float32(stored[1]))
 
 
 def targets(bits: tf.Tensor, label: tf.Tensor) -> Targets:

@@ -38,7 +38,7 @@ class Trainer(keras.Model):
         if settings.mask_weight:
             both = localizing.head(network)
             self._forward = lambda image: both(image, training=True)
-            self._cells = both.get_layer(localizing.LAYER)  # its weights are trained; of the others Keras knows
+            self._cell_layer = both.get_layer(localizing.LAYER)  # its weights are trained; of the others Keras knows
         self._gradients = (
             tf.function(self._accumulated, autograph=False, jit_compile=True) if compiled else self._accumulated
         )
@@ -58,7 +58,7 @@ class Trainer(keras.Model):
     @property
     def locator(self) -> localizing.Locator | None:
         """What was learnt from masks; None without a weight for them."""
-        return localizing.Locator.of(self._cells) if self._settings.mask_weight else None
+        return localizing.Locator.of(self._cell_layer) if self._settings.mask_weight else None
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:

@@ -54,12 +54,16 @@ def choose_threshold(labels: np.ndarray, probabilities: np.ndarray, rule: str = 
 
     f1: the best F1. youden: the largest recall + specificity (Youden 1950). recall:R: of the thresholds that find a
     share R of the cracked images, one with the fewest false alarms; if none does, 0.01. cost:C: the least
-    C x missed cracks + false alarms. Candidates lie halfway between neighbouring scores, so that they are as far from
-    both sides as they can be; 0 and 1 count as scores. 0.5 when only one class is present: there is nothing to choose
-    by. O(N log N). Raises: ConfigError for another rule.
+    C x missed cracks + false alarms. bayes:C: 1 / (1 + C), which is that in the long run where the probabilities are
+    true (Elkan, The foundations of cost-sensitive learning, IJCAI 2001), whatever these images say. Candidates lie
+    halfway between neighbouring scores, so that they are as far from both sides as they can be; 0 and 1 count as
+    scores. 0.5 when only one class is present: there is nothing to choose by. O(N log N). Raises: ConfigError for
+    another rule.
     """
     name, value = threshold_rule(rule)
     labels, probabilities = metrics.checked("choose_threshold", labels, probabilities)
+    if name == "bayes":
+        return float(np.clip(1 / (1 + value), LOWEST_THRESHOLD, HIGHEST_THRESHOLD))
     if labels.all() or not labels.any():
         return 0.5
     scores = np.unique(np.concatenate([[0.0], probabilities, [1.0]]))

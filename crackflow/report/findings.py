@@ -93,8 +93,8 @@ def trace(
     spots: np.ndarray | None = None,
 ) -> list[Finding]:
     """The cracks of `pixels`, uint8 [H, W, C], where its heat map `warm`, float32 [h, w], of cells of `cell_px` pixels,
-    `across` to a window, reaches `lowest`; the most probable first. `spots`, float32 [h, w], 0..1, how cracked each
-    cell is by itself, says where in what is warm the crack lies."""
+    `across` to a window, reaches `lowest`; the most probable first. `spots`, float32 [h, w], the probability of
+    each cell by itself, says where in what is warm the crack lies."""
     hot = warm >= lowest
     near = hot & (warm >= NEAR * ndimage.maximum_filter(warm, across))
     areas, _ = ndimage.label(near if spots is None else _on_spots(hot, near, spots), np.ones((3, 3)))

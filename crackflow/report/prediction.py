@@ -99,6 +99,8 @@ class Model:
             loaded = dataclasses.replace(loaded, card=card)
         self.bundle = loaded
         self._scorer = dense.scorer(loaded.model, loaded.locator)
+        # Fitted on the logits of windows; those that were learnt from masks are another layer's.
+        self._cell_temperature = 1.0 if loaded.locator else loaded.card.temperature
         self._looks = familiarity.Looks(loaded.model) if loaded.familiarity else None
 
     @property
@@ -227,15 +229,12 @@ class Model:
             cells.append(spots)
             inside = [(y - top, x) for y, x in known if top <= y < top + band]
             windows += [part[y : y + px, x : x + px].copy() for y, x in inside]  # a view would keep the whole band
-        warm = findings.heat(self._probabilities(logits), px // step)
+        warm = findings.heat(_probabilities(logits, self.card.temperature), px // step)
         if cells[0] is None:
             return Look(scale, warm, None, self._distance(windows))
         # The cells below its last windows come with the next band.
         cells[:-1] = [part[: len(scores)] for part, scores in zip(cells[:-1], logits[:-1], strict=True)]
-        return Look(scale, warm, self._probabilities(cells), self._distance(windows))
-
-    def _probabilities(self, logits: list[np.ndarray]) -> np.ndarray:
-        return bundle.to_probabilities(np.concatenate(logits), self.card.temperature)
+        return Look(scale, warm, _probabilities(cells, self._cell_temperature), self._distance(windows))
 
     def _distance(self, windows: list[np.ndarray]) -> float | None:
         if self._looks is None:
@@ -275,6 +274,10 @@ class Model:
             length,
             length * mm_per_px if length is not None and mm_per_px else None,
         )
+
+
+def _probabilities(logits: list[np.ndarray], temperature: float) -> np.ndarray:
+    return bundle.to_probabilities(np.concatenate(logits), temperature)
 
 
 def load(path: str | os.PathLike = "", threshold: float = 0.0) -> Model:

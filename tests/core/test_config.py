@@ -117,7 +117,11 @@ TRAIN = {"data": "in", "run_dir": "out"}
             "'--zoom, --mixup'",
         ),
         (config.TrainConfig, TRAIN | {"review": 1.0}, "--review: expected a fraction from 0 up to, not including, 1"),
-        (config.TrainConfig, TRAIN | {"threshold": "best"}, "--threshold: expected f1, youden, recall:R or cost:C"),
+        (
+            config.TrainConfig,
+            TRAIN | {"threshold": "best"},
+            "--threshold: expected f1, youden, recall:R, cost:C or bayes:C",
+        ),
         (config.TrainConfig, TRAIN | {"steps_per_execution": -1}, "--steps_per_execution: expected 0 or more"),
         (config.TrainConfig, TRAIN | {"cpu_devices": 0}, "--cpu_devices: expected 1 or more, received 0"),
         (

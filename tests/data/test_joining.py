@@ -90,6 +90,22 @@ def test_training_images_are_written_as_often_as_they_count_and_others_once(part
     for path, split in splits_of(both).items():
         assert often[path] == (3 if path.startswith("walls/") and split == "train" else 1)
     assert any(note.endswith("training images 3 times") for note in made.facts["notes"])
+    different = ours.count("train") + theirs.count("train")
+    assert made.told("train") == f"{made.count('train')} images ({different} different ones)"
+    assert made.told("val") == f"{made.count('val')} images"
+
+
+def test_what_was_joined_before_is_told_again(joined, parts, tmp_path):
+    support.made(support.photos(tmp_path / "photos", 24, first_seed=90), tmp_path / "more", shards=2)
+    convert.run(ConvertConfig(join=(str(joined), str(tmp_path / "more")), out=str(tmp_path / "all")))
+    facts = dataset.load(str(tmp_path / "all")).facts
+    assert facts["source"] == [str(parts / "walls_photos"), str(parts / "roads_photos"), str(tmp_path / "photos")]
+    assert [note.split(", ")[0] for note in facts["notes"]] == [
+        "joined: both",
+        "both: joined: walls",
+        "both: joined: roads",
+        "joined: more",
+    ]
 
 
 def test_sets_of_one_name_are_told_apart(parts, tmp_path):
@@ -126,7 +142,7 @@ def test_a_set_may_not_be_joined_into_itself(parts):
         convert.run(ConvertConfig(join=(str(parts / "walls"), str(parts / "roads")), out=str(parts / "walls" / "in")))
 
 
-@pytest.mark.parametrize("join", [("a",), ("a", "a"), ("a", "")])
+@pytest.mark.parametrize("join", [("a",), ("a", "a"), ("a", "a/"), ("a", "")])
 def test_less_than_two_sets_are_refused(join):
     with pytest.raises(ConfigError, match="--join: expected two data sets or more, separated by commas, each once"):
         ConvertConfig(join=join, out="out")

@@ -54,7 +54,16 @@ def test_cells_come_with_the_images_they_are_of_from_stream_and_pack():
         whole = [image.tobytes() for image in np.load(packed.path)]
         for images, _, cells in seen:
             rows = [whole.index(image.tobytes()) for image in images]
-            assert (packed.cells[rows] == cells).all()
+            assert (packed.read_cells()[rows] == cells).all()
+
+
+@pytest.mark.parametrize("count", [10, 64, 10_000])
+def test_some_images_are_as_many_as_asked_and_there_are_each_once_and_from_all_over(count):
+    made = small.data("raw")
+    found = [one.tobytes() for image, _ in pipeline.some(made, "train", count, 8, PX, 3) for one in image.numpy()]
+    every = [one.tobytes() for image, *_ in pipeline.eval_batches(made, "train", 8, PX, 3) for one in image.numpy()]
+    assert len(found) == len(set(found)) == min(count, 64) and set(found) <= set(every)
+    assert max(every.index(one) for one in found) >= 32
 
 
 def test_an_epoch_of_whole_batches_holds_each_image_once():

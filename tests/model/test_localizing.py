@@ -118,6 +118,18 @@ def test_a_locator_is_read_as_it_was_written_and_none_where_there_is_none(tmp_pa
     assert found.bias == locator.bias
 
 
+def test_a_locator_of_which_parts_are_gone_is_refused(tmp_path):
+    with h5py.File(tmp_path / "it.h5", "w") as file:
+        both_and_locator()[1].write(file)
+        del file[localizing.GROUP]["bias"]
+        with pytest.raises(ValueError, match="what it learnt from masks is damaged"):
+            localizing.Locator.read(file, network())
+        del file[localizing.GROUP]
+        file.create_dataset(localizing.GROUP, data=np.zeros(3))
+        with pytest.raises(ValueError, match="what it learnt from masks is damaged"):
+            localizing.Locator.read(file, network())
+
+
 @pytest.mark.parametrize("change", [{"weights": np.zeros(3)}, {"bias": np.nan}, {"bias": np.zeros(2)}])
 def test_a_locator_of_another_network_or_of_no_numbers_is_refused(tmp_path, change):
     locator = dataclasses.replace(both_and_locator()[1], **change)

@@ -75,6 +75,25 @@ def test_a_recall_that_no_threshold_reaches_takes_the_lowest():
     assert decision.choose_threshold([1, 0, 1], [0.001, 0.5, 0.9], "recall:0.9") == 0.01
 
 
+@given(ROWS, st.floats(1e-3, 1e3))
+def test_bayes_asks_the_cost_alone(rows, cost):
+    labels, probabilities, _ = columns(rows)
+    expected = min(max(1 / (1 + cost), 0.01), 0.99)
+    assert decision.choose_threshold(labels, probabilities, f"bayes:{cost}") == pytest.approx(expected)
+
+
+def test_with_true_probabilities_bayes_costs_as_little_as_the_best_for_these_images():
+    generator = np.random.default_rng(0)
+    probabilities = generator.random(100_000)
+    labels = generator.random(100_000) < probabilities
+
+    def paid(rule):
+        called = probabilities >= decision.choose_threshold(labels, probabilities, rule)
+        return 4 * (labels & ~called).sum() + (~labels & called).sum()
+
+    assert paid("cost:4") <= paid("bayes:4") <= 1.01 * paid("cost:4")
+
+
 def test_a_dearer_miss_lowers_the_threshold():
     labels, probabilities, _ = sample(400)
     chosen = [decision.choose_threshold(labels, probabilities, f"cost:{cost}") for cost in (0.1, 1, 10, 100)]
@@ -82,10 +101,10 @@ def test_a_dearer_miss_lowers_the_threshold():
 
 
 @pytest.mark.parametrize(
-    "rule", ["f2", "recall", "recall:0", "recall:1.5", "cost:-1", "cost:inf", "f1:3", "cost:x", ""]
+    "rule", ["f2", "recall", "recall:0", "recall:1.5", "cost:-1", "cost:inf", "bayes", "bayes:0", "f1:3", "cost:x", ""]
 )
 def test_what_is_no_rule_is_refused(rule):
-    with pytest.raises(ConfigError, match="--threshold: expected f1, youden, recall:R or cost:C"):
+    with pytest.raises(ConfigError, match="--threshold: expected f1, youden, recall:R, cost:C or bayes:C"):
         decision.choose_threshold([0, 1], [0.1, 0.9], rule)
 
 

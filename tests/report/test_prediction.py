@@ -6,13 +6,14 @@ import inspect
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import special
 
 import crackflow
 from crackflow.core.backend import keras
 from crackflow.core.config import Network
 from crackflow.core.errors import UserError
 from crackflow.data import images
-from crackflow.model import bundle, familiarity, networks
+from crackflow.model import bundle, familiarity, localizing, networks
 from crackflow.report import prediction
 from tests import support
 
@@ -144,7 +145,7 @@ def test_bands_of_rows_leave_no_seam(band, monkeypatch):
     np.testing.assert_allclose(model()._look(picture, 1.0).heat, whole, atol=1e-5)
 
 
-def padded_darkness():
+def padded_darkness(locator=None, **card):
     """As `darkness`, with zeros at the border: what lies at a cell is known."""
     image = keras.Input((PX, PX, 3), dtype="uint8")
     light = keras.layers.Rescaling(-1 / 255, offset=1)(image)  # a zero at the border is white
@@ -153,7 +154,20 @@ def padded_darkness():
     made = keras.Model(image, keras.layers.Reshape((), name="logits")(logit))
     made.get_layer("dark").set_weights([np.full((5, 5, 3, 1), 1 / 75, np.float32), np.float32([-0.6])])
     made.get_layer("logit").set_weights([np.float32([[60.0]]), np.float32([-3.0])])
-    return prediction.Model(bundle.Bundle(made, CARD, None))
+    return prediction.Model(bundle.Bundle(made, dataclasses.replace(CARD, **card), None, locator))
+
+
+def test_what_masks_taught_says_where_the_crack_is_whatever_the_temperature_of_windows():
+    locator = localizing.Locator(np.float32([40.0]), np.float32(-2))
+    plain, taught = padded_darkness(temperature=2.0), padded_darkness(locator, temperature=2.0)
+    one, other = plain._look(wall(), 1.0), taught._look(wall(), 1.0)
+    np.testing.assert_array_equal(one.heat, other.heat)
+    np.testing.assert_allclose(other.spots.min(), 1 / (1 + np.exp(2)), rtol=1e-5)
+    dark = (special.logit(one.spots.astype(np.float64)) * 2 + 3) / 60  # back through the last layer
+    np.testing.assert_allclose(other.spots, special.expit(40 * dark - 2), atol=1e-4)
+    nowhere = padded_darkness(localizing.Locator(np.float32([0.0]), np.float32(-9)))
+    boxes = [[finding.box for finding in it.predict(wall(), scale=1.0)[0].findings] for it in (taught, nowhere)]
+    assert boxes[0] != boxes[1]
 
 
 @pytest.mark.parametrize("band", [64, 128, 2048])
