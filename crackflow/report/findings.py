@@ -23,7 +23,7 @@ from crackflow.core import workers
 LINE_WIDTHS = (1.5, 3.0)  # Gaussians, in pixels, that dark lines are looked for with
 NEAR = 0.5  # of the most probable place around: further than half a window beside a crack it is less
 # Where the network can tell which cells are cracked: those that surely are, and the likely ones that hang together with
-# them (hysteresis, as in Canny, IEEE PAMI 8:679, 1986). Chosen on made surfaces: BUILD_NOTES.md, "findings".
+# them (hysteresis, as in Canny, IEEE PAMI 8:679, 1986). Chosen on made surfaces: BUILD_NOTES.md, "Places".
 LIKELY, SURE = 0.5, 0.8
 WEAKER = 0.5  # of the threshold of a line: what hangs together with it still belongs to it
 SHORTEST_PX, SHORTEST = 12, 0.3  # of a piece of line, and as a share of the longest
