@@ -6,7 +6,8 @@
 
 On METU's grouped test split, on DeepCrack and CFD cut to windows (masks layout), and on made surfaces (imitations of
 METU; its training had varied ones), none of which it was trained on; and how often it says that an image looks unlike
-its training: METU's test images, made surfaces without cracks, DeepCrack's and CFD's photographs.
+its training: METU's test images, made surfaces without cracks, DeepCrack's and CFD's photographs, and pictures of
+nothing.
 """
 
 import json
@@ -54,6 +55,12 @@ def metrics(sets: dict[str, pathlib.Path], place: pathlib.Path) -> dict:
     return {name: {key: found[name].get(key) for key in KEEP} for name in found}
 
 
+def chequers(random: np.random.Generator, px: int) -> np.ndarray:
+    """uint8 [px, px, 3]: squares of 4 to 32 pixels."""
+    squares = (np.indices((px, px)) // random.integers(4, 33)).sum(0) % 2
+    return random.integers(0, 256, (2, 3), np.uint8)[squares]
+
+
 def unlike(model: prediction.Model, sets: dict[str, pathlib.Path]) -> dict:
     """For each kind of photograph: how many, and the share that is told to look unlike training."""
     px = model.card.source_px
@@ -68,8 +75,10 @@ def unlike(model: prediction.Model, sets: dict[str, pathlib.Path]) -> dict:
         files, _ = windows.listed(str(harness.data_folder() / name / "images"), "")
         opened = (images.open_photo(f"{file.root}/{file.path}", 100) for file in files)
         kinds[name] = [images.pixels(photo, model.card.channels, 0) for photo in opened]
-    noise = np.random.default_rng(0).integers(0, 256, (100, px, px, 3), np.uint8)
-    kinds["noise"] = list(noise)
+    random = np.random.default_rng(0)
+    kinds["noise"] = list(random.integers(0, 256, (100, px, px, 3), np.uint8))
+    kinds["one colour"] = [np.tile(random.integers(0, 256, 3, np.uint8), (px, px, 1)) for _ in range(100)]
+    kinds["chequers of two colours"] = [chequers(random, px) for _ in range(100)]
     rates = {}
     for name, photos in kinds.items():
         distances = np.array([model.predict(photo, scale=1.0)[0].distance for photo in photos])

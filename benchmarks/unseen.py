@@ -167,9 +167,9 @@ def main() -> None:
             harness.save(options.json, {"flags": FLAGS, "runs": runs, "means": means(runs)})
         before = measure(pathlib.Path(options.before), sets) if options.before else None
         results = {"flags": FLAGS, "runs": runs, "means": means(runs), "before": before}
-        results["images_per_sec"] = speeds(place / "run_0", seconds=1.0)
-        harness.save(options.json, results)
+        results |= {"images_per_sec": speeds(place / "run_0", seconds=1.0)}
         results |= {"ablation": [], "ablation_images": SHORT_IMAGES}
+        harness.save(options.json, results)
         for one in ablated(place, sets) if options.ablation else ():
             results["ablation"].append(one)
             harness.save(options.json, results)
