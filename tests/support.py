@@ -103,9 +103,9 @@ def environment():
     return os.environ | {"PYTHONPATH": str(ROOT)}
 
 
-def command(verb, *arguments, **options):
-    """`python -m crackflow.<verb> ...` in a process of its own; a CompletedProcess with text."""
-    line = [sys.executable, "-m", f"crackflow.{verb}", *map(os.fspath, arguments)]
+def command(verb, *arguments, under=(), **options):
+    """`python -m crackflow.<verb> ...` in a process of its own, which `under` starts; a CompletedProcess with text."""
+    line = [*under, sys.executable, "-m", f"crackflow.{verb}", *map(os.fspath, arguments)]
     options = {"capture_output": True, "timeout": 120, "env": environment()} | options
     done = subprocess.run(line, **options)
     done.stdout, done.stderr = os.fsdecode(done.stdout), os.fsdecode(done.stderr)
