@@ -70,6 +70,10 @@ class Locator:
         kernel, bias = layer.get_weights()
         return cls(kernel.ravel().astype(np.float32), np.float32(bias[0]))
 
+    def put(self, layer: keras.layers.Layer) -> None:
+        """Into the layer that `head` added, to learn on from here."""
+        layer.set_weights([self.weights.reshape(1, 1, -1, 1), self.bias[None]])
+
     def write(self, file: h5py.File) -> None:
         """Into a group of its own of an open H5 file."""
         group = file.create_group(GROUP)

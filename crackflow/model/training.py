@@ -60,6 +60,10 @@ class Trainer(keras.Model):
         """What was learnt from masks; None without a weight for them."""
         return localizing.Locator.of(self._cell_layer) if self._settings.mask_weight else None
 
+    @locator.setter
+    def locator(self, learnt: localizing.Locator) -> None:
+        learnt.put(self._cell_layer)
+
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         """The loss first; Keras sets them back before each epoch and each evaluation."""

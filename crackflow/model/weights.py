@@ -3,6 +3,7 @@
 Synopsis::
 
     taken, left = weights.take(model, "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5")  # nothing is downloaded
+    locator = weights.locator(model, "runs/first/model.h5")     # what it learnt from masks, or None
 """
 
 import h5py
@@ -10,6 +11,7 @@ import numpy as np
 
 from crackflow.core.backend import keras
 from crackflow.core.errors import UserError
+from crackflow.model import localizing
 
 
 def take(model: keras.Model, path: str) -> tuple[list[str], list[str]]:
@@ -40,6 +42,15 @@ def take(model: keras.Model, path: str) -> tuple[list[str], list[str]]:
             f"{', '.join(list(stored)[:3]) or 'none with weights'}; choose the file that belongs to --model"
         )
     return taken, left
+
+
+def locator(model: keras.Model, path: str) -> localizing.Locator | None:
+    """What was learnt from masks in the H5 file `path`; None where there is none that fits the features of `model`."""
+    with h5py.File(path, "r") as file:
+        try:
+            return localizing.Locator.read(file, model)
+        except ValueError:
+            return None
 
 
 def _layers(file: h5py.File) -> dict[str, list[np.ndarray]]:

@@ -102,4 +102,14 @@ def trainer(config: TrainConfig, made: dataset.Dataset, network: keras.Model, st
         if not all(counts.values()):
             raise UserError(f"--class_weights: expected both classes in the training split, received {counts}")
         settings = dataclasses.replace(settings, class_weights=training.balanced([counts[it] for it in made.classes]))
-    return training.trainable(network, dataclasses.replace(config, optimization=settings), steps, xla)
+    model = training.trainable(network, dataclasses.replace(config, optimization=settings), steps, xla)
+    learnt = weights.locator(network, config.weights) if config.weights else None
+    if learnt and settings.mask_weight:
+        progress.say(f"what was learnt from masks: from {config.weights}")
+        model.locator = learnt
+    elif learnt:
+        progress.say(
+            f"note: {config.weights} tells where cracks lie by what it learnt from masks; this run learns without them "
+            "(--mask_weight), and will tell places less exactly"
+        )
+    return model

@@ -2,11 +2,14 @@
 
 import os
 
+import h5py
+import numpy as np
 import pytest
 
 from crackflow.core.backend import keras
 from crackflow.core.config import Architecture, Input, Network, Optimization, Padding, Precision, TrainConfig
 from crackflow.core.errors import UserError
+from crackflow.model import localizing, networks
 from crackflow.run import job
 from tests import small, support
 
@@ -51,6 +54,32 @@ def test_a_fit_ends_after_as_many_epochs_as_asked(tmp_path):
     assert [row["epoch"] for row in watched.history] == [1, 2]
     rates = [row["learning_rate"] for row in watched.history]
     assert rates[0] > rates[1] > 0  # of a schedule of three
+
+
+def learnt(tmp_path, design):
+    """An H5 file of weights with what they learnt from masks beside them, and that."""
+    network = networks.recipe(Network.CUSTOM, design).build(32)
+    network.save_weights(tmp_path / "learnt.h5")
+    found = localizing.Locator(np.arange(16, dtype=np.float32), np.float32(-3))
+    with h5py.File(tmp_path / "learnt.h5", "a") as file:
+        found.write(file)
+    return str(tmp_path / "learnt.h5"), found
+
+
+def test_what_masks_taught_goes_on_from_the_file_of_the_weights_and_is_missed_aloud_without_masks(tmp_path, capfd):
+    design = Architecture(stem=16, widths=(16,), repeats=(0,), padding=Padding.SAME)
+    asked = {"architecture": design, "image_px": 32}
+    path, found = learnt(tmp_path, design)
+    with_masks = Optimization(mask_weight=1.0)
+    started = job.prepare(config(tmp_path, **asked, weights=path, optimization=with_masks)).model.locator
+    np.testing.assert_array_equal(started.weights, found.weights)
+    assert started.bias == found.bias and f"what was learnt from masks: from {path}" in capfd.readouterr().out
+    job.prepare(config(tmp_path, **asked, weights=path))
+    assert "this run learns without them (--mask_weight), and will tell places less exactly" in capfd.readouterr().out
+    with h5py.File(path, "a") as file:
+        del file[localizing.GROUP]
+    job.prepare(config(tmp_path, **asked, weights=path))
+    assert "learnt from masks" not in capfd.readouterr().out
 
 
 def test_a_run_with_masks_trains_and_one_of_photographs_without_is_refused(tmp_path):
