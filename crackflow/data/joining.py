@@ -36,7 +36,8 @@ def join(parts: Sequence[Dataset], repeat: Sequence[int], stage: str, advance: C
     """Writes the joined set into the folder `stage`, all but its dataset.json, which is returned. `repeat`: how often
     the training images of each of `parts` are written; `advance(images)` as they are written.
 
-    Raises: UserError when the sets differ in classes, encoding or channels, or one file lies in different splits.
+    Raises: UserError when the sets differ in classes, encoding or channels, or one file lies in two splits, or in
+    validation or test of two sets.
     """
     _expect_alike(parts)
     members = list(_members(parts, repeat))
@@ -140,11 +141,14 @@ def _expect_apart(members: Sequence[_Member]) -> None:
         for other in members[number + 1 :]:
             for sha256 in member.hash_of.keys() & other.hash_of.keys():
                 path, copy = member.hash_of[sha256], other.hash_of[sha256]
-                if member.split_of.get(path) != other.split_of.get(copy):
-                    raise UserError(
-                        f"--join: {path!r} of {member.made.folder!r} and {copy!r} of {other.made.folder!r} are one "
-                        "file in different splits; convert the photographs of both together"
-                    )
+                here, there = member.split_of.get(path), other.split_of.get(copy)
+                if here == there == "train":
+                    continue
+                where = "in different splits" if here != there else f"that the {here} split would count twice"
+                raise UserError(
+                    f"--join: {path!r} of {member.made.folder!r} and {copy!r} of {other.made.folder!r} are one "
+                    f"file {where}; convert the photographs of both together"
+                )
 
 
 def _facts(members: Sequence[_Member], written: Sequence[Shard], checksums: dict[str, str]) -> dict:

@@ -122,6 +122,23 @@ def test_a_file_in_two_splits_is_refused_by_name_and_nothing_is_left(parts, tmp_
     assert not (tmp_path / "both").exists()
 
 
+def test_a_file_that_would_be_tested_twice_is_refused_and_one_to_train_on_is_not(parts, tmp_path):
+    shutil.copytree(parts / "walls_photos", tmp_path / "photos")
+    support.made(tmp_path / "photos", tmp_path / "all_train", split=(1, 0, 0))
+    support.made(tmp_path / "photos", tmp_path / "all_test", split=(0, 0, 1))
+
+    def join(*names):
+        convert.run(ConvertConfig(join=tuple(str(tmp_path / name) for name in names), out=str(tmp_path / "both")))
+
+    for name in ("all_train", "all_test"):
+        shutil.copytree(tmp_path / name, tmp_path / f"{name}_too")
+    with pytest.raises(UserError, match="are one file that the test split would count twice; convert the photographs"):
+        join("all_test", "all_test_too")
+    assert not (tmp_path / "both").exists()
+    join("all_train", "all_train_too")
+    assert len(splits_of(tmp_path / "both")) == 80
+
+
 def test_sets_of_different_encodings_are_refused(parts, tmp_path):
     support.made(parts / "roads_photos", tmp_path / "png", encoding=Encoding.PNG)
     with pytest.raises(UserError, match="expected data sets of one kind, received encoding 'jpeg'"):
