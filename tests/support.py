@@ -1,19 +1,23 @@
 """What the tests of conversion share: made pictures and folders, the command, and a hash of a folder."""
 
+import contextlib
 import hashlib
+import importlib
 import importlib.util
 import io
 import os
 import pathlib
+import signal
 import subprocess
 import sys
+import typing
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from crackflow import convert
-from crackflow.core import tables
+from crackflow.core import flags, tables
 from crackflow.core.config import ConvertConfig
 from crackflow.data import dataset, records
 
@@ -110,6 +114,21 @@ def command(verb, *arguments, under=(), **options):
     done = subprocess.run(line, **options)
     done.stdout, done.stderr = os.fsdecode(done.stdout), os.fsdecode(done.stderr)
     return done
+
+
+def called(verb, *arguments):
+    """As `command`, but in this process: for mistakes, which TensorFlow's start of four seconds has nothing to do with.
+    The same flags, page, exit code and words."""
+    page, line = importlib.import_module(f"crackflow.{verb}"), list(map(os.fspath, arguments))
+    out, error, code, handler = io.StringIO(), io.StringIO(), 0, signal.getsignal(signal.SIGTERM)
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+        try:
+            flags.main(typing.get_type_hints(page.run)["config"], page.run, page.__doc__, line)
+        except SystemExit as ended:
+            code = ended.code or 0
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+    return subprocess.CompletedProcess(line, code, out.getvalue(), error.getvalue())
 
 
 def expect_one_line(done, code, *parts):

@@ -1,8 +1,5 @@
 """The preview as a user runs it."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -59,15 +56,17 @@ def test_mixup_of_an_odd_number_of_pictures_can_be_seen(tmp_path):
         (["--out=p.png", "--image_px=8"], "--image_px: expected 32 to 1024, received 8"),
     ],
 )
-def test_a_mistake_is_one_line_and_nothing_is_written(tmp_path, options, message):
+def test_a_mistake_is_one_line_and_nothing_is_written(tmp_path, monkeypatch, options, message):
     (tmp_path / "there.png").write_bytes(b"mine")
-    done = subprocess.run(
-        [sys.executable, "-m", "crackflow.augment_preview", f"--data={small.data().folder}", *options],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=support.environment(),
-    )
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and message in done.stderr
+    monkeypatch.chdir(tmp_path)
+    support.expect_one_line(support.called("augment_preview", f"--data={small.data().folder}", *options), 2, message)
     assert [path.name for path in tmp_path.iterdir()] == ["there.png"]
     assert (tmp_path / "there.png").read_bytes() == b"mine"
+
+
+def test_it_runs_as_a_command(tmp_path):
+    line = f"--data={small.data().folder}", "--out=p.png", "--image_px=32", "--pictures=2"
+    done = support.command("augment_preview", *line, cwd=tmp_path)
+    assert done.returncode == 0 and done.stderr == ""
+    assert "first column: the picture itself\npreview p.png\n" in done.stdout and (tmp_path / "p.png").exists()
+    support.expect_one_line(support.called("augment_preview", *line, f"--out={tmp_path}/p.png"), 2, "exists; choose")

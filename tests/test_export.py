@@ -90,5 +90,5 @@ def test_a_setting_out_of_range_is_refused(settings, message):
 
 
 def test_an_unknown_format_is_one_line(tmp_path):
-    done = support.command("export", f"--out={tmp_path}/out", "--formats=caffe")
+    done = support.called("export", f"--out={tmp_path}/out", "--formats=caffe")
     support.expect_one_line(done, 2, "--formats: expected savedmodel or tflite or onnx values", "'caffe'")

@@ -161,5 +161,5 @@ def test_the_shipped_model_works_without_any_other_flag(place, tmp_path):
 
 
 def test_a_mistake_is_one_line(tmp_path):
-    done = support.command("predict", f"--photos={tmp_path}/none.jpg", f"--out={tmp_path}/out")
+    done = support.called("predict", f"--photos={tmp_path}/none.jpg", f"--out={tmp_path}/out")
     support.expect_one_line(done, 2, "--photos: expected a photograph", "none.jpg")

@@ -20,7 +20,7 @@ from crackflow.data import pipeline
 from crackflow.model import bundle, familiarity, networks
 from crackflow.report import decision
 from crackflow.run import checkpoint, job, scoring
-from tests import small
+from tests import small, support
 from tests.support import with_addons, without_addons
 
 METRICS = (
@@ -151,7 +151,7 @@ def test_a_run_folder_in_use_is_one_line_and_exit_2(run_dir):
 
 
 def test_a_folder_without_a_data_set_is_one_line_and_exit_2(tmp_path):
-    done = command("train", f"--data={tmp_path}", f"--run_dir={tmp_path / 'run'}")
+    done = support.called("train", f"--data={tmp_path}", f"--run_dir={tmp_path / 'run'}")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "found no dataset.json" in done.stderr and "python -m crackflow.convert" in done.stderr
     assert not (tmp_path / "run").exists()
@@ -204,7 +204,7 @@ def test_a_missing_model_is_one_line_and_exit_2(tmp_path):
 
 def test_two_data_sets_of_one_name_are_refused(run_dir, tmp_path):
     here = small.data().folder
-    done = command("evaluate", f"--model={run_dir}", f"--data={here},{here}/", f"--out={tmp_path / 'o'}")
+    done = support.called("evaluate", f"--model={run_dir}", f"--data={here},{here}/", f"--out={tmp_path / 'o'}")
     assert done.returncode == 2
     assert "expected folders of different names, received two called 'data-jpeg-0'" in done.stderr
 
@@ -245,7 +245,7 @@ def test_optimizers_and_metrics_of_tensorflow_addons_run_as_a_command(tmp_path):
 )
 def test_a_mistake_leaves_the_earlier_run_that_was_to_be_replaced(run_dir, tmp_path, option, message):
     before = {path.name: path.stat().st_mtime_ns for path in run_dir.iterdir()}
-    done = command("train", f"--data={small.data().folder}", f"--run_dir={run_dir}", "--overwrite", option)
+    done = support.called("train", f"--data={small.data().folder}", f"--run_dir={run_dir}", "--overwrite", option)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and message in done.stderr
     assert {path.name: path.stat().st_mtime_ns for path in run_dir.iterdir()} == before
 

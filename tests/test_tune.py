@@ -125,7 +125,7 @@ def test_an_ended_search_changes_nothing_when_it_is_asked_for_again(killed):
 
 def test_other_flags_in_the_same_folder_are_a_mistake(killed):
     out, _, _ = killed
-    done = support.command("tune", *options(out, "--max_trials=3", "--seed=7"))
+    done = support.called("tune", *options(out, "--max_trials=3", "--seed=7"))
     support.expect_one_line(done, 2, "--seed: the search in", "was begun with '0', received '7'")
 
 
