@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import pathlib
 import signal
+import sys
 
 import hypothesis
 import pytest
@@ -27,11 +28,13 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(autouse=True)
-def signals_as_before():
-    """A verb that runs inside the test process takes SIGTERM; the next test gets it back."""
+def process_as_before():
+    """A verb that runs inside the test process takes SIGTERM and chooses a precision; the next test has what was."""
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
+    if keras := sys.modules.get("tf_keras"):  # not loaded for this: many tests do without
+        keras.mixed_precision.set_global_policy("float32")
 
 
 def _real(name):

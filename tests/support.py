@@ -2,12 +2,10 @@
 
 import contextlib
 import hashlib
-import importlib
 import importlib.util
 import io
 import os
 import pathlib
-import signal
 import subprocess
 import sys
 import typing
@@ -120,14 +118,12 @@ def called(verb, *arguments):
     """As `command`, but in this process: for mistakes, which TensorFlow's start of four seconds has nothing to do with.
     The same flags, page, exit code and words."""
     page, line = importlib.import_module(f"crackflow.{verb}"), list(map(os.fspath, arguments))
-    out, error, code, handler = io.StringIO(), io.StringIO(), 0, signal.getsignal(signal.SIGTERM)
+    out, error, code = io.StringIO(), io.StringIO(), 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
         try:
             flags.main(typing.get_type_hints(page.run)["config"], page.run, page.__doc__, line)
         except SystemExit as ended:
             code = ended.code or 0
-        finally:
-            signal.signal(signal.SIGTERM, handler)
     return subprocess.CompletedProcess(line, code, out.getvalue(), error.getvalue())
 
 

@@ -492,12 +492,11 @@ def test_an_output_that_is_a_link_fills_what_it_points_to(tmp_path):
         ("file.txt/more/data", "expected a usable path (Not a directory)"),
     ],
 )
-def test_an_impossible_output_path_is_one_clear_line(tmp_path, capsys, out, message):
+def test_an_impossible_output_path_is_one_clear_line(tmp_path, out, message):
     support.photos(tmp_path / "photos", 4)
     support.put(tmp_path / "file.txt", b"")
-    code, error = in_process(capsys, f"--images={tmp_path / 'photos'}", f"--out={tmp_path / out}")
-    assert code == 2
-    assert message in error
+    done = support.called("convert", f"--images={tmp_path / 'photos'}", f"--out={tmp_path / out}")
+    support.expect_one_line(done, 2, message)
 
 
 # A full disk
@@ -526,12 +525,11 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing(tmp_path, size, count,
         assert os.listdir(disk) == []
 
 
-def test_a_mount_point_as_output_is_refused_before_the_work(tmp_path, capsys):
+def test_a_mount_point_as_output_is_refused_before_the_work(tmp_path):
     support.photos(tmp_path / "photos", 4)
     with small_disk(tmp_path / "disk", "1m") as disk:
-        code, error = in_process(capsys, f"--images={tmp_path / 'photos'}", f"--out={disk}")
-    assert code == 2
-    assert "a mount point; name a folder in it" in error
+        done = support.called("convert", f"--images={tmp_path / 'photos'}", f"--out={disk}")
+    support.expect_one_line(done, 2, "a mount point; name a folder in it")
 
 
 @pytest.mark.parametrize(("count", "px"), [(200, 16), (8, 400)], ids=["thumbnails", "shards"])
@@ -546,15 +544,6 @@ def test_a_limit_on_file_size_is_one_clear_line_and_leaves_nothing(tmp_path, cou
 
 
 # The command
-
-
-def in_process(capsys, *arguments):
-    """(exit code, the one line on stderr) of the command, run in this process."""
-    with pytest.raises(SystemExit) as left:
-        flags.main(ConvertConfig, convert.run, convert.__doc__, list(arguments))
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "Traceback" not in error, error
-    return left.value.code, error
 
 
 @pytest.mark.parametrize(
@@ -581,12 +570,10 @@ def in_process(capsys, *arguments):
         (["--verify=nowhere"], ["expected a data set made by crackflow.convert", "'nowhere'"]),
     ],
 )
-def test_a_wrong_flag_ends_with_exit_code_2_and_one_line(capsys, arguments, parts):
-    code, error = in_process(capsys, *arguments)
-    assert code == 2
-    assert error.startswith("crackflow.")
-    for part in parts:
-        assert part in error
+def test_a_wrong_flag_ends_with_exit_code_2_and_one_line(arguments, parts):
+    done = support.called("convert", *arguments)
+    support.expect_one_line(done, 2, *parts)
+    assert done.stderr.startswith("crackflow.")
 
 
 def test_the_real_command_ends_with_exit_code_2_and_one_line_for_a_users_mistake(tmp_path):

@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 
 from crackflow import doctor
 from crackflow.core.config import DoctorConfig
@@ -47,8 +45,7 @@ def test_the_table_is_aligned():
 
 
 def test_a_folder_without_data_is_one_line_and_exit_2(tmp_path):
-    command = [sys.executable, "-m", "crackflow.doctor", f"--data={tmp_path}"]
-    ended = subprocess.run(command, capture_output=True, text=True, cwd=support.ROOT, timeout=120)
+    ended = support.command("doctor", f"--data={tmp_path}")
     assert ended.returncode == 2
     assert ended.stderr.startswith("crackflow.doctor: expected a data set made by crackflow.convert")
     assert ended.stderr.count("\n") == 1

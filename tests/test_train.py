@@ -21,17 +21,11 @@ from crackflow.model import bundle, familiarity, networks
 from crackflow.report import decision
 from crackflow.run import checkpoint, job, scoring
 from tests import small, support
-from tests.support import with_addons, without_addons
+from tests.support import command, with_addons, without_addons
 
 METRICS = (
     "accuracy balanced_accuracy precision recall specificity f1 mcc roc_auc pr_auc ece threshold n confusion"
 ).split()
-
-
-def command(verb, *options):
-    return subprocess.run(
-        [sys.executable, "-m", f"crackflow.{verb}", *map(str, options)], capture_output=True, text=True, timeout=300
-    )
 
 
 @pytest.fixture(scope="module")
@@ -74,11 +68,7 @@ def test_what_masks_taught_lies_in_the_model(tmp_path):
         input=Input.STREAM,
         optimization=Optimization(mask_weight=1.0),
     )
-    policy = keras.mixed_precision.global_policy()
-    try:
-        train.run(asked)
-    finally:
-        keras.mixed_precision.set_global_policy(policy)
+    train.run(asked)
     last = checkpoint.latest(str(tmp_path / "run" / "checkpoints")).snapshot.arrays
     (kernel,) = (array for name, array in last.items() if name.startswith("weight/") and "cells/kernel" in name)
     np.testing.assert_array_equal(bundle.load(str(tmp_path / "run")).locator.weights, kernel.ravel())

@@ -6,18 +6,11 @@ import h5py
 import numpy as np
 import pytest
 
-from crackflow.core.backend import keras
 from crackflow.core.config import Architecture, Input, Network, Optimization, Padding, Precision, TrainConfig
 from crackflow.core.errors import UserError
 from crackflow.model import localizing, networks
 from crackflow.run import job
 from tests import small, support
-
-
-@pytest.fixture(autouse=True)
-def policy():
-    yield
-    keras.mixed_precision.set_global_policy("float32")
 
 
 def config(tmp_path, **changes):
