@@ -92,7 +92,7 @@ class Locator:
         except (KeyError, TypeError, ValueError):
             stored = []
         if [one.shape for one in stored] != [(width,), ()] or not all(np.isfinite(one).all() for one in stored):
-            raise ValueError("what it learnt from masks is damaged")
+            raise ValueError("what it learnt from masks is damaged or of another network")
         return cls(stored[0], np.float32(stored[1]))
 
 

@@ -45,12 +45,9 @@ def take(model: keras.Model, path: str) -> tuple[list[str], list[str]]:
 
 
 def locator(model: keras.Model, path: str) -> localizing.Locator | None:
-    """What was learnt from masks in the H5 file `path`; None where there is none that fits the features of `model`."""
+    """What was learnt from masks in the H5 file `path`, or None. Raises: ValueError when it does not fit `model`."""
     with h5py.File(path, "r") as file:
-        try:
-            return localizing.Locator.read(file, model)
-        except ValueError:
-            return None
+        return localizing.Locator.read(file, model)
 
 
 def _layers(file: h5py.File) -> dict[str, list[np.ndarray]]:

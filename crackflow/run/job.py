@@ -103,7 +103,12 @@ def trainer(config: TrainConfig, made: dataset.Dataset, network: keras.Model, st
             raise UserError(f"--class_weights: expected both classes in the training split, received {counts}")
         settings = dataclasses.replace(settings, class_weights=training.balanced([counts[it] for it in made.classes]))
     model = training.trainable(network, dataclasses.replace(config, optimization=settings), steps, xla)
-    learnt = weights.locator(network, config.weights) if config.weights else None
+    learnt = None
+    if config.weights:
+        try:
+            learnt = weights.locator(network, config.weights)
+        except ValueError as problem:
+            progress.say(f"note: {config.weights}: {problem}; this run begins without it")
     if learnt and settings.mask_weight:
         progress.say(f"what was learnt from masks: from {config.weights}")
         model.locator = learnt

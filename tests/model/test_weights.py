@@ -77,17 +77,22 @@ def test_weights_of_another_network_are_refused_with_the_names_of_both(tmp_path)
         weights.take(build(Network.CRACKFLOW_XS, 1), str(tmp_path / "w.h5"))
 
 
-def test_what_was_learnt_from_masks_is_taken_if_it_fits_the_features(tmp_path):
+def test_what_was_learnt_from_masks_is_taken_and_refused_where_it_does_not_fit_the_features(tmp_path):
     model = build(Network.CRACKFLOW_XS, 1)
     width = model.get_layer(dense.pooled_layer(model)).output_shape[-1]
     path = tmp_path / "w.h5"
     model.save_weights(path)
     assert weights.locator(model, str(path)) is None
-    for count, fits in ((width, True), (width + 1, False)):
+
+    def learnt(count):
         with h5py.File(path, "a") as file:
             if localizing.GROUP in file:
                 del file[localizing.GROUP]
             localizing.Locator(np.ones(count, np.float32), np.float32(2)).write(file)
-        found = weights.locator(model, str(path))
-        assert (found is not None) == fits
-        assert not fits or (found.bias == 2 and found.weights.sum() == width)
+
+    learnt(width)
+    found = weights.locator(model, str(path))
+    assert found.bias == 2 and found.weights.sum() == width
+    learnt(width + 1)
+    with pytest.raises(ValueError, match="what it learnt from masks is damaged or of another network"):
+        weights.locator(model, str(path))

@@ -75,6 +75,17 @@ def test_what_masks_taught_goes_on_from_the_file_of_the_weights_and_is_missed_al
     assert "learnt from masks" not in capfd.readouterr().out
 
 
+def test_what_masks_taught_another_network_is_left_with_a_note(tmp_path, capfd):
+    design = Architecture(stem=16, widths=(16,), repeats=(0,), padding=Padding.SAME)
+    path, _ = learnt(tmp_path, design)
+    with h5py.File(path, "a") as file:
+        del file[localizing.GROUP]["weights"]
+    with_masks = Optimization(mask_weight=1.0)
+    work = job.prepare(config(tmp_path, architecture=design, image_px=32, weights=path, optimization=with_masks))
+    note = f"note: {path}: what it learnt from masks is damaged or of another network; this run begins without it"
+    assert note in capfd.readouterr().out and work.model.locator.bias == 0  # new
+
+
 def test_a_run_with_masks_trains_and_one_of_photographs_without_is_refused(tmp_path):
     design = Architecture(stem=16, widths=(16,), repeats=(0,), padding=Padding.SAME)
     asked = {"architecture": design, "optimization": Optimization(mask_weight=1.0), "input": Input.STREAM}
