@@ -1,4 +1,4 @@
-"""A small data set of made images, converted once for a test process: what the tests of training share."""
+"""A small data set of made images, and every network at the size of these, made once for a test process."""
 
 import atexit
 import functools
@@ -9,7 +9,7 @@ import tempfile
 from PIL import Image
 
 from crackflow import convert
-from crackflow.core.config import ConvertConfig, Encoding
+from crackflow.core.config import ConvertConfig, Encoding, Network
 from crackflow.data import dataset, synthetic
 
 COUNT, IMAGE_PX = 96, 64
@@ -56,3 +56,11 @@ def _data(encoding: str, image_px: int) -> dataset.Dataset:
     )
     convert.convert(config)
     return dataset.load(str(out))
+
+
+@functools.cache
+def network(name: Network):
+    """A network for pictures of IMAGE_PX as it is before it learns, to be looked at and not changed."""
+    from crackflow.model import networks  # brings TensorFlow, which the tests of conversion do without
+
+    return networks.NETWORKS[name].build(IMAGE_PX)

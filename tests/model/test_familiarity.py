@@ -5,7 +5,7 @@ from scipy.spatial import distance
 
 from crackflow.core.config import Network
 from crackflow.model import familiarity, networks
-from tests import support
+from tests import small, support
 
 
 def gaussian(count, seed=0, width=6):
@@ -68,7 +68,7 @@ def test_a_file_without_it_gives_none_and_a_damaged_one_an_error(tmp_path):
 @pytest.mark.parametrize("name", list(Network))
 def test_any_network_has_looks(name):
     recipe = networks.NETWORKS[name]
-    looks = familiarity.Looks(recipe.build(64))
+    looks = familiarity.Looks(small.network(name))
     pictures = np.stack([support.picture(one) for one in range(3)])[..., : recipe.channels]
     found = looks(pictures)
     assert found.shape[0] == 3 and np.isfinite(found).all()

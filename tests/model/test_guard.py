@@ -11,6 +11,7 @@ from crackflow.core.backend import keras
 from crackflow.core.config import Network
 from crackflow.core.errors import UserError
 from crackflow.model import bundle, guard, networks
+from tests import small
 
 CARD = bundle.Card("crackflow_xs", ("clean", "cracked"), 0.5, 1.0, 32, 3, "f" * 64, {}, 0)
 
@@ -63,8 +64,8 @@ def layer(config, kind):
 @pytest.mark.parametrize("name", list(Network))
 def test_every_network_of_ours_passes(name, tmp_path):
     recipe = networks.NETWORKS[name]
-    card = bundle.Card(name.value, ("a", "b"), 0.5, 1.0, 32, recipe.channels, "f", {}, 0)
-    bundle.save(str(tmp_path / "model.h5"), recipe.build(32), card)
+    card = bundle.Card(name.value, ("a", "b"), 0.5, 1.0, small.IMAGE_PX, recipe.channels, "f", {}, 0)
+    bundle.save(str(tmp_path / "model.h5"), small.network(name), card)
     assert bundle.load(str(tmp_path / "model.h5")).card == card
 
 

@@ -6,6 +6,7 @@ import pytest
 from crackflow.core.backend import keras, tf
 from crackflow.core.config import Network
 from crackflow.model import blocks, networks
+from tests import small
 
 # Backbones take seconds to build, and are seen in half precision by test_bundle.
 BACKBONES = {Network.MOBILENET_V3_SMALL, Network.EFFICIENTNET_V2_B0, Network.CONVNEXT_TINY, Network.RESNET50}
@@ -92,7 +93,7 @@ def test_a_backbone_sees_what_its_published_weights_were_trained_on(name):
 
 @pytest.mark.parametrize("name", [name for name in OURS if name is not Network.SEED])  # seed has no BatchNorm
 def test_our_networks_have_widths_at_which_bfloat16_is_normalised_fast(name):
-    norms = _norms(networks.NETWORKS[name].build(64))
+    norms = _norms(small.network(name))
     assert len(norms) >= 4
     assert all(layer.gamma.shape[0] % blocks.BFLOAT16_CHANNELS == 0 for layer in norms)
 

@@ -11,6 +11,7 @@ from crackflow.core.backend import keras, tf
 from crackflow.core.config import Method, Network
 from crackflow.model import networks
 from crackflow.report import saliency
+from tests import small
 
 PX = 10
 KERNELS = 4
@@ -171,7 +172,7 @@ def test_fused_maps_take_the_largest_after_evening_out_the_shallow():
 )
 def test_every_network_is_explained_and_by_every_method(network, method, monkeypatch):
     monkeypatch.setattr(saliency, "OCCLUDED", 2)
-    explain = saliency.Explainer(networks.NETWORKS[network].build(64), method)
+    explain = saliency.Explainer(small.network(network), method)
     found = explain(pictures(2, 64), [True, False])
     assert found.shape == (2, 64, 64) and found.dtype == np.float32
     assert np.isfinite(found).all() and (found >= 0).all()
@@ -212,8 +213,7 @@ def test_a_layer_that_is_no_stage_is_refused_by_name():
 
 @pytest.mark.parametrize("network", list(Network))
 def test_every_stage_covers_the_picture(network):
-    model = networks.NETWORKS[network].build(64)
-    for stage in saliency.stages(model):
+    for stage in saliency.stages(small.network(network)):
         for cells, stride, offset in zip(stage.size, stage.stride, stage.offset, strict=True):
             assert 0.7 * 64 <= stride * cells <= 1.1 * 64 and 0 <= offset <= max(stride, 8.5), stage
 
