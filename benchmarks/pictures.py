@@ -150,9 +150,10 @@ def unseen() -> None:
     ):
         for y, name in enumerate(names):
             ours = [run["datasets"][name][key] for run in found["runs"]]
-            before = found["before"]["datasets"][name][key]
-            axes.plot([before, statistics.mean(ours)], [y, y], color="#cbd3da", zorder=1)
-            axes.scatter([before], [y], color="#7f8c8d", label="trained on METU alone" if not y else None)
+            if found["before"]:
+                before = found["before"]["datasets"][name][key]
+                axes.plot([before, statistics.mean(ours)], [y, y], color="#cbd3da", zorder=1)
+                axes.scatter([before], [y], color="#7f8c8d", label="trained on METU alone" if not y else None)
             axes.scatter(
                 ours, [y] * len(ours), color="#c0392b", s=18, label="shipped recipe, each seed" if not y else None
             )

@@ -51,7 +51,8 @@ def convert(config: ConvertConfig) -> dict:
                 written.append(shard)
                 advance(shard.count)
         checksums = summary.save_tables(stage, form.entries, written, rejected)
-        facts = summary.facts(config, found, form, written, checksums, sorted_out.leaks, rejected, seen.notes)
+        notes = summary.notes(found.layout, seen)
+        facts = summary.facts(config, found, form, written, checksums, sorted_out.leaks, rejected, notes)
         dataset.save(stage, facts)
     progress.say(summary.text(config.out, facts, time.perf_counter() - began))
     return facts

@@ -201,7 +201,7 @@ def test_local_workers_says_how_it_is_used(arguments):
 @pytest.mark.parametrize("arguments", [[], ["x"], ["2", "y"]])
 def test_data_service_says_how_it_is_used(arguments):
     done = subprocess.run(["bash", str(LAUNCH / "data_service.sh"), *arguments], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (2, "usage: bash launch/data_service.sh N [PORT]\n")
+    assert (done.returncode, done.stderr) == (2, "usage: bash launch/data_service.sh N [PORT] [HOST]\n")
 
 
 @pytest.mark.parametrize("arguments", [[], ["--images=photos"], ["--out=there"]])

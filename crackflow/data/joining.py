@@ -5,7 +5,8 @@ Synopsis::
     facts = joining.join([dataset.load("data/metu"), dataset.load("data/made")], (3, 1), stage, advance)
 
 The records are written anew: paths begin with the name of their data set and groups are counted on, so that nothing of
-one set is taken for the other's. A set that counts for more is written several times, in training alone: whatever
+one set is taken for the other's. What one set calls its clean and cracked images the others may call otherwise; the
+joined set has the first one's names. A set that counts for more is written several times, in training alone: whatever
 reads the joined set then needs to know nothing of it.
 """
 
@@ -24,7 +25,7 @@ from crackflow.data import dataset, records, splits, summary
 from crackflow.data.dataset import Dataset
 from crackflow.data.shards import Shard
 
-ALIKE = ("classes", "encoding", "channels")
+ALIKE = ("encoding", "channels")
 
 
 def times(split: str, repeat: int) -> int:
@@ -36,7 +37,7 @@ def join(parts: Sequence[Dataset], repeat: Sequence[int], stage: str, advance: C
     """Writes the joined set into the folder `stage`, all but its dataset.json, which is returned. `repeat`: how often
     the training images of each of `parts` are written; `advance(images)` as they are written.
 
-    Raises: UserError when the sets differ in classes, encoding or channels, or one file lies in two splits, or in
+    Raises: UserError when the sets differ in encoding or channels, or one file lies in two splits, or in
     validation or test of two sets.
     """
     _expect_alike(parts)
@@ -165,7 +166,7 @@ def _facts(members: Sequence[_Member], written: Sequence[Shard], checksums: dict
         "layout": "joined",
         "leaks": dict(leaks),
         "rejected": sum(one["rejected"] for one in every),
-        "notes": [note for member in members for note in _notes(member)],
+        "notes": [note for member in members for note in _notes(member, every[0]["classes"])],
         "tables": checksums,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "crackflow": __version__,
@@ -173,9 +174,11 @@ def _facts(members: Sequence[_Member], written: Sequence[Shard], checksums: dict
     return made | {"fingerprint": dataset.fingerprint(made)}
 
 
-def _notes(member: _Member) -> list[str]:
+def _notes(member: _Member, classes: Sequence[str]) -> list[str]:
     """What is said of a member; of one that was joined itself, what was said of it as well."""
     facts = member.made.facts
     told = f"joined: {member.name}, fingerprint {facts['fingerprint'][:12]}"
     told += f", training images {member.repeat} times" * (member.repeat > 1)
+    if facts["classes"] != classes:
+        told += f", {' and '.join(facts['classes'])} as {' and '.join(classes)}"
     return [told, *(f"{member.name}: {note}" for note in facts["notes"] if facts["layout"] == "joined")]

@@ -23,6 +23,7 @@ from crackflow.data.looking import Seen
 from crackflow.data.shards import Entry, Settings, Shard
 
 GROUP_COLUMNS = ("path", "label", "group", "split")
+LARGE_PX = 512  # a crack of 4 pixels is one of 1 at 128, where the networks look
 MANIFEST_COLUMNS = ("shard", "record", "offset", "label", "sha256", "path", "cells")
 
 
@@ -92,6 +93,18 @@ def _group_rows(entries: dict[str, list[Entry]]) -> list[tuple[str, int, int, st
             else:
                 rows.append((one.path, one.label, one.group, split))
     return sorted(rows)
+
+
+def notes(layout: Layout, seen: Seen) -> collections.Counter:
+    """What was changed on the way; and how many pictures are so large that a crack may be lost in one window."""
+    large = sum(count for size, count in seen.sizes.items() if min(size) > LARGE_PX)
+    if layout is Layout.MASKS or not large:
+        return seen.notes
+    told = (
+        f"larger than {LARGE_PX} pixels: each is one window to a network, which sees it at --image_px (128) and loses "
+        "fine cracks; cut photographs of walls into windows, or draw masks"
+    )
+    return seen.notes + collections.Counter({told: large})
 
 
 def facts(

@@ -145,6 +145,23 @@ def test_sets_of_different_encodings_are_refused(parts, tmp_path):
         convert.run(ConvertConfig(join=(str(parts / "walls"), str(tmp_path / "png")), out=str(tmp_path / "both")))
 
 
+def test_sets_that_call_their_classes_otherwise_are_joined_under_the_names_of_the_first(parts, tmp_path):
+    photos = support.photos(tmp_path / "photos", 24, first_seed=200)
+    for ours, theirs in zip(support.CLASSES, ("uncracked", "cracked"), strict=True):
+        (photos / ours).rename(photos / theirs)
+    support.made(photos, tmp_path / "bridge", shards=2)
+    convert.run(ConvertConfig(join=(str(parts / "walls"), str(tmp_path / "bridge")), out=str(tmp_path / "both")))
+    facts = dataset.load(str(tmp_path / "both")).facts
+    assert facts["classes"] == ["Negative", "Positive"] and facts["positive_class"] == "Positive"
+    assert sum(split["class_counts"]["Positive"] for split in facts["splits"].values()) == 32
+    assert (
+        facts["notes"][1].endswith(", uncracked and cracked as Negative and Positive")
+        and " as " not in facts["notes"][0]
+    )
+    labels = {path: fields["label"] for path, fields in support.stored(tmp_path / "both").items()}
+    assert all(labels[path] == ("uncracked" not in path) for path in labels if path.startswith("bridge/"))
+
+
 def test_a_damaged_shard_is_named(parts, tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(parts / "roads", broken)

@@ -44,6 +44,15 @@ def test_windows_are_always_encoded_anew_and_have_the_size_of_the_window():
     assert (made.image_px, plain(made)) == (32, [False, False])
 
 
+def test_whole_photographs_in_class_folders_are_said_to_lose_their_fine_cracks():
+    seen = Seen(sizes=collections.Counter({(4032, 3024): 7, (512, 4000): 2}), notes=collections.Counter({"turned": 3}))
+    told = summary.notes(Layout.CLASSES, seen)
+    (large,) = set(told) - {"turned"}
+    assert told == {"turned": 3, large: 7}
+    assert "larger than 512 pixels: each is one window to a network" in large and "draw masks" in large
+    assert summary.notes(Layout.MASKS, seen) == seen.notes  # cut to windows
+
+
 @pytest.mark.parametrize(("colour", "channels"), [(0, 1), (1, 3)])
 def test_one_coloured_picture_makes_all_records_coloured(colour, channels):
     assert form({(64, 64): 2}, colour=colour).settings.channels == channels
