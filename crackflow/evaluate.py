@@ -25,6 +25,11 @@ from crackflow.run import folder, scoring
 def run(config: EvaluateConfig) -> dict:
     """Score every data set, write the results; returns the content of metrics.json. Raises: UserError."""
     runtime.set_up(config.seed, config.threads, deterministic=False)
+    if os.path.exists(os.path.join(config.out, folder.FLAGS)):  # its metrics.json would pass for one of ours
+        raise UserError(
+            f"--out: expected a folder of its own, received {config.out!r}, which holds a training run; choose "
+            f"another, such as {os.path.join(config.out, 'test')!r}"
+        )
     loaded = bundle.load(config.model)
     sets = _named([dataset.load(path) for path in config.data])
     if config.threshold:

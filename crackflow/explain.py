@@ -33,7 +33,7 @@ def run(config: ExplainConfig) -> dict:
     runtime.set_up(config.seed, config.threads, deterministic=False)
     loaded = bundle.load(config.model)
     study = _study(config, loaded)
-    files, rejected = windows.listed(config.images, config.masks)
+    files, rejected = windows.listed(config.images, config.masks, config.out)
     with atomic.folder(config.out, SCORES, config.overwrite) as stage:
         found = _explain_all(config, study, files, rejected, stage)
         layers = _show_layers(config, loaded.model, found, stage)

@@ -28,6 +28,7 @@ def run(config: ExportConfig) -> dict:
     """Write the formats, run each, compare; returns the content of parity.json. Raises: UserError; CheckFailed when a
     format is not the model."""
     runtime.set_up(config.seed, config.threads, deterministic=False)
+    runtime.keep_all_of_float32()  # what the other formats are held against
     loaded = bundle.load(config.model)
     calibration, proof, labels = _images(config, loaded.card)
     with atomic.folder(config.out, PARITY, config.overwrite) as stage:

@@ -29,7 +29,7 @@ def run(config: PredictConfig) -> dict:
     """Look at every photograph, write the results; returns the content of findings.json. Raises: UserError."""
     runtime.set_up(0, config.threads, deterministic=False)
     model = prediction.load(config.model, config.threshold)
-    files, rejected = photographs.listed(config.photos)
+    files, rejected = photographs.listed(config.photos, config.out)
     with atomic.folder(config.out, FINDINGS, config.overwrite) as stage:
         shown = album.Album(config.page_photos)
         facts = _look_at_all(config, model, files, rejected, shown, stage)

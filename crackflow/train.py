@@ -22,6 +22,7 @@ from crackflow.report import assessment, decision, page
 from crackflow.run import folder, job, scoring
 
 RESAMPLES = 1000
+AT_ONCE = 256  # images that the chief's one device looks at, in float32: --batch_size is shared by all devices
 KNOWN_IMAGES = 2048  # of the training split, from which crackflow.predict knows what it was trained on
 
 
@@ -37,6 +38,7 @@ def run(config: TrainConfig) -> page.Evaluation | None:
     progress.say(
         f"precision {work.precision.value} ({work.precision.reason}); XLA {work.xla.value} ({work.xla.reason})"
     )
+    feed = work.open_feed()
     identity = folder.identity(config, made.facts["fingerprint"], work.precision.value)
     with folder.opened(config.run_dir, identity, config.overwrite, config.safety.resume, team) as start:
         if start.found:
@@ -44,7 +46,6 @@ def run(config: TrainConfig) -> page.Evaluation | None:
         if start.finished:
             return None
         text = folder.save_flags(config.run_dir, config) if team.is_chief else ""
-        feed = work.open_feed()
         progress.say(f"input {feed.choice.value} ({feed.choice.reason})")
         fit = work.fit(identity)
         if start.snapshot:
@@ -53,10 +54,11 @@ def run(config: TrainConfig) -> page.Evaluation | None:
         plain = bundle.as_float32(work.model)  # every worker: reading the statistics of BatchNorm takes them all
         found = None
         if team.is_chief:
-            checks = pipeline.eval_batches(made, "val", *work.sizes)
+            at_once = min(config.batch_size, AT_ONCE)
+            checks = pipeline.eval_batches(made, "val", at_once, image_px, recipe.channels)
             loaded = choose_and_save(plain, work.model.locator, checks, made, config, recipe, image_px)
             tested = "test" if made.count("test") else "val"
-            found = assessment.assess(loaded, made, [tested], config.batch_size, RESAMPLES, config.seed)
+            found = assessment.assess(loaded, made, [tested], at_once, RESAMPLES, config.seed)
             folder.save_json(config.run_dir, folder.METRICS, assessment.content(found) | {"split": tested})
             choices = {"Devices": team.choice, "Precision": work.precision, "XLA": work.xla, "Input": feed.choice}
             facts = _facts(config, watched, loaded, image_px, choices)
@@ -113,7 +115,8 @@ def choose_and_save(
 def _known(plain, checks, made, config, recipe, image_px) -> familiarity.Familiarity:
     """What images of the training split look like to the network."""
     look = familiarity.Looks(plain)
-    some = pipeline.some(made, "train", KNOWN_IMAGES, config.batch_size, image_px, recipe.channels, config.seed)
+    at_once = min(config.batch_size, AT_ONCE)
+    some = pipeline.some(made, "train", KNOWN_IMAGES, at_once, image_px, recipe.channels, config.seed)
     known = np.concatenate([look(image) for image, _ in some])
     return familiarity.fit(known, scoring.looks(look, checks), seed=config.seed)
 

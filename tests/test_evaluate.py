@@ -59,6 +59,16 @@ def test_a_threshold_by_rule_is_chosen_on_validation_images_and_moves_the_band(m
     assert dear["threshold"] > content["threshold"] and dear["confusion"]["fp"] <= content["confusion"]["fp"]
 
 
+def test_a_training_run_is_never_replaced_by_an_evaluation(model, tmp_path):
+    for name in ("flags.cfg", "metrics.json", "model.h5"):
+        support.put(tmp_path / "out" / name, b"of a run")
+    with pytest.raises(
+        UserError, match="--out: expected a folder of its own, received .* holds a training run; choose"
+    ):
+        evaluate.run(config(model, tmp_path, overwrite=True))
+    assert (tmp_path / "out/model.h5").read_bytes() == b"of a run"
+
+
 def test_several_data_sets_are_a_matrix(model, tmp_path, capsys):
     other = tmp_path / "other"
     support.made(small.images(), other)

@@ -6,6 +6,7 @@ import os
 import pytest
 
 from crackflow import export
+from crackflow.core.backend import tf
 from crackflow.core.config import ExportConfig, Format
 from crackflow.core.errors import CheckFailed, ConfigError, UserError
 from crackflow.model import bundle
@@ -23,7 +24,9 @@ def model(tmp_path_factory):
 
 def test_files_and_proof_are_in_the_folder(model, tmp_path):
     out = tmp_path / "exported"
+    tf.config.experimental.enable_tensor_float_32_execution(True)
     content = export.run(ExportConfig(model=model, out=str(out), images=32))
+    assert not tf.config.experimental.tensor_float_32_execution_enabled()  # a GPU's logits would be 1e-3 away
     assert set(os.listdir(out)) == {
         *("savedmodel", "model_float32.tflite", "model_float16.tflite", "model_int8.tflite"),
         "parity.json",

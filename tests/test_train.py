@@ -55,7 +55,16 @@ def test_a_run_leaves_what_it_promises(run_dir):
     assert list((run_dir / "tensorboard").rglob("events.out.tfevents.*"))
 
 
-def test_what_masks_taught_lies_in_the_model(tmp_path):
+def test_what_masks_taught_lies_in_the_model_and_one_device_is_not_asked_for_more_than_it_holds(tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "AT_ONCE", 4)
+    sizes = []
+
+    def noting(name, at):
+        plain = getattr(pipeline, name)
+        monkeypatch.setattr(pipeline, name, lambda *given, **more: (sizes.append(given[at]), plain(*given, **more))[1])
+
+    noting("eval_batches", 2)  # where their batch size stands
+    noting("some", 3)
     design = Architecture(stem=8, widths=(16,), repeats=(0,), padding=Padding.SAME)  # 32 px in 8 x 8 cells
     asked = TrainConfig(
         data=small.data().folder,
@@ -69,6 +78,7 @@ def test_what_masks_taught_lies_in_the_model(tmp_path):
         optimization=Optimization(mask_weight=1.0),
     )
     train.run(asked)
+    assert sizes[0] == 16 and set(sizes[1:]) == {4}  # the first: of the fit, which all devices share
     last = checkpoint.latest(str(tmp_path / "run" / "checkpoints")).snapshot.arrays
     (kernel,) = (array for name, array in last.items() if name.startswith("weight/") and "cells/kernel" in name)
     np.testing.assert_array_equal(bundle.load(str(tmp_path / "run")).locator.weights, kernel.ravel())
@@ -229,6 +239,7 @@ def test_optimizers_and_metrics_of_tensorflow_addons_run_as_a_command(tmp_path):
     "option, message",
     [
         ("--weights=nowhere.h5", "--weights: expected an H5 file of weights saved by Keras, received"),
+        ("--data_service=grpc://localhost:1", "--data_service: expected a dispatcher at 'grpc://localhost:1'"),
         pytest.param("--optimizer=lamb", "pip install 'tensorflow-addons==0.23.0'", marks=without_addons),
         pytest.param("--metrics=mcc", "pip install 'tensorflow-addons==0.23.0'", marks=without_addons),
     ],

@@ -42,7 +42,8 @@ def folder(out: str, marker: str, overwrite: bool) -> Iterator[str]:
     try:
         os.mkdir(stage)  # inside, so that a signal that comes with it leaves nothing either
         with open(os.path.join(stage, LOCK), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            with contextlib.suppress(OSError):  # a network's file system may have no locks
+                fcntl.flock(lock, fcntl.LOCK_EX)
             yield stage
             os.remove(lock.name)
             _sync(stage)
@@ -97,10 +98,10 @@ def _is_locked(place: str) -> bool:
     try:
         with open(os.path.join(place, LOCK)) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # no lock file: killed before it was made, or just after it was removed
+    except FileNotFoundError:  # killed before it was made, or just after it was removed
         return False
+    except OSError:  # held; or a file system without locks, where nobody can tell
+        return True
     return False
 
 
@@ -148,8 +149,9 @@ def file(path: str) -> Iterator[BinaryIO]:
 
 
 def write_bytes(path: str, data: bytes) -> None:
-    """`data` in `path`: the old file or the new one, never a part."""
+    """`data` in `path`: the old file or the new one, never a part. Folders that are missing are made."""
     parent = os.path.dirname(os.path.abspath(path))
+    os.makedirs(parent, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=parent)
     try:
         with os.fdopen(handle, "wb") as file:

@@ -49,6 +49,12 @@ def set_up(seed: int, threads: int, deterministic: bool, cpu_devices: int = 1) -
         tf.config.experimental.enable_op_determinism()
 
 
+def keep_all_of_float32() -> None:
+    """GPUs from compute capability 8.0 on multiply float32 with 10 of its 23 bits unless told otherwise (TF32): faster,
+    and 1e-3 away from what the same file gives elsewhere."""
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+
+
 def memory_bytes() -> int:
     """Physical memory of this machine."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

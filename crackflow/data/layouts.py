@@ -175,9 +175,10 @@ def _by_path(file: File) -> str:
     return file.path
 
 
-def walk(root: str, folder: str, rejected: list[tuple[str, str]]) -> Iterator[str]:
+def walk(root: str, folder: str, rejected: list[tuple[str, str]], without: str = "") -> Iterator[str]:
     """Paths relative to `root` of all files under `folder`, empty for `root` itself; links to folders are followed,
-    once each."""
+    once each. The folder `without` is passed over: results that lie among the photographs."""
+    own = os.path.realpath(without) if without else ""
     seen = set()
     waiting = [folder]
     while waiting:
@@ -197,6 +198,7 @@ def walk(root: str, folder: str, rejected: list[tuple[str, str]]) -> Iterator[st
             if entry.name.startswith(".") or entry.name.lower() in LITTER:
                 continue
             if _is_folder(entry):
-                waiting.append(path)
+                if os.path.realpath(entry.path) != own:
+                    waiting.append(path)
             else:
                 yield path

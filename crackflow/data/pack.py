@@ -86,6 +86,9 @@ def ensure(made: Dataset, split: str, image_px: int, channels: int) -> Pack:
 
     Raises: OSError when the folder can't be written or the disk is full; nothing half-written stays.
     """
+    found = find(made, split, image_px, channels)
+    if found:  # without a lock, which a folder that can only be read has no place for
+        return found
     os.makedirs(os.path.join(made.folder, FOLDER), exist_ok=True)
     with open(f"{base(made, split, image_px, channels)}{LOCK}", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # waits for another process that builds; a dead one holds no lock

@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    files, rejected = photographs.listed("site/*.jpg")        # a file, a folder or a pattern
+    files, rejected = photographs.listed("site/*.jpg", without="findings")      # a file, a folder or a pattern
     photo = photographs.read(files[0], channels=3, max_megapixels=200)
     photo.pixels, photo.sha256, photo.place                   # uint8 [H, W, 3], upright; ...; (46.2, 7.1) or None
 """
@@ -38,17 +38,25 @@ class Photograph(NamedTuple):
     notes: tuple[str, ...]
 
 
-def listed(wanted: str) -> tuple[list[Named], list[tuple[str, str]]]:
+def listed(wanted: str, without: str = "") -> tuple[list[Named], list[tuple[str, str]]]:
     """The photographs that `wanted` names, in the order of their names; and (path, reason) of what could not be looked
-    into. Raises: UserError when there is none."""
+    into. Those in the folder `without`, where results lie, are no photographs unless one is named. Raises: UserError
+    when there is none."""
     rejected: list[tuple[str, str]] = []
     if os.path.isdir(wanted):
-        found = [Named(os.path.join(wanted, path), path) for path in sorted(layouts.walk(wanted, "", rejected))]
+        found = [
+            Named(os.path.join(wanted, path), path) for path in sorted(layouts.walk(wanted, "", rejected, without))
+        ]
     elif os.path.exists(wanted):
         found = [Named(wanted, wanted)]
     else:
         paths = sorted(glob.glob(wanted, recursive=True))
-        found = [Named(path, path) for path in paths if not os.path.isdir(path)]
+        own = os.path.join(os.path.realpath(without), "") if without else os.devnull
+        found = [
+            Named(path, path)
+            for path in paths
+            if not os.path.isdir(path) and not os.path.realpath(path).startswith(own)
+        ]
     if not found:
         raise UserError(
             f"--photos: expected a photograph, a folder of them or a pattern such as 'site/*.jpg', received {wanted!r} "

@@ -73,8 +73,12 @@ def train_batches(
 
 
 def window_rows(count: int, nbytes: int) -> int:
-    """Rows to shuffle together, of `count` that take `nbytes`; 0 when all of them fit into memory."""
-    room = PART_OF_MEMORY * runtime.memory_bytes()
+    """Rows to shuffle together, of `count` that take `nbytes`; 0 when all of them fit into memory.
+
+    Of the memory the largest power of two counts: hosts of one kind differ by some pages, and those that share a run
+    must cut the same windows, or some images would come twice and others never.
+    """
+    room = PART_OF_MEMORY * (1 << (runtime.memory_bytes().bit_length() - 1))
     return 0 if nbytes <= room else max(1, int(count * room / 2 / nbytes))
 
 

@@ -41,16 +41,16 @@ class Piece(NamedTuple):
     label: int
 
 
-def listed(root: str, masks: str) -> tuple[list[Named], list[tuple[str, str]]]:
+def listed(root: str, masks: str, without: str = "") -> tuple[list[Named], list[tuple[str, str]]]:
     """The photographs in the file or under the folder `root`, in the order of their names, each with the mask of the
-    same name under `masks` if that is given; and (path, reason) of those without one. Raises: UserError when there is
-    none."""
+    same name under `masks` if that is given; and (path, reason) of those without one. The folder `without`, where
+    results lie, is passed over. Raises: UserError when there is none."""
     rejected = []
     if os.path.isfile(root):
         root, only = os.path.split(os.path.abspath(root))
         paths = [only]
     elif os.path.isdir(root):
-        paths = sorted(layouts.walk(root, "", rejected))
+        paths = sorted(layouts.walk(root, "", rejected, without))
     else:
         raise UserError(f"--images: expected a photograph or a folder of them, received {root!r} (nothing there)")
     found = [Named(root, path) for path in paths]

@@ -56,6 +56,11 @@ class Trainer(keras.Model):
             ]
 
     @property
+    def class_weights(self) -> tuple[float, ...]:
+        """Of (clean, cracked) in the loss."""
+        return self._settings.class_weights
+
+    @property
     def locator(self) -> localizing.Locator | None:
         """What was learnt from masks; None without a weight for them."""
         return localizing.Locator.of(self._cell_layer) if self._settings.mask_weight else None

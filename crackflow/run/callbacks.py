@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from crackflow.core import atomic, progress
-from crackflow.core.backend import keras
+from crackflow.core.backend import keras, tf
 from crackflow.model import optimizers
 
 COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "images_per_sec", "seconds")
@@ -146,7 +146,10 @@ class History(keras.callbacks.Callback):
         writer = csv.DictWriter(text, self.columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in self.rows)
-        atomic.write_text(self.path, text.getvalue())
+        try:
+            atomic.write_text(self.path, text.getvalue())
+        except OSError as error:  # such as a full disk, which ends no run; the next epoch writes all rows
+            progress.say(f"warning: {self.path!r} is not written: {error.strerror or error}; training goes on")
 
 
 class Board(keras.callbacks.TensorBoard):
@@ -154,6 +157,13 @@ class Board(keras.callbacks.TensorBoard):
 
     def __init__(self, folder: str) -> None:
         super().__init__(folder, write_graph=False, profile_batch=0)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """As Keras does; a full disk ends no run."""
+        try:
+            super().on_epoch_end(epoch, logs)
+        except (OSError, tf.errors.OpError) as error:
+            progress.say(f"warning: nothing for TensorBoard of epoch {epoch + 1}: {error}; training goes on")
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Nothing: Keras would take 2 ms to prepare scalars of the step, which it then does not write."""

@@ -143,7 +143,9 @@ class Fit:
         self.model.start_at(epoch, within)
         chief = self.cluster.is_chief
         with contextlib.ExitStack() as stack:
-            watchers = [callbacks.Guard(self.config.safety.loss_limit), callbacks.Speed(self.config.batch_size)]
+            # The loss is weighed by class, and so is its limit.
+            limit = self.config.safety.loss_limit * max(1.0, *self.model.class_weights)
+            watchers = [callbacks.Guard(limit), callbacks.Speed(self.config.batch_size)]
             if chief:
                 advance = stack.enter_context(progress.bar(self.length * self.config.batch_size, "training"))
                 advance(first * self.config.batch_size)
@@ -170,7 +172,13 @@ class Fit:
 
     def _roll_back(self, error: callbacks.Diverged) -> None:
         diverged_at, found = self.step, checkpoint.latest(self._place).snapshot
-        self.cluster.gathered([0])  # all have read it before the chief writes it anew
+        # All have read it before the chief writes it anew; and a network's file system may have shown an older one.
+        seen = self.cluster.gathered([found.step if found else -1])
+        if (seen != seen[0]).any():
+            raise TryAgain(
+                f"the workers see different checkpoints in {self._place!r}, of steps {seen.ravel().tolist()}; the same "
+                "command goes on from the last one"
+            ) from error
         if found is None or found.facts["rollbacks"] >= self.config.safety.rollbacks:
             tried = f" after {found.facts['rollbacks']} attempts with a smaller rate" if found else ""
             raise UserError(

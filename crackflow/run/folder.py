@@ -186,8 +186,9 @@ def _clear(run_dir: str) -> None:
 
 
 def save_flags(run_dir: str, config: object) -> str:
-    """flags.cfg, with absolute paths, so that `--flagfile` replays the run from anywhere; returns its text."""
-    text = flags.as_flagfile(config)
+    """flags.cfg, with absolute paths, so that `--flagfile` replays the run from anywhere; returns its text. Without
+    --overwrite, by which the file would remove the very run that it is to go on with."""
+    text = flags.as_flagfile(dataclasses.replace(config, overwrite=False))
     atomic.write_text(os.path.join(run_dir, FLAGS), text)
     return text
 

@@ -12,7 +12,7 @@ Synopsis::
 import dataclasses
 
 from crackflow.core import cluster, progress, runtime
-from crackflow.core.backend import keras
+from crackflow.core.backend import keras, tf
 from crackflow.core.config import TrainConfig
 from crackflow.core.errors import UserError
 from crackflow.core.runtime import Choice
@@ -58,11 +58,17 @@ class Job:
     def train(self, fit: fitting.Fit, feed: inputs.Feed) -> fitting.Watched:
         """From where `fit` stands to its end. Raises: TryAgain, UserError."""
         with_cells = self.config.optimization.mask_weight > 0
-        return fit.run(
-            lambda step: self.team.distribute(lambda share: feed.train(step, share, with_cells)),
-            self.team.distribute(feed.val),
-            pipeline.eval_steps(self.made.count("val"), self.config.batch_size),
-        )
+        try:
+            return fit.run(
+                lambda step: self.team.distribute(lambda share: feed.train(step, share, with_cells)),
+                self.team.distribute(feed.val),
+                pipeline.eval_steps(self.made.count("val"), self.config.batch_size),
+            )
+        except tf.errors.ResourceExhaustedError as error:
+            raise UserError(
+                f"--batch_size: expected a batch that fits into the memory of the device, received "
+                f"{self.config.batch_size}; ask for less, or for parts with --accumulate"
+            ) from error
 
 
 def prepare(config: TrainConfig, hosts: bool = True) -> Job:

@@ -1,3 +1,4 @@
+import errno
 import os
 import stat
 
@@ -167,3 +168,32 @@ def test_a_file_whose_writing_fails_leaves_the_old_one(tmp_path):
         file.write(b"half")
         raise RuntimeError
     assert (tmp_path / "a.npy").read_bytes() == b"old" and os.listdir(tmp_path) == ["a.npy"]
+
+
+@pytest.fixture
+def no_locks(monkeypatch):
+    """As on a network's file system without them."""
+
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(atomic.fcntl, "flock", flock)
+
+
+def test_a_file_system_without_locks_is_no_reason_to_fail(tmp_path, no_locks):
+    fill(tmp_path / "out", "a")
+    fill(tmp_path / "out", "b", overwrite=True)
+    assert everything(tmp_path) == ["out/b", "out/marker.json"]
+
+
+def test_without_locks_nobody_s_unfinished_folder_is_taken_for_dead(tmp_path, no_locks):
+    alive = tmp_path / f".out{atomic.UNFINISHED}0"
+    alive.mkdir()
+    (alive / atomic.LOCK).touch()
+    fill(tmp_path / "out", "a")
+    assert alive.exists()
+
+
+def test_a_file_is_written_into_a_folder_that_is_made_for_it(tmp_path):
+    atomic.write_text(str(tmp_path / "new/er/file.txt"), "text")
+    assert (tmp_path / "new/er/file.txt").read_text() == "text"

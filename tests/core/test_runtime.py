@@ -91,3 +91,13 @@ def test_freed_tensors_are_used_again_without_a_page_fault():
     command = [sys.executable, "-c", textwrap.dedent(FAULTS)]
     answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
     assert int(answer) < 2_000  # 20 tensors of 9,766 pages each
+
+
+def test_all_of_float32_is_kept_when_asked():
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    try:
+        tf.config.experimental.enable_tensor_float_32_execution(True)
+        runtime.keep_all_of_float32()
+        assert not tf.config.experimental.tensor_float_32_execution_enabled()
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(before)

@@ -1,3 +1,4 @@
+import errno
 import json
 import multiprocessing
 import os
@@ -183,6 +184,18 @@ BUILDER = """
     found = pack.ensure(made, "train", 40, 3)
     print(found.count, len(builds))
 """
+
+
+def test_a_pack_that_is_sound_is_taken_from_a_folder_that_can_only_be_read(made, monkeypatch):
+    pack.ensure(made, "val", PX, 3)
+
+    def refused(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(pack.os, "makedirs", refused)
+    assert pack.ensure(made, "val", PX, 3).count == made.count("val")
+    with pytest.raises(OSError, match="Read-only"):
+        pack.ensure(made, "test", PX, 3)
 
 
 def test_of_processes_that_start_at_once_one_builds(made):

@@ -37,6 +37,18 @@ def test_a_folder_gives_all_that_is_in_it_by_name(folder):
     assert all(os.path.isfile(one.file) for one in found)
 
 
+def test_results_that_lie_among_the_photographs_are_none_of_them(folder, monkeypatch):
+    support.put(folder / "findings/overlays/000001.jpg", support.encoded(support.picture(2)))
+    support.put(folder / "findings_of_others/d.jpg", support.encoded(support.picture(3)))
+    monkeypatch.chdir(folder)
+    for wanted in (".", "**/*.*"):
+        found, _ = photographs.listed(wanted, without="findings")
+        assert sorted(os.path.basename(one.path) for one in found) == ["a.png", "b.jpg", "c.jpg", "d.jpg"]
+    named, _ = photographs.listed("findings/overlays/000001.jpg", without="findings")
+    assert len(named) == 1
+    assert len(photographs.listed(".")[0]) == 5
+
+
 def test_a_file_is_itself(folder):
     found, _ = photographs.listed(str(folder / "b.jpg"))
     assert found == [photographs.Named(str(folder / "b.jpg"), str(folder / "b.jpg"))]

@@ -85,6 +85,13 @@ def test_what_cannot_be_read_is_listed_and_the_rest_goes_on(tmp_path):
     assert "broken.png" in reasons and "its mask is 8 x 8, the picture 64 x 64" in reasons["other.png"]
 
 
+def test_results_that_lie_among_the_photographs_are_passed_over(tmp_path):
+    for name in ("one.png", "why/overlays/one.png"):
+        support.put(tmp_path / name, support.encoded(support.picture(1), "PNG"))
+    files, rejected = windows.listed(str(tmp_path), "", without=str(tmp_path / "why"))
+    assert [one.path for one in files] == ["one.png"] and not rejected
+
+
 def test_a_window_larger_than_the_picture_is_a_reason(tmp_path):
     support.put(tmp_path / "one.png", support.encoded(support.picture(1), "PNG"))
     files, rejected = windows.listed(str(tmp_path), "")

@@ -1,3 +1,4 @@
+import errno
 import math
 import time
 
@@ -190,3 +191,23 @@ def test_the_history_file_has_the_rows_that_are_left(tmp_path):
     history.write()
     assert [row["epoch"] for row in tables.read(str(path))] == ["1", "2"]
     assert [name.name for name in tmp_path.iterdir()] == ["history.csv"]
+
+
+def test_a_full_disk_ends_no_run_and_is_said(tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    class Shown(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs |= {"learning_rate": 0.1, "images_per_sec": 1.0, "seconds": 1.0}
+
+    history, board = callbacks.History(str(tmp_path / "history.csv")), callbacks.Board(str(tmp_path / "board"))
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.atomic, "write_text", full)
+        patch.setattr(keras.callbacks.TensorBoard, "on_epoch_end", full)
+        fit([Shown(), history, board], losses=(2.0, 1.0))
+    said = capsys.readouterr().out
+    assert said.count("history.csv' is not written: No space left on device; training goes on") == 2
+    assert "warning: nothing for TensorBoard of epoch 2: " in said
+    history.write()
+    assert len(tables.read(str(tmp_path / "history.csv"))) == 2

@@ -302,3 +302,19 @@ def test_a_fit_that_ends_earlier_has_the_rates_of_the_whole_run(tmp_path):
     for one, other in zip(part, whole, strict=False):
         assert one["learning_rate"] == other["learning_rate"]
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-3)
+
+
+def test_workers_that_see_different_checkpoints_after_a_divergence_begin_again(tmp_path, monkeypatch):
+    fit = made(config(tmp_path))
+    os.makedirs(tmp_path, exist_ok=True)
+    fit.save()
+    monkeypatch.setattr(cluster.Cluster, "gathered", lambda self, own: np.array([own, [7]]))
+    with pytest.raises(TryAgain, match=r"the workers see different checkpoints in .*, of steps \[0, 7\]"):
+        fit._roll_back(callbacks.Diverged("the training loss became nan"))
+
+
+def test_the_limit_of_the_loss_is_weighed_as_the_loss_is(tmp_path):
+    heavy = Optimization(learning_rate=0.003, class_weights=(1.0, 100.0))
+    fit = made(config(tmp_path, optimization=heavy, epochs=1))
+    first = run(fit).history[0]["loss"]
+    assert first > fit.config.safety.loss_limit and not fit.rollbacks

@@ -61,6 +61,11 @@ def test_overwrite_removes_what_a_run_writes_and_nothing_else(tmp_path):
     assert checkpoint.names(str(tmp_path / "checkpoints")) == []
 
 
+def test_the_flags_of_a_run_do_not_ask_for_its_own_removal(tmp_path):
+    text = folder.save_flags(str(tmp_path), TrainConfig(data="d", run_dir="r", overwrite=True))
+    assert "--overwrite=false" in text and "--run_dir=r" in text
+
+
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "run").write_text("x")
     with pytest.raises(UserError, match="which is a file; choose another name"):

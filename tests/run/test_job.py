@@ -6,10 +6,11 @@ import h5py
 import numpy as np
 import pytest
 
+from crackflow.core.backend import tf
 from crackflow.core.config import Architecture, Input, Network, Optimization, Padding, Precision, TrainConfig
 from crackflow.core.errors import UserError
 from crackflow.model import localizing, networks
-from crackflow.run import job
+from crackflow.run import fitting, job
 from tests import small, support
 
 
@@ -96,6 +97,19 @@ def test_a_run_with_masks_trains_and_one_of_photographs_without_is_refused(tmp_p
     support.made(support.photos(tmp_path / "photos", 24), bare)
     with pytest.raises(UserError, match=r"--mask_weight: expected masks in '.*bare', received none; convert a folder"):
         job.prepare(config(tmp_path, data=bare, **asked))
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_one_line(tmp_path, monkeypatch):
+    work = job.prepare(config(tmp_path, input=Input.STREAM))
+
+    def full(*_):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[16,64,64,64]")
+
+    monkeypatch.setattr(fitting.Fit, "run", full)
+    os.makedirs(tmp_path / "run")
+    message = "--batch_size: expected a batch that fits into the memory of the device, received 16; ask for less, or"
+    with pytest.raises(UserError, match=message):
+        work.train(work.fit({"who": "test"}), work.open_feed())
 
 
 def test_a_mistake_in_any_flag_is_found_before_anything_is_written(tmp_path):
