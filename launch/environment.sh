@@ -21,9 +21,14 @@ make_environment() {
   venv="${CRACKFLOW_VENV:-$root/.venv}"
   stamp="$venv/.crackflow-$(cat "$root/setup.py" "$root/launch/constraints.txt" | cksum | tr ' ' '-')"
   if [ ! -e "$stamp" ]; then
+    if [ -n "${CRACKFLOW_VENV:-}" ] && [ -n "$(ls -A "$venv" 2>/dev/null)" ] && ! compgen -G "$venv/.crackflow-*" >/dev/null; then
+      echo "crackflow: expected CRACKFLOW_VENV to be a new folder, received $venv, which crackflow did not make" >&2
+      exit 2
+    fi
     python="$(find_python)" || exit 2
     echo "crackflow: making the environment in $venv with $("$python" --version)"
     "$python" -m venv --clear "$venv"
+    touch "$venv/.crackflow-begun" # ours, if the installation is broken off
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
       --constraint "$root/launch/constraints.txt" --editable "${root}[dev]"
     touch "$stamp"

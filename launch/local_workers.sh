@@ -27,8 +27,12 @@ GRACE_SECONDS="${GRACE_SECONDS:-30}" # for a checkpoint after SIGTERM, before SI
 TRY_AGAIN=75
 python="${PYTHON:-python}"
 
-gpus=0
-if command -v nvidia-smi > /dev/null; then gpus="$(nvidia-smi -L 2> /dev/null | wc -l)"; fi
+gpus=()
+if [[ -n "${CUDA_VISIBLE_DEVICES+set}" ]]; then
+    IFS=, read -ra gpus <<< "$CUDA_VISIBLE_DEVICES"
+elif command -v nvidia-smi > /dev/null; then
+    mapfile -t gpus < <(nvidia-smi -L 2> /dev/null | sed -n 's/^GPU \([0-9]*\):.*/\1/p')
+fi
 
 pids=()
 stopping=""
@@ -48,7 +52,7 @@ EOF
     for ((worker = 0; worker < workers; worker++)); do
         config="{\"cluster\": {\"worker\": [$addresses]}, \"task\": {\"type\": \"worker\", \"index\": $worker}}"
         (
-            if ((gpus >= workers && workers > 1)); then export CUDA_VISIBLE_DEVICES="$worker"; fi
+            if ((${#gpus[@]} >= workers && workers > 1)); then export CUDA_VISIBLE_DEVICES="${gpus[worker]}"; fi
             TF_CONFIG="$config" exec "$python" -m crackflow.train "${flags[@]}"
         ) &
         pids+=("$!")

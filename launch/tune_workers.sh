@@ -29,8 +29,12 @@ GRACE_SECONDS="${GRACE_SECONDS:-40}" # for a checkpoint after SIGTERM, before SI
 TRY_AGAIN=75
 python="${PYTHON:-python}"
 
-gpus=0
-if command -v nvidia-smi > /dev/null; then gpus="$(nvidia-smi -L 2> /dev/null | wc -l)"; fi
+gpus=()
+if [[ -n "${CUDA_VISIBLE_DEVICES+set}" ]]; then
+    IFS=, read -ra gpus <<< "$CUDA_VISIBLE_DEVICES"
+elif command -v nvidia-smi > /dev/null; then
+    mapfile -t gpus < <(nvidia-smi -L 2> /dev/null | sed -n 's/^GPU \([0-9]*\):.*/\1/p')
+fi
 KERASTUNER_ORACLE_IP=127.0.0.1
 KERASTUNER_ORACLE_PORT="$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')"
 export KERASTUNER_ORACLE_IP KERASTUNER_ORACLE_PORT
@@ -62,8 +66,8 @@ chief=$!
 pids=()
 for ((worker = 0; worker < workers; worker++)); do
     (
-        if ((gpus >= workers && workers > 1)); then export CUDA_VISIBLE_DEVICES="$worker"; fi
-        supervise "worker-$worker"
+        if ((${#gpus[@]} >= workers && workers > 1)); then export CUDA_VISIBLE_DEVICES="${gpus[worker]}"; fi
+        supervise "worker-$worker" ${once[@]+"${once[@]}"}
     ) &
     pids+=("$!")
 done

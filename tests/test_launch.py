@@ -198,6 +198,30 @@ def test_local_workers_says_how_it_is_used(arguments):
     assert done.returncode == 2 and done.stderr.startswith("usage: bash launch/local_workers.sh N")
 
 
+@pytest.mark.parametrize("script, verb", [("local_workers", "train"), ("tune_workers", "tune")])
+def test_workers_take_the_gpus_that_may_be_seen_and_no_others(tmp_path, script, verb):
+    seen = tmp_path / "seen"
+    stand_in = tmp_path / "python"
+    stand_in.write_text(
+        f'#!/bin/bash\nif [ "$2" != crackflow.{verb} ]; then exec {sys.executable} "$@"; fi\n'
+        f'echo "$CUDA_VISIBLE_DEVICES" >> {seen}\n'
+    )
+    stand_in.chmod(0o755)
+    environment = os.environ | {"PYTHON": str(stand_in), "CUDA_VISIBLE_DEVICES": "2,5"}
+    done = subprocess.run(["bash", str(LAUNCH / f"{script}.sh"), "2", "--data=d"], env=environment, timeout=60)
+    assert done.returncode == 0
+    assert [line for line in sorted(seen.read_text().splitlines()) if line] == ["2", "5"]
+
+
+def test_a_folder_of_someone_else_is_never_made_into_an_environment(tmp_path):
+    (tmp_path / "thesis.doc").write_text("mine")
+    environment = os.environ | {"CRACKFLOW_VENV": str(tmp_path)}
+    line = ["bash", str(LAUNCH / "quickstart.sh"), f"--out={tmp_path / 'out'}"]
+    done = subprocess.run(line, capture_output=True, text=True, env=environment, timeout=60)
+    assert done.returncode == 2 and os.listdir(tmp_path) == ["thesis.doc"]
+    assert done.stderr.endswith(f"new folder, received {tmp_path}, which crackflow did not make\n")
+
+
 @pytest.mark.parametrize("arguments", [[], ["x"], ["2", "y"]])
 def test_data_service_says_how_it_is_used(arguments):
     done = subprocess.run(["bash", str(LAUNCH / "data_service.sh"), *arguments], capture_output=True, text=True)
@@ -327,7 +351,9 @@ def test_a_search_under_slurm_has_a_chief_and_a_worker_for_each_task_and_is_requ
         asked.unlink(missing_ok=True)
         told.unlink(missing_ok=True)
         environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CODE": str(code), "SLURM_JOB_ID": "7"}
-        done = subprocess.run(["bash", str(LAUNCH / "tune.sbatch"), "--data=d", "--out=o"], env=environment, timeout=60)
+        environment["SLURM_RESTART_COUNT"] = "1"
+        line = ["bash", str(LAUNCH / "tune.sbatch"), "--data=d", "--overwrite", "--out=o"]
+        done = subprocess.run(line, env=environment, timeout=60)
         assert done.returncode == code and asked.exists() == requeued
         lines = sorted(told.read_text().splitlines())
         assert lines[0] == "chief 8889 -m crackflow.tune --data=d --out=o"
@@ -336,7 +362,9 @@ def test_a_search_under_slurm_has_a_chief_and_a_worker_for_each_task_and_is_requ
 
 def test_slurm_requeues_what_can_go_on_and_nothing_else(tmp_path):
     asked = tmp_path / "asked"
-    for name, text in (("srun", 'exit "$CODE"'), ("scontrol", f'echo "$@" >> {asked}')):
+    told = tmp_path / "told"
+    srun = f'echo "$SRUN_CPUS_PER_TASK $@" > {told}\nexit "$CODE"'
+    for name, text in (("srun", srun), ("scontrol", f'echo "$@" >> {asked}')):
         (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
         (tmp_path / name).chmod(0o755)
     for code, restarts, requeued in ((0, 0, False), (2, 0, False), (75, 0, True), (137, 3, True), (75, 20, False)):
@@ -345,10 +373,15 @@ def test_slurm_requeues_what_can_go_on_and_nothing_else(tmp_path):
             "PATH": f"{tmp_path}:{os.environ['PATH']}",
             "CODE": str(code),
             "SLURM_JOB_ID": "7",
+            "SLURM_CPUS_PER_TASK": "32",
             "SLURM_RESTART_COUNT": str(restarts),
         }
-        done = subprocess.run(["bash", str(LAUNCH / "slurm.sbatch"), "--data=d"], env=environment)
+        done = subprocess.run(["bash", str(LAUNCH / "slurm.sbatch"), "--data=d d", "--overwrite"], env=environment)
         assert done.returncode == code and asked.exists() == requeued
+        line = told.read_text().strip()
+        assert line.startswith("32 --kill-on-bad-exit=1 ")
+        # A restart goes on with what lies there.
+        assert line.endswith("multiworker.cfg --data=d d" + ("" if restarts else " --overwrite"))
         assert not requeued or asked.read_text() == "requeue 7\n"
 
 

@@ -15,8 +15,8 @@ SIDE = 8
 
 
 def of(crack: np.ndarray) -> int:
-    """0 <= bits < 2^64 of `crack`, bool [H, W], H and W at least 8."""
-    edges = [np.linspace(0, side, SIDE + 1).round().astype(int)[:-1] for side in crack.shape]
+    """0 <= bits < 2^64 of `crack`, bool [H, W]; where a side is less than 8 pixels, cells share them."""
+    edges = [np.minimum(np.linspace(0, side, SIDE + 1).round().astype(int)[:-1], side - 1) for side in crack.shape]
     touched = np.logical_or.reduceat(np.logical_or.reduceat(crack, edges[0], 0), edges[1], 1)
     return int.from_bytes(np.packbits(touched, bitorder="little").tobytes(), "little")
 

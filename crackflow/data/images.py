@@ -198,9 +198,9 @@ def _load(image: Image.Image) -> Image.Image:
     return image
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Mode L or RGB, 8 bits a channel; transparency over white, 16-bit values divided by 257."""
-    if image.mode in ("L", "RGB"):
+def _eight_bits(image: Image.Image, under: str = "white") -> Image.Image:
+    """Mode L or RGB, 8 bits a channel; transparency over the colour `under`, 16-bit values divided by 257."""
+    if image.mode in ("L", "RGB") and "transparency" not in image.info:
         return image
     if image.mode.startswith("I;16") or image.mode == "I":
         return Image.fromarray((np.clip(np.asarray(image, np.int64), 0, 65535) / 257 + 0.5).astype(np.uint8))
@@ -208,7 +208,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         return Image.fromarray(np.clip(np.nan_to_num(np.asarray(image)) + 0.5, 0, 255).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         clear = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear).convert("RGB")
+        return Image.alpha_composite(Image.new("RGBA", clear.size, under), clear).convert("RGB")
     return image.convert("L" if image.mode == "1" else "RGB")
 
 
@@ -260,22 +260,23 @@ def _area_weights(size: int, extent: float, cells: int) -> np.ndarray:
     return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
 
-def pixels(photo: Photo, channels: int, image_px: int) -> np.ndarray:
-    """The decoded picture: uint8 [H, W, channels], 0..255, upright; [image_px, image_px, channels] unless 0.
+def pixels(photo: Photo, channels: int, image_px: int, under: str = "white") -> np.ndarray:
+    """The decoded picture: uint8 [H, W, channels], 0..255, upright; [image_px, image_px, channels] unless 0. `under`:
+    the colour that it is laid over where it is transparent.
 
     Raises: BadImage when the pixels are damaged.
     """
-    values = _decoded(photo, channels)
+    values = _decoded(photo, channels, under)
     return resize_array(values, image_px) if image_px and values.shape[:2] != (image_px, image_px) else values
 
 
-def _decoded(photo: Photo, channels: int) -> np.ndarray:
+def _decoded(photo: Photo, channels: int, under: str) -> np.ndarray:
     if photo.plain and not photo.grey and channels == 3:
         try:  # the same pixels as Pillow's, in half the time and without a second copy of them
             return simplejpeg.decode_jpeg(photo.data, "RGB")
         except ValueError:
             pass  # Pillow decides whether it can be used, and says why not
-    picture = _upright(_eight_bits(_load(_open(photo.data))), photo.turned)
+    picture = _upright(_eight_bits(_load(_open(photo.data)), under), photo.turned)
     picture = picture.convert("L" if channels == 1 else "RGB")
     return np.asarray(picture)[..., None] if channels == 1 else np.asarray(picture)
 

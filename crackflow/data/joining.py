@@ -20,6 +20,7 @@ import numpy as np
 
 from crackflow import __version__
 from crackflow.core import tables
+from crackflow.core.config import Encoding
 from crackflow.core.errors import UserError
 from crackflow.data import dataset, records, splits, summary
 from crackflow.data.dataset import Dataset
@@ -37,8 +38,8 @@ def join(parts: Sequence[Dataset], repeat: Sequence[int], stage: str, advance: C
     """Writes the joined set into the folder `stage`, all but its dataset.json, which is returned. `repeat`: how often
     the training images of each of `parts` are written; `advance(images)` as they are written.
 
-    Raises: UserError when the sets differ in encoding or channels, or one file lies in two splits, or in
-    validation or test of two sets.
+    Raises: UserError when the sets differ in encoding or channels, raw ones in size, or one file lies in two splits, or
+    in validation or test of two sets.
     """
     _expect_alike(parts)
     members = list(_members(parts, repeat))
@@ -127,8 +128,10 @@ def _members(parts: Sequence[Dataset], repeat: Sequence[int]) -> Iterator[_Membe
 
 
 def _expect_alike(parts: Sequence[Dataset]) -> None:
+    # Raw pixels tell no size of their own.
+    alike = (*ALIKE, "image_px") if parts[0].facts["encoding"] == Encoding.RAW.value else ALIKE
     for part in parts[1:]:
-        for key in ALIKE:
+        for key in alike:
             ours, theirs = parts[0].facts[key], part.facts[key]
             if ours != theirs:
                 raise UserError(

@@ -48,12 +48,15 @@ def read_mask(root: str, path: str, photo: images.Photo, max_megapixels: float) 
     """uint8 [H, W], 0..255, of the size of `photo`, from the file `path` under `root`. Raises: BadImage."""
     try:
         mask_photo = images.open_photo(os.path.join(root, path), max_megapixels)
-        mask = images.pixels(mask_photo, channels=1, image_px=0)[..., 0]
+        mask = images.pixels(mask_photo, channels=1, image_px=0, under="black")[..., 0]
     except BadImage as error:
         raise BadImage(f"its mask {path!r}: {error}") from error
     if mask.shape != (photo.height, photo.width):
         mask_size, size = f"{mask.shape[1]} x {mask.shape[0]}", f"{photo.width} x {photo.height}"
         raise BadImage(f"its mask is {mask_size}, the picture {size}: expected the same size")
+    highest = int(mask.max())
+    if 0 < highest <= CRACK_ABOVE and np.isin(mask, (0, highest)).all():  # numbers of classes, not brightness
+        raise BadImage(f"its mask {path!r} has the values 0 and {highest}: expected 255 where there is crack")
     return mask
 
 

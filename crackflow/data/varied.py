@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    example = make(seed=0, index=1, image_px=128, donors="data/metu")      # as `data.synthetic` has it
+    example = make(seed=0, index=1, image_px=128, donors_in="data/metu")      # as `data.synthetic` has it
 
 Beside `data.synthetic`, which imitates METU: grounds of every kind, magnified 0.3 to 1.3 times; things on them that are
 no cracks; cracks anywhere in the window, also in its corner alone, as in a window of a larger photograph; and cameras

@@ -82,7 +82,7 @@ def crack_widths(made: Dataset, paths: Sequence[str]) -> np.ndarray:
             continue
         try:
             photo = images.open_photo(os.fspath(file), ConvertConfig.max_megapixels)
-            crack = images.pixels(photo, channels=1, image_px=0)[..., 0] > patches.CRACK_ABOVE
+            crack = images.pixels(photo, channels=1, image_px=0, under="black")[..., 0] > patches.CRACK_ABOVE
         except images.BadImage:
             continue
         for row in inside:

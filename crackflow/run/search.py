@@ -99,7 +99,8 @@ def run(config: TuneConfig, who: Role) -> Found | None:
         made.expect_images(split)
     named = identity(config, made.facts["fingerprint"])
     if who.address and not who.is_chief:
-        if oracle.is_over(os.path.join(config.out, ORACLE), config.max_trials):
+        # With --overwrite the chief is about to remove what lies there.
+        if not config.overwrite and oracle.is_over(os.path.join(config.out, ORACLE), config.max_trials):
             progress.say(f"the search in {config.out} has ended")
             return None
         with _signals_heard():

@@ -30,6 +30,12 @@ def test_every_pixel_belongs_to_the_cell_around_it_whatever_the_size(height, wid
     assert abs((x + 0.5) / width * 8 - (column + 0.5)) <= 0.5 + 4 / width
 
 
+@given(st.integers(1, 9), st.integers(1, 9))
+def test_a_picture_smaller_than_the_grid_has_cells_too(height, width):
+    assert cells.of(np.zeros((height, width), bool)) == 0
+    assert cells.of(np.ones((height, width), bool)) == 2**64 - 1
+
+
 @given(st.integers(0, 2**64 - 1))
 def test_text_keeps_the_bits_as_an_int64_has_them(bits):
     assert np.array([cells.parse(cells.text(bits))], np.int64).view(np.uint64)[0] == bits

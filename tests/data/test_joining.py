@@ -145,6 +145,13 @@ def test_sets_of_different_encodings_are_refused(parts, tmp_path):
         convert.run(ConvertConfig(join=(str(parts / "walls"), str(tmp_path / "png")), out=str(tmp_path / "both")))
 
 
+def test_raw_sets_of_different_sizes_are_refused(parts, tmp_path):
+    for px in (32, 48):
+        support.made(parts / "roads_photos", tmp_path / f"raw{px}", encoding=Encoding.RAW, image_px=px)
+    with pytest.raises(UserError, match="expected data sets of one kind, received image_px 32 in .* and 48 in"):
+        convert.run(ConvertConfig(join=(str(tmp_path / "raw32"), str(tmp_path / "raw48")), out=str(tmp_path / "both")))
+
+
 def test_sets_that_call_their_classes_otherwise_are_joined_under_the_names_of_the_first(parts, tmp_path):
     photos = support.photos(tmp_path / "photos", 24, first_seed=200)
     for ours, theirs in zip(support.CLASSES, ("uncracked", "cracked"), strict=True):

@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from crackflow.data import patches
+from crackflow.data import images, patches
 from crackflow.data.images import BadImage
+from tests import support
 
 
 @given(st.integers(8, 200), st.integers(8, 200), st.integers(8, 64))
@@ -60,3 +62,33 @@ def test_labelled_and_unclear_windows_are_told_apart_and_named_by_their_place():
     windows, unclear = patches.cut(mask, 32, 0.01)
     assert windows == (patches.Window(32, 0, 32, 0),)
     assert [one.name("images/a b.jpg") for one in unclear] == ["images/a b.jpg#xywh=0,0,32,32"]
+
+
+def masked(tmp_path, values, mode, form="PNG"):
+    """`read_mask` of `values` uint8 [H, W] or [H, W, C], stored in `mode`."""
+    support.put(tmp_path / "photo.png", support.encoded(support.picture(0), "PNG"))
+    Image.fromarray(values, mode).save(tmp_path / "mask.png", form)
+    photo = images.open_photo(str(tmp_path / "photo.png"), 1.0)
+    return patches.read_mask(str(tmp_path), "mask.png", photo, 1.0)
+
+
+@pytest.mark.parametrize("value", [1, 38, 127])
+def test_a_mask_of_class_numbers_is_refused_and_not_taken_for_a_clean_one(tmp_path, value):
+    crack = np.zeros((64, 64), np.uint8)
+    crack[20:24] = value
+    with pytest.raises(BadImage, match=f"its mask 'mask.png' has the values 0 and {value}: expected 255 where there"):
+        masked(tmp_path, crack, "L")
+
+
+def test_a_clean_mask_and_one_with_a_compressors_noise_are_taken(tmp_path):
+    clean = np.zeros((64, 64), np.uint8)
+    assert not masked(tmp_path, clean, "L").any()
+    clean[3, 3:6] = 1, 2, 3
+    assert masked(tmp_path, clean, "L").max() == 3
+
+
+def test_where_a_mask_is_transparent_there_is_no_crack(tmp_path):
+    crack = np.zeros((64, 64, 4), np.uint8)
+    crack[20:24] = 255
+    found = masked(tmp_path, crack, "RGBA")
+    assert (found[20:24] == 255).all() and found.mean() == 255 * 4 / 64

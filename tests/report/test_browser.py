@@ -1,6 +1,7 @@
 """The report in a real browser: Debian's Chromium, headless. Skipped where there is none."""
 
 import base64
+import dataclasses
 import shutil
 
 import numpy as np
@@ -123,6 +124,23 @@ def test_the_slider_starts_at_the_models_threshold_and_comes_back_to_it(opened):
     assert texts(box, "[data-is]")[0] == "1.000"
     box.find_element(By.TAG_NAME, "button").click()
     assert texts(box, "[data-is]") == before
+
+
+def test_a_threshold_between_two_places_of_the_slider_is_the_one_that_counts(browser, tmp_path):
+    one = full()
+    probabilities = one.probabilities.copy()
+    probabilities[0] = 0.3702  # the slider stands at 0.370, the threshold lies above
+    found = metrics.measure(one.labels, probabilities, np.arange(200), 0.3704, 2, 0)
+    between = dataclasses.replace(one, probabilities=probabilities, metrics=found)
+    page.write(report(evaluations=[between]), tmp_path / "report.html")
+    browser.get((tmp_path / "report.html").as_uri())
+    box = browser.find_element(By.CSS_SELECTOR, ".threshold")
+    expected = [str(found["confusion"][name]) for name in ("tn", "fp", "fn", "tp")]
+    assert texts(box, "[data-is]")[1:5] == expected
+    box.find_element(By.TAG_NAME, "input").send_keys(Keys.END)
+    assert texts(box, "[data-is]")[1:5] != expected
+    box.find_element(By.TAG_NAME, "button").send_keys(Keys.ENTER)
+    assert texts(box, "[data-is]")[1:5] == expected
 
 
 def test_tables_sort_by_any_column_both_ways(opened):

@@ -127,3 +127,9 @@ def test_the_baselines_answer_to_the_middle_to_edges_and_to_dark_lines():
     assert np.unravel_index(dot[0].argmax(), (PX, PX)) in [(15, 15), (15, 16), (16, 15), (16, 16)]
     assert edges[0, 16, 9:14].argmax() in (0, 1, 3, 4) and edges[0, 2, 2] < 1
     assert mask[np.unravel_index(lines.argmax(), lines.shape)] and not lines[0, 16, 2]
+
+
+def test_the_dot_lies_in_the_middle_of_a_picture_that_is_not_square():
+    dot = faithfulness.centre_dot(np.zeros((2, 40, 60, 3), np.uint8))
+    assert dot.shape == (2, 40, 60) and dot.dtype == np.float32
+    assert np.unravel_index(dot[1].argmax(), (40, 60)) in [(19, 29), (19, 30), (20, 29), (20, 30)]

@@ -11,6 +11,7 @@ from crackflow.core.config import CHOICES, TrainConfig, TuneConfig, Tuner
 from crackflow.core.errors import UserError
 from crackflow.model import space
 from crackflow.run import search, trial
+from tests import small
 
 CONFIG = TuneConfig(data="/d", out="/o")
 
@@ -188,3 +189,18 @@ def test_what_can_not_be_met_is_said_after_the_dry_run(capsys):
 def test_a_search_whose_trials_all_fail_says_why():
     failed = [outcome("0", status=trial.FAILED, message="out of memory")]
     assert "the last 5 trials failed, the last of them: out of memory; mend that" in search._failed(failed)
+
+
+def test_a_worker_does_not_take_the_search_that_the_chief_is_about_to_remove_for_its_own(tmp_path, monkeypatch):
+    class Joined(Exception):
+        pass
+
+    def remote(*_):
+        raise Joined
+
+    monkeypatch.setattr(search.oracle, "is_over", lambda *_: True)
+    monkeypatch.setattr(search.oracle, "Remote", remote)
+    asked, worker = {"data": small.data().folder, "out": str(tmp_path)}, search.Role("worker-0", "localhost:1")
+    assert search.run(TuneConfig(**asked), worker) is None
+    with pytest.raises(Joined):
+        search.run(TuneConfig(**asked, overwrite=True), worker)

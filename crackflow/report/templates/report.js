@@ -11,9 +11,14 @@ const percent = (part, whole) => {
 for (const box of document.querySelectorAll(".threshold")) {
   const found = JSON.parse(box.dataset.found), alarms = JSON.parse(box.dataset.alarms);
   const cracked = found[0], clean = alarms[0], slider = box.querySelector("input"), last = found.length - 1;
-  const own = slider.defaultValue;
+  const own = slider.defaultValue;  // of three digits; what the page says without a script is of the threshold itself
+  const told = [...box.querySelectorAll("[data-is]")].map(one => [one, one.textContent]);
   const put = (name, text) => { box.querySelector(`[data-is="${name}"]`).textContent = text; };
   const show = () => {
+    if (Number(slider.value) === Number(own)) {
+      for (const [one, text] of told) one.textContent = text;
+      return;
+    }
     const at = Math.round(slider.value * last), tp = found[at], fp = alarms[at];
     const fn = cracked - tp, tn = clean - fp;
     put("threshold", (at / last).toFixed(3));

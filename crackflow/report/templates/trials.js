@@ -1,12 +1,12 @@
 "use strict";
 // A trial under the pointer, or with the focus, stands out in the lines and in the table alike.
 const lines = [...document.querySelectorAll("#lines polyline")], rows = [...document.querySelectorAll("#trials tbody tr")];
-const told = document.getElementById("told"), silence = told.textContent;
+const told = document.getElementById("told"), silence = told && told.textContent;
 
 function choose(name) {
   for (const one of [...lines, ...rows]) one.classList.toggle("chosen", one.dataset.trial === name);
   const line = lines.find(one => one.dataset.trial === name);
-  told.textContent = line ? line.querySelector("title").textContent : silence;
+  if (told) told.textContent = line ? line.querySelector("title").textContent : silence;
   if (line) line.parentNode.append(line);
 }
 
