@@ -61,7 +61,11 @@ def layer(config, kind):
     return next(one for one in config["config"]["layers"] if one["class_name"] == kind)
 
 
-@pytest.mark.parametrize("name", list(Network))
+# Two backbones pass in tests/model/test_bundle.py, which loads them as they come out of training.
+LOADED_THERE = {Network.MOBILENET_V3_SMALL, Network.CONVNEXT_TINY}
+
+
+@pytest.mark.parametrize("name", [name for name in Network if name not in LOADED_THERE])
 def test_every_network_of_ours_passes(name, tmp_path):
     recipe = networks.NETWORKS[name]
     card = bundle.Card(name.value, ("a", "b"), 0.5, 1.0, small.IMAGE_PX, recipe.channels, "f", {}, 0)

@@ -167,7 +167,7 @@ def test_fused_maps_take_the_largest_after_evening_out_the_shallow():
     [
         *((Network.CRACKFLOW_S, method) for method in Method),
         *((network, Method.LAYER_CAM) for network in Network if network not in (Network.SEED, Network.CRACKFLOW_S)),
-        *((network, Method.INTEGRATED_GRADIENTS) for network in (Network.RESNET50, Network.MOBILENET_V3_SMALL)),
+        (Network.MOBILENET_V3_SMALL, Method.INTEGRATED_GRADIENTS),
     ],
 )
 def test_every_network_is_explained_and_by_every_method(network, method, monkeypatch):

@@ -11,7 +11,7 @@ const percent = (part, whole) => {
 for (const box of document.querySelectorAll(".threshold")) {
   const found = JSON.parse(box.dataset.found), alarms = JSON.parse(box.dataset.alarms);
   const cracked = found[0], clean = alarms[0], slider = box.querySelector("input"), last = found.length - 1;
-  const own = slider.defaultValue;  // of three digits; what the page says without a script is of the threshold itself
+  const own = slider.defaultValue;  /* three digits; what the page says without a script is of the threshold itself */
   const told = [...box.querySelectorAll("[data-is]")].map(one => [one, one.textContent]);
   const put = (name, text) => { box.querySelector(`[data-is="${name}"]`).textContent = text; };
   const show = () => {
