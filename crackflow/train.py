@@ -38,7 +38,6 @@ def run(config: TrainConfig) -> page.Evaluation | None:
     progress.say(
         f"precision {work.precision.value} ({work.precision.reason}); XLA {work.xla.value} ({work.xla.reason})"
     )
-    feed = work.open_feed()
     identity = folder.identity(config, made.facts["fingerprint"], work.precision.value)
     with folder.opened(config.run_dir, identity, config.overwrite, config.safety.resume, team) as start:
         if start.found:
@@ -46,6 +45,7 @@ def run(config: TrainConfig) -> page.Evaluation | None:
         if start.finished:
             return None
         text = folder.save_flags(config.run_dir, config) if team.is_chief else ""
+        feed = work.open_feed()
         progress.say(f"input {feed.choice.value} ({feed.choice.reason})")
         fit = work.fit(identity)
         if start.snapshot:
@@ -54,7 +54,7 @@ def run(config: TrainConfig) -> page.Evaluation | None:
         plain = bundle.as_float32(work.model)  # every worker: reading the statistics of BatchNorm takes them all
         found = None
         if team.is_chief:
-            at_once = min(config.batch_size, AT_ONCE)
+            at_once = _at_once(config)
             checks = pipeline.eval_batches(made, "val", at_once, image_px, recipe.channels)
             loaded = choose_and_save(plain, work.model.locator, checks, made, config, recipe, image_px)
             tested = "test" if made.count("test") else "val"
@@ -69,6 +69,10 @@ def run(config: TrainConfig) -> page.Evaluation | None:
             )
         team.gathered([0])  # a worker that left early would look lost
         return found
+
+
+def _at_once(config: TrainConfig) -> int:
+    return min(config.batch_size, AT_ONCE)
 
 
 def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
@@ -115,8 +119,7 @@ def choose_and_save(
 def _known(plain, checks, made, config, recipe, image_px) -> familiarity.Familiarity:
     """What images of the training split look like to the network."""
     look = familiarity.Looks(plain)
-    at_once = min(config.batch_size, AT_ONCE)
-    some = pipeline.some(made, "train", KNOWN_IMAGES, at_once, image_px, recipe.channels, config.seed)
+    some = pipeline.some(made, "train", KNOWN_IMAGES, _at_once(config), image_px, recipe.channels, config.seed)
     known = np.concatenate([look(image) for image, _ in some])
     return familiarity.fit(known, scoring.looks(look, checks), seed=config.seed)
 

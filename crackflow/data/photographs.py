@@ -51,7 +51,7 @@ def listed(wanted: str, without: str = "") -> tuple[list[Named], list[tuple[str,
         found = [Named(wanted, wanted)]
     else:
         paths = sorted(glob.glob(wanted, recursive=True))
-        own = os.path.join(os.path.realpath(without), "") if without else os.devnull
+        own = (os.path.join(os.path.realpath(without), ""),) if without else ()
         found = [
             Named(path, path)
             for path in paths

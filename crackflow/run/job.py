@@ -16,7 +16,7 @@ from crackflow.core.backend import keras, tf
 from crackflow.core.config import TrainConfig
 from crackflow.core.errors import UserError
 from crackflow.core.runtime import Choice
-from crackflow.data import dataset, inputs, pipeline
+from crackflow.data import dataset, inputs, pipeline, service
 from crackflow.data.rows import Rows
 from crackflow.model import networks, training, weights
 from crackflow.run import fitting
@@ -83,6 +83,8 @@ def prepare(config: TrainConfig, hosts: bool = True) -> Job:
     image_px = config.image_px or recipe.image_px
     for split in inputs.SPLITS:
         made.expect_images(split)
+    if config.data_service:
+        service.expect_reachable(config.data_service)
     if config.optimization.mask_weight and not Rows(made, "train").cells.any():
         raise UserError(
             f"--mask_weight: expected masks in {config.data!r}, received none; convert a folder that has masks/ "
