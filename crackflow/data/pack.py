@@ -191,7 +191,9 @@ def train_batches(
         return tf.reshape(tf.gather(pixels, chosen), shape), *(tf.gather(one, chosen) for one in told)
 
     ds = tf.data.Dataset.counter(first_batch * share.count)
-    ds = ds.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    ds = ds.map(
+        tf.autograph.experimental.do_not_convert(batch), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
     return _without_rewriting(ds.prefetch(2))
 
 
@@ -211,5 +213,7 @@ def eval_batches(packed: Pack, batch_size: int, share: Share = WHOLE) -> tf.data
         return tf.reshape(image, shape), tf.gather(labels, chosen) * tf.cast(inside, tf.int32), weight
 
     ds = tf.data.Dataset.range(pipeline.eval_steps(packed.count, batch_size) * share.count)
-    ds = ds.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    ds = ds.map(
+        tf.autograph.experimental.do_not_convert(batch), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
     return _without_rewriting(ds.prefetch(2))

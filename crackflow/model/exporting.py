@@ -41,12 +41,14 @@ class Served(tf.Module):
 
     def __init__(self, loaded: Bundle) -> None:
         super().__init__()
-        self.card, self.network = loaded.card, loaded.model
-        card = loaded.card
+        self.card = card = loaded.card
+        network = loaded.model
+        # Not the network itself: Keras would trace and save each of its layers, which no runtime here calls.
+        self.weights = network.variables
         self.shape = (card.image_px, card.image_px, card.channels)
 
         def image(image: tf.Tensor) -> dict[str, tf.Tensor]:
-            logits = tf.reshape(self.network(image, training=False), [-1])
+            logits = tf.reshape(network(image, training=False), [-1])
             probability = tf.sigmoid(logits / card.temperature)
             low, high = card.review
             return {

@@ -46,7 +46,7 @@ class Looks:
             both = tf.concat([tf.reduce_mean(found, [1, 2]), tf.math.reduce_std(found, [1, 2])], -1)
             return tf.math.log(both + FLOOR)
 
-        self._look = tf.function(look, reduce_retracing=True)
+        self._look = tf.function(look, autograph=False, reduce_retracing=True)
 
     def __call__(self, images: np.ndarray | tf.Tensor) -> np.ndarray:
         return self._look(images).numpy()

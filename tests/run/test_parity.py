@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 import sys
 
 import numpy as np
@@ -70,6 +71,15 @@ def test_a_savedmodel_decides_by_itself(loaded, exported):
     np.testing.assert_allclose(found["probability"], probabilities, atol=1e-5)
     np.testing.assert_array_equal(found["cracked"], probabilities >= 0.4)
     np.testing.assert_array_equal(found["review"], (probabilities >= 0.3) & (probabilities < 0.5))
+
+
+def test_a_savedmodel_holds_its_two_functions_and_nothing_of_keras(exported):
+    path = next(one.path for one in exported if one.name == "savedmodel")
+    from tensorflow.core.protobuf import saved_model_pb2  # after the backend, which decides what TensorFlow's Keras is
+
+    read = saved_model_pb2.SavedModel.FromString((pathlib.Path(path) / "saved_model.pb").read_bytes())
+    functions = read.meta_graphs[0].object_graph_def.concrete_functions
+    assert len(functions) == 4, list(functions)  # image and jpeg, and the signature around each
 
 
 def test_its_jpeg_signature_takes_whole_files_of_any_size(loaded, exported):
