@@ -72,7 +72,7 @@ def run(config: TrainConfig) -> page.Evaluation | None:
 
 
 def _at_once(config: TrainConfig) -> int:
-    return min(config.batch_size, AT_ONCE)
+    return min(config.part_size, AT_ONCE)
 
 
 def _with_absolute_paths(config: TrainConfig) -> TrainConfig:

@@ -576,6 +576,11 @@ class TrainConfig:
             _expect(free, "input", "auto or stream with --data_service", self.input.value)
             _expect(not self.deterministic, "deterministic", "false with --data_service, which keeps no order", True)
 
+    @property
+    def part_size(self) -> int:
+        """Images that the devices hold at once: of a batch, the part that `accumulate` asks for."""
+        return self.batch_size // self.optimization.accumulate
+
     def expect_shared(self, replicas: int) -> None:
         """Raises: ConfigError when `replicas` can't share a batch equally, each part cut again by `accumulate` and
         made of the pairs that MixUp mixes."""

@@ -65,18 +65,26 @@ def choose(wanted: Input, made: Dataset, image_px: int, channels: int) -> Choice
 
 
 def open_feed(
-    wanted: Input, made: Dataset, batch_size: int, image_px: int, channels: int, seed: int, data_service: str = ""
+    wanted: Input,
+    made: Dataset,
+    batch_size: int,
+    image_px: int,
+    channels: int,
+    seed: int,
+    data_service: str = "",
+    val_batch_size: int = 0,
 ) -> Feed:
     """Batches for training and validation. A pack that can't be written falls back to the stream, with a warning.
 
-    `data_service`: address of a tf.data service that decodes the stream instead. Raises: UserError when none is there.
+    `data_service`: address of a tf.data service that decodes the stream instead. `val_batch_size`: 0 for `batch_size`.
+    Raises: UserError when no service is there.
     """
+    val_batch_size = val_batch_size or batch_size
     if data_service:
         service.expect_reachable(data_service)
-        sizes = (batch_size, image_px, channels)
         return Feed(
-            functools.partial(service.train_batches, made, data_service, *sizes, seed),
-            functools.partial(service.eval_batches, made, "val", data_service, *sizes),
+            functools.partial(service.train_batches, made, data_service, batch_size, image_px, channels, seed),
+            functools.partial(service.eval_batches, made, "val", data_service, val_batch_size, image_px, channels),
             Choice("service", data_service),
         )
     choice = choose(wanted, made, image_px, channels)
@@ -85,13 +93,13 @@ def open_feed(
             train, val = (pack.ensure(made, split, image_px, channels) for split in SPLITS)
             return Feed(
                 functools.partial(pack.train_batches, train, batch_size, seed),
-                functools.partial(pack.eval_batches, val, batch_size),
+                functools.partial(pack.eval_batches, val, val_batch_size),
                 choice,
             )
         except OSError as error:
             choice = Choice("stream", f"the pack can't be written: {error.strerror or error}")
             progress.say(f"warning: {choice.reason}; decoding as it trains instead, which is slower")
-    val = functools.partial(pipeline.eval_batches, made, "val", batch_size, image_px, channels)
+    val = functools.partial(pipeline.eval_batches, made, "val", val_batch_size, image_px, channels)
     if choice.value == "synthetic":
         return Feed(functools.partial(synthetic_batches, batch_size, image_px, channels, seed), val, choice)
     train = functools.partial(pipeline.train_batches, made, batch_size, image_px, channels, seed)

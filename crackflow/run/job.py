@@ -49,7 +49,9 @@ class Job:
     def open_feed(self) -> inputs.Feed:
         """Where the batches come from; a pack is made now if there is none. Raises: UserError."""
         config = self.config
-        return inputs.open_feed(config.input, self.made, *self.sizes, config.seed, config.data_service)
+        return inputs.open_feed(
+            config.input, self.made, *self.sizes, config.seed, config.data_service, val_batch_size=config.part_size
+        )
 
     def fit(self, identity: dict, until: int = 0) -> fitting.Fit:
         """The fit, at its beginning. `until`: epochs after which it ends, of `config.epochs`; 0: all of them."""
@@ -62,7 +64,7 @@ class Job:
             return fit.run(
                 lambda step: self.team.distribute(lambda share: feed.train(step, share, with_cells)),
                 self.team.distribute(feed.val),
-                pipeline.eval_steps(self.made.count("val"), self.config.batch_size),
+                pipeline.eval_steps(self.made.count("val"), self.config.part_size),
             )
         except tf.errors.ResourceExhaustedError as error:
             raise UserError(

@@ -9,8 +9,8 @@ import pytest
 from crackflow.core.backend import tf
 from crackflow.core.config import Architecture, Input, Network, Optimization, Padding, Precision, TrainConfig
 from crackflow.core.errors import UserError
-from crackflow.model import localizing, networks
-from crackflow.run import fitting, job
+from crackflow.model import bundle, localizing, networks
+from crackflow.run import fitting, job, scoring
 from tests import small, support
 
 
@@ -48,6 +48,19 @@ def test_a_fit_ends_after_as_many_epochs_as_asked(tmp_path):
     assert [row["epoch"] for row in watched.history] == [1, 2]
     rates = [row["learning_rate"] for row in watched.history]
     assert rates[0] > rates[1] > 0  # of a schedule of three
+
+
+@pytest.mark.parametrize("wanted", [Input.STREAM, Input.PACK])
+def test_validation_holds_no_more_at_once_than_a_part_of_a_batch(tmp_path, wanted):
+    work = job.prepare(config(tmp_path, input=wanted, optimization=Optimization(accumulate=4), epochs=1))
+    os.makedirs(tmp_path / "run")
+    feed = work.open_feed()
+    assert next(iter(feed.train()))[0].shape[0] == 16
+    seen = [(len(image), weight.sum()) for image, _, weight in feed.val().as_numpy_iterator()]
+    assert {held for held, _ in seen} == {4} and sum(real for _, real in seen) == work.made.count("val")
+    (row,) = work.train(work.fit({"who": "test"}), feed).history
+    labels, logits = scoring.judge(bundle.as_float32(work.model), feed.val())
+    assert row["val_accuracy"] == pytest.approx(np.mean((logits >= 0) == labels))  # of all images, not of a quarter
 
 
 def learnt(tmp_path, design):
