@@ -11,6 +11,7 @@ A file is NumPy's .npz: a zip of arrays, whose checksums are compared as they ar
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import re
 import tokenize
@@ -50,14 +51,18 @@ class Found(NamedTuple):
 
 
 def save(folder: str, snapshot: Snapshot) -> None:
-    """Write it and remove all but the last two. Raises: OSError, the older ones untouched, when the disk is full."""
+    """Write it and remove all but the last two. Those of later steps were passed over or gone back from, and go too.
+
+    Raises: OSError, the others untouched, when the disk is full.
+    """
     os.makedirs(folder, exist_ok=True)
     facts = np.frombuffer(json.dumps(snapshot.facts).encode(), np.uint8)
     with atomic.file(os.path.join(folder, f"step-{snapshot.step:09d}.npz")) as file:
         np.savez(file, **{FACTS: facts}, **snapshot.arrays)
-    for old in names(folder)[:-KEPT]:
+    kept = [name for name in names(folder) if _step(name) <= snapshot.step][-KEPT:]
+    for gone in set(names(folder)) - set(kept):
         with contextlib.suppress(OSError):
-            os.remove(os.path.join(folder, old))
+            os.remove(os.path.join(folder, gone))
 
 
 def names(folder: str) -> list[str]:
@@ -65,10 +70,16 @@ def names(folder: str) -> list[str]:
     return sorted(name for name in os.listdir(folder) if _NAME.fullmatch(name)) if os.path.isdir(folder) else []
 
 
-def latest(folder: str) -> Found:
-    """The newest snapshot of which every byte is as it was written."""
+def _step(name: str) -> int:
+    return int(_NAME.fullmatch(name)[1])
+
+
+def latest(folder: str, before: float = math.inf) -> Found:
+    """The newest snapshot of which every byte is as it was written, of those taken before step `before`."""
     damaged = []
     for name in reversed(names(folder)):
+        if _step(name) >= before:
+            continue
         try:
             return Found(load(os.path.join(folder, name)), damaged)
         except DAMAGE as error:

@@ -57,6 +57,7 @@ class Fit:
         self.history = callbacks.History(os.path.join(config.run_dir, folder.HISTORY) if chief else "", extra)
         self.best = callbacks.Best(config.early_stopping_epochs)
         self.step, self.rollbacks, self.seconds = 0, 0, 0.0
+        self._back_to = -1  # the step that the last divergence led back to
         self._variables = model.state()
         self._place = os.path.join(config.run_dir, folder.CHECKPOINTS)
         self._metrics: dict[str, np.ndarray] = {}
@@ -124,8 +125,17 @@ class Fit:
         return Watched(self.history.rows, self.best.epoch, self.best.stopped, self.seconds)
 
     def save(self) -> None:
-        """A checkpoint of the run as it is; the chief alone writes. A disk that is full doesn't end the run."""
+        """A checkpoint of the run as it is; the chief alone writes. A disk that is full doesn't end the run.
+
+        Raises: callbacks.Diverged, nothing written, when a weight is no number, which the loss of its step can't tell.
+        """
         snapshot = self.snapshot()
+        weights = [array for name, array in snapshot.arrays.items() if name.startswith("weight/")]
+        if self.step and not all(np.isfinite(array).all() for array in weights):
+            raise callbacks.Diverged("a weight is no number any more")
+        self._write(snapshot)
+
+    def _write(self, snapshot: checkpoint.Snapshot) -> None:
         if not self.cluster.is_chief:
             return
         try:
@@ -172,6 +182,8 @@ class Fit:
 
     def _roll_back(self, error: callbacks.Diverged) -> None:
         diverged_at, found = self.step, checkpoint.latest(self._place).snapshot
+        if found and found.step == self._back_to:  # led to no other: its own weights may be what is wrong
+            found = checkpoint.latest(self._place, before=found.step).snapshot or found
         # All have read it before the chief writes it anew; and a network's file system may have shown an older one.
         seen = self.cluster.gathered([found.step if found else -1])
         if (seen != seen[0]).any():
@@ -179,20 +191,21 @@ class Fit:
                 f"the workers see different checkpoints in {self._place!r}, of steps {seen.ravel().tolist()}; the same "
                 "command goes on from the last one"
             ) from error
-        if found is None or found.facts["rollbacks"] >= self.config.safety.rollbacks:
-            tried = f" after {found.facts['rollbacks']} attempts with a smaller rate" if found else ""
+        if found is None or self.rollbacks >= self.config.safety.rollbacks:
+            tried = f" after {self.rollbacks} attempts with a smaller rate" if found else ""
             raise UserError(
                 f"training diverged{tried}: {error}; lower --learning_rate, or set --clip_norm=1"
             ) from error
+        rollbacks = self.rollbacks + 1
         self.take(found)
-        self.rollbacks += 1
+        self.rollbacks, self._back_to = rollbacks, found.step
         self.model.lower_rate(SMALLER**self.rollbacks)
         if self.cluster.is_chief:
             progress.say(
                 f"warning: {error} near step {diverged_at}; back to step {self.step} with {SMALLER**self.rollbacks:g} "
                 f"of the learning rate ({self.rollbacks} of {self.config.safety.rollbacks} times)"
             )
-        self.save()  # so that the count survives a kill
+        self._write(self.snapshot())  # so that the count survives a kill
 
 
 class _Keeper(callbacks.Counting):

@@ -40,6 +40,16 @@ def test_the_last_two_are_kept(tmp_path):
     assert checkpoint.latest(str(tmp_path)).snapshot.step == 4000
 
 
+def test_those_of_later_steps_go_and_older_ones_can_be_asked_for(tmp_path):
+    for step in (1, 2, 3):
+        checkpoint.save(str(tmp_path), snapshot(step))
+    assert checkpoint.latest(str(tmp_path), before=3).snapshot.step == 2
+    assert checkpoint.latest(str(tmp_path), before=2).snapshot is None
+    (tmp_path / "step-000000003.npz").write_bytes(b"damaged")
+    checkpoint.save(str(tmp_path), snapshot(2))
+    assert checkpoint.names(str(tmp_path)) == ["step-000000002.npz"]
+
+
 def test_where_there_is_none_none_is_found(tmp_path):
     assert checkpoint.latest(str(tmp_path)) == (None, [])
     assert checkpoint.latest(str(tmp_path / "absent")) == (None, [])

@@ -218,17 +218,23 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
 
 
 class Spoil(keras.callbacks.Callback):
-    """Makes a weight NaN after some step, `times` times."""
+    """Makes a weight NaN before some step, or after it, `times` times."""
 
-    def __init__(self, epoch, batch, times):
+    def __init__(self, epoch, batch, times, after=False):
         super().__init__()
-        self.at, self.times = (epoch, batch), times
+        self.at, self.times, self.after = (epoch, batch), times, after
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
 
     def on_train_batch_begin(self, batch, logs=None):
-        if (self.epoch, batch) == self.at and self.times:
+        self.spoil(batch, not self.after)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.spoil(batch, self.after)
+
+    def spoil(self, batch, now):
+        if now and (self.epoch, batch) == self.at and self.times:
             self.times -= 1
             weight = self.model.get_layer("logit").kernel
             weight.assign(tf.fill(weight.shape, np.nan))
@@ -246,6 +252,29 @@ def test_a_run_that_diverges_goes_back_with_half_the_rate(tmp_path, monkeypatch,
     assert found.history[0]["learning_rate"] == whole[0]["learning_rate"]
     assert found.history[1]["learning_rate"] == pytest.approx(whole[1]["learning_rate"] / 2)
     assert checkpoint.latest(str(tmp_path / "checkpoints")).snapshot.facts["rollbacks"] == 1  # so that a kill keeps it
+
+
+def test_weights_that_are_no_numbers_are_never_a_checkpoint(tmp_path, monkeypatch, capsys):
+    """After the last step of an epoch, where no loss tells of them."""
+    fit = made(config(tmp_path, steps_per_execution=1))
+    with also(monkeypatch, Spoil(1, 4, times=1, after=True)):
+        found = run(fit)
+    assert "warning: a weight is no number any more near step 10; back to step 5 with 0.5" in capsys.readouterr().out
+    assert [row["epoch"] for row in found.history] == [1, 2, 3] and fit.rollbacks == 1
+    assert all(np.isfinite(row["val_loss"]) for row in found.history)
+
+
+def test_a_checkpoint_that_leads_to_the_same_end_again_is_given_up_for_the_one_before(tmp_path):
+    fit = made(config(tmp_path, epochs=2))
+    run(fit)
+    place = str(tmp_path / "checkpoints")
+    steps = []
+    for _ in range(3):
+        fit._roll_back(callbacks.Diverged("the training loss became 99"))
+        steps.append((fit.step, fit.rollbacks, checkpoint.names(place)))
+    both = ["step-000000005.npz", "step-000000010.npz"]
+    assert steps == [(10, 1, both), (5, 2, both[:1]), (5, 3, both[:1])]
+    assert checkpoint.latest(place).snapshot.facts["rollbacks"] == 3
 
 
 def test_a_run_that_diverges_again_and_again_ends_with_advice(tmp_path, monkeypatch):
