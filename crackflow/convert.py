@@ -65,7 +65,10 @@ def verify(config: ConvertConfig) -> None:
     if os.path.isdir(config.verify) and not os.path.exists(os.path.join(config.verify, dataset.DATASET)):
         raise CheckFailed(f"{config.verify!r} is no whole data set: it has no {dataset.DATASET}")
     size = workers.count(config.workers)
-    total = sum(split["count"] for split in dataset.read(config.verify).facts["splits"].values())
+    try:
+        total = sum(split["count"] for split in dataset.read(config.verify).facts["splits"].values())
+    except dataset.Damaged as error:
+        raise CheckFailed(str(error)) from error
     with workers.pool(size) as pool, progress.bar(total, "checking") as advance:
         found = verifying.damages(config.verify, pool, 2 * size, advance)
     for damage in found:

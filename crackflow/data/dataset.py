@@ -26,6 +26,10 @@ DATASET, GROUPS, REJECTED, MANIFEST = "dataset.json", "groups.csv", "rejected.cs
 REQUIRED = ("version", "classes", "positive_class", "image_px", "channels", "encoding", "splits", "fingerprint")
 
 
+class Damaged(UserError):
+    """dataset.json is not as crackflow.convert writes it."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """A data set that was found at `folder`; `facts` is its dataset.json."""
@@ -72,7 +76,8 @@ def load(folder: str) -> Dataset:
 
 
 def read(folder: str) -> Dataset:
-    """As `load`, without a look at the shards: `verify` names those that are missing."""
+    """As `load`, without a look at the shards: `verify` names those that are missing. Raises: Damaged when dataset.json
+    is not as it was written."""
     path = os.path.join(folder, DATASET)
     try:
         with open(path, encoding="utf-8") as file:
@@ -83,14 +88,14 @@ def read(folder: str) -> Dataset:
             "make one with: python -m crackflow.convert --images=... --out=..."
         ) from error
     except ValueError as error:
-        raise UserError(f"{path!r} is damaged ({error}); convert the images again") from error
+        raise Damaged(f"{path!r} is damaged ({error}); convert the images again") from error
     missing = [key for key in REQUIRED if not isinstance(facts, dict) or key not in facts]
     if missing:
-        raise UserError(f"{path!r} lacks {', '.join(missing)}; convert the images again")
+        raise Damaged(f"{path!r} lacks {', '.join(missing)}; convert the images again")
     if facts["version"] != VERSION:
         raise UserError(f"{path!r} is of version {facts['version']}, expected {VERSION}; convert the images again")
     if not _is_well_formed(facts):
-        raise UserError(f"{path!r} is damaged (it is not as crackflow.convert writes it); convert the images again")
+        raise Damaged(f"{path!r} is damaged (it is not as crackflow.convert writes it); convert the images again")
     return Dataset(folder, facts)
 
 
@@ -104,9 +109,11 @@ def _is_well_formed(facts: dict) -> bool:
         numbers += [shard[key] for shard in shards for key in ("count", "bytes")]
         texts = [*facts["classes"], *(facts[key] for key in ("positive_class", "encoding", "fingerprint"))]
         texts += [shard[key] for shard in shards for key in ("file", "sha256")]
+        texts += [one for table in facts.get("tables", {}).items() for one in table]
     except (KeyError, TypeError, AttributeError):
         return False
     whole = set(facts["splits"]) == set(splits.NAMES) and len(facts["classes"]) == 2
+    whole = whole and facts["classes"][1] == facts["positive_class"]
     return whole and all(type(one) is int for one in numbers) and all(type(one) is str for one in texts)
 
 

@@ -3,7 +3,7 @@
 Synopsis::
 
     photo = images.open_photo(path, max_megapixels=100)     # raises BadImage with the reason
-    grey = images.thumbnail(photo)                          # float32 [16, 16], 0..255, exact area means
+    grey = images.thumbnail(photo).grey                     # float32 [16, 16], 0..255, exact area means
     pixels = images.pixels(photo, channels=3, image_px=0)   # uint8 [H, W, 3], upright
 
 Not covered: pictures with several frames; colour profiles (pixels are taken as they are).
@@ -17,6 +17,7 @@ import os
 import stat
 import warnings
 from concurrent import futures
+from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -212,28 +213,36 @@ def _eight_bits(image: Image.Image, under: str = "white") -> Image.Image:
     return image.convert("L" if image.mode == "1" else "RGB")
 
 
-def thumbnail(photo: Photo) -> np.ndarray:
-    """Grey area means of the whole picture: float32 [16, 16], 0..255, upright. Decodes every compressed byte.
+class Thumbnail(NamedTuple):
+    """`grey`: float32 [16, 16], 0..255, upright, area means of the whole picture. `strict`: the decoder that training
+    uses, which forgives no damage, reads the file."""
+
+    grey: np.ndarray
+    strict: bool
+
+
+def thumbnail(photo: Photo) -> Thumbnail:
+    """The picture in small. Decodes every compressed byte.
 
     A JPEG is decoded at half size inside the inverse DCT: copies differ by at most 0.41 grey levels (root mean
     square), flipped ones included; at an eighth they differ by 4.3, because the 8 x 8 blocks of a flipped copy lie
     elsewhere. Raises: BadImage when the pixels are damaged.
     """
-    values, scale = _grey_and_scale(photo)
+    values, scale, strict = _grey_and_scale(photo)
     width, height = (photo.width, photo.height) if photo.turned < 5 else (photo.height, photo.width)
     rows = _area_weights(values.shape[0], height / scale, THUMB_PX)
     columns = _area_weights(values.shape[1], width / scale, THUMB_PX)
     small = rows @ values.astype(np.float32) @ columns.T
-    return small if photo.turned == 1 else np.asarray(_upright(Image.fromarray(small), photo.turned))
+    return Thumbnail(small if photo.turned == 1 else np.asarray(_upright(Image.fromarray(small), photo.turned)), strict)
 
 
-def _grey_and_scale(photo: Photo) -> tuple[np.ndarray, int]:
-    """Grey pixels [H, W], 0..255, as stored (not turned), and by how much each side was divided: 1 or 2."""
+def _grey_and_scale(photo: Photo) -> tuple[np.ndarray, int, bool]:
+    """Grey pixels [H, W], 0..255, as stored (not turned), by how much each side was divided (1 or 2), and `strict`."""
     half = photo.format == "JPEG" and min(photo.width, photo.height) >= 4 * THUMB_PX
-    if half and photo.plain:
+    if photo.plain:
         try:  # 132 us for 227 px; Pillow takes 290 to hand the same pixels over, but forgives more
             least = {"min_height": (photo.height + 1) // 2, "min_width": (photo.width + 1) // 2, "min_factor": 2}
-            return simplejpeg.decode_jpeg(photo.data, "GRAY", **least)[..., 0], 2
+            return simplejpeg.decode_jpeg(photo.data, "GRAY", **least if half else {})[..., 0], 1 + half, True
         except ValueError:
             pass  # Pillow decides whether it can be used, and says why not
     image = _open(photo.data)
@@ -244,7 +253,7 @@ def _grey_and_scale(photo: Photo) -> tuple[np.ndarray, int]:
             image.draft("L", (full[0] // 2, full[1] // 2))  # it halves only when asked for no more than half
             half = image.size != full
     grey = _eight_bits(_load(image))
-    return np.asarray(grey if grey.mode == "L" else grey.convert("L")), 2 if half else 1
+    return np.asarray(grey if grey.mode == "L" else grey.convert("L")), 1 + half, not photo.plain
 
 
 @functools.lru_cache(maxsize=64)

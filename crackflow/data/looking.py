@@ -132,6 +132,9 @@ def _look_at(settings: Settings, file: File) -> tuple[Look, bytes, np.ndarray]:
     """(Look, digest, thumbnail). Raises: images.BadImage."""
     photo = images.open_photo(os.path.join(settings.root, file.path), settings.max_megapixels)
     thumbnail = images.thumbnail(photo)
+    plain, notes = photo.plain and thumbnail.strict, photo.notes
+    if photo.plain > plain:
+        notes += ("stored anew, its JPEG data being damaged where it does not show",)
     windows, unclear, where = (), (), 0
     if file.mask:
         mask = patches.read_mask(settings.root, file.mask, photo, settings.max_megapixels)
@@ -140,5 +143,5 @@ def _look_at(settings: Settings, file: File) -> tuple[Look, bytes, np.ndarray]:
         else:
             where = cells.of(mask > patches.CRACK_ABOVE)
     size = len(photo.data)
-    look = Look(photo.width, photo.height, photo.grey, photo.plain, size, photo.notes, windows, unclear, where)
-    return look, images.digest(photo.data), thumbnail
+    look = Look(photo.width, photo.height, photo.grey, plain, size, notes, windows, unclear, where)
+    return look, images.digest(photo.data), thumbnail.grey

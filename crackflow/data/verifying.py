@@ -111,7 +111,9 @@ def _wrong_with(payload: bytes, facts: dict, source: str | None) -> str:
             if len(fields["image"]) != expected:
                 return f"{len(fields['image'])} bytes of pixels, expected {expected}"
         else:
-            images.pixels(images.parse_photo(fields["image"], os.fsdecode(fields["path"]), float("inf")), 3, 0)
+            photo = images.parse_photo(fields["image"], os.fsdecode(fields["path"]), float("inf"))
+            if not images.thumbnail(photo).strict:
+                return "its JPEG data is damaged, where most decoders look past it; convert the images again"
     except (records.Damage, images.BadImage) as error:
         return str(error)
     if source is not None and os.fsdecode(fields["path"]) != source:

@@ -19,7 +19,7 @@ def moved(values, turns, flip):
 
 def looks_of(files):
     """Looks of encoded images, as the first pass over the files makes them."""
-    thumbnails = [images.thumbnail(images.parse_photo(data, "x.jpg", 100)) for data in files]
+    thumbnails = [images.thumbnail(images.parse_photo(data, "x.jpg", 100)).grey for data in files]
     return leaks.Looks.of([images.digest(data) for data in files], thumbnails)
 
 

@@ -4,7 +4,7 @@ import pytest
 from crackflow.core import workers
 from crackflow.core.config import OnBad
 from crackflow.core.errors import UserError
-from crackflow.data import images, leaks, looking, patches
+from crackflow.data import dataset, images, leaks, looking, patches, pipeline
 from crackflow.data.layouts import File
 from tests import support
 
@@ -31,7 +31,7 @@ def test_each_row_tells_of_its_own_file_over_several_tasks(tmp_path):
     for row, number in enumerate(seen.accepted):
         data = (tmp_path / f"{number:04d}.jpg").read_bytes()
         assert looks.digest[row].tobytes() == images.digest(data)
-        grey = images.thumbnail(images.parse_photo(data, "x.jpg", 100))
+        grey = images.thumbnail(images.parse_photo(data, "x.jpg", 100)).grey
         np.testing.assert_allclose(looks.thumb[row] + looks.mean[row], grey, atol=0.1)
 
 
@@ -50,6 +50,26 @@ def test_what_was_seen_is_summed_up(tmp_path):
     assert seen.plain == [True, True, False, False]
     assert seen.stored_bytes == sum(map(len, files.values()))
     assert seen.notes == {"named .jpg but holds PNG": 1}
+
+
+def test_a_jpeg_that_training_would_refuse_is_stored_anew_and_told(tmp_path):
+    """Bytes that do not belong before the end marker: Pillow says nothing, the strict decoder refuses."""
+    photographs = support.photos(tmp_path / "photos", 12)
+    support.put(photographs / "Positive/small.jpg", support.encoded(support.picture(99, 20, 20)))
+    for path in ("Positive/00003.jpg", "Negative/00004.jpg", "Positive/small.jpg"):
+        data = (photographs / path).read_bytes()
+        support.put(photographs / path, data[:-2] + b"\x00\x11\x22\x33" * 9 + data[-2:])
+    facts = support.made(photographs, tmp_path / "data")
+    assert facts["notes"] == ["3 stored anew, its JPEG data being damaged where it does not show"]
+    made, seen = dataset.load(str(tmp_path / "data")), 0
+    for split in ("train", "val", "test"):
+        for _, _, weight in pipeline.eval_batches(made, split, 4, 32, 3):
+            seen += int(weight.numpy().sum())
+    assert seen == 13
+    stored = support.stored(tmp_path / "data")["Positive/00003.jpg"]["image"]
+    np.testing.assert_allclose(
+        support.pixels(stored), support.pixels((photographs / "Positive/00003.jpg").read_bytes()), atol=12
+    )
 
 
 def test_on_bad_fail_names_the_first_in_order(tmp_path):
