@@ -463,8 +463,8 @@ class Optimization:
 
     optimizer: Optimizer = option(
         Optimizer.ADAMW,
-        "adamw, sgd (Nesterov, momentum 0.9); from tensorflow-addons: lamb, rectified_adam, lookahead (around it), "
-        "swa and moving_average (around adamw)",
+        "adamw, sgd (Nesterov, momentum 0.9), swa (adamw; evaluated and exported: the mean of its weights in the last "
+        "quarter); from tensorflow-addons: lamb, rectified_adam, lookahead (around it), moving_average (around adamw)",
     )
     learning_rate: float = option(3e-3, "peak of the schedule")  # at 64 px on METU; BUILD_NOTES.md
     rate_batch: int = option(
@@ -487,6 +487,8 @@ class Optimization:
     def __post_init__(self) -> None:
         _expect_finite_positive(self, ["learning_rate"])
         _expect_fraction(self, ["warmup_fraction", "label_smoothing", "ema"])
+        free = not self.ema or self.optimizer not in (Optimizer.SWA, Optimizer.MOVING_AVERAGE)
+        _expect(free, "ema", f"0 with --optimizer={self.optimizer.value}, which averages by itself", self.ema)
         _expect_at_least(self, 0, ["rate_batch"])
         _expect_at_least(self, 1, ["accumulate"])
         for name in ("weight_decay", "clip_norm", "focal_gamma", "mask_weight"):

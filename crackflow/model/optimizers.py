@@ -15,7 +15,6 @@ from crackflow.model import schedules
 
 MOMENTUM = 0.9
 NOT_DECAYED = ["gamma", "beta", "bias"]  # norms and biases: decay would only bend their scale
-SWA_FROM, SWA_EVERY = 0.75, 10  # Izmailov et al., 2018, average the last quarter
 
 
 def make(
@@ -28,7 +27,7 @@ def make(
     """
     rate = schedules.make(settings, batch_size, steps, share)
     decay, clip = settings.weight_decay, {"global_clipnorm": settings.clip_norm or None}
-    if settings.optimizer is Optimizer.ADAMW:
+    if settings.optimizer in (Optimizer.ADAMW, Optimizer.SWA):  # the mean of swa is kept by `training.Trainer`
         return _undecayed(keras.optimizers.AdamW(rate, weight_decay=decay, **clip))
     if settings.optimizer is Optimizer.SGD:
         sgd = keras.optimizers.SGD(rate, momentum=MOMENTUM, nesterov=True, weight_decay=decay, **clip)
@@ -43,8 +42,6 @@ def make(
         return addons.Lookahead(addons.RectifiedAdam(rate, weight_decay=decay), **clip)
     # Its decay is not multiplied by the rate, as Keras' is: the schedule does that here.
     adamw = addons.AdamW(rate.times(decay), rate, exclude_from_weight_decay=NOT_DECAYED)
-    if settings.optimizer is Optimizer.SWA:
-        return addons.SWA(adamw, start_averaging=round(SWA_FROM * steps), average_period=SWA_EVERY, **clip)
     return addons.MovingAverage(adamw, average_decay=0.99, dynamic_decay=True, **clip)
 
 
@@ -81,7 +78,7 @@ def current_rate(optimizer: keras.optimizers.Optimizer) -> float:
 
 
 def put_average(optimizer: keras.optimizers.Optimizer, variables: list[tf.Variable]) -> None:
-    """Set `variables` to the average that the optimizer keeps, when it keeps one (swa, moving_average)."""
+    """Set `variables` to the average that the optimizer keeps, when it keeps one (moving_average)."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     if hasattr(inner, "assign_average_vars"):
         inner.assign_average_vars(variables)

@@ -15,8 +15,10 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from crackflow.core.backend import keras, tf
-from crackflow.core.config import Loss, Optimization, TrainConfig
+from crackflow.core.config import Loss, Optimization, Optimizer, TrainConfig
 from crackflow.model import augment, localizing, optimizers
+
+SWA_FROM, SWA_EVERY = 0.75, 10  # Izmailov et al., 2018, average the last quarter
 
 
 class Trainer(keras.Model):
@@ -29,6 +31,7 @@ class Trainer(keras.Model):
         settings: Optimization,
         compiled: bool,
         rate_share: tf.Variable,
+        averaging: Callable[[tf.Tensor], tf.Tensor] | None = None,
     ) -> None:
         super().__init__(network.inputs, network.outputs)
         self._augmenter, self._settings = augmenter, settings
@@ -42,7 +45,7 @@ class Trainer(keras.Model):
         self._gradients = (
             tf.function(self._accumulated, autograph=False, jit_compile=True) if compiled else self._accumulated
         )
-        self._shadows: list[tf.Variable] = []
+        self._averaging, self._shadows = averaging, []
 
     def compile(self, optimizer: keras.optimizers.Optimizer, **settings) -> None:
         """As Keras does; makes the variables of the optimizer and of the average, which a step would trace twice."""
@@ -50,7 +53,7 @@ class Trainer(keras.Model):
         # Keras lists them from the first step on only.
         self._running = [self._loss_mean, *settings.get("weighted_metrics", [])]
         optimizers.build(optimizer, self.trainable_variables)
-        if self._settings.ema:
+        if self._averaging:
             self._shadows = [
                 tf.Variable(weight, trainable=False, name="average") for weight in self.trainable_variables
             ]
@@ -137,10 +140,8 @@ class Trainer(keras.Model):
         return loss, logits, tape.gradient(aim, self.trainable_variables)
 
     def _average(self, strategy: tf.distribute.Strategy) -> None:
-        """Move the average a little towards the weights; faster in the first steps, when it is mostly random numbers
-        (as in TensorFlow's ExponentialMovingAverage)."""
-        step = tf.cast(self.optimizer.iterations, tf.float32)
-        share = 1 - tf.minimum(self._settings.ema, (1 + step) / (10 + step))
+        """Move the average towards the weights."""
+        share = self._averaging(tf.cast(self.optimizer.iterations, tf.float32))
         for shadow, weight in zip(self._shadows, self.trainable_variables, strict=True):
             strategy.extended.update(shadow, lambda s, w: s.assign_sub(share * (s - w)), args=(weight,))
 
@@ -247,6 +248,30 @@ def losses(label: tf.Tensor, logits: tf.Tensor, settings: Optimization) -> tf.Te
     return loss * (clean + (cracked - clean) * label)
 
 
+def averaging(settings: Optimization, steps: int) -> Callable[[tf.Tensor], tf.Tensor] | None:
+    """By which share the average of the weights moves towards them after step n float32 [], from 1, of `steps`; None
+    where none is kept.
+
+    ema: faster in the first steps, when the average is mostly random numbers (as in TensorFlow's
+    ExponentialMovingAverage). swa: the weights themselves until the last quarter begins, then the mean of those of
+    every tenth step (Izmailov et al., 2018). tensorflow-addons' SWA puts zeros in their place until then, and on
+    several replicas moves one weight of each shape alone.
+    """
+    first = float(round(SWA_FROM * steps))
+
+    def of_swa(step: tf.Tensor) -> tf.Tensor:
+        past = step - first
+        mean = tf.where(past % SWA_EVERY == 0, 1 / (past / SWA_EVERY + 1), 0.0)
+        return tf.where(past <= 0, 1.0, mean)
+
+    def of_ema(step: tf.Tensor) -> tf.Tensor:
+        return 1 - tf.minimum(settings.ema, (1 + step) / (10 + step))
+
+    if settings.optimizer is Optimizer.SWA:
+        return of_swa
+    return of_ema if settings.ema else None
+
+
 def balanced(counts: tuple[int, int]) -> tuple[float, float]:
     """Weights of (clean, cracked) by which both classes weigh alike and a picture weighs 1 on average; `counts` of
     each in the training split, above 0."""
@@ -265,7 +290,14 @@ def trainable(network: keras.Model, config: TrainConfig, steps: int, xla: str) -
         # Small gradients are 0 in float16; the loss is multiplied as far as no gradient overflows.
         optimizer = keras.mixed_precision.LossScaleOptimizer(optimizer)
     augmenter = augment.Augmenter(config.augmentation, config.seed, compiled=xla != "off")
-    model = Trainer(network, augmenter, config.optimization, compiled=xla == "on", rate_share=rate_share)
+    model = Trainer(
+        network,
+        augmenter,
+        config.optimization,
+        compiled=xla == "on",
+        rate_share=rate_share,
+        averaging=averaging(config.optimization, steps),
+    )
     accuracy = keras.metrics.BinaryAccuracy("accuracy", threshold=0.0)  # of logits: above 0 means cracked
     extra = [optimizers.extra_metric(name) for name in config.metrics]
     model.compile(optimizer, weighted_metrics=[accuracy, *extra], steps_per_execution=config.steps_per_execution or 1)

@@ -87,6 +87,11 @@ TRAIN = {"data": "in", "run_dir": "out"}
         (config.Optimization, {"learning_rate": 0.0}, "--learning_rate: expected a number above 0, received 0.0"),
         (config.Optimization, {"warmup_fraction": 1.0}, "--warmup_fraction: expected a fraction from 0 up to"),
         (config.Optimization, {"ema": 1.0}, "--ema: expected a fraction from 0 up to"),
+        (
+            config.Optimization,
+            {"ema": 0.9, "optimizer": config.Optimizer.SWA},
+            "--ema: expected 0 with --optimizer=swa, which",
+        ),
         (config.Optimization, {"clip_norm": -1.0}, "--clip_norm: expected 0 or more, received -1.0"),
         (config.Optimization, {"weight_decay": float("inf")}, "--weight_decay: expected 0 or more, received inf"),
         (config.Optimization, {"accumulate": 0}, "--accumulate: expected 1 or more, received 0"),

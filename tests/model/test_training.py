@@ -279,6 +279,21 @@ def test_the_average_follows_the_formula_over_many_steps():
         np.testing.assert_allclose(model.trainable_variables[0].numpy(), shadow, rtol=1e-4, atol=1e-6)
 
 
+def test_swa_is_the_weights_themselves_and_then_the_mean_of_every_tenth_step_of_the_last_quarter():
+    model = small_model(optimizer=Optimizer.SWA, learning_rate=0.01, steps=80)
+    kept = []
+    for step in range(1, 81):
+        learn(model, steps=1)
+        now = model.trainable_variables[0].numpy()
+        if step >= 60 and step % 10 == 0:
+            kept.append(now)
+        if step in (1, 20, 59, 60, 75, 80):
+            with model.averaged():
+                average = model.trainable_variables[0].numpy()
+            np.testing.assert_allclose(average, np.mean(kept, 0) if kept else now, rtol=1e-5, atol=1e-6)
+    assert len(kept) == 3
+
+
 def test_kernels_decay_and_norms_and_biases_do_not():
     model = small_model()
     decaying = {v.name for v in model.trainable_variables if model.optimizer._use_weight_decay(v)}

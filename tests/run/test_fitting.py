@@ -146,7 +146,8 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_end(tmp_path, monkeypatch, un
 
 # One of each kind: Keras' own (adamw is in the other tests), one of tensorflow-addons, one around another.
 @pytest.mark.parametrize(
-    "optimizer", [Optimizer.SGD, *(pytest.param(it, marks=with_addons) for it in (Optimizer.LAMB, Optimizer.SWA))]
+    "optimizer",
+    [Optimizer.SGD, *(pytest.param(it, marks=with_addons) for it in (Optimizer.LAMB, Optimizer.MOVING_AVERAGE))],
 )
 def test_every_kind_of_optimizer_goes_on_as_it_was(tmp_path, monkeypatch, optimizer):
     optimization = Optimization(optimizer=optimizer, learning_rate=0.003)
