@@ -51,7 +51,8 @@ def run(config: TrainConfig) -> page.Evaluation | None:
         if start.snapshot:
             fit.take(start.snapshot)
         watched = work.train(fit, feed)
-        plain = bundle.as_float32(work.model)  # every worker: reading the statistics of BatchNorm takes them all
+        with team.expecting_others():  # reading the statistics of BatchNorm takes all of them
+            plain = bundle.as_float32(work.model)
         found = None
         if team.is_chief:
             at_once = _at_once(config)

@@ -96,7 +96,7 @@ def _tidy(parent: str, name: str, out: str) -> None:
 
 def _is_locked(place: str) -> bool:
     try:
-        with open(os.path.join(place, LOCK)) as lock:
+        with open(os.path.join(place, LOCK), "r+") as lock:  # NFS locks nothing that is open for reading alone
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except FileNotFoundError:  # killed before it was made, or just after it was removed
         return False

@@ -38,7 +38,8 @@ LOST = (
 )
 # What tells of a job that SLURM started with `srun`; its resolver reads these and more.
 SLURM = ("SLURM_JOB_ID", "SLURM_PROCID", "SLURM_STEP_NODELIST", "SLURM_STEP_NUM_TASKS")
-SLURM_PORT = 8888
+PORT = "CRACKFLOW_PORT"  # the first of the ports that the workers of a SLURM job listen on
+PORTS = range(12_000, 30_000)  # below those that systems give out by themselves; a job's follow from its number
 slurm = inspect.getmodule(tf.distribute.cluster_resolver.SlurmClusterResolver)
 
 
@@ -95,8 +96,9 @@ class Cluster:
             if self.workers == 1:
                 raise
             raise TryAgain(
-                f"worker {self.worker} of {self.workers} lost another one ({type(error).__name__}); start all of them "
-                "again to go on from the last checkpoint"
+                f"worker {self.worker} of {self.workers} lost another one ({type(error).__name__}: "
+                f"{str(error.message).strip().splitlines()[0] if error.message else 'no reason given'}); start all of "
+                "them again to go on from the last checkpoint"
             ) from error
 
 
@@ -115,7 +117,14 @@ def join(wanted: Strategy, hosts: bool = True) -> Cluster:
                 "tasks; launch/local_workers.sh, launch/slurm.sbatch and launch/kubernetes.yaml do that"
             )
         os.environ["TF_CONFIG"] = json.dumps(told.config)
-        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        try:
+            strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        except tf.errors.UnknownError as error:
+            here = told.config["cluster"]["worker"][told.config["task"]["index"]]
+            raise UserError(
+                f"{told.source}: expected {here} to be free to listen on, received {error.message!r}; name another "
+                f"port ({PORT} under SLURM, else TF_CONFIG)"
+            ) from error
         workers = len(told.config["cluster"]["worker"])
         reason = f"worker {told.config['task']['index']} of {workers}, named by {told.source}"
         return Cluster(strategy, Choice("multiworker", reason), told.config["task"]["index"], workers)
@@ -179,8 +188,9 @@ def _from_slurm() -> dict:
     try:
         hosts = slurm.expand_hostlist(os.environ["SLURM_STEP_NODELIST"])
         tasks = slurm.expand_tasks_per_node(os.environ["SLURM_STEP_TASKS_PER_NODE"])
+        port = os.environ.get(PORT) or PORTS[int(os.environ["SLURM_JOB_ID"]) % len(PORTS)]
         workers = [
-            f"{host}:{SLURM_PORT + place}" for host, count in zip(hosts, tasks, strict=True) for place in range(count)
+            f"{host}:{int(port) + place}" for host, count in zip(hosts, tasks, strict=True) for place in range(count)
         ]
         rank = int(os.environ["SLURM_PROCID"])
         here = os.environ.get("SLURMD_NODENAME", "")

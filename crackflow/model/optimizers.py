@@ -60,13 +60,16 @@ def build(optimizer: keras.optimizers.Optimizer, variables: list[tf.Variable]) -
 
 
 def variables(optimizer: keras.optimizers.Optimizer) -> list[tf.Variable]:
-    """All that it keeps from step to step, the scale of the loss included where there is one."""
+    """All that it keeps from step to step, but the scale of the loss."""
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     # Keras' older kind, which tensorflow-addons builds on, has the variables of an optimizer within it in `weights`.
-    found = list(inner.weights) if hasattr(inner, "weights") else list(inner.variables())
-    if inner is not optimizer:
-        found += [optimizer._loss_scale.current_loss_scale, optimizer._loss_scale.counter]
-    return found
+    return list(inner.weights) if hasattr(inner, "weights") else list(inner.variables())
+
+
+def loss_scale(optimizer: keras.optimizers.Optimizer) -> list[tf.Variable]:
+    """What a LossScaleOptimizer keeps of the scale; nothing where the loss is not scaled."""
+    scale = getattr(optimizer, "_loss_scale", None)
+    return [scale.current_loss_scale, scale.counter] if scale else []
 
 
 def current_rate(optimizer: keras.optimizers.Optimizer) -> float:

@@ -145,8 +145,9 @@ def _rounded(width: float) -> int:
     return max(round(width / BFLOAT16_CHANNELS), 1) * BFLOAT16_CHANNELS
 
 
-def as_training(chosen: dict[str, Value], config: TuneConfig, run_dir: str) -> TrainConfig:
-    """The run of crackflow.train that `chosen` means: `max_epochs` epochs, none of them left out."""
+def as_training(chosen: dict[str, Value], config: TuneConfig, run_dir: str, replicas: int = 1) -> TrainConfig:
+    """The run of crackflow.train that `chosen` means: `max_epochs` epochs, none of them left out. `replicas`: that
+    share a batch, which grows to what they can share equally."""
     optimizer = Optimizer(chosen["optimizer"])
     rate = chosen["learning_rate"] * (SGD_RATE if optimizer is Optimizer.SGD else 1)
     layers = {"architecture": architecture(chosen)} if config.model is Network.CUSTOM else {}
@@ -155,7 +156,7 @@ def as_training(chosen: dict[str, Value], config: TuneConfig, run_dir: str) -> T
         run_dir=run_dir,
         model=config.model,
         image_px=config.image_px,
-        batch_size=chosen["batch_size"],
+        batch_size=-(-chosen["batch_size"] // replicas) * replicas,
         epochs=config.max_epochs,
         optimization=Optimization(
             optimizer=optimizer, learning_rate=float(f"{rate:.3g}"), schedule=Schedule(chosen["schedule"])

@@ -178,6 +178,7 @@ class Trainer(keras.Model):
         groups = {
             "weight": [it for it in (*self.trainable_variables, *self.non_trainable_variables) if id(it) not in known],
             "optimizer": optimizers.variables(self.optimizer),
+            "loss_scale": optimizers.loss_scale(self.optimizer),
             "average": self._shadows,
             "metric": running,
             "dropout": [generator.state for generator in generators if generator is not None],

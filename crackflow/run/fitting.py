@@ -82,10 +82,12 @@ class Fit:
         return checkpoint.Snapshot(facts, arrays)
 
     def take(self, snapshot: checkpoint.Snapshot) -> None:
-        """Become the run that `snapshot` was taken of. Raises: UserError when it is of another network."""
+        """Become the run that `snapshot` was taken of, but for the scale of its loss where only one of the two has one:
+        GPUs of two kinds may share a search. Raises: UserError when it is of another network."""
         best = {name for name in snapshot.arrays if name.startswith("best/")}
-        ours = {name: tuple(variable.shape) for name, variable in self._variables.items()}
-        theirs = {name: array.shape for name, array in snapshot.arrays.items() if name not in best}
+        scale = {name for name in {*self._variables} ^ {*snapshot.arrays} if name.startswith("loss_scale/")}
+        ours = {name: tuple(it.shape) for name, it in self._variables.items() if name not in scale}
+        theirs = {name: array.shape for name, array in snapshot.arrays.items() if name not in best | scale}
         if ours != theirs:
             odd = sorted(name for name in ours | theirs if ours.get(name) != theirs.get(name))[0]
             raise UserError(
@@ -111,15 +113,16 @@ class Fit:
         """
         if self.cluster.is_chief:
             self.history.write()
-        if not self.step:
-            self.save()
-        while True:
-            try:
-                with _signals() as signals, self.cluster.expecting_others():
-                    self._fit(batches_from(self.step), checks, check_steps, signals)
-                break
-            except callbacks.Diverged as error:
-                self._roll_back(error)
+        with self.cluster.expecting_others():
+            if not self.step:
+                self.save()
+            while True:
+                try:
+                    with _signals() as signals:
+                        self._fit(batches_from(self.step), checks, check_steps, signals)
+                    break
+                except callbacks.Diverged as error:
+                    self._roll_back(error)
         if not self.best.epoch:
             raise UserError("training diverged: the validation loss was never a number; lower --learning_rate")
         return Watched(self.history.rows, self.best.epoch, self.best.stopped, self.seconds)
@@ -235,13 +238,13 @@ class _Keeper(callbacks.Counting):
         if stop or due:
             self._save()
         if stop:
-            raise self._stopped()
+            self._stop()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self._count((epoch + 1) * self._fit.steps)
         self._save()
         if self._any(bool(self._signals))[0] and self._fit.step < self._fit.length:
-            raise self._stopped()
+            self._stop()
 
     def _count(self, step: int) -> None:
         now = time.monotonic()
@@ -256,8 +259,10 @@ class _Keeper(callbacks.Counting):
         self._fit.save()
         self._saved = time.monotonic()
 
-    def _stopped(self) -> TryAgain:
-        return TryAgain(
+    def _stop(self) -> None:
+        # Once the chief has written: SLURM ends the others as soon as one has left.
+        self._fit.cluster.gathered([0])
+        raise TryAgain(
             f"stopped by a signal after step {self._fit.step} of {self._fit.length}; the same command goes on there"
         )
 

@@ -96,7 +96,7 @@ def prepare(config: TrainConfig, hosts: bool = True) -> Job:
     xla = runtime.choose_xla(config.xla)
     keras.mixed_precision.set_global_policy(precision.value)
     steps = pipeline.steps(made.count("train"), config.batch_size)
-    with team.scope():
+    with team.expecting_others(), team.scope():
         model = trainer(config, made, recipe.build(image_px), steps * config.epochs, xla.value)
     return Job(config, made, team, recipe, image_px, precision, xla, steps, model)
 

@@ -252,7 +252,7 @@ def _work(shared: "oracle.Kept | oracle.Remote", config: TuneConfig, who: Role, 
         if asked.status == oracle.Status.IDLE:
             time.sleep(POLL_SECONDS)
             continue
-        task = _task(asked, config, who, rehearsal.reference)
+        task = _task(asked, config, who, rehearsal)
         found = _tried(task, shared, asked.trial_id)
         if found.score is not None:
             shared.update_trial(asked.trial_id, {oracle.SCORE: found.score})
@@ -264,7 +264,7 @@ def _work(shared: "oracle.Kept | oracle.Remote", config: TuneConfig, who: Role, 
         progress.say(in_words(found))
 
 
-def _task(asked: "oracle.Trial", config: TuneConfig, who: Role, reference: float) -> trial.Task:
+def _task(asked: "oracle.Trial", config: TuneConfig, who: Role, rehearsal: trial.Rehearsal) -> trial.Task:
     values = asked.hyperparameters.values
     parent = values.get("tuner/trial_id", "")
     place = os.path.join(config.out, TRIALS, asked.trial_id)
@@ -274,12 +274,14 @@ def _task(asked: "oracle.Trial", config: TuneConfig, who: Role, reference: float
         chosen=space.declare(asked.hyperparameters, config),
         config=config,
         until=values.get("tuner/epochs", config.max_epochs),
-        reference=reference,
+        reference=rehearsal.reference,
+        replicas=rehearsal.replicas,
         parent=os.path.join(config.out, TRIALS, parent) if parent else "",
         worker=who.name,
     )
     os.makedirs(place, exist_ok=True)
-    text = flags.as_flagfile(space.as_training(task.chosen, config, os.path.join(config.out, "best")))
+    best = os.path.join(config.out, "best")
+    text = flags.as_flagfile(space.as_training(task.chosen, config, best, rehearsal.replicas))
     atomic.write_text(os.path.join(place, folder.FLAGS), text)
     return task
 
@@ -375,7 +377,7 @@ def write_table(config: TuneConfig) -> None:
     if found.best:
         best = found.best
         text = flags.as_flagfile(
-            space.as_training(best.chosen, config, os.path.join(config.out, "best")),
+            space.as_training(best.chosen, config, os.path.join(config.out, "best"), found.rehearsal.replicas),
             f"The best of {len(found.outcomes)} trials of crackflow.tune: trial {best.trial}, accuracy "
             f"{best.accuracy:.4f} on validation images, {best.images_per_sec:,.0f} images/s, "
             f"{best.params:,} parameters.\n"

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from crackflow.core import atomic, errors, progress, runtime, workers
+from crackflow.core import atomic, cluster, errors, progress, runtime, workers
 from crackflow.core.backend import keras
 from crackflow.core.config import Architecture, Network, Objective, TuneConfig
 from crackflow.core.errors import TryAgain, UserError
@@ -42,7 +42,8 @@ GRACE_SECONDS = 30.0  # for a checkpoint after SIGTERM, before SIGKILL
 @dataclasses.dataclass(frozen=True)
 class Task:
     """`chosen`: values of the choices of `model.space`; `until`: epochs; `parent`: folder of the trial whose training
-    it goes on with; `reference`: images/s of crackflow_s on this machine, alone."""
+    it goes on with; `reference`: images/s of crackflow_s on this machine, alone; `replicas`: that share a
+    batch."""
 
     name: str
     folder: str
@@ -52,6 +53,7 @@ class Task:
     reference: float
     parent: str = ""
     worker: str = ""
+    replicas: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,13 +80,14 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Rehearsal:
-    """What the dry run found. `reference`, `smallest`, `largest`: images/s; `error`: a traceback, or empty; `mistake`:
-    the user's, in a line, or empty."""
+    """What the dry run found. `reference`, `smallest`, `largest`: images/s; `replicas`: devices of a trial;
+    `error`: a traceback, or empty; `mistake`: the user's, in a line, or empty."""
 
     reference: float = 0.0
     smallest: float = 0.0
     largest: float = 0.0
     params: tuple[int, int] = (0, 0)
+    replicas: int = 1
     error: str = ""
     mistake: str = ""
 
@@ -130,7 +133,7 @@ def read(place: str) -> Outcome | None:
 
 
 def _run(task: Task) -> Outcome:
-    config = space.as_training(task.chosen, task.config, task.folder)
+    config = space.as_training(task.chosen, task.config, task.folder, task.replicas)
     runtime.set_up(config.seed, config.threads, config.deterministic, config.cpu_devices)
     progress.be_silent()
     work = job.prepare(config, hosts=False)
@@ -231,8 +234,9 @@ def _rehearse(config: TuneConfig) -> Rehearsal:
     runtime.set_up(config.seed, config.threads, False, config.cpu_devices)
     progress.be_silent()
     recipes, params = {"reference": REFERENCE}, []
+    replicas = cluster.join(config.strategy, hosts=False).replicas
     for name, chosen in (("smallest", space.smallest(config)), ("largest", space.largest(config))):
-        work = job.prepare(space.as_training(chosen, config, config.out), hosts=False)
+        work = job.prepare(space.as_training(chosen, config, config.out, replicas), hosts=False)
         recipes[name] = work.recipe
         params.append(work.params)
         if config.max_params and params[-1] > config.max_params:
@@ -246,7 +250,7 @@ def _rehearse(config: TuneConfig) -> Rehearsal:
             verbose=0,
         )
     speeds = _speeds(config, recipes, work.image_px, work.xla.value)
-    return Rehearsal(params=tuple(params), **speeds)
+    return Rehearsal(params=tuple(params), replicas=replicas, **speeds)
 
 
 @contextlib.contextmanager

@@ -91,7 +91,7 @@ def test_slurm_tasks_keep_the_order_of_the_node_list(monkeypatch):
     told = cluster.told_workers()
     assert told.source == "SLURM"
     assert told.config == {
-        "cluster": {"worker": ["gpu9:8888", "gpu9:8889", "gpu10:8888", "gpu10:8889"]},
+        "cluster": {"worker": ["gpu9:12007", "gpu9:12008", "gpu10:12007", "gpu10:12008"]},
         "task": {"type": "worker", "index": 2},
     }
 
@@ -103,7 +103,7 @@ def test_one_slurm_task_is_no_cluster(monkeypatch):
 
 def test_slurm_tasks_that_are_elsewhere_are_refused(monkeypatch):
     slurm(monkeypatch, "gpu[1-2]", "2(x2)", 1, SLURMD_NODENAME="gpu2")
-    with pytest.raises(UserError, match="SLURM: .*task 1 runs on gpu2, not on gpu1:8889; .*--distribution=block"):
+    with pytest.raises(UserError, match="SLURM: .*task 1 runs on gpu2, not on gpu1:12008; .*--distribution=block"):
         cluster.told_workers()
 
 
@@ -115,9 +115,36 @@ def test_unusable_slurm_variables_are_the_users(monkeypatch):
 
 def test_a_lost_worker_means_try_again():
     team = cluster.Cluster(None, cluster.Choice("multiworker", ""), worker=1, workers=2)
-    with pytest.raises(TryAgain, match=r"worker 1 of 2 lost another one \(UnavailableError\); start all of them again"):
+    with pytest.raises(
+        TryAgain, match=r"worker 1 of 2 lost another one \(UnavailableError: .+\); start all of them again"
+    ):
         with team.expecting_others():
             raise tf.errors.UnavailableError(None, None, "Socket closed")
+
+
+def test_the_ports_of_a_slurm_job_follow_from_its_number_or_are_named(monkeypatch):
+    slurm(monkeypatch, "gpu[1-2]", "1(x2)", 0)
+    ports = set()
+    for job in ("7", "8", "123456789"):
+        monkeypatch.setenv("SLURM_JOB_ID", job)
+        ports |= {int(one.split(":")[1]) for one in cluster.told_workers().config["cluster"]["worker"]}
+    assert len(ports) == 3 and all(1024 < port < 32_768 for port in ports)  # systems give out what is above
+    monkeypatch.setenv("CRACKFLOW_PORT", "9000")
+    assert cluster.told_workers().config["cluster"]["worker"] == ["gpu1:9000", "gpu2:9000"]
+    monkeypatch.setenv("CRACKFLOW_PORT", "ssh")
+    with pytest.raises(UserError, match="SLURM: expected variables that name the workers of this step, received"):
+        cluster.told_workers()
+
+
+def test_a_port_that_is_taken_is_one_line(monkeypatch):
+    tell(monkeypatch, ["a:1", "b:2"])
+
+    def taken():
+        raise tf.errors.UnknownError(None, None, "Could not start gRPC server")
+
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", taken)
+    with pytest.raises(UserError, match="TF_CONFIG: expected a:1 to be free to listen on, .*; name another port"):
+        cluster.join(Strategy.AUTO)
 
 
 def test_alone_nobody_can_be_lost():

@@ -27,6 +27,12 @@ def size(values, px=96):
     return networks.recipe(Network.CUSTOM, space.architecture(values)).build(px).count_params()
 
 
+def test_a_batch_grows_to_what_the_replicas_can_share():
+    chosen = space.defaults() | {"batch_size": 32}
+    sizes = [space.as_training(chosen, CONFIG, "r", replicas).batch_size for replicas in (1, 2, 3, 7, 8)]
+    assert sizes == [32, 32, 33, 35, 32]
+
+
 def test_the_space_has_the_choices_that_the_settings_name():
     assert tuple(space.SPACE) == CHOICES
     assert all(one.log or one.default in one.values for one in space.SPACE.values())

@@ -296,6 +296,59 @@ def test_without_a_checkpoint_a_run_that_diverges_ends(tmp_path, monkeypatch):
         run(fit)
 
 
+class Team(cluster.Cluster):
+    """Two workers, of which the other says what this one says; `calls`: what happened, in order."""
+
+    def gathered(self, numbers):
+        self.calls.append("gathered")
+        return np.asarray([numbers] * self.workers)
+
+
+def teamed(fit, worker):
+    fit.cluster = Team(None, cluster.Choice("multiworker", ""), worker, 2)
+    object.__setattr__(fit.cluster, "calls", [])
+    return fit
+
+
+@pytest.mark.parametrize("time", [1, 2])
+def test_a_worker_lost_at_any_checkpoint_means_try_again(tmp_path, time):
+    """Also at the first, before the first step: reading the statistics of BatchNorm takes all."""
+    fit, taken = teamed(made(config(tmp_path, epochs=1)), 0), []
+    whole = fit.snapshot
+
+    def gone():
+        taken.append(1)
+        if len(taken) == time:
+            raise tf.errors.UnavailableError(None, None, "Collective ops is aborted by: Socket closed")
+        return whole()
+
+    fit.snapshot = gone
+    with pytest.raises(TryAgain, match=r"worker 0 of 2 lost another one \(UnavailableError: Collective ops is aborted"):
+        run(fit)
+
+
+def test_nobody_leaves_before_the_chief_has_written(tmp_path, monkeypatch):
+    """SLURM ends the others as soon as one has left."""
+    fit = teamed(made(config(tmp_path, epochs=2, steps_per_execution=1)), 0)
+    save = checkpoint.save
+    monkeypatch.setattr(checkpoint, "save", lambda *given: (save(*given), fit.cluster.calls.append("written")))
+    with also(monkeypatch, Raise(0, 2)), pytest.raises(TryAgain, match="stopped by a signal after step 3 of 10"):
+        run(fit)
+    assert fit.cluster.calls[-2:] == ["written", "gathered"]
+
+
+def test_a_run_goes_on_with_a_scaled_loss_or_without(tmp_path):
+    """Trials of a search, on GPUs that compute in float16 and GPUs that compute in bfloat16."""
+    scaled = made(config(tmp_path / "one", epochs=1), "mixed_float16")
+    run(scaled)
+    plain = made(config(tmp_path / "two", epochs=1), "mixed_bfloat16")
+    run(plain)
+    for begun, policy in ((scaled, "mixed_bfloat16"), (plain, "mixed_float16")):
+        fit = made(config(tmp_path / policy, epochs=2), policy)
+        fit.take(begun.snapshot())
+        assert len(run(fit).history) == 2
+
+
 def test_a_full_disk_does_not_end_the_run_and_is_told(tmp_path, monkeypatch, capsys):
     def full(folder, snapshot):
         raise OSError(28, "No space left on device")
