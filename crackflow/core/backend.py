@@ -82,6 +82,10 @@ with without_start_up_noise():
     import tf_keras as keras
     from tf_keras.src.applications import convnext
 
+# Dropout then draws from variables, which a checkpoint can hold and which a seed decides under XLA as well; the older
+# operations that tf_keras takes by itself do neither.
+keras.backend.experimental.enable_tf_random_generator()
+
 # Layers of Keras Applications that a saved model names but Keras does not find by itself.
 APPLICATION_LAYERS = {"LayerScale": convnext.LayerScale}
 

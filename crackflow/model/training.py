@@ -158,9 +158,18 @@ class Trainer(keras.Model):
             for weight, value in zip(self.trainable_variables, kept, strict=True):
                 weight.assign(value)
 
+    def unite(self) -> None:
+        """The moving statistics of BatchNorm, which each replica keeps of its own part, become their mean everywhere:
+        the network that is saved and delivered. Takes all workers."""
+        if self.distribute_strategy.num_replicas_in_sync > 1:
+            for statistic in self.non_trainable_variables:
+                if statistic.synchronization is tf.VariableSynchronization.ON_READ:
+                    statistic.assign(statistic.numpy())
+
     def evaluate(self, *arguments, **settings):
-        """As Keras does, with the averaged weights where an average is kept, and each batch by itself: taking several
-        at once would lose the last ones of a stream whose length is not known."""
+        """As Keras does, with the averaged weights where an average is kept, with one set of statistics, and each batch
+        by itself: taking several at once would lose the last ones of a stream whose length is not known."""
+        self.unite()
         several = self._steps_per_execution.numpy()
         self._steps_per_execution.assign(1)
         try:

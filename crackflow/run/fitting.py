@@ -69,6 +69,7 @@ class Fit:
 
     def snapshot(self) -> checkpoint.Snapshot:
         """The run as it is after `self.step` steps. Every worker must take part: some variables are summed over all."""
+        self.model.unite()  # so that who goes on from here and who goes on without a stop are the same
         arrays = {name: variable.numpy() for name, variable in self._variables.items()}
         arrays |= {f"best/{number:04d}": weight for number, weight in enumerate(self.best.weights)}
         facts = {

@@ -15,7 +15,7 @@ import json, sys
 import numpy as np
 from crackflow.core.backend import keras, tf
 from crackflow.core.config import Augment, Augmentation, Network, Optimization, TrainConfig
-from crackflow.model import networks, training
+from crackflow.model import bundle, networks, training
 
 replicas, policy, xla = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 cpu = tf.config.list_physical_devices("CPU")[0]
@@ -43,7 +43,19 @@ for _ in range(6):
     losses += model.fit(stream, epochs=1, steps_per_epoch=2, verbose=0).history["loss"]
 with model.averaged():
     average = [float(np.abs(weight.numpy()).mean()) for weight in model.trainable_variables]
-print(json.dumps({"losses": losses, "average": average, "traces": len(traces)}))
+with strategy.scope():
+    norms = training.trainable(networks.NETWORKS[Network.CRACKFLOW_XS].build(32), config, 20, "augmentation")
+colours = np.repeat(image, 3, -1) * np.linspace(0.2, 1, 32)[:, None, None, None]  # replicas see other pictures
+stream = tf.data.Dataset.from_tensor_slices((colours.astype(np.uint8), label)).batch(8, drop_remainder=True).repeat()
+norms.fit(stream, epochs=1, steps_per_epoch=8, verbose=0)
+checks = tf.data.Dataset.from_tensor_slices((colours.astype(np.uint8), label, np.ones(32, np.float32))).batch(8)
+told = norms.evaluate(checks, verbose=0, return_dict=True)["loss"]
+with norms.averaged():
+    logits = bundle.as_float32(norms).predict(colours.astype(np.uint8), verbose=0).astype(np.float64)
+delivered = np.mean(np.logaddexp(0, np.where(label > 0, -logits, logits)))
+smoothed = config.optimization.label_smoothing / 2
+delivered += smoothed * np.mean(np.where(label > 0, logits, -logits))
+print(json.dumps({"told": told, "delivered": delivered, "losses": losses, "average": average, "traces": len(traces)}))
 """
 
 
@@ -63,11 +75,21 @@ def one_device():
     return run(1)
 
 
-def test_two_replicas_of_half_a_batch_follow_one_device(one_device):
-    two = run(2, xla="on")
+@pytest.fixture(scope="module")
+def two_replicas():
+    return run(2, xla="on")
+
+
+def test_two_replicas_of_half_a_batch_follow_one_device(one_device, two_replicas):
+    two = two_replicas
     assert two["losses"][-1] < two["losses"][0]
     np.testing.assert_allclose(two["losses"], one_device["losses"], rtol=2e-3)
     np.testing.assert_allclose(two["average"], one_device["average"], rtol=2e-3)
+
+
+def test_validation_is_of_the_network_that_is_delivered(two_replicas):
+    """Whose statistics are the mean of what each replica has seen of its own pictures."""
+    assert two_replicas["told"] == pytest.approx(two_replicas["delivered"], rel=1e-4)
 
 
 def test_each_replica_is_traced_once(one_device):

@@ -10,6 +10,7 @@ import pytest
 from crackflow.core import cluster, tables
 from crackflow.core.backend import keras, tf
 from crackflow.core.config import (
+    Architecture,
     Augment,
     Augmentation,
     Network,
@@ -57,12 +58,12 @@ def checks():
     return tf.data.Dataset.from_tensor_slices((image, label, np.ones(16, np.float32))).batch(BATCH)
 
 
-def made(settings, policy="float32"):
+def made(settings, policy="float32", xla="off"):
     keras.mixed_precision.set_global_policy(policy)
     try:
         keras.utils.set_random_seed(0)
-        network = networks.NETWORKS[settings.model].build(PX)
-        model = training.trainable(network, settings, STEPS * settings.epochs, "off")
+        network = networks.recipe(settings.model, settings.architecture).build(PX)
+        model = training.trainable(network, settings, STEPS * settings.epochs, xla)
     finally:
         keras.mixed_precision.set_global_policy("float32")
     return fitting.Fit(model, settings, STEPS, ALONE, {"who": "test"})
@@ -169,6 +170,20 @@ def test_the_scale_of_the_loss_goes_on_as_it_was(tmp_path, monkeypatch):
     run(fit)
     expect_equal(fit, whole)
     assert int(fit.model.optimizer.dynamic_counter) == 2 * STEPS
+
+
+@pytest.mark.parametrize("xla", ["off", "on"])
+def test_dropout_goes_on_as_it_was_and_a_seed_decides_it(tmp_path, monkeypatch, xla):
+    design = Architecture(stem=16, widths=(16,), repeats=(0,), dropout=0.5)
+    settings = {"model": Network.CUSTOM, "architecture": design, "steps_per_execution": 1, "epochs": 2}
+    whole = [run(made(config(tmp_path / name, **settings), xla=xla)).history for name in "ab"]
+    assert [row["loss"] for row in whole[0]] == pytest.approx([row["loss"] for row in whole[1]], rel=1e-5)
+    stopped = config(tmp_path / "c", **settings)
+    with also(monkeypatch, Raise(0, 2)), pytest.raises(TryAgain):
+        run(made(stopped, xla=xla))
+    fit = made(stopped, xla=xla)
+    fit.take(checkpoint.latest(str(tmp_path / "c" / "checkpoints")).snapshot)
+    assert [row["loss"] for row in run(fit).history] == pytest.approx([row["loss"] for row in whole[0]], rel=1e-5)
 
 
 def test_the_best_weights_of_before_the_interruption_count(tmp_path, monkeypatch):
