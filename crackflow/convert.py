@@ -13,7 +13,7 @@ import os
 import time
 
 from crackflow.core import atomic, beam, flags, progress, workers
-from crackflow.core.config import ConvertConfig, Layout, Runner
+from crackflow.core.config import ConvertConfig, Layout, OnBad, Runner
 from crackflow.core.errors import CheckFailed, UserError, one_line
 from crackflow.data import dataset, grouping, joining, layouts, leaks, looking, shards, summary, verifying
 
@@ -34,6 +34,8 @@ def convert(config: ConvertConfig) -> dict:
     size = workers.count(config.workers)
     found = layouts.scan(config.images, config.layout, config.positive_class)
     _expect_apart("--images", config.images, config.out)
+    if config.on_bad is OnBad.FAIL and found.rejected:
+        raise looking.refusal(*min(found.rejected))
     with atomic.folder(config.out, dataset.DATASET, config.overwrite) as stage, _pool(config, size, stage) as pool:
         looks = leaks.Looks.empty(len(found.files), os.path.join(stage, "thumbnails.tmp"))
         judge = looking.Settings(config.images, config.max_megapixels, config.patch_px, config.min_crack_fraction)

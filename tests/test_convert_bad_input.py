@@ -389,6 +389,30 @@ def test_on_bad_fail_stops_at_the_first_and_leaves_nothing(tmp_path):
     assert os.listdir(tmp_path) == ["photos"]
 
 
+def test_on_bad_fail_stops_at_what_is_found_before_a_picture_is_read(tmp_path):
+    """A folder that links to itself, and a photograph without its mask."""
+    support.photos(tmp_path / "photos", 6)
+    os.symlink("..", tmp_path / "photos/Negative/loop")
+    refused(
+        "'Negative/loop/Negative': a link .*; mend or remove it",
+        images=str(tmp_path / "photos"),
+        out=str(tmp_path / "out"),
+        on_bad=OnBad.FAIL,
+    )
+    for number in range(4):
+        support.put(tmp_path / f"masked/images/{number}.jpg", support.encoded(support.picture(number)))
+        if number:
+            support.put(tmp_path / f"masked/masks/{number}.png", support.encoded(np.zeros((64, 64), np.uint8), "PNG"))
+    refused(
+        "'images/0.jpg': .*; mend or remove it",
+        images=str(tmp_path / "masked"),
+        out=str(tmp_path / "out"),
+        on_bad=OnBad.FAIL,
+        layout=Layout.MASKS,
+    )
+    assert not (tmp_path / "out").exists()
+
+
 def test_raw_pixels_of_several_sizes_need_image_px(tmp_path):
     support.photos(tmp_path / "photos", 4)
     support.put(tmp_path / "photos/Positive/wide.jpg", support.encoded(support.picture(50, 80, 64)))

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from crackflow.core.backend import tf
-from crackflow.core.config import Strategy
+from crackflow.core.config import AllReduce, Strategy
 from crackflow.core.errors import TryAgain, UserError
 from crackflow.core.runtime import Choice
 from crackflow.core.share import Share
@@ -102,10 +102,10 @@ class Cluster:
             ) from error
 
 
-def join(wanted: Strategy, hosts: bool = True) -> Cluster:
+def join(wanted: Strategy, hosts: bool = True, all_reduce: AllReduce = AllReduce.AUTO) -> Cluster:
     """The devices that `wanted` means here. auto: several hosts where TF_CONFIG or SLURM names them, all GPUs of this
     one where there are several, else one device and no strategy. `hosts`: False where this process trains by itself,
-    whoever else was started with it.
+    whoever else was started with it. `all_reduce`: between hosts; the GPUs of one host use NCCL anyway.
 
     Raises: UserError when several hosts or devices are asked for and there are none.
     """
@@ -118,7 +118,9 @@ def join(wanted: Strategy, hosts: bool = True) -> Cluster:
             )
         os.environ["TF_CONFIG"] = json.dumps(told.config)
         try:
-            strategy = tf.distribute.MultiWorkerMirroredStrategy()
+            way = tf.distribute.experimental.CommunicationImplementation[all_reduce.name]
+            options = tf.distribute.experimental.CommunicationOptions(implementation=way)
+            strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
         except tf.errors.UnknownError as error:
             here = told.config["cluster"]["worker"][told.config["task"]["index"]]
             raise UserError(

@@ -147,6 +147,12 @@ class Input(enum.Enum):
     SYNTHETIC = "synthetic"
 
 
+class AllReduce(enum.Enum):
+    AUTO = "auto"
+    RING = "ring"
+    NCCL = "nccl"
+
+
 class Strategy(enum.Enum):
     AUTO = "auto"
     ONE = "one"
@@ -227,7 +233,9 @@ def _expect_finite_positive(config: object, names: Sequence[str]) -> None:
 
 def _expect_at_least(config: object, low: int, names: Sequence[str]) -> None:
     for name in names:
-        _expect(getattr(config, name) >= low, name, f"{low} or more", getattr(config, name))
+        value = getattr(config, name)
+        _expect(value >= low, name, f"{low} or more", value)
+        _expect(value < 2**63, name, "a number that fits into 64 bits", value)
 
 
 def _expect_zero_or_positive(config: object, names: Sequence[str]) -> None:
@@ -549,6 +557,9 @@ class TrainConfig:
     data_service: str = option("", "grpc://host:port of a tf.data service that decodes the images, see launch/")
     strategy: Strategy = option(
         Strategy.AUTO, "devices that share a batch; auto: every worker of TF_CONFIG or SLURM, all GPUs, or one device"
+    )
+    all_reduce: AllReduce = option(
+        AllReduce.AUTO, "how several hosts add up gradients; auto: as TensorFlow does by itself, in a ring over TCP"
     )
     cpu_devices: int = option(1, "parts that the CPU is taken for, to try --strategy=mirrored without GPUs")
     safety: Safety = Safety()

@@ -94,9 +94,14 @@ def look_at_all(
     return seen
 
 
+def refusal(path: str, reason: str) -> UserError:
+    """What ends a conversion that is to fail at a bad file."""
+    return UserError(f"{path!r}: {reason}; mend or remove it, or let --on_bad=skip list it and go on")
+
+
 def _reject(seen: Seen, path: str, reason: str, on_bad: OnBad) -> None:
     if on_bad is OnBad.FAIL:
-        raise UserError(f"{path!r}: {reason}; mend or remove it, or let --on_bad=skip list it and go on")
+        raise refusal(path, reason)
     seen.rejected.append((path, reason))
 
 

@@ -91,7 +91,8 @@ def ensure(made: Dataset, split: str, image_px: int, channels: int) -> Pack:
         return found
     os.makedirs(os.path.join(made.folder, FOLDER), exist_ok=True)
     with open(f"{base(made, split, image_px, channels)}{LOCK}", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # waits for another process that builds; a dead one holds no lock
+        with contextlib.suppress(OSError):  # where a network's file system has no locks, each builds by itself
+            fcntl.flock(lock, fcntl.LOCK_EX)  # waits for another process that builds; a dead one holds no lock
         found = find(made, split, image_px, channels)
         if found:
             return found

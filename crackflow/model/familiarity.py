@@ -94,7 +94,7 @@ class Familiarity:
 def fit(training: np.ndarray, validation: np.ndarray, seed: int = 0) -> Familiarity:
     """From features float32 [N, K] of training images, N at least 2, and, for the limit, of validation images."""
     count, width = training.shape
-    found = PCA(min(DIRECTIONS, width, count - 1), random_state=seed).fit(training.astype(np.float64))
+    found = PCA(min(DIRECTIONS, width, count - 1), random_state=seed % 2**32).fit(training.astype(np.float64))
     least = max(SMALLEST * found.explained_variance_[0], np.finfo(np.float32).tiny)
     known = Familiarity(
         mean=found.mean_.astype(np.float32),

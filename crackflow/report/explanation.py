@@ -171,7 +171,7 @@ class Study:
 
 def fresh(model: keras.Model, seed: int) -> keras.Model:
     """The same network with weights drawn anew from `seed`."""
-    keras.utils.set_random_seed(seed)
+    keras.utils.set_random_seed(seed % 2**32)
     with keras.saving.custom_object_scope(APPLICATION_LAYERS):
         return keras.Model.from_config(model.get_config())
 

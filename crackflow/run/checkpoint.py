@@ -70,6 +70,11 @@ def names(folder: str) -> list[str]:
     return sorted(name for name in os.listdir(folder) if _NAME.fullmatch(name)) if os.path.isdir(folder) else []
 
 
+def is_name(name: str) -> bool:
+    """Whether `save` writes files of this name, unfinished ones included."""
+    return _NAME.fullmatch(name.removesuffix(".partial")) is not None
+
+
 def _step(name: str) -> int:
     return int(_NAME.fullmatch(name)[1])
 

@@ -39,6 +39,7 @@ FREE = {
     "input",
     "data_service",
     "strategy",
+    "all_reduce",
     "cpu_devices",
     "precision",
     "xla",
@@ -112,7 +113,12 @@ def _expect_one_folder(run_dir: str, start: Start, team: Cluster) -> None:
 
 
 def _expect_ours(run_dir: str, overwrite: bool, resume: Resume) -> None:
-    if not os.path.isdir(run_dir) or not [name for name in os.listdir(run_dir) if name != CHECKPOINTS]:
+    if not os.path.isdir(run_dir):
+        return
+    place = os.path.join(run_dir, CHECKPOINTS)
+    # What a run leaves that was killed before it wrote its flags.
+    begun = all(map(_is_ours, os.listdir(place))) if os.path.isdir(place) else True
+    if begun and set(os.listdir(run_dir)) <= {CHECKPOINTS}:
         return
     told = f"--run_dir: {run_dir!r} exists and is not empty; choose another folder, or replace it with --overwrite"
     if os.path.exists(os.path.join(run_dir, FLAGS)):
@@ -178,11 +184,15 @@ def _clear(run_dir: str) -> None:
     """Remove what a run writes, and nothing else that may lie there."""
     shutil.rmtree(os.path.join(run_dir, TENSORBOARD), ignore_errors=True)
     place = os.path.join(run_dir, CHECKPOINTS)
-    for name in [os.path.join(run_dir, name) for name in OURS] + [
-        os.path.join(place, name) for name in os.listdir(place) if name != LOCK
-    ]:
+    written = [os.path.join(place, name) for name in os.listdir(place) if _is_ours(name) and name != LOCK]
+    for name in [os.path.join(run_dir, name) for name in OURS] + written:
         if os.path.exists(name):
             os.remove(name)
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a run writes a file of this name among its checkpoints."""
+    return name == LOCK or checkpoint.is_name(name)
 
 
 def save_flags(run_dir: str, config: object) -> str:

@@ -76,7 +76,7 @@ class Job:
 def prepare(config: TrainConfig, hosts: bool = True) -> Job:
     """Everything but the input, whose pack would be written. `hosts`: whether others may share the run, as TF_CONFIG or
     SLURM say. Raises: UserError."""
-    team = cluster.join(config.strategy, hosts)
+    team = cluster.join(config.strategy, hosts, config.all_reduce)
     if not team.is_chief:
         progress.be_silent()
     config.expect_shared(team.replicas)

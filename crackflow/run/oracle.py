@@ -211,7 +211,7 @@ def make(config: TuneConfig, path: str, shared: bool = False) -> Kept:
     settings = {
         "objective": keras_tuner.Objective(SCORE, "max"),
         "hyperparameters": choices,
-        "seed": config.seed + 1,  # 0 would be replaced by a random one
+        "seed": (config.seed + 1) % 2**32 or 1,  # 0 would be replaced by a random one
         "max_consecutive_failed_trials": NEVER,
     }
     if config.tuner is Tuner.HYPERBAND:

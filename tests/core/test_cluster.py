@@ -4,7 +4,7 @@ import pytest
 
 from crackflow.core import cluster
 from crackflow.core.backend import tf
-from crackflow.core.config import Strategy
+from crackflow.core.config import AllReduce, Strategy
 from crackflow.core.errors import TryAgain, UserError
 from crackflow.core.share import WHOLE
 
@@ -139,12 +139,21 @@ def test_the_ports_of_a_slurm_job_follow_from_its_number_or_are_named(monkeypatc
 def test_a_port_that_is_taken_is_one_line(monkeypatch):
     tell(monkeypatch, ["a:1", "b:2"])
 
-    def taken():
+    def taken(**_):
         raise tf.errors.UnknownError(None, None, "Could not start gRPC server")
 
     monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", taken)
     with pytest.raises(UserError, match="TF_CONFIG: expected a:1 to be free to listen on, .*; name another port"):
         cluster.join(Strategy.AUTO)
+
+
+@pytest.mark.parametrize("way", AllReduce)
+def test_gradients_are_added_up_as_asked(monkeypatch, way):
+    asked = []
+    tell(monkeypatch, ["a:1", "b:2"])
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", lambda **given: asked.append(given))
+    cluster.join(Strategy.AUTO, all_reduce=way)
+    assert asked[0]["communication_options"].implementation.name == way.name
 
 
 def test_alone_nobody_can_be_lost():

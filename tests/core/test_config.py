@@ -60,6 +60,7 @@ def test_settings_without_their_paths_are_refused(kind):
         ({"shards": -1}, "--shards: expected 0 or more, received -1"),
         ({"workers": -1}, "--workers: expected 0 or more, received -1"),
         ({"seed": -1}, "--seed: expected 0 or more, received -1"),
+        ({"seed": 2**63}, "--seed: expected a number that fits into 64 bits, received 9223372036854775808"),
         ({"max_megapixels": 0.0}, "--max_megapixels: expected a number above 0, received 0.0"),
         ({"max_megapixels": float("inf")}, "--max_megapixels: expected a number above 0, received inf"),
         ({"jpeg_quality": 101}, "--jpeg_quality: expected 1 to 100, received 101"),

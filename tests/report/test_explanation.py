@@ -87,7 +87,7 @@ def test_the_sample_is_drawn_from_all_findings_alike():
 
 def test_random_weights_are_others_and_the_same_for_one_seed():
     model = networks.NETWORKS[Network.CRACKFLOW_XS].build(64)
-    one, again, other = (explanation.fresh(model, seed).get_weights()[0] for seed in (1, 1, 2))
+    one, again, other = (explanation.fresh(model, seed).get_weights()[0] for seed in (1, 1, 20261129135300))
     np.testing.assert_array_equal(one, again)
     assert (one != other).any() and (one != model.get_weights()[0]).any()
 

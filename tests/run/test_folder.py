@@ -61,6 +61,26 @@ def test_overwrite_removes_what_a_run_writes_and_nothing_else(tmp_path):
     assert checkpoint.names(str(tmp_path / "checkpoints")) == []
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", ["best.pt", "step-1.npz", "fold1/"])
+def test_checkpoints_of_another_program_are_neither_a_run_nor_removed(tmp_path, name, overwrite):
+    place = tmp_path / "run" / "checkpoints"
+    place.mkdir(parents=True)
+    (place / name).mkdir() if name.endswith("/") else (place / name).write_text("someone's")
+    with pytest.raises(UserError, match=r"exists and is not empty; choose another|so crackflow did not make it"):
+        opened(tmp_path / "run", overwrite=overwrite)
+    assert os.listdir(place) == [name.strip("/")]
+
+
+def test_what_a_run_that_was_killed_at_once_left_is_no_reason_to_refuse(tmp_path):
+    place = tmp_path / "run" / "checkpoints"
+    place.mkdir(parents=True)
+    for name in (".lock", "step-000000000.npz", "step-000000005.npz.partial"):
+        (place / name).write_text("")
+    opened(tmp_path / "run")
+    assert os.listdir(place) == [".lock"]
+
+
 def test_the_flags_of_a_run_do_not_ask_for_its_own_removal(tmp_path):
     text = folder.save_flags(str(tmp_path), TrainConfig(data="d", run_dir="r", overwrite=True))
     assert "--overwrite=false" in text and "--run_dir=r" in text

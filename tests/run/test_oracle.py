@@ -168,6 +168,11 @@ def test_the_best_of_hyperband_get_more_epochs_and_go_on_from_those_they_had(tmp
         assert before["tuner/epochs"] == one["tuner/initial_epoch"] < one["tuner/epochs"]
 
 
+@pytest.mark.parametrize("seed", [2**32 - 1, 20261129135300])
+def test_a_date_is_a_seed_too(tmp_path, seed):
+    to_the_end(oracle.make(config(Tuner.BAYESIAN, seed=seed, max_trials=4), str(tmp_path / "oracle.json")))
+
+
 def test_a_gaussian_process_finds_better_than_chance_and_begins_before_the_trials_are_over(tmp_path):
     kept = oracle.make(config(Tuner.BAYESIAN, max_trials=12), str(tmp_path / "o"))
     assert kept.num_initial_points == 4
