@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import os
 import stat
 
@@ -197,3 +198,20 @@ def test_without_locks_nobody_s_unfinished_folder_is_taken_for_dead(tmp_path, no
 def test_a_file_is_written_into_a_folder_that_is_made_for_it(tmp_path):
     atomic.write_text(str(tmp_path / "new/er/file.txt"), "text")
     assert (tmp_path / "new/er/file.txt").read_text() == "text"
+
+
+def test_left_overs_go_on_a_network_file_system_too(tmp_path, monkeypatch):
+    """NFS gives an exclusive lock on what is open for writing alone (flock(2))."""
+    lock = fcntl.flock
+
+    def as_nfs(file, how):
+        if how & fcntl.LOCK_EX and fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        return lock(file, how)
+
+    monkeypatch.setattr(atomic.fcntl, "flock", as_nfs)
+    left = tmp_path / f".out{atomic.UNFINISHED}deadbeef"
+    left.mkdir()
+    (left / atomic.LOCK).write_text("")
+    fill(tmp_path / "out", "a")
+    assert os.listdir(tmp_path) == ["out"]

@@ -210,6 +210,14 @@ def test_of_processes_that_start_at_once_one_builds(made):
     assert sorted(answers) == [[str(made.count("train")), "0"], [str(made.count("train")), "1"]]
 
 
+def test_a_file_system_without_locks_has_packs_too(made, monkeypatch):
+    def none(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")  # Lustre mounted without flock
+
+    monkeypatch.setattr(pack.fcntl, "flock", none)
+    assert pack.ensure(made, "val", PX, 3).count == made.count("val")
+
+
 def test_a_builder_that_died_leaves_nothing_that_counts(made):
     place = pack.base(made, "val", PX, 3)
     os.makedirs(os.path.dirname(place), exist_ok=True)
