@@ -92,9 +92,10 @@ def join(config: ConvertConfig) -> dict:
         for part, often in zip(parts, repeat, strict=True)
         for split in part.facts["splits"]
     )
-    with atomic.folder(config.out, dataset.DATASET, config.overwrite) as stage:
+    size = workers.count(config.workers)
+    with atomic.folder(config.out, dataset.DATASET, config.overwrite) as stage, workers.pool(size) as pool:
         with progress.bar(total, "joining ") as advance:
-            facts = joining.join(parts, repeat, stage, advance)
+            facts = joining.join(parts, repeat, stage, pool, 2 * size, advance)
         dataset.save(stage, facts)
     progress.say(summary.text(config.out, facts, time.perf_counter() - began))
     return facts

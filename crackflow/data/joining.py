@@ -2,15 +2,18 @@
 
 Synopsis::
 
-    facts = joining.join([dataset.load("data/metu"), dataset.load("data/made")], (3, 1), stage, advance)
+    facts = joining.join([dataset.load("data/metu"), dataset.load("data/made")], (3, 1), stage, pool, 4, advance)
 
 The records are written anew: paths begin with the name of their data set and groups are counted on, so that nothing of
 one set is taken for the other's. What one set calls its clean and cracked images the others may call otherwise; the
-joined set has the first one's names. A set that counts for more is written several times, in training alone: whatever
+joined set has the first one's names. An image that shows what one of another set's validation or test images shows is
+left out, and told in rejected.csv. A set that counts for more is written several times, in training alone: whatever
 reads the joined set then needs to know nothing of it.
 """
 
 import collections
+import concurrent.futures
+import csv
 import hashlib
 import os
 import time
@@ -19,10 +22,10 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from crackflow import __version__
-from crackflow.core import tables
+from crackflow.core import progress, tables, workers
 from crackflow.core.config import Encoding
 from crackflow.core.errors import UserError
-from crackflow.data import dataset, records, splits, summary
+from crackflow.data import dataset, images, leaks, records, splits, summary
 from crackflow.data.dataset import Dataset
 from crackflow.data.shards import Shard
 
@@ -34,16 +37,25 @@ def times(split: str, repeat: int) -> int:
     return repeat if split == "train" else 1
 
 
-def join(parts: Sequence[Dataset], repeat: Sequence[int], stage: str, advance: Callable[[int], None]) -> dict:
+def join(
+    parts: Sequence[Dataset],
+    repeat: Sequence[int],
+    stage: str,
+    pool: concurrent.futures.Executor,
+    ahead: int,
+    advance: Callable[[int], None],
+) -> dict:
     """Writes the joined set into the folder `stage`, all but its dataset.json, which is returned. `repeat`: how often
-    the training images of each of `parts` are written; `advance(images)` as they are written.
+    the training images of each of `parts` are written; `advance(images)` as they are written; `pool` looks at them
+    before, `ahead` shards at once.
 
     Raises: UserError when the sets differ in encoding or channels, raw ones in size, or one file lies in two splits, or
-    in validation or test of two sets.
+    in validation or test of two sets; or when one is damaged.
     """
     _expect_alike(parts)
     members = list(_members(parts, repeat))
     _expect_apart(members)
+    left_out = _leave_out_copies(members, pool, ahead)
     rows = [row for member in members for row in member.rows()]
     written = []
     for split in splits.NAMES:
@@ -54,13 +66,18 @@ def join(parts: Sequence[Dataset], repeat: Sequence[int], stage: str, advance: C
             advance(shard["count"])
     checksums = {
         dataset.GROUPS: tables.save(os.path.join(stage, dataset.GROUPS), summary.GROUP_COLUMNS, sorted(rows)),
+        dataset.REJECTED: tables.save(
+            os.path.join(stage, dataset.REJECTED),
+            summary.REJECTED_COLUMNS,
+            sorted(left_out + [row for member in members for row in member.rejected()]),
+        ),
         dataset.MANIFEST: tables.save(
             os.path.join(stage, dataset.MANIFEST),
             summary.MANIFEST_COLUMNS,
             ((shard.file, *row) for shard in written for row in shard.rows),
         ),
     }
-    return _facts(members, written, checksums)
+    return _facts(members, written, checksums, len(left_out))
 
 
 class _Member:
@@ -69,13 +86,19 @@ class _Member:
 
     def __init__(self, made: Dataset, name: str, first: int, repeat: int) -> None:
         self.made, self.name, self.first, self.repeat = made, name, first, repeat
-        self.groups = tables.read(os.path.join(made.folder, dataset.GROUPS))
+        self.groups = _table(made, dataset.GROUPS, summary.GROUP_COLUMNS)
         self.split_of = {row["path"]: row["split"] for row in self.groups}
-        self.told = collections.defaultdict(list)  # of each shard's records: digest and cells
+        self.told = collections.defaultdict(list)  # of each shard's records: path, digest and cells
         self.hash_of = {}
-        for row in tables.read(os.path.join(made.folder, dataset.MANIFEST)):
-            self.told[row["shard"]].append((row["sha256"], row.get("cells", "")))
+        for row in _table(made, dataset.MANIFEST, ("shard", "path", "sha256")):
+            self.told[row["shard"]].append((row["path"], row["sha256"], row.get("cells", "")))
             self.hash_of[row["sha256"]] = row["path"]
+        self.left_out: set[str] = set()  # paths
+        for shard in (shard for split in splits.NAMES for shard in made.facts["splits"][split]["shards"]):
+            if len(self.told[shard["file"]]) != shard["count"]:
+                raise _damaged(made, dataset.MANIFEST)
+        if self.split_of.keys() != {path for rows in self.told.values() for path, *_ in rows}:
+            raise _damaged(made, dataset.GROUPS)
 
     @property
     def after(self) -> int:
@@ -85,17 +108,28 @@ class _Member:
     def rows(self) -> Iterator[tuple[str, str, int, str]]:
         """Of groups.csv."""
         for row in self.groups:
+            if row["path"] in self.left_out:
+                continue
             yield f"{self.name}/{row['path']}", row["label"], self.first + int(row["group"]), row["split"]
 
     def shards(self, split: str) -> list[dict]:
-        return self.made.facts["splits"][split]["shards"] * times(split, self.repeat)
+        every = self.made.facts["splits"][split]["shards"] * times(split, self.repeat)
+        return [shard for shard in every if {path for path, *_ in self.told[shard["file"]]} - self.left_out]
+
+    def rejected(self) -> list[tuple[str, str]]:
+        """Of rejected.csv."""
+        if not os.path.exists(os.path.join(self.made.folder, dataset.REJECTED)):
+            return []  # joined by an older version
+        rows = _table(self.made, dataset.REJECTED, summary.REJECTED_COLUMNS)
+        return [(f"{self.name}/{row['path']}", row["reason"]) for row in rows]
 
     def rewritten(self, shard: dict, stage: str, split: str, target: str) -> Shard:
         """The records of `shard` under new names in the file `target` of `stage`, on the disk when this returns."""
         source, digest, offset, rows = os.path.join(self.made.folder, shard["file"]), hashlib.sha256(), 0, []
         with open(source, "rb") as old, open(os.path.join(stage, target), "wb", buffering=1 << 20) as new:
-            for (_, payload), (sha256, where) in zip(_intact(source, old), self.told[shard["file"]], strict=True):
-                record = records.parse(payload)
+            for record, (name, sha256, where) in zip(_intact(source, old), self.told[shard["file"]], strict=True):
+                if name in self.left_out:
+                    continue
                 path = os.fsencode(self.name) + b"/" + record["path"]
                 data = records.frame(
                     records.example(record["image"], record["label"], path, self.first + record["group"])
@@ -109,11 +143,31 @@ class _Member:
         return Shard(split, target, len(rows), offset, digest.hexdigest(), rows)
 
 
-def _intact(path: str, file) -> Iterator[tuple[int, bytes]]:
+def _intact(path: str, file) -> Iterator[dict]:
+    """The fields of the records of a shard."""
     try:
-        yield from records.read(file)
+        for _, payload in records.read(file):
+            yield records.parse(payload)
     except records.Damage as damage:
         raise UserError(f"{path!r}: {damage}; convert its images again") from damage
+
+
+def _table(made: Dataset, name: str, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a table of `made`, each with all of `columns`."""
+    try:
+        rows = tables.read(os.path.join(made.folder, name))
+    except (FileNotFoundError, csv.Error) as error:
+        raise _damaged(made, name) from error
+    if any(row.get(column) is None for row in rows for column in columns):
+        raise _damaged(made, name)
+    return rows
+
+
+def _damaged(made: Dataset, name: str) -> UserError:
+    return UserError(
+        f"--join: {os.path.join(made.folder, name)!r} is missing or not as it was written; restore it or convert the "
+        "images again"
+    )
 
 
 def _members(parts: Sequence[Dataset], repeat: Sequence[int]) -> Iterator[_Member]:
@@ -155,20 +209,77 @@ def _expect_apart(members: Sequence[_Member]) -> None:
                 )
 
 
-def _facts(members: Sequence[_Member], written: Sequence[Shard], checksums: dict[str, str]) -> dict:
+def _leave_out_copies(
+    members: Sequence[_Member], pool: concurrent.futures.Executor, ahead: int
+) -> list[tuple[str, str]]:
+    """(path, reason) of each image that shows what an image of another set's validation or test shows, and is left out
+    of its own. Of those that show one thing test comes before validation, and that before training; of two sets the
+    first."""
+    tasks = [
+        (member.made.folder, shard["file"], member.made.facts["encoding"], member.made.image_px)
+        for member in members
+        for split in splits.NAMES
+        for shard in member.made.facts["splits"][split]["shards"]
+    ]
+    owners = [
+        (number, split, path)
+        for number, member in enumerate(members)
+        for split in splits.NAMES
+        for shard in member.made.facts["splits"][split]["shards"]
+        for path, *_ in member.told[shard["file"]]
+    ]
+    looks, row = leaks.Looks.empty(len(owners)), 0
+    with progress.bar(len(owners), "reading ") as advance:
+        for some in workers.ordered(pool, _look_at_shard, tasks, ahead):
+            looks.put(row, some)
+            row += len(some.digest)
+            advance(len(some.digest))
+    shown = collections.defaultdict(list)
+    for picture, owner in zip(leaks.same_picture(looks, near=True, workers=-1).tolist(), owners, strict=True):
+        shown[picture].append(owner)
+    found = []
+    for same in shown.values():
+        if len({number for number, _, _ in same}) == 1 or all(split == "train" for _, split, _ in same):
+            continue
+        number, split, path = min(same, key=lambda owner: (-splits.NAMES.index(owner[1]), owner[0], owner[2]))
+        reason = f"shows what {members[number].name}/{path} of the {split} split shows"
+        for other, _, theirs in (owner for owner in same if owner[:2] != (number, split)):
+            members[other].left_out.add(theirs)
+            found.append((f"{members[other].name}/{theirs}", reason))
+    return sorted(set(found))
+
+
+def _look_at_shard(task: tuple[str, str, str, int]) -> leaks.Looks:
+    """In a worker: what the images of one shard show."""
+    folder, name, encoding, px = task
+    path, digests, thumbnails = os.path.join(folder, name), [], []
+    with open(path, "rb") as file:
+        for record in _intact(path, file):
+            data = record["image"]
+            digests.append(images.digest(data))
+            if encoding == Encoding.RAW.value:
+                data = images.encode(np.frombuffer(data, np.uint8).reshape(px, px, -1), Encoding.PNG.value, 0)
+            try:
+                thumbnails.append(images.thumbnail(images.parse_photo(data, "", float("inf"))).grey)
+            except images.BadImage as error:
+                raise UserError(f"{path!r}: {os.fsdecode(record['path'])!r}: {error}; convert it again") from error
+    return leaks.Looks.of(digests, thumbnails)
+
+
+def _facts(members: Sequence[_Member], written: Sequence[Shard], checksums: dict[str, str], left_out: int) -> dict:
     """The content of dataset.json: the first set's, and what is counted of all."""
     every = [member.made.facts for member in members]
     sides = {one["image_px"] for one in every}
-    leaks = collections.Counter()
+    counts = collections.Counter()
     for one in every:
-        leaks.update(one["leaks"])
+        counts.update(one["leaks"])
     made = every[0] | {
         "image_px": sides.pop() if len(sides) == 1 else 0,
         "splits": {name: summary.split_facts(name, every[0]["classes"], written) for name in splits.NAMES},
         "source": [place for one in every for place in np.atleast_1d(one["source"]).tolist()],
         "layout": "joined",
-        "leaks": dict(leaks),
-        "rejected": sum(one["rejected"] for one in every),
+        "leaks": dict(counts),
+        "rejected": sum(one["rejected"] for one in every) + left_out,
         "notes": [note for member in members for note in _notes(member, every[0]["classes"])],
         "tables": checksums,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

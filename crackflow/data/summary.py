@@ -24,6 +24,7 @@ from crackflow.data.shards import Entry, Settings, Shard
 
 GROUP_COLUMNS = ("path", "label", "group", "split")
 LARGE_PX = 512  # a crack of 4 pixels is one of 1 at 128, where the networks look
+REJECTED_COLUMNS = ("path", "reason")
 MANIFEST_COLUMNS = ("shard", "record", "offset", "label", "sha256", "path", "cells")
 
 
@@ -75,7 +76,7 @@ def save_tables(
     """groups.csv, rejected.csv and manifest.csv in `stage`; returns the SHA-256 of each."""
     return {
         dataset.GROUPS: tables.save(os.path.join(stage, dataset.GROUPS), GROUP_COLUMNS, _group_rows(entries)),
-        dataset.REJECTED: tables.save(os.path.join(stage, dataset.REJECTED), ("path", "reason"), rejected),
+        dataset.REJECTED: tables.save(os.path.join(stage, dataset.REJECTED), REJECTED_COLUMNS, rejected),
         dataset.MANIFEST: tables.save(
             os.path.join(stage, dataset.MANIFEST),
             MANIFEST_COLUMNS,
