@@ -15,12 +15,15 @@ import tempfile
 from crackflow.core import atomic, flags, progress, runtime
 from crackflow.core.backend import tf
 from crackflow.core.config import DoctorConfig
+from crackflow.core.errors import UserError
 from crackflow.data import dataset
 from crackflow.run import diagnosis
 
 
 def run(config: DoctorConfig) -> dict:
     """Measure, print, and with `json` write it down; returns what is written. Raises: UserError."""
+    if os.path.isdir(config.json):
+        raise UserError(f"--json: expected a file to write, received the folder {config.json!r}; name a file in it")
     runtime.set_up(seed=0, threads=config.threads, deterministic=False)
     if config.data:
         stages = diagnosis.measure(dataset.load(config.data), config)

@@ -18,8 +18,6 @@ from crackflow.core.errors import UserError
 from crackflow.report import curves, trials
 from crackflow.run import search, trial
 
-PARETO, REPORT = "pareto.png", "report.html"
-
 
 def run(config: TuneConfig) -> search.Found | None:
     """The whole search; None for a worker of a shared one. Raises: UserError when no trial was within the limits;
@@ -29,8 +27,8 @@ def run(config: TuneConfig) -> search.Found | None:
     if found is None:
         return None
     search.write_table(config)
-    curves.save_png(trials.pareto(found.outcomes, found.best), os.path.join(config.out, PARETO))
-    trials.write(os.path.join(config.out, REPORT), found, config)
+    curves.save_png(trials.pareto(found.outcomes, found.best), os.path.join(config.out, search.PARETO))
+    trials.write(os.path.join(config.out, search.REPORT), found, config)
     trials.write_hparams(os.path.join(config.out, search.TRIALS), found.outcomes)
     failed = sum(one.status == trial.FAILED for one in found.outcomes)
     if failed:
@@ -40,7 +38,7 @@ def run(config: TuneConfig) -> search.Found | None:
     progress.say(f"the best of {len(found.outcomes)}: {search.in_words(found.best)}")
     progress.say(
         f"python -m crackflow.train --flagfile={os.path.join(config.out, search.BEST)}      # report: "
-        f"{os.path.join(config.out, REPORT)}"
+        f"{os.path.join(config.out, search.REPORT)}"
     )
     return found
 

@@ -48,3 +48,8 @@ def test_a_folder_without_data_is_one_line_and_exit_2(tmp_path):
     ended = support.command("doctor", f"--data={tmp_path}")
     support.expect_one_line(ended, 2)
     assert ended.stderr.startswith("crackflow.doctor: expected a data set made by crackflow.convert")
+
+
+def test_a_folder_is_no_file_to_write(tmp_path):
+    done = support.called("doctor", f"--json={tmp_path}")
+    support.expect_one_line(done, 2, "--json: expected a file to write, received the folder", "name a file in it")

@@ -339,50 +339,98 @@ def test_every_pod_of_a_shared_search_knows_who_it_is_and_finds_the_chief(tmp_pa
     flags.parse(TuneConfig, same.split()[2:])
 
 
+def in_the_place_of(place, **programs):
+    """A PATH on which bash scripts of these names come first; their environment is that of a job."""
+    for name, text in programs.items():
+        (place / name).write_text(f"#!/bin/bash\n{text}\n")
+        (place / name).chmod(0o755)
+    return os.environ | {"PATH": f"{place}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
+
+
 def test_a_search_under_slurm_has_a_chief_and_a_worker_for_each_task_and_is_requeued_when_it_can_go_on(tmp_path):
     asked, told = tmp_path / "asked", tmp_path / "told"
     python = f'echo "$KERASTUNER_TUNER_ID $KERASTUNER_ORACLE_PORT $@" >> {told}\n[ "$KERASTUNER_TUNER_ID" = chief ] '
     python += '&& exit "$CODE"\nexit 0'
     srun = 'shift; for rank in 0 1; do SLURM_PROCID=$rank "$@"; done'
-    for name, text in (("python", python), ("srun", srun), ("scontrol", f'echo "$@" >> {asked}')):
-        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
-        (tmp_path / name).chmod(0o755)
+    surroundings = in_the_place_of(tmp_path, python=python, srun=srun, scancel=":", scontrol=f'echo "$@" >> {asked}')
     for code, requeued in ((0, False), (2, False), (75, True)):
         asked.unlink(missing_ok=True)
         told.unlink(missing_ok=True)
-        environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "CODE": str(code), "SLURM_JOB_ID": "7"}
-        environment["SLURM_RESTART_COUNT"] = "1"
         line = ["bash", str(LAUNCH / "tune.sbatch"), "--data=d", "--overwrite", "--out=o"]
-        done = subprocess.run(line, env=environment, timeout=60)
+        done = subprocess.run(line, env=surroundings | {"CODE": str(code), "SLURM_RESTART_COUNT": "1"}, timeout=60)
         assert done.returncode == code and asked.exists() == requeued
         lines = sorted(told.read_text().splitlines())
-        assert lines[0] == "chief 8889 -m crackflow.tune --data=d --out=o"
-        assert set(lines[1:]) <= {f"worker-{rank} 8889 -m crackflow.tune --data=d --out=o" for rank in (0, 1)}
+        assert lines[0] == "chief 12007 -m crackflow.tune --data=d --out=o"
+        assert set(lines[1:]) == {f"worker-{rank} 12007 -m crackflow.tune --data=d --out=o" for rank in (0, 1)}
+
+
+@pytest.mark.parametrize("number, requeued", [(signal.SIGUSR1, True), (signal.SIGTERM, False)])
+def test_a_search_is_stopped_through_its_tasks_and_queued_again_after_the_time_limit_alone(tmp_path, number, requeued):
+    """srun would pass SIGTERM on as SIGKILL; and SIGTERM is what the user's scancel sends."""
+    asked, killed, chief, worker = (tmp_path / name for name in ("asked", "killed", "chief", "worker-0"))
+    python = f"trap 'exit 75' TERM; echo $$ > {tmp_path}/$KERASTUNER_TUNER_ID; while true; do sleep 0.05; done"
+    srun = f"""trap 'echo > {killed}; exit 137' TERM
+shift; SLURM_PROCID=0 "$@" &
+wait $!"""
+    scancel = f'echo "$@" >> {asked}; kill -TERM $(cat {worker})'
+    line = ["bash", str(LAUNCH / "tune.sbatch"), "--data=d", "--out=o"]
+    surroundings = in_the_place_of(
+        tmp_path, python=python, srun=srun, scancel=scancel, scontrol=f'echo "$@" >> {asked}', hostname="echo here"
+    )
+    process = subprocess.Popen(line, env=surroundings)
+    deadline = time.monotonic() + 30
+    while not (chief.exists() and worker.exists()):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(number)
+    assert process.wait(30) == 75
+    assert asked.read_text().splitlines() == ["--signal=TERM 7", *(["requeue 7"] if requeued else [])]
+    assert not killed.exists()
 
 
 def test_slurm_requeues_what_can_go_on_and_nothing_else(tmp_path):
-    asked = tmp_path / "asked"
-    told = tmp_path / "told"
-    srun = f'echo "$SRUN_CPUS_PER_TASK $@" > {told}\nexit "$CODE"'
-    for name, text in (("srun", srun), ("scontrol", f'echo "$@" >> {asked}')):
-        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
-        (tmp_path / name).chmod(0o755)
-    for code, restarts, requeued in ((0, 0, False), (2, 0, False), (75, 0, True), (137, 3, True), (75, 20, False)):
+    asked, told = tmp_path / "asked", tmp_path / "told"
+    python = f'echo "$SRUN_CPUS_PER_TASK $@" > {told}\ncodes=($CODES)\nexit "${{codes[$SLURM_PROCID]}}"'
+    # As srun: the largest exit code of all tasks.
+    srun = """[[ "$1 $2" == "--kill-on-bad-exit=1 --distribution=block" ]] || exit 99
+shift 2; most=0
+for rank in 0 1; do SLURM_PROCID=$rank "$@"; code=$?; ((code > most)) && most=$code; done
+exit $most"""
+    surroundings = in_the_place_of(tmp_path, python=python, srun=srun, scontrol=f'echo "$@" >> {asked}')
+    for codes, code, restarts, requeued in (
+        ("0 0", 0, 0, False),
+        ("2 2", 2, 0, False),
+        ("2 75", 2, 0, False),  # one found a mistake, and the other was ended for it
+        ("137 2", 2, 0, False),
+        ("75 75", 75, 0, True),
+        ("75 137", 137, 3, True),
+        ("75 75", 75, 20, False),
+    ):
         asked.unlink(missing_ok=True)
-        environment = os.environ | {
-            "PATH": f"{tmp_path}:{os.environ['PATH']}",
-            "CODE": str(code),
-            "SLURM_JOB_ID": "7",
-            "SLURM_CPUS_PER_TASK": "32",
-            "SLURM_RESTART_COUNT": str(restarts),
-        }
-        done = subprocess.run(["bash", str(LAUNCH / "slurm.sbatch"), "--data=d d", "--overwrite"], env=environment)
+        environment = {"CODES": codes, "SLURM_CPUS_PER_TASK": "32", "SLURM_RESTART_COUNT": str(restarts)}
+        line = ["bash", str(LAUNCH / "slurm.sbatch"), "--data=d d", "--overwrite"]
+        done = subprocess.run(line, env=surroundings | environment)
         assert done.returncode == code and asked.exists() == requeued
         line = told.read_text().strip()
-        assert line.startswith("32 --kill-on-bad-exit=1 ")
+        assert line.startswith("32 -m crackflow.train --flagfile=")
         # A restart goes on with what lies there.
         assert line.endswith("multiworker.cfg --data=d d" + ("" if restarts else " --overwrite"))
         assert not requeued or asked.read_text() == "requeue 7\n"
+
+
+def test_a_task_of_slurm_hears_sigterm_and_its_exit_code_is_that_of_the_run(tmp_path):
+    """bash, which started it, waits for it and does not die first."""
+    begun = tmp_path / "begun"
+    python = f"trap 'sleep 0.3; exit 75' TERM; echo > {begun}; while true; do sleep 0.05; done"
+    srun = 'shift 2; setsid "$@" & pid=$!; trap "kill -TERM -$pid" TERM; wait $pid; wait $pid; exit $?'
+    surroundings = in_the_place_of(tmp_path, python=python, srun=f"echo $$ > {tmp_path}/pid\n{srun}", scontrol=":")
+    process = subprocess.Popen(["bash", str(LAUNCH / "slurm.sbatch"), "--data=d"], env=surroundings)
+    deadline = time.monotonic() + 30
+    while not begun.exists():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGTERM)
+    assert process.wait(30) == 75
 
 
 @pytest.mark.parametrize("path", sorted((LAUNCH / "flags").glob("*.cfg")), ids=lambda path: path.name)

@@ -54,6 +54,6 @@ def from_os_error(error: OSError) -> UserError | None:
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return UserError(f"no permission ({error.strerror}){place}; choose a place this user may read or write")
-    if error.errno in (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.ELOOP):
+    if error.errno in (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.EISDIR):
         return UserError(f"expected a usable path ({error.strerror}){place}; choose another")
     return None

@@ -23,6 +23,7 @@ from crackflow.data import splits
 
 VERSION = 1
 DATASET, GROUPS, REJECTED, MANIFEST = "dataset.json", "groups.csv", "rejected.csv", "manifest.csv"
+JOINED = "joined"  # the layout of a set that was put together of others
 REQUIRED = ("version", "classes", "positive_class", "image_px", "channels", "encoding", "splits", "fingerprint")
 
 

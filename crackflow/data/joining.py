@@ -277,7 +277,7 @@ def _facts(members: Sequence[_Member], written: Sequence[Shard], checksums: dict
         "image_px": sides.pop() if len(sides) == 1 else 0,
         "splits": {name: summary.split_facts(name, every[0]["classes"], written) for name in splits.NAMES},
         "source": [place for one in every for place in np.atleast_1d(one["source"]).tolist()],
-        "layout": "joined",
+        "layout": dataset.JOINED,
         "leaks": dict(counts),
         "rejected": sum(one["rejected"] for one in every) + left_out,
         "notes": [note for member in members for note in _notes(member, every[0]["classes"])],
@@ -295,4 +295,4 @@ def _notes(member: _Member, classes: Sequence[str]) -> list[str]:
     told += f", training images {member.repeat} times" * (member.repeat > 1)
     if facts["classes"] != classes:
         told += f", {' and '.join(facts['classes'])} as {' and '.join(classes)}"
-    return [told, *(f"{member.name}: {note}" for note in facts["notes"] if facts["layout"] == "joined")]
+    return [told, *(f"{member.name}: {note}" for note in facts["notes"] if facts["layout"] == dataset.JOINED)]

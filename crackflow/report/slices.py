@@ -19,7 +19,7 @@ import numpy as np
 from scipy import ndimage
 
 from crackflow.core.config import ConvertConfig, Layout
-from crackflow.data import images, patches
+from crackflow.data import dataset, images, patches
 from crackflow.data.dataset import Dataset
 from crackflow.report import metrics
 
@@ -56,7 +56,10 @@ def looks(image: np.ndarray) -> np.ndarray:
 
 
 def folders(paths: Sequence[str], layout: str) -> list[str]:
-    """For each path of a data set the folders it lies in, without the one that tells its class."""
+    """For each path of a data set the folders it lies in, without the one that tells its class; for one of a joined
+    data set, which of them it comes from."""
+    if layout == dataset.JOINED:
+        return [pathlib.PurePath(path).parts[0] for path in paths]
     skipped = CLASS_PART.get(layout)
     found = []
     for path in paths:

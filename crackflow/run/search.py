@@ -33,13 +33,15 @@ from crackflow.data import dataset, inputs
 from crackflow.model import space
 from crackflow.run import folder, oracle, trial
 
-SEARCH, ORACLE, REHEARSAL, TRIALS, TABLE, BEST = (
+SEARCH, ORACLE, REHEARSAL, TRIALS, TABLE, BEST, PARETO, REPORT = (
     "search.json",
     "oracle.json",
     "rehearsal.json",
     "trials",
     "trials.csv",
     "best.cfg",
+    "pareto.png",
+    "report.html",
 )
 LOCK = ".lock"
 # Flags that may differ between two parts of one search: they say where and on what, not what is searched.
@@ -153,11 +155,11 @@ def _opened(config: TuneConfig, named: dict) -> Iterator[None]:
 
 
 def _clear(out: str) -> None:
-    for name in os.listdir(out):
-        path = os.path.join(out, name)
-        if name == LOCK:
-            continue
-        shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
+    """Remove what a search writes, and nothing else: what best.cfg trains lies in best/ beside it."""
+    shutil.rmtree(os.path.join(out, TRIALS), ignore_errors=True)
+    for name in (SEARCH, ORACLE, REHEARSAL, TABLE, BEST, PARETO, REPORT):
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(os.path.join(out, name))
 
 
 def _stored(out: str) -> dict | None:

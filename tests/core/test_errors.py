@@ -15,6 +15,7 @@ from crackflow.core import errors
         (errno.EACCES, "no permission (Permission denied): 'here'"),
         (errno.EROFS, "no permission (Read-only file system): 'here'"),
         (errno.ENAMETOOLONG, "expected a usable path (File name too long): 'here'"),
+        (errno.EISDIR, "expected a usable path (Is a directory): 'here'"),
         (errno.ENOTDIR, "expected a usable path (Not a directory): 'here'"),
     ],
 )

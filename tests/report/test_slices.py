@@ -33,6 +33,7 @@ def test_the_laplacian_is_that_of_four_neighbours():
         ("sdnet", "D/CD/7001-1.jpg", "D"),
         ("masks", "images/x.png#xywh=0,0,8,8", ""),
         ("masks", "images/road/x.png", "road"),
+        ("joined", "metu/Positive/00001.jpg", "metu"),
     ],
 )
 def test_the_folder_that_tells_the_class_is_no_slice(layout, path, folder):

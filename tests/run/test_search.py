@@ -86,8 +86,21 @@ def test_overwrite_begins_anew_where_a_search_was_and_touches_nothing_else(tmp_p
     config = dataclasses.replace(CONFIG, out=str(out), overwrite=True)
     with search._opened(config, search.identity(config, "f")):
         put(str(out), outcome("0"))
+        for name in (
+            "oracle.json",
+            "rehearsal.json",
+            "trials.csv",
+            "best.cfg",
+            "pareto.png",
+            "report.html",
+            "mine.txt",
+        ):
+            (out / name).write_text("")
+        (out / "best").mkdir()
+        (out / "best" / "model.h5").write_text("trained since")
     with search._opened(config, search.identity(config, "g")):
-        assert sorted(os.listdir(out)) == [".lock", "search.json"]
+        assert sorted(os.listdir(out)) == [".lock", "best", "mine.txt", "search.json"]
+        assert os.listdir(out / "best") == ["model.h5"]
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.txt").write_text("years")
