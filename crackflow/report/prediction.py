@@ -30,7 +30,7 @@ SCALES = (1.0, 0.5, 2.0)  # where nothing says how large a pixel is
 FARTHEST = 2.0  # times finer or coarser than in training, above which a warning is given
 LIKER = 0.7  # of the distance at the scale of training, for another scale to be named in a warning
 KNOWN_WINDOWS = 64  # of a photograph, evenly spread, by which it is told whether training's looked like it
-BAND_PX = 2048  # rows of a photograph that are scaled for the network at once
+BAND_PIXELS = 10_000_000  # of a photograph that are scaled for the network and looked at at once
 
 
 class Finding(NamedTuple):
@@ -219,7 +219,7 @@ class Model:
         """In bands of rows, so that memory is bounded; the windows of one begin where those of the last ended."""
         height, width = self._size(pixels, scale)
         step, px = self._scorer.step, self._scorer.px
-        band = -(-BAND_PX // px) * px
+        band = max(BAND_PIXELS // (width * px), 1) * px
         logits, cells, windows = [], [], []
         known = _some([(y, x) for y in _apart(height, px) for x in _apart(width, px)], KNOWN_WINDOWS)
         for top in range(0, max(height - px + step, 1), band):

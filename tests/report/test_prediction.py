@@ -141,7 +141,7 @@ def test_a_model_that_knows_no_training_images_says_nothing_of_them():
 def test_bands_of_rows_leave_no_seam(band, monkeypatch):
     picture = wall(500, 90, ((10, 0), (80, 499)))
     whole = model()._look(picture, 1.0).heat
-    monkeypatch.setattr(prediction, "BAND_PX", band)
+    monkeypatch.setattr(prediction, "BAND_PIXELS", band * picture.shape[1])
     np.testing.assert_allclose(model()._look(picture, 1.0).heat, whole, atol=1e-5)
 
 
@@ -172,8 +172,8 @@ def test_what_masks_taught_says_where_the_crack_is_whatever_the_temperature_of_w
 
 @pytest.mark.parametrize("band", [64, 128, 2048])
 def test_what_a_padded_network_knows_of_places_comes_with_every_band(band, monkeypatch):
-    monkeypatch.setattr(prediction, "BAND_PX", band)
     picture = wall(500, 90, ((10, 0), (80, 499)))
+    monkeypatch.setattr(prediction, "BAND_PIXELS", band * picture.shape[1])
     look = padded_darkness()._look(picture, 1.0)
     assert look.spots.shape == look.heat.shape
     rows = np.argmax(look.spots[:120], axis=1)
