@@ -73,10 +73,11 @@ class Job:
             ) from error
 
 
-def prepare(config: TrainConfig, hosts: bool = True) -> Job:
-    """Everything but the input, whose pack would be written. `hosts`: whether others may share the run, as TF_CONFIG or
-    SLURM say. Raises: UserError."""
-    team = cluster.join(config.strategy, hosts, config.all_reduce)
+def prepare(config: TrainConfig, team: cluster.Cluster | None = None) -> Job:
+    """Everything but the input, whose pack would be written. `team`: the devices; None: those that the flags, TF_CONFIG
+    and SLURM mean. A process takes its devices once: the collective operations of a second strategy would be taken for
+    those of the first. Raises: UserError."""
+    team = team or cluster.join(config.strategy, all_reduce=config.all_reduce)
     if not team.is_chief:
         progress.be_silent()
     config.expect_shared(team.replicas)

@@ -136,7 +136,7 @@ def _run(task: Task) -> Outcome:
     config = space.as_training(task.chosen, task.config, task.folder, task.replicas)
     runtime.set_up(config.seed, config.threads, config.deterministic, config.cpu_devices)
     progress.be_silent()
-    work = job.prepare(config, hosts=False)
+    work = job.prepare(config, cluster.join(config.strategy, hosts=False))
     params = work.params
     limit = task.config.max_params
     if limit and params > limit:
@@ -234,9 +234,9 @@ def _rehearse(config: TuneConfig) -> Rehearsal:
     runtime.set_up(config.seed, config.threads, False, config.cpu_devices)
     progress.be_silent()
     recipes, params = {"reference": REFERENCE}, []
-    replicas = cluster.join(config.strategy, hosts=False).replicas
+    team = cluster.join(config.strategy, hosts=False)
     for name, chosen in (("smallest", space.smallest(config)), ("largest", space.largest(config))):
-        work = job.prepare(space.as_training(chosen, config, config.out, replicas), hosts=False)
+        work = job.prepare(space.as_training(chosen, config, config.out, team.replicas), team)
         recipes[name] = work.recipe
         params.append(work.params)
         if config.max_params and params[-1] > config.max_params:
@@ -250,7 +250,7 @@ def _rehearse(config: TuneConfig) -> Rehearsal:
             verbose=0,
         )
     speeds = _speeds(config, recipes, work.image_px, work.xla.value)
-    return Rehearsal(params=tuple(params), replicas=replicas, **speeds)
+    return Rehearsal(params=tuple(params), replicas=team.replicas, **speeds)
 
 
 @contextlib.contextmanager

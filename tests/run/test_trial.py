@@ -186,3 +186,14 @@ def test_a_trial_takes_all_devices_of_its_process_and_no_other_host(tmp_path, mo
     assert process.returncode == 0
     found = trial.outcome(asked)
     assert (found.status, found.epochs, found.message) == (trial.COMPLETED, 1, "")
+
+
+def test_a_dry_run_takes_any_number_of_devices(tmp_path):
+    """Three, which share no batch of 32 equally; and two networks on them, one after the other."""
+    hold = tuple(set(CHOICES) - {"width", "batch_size"})
+    asked = config(strategy=Strategy.MIRRORED, cpu_devices=3, out=str(tmp_path), hold=hold)
+    with trial.process(trial.rehearse, asked, str(tmp_path / "rehearsal.json")) as process:
+        process.wait(120)
+    found = trial.Rehearsal(**json.loads((tmp_path / "rehearsal.json").read_text()))
+    assert (found.mistake, found.error, found.replicas) == ("", "", 3)
+    assert 0 < found.params[0] < found.params[1]
