@@ -20,7 +20,10 @@ multiprocessing.set_forkserver_preload(["crackflow.data.looking", "crackflow.dat
 
 
 # Minutes each. First of all, or one of two processes would be left with them at the end.
-LONGEST = ("test_tune.py", "test_train.py", "test_launch.py", "test_hostile.py", "test_oracle.py", "test_trial.py")
+LONGEST = (
+    "test_tune.py", "test_train.py", "test_launch.py", "test_hostile.py", "test_oracle.py", "test_trial.py",
+    "test_fitting.py", "test_strategies.py", "test_export.py",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):
