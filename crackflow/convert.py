@@ -17,6 +17,8 @@ from crackflow.core.config import ConvertConfig, Layout, OnBad, Runner
 from crackflow.core.errors import CheckFailed, UserError, one_line
 from crackflow.data import dataset, grouping, joining, layouts, leaks, looking, shards, summary, verifying
 
+OURS = (dataset.GROUPS, dataset.REJECTED, dataset.MANIFEST, "*-of-*.tfrecord", "packs/**")
+
 
 def run(config: ConvertConfig) -> None:
     """Convert; or with `verify` check, with `join` put together, what was converted before."""
@@ -36,7 +38,10 @@ def convert(config: ConvertConfig) -> dict:
     _expect_apart("--images", config.images, config.out)
     if config.on_bad is OnBad.FAIL and found.rejected:
         raise looking.refusal(*min(found.rejected))
-    with atomic.folder(config.out, dataset.DATASET, config.overwrite) as stage, _pool(config, size, stage) as pool:
+    with (
+        atomic.folder(config.out, dataset.DATASET, config.overwrite, OURS) as stage,
+        _pool(config, size, stage) as pool,
+    ):
         looks = leaks.Looks.empty(len(found.files), os.path.join(stage, "thumbnails.tmp"))
         judge = looking.Settings(config.images, config.max_megapixels, config.patch_px, config.min_crack_fraction)
         with progress.bar(len(found.files), "reading ") as advance:
@@ -93,7 +98,7 @@ def join(config: ConvertConfig) -> dict:
         for split in part.facts["splits"]
     )
     size = workers.count(config.workers)
-    with atomic.folder(config.out, dataset.DATASET, config.overwrite) as stage, workers.pool(size) as pool:
+    with atomic.folder(config.out, dataset.DATASET, config.overwrite, OURS) as stage, workers.pool(size) as pool:
         with progress.bar(total, "joining ") as advance:
             facts = joining.join(parts, repeat, stage, pool, 2 * size, advance)
         dataset.save(stage, facts)

@@ -21,6 +21,9 @@ from crackflow.model import bundle
 from crackflow.report import assessment, decision, gallery, page
 from crackflow.run import folder, scoring
 
+# Of several data sets each has a folder with its name.
+OURS = (folder.REPORT, *gallery.OURS, *(f"*/{path}" for path in gallery.OURS))
+
 
 def run(config: EvaluateConfig) -> dict:
     """Score every data set, write the results; returns the content of metrics.json. Raises: UserError."""
@@ -34,7 +37,7 @@ def run(config: EvaluateConfig) -> dict:
     sets = _named([dataset.load(path) for path in config.data])
     if config.threshold:
         loaded = _decided_anew(loaded, next(iter(sets.values())), config)
-    with atomic.folder(config.out, folder.METRICS, config.overwrite) as stage:
+    with atomic.folder(config.out, folder.METRICS, config.overwrite, OURS) as stage:
         found = {}
         for name, made in sets.items():
             splits = _splits(made, config.split)

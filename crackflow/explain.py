@@ -24,6 +24,8 @@ from crackflow.run import folder
 
 SCORES = "scores.json"
 COLUMNS = ("path", "probability", "decided", "explained", "overlay")
+OURS = ("explanations.csv", "rejected.csv", "contact_sheet.png", folder.REPORT)
+OURS += ("overlays/*.png", "filters/*.png", "activations/*.png")
 SHEET_ROWS = 24  # of the contact sheet: the first pictures of each decision, half and half where there are enough
 SHOWN_PX = 160  # of a picture in the contact sheet
 
@@ -34,7 +36,7 @@ def run(config: ExplainConfig) -> dict:
     loaded = bundle.load(config.model)
     study = _study(config, loaded)
     files, rejected = windows.listed(config.images, config.masks, config.out)
-    with atomic.folder(config.out, SCORES, config.overwrite) as stage:
+    with atomic.folder(config.out, SCORES, config.overwrite, OURS) as stage:
         found = _explain_all(config, study, files, rejected, stage)
         layers = _show_layers(config, loaded.model, found, stage)
         tables.save(os.path.join(stage, "rejected.csv"), ("path", "reason"), rejected)

@@ -23,6 +23,8 @@ from crackflow.run import folder, parity
 PARITY = "parity.json"
 CALIBRATION = 256  # images whose activations give int8 its ranges
 
+OURS = ("model.onnx", "model_*.tflite", "savedmodel/**")
+
 
 def run(config: ExportConfig) -> dict:
     """Write the formats, run each, compare; returns the content of parity.json. Raises: UserError; CheckFailed when a
@@ -31,7 +33,7 @@ def run(config: ExportConfig) -> dict:
     runtime.keep_all_of_float32()  # what the other formats are held against
     loaded = bundle.load(config.model)
     calibration, proof, labels = _images(config, loaded.card)
-    with atomic.folder(config.out, PARITY, config.overwrite) as stage:
+    with atomic.folder(config.out, PARITY, config.overwrite, OURS) as stage:
         files = parity.export(exporting.Served(loaded), list(config.formats), stage, calibration)
         rows = parity.compare(loaded, files, proof, labels)
         content = {

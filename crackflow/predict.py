@@ -23,6 +23,7 @@ from crackflow.run import folder
 
 FINDINGS, GEOJSON, PREDICTIONS = "findings.json", "findings.geojson", "predictions.csv"
 COLUMNS = ("path", "label", "probability", "decision")
+OURS = (PREDICTIONS, GEOJSON, "rejected.csv", folder.REPORT, "overlays/*.jpg")
 
 
 def run(config: PredictConfig) -> dict:
@@ -30,7 +31,7 @@ def run(config: PredictConfig) -> dict:
     runtime.set_up(0, config.threads, deterministic=False)
     model = prediction.load(config.model, config.threshold)
     files, rejected = photographs.listed(config.photos, config.out)
-    with atomic.folder(config.out, FINDINGS, config.overwrite) as stage:
+    with atomic.folder(config.out, FINDINGS, config.overwrite, OURS) as stage:
         shown = album.Album(config.page_photos)
         facts = _look_at_all(config, model, files, rejected, shown, stage)
         content = _about(model) | {"mm_per_px": config.mm_per_px or None, "photos": facts}

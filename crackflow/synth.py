@@ -18,13 +18,14 @@ from crackflow.core.config import Surfaces, SynthConfig
 from crackflow.data import donors, synthetic, varied
 
 MARKER = "synth.json"
+OURS = tuple(f"{name}/{'[0-9]' * 8}.*" for name in (synthetic.POSITIVE, synthetic.NEGATIVE, synthetic.MASKS))
 BATCH_PIXELS = 16 * 227 * 227  # a tenth of a second: the bar moves, and handing over costs nothing beside it
 
 
 def run(config: SynthConfig) -> None:
     """Fill `config.out` with `config.count` images, half of them cracked. Raises: UserError when `out` is taken."""
     lent = donors.fingerprint(config.donors)
-    with atomic.folder(config.out, MARKER, config.overwrite) as stage:
+    with atomic.folder(config.out, MARKER, config.overwrite, OURS) as stage:
         for name in (synthetic.POSITIVE, synthetic.NEGATIVE, synthetic.MASKS):
             os.mkdir(os.path.join(stage, name))
         write(config, stage)

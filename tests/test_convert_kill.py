@@ -158,10 +158,13 @@ def test_killed_between_the_two_renames_the_older_data_set_comes_back(tmp_path):
 
 def test_a_run_that_is_still_alive_keeps_its_unfinished_folder(tmp_path):
     out = tmp_path / "out"
-    with atomic.folder(str(out), "dataset.json", overwrite=False) as stage:
+    with atomic.folder(str(out), "dataset.json", overwrite=False, ours=()) as stage:
         support.put(os.path.join(stage, "shard"), b"1")
         support.made(support.photos(tmp_path / "photos", 8), tmp_path / "other")
-        with pytest.raises(RuntimeError, match="second"), atomic.folder(str(out), "dataset.json", overwrite=False):
+        with (
+            pytest.raises(RuntimeError, match="second"),
+            atomic.folder(str(out), "dataset.json", overwrite=False, ours=()),
+        ):
             raise RuntimeError("second")
         assert os.path.exists(stage)
     assert (out / "shard").read_bytes() == b"1"

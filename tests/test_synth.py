@@ -96,13 +96,17 @@ def test_overwrite_replaces_what_synth_made_and_nothing_else(tmp_path):
     own, foreign = tmp_path / "own", tmp_path / "foreign"
     for folder in (own, foreign):
         (folder / "Positive").mkdir(parents=True)
-        (folder / "Positive" / "old.jpg").write_text("old")
+        (folder / "Positive" / "00000999.jpg").write_text("old")
     (own / synth.MARKER).write_text("{}")
     synth.run(config(own, overwrite=True))
-    assert len(list(own.rglob("*.jpg"))) == 6 and not (own / "Positive" / "old.jpg").exists()
+    assert len(list(own.rglob("*.jpg"))) == 6 and not (own / "Positive" / "00000999.jpg").exists()
+    (own / "Positive" / "my_bridge.jpg").write_text("mine")
+    with pytest.raises(UserError, match="holds 'Positive/my_bridge.jpg', which this command did not write"):
+        synth.run(config(own, overwrite=True))
+    assert (own / "Positive" / "my_bridge.jpg").read_text() == "mine"
     with pytest.raises(UserError, match=r"holds no synth\.json"):
         synth.run(config(foreign, overwrite=True))
-    assert (foreign / "Positive" / "old.jpg").read_text() == "old"
+    assert (foreign / "Positive" / "00000999.jpg").read_text() == "old"
 
 
 def test_a_taken_folder_is_one_line_and_exit_code_2(tmp_path, capsys):

@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    with atomic.folder("data/metu", marker="dataset.json", overwrite=False) as stage:
+    with atomic.folder("data/metu", marker="dataset.json", overwrite=False, ours=("*.csv",)) as stage:
         ...                                  # write into `stage`; it becomes data/metu at the end of the block
     with atomic.file("packs/train-128.npy") as file:
         ...                                  # write, never map: a mapped file on a full disk ends the process
@@ -11,11 +11,12 @@ Synopsis::
 
 import contextlib
 import fcntl
+import fnmatch
 import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 from crackflow.core.errors import UserError
@@ -25,18 +26,21 @@ UNFINISHED = ".partial-"
 
 
 @contextlib.contextmanager
-def folder(out: str, marker: str, overwrite: bool) -> Iterator[str]:
+def folder(out: str, marker: str, overwrite: bool, ours: Sequence[str]) -> Iterator[str]:
     """Gives a hidden folder beside `out` that takes its name when the block ends, and vanishes if the block fails.
 
-    A folder that stands at `out` is replaced only with `overwrite`, and only if it holds the file `marker`, the
-    sign that crackflow made it. Left-overs of killed runs are removed first; those of runs still alive hold a
-    lock and stay. Raises: UserError when `out` is taken.
+    A folder that stands at `out` is replaced only with `overwrite`, and only if it holds the file `marker`, the sign
+    that crackflow made it, and nothing but that and files that `ours` names: paths in it, with * for any part of one
+    name, and ** at the end for all that lies below. Left-overs of killed runs are removed first; those of runs still
+    alive hold a lock and stay. Raises: UserError when `out` is taken.
     """
     out = os.path.realpath(out)  # a link stays, and what it points to is filled
     parent, name = os.path.split(out)
+    ours = (marker, LOCK, *ours)
     if os.path.isdir(parent):
-        _tidy(parent, name, out)  # first: it may bring an older folder back
-    _expect_free(out, marker, overwrite)
+        with _alone_in(parent):
+            _tidy(parent, name, out)  # first: it may bring an older folder back
+    _expect_free(out, marker, overwrite, ours)
     os.makedirs(parent, exist_ok=True)
     stage = os.path.join(parent, f".{name}{UNFINISHED}{secrets.token_hex(4)}")
     try:
@@ -45,9 +49,11 @@ def folder(out: str, marker: str, overwrite: bool) -> Iterator[str]:
             with contextlib.suppress(OSError):  # a network's file system may have no locks
                 fcntl.flock(lock, fcntl.LOCK_EX)
             yield stage
-            os.remove(lock.name)
             _sync(stage)
-            _move(stage, out, marker, overwrite)
+            with _alone_in(parent):
+                _move(stage, out, marker, overwrite, ours)
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(os.path.join(out, LOCK))  # not before: without it the folder would look like a dead run's
     except BaseException:
         shutil.rmtree(stage, ignore_errors=True)
         raise
@@ -66,7 +72,19 @@ def _umask() -> int:
     return mask
 
 
-def _expect_free(out: str, marker: str, overwrite: bool) -> None:
+@contextlib.contextmanager
+def _alone_in(parent: str) -> Iterator[None]:
+    """No other run tidies up in the folder `parent` or moves into it; where it can be locked."""
+    handle = os.open(parent, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _expect_free(out: str, marker: str, overwrite: bool, ours: Sequence[str]) -> None:
     if not os.path.lexists(out):
         return
     if not os.path.isdir(out):
@@ -79,6 +97,20 @@ def _expect_free(out: str, marker: str, overwrite: bool) -> None:
         raise UserError(f"{out!r} exists and is not empty; choose another folder, or replace it with --overwrite")
     if not os.path.exists(os.path.join(out, marker)):
         raise UserError(f"--overwrite: {out!r} holds no {marker}, so crackflow did not make it; choose another folder")
+    for place, _, names in os.walk(out):
+        for path in (os.path.relpath(os.path.join(place, name), out) for name in sorted(names)):
+            if not any(_matches(path, pattern) for pattern in ours):
+                raise UserError(
+                    f"--overwrite: {out!r} holds {path!r}, which this command did not write; move it elsewhere, or "
+                    "choose another folder"
+                )
+
+
+def _matches(path: str, pattern: str) -> bool:
+    parts, wanted = path.split(os.sep), pattern.split("/")
+    if wanted[-1] == "**":
+        parts, wanted = parts[: len(wanted) - 1], wanted[:-1]
+    return len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))
 
 
 def _tidy(parent: str, name: str, out: str) -> None:
@@ -105,8 +137,8 @@ def _is_locked(place: str) -> bool:
     return False
 
 
-def _move(stage: str, out: str, marker: str, overwrite: bool) -> None:
-    _expect_free(out, marker, overwrite)  # another run may have finished meanwhile
+def _move(stage: str, out: str, marker: str, overwrite: bool, ours: Sequence[str]) -> None:
+    _expect_free(out, marker, overwrite, ours)  # another run may have finished meanwhile
     parent, name = os.path.split(out)
     aside = tempfile.mkdtemp(prefix=f".{name}.replaced-", dir=parent)
     if os.path.isdir(out):

@@ -11,6 +11,8 @@ from crackflow.core import tables
 from crackflow.report import curves
 from crackflow.report.page import Evaluation, Mistake
 
+OURS = ("*.png", "errors.csv", "suspects.csv", "errors/*.png", "suspects/*.png")  # what `save` writes
+
 
 def save(evaluation: Evaluation, place: str) -> None:
     """confusion.png, roc.png, precision_recall.png, scores.png, calibration.png, coverage.png; errors/*.png and

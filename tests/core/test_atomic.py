@@ -12,7 +12,7 @@ MARKER = "marker.json"
 
 
 def fill(out, content, overwrite=False, fail=False):
-    with atomic.folder(str(out), MARKER, overwrite) as stage:
+    with atomic.folder(str(out), MARKER, overwrite, ("?", "first", "second")) as stage:
         assert not os.path.exists(os.path.join(out, content))
         for name in (MARKER, content):
             atomic.write_text(os.path.join(stage, name), content)
@@ -68,14 +68,14 @@ def test_a_folder_that_is_not_ours_to_replace_is_refused_before_the_block(tmp_pa
     (tmp_path / "out").mkdir()
     for name in names:
         (tmp_path / "out" / name).write_text("")
-    with pytest.raises(UserError, match=message), atomic.folder(str(tmp_path / "out"), MARKER, overwrite):
+    with pytest.raises(UserError, match=message), atomic.folder(str(tmp_path / "out"), MARKER, overwrite, ()):
         pytest.fail("the block was entered")
     assert everything(tmp_path) == [f"out/{name}" for name in names]
 
 
 def test_a_folder_that_was_taken_meanwhile_is_not_replaced(tmp_path):
     with pytest.raises(UserError, match="exists and is not empty"):
-        with atomic.folder(str(tmp_path / "out"), MARKER, False) as stage:
+        with atomic.folder(str(tmp_path / "out"), MARKER, False, ()) as stage:
             atomic.write_text(os.path.join(stage, MARKER), "late")
             fill(tmp_path / "out", "first")
     assert everything(tmp_path) == ["out/first", "out/marker.json"]
@@ -88,6 +88,33 @@ def leave(place, *names):
         (place / name / MARKER).write_text("")
 
 
+@pytest.mark.parametrize("mine", ["monday/wall.jpg", "notes.txt", "second/b", "first/more", "deep/er/x.png"])
+def test_what_somebody_put_into_a_folder_of_ours_is_never_removed_with_it(tmp_path, mine):
+    out = tmp_path / "out"
+    fill(out, "first")
+    path = out / mine
+    if path.parent == out / "first":
+        (out / "first").unlink()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("mine")
+    before = everything(out)
+    with pytest.raises(
+        UserError, match=f"--overwrite: .* holds '{mine}', which this command did not write; move it els"
+    ):
+        fill(out, "second", overwrite=True)
+    assert everything(out) == before and path.read_text() == "mine"
+
+
+def test_a_pattern_names_one_folder_or_with_two_stars_all_below():
+    names = {"a.png", "sub/a.png", "sub/b/a.png", "model/x", "model/variables/y"}
+
+    def taken(pattern):
+        return {name for name in names if atomic._matches(name, pattern)}
+
+    assert taken("*.png") == {"a.png"} and taken("sub/*.png") == taken("*/a.png") == {"sub/a.png"}
+    assert taken("model/**") == {"model/x", "model/variables/y"}
+
+
 def test_left_overs_of_killed_runs_go_and_those_of_other_names_stay(tmp_path):
     fill(tmp_path / "out", "a")
     leave(tmp_path, ".out.partial-aaa", ".out.replaced-bbb", ".other.partial-ccc", ".output.partial-ddd")
@@ -97,7 +124,10 @@ def test_left_overs_of_killed_runs_go_and_those_of_other_names_stay(tmp_path):
 
 def test_an_older_folder_that_lost_its_place_is_refused_before_the_work_like_any_other(tmp_path):
     leave(tmp_path, ".out.replaced-bbb")
-    with pytest.raises(UserError, match="exists and is not empty"), atomic.folder(str(tmp_path / "out"), MARKER, False):
+    with (
+        pytest.raises(UserError, match="exists and is not empty"),
+        atomic.folder(str(tmp_path / "out"), MARKER, False, ()),
+    ):
         pytest.fail("the block was entered")
     assert everything(tmp_path) == ["out/marker.json"]
 
@@ -119,7 +149,7 @@ def test_a_link_stays_a_link(tmp_path):
 
 
 def test_an_unfinished_folder_is_told_by_its_name(tmp_path):
-    with atomic.folder(str(tmp_path / "out"), MARKER, False) as stage:
+    with atomic.folder(str(tmp_path / "out"), MARKER, False, ()) as stage:
         assert atomic.is_unfinished(stage) and atomic.is_unfinished(stage + "/")
     assert not atomic.is_unfinished(str(tmp_path / "out"))
 
