@@ -7,6 +7,8 @@ Synopsis::
 """
 
 import contextlib
+import io
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -51,12 +53,26 @@ def show(columns: Sequence[str], rows: Iterable[Sequence[tuple[str, bool]]]) -> 
     table = Table(*columns, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*(Text(f"{text} !" if warns else text, style="red" if warns else "") for text, warns in row))
-    Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH).print(table)
+    on_terminal, text = sys.stdout.isatty(), io.StringIO()
+    Console(file=text, force_terminal=on_terminal, width=None if on_terminal else WIDTH).print(table)
+    say(text.getvalue().rstrip("\n"))
 
 
 def say(text: str) -> None:
     """One line for the person at the terminal, on stdout."""
     if _silent:
         return
-    sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
-    sys.stdout.flush()
+    with _whoever_listens():
+        sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
+        sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _whoever_listens() -> Iterator[None]:
+    """Where the reader of stdout has gone (`| head -1`), what is said goes nowhere, and the work goes on."""
+    try:
+        yield
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

@@ -130,7 +130,8 @@ def _positive_of(folders: list[str], positive_class: str) -> str:
         if positive_class not in folders:
             raise UserError(f"--positive_class: expected one of {', '.join(folders)}, received {positive_class!r}")
         return positive_class
-    plain = {name: re.sub("[^a-z]", "", name.lower()) for name in folders}
+    # Letters of every script stay, and digits but for a number in front: "无crack" and "0 cracks" mean no crack.
+    plain = {name: re.sub(r"^\d+[-_.]|[\W_]", "", name.lower()) for name in folders}
     positive = [name for name in folders if plain[name] in POSITIVE]
     negative = [name for name in folders if plain[name] in NEGATIVE]
     if len(positive) == 1:

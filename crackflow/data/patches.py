@@ -19,6 +19,7 @@ from crackflow.data import cells, images
 from crackflow.data.images import BadImage
 
 CRACK_ABOVE = 127  # masks are anti-aliased: 255 is crack
+NOISE = 16  # what a compressor may leave of black
 CLEAN_MARGIN_PX = 4
 UNCLEAR = "neither clean nor cracked: fewer crack pixels than --min_crack_fraction"
 
@@ -55,9 +56,21 @@ def read_mask(root: str, path: str, photo: images.Photo, max_megapixels: float) 
         mask_size, size = f"{mask.shape[1]} x {mask.shape[0]}", f"{photo.width} x {photo.height}"
         raise BadImage(f"its mask is {mask_size}, the picture {size}: expected the same size")
     highest = int(mask.max())
-    if 0 < highest <= CRACK_ABOVE and np.isin(mask, (0, highest)).all():  # numbers of classes, not brightness
-        raise BadImage(f"its mask {path!r} has the values 0 and {highest}: expected 255 where there is crack")
+    # Numbers of classes, or a crack in a dark colour: as brightness they would make every crack clean.
+    if NOISE < highest <= CRACK_ABOVE or (highest <= NOISE and _is_drawn(mask)):
+        raise BadImage(f"its mask {path!r} has no value above {highest}: expected white, 255, where there is crack")
     return mask
+
+
+def _is_drawn(mask: np.ndarray) -> bool:
+    """Whether the low values of `mask` are numbers of classes and not a compressor's noise: one value beside 0 alone,
+    or areas of one value."""
+    highest = mask.max()
+    if highest == 0:
+        return False
+    first, *others = mask[:-1, :-1], mask[1:, :-1], mask[:-1, 1:], mask[1:, 1:]
+    areas = (first > 0) & np.logical_and.reduce([first == other for other in others])
+    return bool(np.isin(mask, (0, highest)).all() or areas.any())
 
 
 def cover(height: int, width: int, patch_px: int) -> list[Window]:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from crackflow import __version__
 from crackflow.core import tables
 from crackflow.core.config import ConvertConfig, Encoding, Layout
-from crackflow.core.errors import UserError
+from crackflow.core.errors import UserError, one_line
 from crackflow.data import dataset, splits
 from crackflow.data.layouts import Found
 from crackflow.data.looking import Seen
@@ -167,6 +167,8 @@ def text(out: str, facts: dict, seconds: float) -> str:
         f"{leaks['groups']:,} groups that stay together ({facts['group_by']})",
         _leak_line(leaks),
     ]
+    if facts["layout"] == Layout.CLASSES.value:  # which may have been guessed
+        lines.append(f"cracked: {one_line(facts['classes'][1])}; clean: {one_line(facts['classes'][0])}")
     if leaks["conflicts"]:
         lines.append(f"left out: {leaks['conflicts']:,} files whose picture is found in both classes")
     if facts["rejected"] and dataset.REJECTED in facts["tables"]:

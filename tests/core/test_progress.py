@@ -41,3 +41,18 @@ def test_one_of_several_workers_speaks():
     code = "from crackflow.core import progress; progress.be_silent(); progress.say('not heard')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=support.environment())
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_reader_that_has_gone_does_not_end_the_work(tmp_path):
+    """`| head -1`"""
+    script = f"""
+from crackflow.core import progress
+for number in range(20_000):
+    progress.say(str(number))
+progress.show(["a", "b"], [[("1", False), ("2", True)]])
+open({str(tmp_path / "done")!r}, "w").close()
+"""
+    (tmp_path / "long.py").write_text(script)
+    line = f"{sys.executable} {tmp_path / 'long.py'} | head -1"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=support.environment())
+    assert (done.stdout, done.stderr) == ("0\n", "") and (tmp_path / "done").exists()

@@ -133,3 +133,21 @@ def test_no_pictures_beside_the_masks_are_refused(tmp_path):
     (tmp_path / "images").mkdir()
     with pytest.raises(UserError, match="expected pictures in .*images', found none"):
         scan(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("没有crack", "有裂缝"),
+        ("无crack", "裂缝"),
+        ("нет crack", "трещина"),
+        ("crackなし", "ひび割れ"),
+        ("0 cracks", "1 or more"),
+    ],
+)
+def test_a_word_in_a_name_of_another_script_decides_nothing(tmp_path, names):
+    for number, name in enumerate(names):
+        support.put(tmp_path / name / f"{number}.jpg", support.encoded(support.picture(number)))
+    with pytest.raises(UserError, match="expected --positive_class to name the folder that means cracked"):
+        layouts.scan(str(tmp_path), Layout.AUTO, "")
+    assert layouts.scan(str(tmp_path), Layout.AUTO, names[1]).classes == names

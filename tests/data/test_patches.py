@@ -76,7 +76,16 @@ def masked(tmp_path, values, mode, form="PNG"):
 def test_a_mask_of_class_numbers_is_refused_and_not_taken_for_a_clean_one(tmp_path, value):
     crack = np.zeros((64, 64), np.uint8)
     crack[20:24] = value
-    with pytest.raises(BadImage, match=f"its mask 'mask.png' has the values 0 and {value}: expected 255 where there"):
+    with pytest.raises(BadImage, match=f"its mask 'mask.png' has no value above {value}: expected white, 255, where"):
+        masked(tmp_path, crack, "L")
+
+
+@pytest.mark.parametrize("values", [(1, 2), (1, 2, 7), (76, 40, 12), (29,), (54, 3)], ids=str)
+def test_masks_of_several_classes_or_of_a_dark_colour_are_refused(tmp_path, values):
+    crack = np.zeros((64, 64), np.uint8)
+    for number, value in enumerate(values):
+        crack[8 + 6 * number : 11 + 6 * number] = value
+    with pytest.raises(BadImage, match=f"has no value above {max(values)}: expected white, 255, where there is crack"):
         masked(tmp_path, crack, "L")
 
 
