@@ -109,7 +109,7 @@ def choose_and_save(
         seed=config.seed,
         threshold_rule=config.threshold,
         review=decision.review_band(probabilities, threshold, config.review),
-        source_px=made.image_px,
+        source_px=made.source_px,
         mm_per_px=config.mm_per_px,
     )
     path = os.path.join(config.run_dir, bundle.FILE)

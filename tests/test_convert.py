@@ -11,6 +11,7 @@ from PIL import Image
 from crackflow import convert
 from crackflow.core.backend import tf
 from crackflow.core.config import ConvertConfig, Encoding
+from crackflow.data import dataset
 from tests import support
 
 SPLITS = {"train", "val", "test"}
@@ -229,3 +230,45 @@ def test_a_data_set_that_is_only_for_measuring_is_all_test(tmp_path):
     assert {name: split["count"] for name, split in facts["splits"].items()} == {"train": 0, "val": 0, "test": 12}
     assert all(row["split"] == "test" for row in support.rows(tmp_path / "data", "groups.csv"))
     assert len(support.stored(tmp_path / "data")) == 12
+
+
+@pytest.mark.parametrize(
+    "sizes, settings, source_px",
+    [
+        ([(64, 64)] * 8, {}, 64),
+        ([(64, 64)] * 8, {"image_px": 32}, 64),
+        ([(64, 64)] * 7 + [(60, 64)], {}, 64),
+        ([(90, 40)] * 8, {"image_px": 32}, 60),
+    ],
+)
+def test_the_side_that_photographs_had_is_kept_whatever_is_stored(tmp_path, sizes, settings, source_px):
+    """The scale at which a model looks at other photographs follows from it."""
+    for number, size in enumerate(sizes):
+        support.put(
+            tmp_path / "photos" / support.CLASSES[number % 2] / f"{number}.jpg",
+            support.encoded(support.picture(number, *size)),
+        )
+    support.made(tmp_path / "photos", tmp_path / "data", **settings)
+    assert dataset.load(str(tmp_path / "data")).source_px == source_px
+
+
+def test_windows_of_photographs_are_as_large_as_they_were_cut(tmp_path):
+    for number in range(6):
+        support.put(tmp_path / f"images/{number}.jpg", support.encoded(support.picture(number, 128, 64)))
+        mask = np.zeros((64, 128), np.uint8)
+        mask[20:24, :64] = 255
+        support.put(tmp_path / f"masks/{number}.png", support.encoded(mask, "PNG"))
+    support.made(tmp_path, tmp_path.parent / "windows", patch_px=64, image_px=32)
+    assert dataset.load(str(tmp_path.parent / "windows")).source_px == 64
+
+
+def test_a_joined_set_keeps_the_side_that_its_parts_agree_on(tmp_path):
+    support.photos(tmp_path / "photos", 16)
+    support.photos(tmp_path / "others", 16, first_seed=50)
+    support.photos(tmp_path / "small", 16, px=32, first_seed=80)
+    for name in ("photos", "others", "small"):
+        support.made(tmp_path / name, tmp_path / f"{name}_set", image_px=32)
+    for parts, source_px in ((("photos", "others"), 64), (("photos", "small"), 32)):
+        out = tmp_path / "-".join(parts)
+        convert.run(ConvertConfig(join=tuple(str(tmp_path / f"{one}_set") for one in parts), out=str(out), workers=1))
+        assert dataset.load(str(out)).source_px == source_px

@@ -113,7 +113,7 @@ def test_decisions_are_fitted_on_validation_images_by_the_rule_asked_for(run_dir
 
 def test_the_model_knows_what_its_training_images_looked_like(run_dir):
     loaded, made = bundle.load(str(run_dir)), small.data()
-    assert loaded.card.source_px == made.image_px and loaded.card.mm_per_px == 0.25
+    assert loaded.card.source_px == made.source_px == 64 and loaded.card.mm_per_px == 0.25
     looks = familiarity.Looks(loaded.model)
     known = scoring.looks(looks, pipeline.eval_batches(made, "val", 16, 32, 3))
     assert (loaded.familiarity.distances(known) > loaded.familiarity.limit).mean() <= 0.1

@@ -47,6 +47,12 @@ class Dataset:
         """Side of its square images, in pixels; 0 when they differ."""
         return self.facts["image_px"]
 
+    @property
+    def source_px(self) -> int:
+        """Side that the photographs had before they were stored, in pixels: of a window, where they were cut; the median
+        where they differ; 0 when nothing tells."""
+        return self.facts.get("source_px", self.image_px)
+
     def count(self, split: str) -> int:
         return self.facts["splits"][split]["count"]
 
@@ -106,6 +112,7 @@ def _is_well_formed(facts: dict) -> bool:
         shards = [shard for name in splits.NAMES for shard in facts["splits"][name]["shards"]]
         numbers = [facts["image_px"], facts["channels"], *(facts["splits"][name]["count"] for name in splits.NAMES)]
         numbers += [number for name in splits.NAMES for number in facts["splits"][name]["class_counts"].values()]
+        numbers += [facts.get("source_px", 0)]
         numbers += [facts["splits"][name].get("different", 0) for name in splits.NAMES]
         numbers += [shard[key] for shard in shards for key in ("count", "bytes")]
         texts = [*facts["classes"], *(facts[key] for key in ("positive_class", "encoding", "fingerprint"))]

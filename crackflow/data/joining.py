@@ -270,11 +270,15 @@ def _facts(members: Sequence[_Member], written: Sequence[Shard], checksums: dict
     """The content of dataset.json: the first set's, and what is counted of all."""
     every = [member.made.facts for member in members]
     sides = {one["image_px"] for one in every}
+    image_px = sides.pop() if len(sides) == 1 else 0
+    sources = {member.made.source_px for member in members}
     counts = collections.Counter()
     for one in every:
         counts.update(one["leaks"])
     made = every[0] | {
-        "image_px": sides.pop() if len(sides) == 1 else 0,
+        "image_px": image_px,
+        # Where the photographs of the parts were made smaller by different factors, they count as large as stored.
+        "source_px": sources.pop() if len(sources) == 1 else image_px,
         "splits": {name: summary.split_facts(name, every[0]["classes"], written) for name in splits.NAMES},
         "source": [place for one in every for place in np.atleast_1d(one["source"]).tolist()],
         "layout": dataset.JOINED,

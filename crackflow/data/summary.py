@@ -9,6 +9,7 @@ Synopsis::
 
 import collections
 import dataclasses
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -30,11 +31,13 @@ MANIFEST_COLUMNS = ("shard", "record", "offset", "label", "sha256", "path", "cel
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """How the records are written. `image_px`: side of all images, 0 when they differ."""
+    """How the records are written. `image_px`: side of all images, 0 when they differ; `source_px`: side of what they
+    were made of, the median where that differs."""
 
     settings: Settings
     entries: dict[str, list[Entry]]
     image_px: int
+    source_px: int
     bytes_an_image: float
 
 
@@ -59,7 +62,19 @@ def choose_form(config: ConvertConfig, layout: Layout, seen: Seen, entries: dict
     size = seen.stored_bytes / files if passes or not image_px else float(image_px**2 * channels)
     if config.encoding is Encoding.JPEG and not passes and image_px:
         size /= 4  # JPEG at quality 95 takes about a quarter of the raw bytes of a photograph
-    return Form(settings, entries, image_px, size)
+    source_px = config.patch_px if cuts else _median_px(seen.sizes)
+    return Form(settings, entries, image_px, source_px, size)
+
+
+def _median_px(sizes: Mapping[tuple[int, int], int]) -> int:
+    """The side of a square as large as half of the images are at most."""
+    sides = sorted((math.sqrt(width * height), count) for (width, height), count in sizes.items())
+    passed, half = 0, sum(count for _, count in sides) / 2
+    for side, count in sides:
+        passed += count
+        if passed >= half:
+            return round(side)
+    return 0
 
 
 def _common_px(sizes: Mapping[tuple[int, int], int]) -> int:
@@ -124,6 +139,7 @@ def facts(
         "classes": list(found.classes),
         "positive_class": found.classes[1],
         "image_px": form.image_px,
+        "source_px": form.source_px,
         "channels": form.settings.channels,
         "encoding": form.settings.encoding,
         "splits": {name: split_facts(name, found.classes, written) for name in splits.NAMES},

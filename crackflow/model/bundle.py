@@ -39,6 +39,7 @@ FORMAT = ("v110", "v110")  # of HDF5: the first whose inner tables have checksum
 SEAL = b"\ncrackflow sha256 "
 SEAL_BYTES = len(SEAL) + 64 + 1
 MOST_PX = 4096
+MOST_SOURCE_PX = 1 << 16  # a JPEG has no longer side
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,7 +209,7 @@ def _card(text: str | None, file: str) -> Card:
         "threshold": 0 <= card.threshold <= 1,
         "temperature": 0 < card.temperature < math.inf,
         "image_px": type(card.image_px) is int and 0 < card.image_px <= MOST_PX,
-        "source_px": type(card.source_px) is int and 0 <= card.source_px <= MOST_PX,
+        "source_px": type(card.source_px) is int and 0 <= card.source_px <= MOST_SOURCE_PX,
         "mm_per_px": 0 <= card.mm_per_px < math.inf,
         "network": isinstance(card.network, str) and isinstance(card.fingerprint, str),
         "versions": isinstance(card.versions, dict),
