@@ -256,7 +256,7 @@ def test_windows_of_photographs_are_as_large_as_they_were_cut(tmp_path):
     for number in range(6):
         support.put(tmp_path / f"images/{number}.jpg", support.encoded(support.picture(number, 128, 64)))
         mask = np.zeros((64, 128), np.uint8)
-        mask[20:24, :64] = 255
+        mask[20:24, :56] = 255
         support.put(tmp_path / f"masks/{number}.png", support.encoded(mask, "PNG"))
     support.made(tmp_path, tmp_path.parent / "windows", patch_px=64, image_px=32)
     assert dataset.load(str(tmp_path.parent / "windows")).source_px == 64

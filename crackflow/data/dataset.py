@@ -49,7 +49,7 @@ class Dataset:
 
     @property
     def source_px(self) -> int:
-        """Side that the photographs had before they were stored, in pixels: of a window, where they were cut; the median
+        """Side that photographs had before they were stored, in pixels: of a window, where they were cut; the median
         where they differ; 0 when nothing tells."""
         return self.facts.get("source_px", self.image_px)
 

@@ -44,7 +44,10 @@ class Reach(NamedTuple):
 
 class Convolutional:
     """A network that adds no zeros, run over whole photographs. `features`: the layers up to its pooling, uint8
-    [1, H, W, C] to float32 [1, h, w, K]; `decide`: the rest, over every window."""
+    [1, H, W, C] to float32 [1, h, w, K]; `decide`: the rest, over every window. `around`: pixels beside a part of a
+    photograph that must be seen with it, for its windows to be scored as in the whole."""
+
+    around = 0
 
     def __init__(self, model: keras.Model, reach: Reach, trunk: str) -> None:
         self.px, self.step = model.input_shape[1], reach.step
@@ -159,6 +162,8 @@ class Surrounded(Convolutional):
 
     def __init__(self, model: keras.Model, reach: Reach, trunk: str, locate: Locate | None) -> None:
         super().__init__(model, reach, trunk)
+        # What a cell sees; and where a layer standardises, all windows that hold what it sees.
+        self.around = self._cells_around() * self.step + (self.px if self._levels else 0)
         self._locate = locate or self._of_one_cell(model, trunk)
 
     def _of_one_cell(self, model: keras.Model, trunk: str) -> Locate:
@@ -173,6 +178,9 @@ class Surrounded(Convolutional):
         window)."""
         features = self._cells_in(pixels)
         return self._pooled(self._decide, features, self._cells), self._locate(features)
+
+    def _cells_around(self) -> int:
+        return max(-(self._reach.low // self.step), -(-self._reach.high // self.step))
 
     def _cells_of(self, side: int) -> int:
         return side // self.step
@@ -236,6 +244,8 @@ def _over_windows(levels: np.ndarray, across: int) -> np.ndarray:
 
 class Windows:
     """Any network, window by window in batches: `overlap` windows across each pixel and direction."""
+
+    around = 0
 
     def __init__(self, model: keras.Model, overlap: int = 2) -> None:
         self.px = model.input_shape[1]

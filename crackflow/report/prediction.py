@@ -30,7 +30,7 @@ SCALES = (1.0, 0.5, 2.0)  # where nothing says how large a pixel is
 FARTHEST = 2.0  # times finer or coarser than in training, above which a warning is given
 LIKER = 0.7  # of the distance at the scale of training, for another scale to be named in a warning
 KNOWN_WINDOWS = 64  # of a photograph, evenly spread, by which it is told whether training's looked like it
-BAND_PIXELS = 10_000_000  # of a photograph that are scaled for the network and looked at at once
+BAND_PIXELS = 16_000_000  # of a photograph that are scaled for the network and looked at at once
 
 
 class Finding(NamedTuple):
@@ -216,24 +216,26 @@ class Model:
         return tuple(max(round(side * scale * self.card.scale), 1) for side in pixels.shape[:2])
 
     def _look(self, pixels: np.ndarray, scale: float) -> Look:
-        """In bands of rows, so that memory is bounded; the windows of one begin where those of the last ended."""
+        """In bands of rows, so that memory is bounded; the windows of one begin where those of the last ended. Each is
+        seen with what lies around it, where the network would miss it."""
         height, width = self._size(pixels, scale)
         step, px = self._scorer.step, self._scorer.px
         band = max(BAND_PIXELS // (width * px), 1) * px
         logits, cells, windows = [], [], []
         known = _some([(y, x) for y in _apart(height, px) for x in _apart(width, px)], KNOWN_WINDOWS)
-        for top in range(0, max(height - px + step, 1), band):
-            part = images.scaled(pixels, height, width, top, top + band + px - step)
+        starts = range(0, max(height - px + step, 1), band)
+        for top in starts:
+            first = max(top - self._scorer.around, 0)
+            part = images.scaled(pixels, height, width, first, top + band + px - step + self._scorer.around)
+            rows = slice((top - first) // step, None if top == starts[-1] else (top - first + band) // step)
             scores, spots = self._scorer.places(part)
-            logits.append(scores)
-            cells.append(spots)
-            inside = [(y - top, x) for y, x in known if top <= y < top + band]
+            logits.append(scores[rows])
+            cells.append(spots if spots is None else spots[rows])
+            inside = [(y - first, x) for y, x in known if top <= y < top + band]
             windows += [part[y : y + px, x : x + px].copy() for y, x in inside]  # a view would keep the whole band
         warm = findings.heat(_probabilities(logits, self.card.temperature), px // step)
         if cells[0] is None:
             return Look(scale, warm, None, self._distance(windows))
-        # The cells below its last windows come with the next band.
-        cells[:-1] = [part[: len(scores)] for part, scores in zip(cells[:-1], logits[:-1], strict=True)]
         return Look(scale, warm, _probabilities(cells, self._cell_temperature), self._distance(windows))
 
     def _distance(self, windows: list[np.ndarray]) -> float | None:

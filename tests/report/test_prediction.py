@@ -145,6 +145,18 @@ def test_bands_of_rows_leave_no_seam(band, monkeypatch):
     np.testing.assert_allclose(model()._look(picture, 1.0).heat, whole, atol=1e-5)
 
 
+def test_bands_leave_no_seam_in_what_the_shipped_model_sees_either(monkeypatch):
+    """It adds zeros at borders, and standardises by the windows around a cell."""
+    shipped = prediction.load()
+    picture = support.picture(3, 260, 900)
+    whole = shipped._look(picture, 1.0)
+    monkeypatch.setattr(prediction, "BAND_PIXELS", 128 * picture.shape[1])
+    parts = shipped._look(picture, 1.0)
+    np.testing.assert_allclose(parts.heat, whole.heat, atol=1e-5)
+    np.testing.assert_allclose(parts.spots, whole.spots, atol=1e-5)
+    assert whole.heat.std() > 0.01
+
+
 def padded_darkness(locator=None, **card):
     """As `darkness`, with zeros at the border: what lies at a cell is known."""
     image = keras.Input((PX, PX, 3), dtype="uint8")
