@@ -315,22 +315,24 @@ def grey(values: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(values).convert("L"))[..., None]
 
 
-def scaled(values: np.ndarray, height: int, width: int, first: int = 0, last: int | None = None) -> np.ndarray:
-    """uint8 [H, W, C] to uint8 [height, width, C], or the rows of that from `first` up to, not including, `last`.
+def scaled(
+    values: np.ndarray, height: int, width: int, rows: slice = slice(None), columns: slice = slice(None)
+) -> np.ndarray:
+    """uint8 [H, W, C] to uint8 [height, width, C], or `rows` and `columns` of that, neighbours each.
 
     As `resize_array` does, for photographs: in bands, on all cores, with little memory beside the two pictures. 12
     megapixels to 3.9 take 0.06 s on 2 cores.
     """
-    last = height if last is None else min(last, height)
     if values.shape[:2] == (height, width):
-        return values[first:last]
-    rows, columns = _taps(values.shape[0], height), _taps(values.shape[1], width)
-    out = np.empty((last - first, width, values.shape[2]), np.uint8)
+        return values[rows, columns]
+    (first, last, _), (left, right, _) = rows.indices(height), columns.indices(width)
+    down, across = _taps(values.shape[0], height), [tap[left:right] for tap in _taps(values.shape[1], width)]
+    out = np.empty((last - first, right - left, values.shape[2]), np.uint8)
 
     def fill(top: int) -> None:
         band = slice(top, min(top + BAND_ROWS, last))
-        means = _mixed(values, rows[0][band], rows[1][band])
-        means = _mixed(means.transpose(1, 0, 2), *columns).transpose(1, 0, 2)
+        means = _mixed(values, down[0][band], down[1][band])
+        means = _mixed(means.transpose(1, 0, 2), *across).transpose(1, 0, 2)
         out[band.start - first : band.stop - first] = np.add(means, 0.5, out=means)
 
     with futures.ThreadPoolExecutor(workers.count(0)) as pool:

@@ -30,7 +30,7 @@ SCALES = (1.0, 0.5, 2.0)  # where nothing says how large a pixel is
 FARTHEST = 2.0  # times finer or coarser than in training, above which a warning is given
 LIKER = 0.7  # of the distance at the scale of training, for another scale to be named in a warning
 KNOWN_WINDOWS = 64  # of a photograph, evenly spread, by which it is told whether training's looked like it
-BAND_PIXELS = 16_000_000  # of a photograph that are scaled for the network and looked at at once
+BLOCK_PIXELS = 16_000_000  # of a photograph that are scaled for the network and looked at at once
 
 
 class Finding(NamedTuple):
@@ -216,27 +216,55 @@ class Model:
         return tuple(max(round(side * scale * self.card.scale), 1) for side in pixels.shape[:2])
 
     def _look(self, pixels: np.ndarray, scale: float) -> Look:
-        """In bands of rows, so that memory is bounded; the windows of one begin where those of the last ended. Each is
-        seen with what lies around it, where the network would miss it."""
+        """In blocks, so that memory is bounded; the windows of one begin where those of the last ended. Each is seen with
+        what lies around it, where the network would miss it."""
         height, width = self._size(pixels, scale)
         step, px = self._scorer.step, self._scorer.px
-        band = max(BAND_PIXELS // (width * px), 1) * px
-        logits, cells, windows = [], [], []
+        across = [max(side - px + step, 1) for side in (height, width)]  # where windows begin
+        side = self._block(height, width)
         known = _some([(y, x) for y in _apart(height, px) for x in _apart(width, px)], KNOWN_WINDOWS)
-        starts = range(0, max(height - px + step, 1), band)
-        for top in starts:
-            first = max(top - self._scorer.around, 0)
-            part = images.scaled(pixels, height, width, first, top + band + px - step + self._scorer.around)
-            rows = slice((top - first) // step, None if top == starts[-1] else (top - first + band) // step)
-            scores, spots = self._scorer.places(part)
-            logits.append(scores[rows])
-            cells.append(spots if spots is None else spots[rows])
-            inside = [(y - first, x) for y, x in known if top <= y < top + band]
-            windows += [part[y : y + px, x : x + px].copy() for y, x in inside]  # a view would keep the whole band
+        logits, cells, windows = [], [], []
+        for top in range(0, across[0], side[0]):
+            scores, spots = [], []
+            for left in range(0, across[1], side[1]):
+                rows, y = self._seen(top, side[0], across[0])
+                columns, x = self._seen(left, side[1], across[1])
+                part = images.scaled(pixels, height, width, rows, columns)
+                found, there = self._scorer.places(part)
+                scores.append(found[y, x])
+                spots.append(there if there is None else there[y, x])
+                for at in known:
+                    if top <= at[0] < top + side[0] and left <= at[1] < left + side[1]:
+                        y0, x0 = at[0] - rows.start, at[1] - columns.start
+                        windows.append(part[y0 : y0 + px, x0 : x0 + px].copy())  # a view would keep the whole block
+            logits.append(np.concatenate(scores, 1))
+            cells.append(None if spots[0] is None else np.concatenate(spots, 1))
         warm = findings.heat(_probabilities(logits, self.card.temperature), px // step)
         if cells[0] is None:
             return Look(scale, warm, None, self._distance(windows))
         return Look(scale, warm, _probabilities(cells, self._cell_temperature), self._distance(windows))
+
+    def _block(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns that are looked at at once, of a photograph made so large: multiples of a window."""
+        px, beside = self._scorer.px, 2 * self._scorer.around + self._scorer.px
+        rows = columns = 1
+        while True:
+            sides = (-(-height // rows), -(-width // columns))
+            if (
+                math.prod(side + beside * (parts > 1) for side, parts in zip(sides, (rows, columns), strict=True))
+                <= (BLOCK_PIXELS)
+                or max(sides) <= px
+            ):
+                return tuple(-(-side // px) * px for side in sides)
+            rows, columns = (rows + 1, columns) if sides[0] >= sides[1] else (rows, columns + 1)
+
+    def _seen(self, start: int, side: int, end: int) -> tuple[slice, slice]:
+        """(pixels, and of the scores of their windows those) of the block of `side` pixels from `start` on along one side
+        of a photograph, on which windows begin up to `end`."""
+        first = max(start - self._scorer.around, 0)
+        step, last = self._scorer.step, start + side >= end
+        pixels = slice(first, start + side + self._scorer.px - step + self._scorer.around)
+        return pixels, slice((start - first) // step, None if last else (start - first + side) // step)
 
     def _distance(self, windows: list[np.ndarray]) -> float | None:
         if self._looks is None:

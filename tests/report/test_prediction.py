@@ -141,7 +141,7 @@ def test_a_model_that_knows_no_training_images_says_nothing_of_them():
 def test_bands_of_rows_leave_no_seam(band, monkeypatch):
     picture = wall(500, 90, ((10, 0), (80, 499)))
     whole = model()._look(picture, 1.0).heat
-    monkeypatch.setattr(prediction, "BAND_PIXELS", band * picture.shape[1])
+    monkeypatch.setattr(prediction, "BLOCK_PIXELS", band * picture.shape[1])
     np.testing.assert_allclose(model()._look(picture, 1.0).heat, whole, atol=1e-5)
 
 
@@ -150,7 +150,7 @@ def test_bands_leave_no_seam_in_what_the_shipped_model_sees_either(monkeypatch):
     shipped = prediction.load()
     picture = support.picture(3, 260, 900)
     whole = shipped._look(picture, 1.0)
-    monkeypatch.setattr(prediction, "BAND_PIXELS", 128 * picture.shape[1])
+    monkeypatch.setattr(prediction, "BLOCK_PIXELS", 128 * picture.shape[1])
     parts = shipped._look(picture, 1.0)
     np.testing.assert_allclose(parts.heat, whole.heat, atol=1e-5)
     np.testing.assert_allclose(parts.spots, whole.spots, atol=1e-5)
@@ -185,7 +185,7 @@ def test_what_masks_taught_says_where_the_crack_is_whatever_the_temperature_of_w
 @pytest.mark.parametrize("band", [64, 128, 2048])
 def test_what_a_padded_network_knows_of_places_comes_with_every_band(band, monkeypatch):
     picture = wall(500, 90, ((10, 0), (80, 499)))
-    monkeypatch.setattr(prediction, "BAND_PIXELS", band * picture.shape[1])
+    monkeypatch.setattr(prediction, "BLOCK_PIXELS", band * picture.shape[1])
     look = padded_darkness()._look(picture, 1.0)
     assert look.spots.shape == look.heat.shape
     rows = np.argmax(look.spots[:120], axis=1)
