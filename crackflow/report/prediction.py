@@ -216,8 +216,8 @@ class Model:
         return tuple(max(round(side * scale * self.card.scale), 1) for side in pixels.shape[:2])
 
     def _look(self, pixels: np.ndarray, scale: float) -> Look:
-        """In blocks, so that memory is bounded; the windows of one begin where those of the last ended. Each is seen with
-        what lies around it, where the network would miss it."""
+        """In blocks, so that memory is bounded; the windows of one begin where those of the last ended. Each is seen
+        with what lies around it, where the network would miss it."""
         height, width = self._size(pixels, scale)
         step, px = self._scorer.step, self._scorer.px
         across = [max(side - px + step, 1) for side in (height, width)]  # where windows begin
@@ -250,17 +250,14 @@ class Model:
         rows = columns = 1
         while True:
             sides = (-(-height // rows), -(-width // columns))
-            if (
-                math.prod(side + beside * (parts > 1) for side, parts in zip(sides, (rows, columns), strict=True))
-                <= (BLOCK_PIXELS)
-                or max(sides) <= px
-            ):
+            seen = (sides[0] + beside * (rows > 1)) * (sides[1] + beside * (columns > 1))
+            if seen <= BLOCK_PIXELS or max(sides) <= px:
                 return tuple(-(-side // px) * px for side in sides)
             rows, columns = (rows + 1, columns) if sides[0] >= sides[1] else (rows, columns + 1)
 
     def _seen(self, start: int, side: int, end: int) -> tuple[slice, slice]:
-        """(pixels, and of the scores of their windows those) of the block of `side` pixels from `start` on along one side
-        of a photograph, on which windows begin up to `end`."""
+        """(pixels, and of the scores of their windows its own) of the block of `side` pixels from `start` on, along one
+        side of a photograph, on which windows begin up to `end`."""
         first = max(start - self._scorer.around, 0)
         step, last = self._scorer.step, start + side >= end
         pixels = slice(first, start + side + self._scorer.px - step + self._scorer.around)

@@ -263,13 +263,14 @@ def test_a_photograph_is_scaled_as_training_images_are(height, width, side, seed
         assert abs(away).max() <= 1
 
 
-@given(st.integers(1, 300), st.integers(1, 200), st.integers(0, 250), st.integers(1, 250))
-def test_rows_of_a_scaled_photograph_are_those_of_the_whole(height, scaled_height, first, count):
+@given(st.integers(1, 300), st.integers(1, 200), st.integers(0, 250), st.integers(1, 250), st.integers(0, 19))
+def test_a_part_of_a_scaled_photograph_is_that_of_the_whole(height, scaled_height, first, count, left):
     values = np.random.default_rng(height).integers(0, 256, (height, 30, 3), np.uint8)
     whole = images.scaled(values, scaled_height, 20)
     first = min(first, scaled_height - 1)
-    part = images.scaled(values, scaled_height, 20, first, first + count)
-    np.testing.assert_array_equal(part, whole[first : first + count])
+    rows, columns = slice(first, first + count), slice(left, left + 7)
+    np.testing.assert_array_equal(images.scaled(values, scaled_height, 20, rows), whole[rows])
+    np.testing.assert_array_equal(images.scaled(values, scaled_height, 20, rows, columns), whole[rows, columns])
 
 
 def test_a_photograph_of_that_size_already_is_left_alone():

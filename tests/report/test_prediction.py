@@ -148,9 +148,9 @@ def test_bands_of_rows_leave_no_seam(band, monkeypatch):
 def test_bands_leave_no_seam_in_what_the_shipped_model_sees_either(monkeypatch):
     """It adds zeros at borders, and standardises by the windows around a cell."""
     shipped = prediction.load()
-    picture = support.picture(3, 260, 900)
+    picture = support.picture(3, 700, 900)
     whole = shipped._look(picture, 1.0)
-    monkeypatch.setattr(prediction, "BLOCK_PIXELS", 128 * picture.shape[1])
+    monkeypatch.setattr(prediction, "BLOCK_PIXELS", 600 * 600)
     parts = shipped._look(picture, 1.0)
     np.testing.assert_allclose(parts.heat, whole.heat, atol=1e-5)
     np.testing.assert_allclose(parts.spots, whole.spots, atol=1e-5)
