@@ -14,7 +14,7 @@ import dataclasses
 import os
 
 from crackflow.core import atomic, flags, progress, runtime
-from crackflow.core.config import EvalSplit, EvaluateConfig, TrainConfig
+from crackflow.core.config import EvalSplit, EvaluateConfig
 from crackflow.core.errors import UserError
 from crackflow.data import dataset, pipeline
 from crackflow.model import bundle
@@ -65,8 +65,14 @@ def _decided_anew(loaded: bundle.Bundle, made: dataset.Dataset, config: Evaluate
     checks = pipeline.eval_batches(made, "val", config.batch_size, card.image_px, card.channels)
     labels, logits = scoring.judge(loaded.model, checks)
     probabilities = bundle.to_probabilities(logits, card.temperature)
+    if not decision.can_choose(labels, config.threshold):
+        raise UserError(
+            f"--threshold={config.threshold}: expected validation images of both classes in {made.folder!r}, found "
+            "one; choose bayes:C, or another data set"
+        )
     threshold = decision.choose_threshold(labels, probabilities, config.threshold)
-    band = decision.review_band(probabilities, threshold, TrainConfig.review)
+    # As many are left to a person as before.
+    band = decision.review_band(probabilities, threshold, decision.in_review(probabilities, card.review).mean())
     chosen = dataclasses.replace(card, threshold=threshold, threshold_rule=config.threshold, review=band)
     return bundle.Bundle(loaded.model, chosen)
 

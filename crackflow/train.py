@@ -96,7 +96,14 @@ def choose_and_save(
     labels, logits = scoring.judge(plain, checks)
     temperature = decision.fit_temperature(labels, logits)
     probabilities = bundle.to_probabilities(logits, temperature)
-    threshold = decision.choose_threshold(labels, probabilities, config.threshold)
+    rule = config.threshold
+    if not decision.can_choose(labels, rule):
+        rule = "bayes:1"
+        progress.say(
+            f"warning: the validation images are of one class, so that --threshold={config.threshold} can't choose by "
+            f"them; {rule} is taken instead"
+        )
+    threshold = decision.choose_threshold(labels, probabilities, rule)
     card = bundle.Card(
         network=config.model.value,
         classes=made.classes,
@@ -107,13 +114,14 @@ def choose_and_save(
         fingerprint=made.facts["fingerprint"],
         versions=runtime.versions(),
         seed=config.seed,
-        threshold_rule=config.threshold,
+        threshold_rule=rule,
         review=decision.review_band(probabilities, threshold, config.review),
         source_px=made.source_px,
         mm_per_px=config.mm_per_px,
     )
     path = os.path.join(config.run_dir, bundle.FILE)
-    bundle.save(path, plain, card, _known(plain, checks, made, config, recipe, image_px), locator)
+    known = _known(plain, checks, made, config, recipe, image_px) if made.count("train") > 1 else None
+    bundle.save(path, plain, card, known, locator)
     return bundle.load(path)
 
 
@@ -135,7 +143,7 @@ def _facts(config, watched, loaded, image_px, choices) -> dict[str, str]:
         "Training time": f"{watched.seconds:.1f} s",
         "Training speed": f"{speeds[len(speeds) // 2]:,.0f} images/s (median epoch)",
         **{name: f"{choice.value} ({choice.reason})" for name, choice in choices.items()},
-        "Threshold": f"{loaded.card.threshold:.3f}, chosen on validation data by {config.threshold}",
+        "Threshold": f"{loaded.card.threshold:.3f}, chosen on validation data by {loaded.card.threshold_rule}",
         "Left to a person": "{:.3f} to {:.3f}".format(*loaded.card.review),
         "Temperature": f"{loaded.card.temperature:.3f}, fitted on validation data",
     }

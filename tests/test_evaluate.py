@@ -1,6 +1,7 @@
 """crackflow.evaluate as a user runs it, on a network with random weights: what is measured, not how well it does."""
 
 import csv
+import dataclasses
 import json
 import os
 import shutil
@@ -9,10 +10,13 @@ import h5py
 import numpy as np
 import pytest
 
-from crackflow import evaluate
-from crackflow.core.config import EvalSplit, EvaluateConfig, Network
+from crackflow import convert, evaluate
+from crackflow.core.config import ConvertConfig, EvalSplit, EvaluateConfig, Network
 from crackflow.core.errors import UserError
+from crackflow.data import dataset, pipeline
 from crackflow.model import bundle, networks
+from crackflow.report import decision
+from crackflow.run import scoring
 from tests import small, support
 
 
@@ -57,6 +61,44 @@ def test_a_threshold_by_rule_is_chosen_on_validation_images_and_moves_the_band(m
     assert content["recall"] == 1.0 and content["review"]["low"] <= content["threshold"] <= content["review"]["high"]
     dear = evaluate.run(config(model, tmp_path, threshold="cost:0.01", split=EvalSplit.VAL, overwrite=True))
     assert dear["threshold"] > content["threshold"] and dear["confusion"]["fp"] <= content["confusion"]["fp"]
+
+
+def test_a_rule_moves_the_band_and_leaves_as_many_to_a_person_as_before(model, tmp_path):
+    wide = decision.review_band(probabilities_of(model), 0.5, 0.4)
+    loaded = bundle.load(model)
+    card = dataclasses.replace(loaded.card, threshold=0.5, review=wide)
+    bundle.save(str(tmp_path / "wide.h5"), loaded.model, card)
+    content = evaluate.run(config(str(tmp_path / "wide.h5"), tmp_path, threshold="youden", split=EvalSplit.VAL))
+    assert content["review"]["share"] == pytest.approx(0.4, abs=1 / 16)
+
+
+def probabilities_of(model):
+    loaded = bundle.load(model)
+    batches = pipeline.eval_batches(small.data(), "val", 16, loaded.card.image_px, loaded.card.channels)
+    _, logits = scoring.judge(loaded.model, batches)
+    return bundle.to_probabilities(logits, loaded.card.temperature)
+
+
+def test_a_rule_that_measures_needs_both_classes_among_the_validation_images(model, tmp_path, monkeypatch):
+    judge = scoring.judge
+    monkeypatch.setattr(scoring, "judge", lambda *given: [np.zeros_like(judge(*given)[0]), *judge(*given)[1:]])
+    with pytest.raises(UserError, match="--threshold=f1: expected validation images of both classes in .*, found one"):
+        evaluate.run(config(model, tmp_path, threshold="f1"))
+
+
+def test_an_image_that_a_joined_set_has_several_times_counts_once(model, tmp_path):
+    support.made(support.photos(tmp_path / "photos", 24, first_seed=70), tmp_path / "other", shards=1)
+    joined = str(tmp_path / "both")
+    convert.run(
+        ConvertConfig(join=(small.data().folder, str(tmp_path / "other")), repeat=(3, 1), out=joined, workers=1)
+    )
+    content = evaluate.run(config(model, tmp_path, joined))
+    assert (
+        content["n"] == small.COUNT + 24 < sum(dataset.load(joined).count(split) for split in ("train", "val", "test"))
+    )
+    with open(tmp_path / "out/suspects.csv", newline="") as file:
+        paths = [row["path"] for row in csv.DictReader(file)]
+    assert len(paths) == len(set(paths))
 
 
 def test_a_training_run_is_never_replaced_by_an_evaluation(model, tmp_path):

@@ -81,7 +81,7 @@ def parse(config_class: type[Config], argv: Sequence[str]) -> Config:
     values = define(config_class)
     try:
         rest = values(["crackflow", *argv])[1:]
-    except (absl_flags.Error, OSError, UnicodeDecodeError) as error:
+    except (absl_flags.Error, OSError, ValueError) as error:  # absl lets some of int() and of text pass
         raise errors.UserError(f"{errors.one_line(error)}; --help lists the flags") from error
     if values.help:
         raise HelpAsked(_help(config_class))
@@ -107,6 +107,9 @@ def _build(config_class: type[Config], values: absl_flags.FlagValues) -> Config:
             value = kind(value)
         elif get_origin(kind) is tuple:
             value = _as_tuple(field.name, value, get_args(kind)[0])
+            value = tuple(map(_at_home, value)) if get_args(kind)[0] is str else value
+        elif kind is str:
+            value = _at_home(value)
         settings[field.name] = value
     return config_class(**settings)
 
@@ -119,6 +122,11 @@ def _as_tuple(name: str, items: Sequence[str], kind: type) -> tuple:
         raise errors.UserError(
             f"--{name}: expected {wanted} values separated by commas, received {','.join(items)!r}"
         ) from error
+
+
+def _at_home(value: str) -> str:
+    """A shell leaves ~ as it is within --out=~/data, and a folder of that name would be made."""
+    return os.path.expanduser(value) if value.startswith("~") else value
 
 
 def _text(value: object) -> str:

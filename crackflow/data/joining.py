@@ -88,6 +88,7 @@ class _Member:
         self.made, self.name, self.first, self.repeat = made, name, first, repeat
         self.groups = _table(made, dataset.GROUPS, summary.GROUP_COLUMNS)
         self.split_of = {row["path"]: row["split"] for row in self.groups}
+        self.label_of = {row["path"]: row["label"] for row in self.groups}
         self.told = collections.defaultdict(list)  # of each shard's records: path, digest and cells
         self.hash_of = {}
         for row in _table(made, dataset.MANIFEST, ("shard", "path", "sha256")):
@@ -213,16 +214,16 @@ def _leave_out_copies(
     members: Sequence[_Member], pool: concurrent.futures.Executor, ahead: int
 ) -> list[tuple[str, str]]:
     """(path, reason) of each image that shows what an image of another set's validation or test shows, and is left out
-    of its own. Of those that show one thing test comes before validation, and that before training; of two sets the
-    first."""
+    of its own; and of each whose picture another set has in the other class. Of those that show one thing test comes
+    before validation, and that before training; of two sets the first."""
     tasks = [
-        (member.made.folder, shard["file"], member.made.facts["encoding"], member.made.image_px)
+        (member.made.folder, shard["file"], shard["count"], member.made.facts["encoding"], member.made.image_px)
         for member in members
         for split in splits.NAMES
         for shard in member.made.facts["splits"][split]["shards"]
     ]
     owners = [
-        (number, split, path)
+        (number, split, path, member.label_of[path])
         for number, member in enumerate(members)
         for split in splits.NAMES
         for shard in member.made.facts["splits"][split]["shards"]
@@ -230,7 +231,13 @@ def _leave_out_copies(
     ]
     looks, row = leaks.Looks.empty(len(owners)), 0
     with progress.bar(len(owners), "reading ") as advance:
-        for some in workers.ordered(pool, _look_at_shard, tasks, ahead):
+        for task, some in zip(tasks, workers.ordered(pool, _look_at_shard, tasks, ahead), strict=True):
+            folder, name, count, *_ = task
+            if len(some.digest) != count:
+                raise UserError(
+                    f"{os.path.join(folder, name)!r}: expected {count} records, found {len(some.digest)}; restore it, "
+                    "or convert its images again"
+                )
             looks.put(row, some)
             row += len(some.digest)
             advance(len(some.digest))
@@ -239,19 +246,26 @@ def _leave_out_copies(
         shown[picture].append(owner)
     found = []
     for same in shown.values():
-        if len({number for number, _, _ in same}) == 1 or all(split == "train" for _, split, _ in same):
+        torn = len({label for *_, label in same}) > 1
+        if len({owner[0] for owner in same}) == 1 or (all(owner[1] == "train" for owner in same) and not torn):
             continue
-        number, split, path = min(same, key=lambda owner: (-splits.NAMES.index(owner[1]), owner[0], owner[2]))
-        reason = f"shows what {members[number].name}/{path} of the {split} split shows"
-        for other, _, theirs in (owner for owner in same if owner[:2] != (number, split)):
+        number, split, path, label = min(same, key=lambda owner: (-splits.NAMES.index(owner[1]), *owner[::2]))
+        for other, their_split, theirs, their_label in same:
+            if torn:
+                twin = next(one for one in same if one[3] != their_label)
+                reason = f"the same picture is in the other class: {members[twin[0]].name}/{twin[2]}"
+            elif (other, their_split) != (number, split):
+                reason = f"shows what {members[number].name}/{path} of the {split} split shows"
+            else:
+                continue
             members[other].left_out.add(theirs)
             found.append((f"{members[other].name}/{theirs}", reason))
     return sorted(set(found))
 
 
-def _look_at_shard(task: tuple[str, str, str, int]) -> leaks.Looks:
+def _look_at_shard(task: tuple[str, str, int, str, int]) -> leaks.Looks:
     """In a worker: what the images of one shard show."""
-    folder, name, encoding, px = task
+    folder, name, _, encoding, px = task
     path, digests, thumbnails = os.path.join(folder, name), [], []
     with open(path, "rb") as file:
         for record in _intact(path, file):

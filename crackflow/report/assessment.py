@@ -27,17 +27,23 @@ MISTAKES_SHOWN = SUSPECTS_SHOWN = 24
 def assess(
     loaded: Bundle, made: Dataset, splits: list[str], batch_size: int, resamples: int, seed: int
 ) -> page.Evaluation:
-    """Every image of `splits` is scored once. Raises: UserError when one of them is empty."""
+    """Every image of `splits` counts once, however often a joined data set has it. Raises: UserError when one of them
+    is empty."""
     card = loaded.card
     parts = [_score(loaded, made, split, batch_size) for split in splits]
     labels, logits, looks, groups = (np.concatenate([part[k] for part in parts]) for k in range(4))
     paths = [path for part in parts for path in part[4]]
+    first = {path: row for row, path in reversed(list(enumerate(paths)))}
+    kept = np.array(sorted(first.values()))
+    labels, logits, looks, groups = labels[kept], logits[kept], looks[kept], groups[kept]
+    paths = [paths[row] for row in kept]
     probabilities = bundle.to_probabilities(logits, card.temperature)
     wrong = metrics.worst_mistakes(labels, probabilities, card.threshold, MISTAKES_SHOWN)
     doubtful = decision.suspects(labels, probabilities, len(labels))
     shown = doubtful[:SUSPECTS_SHOWN]
     batches = (batch for split in splits for batch in _batches(loaded, made, split, batch_size))
-    pictures = scoring.pick_images(batches, [*wrong, *shown])
+    found = scoring.pick_images(batches, kept[[*wrong, *shown]].tolist() if len(wrong) + len(shown) else [])
+    pictures = {int(row): found[int(kept[row])] for row in {*wrong, *shown} if int(kept[row]) in found}
     heat = _heat(loaded, {int(row): pictures[row] for row in wrong})
 
     def mistake(row: int) -> page.Mistake:

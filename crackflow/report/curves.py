@@ -142,7 +142,7 @@ def precision_recall(labels: np.ndarray, probabilities: np.ndarray, threshold: f
     called = np.asarray(probabilities, np.float64) >= threshold
     area = average_precision_score(labels, probabilities)
     for place in _with_corner(axes, area, corner=(0.9, 0.9), at=(0.1, 0.22, 0.5, 0.5)):
-        place.step(*curve, color=CLEAN, where="pre")
+        place.step(*curve, color=CLEAN, where="post")  # as average precision adds up, recall falling
         if called.any():
             _mark(place, called[labels].mean(), labels[called].mean())
     _keyed(axes, f"area {four_digits(area)}", f"threshold {threshold:.3g}", loc="lower left")

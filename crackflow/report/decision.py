@@ -94,6 +94,11 @@ def _merit(name: str, value: float, found: np.ndarray, alarms: np.ndarray, crack
     return np.where(enough, -alarms, -clean - 1)
 
 
+def can_choose(labels: np.ndarray, rule: str) -> bool:
+    """Whether `labels` [N] are what `rule` chooses by: of both classes, unless it asks for none."""
+    return threshold_rule(rule)[0] == "bayes" or bool(np.any(labels) and not np.all(labels))
+
+
 def review_band(probabilities: np.ndarray, threshold: float, share: float) -> tuple[float, float]:
     """(low, high): from low up to, not including, high a person decides. Holds `share` of `probabilities`, as nearly as
     their ties allow; the threshold itself, twice, for none.

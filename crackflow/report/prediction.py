@@ -164,13 +164,15 @@ class Model:
     def tell(self, glance: Glance, name: str) -> Prediction:
         """The second half of `look`: findings in what was seen."""
         main, step = glance.looks[0], self._scorer.step
-        heat = findings.together([(look.scale / main.scale, look.heat) for look in glance.looks], main.heat.shape)
-        spots = None
+        height, width = glance.seen.shape[:2]
+        inside = slice(0, -(-height // step)), slice(0, -(-width // step))  # the rest is the photograph mirrored
+        each = [(look.scale / main.scale, look.heat) for look in glance.looks]
+        heat, spots = findings.together(each, main.heat.shape)[inside], None
         if main.spots is not None:
-            spots = findings.together([(look.scale / main.scale, look.spots) for look in glance.looks], main.heat.shape)
+            each = [(look.scale / main.scale, look.spots) for look in glance.looks]
+            spots = findings.together(each, main.heat.shape)[inside]
         low, high = self.card.review
         lowest = min(self.card.threshold, low) if low < high else self.card.threshold
-        height, width = glance.seen.shape[:2]
         factors = glance.width / width, glance.height / height
         traced = findings.trace(heat, step, self._scorer.px // step, glance.seen, lowest, spots)
         probability = float(heat.max())
@@ -186,7 +188,7 @@ class Model:
             warnings=glance.warnings + (self._unlike(glance.looks) if known else []),
             distance=main.distance / known.limit if known else None,
             scales=tuple(look.scale for look in glance.looks),
-            heat=heat[: -(-height // step), : -(-width // step)],
+            heat=heat,
         )
 
     def _scales(self, scale: float, mm_per_px: float) -> tuple[list[float], list[str]]:

@@ -78,7 +78,7 @@ def crack_widths(made: Dataset, paths: Sequence[str]) -> np.ndarray:
     there = {one.relative_to(masks).with_suffix(""): one for one in sorted(masks.rglob("*")) if one.is_file()}
     rows = collections.defaultdict(list)
     for row, path in enumerate(paths):
-        rows[path.partition("#")[0]].append(row)
+        rows[path.rpartition("#xywh=")[0] or path].append(row)
     for picture, inside in rows.items():
         file = there.get(pathlib.PurePath(picture).relative_to("images").with_suffix(""))
         if file is None:

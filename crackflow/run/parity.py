@@ -32,8 +32,9 @@ Score = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 class File(NamedTuple):
-    """An exported model. `score`: uint8 [1, px, px, C] to (probability float32 [1], cracked bool [1]), in the format's
-    own runtime; `limit`: of the difference in probability, None where accuracy alone counts; `takes`: image or jpeg."""
+    """An exported model. `score`: uint8 [1, px, px, C] to (probability float32 [1], cracked bool [1], review bool
+    [1]), in the format's own runtime; `limit`: of the difference in probability, None where accuracy alone counts;
+    `takes`: image or jpeg."""
 
     name: str
     path: str
@@ -76,7 +77,7 @@ def _signature(loaded, name: str, takes: str) -> Callable:
 
     def score(given):
         found = run(**{takes: tf.constant(given)})
-        return found["probability"].numpy(), found["cracked"].numpy()
+        return tuple(found[name].numpy() for name in exporting.OUTPUTS)
 
     return score
 
@@ -88,7 +89,7 @@ def _tflite(path: str) -> Callable:
 
     def score(given):
         found = runner(image=given)
-        return found["probability"].copy(), found["cracked"].copy()
+        return tuple(found[name].copy() for name in exporting.OUTPUTS)
 
     return score
 
@@ -97,7 +98,7 @@ def _onnx(path: str) -> Callable:
     session = exporting.runtime("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
 
     def score(given):
-        return tuple(session.run(["probability", "cracked"], {"image": given}))
+        return tuple(session.run(list(exporting.OUTPUTS), {"image": given}))
 
     return score
 
@@ -108,16 +109,17 @@ def compare(loaded: Bundle, files: list[File], images: np.ndarray, labels: np.nd
     encoded = [pictures.encode(one, "jpeg", JPEG_QUALITY) for one in images]
     decoded = np.stack([pictures.pixels(pictures.parse_photo(one, "", 100), images.shape[-1], 0) for one in encoded])
     expected = {"image": _reference(loaded, images), "jpeg": _reference(loaded, decoded)}
-    threshold = loaded.card.threshold
+    threshold, (low, high) = loaded.card.threshold, loaded.card.review
     rows = {"model": {"runtime": "TensorFlow", "accuracy": _accuracy(expected["image"] >= threshold, labels)}}
     compiled = tf.function(lambda one: loaded.model(one, training=False), reduce_retracing=True)
     rows["model"]["ms_per_image"] = _milliseconds(lambda one: compiled(one).numpy(), images)
     for file in files:
         given = [one[None] for one in images] if file.takes == "image" else [np.array([one], object) for one in encoded]
         found = [file.score(one) for one in given]
-        probabilities, cracked = (np.concatenate([one[k] for one in found]) for k in (0, 1))
+        probabilities, cracked, review = map(np.concatenate, zip(*found, strict=True))
         away = np.abs(probabilities.astype(np.float64) - expected[file.takes])
         wanted = expected[file.takes] >= threshold
+        held = (expected[file.takes] >= low) & (expected[file.takes] < high)
         rows[file.name] = {
             "runtime": file.runtime,
             "file": os.path.basename(file.path),
@@ -126,6 +128,7 @@ def compare(loaded: Bundle, files: list[File], images: np.ndarray, labels: np.nd
             "largest_difference": float(away.max()),
             "mean_difference": float(away.mean()),
             "decisions_changed": int((cracked != wanted).sum()),
+            "review_changed": int((review != held).sum()),
             "accuracy": _accuracy(cracked, labels),
             "accuracy_of_model": _accuracy(wanted, labels),
             "ms_per_image": _milliseconds(file.score, given),

@@ -201,3 +201,17 @@ def test_flags_as_a_dictionary_are_those_of_the_flagfile_but_for_some():
     lines = dict(line[2:].split("=", 1) for line in flags.as_flagfile(config).splitlines())
     assert flags.as_dict(config) == lines and lines["split"] == "0.5,0.25,0.25" and lines["overwrite"] == "true"
     assert flags.as_dict(config, {"seed"}) == {name: value for name, value in lines.items() if name != "seed"}
+
+
+def test_the_home_of_the_user_is_meant_by_a_tilde(monkeypatch):
+    """A shell leaves it as it is behind an = sign."""
+    monkeypatch.setenv("HOME", "/home/ada")
+    found = flags.parse(ConvertConfig, ["--images=~/walls", "--out=~/data/walls"])
+    assert (found.images, found.out) == ("/home/ada/walls", "/home/ada/data/walls")
+    assert flags.parse(ConvertConfig, ["--join=~/a,b", "--out=c"]).join == ("/home/ada/a", "b")
+
+
+@pytest.mark.parametrize("argument", ["--nooverwrite=3", "--nooverwrite=true"])
+def test_a_value_for_a_flag_that_takes_none_is_one_line(argument):
+    with pytest.raises(UserError, match="--help lists the flags"):
+        flags.parse(ConvertConfig, ["--images=a", "--out=b", argument])

@@ -154,6 +154,40 @@ def test_what_is_shown_by_the_test_images_of_another_set_is_left_out_and_told(tm
         assert row["reason"] == f"shows what {kept} of the {expected[kept]} split shows"
 
 
+def test_a_picture_that_two_sets_have_in_two_classes_is_left_out_of_both(tmp_path):
+    support.photos(tmp_path / "one", 24)
+    for folder, other in zip(support.CLASSES, reversed(support.CLASSES), strict=True):
+        for path in sorted((tmp_path / "one" / folder).iterdir()):
+            support.put(
+                tmp_path / "two" / other / path.name, support.encoded(support.pixels(path.read_bytes()), quality=80)
+            )
+    for number in range(8):
+        data = support.encoded(support.picture(500 + number))
+        support.put(tmp_path / "two" / support.CLASSES[number % 2] / f"own{number}.jpg", data)
+    for name in ("one", "two"):
+        support.made(tmp_path / name, tmp_path / f"{name}_set", split=(1, 0, 0) if name == "one" else (0.5, 0.25, 0.25))
+    convert.run(
+        ConvertConfig(
+            join=(str(tmp_path / "two_set"), str(tmp_path / "one_set")), out=str(tmp_path / "both"), workers=1
+        )
+    )
+    assert all("own" in path for path in splits_of(tmp_path / "both"))
+    reasons = {row["reason"].split(":")[0] for row in support.rows(tmp_path / "both", dataset.REJECTED)}
+    assert reasons == {"the same picture is in the other class"}
+
+
+def test_a_shard_that_was_cut_between_two_records_is_refused(parts, tmp_path):
+    shutil.copytree(parts / "roads", tmp_path / "roads")
+    shard = next((tmp_path / "roads").glob("train-*"))
+    rows = [row for row in support.rows(tmp_path / "roads", dataset.MANIFEST) if row["shard"] == shard.name]
+    shard.write_bytes(shard.read_bytes()[: int(rows[-1]["offset"])])
+    asked = ConvertConfig(join=(str(parts / "walls"), str(tmp_path / "roads")), out=str(tmp_path / "both"), workers=1)
+    with pytest.raises(
+        UserError, match=rf"{shard.name}.*: expected {len(rows)} records, found {len(rows) - 1}; restore"
+    ):
+        convert.run(asked)
+
+
 @pytest.mark.parametrize("name", [dataset.GROUPS, dataset.MANIFEST, dataset.REJECTED])
 @pytest.mark.parametrize("harm", ["missing", "cut", "shorter", "header"])
 def test_a_set_with_a_damaged_table_is_refused(parts, tmp_path, name, harm):

@@ -190,3 +190,10 @@ def test_what_is_no_probability_is_refused(use):
         use([0, 1], [0.5, 1.5])
     with pytest.raises(ValueError, match="suspects: expected labels 0 or 1"):
         decision.suspects([0, 3], [0.5, 0.5], 1)
+
+
+def test_rules_that_measure_choose_by_both_classes():
+    both, one = np.array([0, 1]), np.array([1, 1])
+    for rule in ("f1", "youden", "recall:0.9", "cost:3"):
+        assert decision.can_choose(both, rule) and not decision.can_choose(one, rule)
+    assert decision.can_choose(one, "bayes:2")

@@ -137,6 +137,13 @@ def test_a_model_that_knows_no_training_images_says_nothing_of_them():
     assert model().predict(wall())[0].distance is None
 
 
+@pytest.mark.parametrize("height, width", [(40, 45), (5, 200), (70, 33)])
+def test_a_photograph_smaller_than_a_window_is_decided_by_what_is_in_it(height, width):
+    (found,) = padded_darkness().predict(support.picture(2, width, height))
+    assert found.probability == found.heat.max()
+    assert bool(found.findings) == (found.probability >= 0.5)
+
+
 @pytest.mark.parametrize("band", [64, 128])
 def test_bands_of_rows_leave_no_seam(band, monkeypatch):
     picture = wall(500, 90, ((10, 0), (80, 499)))

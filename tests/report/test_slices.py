@@ -55,12 +55,17 @@ def test_no_crack_has_no_width():
 def test_widths_come_from_the_masks_the_windows_were_cut_by(tmp_path):
     mask = np.zeros((64, 128, 3), np.uint8)
     mask[:, 90:96] = 255
+    other = np.zeros_like(mask)
+    other[:, 90:102] = 255
     for folder, values in (("images", support.picture(1, 128, 64)), ("masks", mask)):
         support.put(tmp_path / folder / "a/one.png", support.encoded(values, "PNG"))
+    support.put(tmp_path / "masks/a/one#2.png", support.encoded(other, "PNG"))
     made = dataset.Dataset("", {"layout": "masks", "source": str(tmp_path)})
     paths = [f"images/a/one.png#xywh={x},0,64,64" for x in (0, 64)] + ["images/gone.png#xywh=0,0,8,8"]
     found = slices.crack_widths(made, paths)
     assert np.isnan(found[[0, 2]]).all() and found[1] == pytest.approx(6, rel=0.1)
+    wide = slices.crack_widths(made, ["images/a/one#2.png#xywh=64,0,64,64", "images/a/one#2.png"])
+    np.testing.assert_allclose(wide, 12, rtol=0.1)  # a name may hold what marks a window
     support.put(tmp_path / "masks/a/one.png", b"broken")
     assert np.isnan(slices.crack_widths(made, paths)).all()
     assert np.isnan(

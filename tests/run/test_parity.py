@@ -93,7 +93,7 @@ def test_its_jpeg_signature_takes_whole_files_of_any_size(loaded, exported):
 
 
 def test_a_format_that_differs_is_told(loaded, exported):
-    off = exported[0]._replace(score=lambda image: (np.float32([0.9]), np.array([True])))
+    off = exported[0]._replace(score=lambda image: (np.float32([0.9]), np.array([True]), np.array([False])))
     labels = loaded.probabilities(pictures(32)) >= loaded.card.threshold
     rows = parity.compare(loaded, [off], pictures(32), labels)
     assert not rows["onnx"]["agrees"] and rows["onnx"]["decisions_changed"] == int((~labels).sum())

@@ -3,8 +3,10 @@
 const slider = document.getElementById("threshold");
 const photos = [...document.querySelectorAll(".photo")];
 
+let moved = false;
+
 function decide() {
-  const threshold = Number(slider.value), own = Math.abs(threshold - Number(slider.dataset.own)) < 0.0006;
+  const threshold = Number(slider.value), own = !moved || Math.abs(threshold - Number(slider.dataset.own)) < 0.0006;
   const counts = { cracked: 0, review: 0, clean: 0 };
   for (const photo of photos) {
     const decision = own ? photo.dataset.decision : Number(photo.dataset.probability) >= threshold ? "cracked" : "clean";
@@ -15,8 +17,9 @@ function decide() {
     for (const one of photo.querySelectorAll("[data-p]")) one.toggleAttribute("hidden", !own && Number(one.dataset.p) < threshold);
     for (const one of photo.querySelectorAll("polygon")) one.style.display = one.hasAttribute("hidden") ? "none" : "";
   }
-  document.getElementById("value").textContent = threshold.toFixed(3);
-  document.getElementById("counts").textContent = Object.entries(counts).map(([name, count]) => name + " " + count).join(", ");
+  document.getElementById("value").textContent = moved ? threshold.toFixed(3) : Number(slider.dataset.own).toFixed(3);
+  const counted = document.getElementById("counts");
+  counted.textContent = (counted.dataset.of || "") + Object.entries(counts).map(([name, count]) => name + " " + count).join(", ");
 }
 
 function view(svg) { return svg.getAttribute("viewBox").split(" ").map(Number); }
@@ -92,5 +95,5 @@ function listen(photo) {
 
 document.getElementById("bar").hidden = false;
 photos.forEach(listen);
-slider.addEventListener("input", decide);
+slider.addEventListener("input", () => { moved = true; decide(); });
 decide();
