@@ -9,6 +9,7 @@ Layouts: one folder a class (Positive/ Negative/, cracked/ uncracked/, ...); SDN
 """
 
 import contextlib
+import glob
 import os
 import time
 
@@ -57,6 +58,8 @@ def convert(config: ConvertConfig) -> dict:
             for shard in shards.write(plans, stage, form.settings, pool, 2 * size):
                 written.append(shard)
                 advance(shard.count)
+        for left in glob.glob(os.path.join(glob.escape(stage), "*.tmp")):  # of a task that Beam ran twice
+            os.remove(left)
         checksums = summary.save_tables(stage, form.entries, written, rejected)
         notes = summary.notes(found.layout, seen)
         facts = summary.facts(config, found, form, written, checksums, sorted_out.leaks, rejected, notes)

@@ -31,6 +31,7 @@ BAND_ROWS = 64  # of a photograph, scaled at once
 MAX_FILE_BYTES = 1 << 30
 MAX_SIDE_PX = 65_500  # the longest side a JPEG can have; a narrow strip of 1e8 pixels also took 26 GB to average
 ORIENTATION_TAG = 0x0112
+SUBFILE_TAG, DNG_TAG = 0x00FE, 0xC612  # of TIFF: bit 0, a smaller copy of another picture in the file; a DNG
 UPRIGHT = {  # EXIF orientation -> what shows the picture as it was seen
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -107,6 +108,8 @@ def parse_photo(data: bytes, name: str, max_megapixels: float) -> Photo:
     image = _open(data)
     if image.format not in EXTENSIONS:
         raise BadImage(f"{image.format} is not supported: expected one of {', '.join(EXTENSIONS)}")
+    if image.format == "TIFF" and (image.tag_v2.get(SUBFILE_TAG, 0) & 1 or DNG_TAG in image.tag_v2):
+        raise BadImage("camera RAW, of which only the preview can be read: save it as JPEG or TIFF")
     width, height = image.size
     _expect_size(width, height, max_megapixels)
     frames = 1 if image.format == "MPO" else _frames(image)
@@ -134,6 +137,8 @@ def _open(data: bytes) -> Image.Image:
             warnings.simplefilter("ignore")
             return Image.open(io.BytesIO(data))
     except Image.UnidentifiedImageError as error:
+        if data[4:8] == b"ftyp":  # ISO base media: HEIC and AVIF of telephones, and films
+            raise BadImage("HEIC, AVIF or a film: save it as JPEG") from error
         raise BadImage("not an image") from error
     except Exception as error:  # a damaged header can raise nearly anything inside a decoder
         raise BadImage(f"damaged: {error}") from error

@@ -11,6 +11,7 @@ import concurrent.futures
 import dataclasses
 import hashlib
 import os
+import secrets
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -110,7 +111,10 @@ def _write_one(task: tuple[Plan, str, Settings]) -> Shard:
     """In a worker: one shard, on the disk when this returns."""
     one, folder, settings = task
     digest, offset, rows = hashlib.sha256(), 0, []
-    with open(os.path.join(folder, one.file), "wb", buffering=1 << 20) as file:
+    # Under a name of its own: Beam may run this twice at once, and end one of the two anywhere.
+    target = os.path.join(folder, one.file)
+    temporary = f"{target}.{secrets.token_hex(4)}.tmp"
+    with open(temporary, "wb", buffering=1 << 20) as file:
         for entry in one.entries:
             for (path, label, where), image in _encoded(entry, settings):
                 data = records.frame(records.example(image, label, os.fsencode(path), entry.group))
@@ -120,6 +124,7 @@ def _write_one(task: tuple[Plan, str, Settings]) -> Shard:
                 offset += len(data)
         file.flush()
         os.fsync(file.fileno())
+    os.replace(temporary, target)
     return Shard(one.split, one.file, len(rows), offset, digest.hexdigest(), rows)
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 
 from crackflow.core.backend import tf
 from crackflow.data import decoding, images
@@ -202,6 +202,23 @@ def test_a_tiff_whose_later_header_is_damaged_is_refused():
     width = data.rindex(b"\x00\x01\x04\x00\x01\x00\x00\x00\x40\x00\x00\x00")  # ImageWidth, 64, of the second page
     data[width + 1] = 0xEE
     refused("^damaged: Missing dimensions", bytes(data), name="x.tif")
+
+
+@pytest.mark.parametrize(
+    "tag, value", [(images.SUBFILE_TAG, 1), (images.DNG_TAG, b"\x01\x04\x00\x00")], ids=["preview", "DNG"]
+)
+def test_the_preview_of_a_camera_raw_is_not_the_photograph(tag, value):
+    buffer = io.BytesIO()
+    info = TiffImagePlugin.ImageFileDirectory_v2()
+    info[tag] = value
+    Image.fromarray(support.picture(1)).save(buffer, "TIFF", tiffinfo=info)
+    refused(
+        "^camera RAW, of which only the preview can be read: save it as JPEG or TIFF$", buffer.getvalue(), name="a.nef"
+    )
+
+
+def test_a_picture_of_a_telephone_is_named():
+    refused("^HEIC, AVIF or a film: save it as JPEG$", b"\x00\x00\x00\x18ftypheic" + bytes(64), name="a.heic")
 
 
 def test_what_passes_through_unchanged_can_be_decoded_by_tensorflow():

@@ -111,3 +111,16 @@ def test_a_file_that_vanished_meanwhile_stops_the_conversion(tmp_path):
     (tmp_path / "a.jpg").unlink()
     with pytest.raises(UserError, match="'a.jpg' could be read before, and now: unreadable: No such file or directory"):
         written(tmp_path, [one])
+
+
+def test_a_shard_that_is_whole_stays_so_when_it_is_made_again_and_that_ends_halfway(tmp_path):
+    """As Beam may: a task runs twice at once, and one of the two is ended."""
+    members = [entry(tmp_path, f"{one}.jpg", support.encoded(support.picture(one))) for one in range(4)]
+    (plan,) = shards.plan({"train": members}, 5e3, 1, 0)
+    task = plan, str(tmp_path), settings(tmp_path)
+    shards._write_one(task)
+    whole = (tmp_path / plan.file).read_bytes()
+    (tmp_path / plan.entries[2].path).unlink()
+    with pytest.raises(UserError, match="could be read before"):
+        shards._write_one(task)
+    assert (tmp_path / plan.file).read_bytes() == whole

@@ -137,11 +137,12 @@ def test_a_model_that_knows_no_training_images_says_nothing_of_them():
     assert model().predict(wall())[0].distance is None
 
 
-@pytest.mark.parametrize("height, width", [(40, 45), (5, 200), (70, 33)])
-def test_a_photograph_smaller_than_a_window_is_decided_by_what_is_in_it(height, width):
-    (found,) = padded_darkness().predict(support.picture(2, width, height))
-    assert found.probability == found.heat.max()
-    assert bool(found.findings) == (found.probability >= 0.5)
+def test_a_photograph_smaller_than_a_window_is_decided_by_what_is_in_it():
+    """And not by its mirror image beside it."""
+    shipped = prediction.load()
+    for seed in range(6):
+        (found,) = shipped.predict(support.picture(seed, 90, 90))
+        assert found.probability == found.heat.max()
 
 
 @pytest.mark.parametrize("band", [64, 128])
