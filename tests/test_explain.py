@@ -102,7 +102,7 @@ def test_the_same_seed_gives_the_same_scores(place, tmp_path):
 
 
 def test_a_mistake_in_the_flags_is_one_line(place, tmp_path):
-    done = support.command(
+    done = support.called(
         "explain", f"--model={place}/model.h5", f"--images={place}/images", f"--out={tmp_path}/why", "--layers=nose"
     )
     support.expect_one_line(done, 2, "--layers: expected layers of crackflow_xs", "stage3_down_relu", "received nose")

@@ -144,7 +144,7 @@ def test_flags_replay_the_run_to_the_same_weights(run_dir, tmp_path):
 
 def test_a_run_folder_in_use_is_one_line_and_exit_2(run_dir):
     before = (run_dir / "model.h5").read_bytes()
-    done = command("train", f"--data={small.data().folder}", f"--run_dir={run_dir}")
+    done = support.called("train", f"--data={small.data().folder}", f"--run_dir={run_dir}")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "was started with --image_px=32, received --image_px=0; repeat its flags (--flagfile=" in done.stderr
     assert (run_dir / "model.h5").read_bytes() == before
@@ -186,7 +186,7 @@ def test_evaluation_repeats_what_training_reported(run_dir, evaluated):
 
 def test_several_data_sets_are_measured_at_once(run_dir, tmp_path):
     sets = [small.data().folder, small.data("raw").folder]
-    done = command(
+    done = support.called(
         "evaluate", f"--model={run_dir}", "--data=" + ",".join(sets), "--split=all", f"--out={tmp_path / 'o'}"
     )
     assert done.returncode == 0, done.stderr
@@ -196,7 +196,7 @@ def test_several_data_sets_are_measured_at_once(run_dir, tmp_path):
 
 
 def test_a_missing_model_is_one_line_and_exit_2(tmp_path):
-    done = command("evaluate", f"--model={tmp_path}", f"--data={small.data().folder}", f"--out={tmp_path / 'o'}")
+    done = support.called("evaluate", f"--model={tmp_path}", f"--data={small.data().folder}", f"--out={tmp_path / 'o'}")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "expected a model.h5 or a run folder that holds one" in done.stderr
     assert not (tmp_path / "o").exists()
