@@ -95,7 +95,7 @@ class _Member:
             self.told[row["shard"]].append((row["path"], row["sha256"], row.get("cells", "")))
             self.hash_of[row["sha256"]] = row["path"]
         self.left_out: set[str] = set()  # paths
-        for shard in (shard for split in splits.NAMES for shard in made.facts["splits"][split]["shards"]):
+        for _, shard in self.every_shard():
             if len(self.told[shard["file"]]) != shard["count"]:
                 raise _damaged(made, dataset.MANIFEST)
         if self.split_of.keys() != {path for rows in self.told.values() for path, *_ in rows}:
@@ -112,6 +112,11 @@ class _Member:
             if row["path"] in self.left_out:
                 continue
             yield f"{self.name}/{row['path']}", row["label"], self.first + int(row["group"]), row["split"]
+
+    def every_shard(self) -> Iterator[tuple[str, dict]]:
+        """(split, what dataset.json says of it) of each shard, once."""
+        for split in splits.NAMES:
+            yield from ((split, shard) for shard in self.made.facts["splits"][split]["shards"])
 
     def shards(self, split: str) -> list[dict]:
         every = self.made.facts["splits"][split]["shards"] * times(split, self.repeat)
@@ -216,31 +221,13 @@ def _leave_out_copies(
     """(path, reason) of each image that shows what an image of another set's validation or test shows, and is left out
     of its own; and of each whose picture another set has in the other class. Of those that show one thing test comes
     before validation, and that before training; of two sets the first."""
-    tasks = [
-        (member.made.folder, shard["file"], shard["count"], member.made.facts["encoding"], member.made.image_px)
-        for member in members
-        for split in splits.NAMES
-        for shard in member.made.facts["splits"][split]["shards"]
-    ]
     owners = [
         (number, split, path, member.label_of[path])
         for number, member in enumerate(members)
-        for split in splits.NAMES
-        for shard in member.made.facts["splits"][split]["shards"]
+        for split, shard in member.every_shard()
         for path, *_ in member.told[shard["file"]]
     ]
-    looks, row = leaks.Looks.empty(len(owners)), 0
-    with progress.bar(len(owners), "reading ") as advance:
-        for task, some in zip(tasks, workers.ordered(pool, _look_at_shard, tasks, ahead), strict=True):
-            folder, name, count, *_ = task
-            if len(some.digest) != count:
-                raise UserError(
-                    f"{os.path.join(folder, name)!r}: expected {count} records, found {len(some.digest)}; restore it, "
-                    "or convert its images again"
-                )
-            looks.put(row, some)
-            row += len(some.digest)
-            advance(len(some.digest))
+    looks = _look_at_all(members, len(owners), pool, ahead)
     shown = collections.defaultdict(list)
     for picture, owner in zip(leaks.same_picture(looks, near=True, workers=-1).tolist(), owners, strict=True):
         shown[picture].append(owner)
@@ -249,7 +236,7 @@ def _leave_out_copies(
         torn = len({label for *_, label in same}) > 1
         if len({owner[0] for owner in same}) == 1 or (all(owner[1] == "train" for owner in same) and not torn):
             continue
-        number, split, path, label = min(same, key=lambda owner: (-splits.NAMES.index(owner[1]), *owner[::2]))
+        number, split, path, _ = min(same, key=lambda owner: (-splits.NAMES.index(owner[1]), *owner[::2]))
         for other, their_split, theirs, their_label in same:
             if torn:
                 twin = next(one for one in same if one[3] != their_label)
@@ -261,6 +248,28 @@ def _leave_out_copies(
             members[other].left_out.add(theirs)
             found.append((f"{members[other].name}/{theirs}", reason))
     return sorted(set(found))
+
+
+def _look_at_all(members: Sequence[_Member], count: int, pool: concurrent.futures.Executor, ahead: int) -> leaks.Looks:
+    """What all `count` images show, shard after shard."""
+    tasks = [
+        (member.made.folder, shard["file"], shard["count"], member.made.facts["encoding"], member.made.image_px)
+        for member in members
+        for _, shard in member.every_shard()
+    ]
+    looks, row = leaks.Looks.empty(count), 0
+    with progress.bar(count, "reading ") as advance:
+        for task, some in zip(tasks, workers.ordered(pool, _look_at_shard, tasks, ahead), strict=True):
+            folder, name, wanted, *_ = task
+            if len(some.digest) != wanted:
+                raise UserError(
+                    f"{os.path.join(folder, name)!r}: expected {wanted} records, found {len(some.digest)}; restore it, "
+                    "or convert its images again"
+                )
+            looks.put(row, some)
+            row += len(some.digest)
+            advance(len(some.digest))
+    return looks
 
 
 def _look_at_shard(task: tuple[str, str, int, str, int]) -> leaks.Looks:

@@ -165,8 +165,10 @@ def rows(packed: Pack) -> tf.Tensor:
     return tf.experimental.dlpack.from_dlpack(np.asarray(mapped).reshape(packed.count, -1).__dlpack__())
 
 
-def _without_rewriting(ds: tf.data.Dataset) -> tf.data.Dataset:
-    """tf.data's graph rewriting would serialize what the functions capture: the whole pack, in memory."""
+def _mapped(numbers: tf.data.Dataset, batch: Callable) -> tf.data.Dataset:
+    """tf.data's graph rewriting would serialize what `batch` captures: the whole pack, in memory."""
+    batch = tf.autograph.experimental.do_not_convert(batch)  # as in `pipeline`
+    ds = numbers.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
     options = tf.data.Options()
     options.experimental_optimization.apply_default_optimizations = False
     return ds.with_options(options)
@@ -192,10 +194,7 @@ def train_batches(
         return tf.reshape(tf.gather(pixels, chosen), shape), *(tf.gather(one, chosen) for one in told)
 
     ds = tf.data.Dataset.counter(first_batch * share.count)
-    ds = ds.map(
-        tf.autograph.experimental.do_not_convert(batch), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-    )
-    return _without_rewriting(ds.prefetch(2))
+    return _mapped(ds, batch)
 
 
 def eval_batches(packed: Pack, batch_size: int, share: Share = WHOLE) -> tf.data.Dataset:
@@ -214,7 +213,4 @@ def eval_batches(packed: Pack, batch_size: int, share: Share = WHOLE) -> tf.data
         return tf.reshape(image, shape), tf.gather(labels, chosen) * tf.cast(inside, tf.int32), weight
 
     ds = tf.data.Dataset.range(pipeline.eval_steps(packed.count, batch_size) * share.count)
-    ds = ds.map(
-        tf.autograph.experimental.do_not_convert(batch), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-    )
-    return _without_rewriting(ds.prefetch(2))
+    return _mapped(ds, batch)

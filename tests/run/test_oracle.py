@@ -170,7 +170,8 @@ def test_the_best_of_hyperband_get_more_epochs_and_go_on_from_those_they_had(tmp
 
 @pytest.mark.parametrize("seed", [2**32 - 1, 20261129135300])
 def test_a_date_is_a_seed_too(tmp_path, seed):
-    to_the_end(oracle.make(config(Tuner.BAYESIAN, seed=seed, max_trials=4), str(tmp_path / "oracle.json")))
+    kept = to_the_end(oracle.make(config(Tuner.BAYESIAN, seed=seed, max_trials=4), str(tmp_path / "oracle.json")))
+    assert len(kept.trials) == 4
 
 
 def test_a_gaussian_process_finds_better_than_chance_and_begins_before_the_trials_are_over(tmp_path):
