@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import pathlib
+import shutil
 import signal
 import sys
 
@@ -51,6 +52,17 @@ def _real(name):
 def real_data():
     """`real_data("metu")`: the path of real images; the test is skipped, with the reason, where there are none."""
     return _real
+
+
+@pytest.fixture
+def report(tmp_path):
+    """`report("06-alpha-zero-photo-turned-white")`: a copy, to be changed at will, of an input that went wrong for
+    somebody; the test is skipped, with the reason, where it is absent."""
+
+    def copied(name):
+        return shutil.copytree(_real("reports") / name, tmp_path / name)
+
+    return copied
 
 
 @pytest.fixture(scope="session")
