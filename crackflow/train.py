@@ -30,9 +30,10 @@ def run(config: TrainConfig) -> page.Evaluation | None:
     """The whole path: data, network, fit, threshold, model.h5, report; None where another process or an earlier run
     makes these. Raises: UserError; TryAgain when it stopped and can go on."""
     runtime.set_up(config.seed, config.threads, config.deterministic, config.cpu_devices)
-    config = _with_absolute_paths(config)
+    given = flags.given(config)
     # Before the run folder is touched: --overwrite with a mistake in another flag costs nothing.
-    work = job.prepare(config)
+    work = job.prepare(_with_absolute_paths(config), given=given)
+    config = work.config  # with the network of --weights
     made, recipe, image_px, team = work.made, work.recipe, work.image_px, work.team
     progress.say(f"devices {team.choice.value} ({team.choice.reason})")
     progress.say(
@@ -79,6 +80,7 @@ def _at_once(config: TrainConfig) -> int:
 def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
     """So that flags.cfg replays the run from any folder."""
     names = [name for name in ("data", "run_dir", "weights") if getattr(config, name)]
+    names = [name for name in names if getattr(config, name) != bundle.SHIPPED_NAME or name != "weights"]
     return dataclasses.replace(config, **{name: os.path.abspath(getattr(config, name)) for name in names})
 
 

@@ -34,6 +34,7 @@ from crackflow.model.localizing import Locator
 
 ATTRIBUTE = "crackflow"
 FILE = "model.h5"
+SHIPPED_NAME = "shipped"  # on the command line, for the file that comes with crackflow
 SHIPPED = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "assets", "crackflow.h5")
 FORMAT = ("v110", "v110")  # of HDF5: the first whose inner tables have checksums throughout
 SEAL = b"\ncrackflow sha256 "
@@ -165,10 +166,7 @@ def load(path: str) -> Bundle:
     No code from the file is run, whoever made it. Raises: UserError when there is none, it is damaged, or it holds what
     `model.guard` does not know.
     """
-    path = path or SHIPPED
-    file = os.path.join(path, FILE) if os.path.isdir(path) else path
-    if not os.path.isfile(file):
-        raise UserError(f"--model: expected a model.h5 or a run folder that holds one, received {path!r}")
+    file = locate(path or SHIPPED, "model")
     with open(file, "rb") as opened:
         data = opened.read()
     if data[-SEAL_BYTES:].startswith(SEAL) and data[-SEAL_BYTES:] != _seal(data[:-SEAL_BYTES]):
@@ -191,6 +189,22 @@ def load(path: str) -> Bundle:
     except Exception as error:  # damaged files make libhdf5 and Keras raise nearly anything
         raise UserError(f"{file!r} is damaged or no model: {_short(error)}; train it again or restore it") from error
     return Bundle(model, card, familiarity, locator, hashlib.sha256(data).hexdigest())
+
+
+def locate(path: str, flag: str) -> str:
+    """The file that --`flag`=`path` means: a file, the model.h5 of a run folder, or `shipped`, the one that comes with
+    crackflow. Raises: UserError when there is none, or a model in the current folder is called shipped as well."""
+    file = os.path.join(path, FILE) if os.path.isdir(path) else path
+    if path == SHIPPED_NAME:
+        if os.path.isfile(file):
+            raise UserError(
+                f"--{flag}: {path!r} is the model that comes with crackflow, and here is one of that name as well; "
+                f"write --{flag}=./{path} for that, or work from another folder"
+            )
+        return SHIPPED
+    if not os.path.isfile(file):
+        raise UserError(f"--{flag}: expected a model.h5 or a run folder that holds one, received {path!r}")
+    return file
 
 
 def _short(error: Exception) -> str:
