@@ -16,9 +16,9 @@ import numpy as np
 from crackflow.core import flags, progress, runtime
 from crackflow.core.backend import keras
 from crackflow.core.config import TrainConfig
-from crackflow.data import dataset, pipeline
-from crackflow.model import bundle, familiarity, localizing, networks
-from crackflow.report import assessment, decision, page
+from crackflow.data import pipeline
+from crackflow.model import bundle, familiarity, membership
+from crackflow.report import assessment, decision, overlap, page
 from crackflow.run import folder, job, scoring
 
 RESAMPLES = 1000
@@ -58,19 +58,29 @@ def run(config: TrainConfig) -> page.Evaluation | None:
         if team.is_chief:
             at_once = _at_once(config)
             checks = pipeline.eval_batches(made, "val", at_once, image_px, recipe.channels)
-            loaded = choose_and_save(plain, work.model.locator, checks, made, config, recipe, image_px)
+            loaded = choose_and_save(plain, work, checks)
             tested = "test" if made.count("test") else "val"
             found = assessment.assess(loaded, made, [tested], at_once, RESAMPLES, config.seed)
-            folder.save_json(config.run_dir, folder.METRICS, assessment.content(found) | {"split": tested})
+            found = dataclasses.replace(found, basis=page.TEST if tested == "test" else page.VALIDATION)
+            told = assessment.content(found) | {"split": tested, "basis": found.basis}
+            folder.save_json(config.run_dir, folder.METRICS, told)
             choices = {"Devices": team.choice, "Precision": work.precision, "XLA": work.xla, "Input": feed.choice}
             facts = _facts(config, watched, loaded, image_px, choices)
             page.write(_report(config, made, found, watched, facts, text), os.path.join(config.run_dir, folder.REPORT))
             progress.say(
-                f"{tested} accuracy {found.metrics['accuracy']:.4f} at threshold {loaded.card.threshold:.3f}; model "
+                f"{_figure(found)} at threshold {loaded.card.threshold:.3f}; model "
                 f"{os.path.join(config.run_dir, bundle.FILE)}, report {os.path.join(config.run_dir, folder.REPORT)}"
             )
+            if found.basis == page.TEST and (warning := overlap.in_words(found.overlap)):
+                progress.warn(f"test: {warning}")
         team.gathered([0])  # a worker that left early would look lost
         return found
+
+
+def _figure(found: page.Evaluation) -> str:
+    """The accuracy, called what it is."""
+    accuracy = f"accuracy {found.metrics['accuracy']:.4f}"
+    return f"test {accuracy}" if found.basis == page.TEST else f"no test split: {accuracy} on {found.basis};"
 
 
 def _at_once(config: TrainConfig) -> int:
@@ -84,17 +94,10 @@ def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
     return dataclasses.replace(config, **{name: os.path.abspath(getattr(config, name)) for name in names})
 
 
-def choose_and_save(
-    plain: keras.Model,
-    locator: localizing.Locator | None,
-    checks,
-    made: dataset.Dataset,
-    config: TrainConfig,
-    recipe: networks.Recipe,
-    image_px: int,
-) -> bundle.Bundle:
+def choose_and_save(plain: keras.Model, work: job.Job, checks) -> bundle.Bundle:
     """Temperature, threshold and review band from validation data, then model.h5; returns the model as a user will
     load it."""
+    made, config, recipe, image_px = work.made, work.config, work.recipe, work.image_px
     labels, logits = scoring.judge(plain, checks)
     temperature = decision.fit_temperature(labels, logits)
     probabilities = bundle.to_probabilities(logits, temperature)
@@ -123,7 +126,9 @@ def choose_and_save(
     )
     path = os.path.join(config.run_dir, bundle.FILE)
     known = _known(plain, checks, made, config, recipe, image_px) if made.count("train") > 1 else None
-    bundle.save(path, plain, card, known, locator)
+    seen = membership.TrainingImages.of(made)
+    seen = seen and seen.and_earlier(work.source and work.source.training_images)
+    bundle.save(path, plain, card, known, work.model.locator, seen)
     return bundle.load(path)
 
 

@@ -67,6 +67,12 @@ def say(text: str) -> None:
         sys.stdout.flush()
 
 
+def warn(text: str) -> None:
+    """As `say`, for what must not be overlooked: red on a terminal, after "warning: " everywhere."""
+    red, plain = ("\033[31m", "\033[0m") if sys.stdout.isatty() else ("", "")
+    say(f"{red}warning: {text}{plain}")
+
+
 @contextlib.contextmanager
 def _whoever_listens() -> Iterator[None]:
     """Where the reader of stdout has gone (`| head -1`), what is said goes nowhere, and the work goes on."""

@@ -25,7 +25,7 @@ from markupsafe import Markup
 
 from crackflow.core import atomic
 from crackflow.core.errors import one_line
-from crackflow.report import curves
+from crackflow.report import curves, overlap
 from crackflow.report.slices import Slice
 
 # Key in metrics.json, its name, whether it reads as a percentage, and what it means.
@@ -58,6 +58,7 @@ EXPLAINED = (
 )
 STEPS = 1000  # of the threshold's slider
 SUSPECTS_SHOWN = 12
+TEST, VALIDATION = "test", "validation, on which threshold, temperature and epoch were chosen"  # what figures are of
 HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "images_per_sec")
 
 
@@ -87,7 +88,9 @@ class Explained:
 class Evaluation:
     """`metrics`: of metrics.measure; `labels`: int or bool [N]; `probabilities`: float [N], 0..1; `mistakes`: worst
     first; `classes`: (clean, cracked); `review`: what is left to a person, as assessment makes it, or {}; `suspects`:
-    labels that may be wrong, the surest first, the later ones without a picture; `slices`: of slices.divide."""
+    labels that may be wrong, the surest first, the later ones without a picture; `slices`: of slices.divide; `overlap`:
+    of overlap.measure, how many of the images the model has seen; `basis`: what kind of figures these are, where a run
+    tells it of itself."""
 
     name: str
     split: str
@@ -99,6 +102,8 @@ class Evaluation:
     review: dict = dataclasses.field(default_factory=dict)
     suspects: list[Mistake] = dataclasses.field(default_factory=list)
     slices: list[Slice] = dataclasses.field(default_factory=list)
+    overlap: dict = dataclasses.field(default_factory=dict)
+    basis: str = ""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -202,7 +207,7 @@ def environment() -> Environment:
     )
     made.filters |= {"count": "{:,}".format, "oneline": one_line, "base64": _base64}
     made.filters |= {"percent": percent, "interval": _interval, "width": _width}
-    made.globals["in_words"] = in_words
+    made.globals |= {"in_words": in_words, "seen_in_words": overlap.in_words, "VALIDATION": VALIDATION}
     return made
 
 

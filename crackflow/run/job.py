@@ -106,7 +106,7 @@ def prepare(config: TrainConfig, team: cluster.Cluster | None = None, given: Col
     with team.expecting_others(), team.scope():
         network = recipe.build(image_px)
         learnt = _begin(network, config, source) if config.weights else None
-        model = trainer(config, made, network, learnt, steps * config.epochs, xla.value)
+        model = trainer(config, made, network, steps * config.epochs, xla.value, learnt)
     return Job(config, made, team, recipe, image_px, precision, xla, steps, model, source)
 
 
@@ -137,9 +137,9 @@ def trainer(
     config: TrainConfig,
     made: dataset.Dataset,
     network: keras.Model,
-    learnt: localizing.Locator | None,
     steps: int,
     xla: str,
+    learnt: localizing.Locator | None = None,
 ) -> training.Trainer:
     """`network` ready to learn, and to go on with what a file `learnt` from masks; balanced classes where 0,0 asks."""
     settings = config.optimization
