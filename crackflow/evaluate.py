@@ -49,6 +49,8 @@ def run(config: EvaluateConfig) -> dict:
         page.write(_report(config, loaded, sets, list(found.values())), os.path.join(stage, folder.REPORT))
     for name, evaluation in found.items():
         progress.say(_line(name, evaluation))
+    for warning in page.guesses(list(found.values())):
+        progress.warn(warning)
     if len(found) > 1:
         columns, rows = page.matrix(list(found.values()))
         shown = [[(name, False), *((cell.value, cell.fallen) for cell in cells)] for name, cells in rows]

@@ -67,6 +67,12 @@ def say(text: str) -> None:
         sys.stdout.flush()
 
 
+def warn(text: str) -> None:
+    """As `say`, after WARNING and in red on a terminal: what nobody may overlook."""
+    red = ("\x1b[1;31m", "\x1b[0m") if sys.stdout.isatty() else ("", "")
+    say(f"{red[0]}WARNING: {text}{red[1]}")
+
+
 @contextlib.contextmanager
 def _whoever_listens() -> Iterator[None]:
     """Where the reader of stdout has gone (`| head -1`), what is said goes nowhere, and the work goes on."""

@@ -26,6 +26,7 @@ from markupsafe import Markup
 from crackflow.core import atomic
 from crackflow.core.errors import one_line
 from crackflow.report import curves
+from crackflow.report.chance import Verdict
 from crackflow.report.slices import Slice
 
 # Key in metrics.json, its name, whether it reads as a percentage, and what it means.
@@ -87,7 +88,8 @@ class Explained:
 class Evaluation:
     """`metrics`: of metrics.measure; `labels`: int or bool [N]; `probabilities`: float [N], 0..1; `mistakes`: worst
     first; `classes`: (clean, cracked); `review`: what is left to a person, as assessment makes it, or {}; `suspects`:
-    labels that may be wrong, the surest first, the later ones without a picture; `slices`: of slices.divide."""
+    labels that may be wrong, the surest first, the later ones without a picture; `slices`: of slices.divide; `verdict`:
+    whether that is better than a guess."""
 
     name: str
     split: str
@@ -99,12 +101,13 @@ class Evaluation:
     review: dict = dataclasses.field(default_factory=dict)
     suspects: list[Mistake] = dataclasses.field(default_factory=list)
     slices: list[Slice] = dataclasses.field(default_factory=list)
+    verdict: Verdict | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Report:
     """`data`: dataset.json, or {}; `history`: rows of history.csv, may be empty; `facts`: shown as they are; `flags`:
-    text of the flagfile. Sections without content are left out."""
+    text of the flagfile; `warnings`: what nobody may overlook, in red. Sections without content are left out."""
 
     title: str
     headline: str
@@ -115,6 +118,7 @@ class Report:
     flags: str
     versions: dict[str, str]
     explained: Explained | None = None
+    warnings: list[str] = dataclasses.field(default_factory=list)
 
 
 def write(report: Report, path: str | os.PathLike) -> None:
@@ -130,6 +134,7 @@ def render(report: Report) -> str:
         .get_template("report.html.j2")
         .render(
             report=report,
+            warnings=[*report.warnings, *guesses(report.evaluations)],
             script=Markup(script),
             suspects_shown=SUSPECTS_SHOWN,
             # The page may run this script and no other, whatever a file name or a flag holds.
@@ -170,6 +175,15 @@ def matrix(evaluations: Sequence[Evaluation]) -> tuple[list[str], list[tuple[str
             cells.append(Cell(form(one.metrics[key]), _interval(bounds, form) if bounds else "", fallen))
         rows.append((f"{one.name} {one.split}", cells))
     return [forms[key][0] for key in COMPARED], rows
+
+
+def guesses(evaluations: Sequence[Evaluation]) -> list[str]:
+    """A warning for each evaluation in which the model was not better than a guess."""
+    return [
+        f"On {one.name} ({one.split}) the model is {one.verdict.describe()}."
+        for one in evaluations
+        if one.verdict and one.verdict.is_doubtful
+    ]
 
 
 def in_words(metrics: Mapping) -> str:

@@ -41,6 +41,14 @@ class Job:
         """Images a batch, pixels a side, channels."""
         return self.config.batch_size, self.image_px, self.recipe.channels
 
+    def describe_epoch(self) -> str:
+        """What an epoch is, in words: '50 steps of 16 images, each of the 160 five times'."""
+        batch, count = self.config.batch_size, self.made.count("train")
+        passes = self.steps * batch / count
+        return f"{self.steps} steps of {batch} images" + (
+            f", each of the {count:,} training images about {passes:.0f} times" if passes >= 1.5 else ""
+        )
+
     @property
     def params(self) -> int:
         """Of the network; Keras counts the variables of metrics as well."""
@@ -80,12 +88,13 @@ def prepare(config: TrainConfig, team: cluster.Cluster | None = None) -> Job:
     team = team or cluster.join(config.strategy, all_reduce=config.all_reduce)
     if not team.is_chief:
         progress.be_silent()
-    config.expect_shared(team.replicas)
     made = dataset.load(config.data)
     recipe = networks.recipe(config.model, config.architecture)
     image_px = config.image_px or recipe.image_px
     for split in inputs.SPLITS:
         made.expect_images(split)
+    config = config.sized_for(made.count("train"), team.replicas)
+    config.expect_shared(team.replicas)
     if config.data_service:
         service.expect_reachable(config.data_service)
     if config.optimization.mask_weight and not Rows(made, "train").cells.any():
@@ -96,7 +105,7 @@ def prepare(config: TrainConfig, team: cluster.Cluster | None = None) -> Job:
     precision = runtime.choose_precision(config.precision, recipe.bfloat16_on_cpu)
     xla = runtime.choose_xla(config.xla)
     keras.mixed_precision.set_global_policy(precision.value)
-    steps = pipeline.steps(made.count("train"), config.batch_size)
+    steps = max(pipeline.steps(made.count("train"), config.batch_size), config.min_steps_per_epoch)
     with team.expecting_others(), team.scope():
         model = trainer(config, made, recipe.build(image_px), steps * config.epochs, xla.value)
     return Job(config, made, team, recipe, image_px, precision, xla, steps, model)
