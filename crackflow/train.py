@@ -111,7 +111,10 @@ def choose_and_save(
             f"warning: the validation images are of one class, so that --threshold={config.threshold} can't choose by "
             f"them; {rule} is taken instead"
         )
-    threshold = decision.choose_threshold_repeatedly(labels, probabilities, rule, config.seed)
+    threshold = decision.choose_threshold(labels, probabilities, rule)
+    if job.has_few_checks(made):
+        more, logits = scoring.judge(plain, scoring.in_eight_orientations(checks))
+        threshold = decision.choose_threshold(more, bundle.to_probabilities(logits, temperature), rule)
     verdict = chance.compare(labels, probabilities, threshold, groups)
     card = bundle.Card(
         network=config.model.value,

@@ -533,7 +533,7 @@ class Safety:
 
 # After so many steps the running statistics of BatchNorm, of momentum 0.9, have forgotten their start: 0.9^50 = 0.5 %.
 SETTLED_STEPS = 50
-BATCH_SIZES = (64, 32, 16)
+BATCH_SIZES = (64, 32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -545,7 +545,7 @@ class TrainConfig:
     image_px: int = option(0, "side the network sees, in pixels; 0: the network's own (128; seed 227)")
     batch_size: int = option(
         0,
-        "images a step, over all devices; 0: 64, or 32 or 16 where an epoch would have fewer than 50 steps",
+        "images a step, over all devices; 0: 64, or 32 where an epoch would have fewer than 50 steps of them",
     )
     epochs: int = option(12, "passes over the training split, at most")
     optimization: Optimization = Optimization()

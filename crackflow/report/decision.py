@@ -20,8 +20,6 @@ from crackflow.report import metrics
 
 LOWEST_THRESHOLD, HIGHEST_THRESHOLD = 0.01, 0.99
 COLDEST, HOTTEST = 0.05, 20.0
-SETTLED_IMAGES = 50  # of a class, from which on one choice of the threshold is as good as many
-RESAMPLES = 200  # 40 ms
 FARTHEST_LOGIT = 40.0  # a probability of 1 - 4e-18, which float64 rounds to 1
 
 
@@ -78,25 +76,6 @@ def choose_threshold(labels: np.ndarray, probabilities: np.ndarray, rule: str = 
     merit = _merit(name, value, found, called - found, int(labels.sum()), int((~labels).sum()))
     best = candidates[merit == merit.max()]
     return float(best[np.argmin(np.abs(best - 0.5))])
-
-
-def choose_threshold_repeatedly(
-    labels: np.ndarray, probabilities: np.ndarray, rule: str = "f1", seed: int = 0
-) -> float:
-    """As `choose_threshold`, by the median of what it chooses on RESAMPLES bootstrap resamples of each class, where a
-    class has fewer than SETTLED_IMAGES images: one image more or less then moves a single choice from end to end.
-    The median is taken in the logit."""
-    labels, probabilities = metrics.checked("choose_threshold_repeatedly", labels, probabilities)
-    counts = int((~labels).sum()), int(labels.sum())
-    if threshold_rule(rule)[0] == "bayes" or not all(counts) or min(counts) >= SETTLED_IMAGES:
-        return choose_threshold(labels, probabilities, rule)
-    rng, resampled = np.random.default_rng(seed), np.arange(sum(counts)) >= counts[0]
-    classes = probabilities[~labels], probabilities[labels]
-    chosen = [
-        choose_threshold(resampled, np.concatenate([rng.choice(some, len(some)) for some in classes]), rule)
-        for _ in range(RESAMPLES)
-    ]
-    return float(expit(np.median(_logit(np.array(chosen)))))
 
 
 def _merit(name: str, value: float, found: np.ndarray, alarms: np.ndarray, cracked: int, clean: int) -> np.ndarray:

@@ -197,34 +197,3 @@ def test_rules_that_measure_choose_by_both_classes():
     for rule in ("f1", "youden", "recall:0.9", "cost:3"):
         assert decision.can_choose(both, rule) and not decision.can_choose(one, rule)
     assert decision.can_choose(one, "bayes:2")
-
-
-def test_of_few_images_the_threshold_is_the_usual_one_of_many_draws():
-    rng = np.random.default_rng(1)
-    truth = rng.random(4000) < 0.5
-    logits = rng.normal(np.where(truth, 1.5, -1.5), 1.5)
-
-    def spread(choose):
-        found = []
-        for start in range(0, 1200, 24):  # validation splits of 24 images
-            some = slice(start, start + 24)
-            found.append(choose(truth[some], expit(logits[some])))
-        return np.std(found)
-
-    once, repeatedly = spread(decision.choose_threshold), spread(decision.choose_threshold_repeatedly)
-    assert repeatedly < 0.9 * once
-
-
-def test_of_many_images_or_by_a_rule_without_them_one_choice_is_enough():
-    labels, probabilities = np.repeat([0, 1], 50), np.random.default_rng(2).random(100)
-    for rule in ("f1", "cost:3"):
-        expected = decision.choose_threshold(labels, probabilities, rule)
-        assert decision.choose_threshold_repeatedly(labels, probabilities, rule) == expected
-    assert decision.choose_threshold_repeatedly([0, 1], [0.2, 0.9], "bayes:3") == pytest.approx(0.25)
-    assert decision.choose_threshold_repeatedly([1, 1], [0.2, 0.9]) == 0.5
-
-
-def test_the_same_seed_chooses_the_same_threshold():
-    labels, probabilities = np.repeat([0, 1], 8), np.random.default_rng(3).random(16)
-    chosen = [decision.choose_threshold_repeatedly(labels, probabilities, "f1", seed) for seed in (0, 0)]
-    assert chosen[0] == chosen[1]

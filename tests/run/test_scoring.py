@@ -75,3 +75,12 @@ def test_the_best_accuracy_is_that_of_the_best_of_all_thresholds():
 def test_a_network_that_calls_everything_cracked_at_one_half_is_judged_at_its_own_threshold():
     labels = np.repeat([0, 1], 50)
     assert scoring.best_accuracy(labels, np.where(labels, 5.0, 4.0)) == 1.0
+
+
+def test_every_image_comes_in_its_eight_orientations():
+    corner = np.zeros((1, 4, 4, 1), np.uint8)
+    corner[0, 0, 1] = 255  # in another place in each
+    batch = tf.constant(corner), tf.constant([1]), tf.constant([1.0])
+    turned = [image.numpy() for image, label, weight in scoring.in_eight_orientations([batch])]
+    assert len({image.tobytes() for image in turned}) == len(turned) == 8
+    assert all(image.shape == corner.shape and image.sum() == 255 for image in turned)
