@@ -190,7 +190,8 @@ class Best(keras.callbacks.Callback):
     and puts the best weights back at the end. `epoch`: the best one, from 1.
 
     `smoothing`: the loss of an epoch is taken for the mean of so many, those before it included, so that an epoch is
-    not chosen by luck where the validation images are few. `recent`: the losses before this one, the newest last."""
+    not chosen by luck where the validation images are few; one that has not so many before it stands in until then.
+    `recent`: the losses that the next mean is made of, the newest last."""
 
     def __init__(self, patience: int, smoothing: int = 1) -> None:
         super().__init__()
@@ -202,7 +203,7 @@ class Best(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         self.recent = [*self.recent, logs["val_loss"]][-self.smoothing :]
         loss = float(np.mean(self.recent))
-        if loss < self.loss:
+        if loss < self.loss or (self.epoch < self.smoothing and math.isfinite(loss)):
             self.loss, self.epoch = loss, epoch + 1
             with self._evaluated():
                 self.weights = self.model.get_weights()

@@ -57,7 +57,7 @@ class Fit:
         chief = cluster.is_chief
         extra = [name.value for name in config.metrics]
         self.history = callbacks.History(os.path.join(config.run_dir, folder.HISTORY) if chief else "", extra)
-        self.best = callbacks.Best(config.early_stopping_epochs, smoothing)
+        self.best = callbacks.Best(config.patience_epochs(steps), smoothing)
         self.step, self.rollbacks, self.seconds = 0, 0, 0.0
         self._back_to = -1  # the step that the last divergence led back to
         self._variables = model.state()
