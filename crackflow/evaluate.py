@@ -55,6 +55,8 @@ def run(config: EvaluateConfig) -> dict:
         progress.say(_line(name, evaluation))
         if warning := overlap.in_words(evaluation.overlap):
             progress.warn(f"{name} {evaluation.split}: {warning}")
+    for warning in page.guesses(list(found.values())):
+        progress.warn(warning)
     if len(found) > 1:
         columns, rows = page.matrix(list(found.values()))
         shown = [[(name, False), *((cell.value, cell.fallen) for cell in cells)] for name, cells in rows]

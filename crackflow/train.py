@@ -18,11 +18,12 @@ from crackflow.core.backend import keras
 from crackflow.core.config import TrainConfig
 from crackflow.data import pipeline
 from crackflow.model import bundle, familiarity, membership
-from crackflow.report import assessment, decision, overlap, page
+from crackflow.report import assessment, chance, decision, overlap, page
 from crackflow.run import folder, job, scoring
 
 RESAMPLES = 1000
 AT_ONCE = 256  # images that the chief's one device looks at, in float32: --batch_size is shared by all devices
+REMEDY = "Take more photographs of both classes, or begin with the model that comes with crackflow: --weights=shipped."
 KNOWN_IMAGES = 2048  # of the training split, from which crackflow.predict knows what it was trained on
 
 
@@ -32,20 +33,23 @@ def run(config: TrainConfig) -> page.Evaluation | None:
     runtime.set_up(config.seed, config.threads, config.deterministic, config.cpu_devices)
     given = flags.given(config)
     # Before the run folder is touched: --overwrite with a mistake in another flag costs nothing.
-    work = job.prepare(_with_absolute_paths(config), given=given)
-    config = work.config  # with the network of --weights
+    config = _with_absolute_paths(config)
+    work = job.prepare(config, given=given)
+    # As it was asked for, and with what follows from the data.
+    asked, config = _with_network_of(config, work.config), work.config
     made, recipe, image_px, team = work.made, work.recipe, work.image_px, work.team
     progress.say(f"devices {team.choice.value} ({team.choice.reason})")
     progress.say(
         f"precision {work.precision.value} ({work.precision.reason}); XLA {work.xla.value} ({work.xla.reason})"
     )
+    progress.say(f"an epoch is {work.describe_epoch()}")
     identity = folder.identity(config, made.facts["fingerprint"], work.precision.value)
     with folder.opened(config.run_dir, identity, config.overwrite, config.safety.resume, team) as start:
         if start.found:
             progress.say(f"{config.run_dir} holds {start.found}")
         if start.finished:
             return None
-        text = folder.save_flags(config.run_dir, config) if team.is_chief else ""
+        text = folder.save_flags(config.run_dir, asked) if team.is_chief else ""
         feed = work.open_feed()
         progress.say(f"input {feed.choice.value} ({feed.choice.reason})")
         fit = work.fit(identity)
@@ -65,14 +69,18 @@ def run(config: TrainConfig) -> page.Evaluation | None:
             told = assessment.content(found) | {"split": tested, "basis": found.basis}
             folder.save_json(config.run_dir, folder.METRICS, told)
             choices = {"Devices": team.choice, "Precision": work.precision, "XLA": work.xla, "Input": feed.choice}
-            facts = _facts(config, watched, loaded, image_px, choices)
-            page.write(_report(config, made, found, watched, facts, text), os.path.join(config.run_dir, folder.REPORT))
+            facts = _facts(config, watched, loaded, image_px, choices) | {"An epoch": work.describe_epoch()}
+            doubts = _doubts(loaded.card, tested)
+            report = _report(config, made, found, watched, facts, text, doubts)
+            page.write(report, os.path.join(config.run_dir, folder.REPORT))
             progress.say(
                 f"{_figure(found)} at threshold {loaded.card.threshold:.3f}; model "
                 f"{os.path.join(config.run_dir, bundle.FILE)}, report {os.path.join(config.run_dir, folder.REPORT)}"
             )
             if found.basis == page.TEST and (warning := overlap.in_words(found.overlap)):
                 progress.warn(f"test: {warning}")
+            for doubt in [*doubts, *page.guesses([found])]:
+                progress.warn(f"{doubt} {REMEDY}")
         team.gathered([0])  # a worker that left early would look lost
         return found
 
@@ -81,6 +89,11 @@ def _figure(found: page.Evaluation) -> str:
     """The accuracy, called what it is."""
     accuracy = f"accuracy {found.metrics['accuracy']:.4f}"
     return f"test {accuracy}" if found.basis == page.TEST else f"no test split: {accuracy} on {found.basis};"
+
+
+def _with_network_of(config: TrainConfig, other: TrainConfig) -> TrainConfig:
+    """So that flags.cfg says the network that came from the file of --weights."""
+    return dataclasses.replace(config, model=other.model, architecture=other.architecture, image_px=other.image_px)
 
 
 def _at_once(config: TrainConfig) -> int:
@@ -101,6 +114,7 @@ def choose_and_save(plain: keras.Model, work: job.Job, checks) -> bundle.Bundle:
     labels, logits = scoring.judge(plain, checks)
     temperature = decision.fit_temperature(labels, logits)
     probabilities = bundle.to_probabilities(logits, temperature)
+    _, groups = pipeline.identities(made, "val")
     rule = config.threshold
     if not decision.can_choose(labels, rule):
         rule = "bayes:1"
@@ -109,6 +123,10 @@ def choose_and_save(plain: keras.Model, work: job.Job, checks) -> bundle.Bundle:
             f"them; {rule} is taken instead"
         )
     threshold = decision.choose_threshold(labels, probabilities, rule)
+    if job.has_few_checks(made):
+        more, logits = scoring.judge(plain, scoring.in_eight_orientations(checks))
+        threshold = decision.choose_threshold(more, bundle.to_probabilities(logits, temperature), rule)
+    verdict = chance.compare(labels, probabilities, threshold, groups)
     card = bundle.Card(
         network=config.model.value,
         classes=made.classes,
@@ -123,6 +141,7 @@ def choose_and_save(plain: keras.Model, work: job.Job, checks) -> bundle.Bundle:
         review=decision.review_band(probabilities, threshold, config.review),
         source_px=made.source_px,
         mm_per_px=config.mm_per_px,
+        validation=verdict._asdict(),
     )
     path = os.path.join(config.run_dir, bundle.FILE)
     known = _known(plain, checks, made, config, recipe, image_px) if made.count("train") > 1 else None
@@ -138,6 +157,14 @@ def _known(plain, checks, made, config, recipe, image_px) -> familiarity.Familia
     some = pipeline.some(made, "train", KNOWN_IMAGES, _at_once(config), image_px, recipe.channels, config.seed)
     known = np.concatenate([look(image) for image, _ in some])
     return familiarity.fit(known, scoring.looks(look, checks), seed=config.seed)
+
+
+def _doubts(card: bundle.Card, tested: str) -> list[str]:
+    """That the model is no better than a guess, as far as its validation images tell; nothing where the evaluation of
+    the split `tested` says the same."""
+    verdict = chance.Verdict(**card.validation)
+    told = verdict.better or (tested == "val" and verdict.is_doubtful)
+    return [] if told else [f"By its validation images the model is {verdict.describe()}."]
 
 
 def _facts(config, watched, loaded, image_px, choices) -> dict[str, str]:
@@ -156,10 +183,11 @@ def _facts(config, watched, loaded, image_px, choices) -> dict[str, str]:
     }
 
 
-def _report(config, made, found, watched, facts, text) -> page.Report:
+def _report(config, made, found, watched, facts, text, doubts) -> page.Report:
     return page.Report(
         title=f"crackflow: {found.name}",
         headline=f"{config.model.value}, trained on {made.told('train')} of {found.name}.",
+        warnings=doubts,
         data=made.facts,
         evaluations=[found],
         history=watched.history,

@@ -119,7 +119,7 @@ def test_images_that_the_model_was_trained_on_are_counted_in_red_with_the_figure
     assert (found["trained_on"], found["validated_on"], found["n"]) == (*counts, content["n"])
     words = f"{sum(counts)} of {content['n']} images were in the model's training data ("
     html = (tmp_path / "out/report.html").read_text()
-    assert f"warning: data-png-32 {content_split(split)}: {words}" in said
+    assert f"WARNING: data-png-32 {content_split(split)}: {words}" in said
     assert 'class="warn seen"' in html and words.replace("'", "&#39;") in html
     if split is EvalSplit.ALL:
         alone = evaluate.run(config(path, tmp_path, split=EvalSplit.TEST, overwrite=True))
@@ -138,7 +138,9 @@ def test_a_test_of_unseen_images_has_no_warning_and_an_older_model_says_nothing_
     assert content["training_overlap"] == {"n": 16, "trained_on": 0, "validated_on": 0, "without": None}
     older = evaluate.run(config(model, tmp_path, overwrite=True))
     assert older["training_overlap"] is None
-    assert "warning" not in capsys.readouterr().out and "warn seen" not in (tmp_path / "out/report.html").read_text()
+    assert (
+        "training data" not in capsys.readouterr().out and "warn seen" not in (tmp_path / "out/report.html").read_text()
+    )
 
 
 def test_an_older_model_is_known_on_its_own_data_set_by_the_fingerprint(model, tmp_path, capsys):

@@ -68,9 +68,9 @@ def say(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    """As `say`, for what must not be overlooked: red on a terminal, after "warning: " everywhere."""
-    red, plain = ("\033[31m", "\033[0m") if sys.stdout.isatty() else ("", "")
-    say(f"{red}warning: {text}{plain}")
+    """As `say`, after WARNING and in red on a terminal: what nobody may overlook."""
+    red = ("\x1b[1;31m", "\x1b[0m") if sys.stdout.isatty() else ("", "")
+    say(f"{red[0]}WARNING: {text}{red[1]}")
 
 
 @contextlib.contextmanager

@@ -52,7 +52,9 @@ class Card:
     `threshold_rule`; temperature: logits are divided by it; fingerprint: of the data set it was trained on; review:
     from the first probability up to, not including, the second a person decides, equal ones for never; source_px: side
     of the photographs that were made `image_px` large for training, 0 when they differed; mm_per_px: what one pixel of
-    those photographs was on the surface, 0 when unknown.
+    those photographs was on the surface, 0 when unknown; validation: `clean`, `cracked`, how many independent images of
+    each class it was chosen on, and `p_value`, how easily a guess would have told them as well (`report.chance`), None
+    where one class was missing; empty in older files.
     """
 
     network: str
@@ -68,6 +70,7 @@ class Card:
     review: tuple[float, float] = (0.0, 0.0)
     source_px: int = 0
     mm_per_px: float = 0.0
+    validation: dict[str, float | None] = dataclasses.field(default_factory=dict)
 
     @property
     def scale(self) -> float:
@@ -232,10 +235,19 @@ def _card(text: str | None, file: str) -> Card:
         "mm_per_px": 0 <= card.mm_per_px < math.inf,
         "network": isinstance(card.network, str) and isinstance(card.fingerprint, str),
         "versions": isinstance(card.versions, dict),
+        "validation": _is_verdict(card.validation),
     }.items():
         if not held:
             raise guard.Damaged(f"its card has an impossible {name}")
     return card
+
+
+def _is_verdict(facts: object) -> bool:
+    if not isinstance(facts, dict):
+        return False
+    counts, p_value = [facts.get(name) for name in ("clean", "cracked")], facts.get("p_value")
+    known = all(type(count) is int and count >= 0 for count in counts)
+    return not facts or (known and (p_value is None or (isinstance(p_value, float) and 0 <= p_value <= 1)))
 
 
 def _expect_agreement(model: keras.Model, card: Card) -> None:

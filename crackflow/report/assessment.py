@@ -19,7 +19,7 @@ from crackflow.data import pipeline
 from crackflow.data.dataset import Dataset
 from crackflow.model import bundle
 from crackflow.model.bundle import Bundle
-from crackflow.report import decision, metrics, overlap, overlays, page, saliency, slices
+from crackflow.report import chance, decision, metrics, overlap, overlays, page, saliency, slices
 from crackflow.run import scoring
 
 MISTAKES_SHOWN = SUSPECTS_SHOWN = 24
@@ -76,17 +76,21 @@ def assess(
         slices=slices.divide(
             labels, decisions, values, {"folder": slices.folders(paths, made.facts.get("layout") or "")}
         ),
+        verdict=chance.compare(labels, probabilities, card.threshold, groups),
     )
 
 
 def content(evaluation: page.Evaluation) -> dict:
-    """Of metrics.json: the metrics, and `review`, `slices`, `suspects`, how many labels may be wrong, and
-    `training_overlap`, how many images the model has seen, None where that is not known."""
+    """Of metrics.json: the metrics, and `review`, `slices`, `suspects`, how many labels may be wrong,
+    `training_overlap`, how many images the model has seen (None where that is not known), and `chance_p_value` and
+    `better_than_chance`, whether a guess would have done as well (None, False: one class only)."""
     return evaluation.metrics | {
         "training_overlap": evaluation.overlap or None,
         "review": evaluation.review,
         "slices": [dataclasses.asdict(one) for one in evaluation.slices],
         "suspects": len(evaluation.suspects),
+        "chance_p_value": evaluation.verdict.p_value,
+        "better_than_chance": evaluation.verdict.better,
     }
 
 

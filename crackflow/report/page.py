@@ -26,6 +26,7 @@ from markupsafe import Markup
 from crackflow.core import atomic
 from crackflow.core.errors import one_line
 from crackflow.report import curves, overlap
+from crackflow.report.chance import Verdict
 from crackflow.report.slices import Slice
 
 # Key in metrics.json, its name, whether it reads as a percentage, and what it means.
@@ -90,7 +91,7 @@ class Evaluation:
     first; `classes`: (clean, cracked); `review`: what is left to a person, as assessment makes it, or {}; `suspects`:
     labels that may be wrong, the surest first, the later ones without a picture; `slices`: of slices.divide; `overlap`:
     of overlap.measure, how many of the images the model has seen; `basis`: what kind of figures these are, where a run
-    tells it of itself."""
+    tells it of itself; `verdict`: whether that is better than a guess."""
 
     name: str
     split: str
@@ -104,12 +105,13 @@ class Evaluation:
     slices: list[Slice] = dataclasses.field(default_factory=list)
     overlap: dict = dataclasses.field(default_factory=dict)
     basis: str = ""
+    verdict: Verdict | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Report:
     """`data`: dataset.json, or {}; `history`: rows of history.csv, may be empty; `facts`: shown as they are; `flags`:
-    text of the flagfile. Sections without content are left out."""
+    text of the flagfile; `warnings`: what nobody may overlook, in red. Sections without content are left out."""
 
     title: str
     headline: str
@@ -120,6 +122,7 @@ class Report:
     flags: str
     versions: dict[str, str]
     explained: Explained | None = None
+    warnings: list[str] = dataclasses.field(default_factory=list)
 
 
 def write(report: Report, path: str | os.PathLike) -> None:
@@ -135,6 +138,7 @@ def render(report: Report) -> str:
         .get_template("report.html.j2")
         .render(
             report=report,
+            warnings=[*report.warnings, *guesses(report.evaluations)],
             script=Markup(script),
             suspects_shown=SUSPECTS_SHOWN,
             # The page may run this script and no other, whatever a file name or a flag holds.
@@ -175,6 +179,15 @@ def matrix(evaluations: Sequence[Evaluation]) -> tuple[list[str], list[tuple[str
             cells.append(Cell(form(one.metrics[key]), _interval(bounds, form) if bounds else "", fallen))
         rows.append((f"{one.name} {one.split}", cells))
     return [forms[key][0] for key in COMPARED], rows
+
+
+def guesses(evaluations: Sequence[Evaluation]) -> list[str]:
+    """A warning for each evaluation in which the model was not better than a guess."""
+    return [
+        f"On {one.name} ({one.split}) the model is {one.verdict.describe()}."
+        for one in evaluations
+        if one.verdict and one.verdict.is_doubtful
+    ]
 
 
 def in_words(metrics: Mapping) -> str:

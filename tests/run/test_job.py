@@ -26,6 +26,7 @@ def config(tmp_path, **changes):
         "epochs": 3,
         "precision": Precision.FLOAT32,
         "early_stopping_epochs": 0,
+        "min_steps_per_epoch": 1,
     }
     return TrainConfig(**settings | changes)
 
@@ -35,6 +36,19 @@ def test_a_job_is_prepared_from_flags_and_writes_nothing(tmp_path):
     assert work.sizes == (16, 32, 3) and work.steps == 4  # 64 images
     assert (work.precision.value, work.team.choice.value, work.made.count("train")) == ("float32", "one", 64)
     assert not os.listdir(tmp_path)
+
+
+def test_an_epoch_of_a_small_set_goes_through_it_several_times(tmp_path):
+    work = job.prepare(config(tmp_path, min_steps_per_epoch=50, batch_size=0))
+    assert work.steps == 50 and work.config.batch_size == 32  # 64 images
+    assert work.describe_epoch() == "50 steps of 32 images, each of the 64 training images about 25 times"
+    assert job.prepare(config(tmp_path)).describe_epoch() == "4 steps of 16 images"
+
+
+def test_a_fit_with_few_validation_images_chooses_by_several_epochs(tmp_path, monkeypatch):
+    assert job.prepare(config(tmp_path)).fit({}).best.smoothing == 3  # 8 of each class
+    monkeypatch.setattr(job, "SETTLED_IMAGES", 8)
+    assert job.prepare(config(tmp_path)).fit({}).best.smoothing == 1
 
 
 def test_parameters_are_those_of_the_network_alone(tmp_path):
