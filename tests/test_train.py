@@ -255,7 +255,9 @@ def test_what_training_can_do_besides_runs_as_a_command(run_dir, tmp_path):
 def test_a_run_begins_with_a_model_on_two_devices_goes_on_and_is_replayed_from_another_folder(run_dir, tmp_path):
     asked = f"--data={small.data().folder}", "--epochs=2", "--batch_size=16", "--min_steps_per_epoch=4", "--run_dir=one"
     devices = "--strategy=mirrored", "--cpu_devices=2"
-    begun = command("train", *asked, *devices, f"--weights={os.path.relpath(run_dir, tmp_path)}", cwd=tmp_path)
+    begun = command(
+        "train", *asked, *devices, f"--weights={os.path.relpath(run_dir, tmp_path)}", cwd=tmp_path, timeout=300
+    )
     assert begun.returncode == 0 and "devices mirrored" in begun.stdout, begun.stderr
     assert f"weights of 13 layers from {run_dir}; new: none" in begun.stdout
     run, alone = tmp_path / "one", ("--strategy=one", "--cpu_devices=1")
