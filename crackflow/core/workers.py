@@ -29,6 +29,7 @@ from crackflow.core.errors import UserError
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+MAX_ON_WINDOWS = 61  # it waits for at most 63 things at once, of which the pool needs two (CPython's own limit)
 
 
 def count(wanted: int) -> int:
@@ -47,6 +48,7 @@ def pool(size: int) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
     """
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
+    size = min(size, MAX_ON_WINDOWS) if sys.platform == "win32" else size
     with _uninterrupted():
         executor = concurrent.futures.ProcessPoolExecutor(size, mp_context=context, initializer=_follow_parent)
     try:
@@ -134,7 +136,8 @@ def start(function: Callable, *arguments: object) -> subprocess.Popen:
     It imports what `function` needs and not, as multiprocessing does, the program that this process runs: 2 s for
     crackflow.tune, whose page needs matplotlib and more.
     """
-    process = subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE, start_new_session=True)
+    apart = {"start_new_session": True, "creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
+    process = subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE, **apart)
     with contextlib.suppress(BrokenPipeError):  # it died; its exit code tells
         pickle.dump((function, arguments), process.stdin)
         process.stdin.flush()
