@@ -23,7 +23,6 @@ from collections.abc import Iterator
 
 from crackflow.core.errors import UserError
 
-
 NOISE = (
     b"absl::InitializeLog",
     b"Could not find cuda drivers",

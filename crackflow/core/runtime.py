@@ -25,6 +25,7 @@ try:
 except ImportError:  # Windows
     resource = None
 
+ASSUMED_MEMORY = 8 << 30  # bytes: a small machine of today
 PACKAGES = ("tensorflow", "tf_keras", "numpy", "scikit-learn", "pillow")
 
 
@@ -61,8 +62,12 @@ def keep_all_of_float32() -> None:
     tf.config.experimental.enable_tensor_float_32_execution(False)
 
 
-def memory_bytes() -> int | None:
-    """Physical memory of this machine; None where the system does not say (Windows)."""
+def memory_bytes() -> int:
+    """Physical memory of this machine; `ASSUMED_MEMORY` where the system does not say (Windows)."""
+    return _known_memory() or ASSUMED_MEMORY
+
+
+def _known_memory() -> int | None:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -84,7 +89,7 @@ def _keep_memory() -> None:
     us of CPU time an image went there, and input at 227 px ran at 25,000 images/s instead of 60,000 on 2 cores.
     """
     os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "1")
-    if memory := memory_bytes():
+    if memory := _known_memory():
         os.environ.setdefault("TF_CPU_BFC_MEM_LIMIT_IN_MB", str(memory >> 20))  # its own default is 64 GB
 
 

@@ -26,7 +26,6 @@ from crackflow.data.dataset import Dataset
 SPLITS = ("train", "val")
 # A pack may take half of what is free on the disk: what else is written there meanwhile must have room as well.
 PART_OF_DISK = 0.5
-ASSUMED_MEMORY = 8 << 30  # bytes, where the system does not say: a small machine of today
 SYNTHETIC_BATCHES = 16
 
 
@@ -54,7 +53,7 @@ def choose(wanted: Input, made: Dataset, image_px: int, channels: int) -> Choice
     size = sum(pack.nbytes(made, split, image_px, channels) for split in SPLITS)
     if all(os.path.exists(f"{pack.base(made, split, image_px, channels)}.json") for split in SPLITS):
         return Choice("pack", f"{size / 1e9:.2f} GB, made before")
-    free, memory = shutil.disk_usage(made.folder).free, runtime.memory_bytes() or ASSUMED_MEMORY
+    free, memory = shutil.disk_usage(made.folder).free, runtime.memory_bytes()
     told = f"{size / 1e9:.2f} GB"
     if not os.access(made.folder, os.W_OK):
         return Choice("stream", f"{made.folder!r} can't be written, so the pack has no place")

@@ -208,7 +208,7 @@ def no_locks(monkeypatch):
     def flock(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(atomic.fcntl, "flock", flock)
+    monkeypatch.setattr(fcntl, "flock", flock)
 
 
 def test_a_file_system_without_locks_is_no_reason_to_fail(tmp_path, no_locks):
@@ -239,7 +239,7 @@ def test_left_overs_go_on_a_network_file_system_too(tmp_path, monkeypatch):
             raise OSError(errno.EBADF, "Bad file descriptor")
         return lock(file, how)
 
-    monkeypatch.setattr(atomic.fcntl, "flock", as_nfs)
+    monkeypatch.setattr(fcntl, "flock", as_nfs)
     left = tmp_path / f".out{atomic.UNFINISHED}deadbeef"
     left.mkdir()
     (left / atomic.LOCK).write_text("")
