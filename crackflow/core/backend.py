@@ -139,9 +139,21 @@ def load_addons() -> types.ModuleType:
         # Its end-of-life notice and version check are known and documented; the user asked for it by name.
         with keras_is_tf_keras(), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            return importlib.import_module("tensorflow_addons")
+            addons = importlib.import_module("tensorflow_addons")
     except ImportError as error:
         raise UserError(
             "this needs tensorflow-addons 0.23, which is not installed; it has wheels up to Python 3.11: "
             "pip install 'tensorflow-addons==0.23.0', or choose an optimizer and metrics of Keras itself"
         ) from error
+    _give_tf_keras(addons.__name__)
+    return addons
+
+
+def _give_tf_keras(package: str) -> None:
+    """Modules of `package` ask for tf.keras as they run, too: what they call tf is TensorFlow with tf_keras in it."""
+    own = types.ModuleType(tf.__name__, tf.__doc__)
+    own.__getattr__ = lambda name: getattr(tf, name)
+    own.keras = keras
+    for name, module in list(sys.modules.items()):
+        if name.startswith(f"{package}.") and getattr(module, "tf", None) is tf:
+            module.tf = own
