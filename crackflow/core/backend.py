@@ -133,7 +133,7 @@ def load_tuner_service() -> types.SimpleNamespace:
 def load_addons() -> types.ModuleType:
     """tensorflow-addons: optimizers, metrics and image ops written in Python.
 
-    Raises: UserError where the package has no wheel (Python 3.12 and later) or is not installed.
+    Raises: UserError where the package has no wheel (Python 3.12 and later, Windows, ARM) or is not installed.
     """
     try:
         # Its end-of-life notice and version check are known and documented; the user asked for it by name.
@@ -142,8 +142,9 @@ def load_addons() -> types.ModuleType:
             addons = importlib.import_module("tensorflow_addons")
     except ImportError as error:
         raise UserError(
-            "this needs tensorflow-addons 0.23, which is not installed; it has wheels up to Python 3.11: "
-            "pip install 'tensorflow-addons==0.23.0', or choose an optimizer and metrics of Keras itself"
+            "this needs tensorflow-addons 0.23, which is not installed; it has wheels up to Python 3.11, for Linux on "
+            "x86-64 and for macOS: pip install 'tensorflow-addons==0.23.0', or choose an optimizer and metrics of Keras "
+            "itself"
         ) from error
     _give_tf_keras(addons.__name__)
     return addons

@@ -19,8 +19,8 @@ import warnings
 SYSTEM = os.environ["ELSEWHERE"]
 NO_MODULES = {"windows": "fcntl resource pwd grp termios tty pty readline curses syslog", "macos": ""}
 NO_FUNCTIONS = {
-    "windows": "chown fchmod fchown fork forkpty getegid geteuid getgid getgroups getloadavg getpgid getpgrp getuid killpg "
-    "lchown mkfifo nice posix_fadvise posix_fallocate pread pwrite register_at_fork sched_getaffinity "
+    "windows": "chown fchmod fchown fork forkpty getegid geteuid getgid getgroups getloadavg getpgid getpgrp getuid "
+    "killpg lchown mkfifo nice posix_fadvise posix_fallocate pread pwrite register_at_fork sched_getaffinity "
     "sched_setaffinity sendfile setpgid setsid sync sysconf O_CLOEXEC O_DIRECTORY O_NONBLOCK",
     "macos": "posix_fadvise posix_fallocate sched_getaffinity sched_setaffinity",
 }

@@ -1,6 +1,6 @@
 """Several commands in one process: `python verbs.py < commands`, each line a verb and its flags, as JSON.
 
-Prints, as JSON, a list for each command: exit code, stdout, stderr.
+Writes, as JSON, a list for each command: exit code, stdout, stderr.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ def main():
             except SystemExit as ended:
                 code = ended.code or 0
         answers.append((code, out.getvalue(), error.getvalue()))
-    print(json.dumps(answers))
+    sys.stdout.write(json.dumps(answers))
 
 
 if __name__ == "__main__":
