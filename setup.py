@@ -61,7 +61,7 @@ setup(
     package_data={"crackflow": ["assets/*.h5"], "crackflow.report": ["templates/*.j2", "templates/*.js"]},
     install_requires=REQUIRED,
     extras_require=EXTRAS,
-    # --editable puts this folder on Python's path. The other way, an import hook, comes after the folders in which Python
-    # looks first, and in the folder above a clone named crackflow that clone itself would be taken for the package.
+    # --editable puts this folder on Python's path. The other way, an import hook, comes after the folders in which
+    # Python looks first, and in the folder above a clone named crackflow that clone would be taken for the package.
     options={"editable_wheel": {"mode": "compat"}},
 )

@@ -143,8 +143,8 @@ def load_addons() -> types.ModuleType:
     except ImportError as error:
         raise UserError(
             "this needs tensorflow-addons 0.23, which is not installed; it has wheels up to Python 3.11, for Linux on "
-            "x86-64 and for macOS: pip install 'tensorflow-addons==0.23.0', or choose an optimizer and metrics of Keras "
-            "itself"
+            "x86-64 and for macOS: pip install 'tensorflow-addons==0.23.0', or choose an optimizer and metrics of "
+            "Keras itself"
         ) from error
     _give_tf_keras(addons.__name__)
     return addons
