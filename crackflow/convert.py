@@ -48,7 +48,8 @@ def convert(config: ConvertConfig) -> dict:
         with progress.bar(len(found.files), "reading ") as advance:
             seen = looking.look_at_all(found.files, looks, judge, config.on_bad, pool, 4 * size, advance)
         sorted_out = grouping.sort_out(found.files, seen, looks, config.group_by, config.split, config.seed, size)
-        os.remove(os.path.join(stage, "thumbnails.tmp"))
+        with contextlib.suppress(FileNotFoundError):  # they may have been kept in memory
+            os.remove(os.path.join(stage, "thumbnails.tmp"))
         rejected = sorted(found.rejected + seen.rejected + sorted_out.rejected)
         _expect_enough(config, sorted_out.entries, rejected)
         form = summary.choose_form(config, found.layout, seen, sorted_out.entries)
@@ -119,10 +120,17 @@ def _pool(config: ConvertConfig, size: int, stage: str):
 def _expect_apart(flag: str, source: str, out: str) -> None:
     """Neither may hold the other: a conversion would read the data set, or --overwrite remove the photographs."""
     root, place = os.path.realpath(source), os.path.realpath(out)
-    if os.path.commonpath([root, place]) in (root, place):
+    if _within(root, place) or _within(place, root):
         raise UserError(
             f"--out: expected a folder outside {flag} that does not hold it, received {out!r}; choose another"
         )
+
+
+def _within(folder: str, path: str) -> bool:
+    try:
+        return os.path.commonpath([folder, path]) == folder
+    except ValueError:  # on two drives of Windows
+        return False
 
 
 def _expect_enough(config: ConvertConfig, entries: dict, rejected: list) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import ntpath
 import os
 import signal
 import struct
@@ -484,6 +485,12 @@ def test_an_output_among_the_photographs_is_refused(tmp_path, out):
     before = support.tree(tmp_path)
     refused("--out: expected a folder outside --images", images=str(tmp_path / "photos"), out=str(tmp_path / out))
     assert support.tree(tmp_path) == before
+
+
+def test_two_drives_of_windows_are_apart(monkeypatch):
+    monkeypatch.setattr(os.path, "commonpath", ntpath.commonpath)
+    assert not convert._within("C:\\photos", "D:\\photos") and not convert._within("C:\\photos", "C:\\photos-2")
+    assert convert._within("C:\\photos", "C:\\photos\\data") and convert._within("C:\\photos", "C:\\photos")
 
 
 def test_photographs_inside_the_data_set_to_be_replaced_are_not_removed(tmp_path):

@@ -10,19 +10,20 @@ Synopsis::
 """
 
 import contextlib
-import fcntl
 import fnmatch
 import os
 import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
+from crackflow.core import locks
 from crackflow.core.errors import UserError
 
 LOCK = ".lock"
 UNFINISHED = ".partial-"
+REPLACED = ".replaced-"
 
 
 @contextlib.contextmanager
@@ -38,7 +39,7 @@ def folder(out: str, marker: str, overwrite: bool, ours: Sequence[str]) -> Itera
     parent, name = os.path.split(out)
     ours = (marker, LOCK, *ours)
     if os.path.isdir(parent):
-        with _alone_in(parent):
+        with locks.folder(parent):
             _tidy(parent, name, out)  # first: it may bring an older folder back
     _expect_free(out, marker, overwrite, ours)
     os.makedirs(parent, exist_ok=True)
@@ -46,11 +47,12 @@ def folder(out: str, marker: str, overwrite: bool, ours: Sequence[str]) -> Itera
     try:
         os.mkdir(stage)  # inside, so that a signal that comes with it leaves nothing either
         with open(os.path.join(stage, LOCK), "w") as lock:
-            with contextlib.suppress(OSError):  # a network's file system may have no locks
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            locked = _is_lockable(lock)
             yield stage
             _sync(stage)
-            with _alone_in(parent):
+            with locks.folder(parent) as alone:
+                if alone or not locked:  # nobody tidies up now, or would take it for dead
+                    lock.close()  # Windows moves no folder in which a file is open
                 _move(stage, out, marker, overwrite, ours)
             with contextlib.suppress(FileNotFoundError):
                 os.remove(os.path.join(out, LOCK))  # not before: without it the folder would look like a dead run's
@@ -72,16 +74,11 @@ def _umask() -> int:
     return mask
 
 
-@contextlib.contextmanager
-def _alone_in(parent: str) -> Iterator[None]:
-    """No other run tidies up in the folder `parent` or moves into it; where it can be locked."""
-    handle = os.open(parent, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+def _is_lockable(file: IO) -> bool:
+    """Lock `file`, where its file system has locks."""
+    with contextlib.suppress(OSError):
+        return locks.lock(file)
+    return False
 
 
 def _expect_free(out: str, marker: str, overwrite: bool, ours: Sequence[str]) -> None:
@@ -119,7 +116,7 @@ def _tidy(parent: str, name: str, out: str) -> None:
         place = os.path.join(parent, left)
         if left.startswith(f".{name}{UNFINISHED}") and not _is_locked(place):
             shutil.rmtree(place, ignore_errors=True)
-        elif left.startswith(f".{name}.replaced-"):
+        elif left.startswith(f".{name}{REPLACED}"):
             if os.path.lexists(out):
                 shutil.rmtree(place, ignore_errors=True)
             else:
@@ -129,24 +126,22 @@ def _tidy(parent: str, name: str, out: str) -> None:
 def _is_locked(place: str) -> bool:
     try:
         with open(os.path.join(place, LOCK), "r+") as lock:  # NFS locks nothing that is open for reading alone
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return not locks.lock(lock, wait=False)
     except FileNotFoundError:  # killed before it was made, or just after it was removed
         return False
-    except OSError:  # held; or a file system without locks, where nobody can tell
+    except OSError:  # a file system without locks, where nobody can tell
         return True
-    return False
 
 
 def _move(stage: str, out: str, marker: str, overwrite: bool, ours: Sequence[str]) -> None:
     _expect_free(out, marker, overwrite, ours)  # another run may have finished meanwhile
     parent, name = os.path.split(out)
-    aside = tempfile.mkdtemp(prefix=f".{name}.replaced-", dir=parent)
     if os.path.isdir(out):
-        os.rename(out, aside)  # POSIX: a rename onto an empty folder replaces it
+        aside = os.path.join(parent, f".{name}{REPLACED}{secrets.token_hex(4)}")
+        os.rename(out, aside)
         os.rename(stage, out)
         shutil.rmtree(aside, ignore_errors=True)
     else:
-        os.rmdir(aside)
         os.rename(stage, out)
 
 

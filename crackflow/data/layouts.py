@@ -145,7 +145,7 @@ def _scan_sdnet(root: str, folders: list[str]) -> Found:
     files, rejected = [], []
     for surface in (name for name in folders if name in SDNET_SURFACES):
         for name in _sdnet_classes(root, surface):
-            for path in walk(root, os.path.join(surface, name), rejected):
+            for path in walk(root, f"{surface}/{name}", rejected):
                 # 7001-115.jpg is window 115 of photograph 7001: windows of one photograph stay together.
                 photograph = os.path.basename(path).rsplit("-", 1)[0]
                 files.append(File(path, int(name[0] == "C"), f"{surface}/{photograph}"))
@@ -190,12 +190,14 @@ def walk(root: str, folder: str, rejected: list[tuple[str, str]], without: str =
         except OSError as error:
             rejected.append((here, f"unreadable folder: {error.strerror}"))
             continue
-        if (facts.st_dev, facts.st_ino) in seen:
+        # Some file systems of Windows number no files.
+        folder_id = (facts.st_dev, facts.st_ino) if facts.st_ino else os.path.realpath(os.path.join(root, here))
+        if folder_id in seen:
             rejected.append((here, "a link to a folder that was read already (a loop?)"))
             continue
-        seen.add((facts.st_dev, facts.st_ino))
+        seen.add(folder_id)
         for entry in entries:
-            path = os.path.join(here, entry.name)
+            path = f"{here}/{entry.name}" if here else entry.name  # a data set names its files alike on every system
             if entry.name.startswith(".") or entry.name.lower() in LITTER:
                 continue
             if _is_folder(entry):

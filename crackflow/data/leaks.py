@@ -18,6 +18,7 @@ misses nothing that comparing all pairs would find, at a cost that grew as N^1.3
 """
 
 import dataclasses
+import errno
 import math
 import os
 from collections.abc import Sequence
@@ -35,11 +36,13 @@ MAX_BRIGHTNESS_SHIFT = 40.0
 FREQUENCIES = 6
 # Rows at a time: bounds the candidate lists, of which a set full of near-equal frames has many a row.
 CHUNK = 4_000
+TOO_LARGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclasses.dataclass
 class Looks:
-    """What is remembered of each of N files: 0.6 KB, on disk where `folder` is given.
+    """What is remembered of each of N files: 0.6 KB, most of it on disk where `file` is given and the disk can promise
+    the space, else in memory.
 
     digest: uint8 [N, 32], SHA-256 of the bytes; thumb: float16 [N, 16, 16], grey levels less their mean, upright;
     mean: float32 [N], 0..255.
@@ -52,7 +55,8 @@ class Looks:
     @classmethod
     def empty(cls, count: int, file: str | None = None) -> "Looks":
         shape = (count, THUMB_PX, THUMB_PX)
-        thumb = _on_disk(file, shape) if file and count else np.zeros(shape, np.float16)
+        on_disk = file and count and _is_claimed(file, 2 * math.prod(shape))
+        thumb = np.memmap(file, np.float16, "r+", shape=shape) if on_disk else np.zeros(shape, np.float16)
         return cls(np.zeros((count, 32), np.uint8), thumb, np.zeros(count, np.float32))
 
     @classmethod
@@ -73,11 +77,22 @@ class Looks:
         return Looks(self.digest[:count], self.thumb[:count], self.mean[:count])
 
 
-def _on_disk(file: str, shape: tuple[int, ...]) -> np.memmap:
-    """float16 zeros. The space is claimed first: writing to a mapped hole of a full disk would end the process."""
-    with open(file, "wb") as made:
-        os.posix_fallocate(made.fileno(), 0, 2 * math.prod(shape))
-    return np.memmap(file, np.float16, "r+", shape=shape)
+def _is_claimed(file: str, size: int) -> bool:
+    """Whether `file` is now `size` bytes of zeros that the disk has room for: writing to a mapped hole of a full disk
+    would end the process. Where nobody can promise that (macOS and Windows have no posix_fallocate; musl and some file
+    systems refuse it), no file stays. Raises: OSError when the disk is full or the file may not be as large.
+    """
+    try:
+        with open(file, "wb") as made:
+            os.posix_fallocate(made.fileno(), 0, size)
+        return True
+    except AttributeError:
+        os.remove(file)
+    except OSError as error:
+        if error.errno in TOO_LARGE:
+            raise
+        os.remove(file)
+    return False
 
 
 def same_picture(looks: Looks, near: bool, workers: int = 1) -> np.ndarray:

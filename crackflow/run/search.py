@@ -15,7 +15,6 @@ out/best.cfg         flags with which crackflow.train trains the best one
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import shutil
@@ -26,7 +25,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from crackflow.core import atomic, errors, flags, progress, tables
+from crackflow.core import atomic, errors, flags, locks, progress, tables
 from crackflow.core.config import TuneConfig
 from crackflow.core.errors import TryAgain, UserError
 from crackflow.data import dataset, inputs
@@ -198,7 +197,7 @@ def _rehearsed(config: TuneConfig) -> trial.Rehearsal:
     place = os.path.join(config.out, REHEARSAL)
     with open(os.path.join(config.out, f".{REHEARSAL}{LOCK}"), "w") as lock:
         with contextlib.suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            locks.lock(lock)
         found = _read_rehearsal(place)
         if found is None:
             progress.say("a dry run first: the smallest and the largest network of the space, a few steps each")
@@ -323,7 +322,7 @@ def _expect_written(config: TuneConfig, code: int | None) -> None:
 def ended(code: int | None) -> str:
     """An exit code in words."""
     if code is not None and code < 0:
-        name = signal.Signals(-code).name
+        name = next((one.name for one in signal.Signals if one == -code), f"signal {-code}")
         return f"was ended by {name}" + (", as systems do when memory runs out" if name == "SIGKILL" else "")
     return f"ended with exit code {code} and no result"
 

@@ -1,4 +1,5 @@
 import os
+import types
 
 import pytest
 
@@ -80,6 +81,15 @@ def test_a_folder_reached_twice_is_read_once_and_listed(tmp_path):
     found = scan(tmp_path)
     assert [file.path for file in found.files] == ["Negative/b.jpg", "Positive/a.jpg"]
     assert found.rejected == [("Positive/loop", "a link to a folder that was read already (a loop?)")]
+
+
+def test_folders_that_their_file_system_does_not_number_are_told_apart_by_their_paths(tmp_path, monkeypatch):
+    touch(tmp_path, "Positive/deep/a.jpg", "Negative/b.jpg")
+    (tmp_path / "Positive/loop").symlink_to("../Positive", target_is_directory=True)
+    monkeypatch.setattr(layouts.os, "stat", lambda path: types.SimpleNamespace(st_dev=0, st_ino=0))
+    rejected = []
+    assert list(layouts.walk(str(tmp_path), "Positive", rejected)) == ["Positive/deep/a.jpg"]
+    assert [path for path, _ in rejected] == ["Positive/loop"]
 
 
 SDNET = (

@@ -1,4 +1,6 @@
+import errno
 import io
+import os
 
 import numpy as np
 import pytest
@@ -191,3 +193,27 @@ def test_soft_pictures_are_one_up_to_the_threshold_and_two_beyond(contrast, shar
     other *= share * threshold / np.sqrt((other**2).mean())
     looks = looks_from([picture, picture + other], [100, 100])
     assert (len(set(leaks.same_picture(looks, near=True).tolist())) == 1) is same
+
+
+@pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EPERM, None])
+def test_where_no_disk_can_promise_room_thumbnails_stay_in_memory(tmp_path, monkeypatch, code):
+    def refused(*_):
+        raise OSError(code, os.strerror(code))
+
+    if code is None:
+        monkeypatch.delattr(os, "posix_fallocate")
+    else:
+        monkeypatch.setattr(os, "posix_fallocate", refused)
+    looks = leaks.Looks.empty(3, str(tmp_path / "thumbs"))
+    assert not isinstance(looks.thumb, np.memmap) and not looks.thumb.any() and os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_not_passed_over(tmp_path, monkeypatch, code):
+    def full(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError) as raised:
+        leaks.Looks.empty(3, str(tmp_path / "thumbs"))
+    assert raised.value.errno == code
