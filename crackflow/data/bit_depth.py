@@ -31,6 +31,14 @@ BITS_TAG, PHOTOMETRIC_TAG, PLANAR_TAG, SAMPLE_FORMAT_TAG = 258, 262, 284, 339
 MAXIMUM_TAGS = (281, 341)
 UNSIGNED, SIGNED = 1, 2  # SampleFormat
 NOTE = "scaled to 8 bits from 0 to "
+SIXTEEN = "scaled from 16 to 8 bits"
+GUESSED = "no value being higher"
+
+
+UNEVEN = (
+    "of more than 8 bits, not all scaled from the same range (see above): the darker ones may have come out brighter; "
+    "name the range in the files (TIFF MaxSampleValue, PNG sBIT), or save them with 8 bits"
+)
 
 
 class DepthError(ValueError):
@@ -94,10 +102,15 @@ def to_eight(samples: Samples) -> tuple[Image.Image, str]:
         layers.append(_scaled(samples.alpha, white if highest <= white else samples.largest)[..., None])
     values = np.concatenate(layers, -1)
     mode = ("L", "LA", "RGB", "RGBA")[values.shape[-1] - 1]
-    source = "as its file says" if samples.named else "no value being higher"
-    note = "scaled from 16 to 8 bits" if white == 65535 == samples.largest else f"{NOTE}{white:,.0f}, {source}"
+    source = "as its file says" if samples.named else GUESSED
+    note = SIXTEEN if white == 65535 == samples.largest else f"{NOTE}{white:,.0f}, {source}"
     inverted = ", and inverted: 0 is white in it" if samples.inverted else ""
     return Image.fromarray(values[..., 0] if mode == "L" else values, mode), note + inverted
+
+
+def is_scaling(note: str) -> bool:
+    """Whether `note` is one of `to_eight`."""
+    return note.startswith((NOTE, SIXTEEN))
 
 
 def white_named(tags) -> float:

@@ -62,8 +62,8 @@ def _of_webp(data: bytes) -> str:
 
 
 def describe_blank_rows(values: np.ndarray) -> str:
-    """Whether a picture without compression, [H, W] or [H, W, C], ends in zeros from the middle of a row on, under a row
-    that has none there: the rest of the file was never written. A black border begins with a row, or slants."""
+    """Whether a picture without compression, [H, W] or [H, W, C], ends in zeros from the middle of a row on, under a
+    row that has none there: the rest was never written. A black border begins with a row, or slants."""
     lit = values.reshape(*values.shape[:2], -1).any(-1)
     for rows, where in ((lit, "lower"), (lit[::-1], "upper")):  # BMP and PFM are written from below
         if rows[-1].any():

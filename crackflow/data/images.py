@@ -13,6 +13,7 @@ that is complete everywhere says nothing, and the colours below it are taken.
 Not covered: pictures with several frames; colour profiles (pixels are taken as they are).
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -123,7 +124,10 @@ def parse_photo(data: bytes, name: str, max_megapixels: float, min_side_px: int 
         raise BadImage(tiff_file.RAW)
     width, height = image.size
     _expect_size(width, height, *limits)
-    pages, early = _expect_one_picture(image), _decoded_early(data, image)  # before its EXIF, for which a PNG is loaded
+    pages, early = (
+        _expect_one_picture(data, image.format),
+        _decoded_early(data, image),
+    )  # before its EXIF, for which a PNG is loaded
     turned = _orientation(image)
     if turned >= 5:
         width, height = height, width
@@ -169,17 +173,19 @@ def _open_or_none(data: bytes) -> Image.Image | None:
         raise
 
 
-def _expect_one_picture(image: Image.Image) -> list[str]:
+def _expect_one_picture(data: bytes, form: str) -> list[str]:
     """What there is to say of further pages. Raises: BadImage when they are other pictures."""
-    frames = 1 if image.format == "MPO" else _frames(image)
-    if frames == 1:
-        return []
+    frames, damage = 1, None
     try:
-        copies = image.format == "TIFF" and tiff_file.is_one_picture(image)
-    except Exception as error:  # the headers of later frames are read here, and may be damaged too
-        raise BadImage(f"damaged: {error}") from error
-    if not copies:
-        raise BadImage(f"animated or multi-page, {frames} frames: expected one picture; save the frame you need")
+        frames = 1 if form == "MPO" else _frames(_open(data))
+    except BadImage as error:  # of a later page; Pillow knows none of transparency masks
+        damage = error
+    if frames == 1 and damage is None:
+        return []
+    if form != "TIFF" or not tiff_file.is_one_picture(data):
+        raise damage or BadImage(
+            f"animated or multi-page, {frames} frames: expected one picture; save the frame you need"
+        )
     return ["read from its first page, of which the others are smaller copies or masks"]
 
 
@@ -273,7 +279,7 @@ def _without_empty_alpha(image: Image.Image) -> tuple[Image.Image, list[str]]:
     least, most = clear.getchannel("A").getextrema()
     plain = clear.convert("L" if image.mode in ("LA", "La") else "RGB")
     if least == 255:
-        return plain, []
+        return plain, [TRANSPARENT]
     extrema = plain.getextrema() if plain.mode == "RGB" else [plain.getextrema()]
     if most == 0 and any(low < high for low, high in extrema):
         return plain, ["its colours were taken, although it says that all of it is transparent"]
@@ -331,7 +337,7 @@ def layers(photo: Photo) -> Image.Image:
 
     Raises: BadImage when the pixels are damaged.
     """
-    values = _from_jpeg(photo, "GRAY" if photo.grey else "RGB")
+    values, _ = _from_jpeg(photo, "GRAY" if photo.grey else "RGB")
     if values is not None:
         picture = Image.fromarray(values[..., 0] if photo.grey else values)
     else:
@@ -339,22 +345,25 @@ def layers(photo: Photo) -> Image.Image:
     return _upright(picture, photo.turned)
 
 
-def _from_jpeg(photo: Photo, space: str, **scale: int) -> np.ndarray | None:
-    """uint8 [H, W, 1 or 3], as stored, of a JPEG; None where Pillow is to read it: of other formats, of four inks, and
-    when no more is wrong with the file than bytes that no pixel needs. Raises: BadImage when part of it is lost."""
+def _from_jpeg(photo: Photo, space: str, **scale: int) -> tuple[np.ndarray | None, bool]:
+    """(uint8 [H, W, 1 or 3], as stored, of a JPEG, whether a decoder that forgives nothing made it); None where Pillow
+    is to read it: of other formats and of four inks. Raises: BadImage when part of it is lost."""
     if photo.format not in ("JPEG", "MPO"):
-        return None
+        return None, False
     header = jpeg.read_header(photo.data)
-    if header and header.components not in (1, 3):
-        header = None
-    try:  # the same pixels as Pillow's, in half the time and without a second copy of them; and it forgives nothing
-        values = simplejpeg.decode_jpeg(photo.data, space, **scale) if header else None
-        reason = jpeg_damage.describe_silent(photo.data, photo.plain) if header else jpeg_damage.describe(photo.data)
+    try:  # the same pixels as Pillow's, in half the time and without a second copy of them
+        if header is None or header.components not in (1, 3):
+            raise ValueError("not for this decoder")
+        values, strict = simplejpeg.decode_jpeg(photo.data, space, **scale), True
+        reason = jpeg_damage.describe_silent(photo.data, photo.plain)
     except ValueError:
-        values, reason = None, jpeg_damage.describe(photo.data)
+        values, strict, reason = None, False, jpeg_damage.describe(photo.data)
     if reason:
         raise BadImage(reason)
-    return values
+    if values is None and header and header.components in (1, 3):
+        with contextlib.suppress(ValueError):  # bytes that no pixel needs; Pillow takes some of them for a loss
+            values = simplejpeg.decode_jpeg(photo.data, space, strict=False, **scale)
+    return values, strict
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -400,9 +409,9 @@ def _grey_and_scale(photo: Photo) -> tuple[np.ndarray, int, bool]:
     width, height = (photo.width, photo.height) if photo.turned < 5 else (photo.height, photo.width)
     # 132 us for 227 px; Pillow takes 290 to hand the same pixels over
     least = {"min_height": (height + 1) // 2, "min_width": (width + 1) // 2, "min_factor": 2} if half else {}
-    values = _from_jpeg(photo, "GRAY", **least)
+    values, strict = _from_jpeg(photo, "GRAY", **least)
     if values is not None:
-        return values[..., 0], 1 + half, True
+        return values[..., 0], 1 + half, strict
     image = photo.decoded or _open(photo.data)
     if half:
         with warnings.catch_warnings():
@@ -411,7 +420,7 @@ def _grey_and_scale(photo: Photo) -> tuple[np.ndarray, int, bool]:
             image.draft("L", (full[0] // 2, full[1] // 2))  # it halves only when asked for no more than half
             half = image.size != full
     grey = _laid_over(photo.decoded or _eight_bits(_load(photo.data, image)), "white")
-    return np.asarray(grey if grey.mode == "L" else grey.convert("L")), 1 + half, not photo.plain
+    return np.asarray(grey if grey.mode == "L" else grey.convert("L")), 1 + half, False
 
 
 @functools.lru_cache(maxsize=64)

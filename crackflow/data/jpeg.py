@@ -22,8 +22,8 @@ FRAME = struct.Struct(">BHHB")
 
 class Header(NamedTuple):
     """`width`, `height` in pixels, as stored; `baseline`: 8 bits, sequential, Huffman, 1 or 3 components in one scan,
-    whole up to its end marker; `simple`: moreover JFIF, whose colours are defined, with no segment (EXIF, Adobe, ...) that could
-    change what is seen."""
+    whole up to its end marker; `simple`: moreover JFIF, whose colours are defined, with no segment (EXIF, Adobe, ...)
+    that could change what is seen."""
 
     width: int
     height: int

@@ -79,8 +79,8 @@ def describe(data: bytes) -> str:
 
 
 def describe_silent(data: bytes, in_one_scan: bool) -> str:
-    """As `describe`, of a file that libjpeg-turbo decodes without a warning all the same: with a run of zero bytes in its
-    one scan, or with scans that never came. Takes 2 us for a baseline file without such a run."""
+    """As `describe`, of a file that libjpeg-turbo decodes without a warning all the same: with a run of zero bytes in
+    its one scan, or with scans that never came. Takes 2 us for a baseline file without such a run."""
     if in_one_scan and data.find(bytes(2 * BLANK)) < 0:
         return ""
     layout = _parse(data)
@@ -204,8 +204,8 @@ def _of_one_scan(layout: Layout, said: str) -> str:
     left = LEFT_OVER.search(said)
     if left and not blank:
         return _of_blanks(layout) or (
-            f"damaged: {int(left[1]):,} bytes of its JPEG data are left over after the last row: part of the picture was "
-            "shifted or overwritten"
+            f"damaged: {int(left[1]):,} bytes of its JPEG data are left over after the last row: part of the picture "
+            "was shifted or overwritten"
         )
     return _upper_part(layout, len(layout.data) - blank, "blank data" if blank else _plain(said))
 

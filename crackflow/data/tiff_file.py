@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    tiff_file.is_one_picture(image)           # the other pages are smaller copies of the first, or masks of it
+    tiff_file.is_one_picture(data)            # the other pages are smaller copies of the first, or masks of it
     header = tiff_file.read_header(data)      # raises TiffError with the reason
     samples = tiff_file.read_samples(data)    # bit_depth.Samples
 
@@ -42,19 +42,23 @@ class Header(NamedTuple):
     turned: int
 
 
-def is_one_picture(image: Image.Image) -> bool:
-    """Whether all pages of `image`, opened by Pillow, but the first are smaller copies or masks of that. `image` is at
-    its first page afterwards. Raises: what Pillow does when a later page is damaged."""
-    size, others = image.size, range(1, image.n_frames)
-    found = True
-    for number in others:
-        image.seek(number)
-        kind = image.tag_v2.get(NEW_SUBFILE_TAG, 0)
-        reduced = kind & REDUCED or image.tag_v2.get(OLD_SUBFILE_TAG, 0) == OLD_REDUCED
-        smaller = image.size[0] <= size[0] and image.size[1] <= size[1]
-        found &= bool(smaller and (kind & MASK or (reduced and image.size != size)))
-    image.seek(0)
-    return found
+def is_one_picture(data: bytes) -> bool:
+    """Whether all pages of `data` but the first are smaller copies of it, or masks."""
+    try:
+        with _opened(data) as (file, first, _):
+            return all(_is_of(first, file.pages[number]) for number in range(1, len(file.pages)))
+    except TiffError:
+        return False
+
+
+def _is_of(first: tifffile.TiffPage, page: tifffile.TiffPage) -> bool:
+    """Whether `page` is a smaller copy of `first`, or a mask no larger than it."""
+    kind, old = page.subfiletype, page.tags.get(OLD_SUBFILE_TAG)
+    reduced = kind & REDUCED or (old is not None and old.value == OLD_REDUCED)
+    (width, height), (own_width, own_height) = [(one.imagewidth, one.imagelength) for one in (first, page)]
+    if own_width > width or own_height > height:
+        return False
+    return bool(kind & MASK or (reduced and (own_width, own_height) != (width, height)))
 
 
 def is_tiff(data: bytes) -> bool:
@@ -107,9 +111,8 @@ def _opened(data: bytes) -> Iterator[tuple[tifffile.TiffFile, tifffile.TiffPage,
 def _expect_readable(file: tifffile.TiffFile, page: tifffile.TiffPage, tags: dict) -> None:
     if is_raw(tags):
         raise TiffError(RAW)
-    others = [file.pages[number] for number in range(1, len(file.pages))]
-    if not all(one.subfiletype & (REDUCED | MASK) for one in others):
-        count = 1 + len(others)
+    if not all(_is_of(page, file.pages[number]) for number in range(1, len(file.pages))):
+        count = len(file.pages)
         raise TiffError(f"animated or multi-page, {count} frames: expected one picture; save the frame you need")
     photometric, samples = tags.get(bit_depth.PHOTOMETRIC_TAG), page.samplesperpixel
     if page.imagedepth > 1 or not (photometric == 2 and samples >= 3 or photometric in (0, 1) and samples <= 2):
