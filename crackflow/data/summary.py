@@ -18,7 +18,7 @@ from crackflow import __version__
 from crackflow.core import tables
 from crackflow.core.config import ConvertConfig, Encoding, Layout
 from crackflow.core.errors import UserError, one_line
-from crackflow.data import dataset, splits
+from crackflow.data import bit_depth, dataset, splits
 from crackflow.data.layouts import Found
 from crackflow.data.looking import Seen
 from crackflow.data.shards import Entry, Settings, Shard
@@ -113,14 +113,23 @@ def _group_rows(entries: dict[str, list[Entry]]) -> list[tuple[str, int, int, st
 
 def notes(layout: Layout, seen: Seen) -> collections.Counter:
     """What was changed on the way; and how many pictures are so large that a crack may be lost in one window."""
+    told = seen.notes + _uneven_depths(seen.notes)
     large = sum(count for size, count in seen.sizes.items() if min(size) > LARGE_PX)
     if layout is Layout.MASKS or not large:
-        return seen.notes
-    told = (
+        return told
+    advice = (
         f"larger than {LARGE_PX} pixels: each is one window to a network, which sees it at --image_px (128) and loses "
         "fine cracks; cut photographs of walls into windows, or draw masks"
     )
-    return seen.notes + collections.Counter({told: large})
+    return told + collections.Counter({advice: large})
+
+
+def _uneven_depths(notes: Mapping[str, int]) -> collections.Counter:
+    """Each picture of more than 8 bits is scaled by itself, so a dark one may come out brighter than the others."""
+    deep = {note: count for note, count in notes.items() if bit_depth.is_scaling(note)}
+    if len(deep) < 2 or not any(bit_depth.GUESSED in note for note in deep):
+        return collections.Counter()
+    return collections.Counter({bit_depth.UNEVEN: sum(deep.values())})
 
 
 def facts(
