@@ -67,6 +67,13 @@ def say(text: str) -> None:
         sys.stdout.flush()
 
 
+def warn(text: str) -> None:
+    """One line on stderr that begins with "warning": the work goes on, and whoever trusts its result should read it."""
+    if not _silent:
+        sys.stderr.write(f"warning: {text}".encode("ascii", "backslashreplace").decode() + "\n")
+        sys.stderr.flush()
+
+
 @contextlib.contextmanager
 def _whoever_listens() -> Iterator[None]:
     """Where the reader of stdout has gone (`| head -1`), what is said goes nowhere, and the work goes on."""

@@ -24,7 +24,7 @@ import simplejpeg
 from PIL import Image
 
 from crackflow.core import workers
-from crackflow.data import jpeg
+from crackflow.data import file_kinds, jpeg
 
 THUMB_PX = 16
 BAND_ROWS = 64  # of a photograph, scaled at once
@@ -139,7 +139,8 @@ def _open(data: bytes) -> Image.Image:
     except Image.UnidentifiedImageError as error:
         if data[4:8] == b"ftyp":  # ISO base media: HEIC and AVIF of telephones, and films
             raise BadImage("HEIC, AVIF or a film: save it as JPEG") from error
-        raise BadImage("not an image") from error
+        what = file_kinds.describe(data)
+        raise BadImage(f"not an image: {what}" if what else "not an image") from error
     except Exception as error:  # a damaged header can raise nearly anything inside a decoder
         raise BadImage(f"damaged: {error}") from error
 
