@@ -2,7 +2,8 @@
 
 Synopsis::
 
-    tree = class_folders.tree("archive", positive_class="")     # tree.inside "SDNET2018", tree.folders ["Decks", "Walls"]
+    tree = class_folders.tree("archive", positive_class="")
+    tree.inside, tree.folders       # "SDNET2018", ["Decks", "Walls"]
     folders, strays = class_folders.find(tree, "")
     folders[0]      # ClassFolder("SDNET2018/Decks/Cracked", label=1, surface="D", is_coded=False)
 """
@@ -121,8 +122,7 @@ def _labels(parent: str, names: list[str], positive_class: str) -> dict[str, int
 
 def _has_pictures(folder: str) -> bool:
     try:
-        return any(
-            entry.name.lower().endswith(PICTURE_ENDINGS) and not is_folder(entry) for entry in os.scandir(folder)
-        )
+        entries = list(os.scandir(folder))
     except OSError:
         return False
+    return any(entry.name.lower().endswith(PICTURE_ENDINGS) and not is_folder(entry) for entry in entries)

@@ -3,15 +3,15 @@
 Synopsis::
 
     file_kinds.describe(b"version https://git-lfs.github.com/spec/v1 ...")
-    # "a Git LFS pointer, not the picture itself: fetch it with git lfs pull"
+    # "a Git LFS pointer, not the picture: fetch it with git lfs pull"
 """
 
 import re
 
 HEAD_BYTES = 1024
-# What files begin with -> what they are. Sources: the formats' own specifications, as the `file` command has them too.
+# What files begin with -> what they are, by the formats' own specifications.
 STARTS = {
-    b"version https://git-lfs.github.com/spec/": "a Git LFS pointer, not the picture itself: fetch it with git lfs pull",
+    b"version https://git-lfs.github.com/spec/": "a Git LFS pointer, not the picture: fetch it with git lfs pull",
     b"%PDF": "a PDF: save its pictures as JPEG",
     b"PK\x03\x04": "a ZIP archive: unpack it",
     b"Rar!": "a RAR archive: unpack it",

@@ -6,9 +6,9 @@ Synopsis::
     found.layout, found.classes                 # Layout.CLASSES, ("Negative", "Positive")
     found.files[0].path, found.files[0].label   # "Positive/00001.jpg", 1
 
-Covered: one folder a class, with `masks/` of the cracked pictures beside them or without, and such pairs of folders within
-others (bridge 1/cracked, bridge 2/cracked); SDNET2018 (`D|P|W` / `C?|U?`, or Decks/Cracked ...); `images/` + `masks/`,
-cut to labelled windows later. What the names of folders mean is told in `folder_names`.
+Covered: one folder a class, with `masks/` of the cracked pictures beside them or without, and such pairs of folders
+within others (bridge 1/cracked, bridge 2/cracked); SDNET2018 (`D|P|W` / `C?|U?`, or Decks/Cracked ...); `images/` +
+`masks/`, cut to labelled windows later. What the names of folders mean is told in `folder_names`.
 """
 
 import collections

@@ -25,7 +25,7 @@ ENDINGS = r"\.(?:jpe?g|png|bmp|tiff?|webp)$"
 
 
 class MaskIndex:
-    """`paths`: of masks, relative to their folder. `loosely`: how many were found by another name than the picture's."""
+    """`paths`: of masks, relative to their folder. `loosely`: how many were found by a name that differs."""
 
     def __init__(self, paths: Iterable[str]) -> None:
         self.loosely = 0

@@ -21,7 +21,6 @@ from PIL import ExifTags, Image
 from crackflow.core.errors import UserError
 from crackflow.data import images, layouts, rejections, system_files
 
-
 NULL_ISLAND = 1e-6  # degrees from 0, 0: a tenth of a metre, nearer than any camera knows
 
 

@@ -3,7 +3,7 @@
 Synopsis::
 
     split = splits.assign(labels, groups, fractions=(0.8, 0.1, 0.1), seed=0)    # int64 [N]: 0 train, 1 val, 2 test
-    splits.thin({"val": {"clean": 6, "cracked": 0}})    # [("val", "cracked", 0), ("val", "clean", 6)]
+    splits.thin({"val": {"clean": 6, "cracked": 0}})    # {"val": {"clean": 6, "cracked": 0}}
 """
 
 from collections.abc import Mapping
@@ -151,7 +151,7 @@ def _steps(size, order, wanted, chosen, asked, required):
             after = np.broadcast_to(have, (len(leaving), len(coming), *have.shape)).copy()
             after[:, :, source] += back - out
             after[:, :, target] += out - back
-            kept = np.ones(after.shape[:2], bool)
+            kept = np.ones(after.shape[:2], bool) & ((coming >= 0) | (len(leaving) > 1))  # no split becomes empty
             for part, change in ((source, (back > 0) * 1 - (out > 0)), (target, (out > 0) * 1 - (back > 0))):
                 kept &= ((groups[part] + change > 0) | ~required[part]).all(-1)
             distance = np.where(kept, _distance(after, asked), np.inf)
@@ -165,15 +165,13 @@ def _counts(size: np.ndarray, chosen: np.ndarray, count: int) -> np.ndarray:
     return np.stack([(size[chosen == part] > 0).sum(0) for part in range(count)])
 
 
-def thin(class_counts: Mapping[str, Mapping[str, int]]) -> list[tuple[str, str, int]]:
-    """(split, class, images) for each class of which a split has fewer than MIN_IMAGES, the fewest first."""
-    found = [
-        (split, kind, count)
+def thin(class_counts: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
+    """Of the counts of each class in each split those below MIN_IMAGES; splits that have enough of all are left out."""
+    few = {
+        split: {kind: count for kind, count in counts.items() if count < MIN_IMAGES}
         for split, counts in class_counts.items()
-        for kind, count in counts.items()
-        if count < MIN_IMAGES
-    ]
-    return sorted(found, key=lambda one: one[2])
+    }
+    return {split: counts for split, counts in few.items() if counts}
 
 
 def twins(pictures: np.ndarray, split: np.ndarray) -> int:

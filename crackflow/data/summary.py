@@ -208,7 +208,10 @@ def thin_splits(facts: dict, names: Sequence[str]) -> str:
     thin = splits.thin({name: facts["splits"][name]["class_counts"] for name in names})
     if not thin:
         return ""
-    told = ", ".join(f"{split} has {count or 'none'} of {one_line(kind)!r}" for split, kind, count in thin)
+    told = ", ".join(
+        f"{split} has " + " and ".join(f"{count or 'none'} of {one_line(kind)!r}" for kind, count in counts.items())
+        for split, counts in thin.items()
+    )
     why = (
         "copies and windows of one photograph stay together; "
         if facts["leaks"]["groups"] < facts["leaks"]["images"]

@@ -6,7 +6,8 @@ Synopsis::
     system_files.kind("wall.jpg", is_folder=False)   # ""
     system_files.summary(passed_over)                # "7 files and folders of the system (@eaDir, Thumbs.db)"
 
-They are passed over wherever photographs or classes are listed. A folder that the user names is theirs, whatever it is called.
+They are passed over wherever photographs or classes are listed. A folder that the user names is theirs, whatever it is
+called.
 """
 
 import re

@@ -1,3 +1,4 @@
+import functools
 import io
 
 import numpy as np
@@ -30,12 +31,17 @@ def looks_from(thumbs, means):
     return leaks.Looks(digest, np.asarray(thumbs, np.float16), np.asarray(means, np.float32))
 
 
-def less_smooth(thumb):
-    """A thumbnail less the polynomial of degree 8 that fits it best."""
+@functools.cache
+def smooth():
+    """float64 [256, 45]: an orthonormal basis of the polynomials of degree 8 at most over a thumbnail."""
     side = np.linspace(-1, 1, 16)
     powers = np.polynomial.legendre.legvander2d(*np.meshgrid(side, side, indexing="ij"), [8, 8]).reshape(256, 9, 9)
-    basis = powers[:, np.add.outer(np.arange(9), np.arange(9)) <= 8]
-    return thumb - (basis @ np.linalg.lstsq(basis, thumb.ravel(), rcond=None)[0]).reshape(16, 16)
+    return np.linalg.qr(powers[:, np.add.outer(np.arange(9), np.arange(9)) <= 8])[0]
+
+
+def less_smooth(thumb):
+    """A thumbnail less the polynomial of degree 8 that fits it best."""
+    return thumb - (smooth() @ (smooth().T @ thumb.ravel())).reshape(16, 16)
 
 
 def all_pairs(looks):
@@ -129,8 +135,8 @@ def test_blank_frames_are_joined_along_a_chain_of_brightness():
 
 
 def walls(count, noise, seed=0, px=227, shade=0, fall=0.0):
-    """uint8 [count, px, px, 3]: photographs of a blank white wall, each with its own noise; `shade`: grey levels that the
-    corners are darker; `fall`: how much of the light the lens loses there."""
+    """uint8 [count, px, px, 3]: photographs of a blank white wall, each with its own noise; `shade`: grey levels that
+    the corners are darker; `fall`: how much of the light the lens loses there."""
     rng = np.random.default_rng(seed)
     square = np.linspace(-1, 1, px) ** 2
     radius = square[:, None] + square
