@@ -152,7 +152,7 @@ def _expect_enough(config: ConvertConfig, found: layouts.Found, entries: dict, r
     }
     if missing := [name for label, name in enumerate(found.classes) if label not in labels]:
         kind = "--layout=masks" if config.layout is Layout.MASKS else "--images"
-        names = " and ".join(map(repr, missing))
+        names = " or ".join(map(repr, missing))
         raise UserError(
             f"{kind}: expected usable images of both classes, found none of {names}; {_why(found, missing, rejected)}"
         )

@@ -40,7 +40,7 @@ _WORDS = (
 _NAMED = re.compile(rf"(.+?)[-_. ]*(?<![a-z])(?:{_WORDS})[-_. (#]*\d+(?:[-_,.x ]+(?:of[-_ ]?)?\d+)*\)?", re.I)
 _AXES = "xmin|ymin|xmax|ymax|rows?|cols?|columns?|width|height|left|right|top|bottom|size|x|y|r|c|i|j|w|h|z"
 _IN_FRONT = re.compile(rf"(?:{_WORDS})[-_. (#]*\d+(?:[-_,.x ]+\d+)*\)?[-_. ]+(.*(?:[a-z]|\d{{4}}).*)", re.I)
-_PLACED = re.compile(rf"(.+?)[-_. (\[#]+(?:xywh=[\d,]+|(?:(?:{_AXES})[-_=]?\d+[-_,. )\]]*){{2,}})", re.I)
+_PLACED = re.compile(rf"(.+?)[-_. ,(\[#]+(?:xywh=[\d,]+|(?:(?:{_AXES})[-_= ]?\d+[-_,. )\]]*){{2,}})", re.I)
 _ROBOFLOW = re.compile(r"(.+?)[._](?:jpe?g|png|bmp|tiff?|webp)\.rf\.[0-9a-z]{6,}", re.I)
 _LETTERED = re.compile(r"(.*\d)([-_ ]?)([a-z]\d*)", re.I)
 _TRAILING = re.compile(r"(.*?)((?:[-_. ,(#+~]+\d+|(?<=\d)x\d+)+)\)?", re.I | re.S)
