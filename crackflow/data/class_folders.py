@@ -4,13 +4,14 @@ Synopsis::
 
     tree = class_folders.tree("archive", positive_class="")
     tree.inside, tree.folders       # "SDNET2018", ["Decks", "Walls"]
-    folders, strays = class_folders.find(tree, "")
-    folders[0]      # ClassFolder("SDNET2018/Decks/Cracked", label=1, surface="D", is_coded=False)
+    found = class_folders.find(tree, "")
+    found.folders[0]        # ClassFolder("SDNET2018/Decks/Cracked", label=1, surface="D", is_coded=False)
 """
 
 import collections
 import dataclasses
 import os
+from typing import NamedTuple
 
 from crackflow.core.errors import UserError
 from crackflow.data import folder_names, images, system_files
@@ -39,6 +40,15 @@ class ClassFolder:
     label: int
     surface: str
     is_coded: bool
+
+
+class Found(NamedTuple):
+    """`folders`: sorted by path; `strays`: folders with pictures that are in none of them; `passed_over`: how many
+    folders of the system on the way, by kind."""
+
+    folders: list[ClassFolder]
+    strays: list[str]
+    passed_over: collections.Counter
 
 
 def tree(root: str, positive_class: str) -> Tree:
@@ -82,9 +92,9 @@ def is_folder(entry: os.DirEntry) -> bool:
         return False
 
 
-def find(tree: Tree, positive_class: str) -> tuple[list[ClassFolder], list[str]]:
-    """The class folders in `tree`, and the folders with pictures that are in none of them."""
-    found, strays, seen = [], [], set()
+def find(tree: Tree, positive_class: str) -> Found:
+    """The class folders in `tree`, at any depth."""
+    found, strays, seen, passed_over = [], [], set(), collections.Counter()
     waiting = [(tree.inside, tree.folders, 0)]
     while waiting:
         here, names, depth = waiting.pop()
@@ -102,8 +112,8 @@ def find(tree: Tree, positive_class: str) -> tuple[list[ClassFolder], list[str]]
                 is_coded = name in CODES
                 found.append(ClassFolder(path, labels[name], name[1] if is_coded else surface, is_coded))
             elif depth < MAX_DEPTH:
-                waiting.append((path, subfolders(os.path.join(tree.root, path), tree.passed_over), depth + 1))
-    return sorted(found, key=lambda one: one.path), sorted(strays)
+                waiting.append((path, subfolders(os.path.join(tree.root, path), passed_over), depth + 1))
+    return Found(sorted(found, key=lambda one: one.path), sorted(strays), passed_over)
 
 
 CODES = {f"{kind}{surface}": int(kind == "C") for kind in "CU" for surface in "DPW"}  # SDNET2018's class folders

@@ -60,6 +60,7 @@ def scan(root: str, layout: Layout, positive_class: str, group_by_name: bool = T
         _expect_no_splits(tree, tree.folders)
         found = _scan_labelled(tree, layout, positive_class)
     _expect_both(root, found)
+    _tell_splits(found)
     if group_by_name:
         return dataclasses.replace(found, **photograph_names.grouped(found.files, found.layout, found.notes))
     return dataclasses.replace(found, files=[dataclasses.replace(file, source=file.path) for file in found.files])
@@ -94,21 +95,32 @@ def _expect_no_splits(tree: Tree, names: list[str]) -> None:
         )
 
 
+def _tell_splits(found: Found) -> None:
+    """Note that folders within the classes, or within the pictures, are called as splits are."""
+    names = {part for file in found.files for part in file.path.split(os.sep)[1:-1] if folder_names.split(part)}
+    if len({folder_names.split(name) for name in names}) > 1:
+        listed = ", ".join(sorted(names))
+        found.notes[f"in folders that look like splits ({listed}): they are put together and split anew"] += len(
+            found.files
+        )
+
+
 def _scan_labelled(tree: Tree, layout: Layout, positive_class: str) -> Found:
     """Class folders: at once within the folder, or deeper."""
     at_once = any(name == positive_class or folder_names.label(name) is not None for name in tree.folders)
     if at_once and layout is not Layout.SDNET:
         return _scan_classes(tree, positive_class)
-    deeper, strays = class_folders.find(tree, positive_class)
-    _expect_no_splits(tree, [part for one in deeper for part in one.path.split(os.sep)])
-    if layout is Layout.SDNET and not deeper:
+    deeper = class_folders.find(tree, positive_class)
+    _expect_no_splits(tree, [part for one in deeper.folders for part in one.path.split(os.sep)])
+    if layout is Layout.SDNET and not deeper.folders:
         raise UserError(
             f"--layout=sdnet: expected folders such as D/CD and D/UD, or Decks/Cracked and Decks/Non-cracked, in "
             f"{tree.root!r}, found {', '.join(tree.folders[:6])}"
         )
-    if layout is not Layout.SDNET and len({one.label for one in deeper}) != 2:
+    if layout is not Layout.SDNET and len({one.label for one in deeper.folders}) != 2:
         return _scan_classes(tree, positive_class)
-    return _scan_deeper(tree, layout, deeper, strays)
+    tree.passed_over.update(deeper.passed_over)
+    return _scan_deeper(tree, layout, deeper.folders, deeper.strays)
 
 
 def _scan_deeper(tree: Tree, layout: Layout, folders: list[ClassFolder], strays: list[str]) -> Found:
@@ -144,16 +156,17 @@ def _sdnet_source(path: str, surface: str) -> str:
 
 
 def _expect_both(root: str, found: Found) -> None:
-    why = rejections.most_common(found.rejected)
     if found.layout is Layout.MASKS:
         if not found.files:
+            why = rejections.most_common(found.rejected)
             what = "pictures that have masks" if found.rejected else "pictures"
             place = os.path.join(root, "images")
             raise UserError(f"--images: expected {what} in {place!r}, found none" + (f"; {why}" if why else ""))
         return
     for label, name in enumerate(found.classes):
         if not any(file.label == label for file in found.files):
-            why = why or system_files.summary(found.passed_over) or "the folder is empty"
+            own = [row for row in found.rejected if name in row[0].split(os.sep)]
+            why = rejections.most_common(own) or system_files.summary(found.passed_over) or "the folder is empty"
             raise UserError(
                 f"--images: expected images of both classes, found none of {name!r} in {root!r}; add some ({why})"
             )
@@ -161,7 +174,10 @@ def _expect_both(root: str, found: Found) -> None:
 
 def _scan_classes(tree: Tree, positive_class: str) -> Found:
     masks_folders = [name for name in tree.folders if folder_names.role(name) == "masks"]
-    folders = [name for name in tree.folders if name not in masks_folders] if len(masks_folders) == 1 else tree.folders
+    # "target" and "background" are two classes; beside two others a folder of that name holds masks.
+    is_one_of_three = len(masks_folders) == 1 and len(tree.folders) == 3
+    masks_folder = "masks" if "masks" in tree.folders else masks_folders[0] if is_one_of_three else ""
+    folders = [name for name in tree.folders if name != masks_folder]
     if len(folders) != 2:
         listed = ", ".join(folders[:6])
         raise UserError(
@@ -171,7 +187,7 @@ def _scan_classes(tree: Tree, positive_class: str) -> Found:
     positive = _positive_of(folders, positive_class)
     negative = next(name for name in folders if name != positive)
     files, rejected, notes = [], [], collections.Counter()
-    masks = _Masks(tree, masks_folders[0], rejected) if len(folders) < len(tree.folders) else None
+    masks = _Masks(tree, masks_folder, rejected) if masks_folder else None
     for label, name in enumerate((negative, positive)):
         folder = os.path.join(tree.inside, name)
         for path in walk(tree.root, folder, rejected, passed_over=tree.passed_over):

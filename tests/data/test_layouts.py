@@ -303,3 +303,34 @@ def test_a_class_that_holds_nothing_but_a_systems_files_is_told_with_the_reason(
         UserError, match=r"none of 'Negative' in .*; add some \(1 file or folder of the system passed over"
     ):
         scan(tmp_path)
+
+
+def test_two_classes_of_which_one_is_called_as_masks_are_are_classes(tmp_path):
+    touch(tmp_path, "target/a.jpg", "background/b.jpg")
+    assert scan(tmp_path).classes == ("background", "target")
+
+
+def test_folders_of_a_system_in_classes_of_unknown_names_are_counted_once(tmp_path):
+    touch(tmp_path, "typ_a/a.jpg", "typ_b/b.jpg", "typ_a/@eaDir/a.jpg/x.jpg")
+    assert scan(tmp_path, positive_class="typ_a").passed_over == {"@eaDir": 1}
+
+
+def test_splits_within_the_classes_are_put_together_with_a_note(tmp_path):
+    touch(tmp_path, "Positive/train/a.jpg", "Positive/test/b.jpg", "Negative/train/c.jpg", "Negative/test/d.jpg")
+    assert scan(tmp_path).notes == {
+        "in folders that look like splits (test, train): they are put together and split anew": 4
+    }
+
+
+@pytest.mark.parametrize("what", ["empty", "unreadable"])
+def test_a_class_without_files_is_told_with_the_reason(tmp_path, what):
+    touch(tmp_path, "Positive/a.jpg")
+    if what == "empty":
+        (tmp_path / "Negative").mkdir()
+    else:
+        (tmp_path / "Negative").symlink_to("Positive/../Positive/deep", target_is_directory=True)
+        (tmp_path / "Positive/deep").mkdir()
+        (tmp_path / "Positive/deep/up").symlink_to(".", target_is_directory=True)
+    reason = "the folder is empty" if what == "empty" else "1 was rejected, 'Negative/up': a link"
+    with pytest.raises(UserError, match=rf"none of 'Negative' in .*; add some \({reason}"):
+        scan(tmp_path)
