@@ -50,7 +50,7 @@ def run(config: EvaluateConfig) -> dict:
     for name, evaluation in found.items():
         progress.say(_line(name, evaluation))
     for warning in page.guesses(list(found.values())):
-        progress.warn(warning)
+        progress.alarm(warning)
     if len(found) > 1:
         columns, rows = page.matrix(list(found.values()))
         shown = [[(name, False), *((cell.value, cell.fallen) for cell in cells)] for name, cells in rows]

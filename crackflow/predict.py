@@ -9,6 +9,7 @@ when photographs say where they were taken; overlays/; report.html, to zoom in a
 read is listed in rejected.csv. The photographs are not changed.
 """
 
+import collections
 import os
 
 import numpy as np
@@ -17,7 +18,7 @@ from crackflow import __version__
 from crackflow.core import atomic, flags, progress, runtime, tables
 from crackflow.core.config import PredictConfig
 from crackflow.core.errors import UserError
-from crackflow.data import images, photographs
+from crackflow.data import images, photographs, system_files
 from crackflow.report import album, overlays, prediction
 from crackflow.run import folder
 
@@ -30,7 +31,8 @@ def run(config: PredictConfig) -> dict:
     """Look at every photograph, write the results; returns the content of findings.json. Raises: UserError."""
     runtime.set_up(0, config.threads, deterministic=False)
     model = prediction.load(config.model, config.threshold)
-    files, rejected = photographs.listed(config.photos, config.out)
+    passed_over: collections.Counter = collections.Counter()
+    files, rejected = photographs.listed(config.photos, config.out, passed_over)
     with atomic.folder(config.out, FINDINGS, config.overwrite, OURS) as stage:
         shown = album.Album(config.page_photos)
         facts = _look_at_all(config, model, files, rejected, shown, stage)
@@ -44,6 +46,8 @@ def run(config: PredictConfig) -> dict:
         shown.write(os.path.join(stage, folder.REPORT), content, len(facts), flags.as_flagfile(config))
         folder.save_json(stage, FINDINGS, content)
     _tell(config, facts, rejected)
+    if passed_over:
+        progress.say(system_files.summary(passed_over))
     return content
 
 

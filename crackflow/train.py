@@ -74,7 +74,7 @@ def run(config: TrainConfig) -> page.Evaluation | None:
                 f"{os.path.join(config.run_dir, bundle.FILE)}, report {os.path.join(config.run_dir, folder.REPORT)}"
             )
             for doubt in [*doubts, *page.guesses([found])]:
-                progress.warn(f"{doubt} {REMEDY}")
+                progress.alarm(f"{doubt} {REMEDY}")
         team.gathered([0])  # a worker that left early would look lost
         return found
 

@@ -300,6 +300,9 @@ class ConvertConfig:
     encoding: Encoding = option(Encoding.JPEG, "how pixels are stored in the records")
     split: tuple[float, ...] = option((0.8, 0.1, 0.1), "fractions of train,val,test")
     group_by: GroupBy = option(GroupBy.NEAR_DUPLICATES, "what must stay in one split")
+    group_by_name: bool = option(
+        True, "what is named as windows of one photograph (7001-12, 7001-13) stays in one split"
+    )
     layout: Layout = option(Layout.AUTO, "how the folder is arranged")
     positive_class: str = option("", "name of the class folder that means cracked, where it can't be guessed")
     patch_px: int = option(128, "masks layout: side of the labelled windows, in pixels")

@@ -68,9 +68,20 @@ def say(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    """As `say`, after WARNING and in red on a terminal: what nobody may overlook."""
-    red = ("\x1b[1;31m", "\x1b[0m") if sys.stdout.isatty() else ("", "")
-    say(f"{red[0]}WARNING: {text}{red[1]}")
+    """One line on stderr that begins with "warning": the work goes on, and whoever trusts its result should read it."""
+    _to_stderr(f"warning: {text}")
+
+
+def alarm(text: str) -> None:
+    """As `warn`, after WARNING and in red on a terminal: what nobody may overlook."""
+    red = ("\x1b[1;31m", "\x1b[0m") if sys.stderr.isatty() else ("", "")
+    _to_stderr(f"{red[0]}WARNING: {text}{red[1]}")
+
+
+def _to_stderr(line: str) -> None:
+    if not _silent:
+        sys.stderr.write(line.encode("ascii", "backslashreplace").decode() + "\n")
+        sys.stderr.flush()
 
 
 @contextlib.contextmanager

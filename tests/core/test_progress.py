@@ -56,3 +56,10 @@ open({str(tmp_path / "done")!r}, "w").close()
     line = f"{sys.executable} {tmp_path / 'long.py'} | head -1"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=support.environment())
     assert (done.stdout, done.stderr) == ("0\n", "") and (tmp_path / "done").exists()
+
+
+def test_a_warning_is_one_line_on_stderr_whatever_its_letters(capsys):
+    progress.warn("val has none of 'Risse in Wänden\udcff'")
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == "warning: val has none of 'Risse in W\\xe4nden\\udcff'\n"
