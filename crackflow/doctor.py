@@ -3,7 +3,7 @@
   python -m crackflow.doctor                       made images
   python -m crackflow.doctor --data=data/metu      your own; nothing is added but the pack that training would make
 
-Measures disk, record reading, decoding, input, train step, and all of them together; prints one table.
+Measures disk, record reading, decoding, input, augmentation, train step, and all of them together; prints one table.
 """
 
 import json

@@ -565,7 +565,11 @@ class TrainConfig:
     metrics: tuple[ExtraMetric, ...] = option((), "more for each epoch, from tensorflow-addons: mcc, kappa")
     threshold: str = option("f1", f"rule that chooses it on validation images: {RULES} (a miss costs C false alarms)")
     review: float = option(0.01, "share of validation images, those nearest to the threshold, left to a person")
-    weights: str = option("", "H5 file of weights to start from, taken by layer name")
+    weights: str = option(
+        "",
+        "start from this model.h5 or run folder, whose network is taken, or from shipped, the model in the package; or "
+        "from an H5 file of plain Keras weights, taken by layer name",
+    )
     mm_per_px: float = option(
         0.0, "what one pixel of the photographs is on the surface, in mm, for crackflow.predict; 0: unknown"
     )
@@ -590,7 +594,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _expect_given(self, ["data", "run_dir"])
         _expect(self.image_px == 0 or 32 <= self.image_px <= 1024, "image_px", "0, or 32 to 1024", self.image_px)
-        _expect_used(self.model, self.architecture)
+        if not self.weights:  # or the network may be the file's: then it is known later
+            self.expect_used()
         threshold_rule(self.threshold)
         _expect_fraction(self, ["review"])
         _expect_zero_or_positive(self, ["mm_per_px"])
@@ -611,6 +616,10 @@ class TrainConfig:
             free = self.input in (Input.AUTO, Input.STREAM)
             _expect(free, "input", "auto or stream with --data_service", self.input.value)
             _expect(not self.deterministic, "deterministic", "false with --data_service, which keeps no order", True)
+
+    def expect_used(self) -> None:
+        """Raises: ConfigError for flags that describe an architecture beside a network that has its own."""
+        _expect_used(self.model, self.architecture)
 
     @property
     def part_size(self) -> int:

@@ -25,6 +25,7 @@ from absl import flags as absl_flags
 from crackflow.core import errors
 
 Config = TypeVar("Config")
+GIVEN = "_given"  # no field of the settings: what was written out is no setting
 
 
 def define(config_class: type) -> absl_flags.FlagValues:
@@ -87,7 +88,22 @@ def parse(config_class: type[Config], argv: Sequence[str]) -> Config:
         raise HelpAsked(_help(config_class))
     if rest:
         raise errors.UserError(f"expected only --flags, received {rest[0]!r}; write --name=value")
-    return _build(config_class, values)
+    config = _build(config_class, values)
+    object.__setattr__(config, GIVEN, frozenset(name for name in values if values[name].present))
+    return config
+
+
+def given(config: object) -> frozenset[str]:
+    """Names of the flags that the command or its flagfile wrote out, even with their defaults; of settings that were
+    made in Python, of those that differ from the default. `dataclasses.replace` forgets the first kind."""
+    differing = {
+        name for name, _, value, _ in _settings(type(config), config) if value != _defaults(type(config))[name]
+    }
+    return frozenset(getattr(config, GIVEN, ())) | differing
+
+
+def _defaults(config_class: type) -> dict[str, object]:
+    return {name: default for name, _, default, _ in _settings(config_class)}
 
 
 class HelpAsked(Exception):

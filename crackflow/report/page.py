@@ -25,7 +25,7 @@ from markupsafe import Markup
 
 from crackflow.core import atomic
 from crackflow.core.errors import one_line
-from crackflow.report import curves
+from crackflow.report import curves, overlap
 from crackflow.report.chance import Verdict
 from crackflow.report.slices import Slice
 
@@ -59,6 +59,7 @@ EXPLAINED = (
 )
 STEPS = 1000  # of the threshold's slider
 SUSPECTS_SHOWN = 12
+TEST, VALIDATION = "test", "validation, on which threshold, temperature and epoch were chosen"  # what figures are of
 HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "images_per_sec")
 
 
@@ -88,8 +89,9 @@ class Explained:
 class Evaluation:
     """`metrics`: of metrics.measure; `labels`: int or bool [N]; `probabilities`: float [N], 0..1; `mistakes`: worst
     first; `classes`: (clean, cracked); `review`: what is left to a person, as assessment makes it, or {}; `suspects`:
-    labels that may be wrong, the surest first, the later ones without a picture; `slices`: of slices.divide; `verdict`:
-    whether that is better than a guess."""
+    labels that may be wrong, the surest first, the later ones without a picture; `slices`: of slices.divide; `overlap`:
+    of overlap.measure, how many of the images the model has seen; `basis`: what kind of figures these are, where a run
+    tells it of itself; `verdict`: whether that is better than a guess."""
 
     name: str
     split: str
@@ -101,6 +103,8 @@ class Evaluation:
     review: dict = dataclasses.field(default_factory=dict)
     suspects: list[Mistake] = dataclasses.field(default_factory=list)
     slices: list[Slice] = dataclasses.field(default_factory=list)
+    overlap: dict = dataclasses.field(default_factory=dict)
+    basis: str = ""
     verdict: Verdict | None = None
 
 
@@ -216,7 +220,7 @@ def environment() -> Environment:
     )
     made.filters |= {"count": "{:,}".format, "oneline": one_line, "base64": _base64}
     made.filters |= {"percent": percent, "interval": _interval, "width": _width}
-    made.globals["in_words"] = in_words
+    made.globals |= {"in_words": in_words, "seen_in_words": overlap.in_words, "VALIDATION": VALIDATION}
     return made
 
 
