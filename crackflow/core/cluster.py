@@ -17,10 +17,13 @@ import dataclasses
 import inspect
 import json
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from crackflow.core import rendezvous
 from crackflow.core.backend import tf
 from crackflow.core.config import AllReduce, Strategy
 from crackflow.core.errors import TryAgain, UserError
@@ -117,10 +120,12 @@ def join(wanted: Strategy, hosts: bool = True, all_reduce: AllReduce = AllReduce
                 "tasks; launch/local_workers.sh, launch/slurm.sbatch and launch/kubernetes.yaml do that"
             )
         os.environ["TF_CONFIG"] = json.dumps(told.config)
+        _meet_workers(told)
         try:
             way = tf.distribute.experimental.CommunicationImplementation[all_reduce.name]
             options = tf.distribute.experimental.CommunicationOptions(implementation=way)
-            strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+            with _ended_by_signals():
+                strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
         except tf.errors.UnknownError as error:
             here = told.config["cluster"]["worker"][told.config["task"]["index"]]
             raise UserError(
@@ -142,6 +147,36 @@ def join(wanted: Strategy, hosts: bool = True, all_reduce: AllReduce = AllReduce
         return Cluster(strategy, Choice("mirrored", f"{len(devices)} devices: {devices[0].device_type}"))
     reason = "asked for" if wanted is Strategy.ONE else f"one device: {devices[0].device_type}"
     return Cluster(None, Choice("one", reason))
+
+
+def _meet_workers(told: "Told") -> None:
+    """Return when all workers are there. Raises: UserError; TryAgain after a signal where the cluster starts what ended
+    with it again, else KeyboardInterrupt."""
+    alone = {"TF_CONFIG": "unset it to train alone", "SLURM": "--strategy=one trains alone"}
+    config = told.config
+    try:
+        rendezvous.wait_for_workers(
+            config["cluster"]["worker"], config["task"]["index"], told.source, alone[told.source]
+        )
+    except KeyboardInterrupt as error:
+        if told.source != "SLURM":
+            raise
+        raise TryAgain("stopped by a signal while it waited for the other workers; nothing was begun") from error
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the process at once: TensorFlow, which waits in C++ for a worker that died after it was
+    heard of, would never let Python's handlers run."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @dataclasses.dataclass(frozen=True)
