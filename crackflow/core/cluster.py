@@ -17,8 +17,6 @@ import dataclasses
 import inspect
 import json
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -124,7 +122,7 @@ def join(wanted: Strategy, hosts: bool = True, all_reduce: AllReduce = AllReduce
         try:
             way = tf.distribute.experimental.CommunicationImplementation[all_reduce.name]
             options = tf.distribute.experimental.CommunicationOptions(implementation=way)
-            with _ended_by_signals():
+            with rendezvous.ended_by_signals():
                 strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
         except tf.errors.UnknownError as error:
             here = told.config["cluster"]["worker"][told.config["task"]["index"]]
@@ -162,21 +160,6 @@ def _meet_workers(told: "Told") -> None:
         if told.source != "SLURM":
             raise
         raise TryAgain("stopped by a signal while it waited for the other workers; nothing was begun") from error
-
-
-@contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the process at once: TensorFlow, which waits in C++ for a worker that died after it was
-    heard of, would never let Python's handlers run."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ started again finds the others in either state.
 """
 
 import contextlib
+import signal
 import socket
 import threading
 import time
@@ -23,6 +24,7 @@ SILENT_SECONDS = 5.0  # workers that a launcher starts together differ by less, 
 REPEAT_SECONDS = 60.0
 KNOCK_SECONDS = 0.2
 ANSWER_SECONDS = 2.0
+CONNECT_SECONDS = 10.0
 MAX_NAMED = 4  # workers in a message
 GRPC_SETTINGS = 4  # type of the frame that every HTTP/2 server sends first (RFC 9113, section 3.4)
 
@@ -47,6 +49,31 @@ def wait_for_workers(workers: Sequence[str], index: int, source: str, hint: str)
 def _message(absent: list[str], count: int, why: str) -> str:
     named = ", ".join(absent[:MAX_NAMED]) + (f" and {len(absent) - MAX_NAMED:,} more" if absent[MAX_NAMED:] else "")
     return f"waiting for {len(absent)} of {count} workers: {named} ({why})"
+
+
+def is_grpc(address: str) -> bool:
+    """Whether a gRPC server answers at `address`, "host:port". Raises: OSError when nothing listens there."""
+    with socket.create_connection(_split(address), timeout=CONNECT_SECONDS) as door:
+        door.settimeout(ANSWER_SECONDS)
+        try:
+            return _is_http2(_line(door))
+        except OSError:
+            return False
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """While inside, Ctrl-C and SIGTERM end the process at once: around what waits in C++ for others, where Python's
+    handlers would never run."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Meeting:
@@ -88,7 +115,7 @@ class _Meeting:
             if socket.has_dualstack_ipv6():
                 return socket.create_server(port, family=socket.AF_INET6, dualstack_ipv6=True)
             return socket.create_server(port)
-        except (OSError, OverflowError) as error:
+        except OSError as error:
             raise UserError(
                 f"{source}: expected {address} to be free to listen on, received {error}; name another port"
             ) from error
@@ -121,7 +148,7 @@ class _Meeting:
         """The first that comes from worker `number`; None when nobody listens there."""
         try:
             door = socket.create_connection(_split(self._workers[number]), timeout=ANSWER_SECONDS)
-        except (OSError, OverflowError, UnicodeError):
+        except (OSError, UnicodeError):
             return None
         with door, contextlib.suppress(OSError):
             door.sendall(self._greetings[self._index])
@@ -136,7 +163,7 @@ class _Meeting:
 def _split(address: str) -> tuple[str, int]:
     """Raises: OSError when it is no host:port."""
     host, _, port = address.rpartition(":")
-    if not port.isdigit():
+    if not port.isdecimal() or not 0 < int(port) < 65536:
         raise OSError(f"expected host:port, received {address!r}")
     return host.strip("[]"), int(port)
 
