@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import ExifTags, Image
 
+from crackflow.core import tables
 from crackflow.core.errors import UserError
 from crackflow.data import images, layouts
 
@@ -62,7 +63,7 @@ def listed(wanted: str, without: str = "") -> tuple[list[Named], list[tuple[str,
             f"--photos: expected a photograph, a folder of them or a pattern such as 'site/*.jpg', received {wanted!r} "
             "(nothing there)"
         )
-    return found, rejected
+    return [named._replace(path=tables.utf8_name(named.path)) for named in found], rejected
 
 
 def read(file: str, channels: int, max_megapixels: float) -> Photograph:

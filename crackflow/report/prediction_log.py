@@ -75,12 +75,13 @@ class PredictionLog:
         self._reader, self._writer = open(lines, "rb"), open(lines, "ab", buffering=0)  # noqa: SIM115 - close() does
         end = 0
         for line in self._reader:
+            if not line.endswith(b"\n"):
+                break
             content = _parse_line(line)
             if content and "number" in content:
                 self._offsets[content["file"]] = end
                 self._last_number = max(self._last_number, content["number"])
-            if line.endswith(b"\n"):
-                end += len(line)
+            end += len(line)
         self._writer.truncate(end)  # what comes next must begin a line
 
     def close(self) -> None:
