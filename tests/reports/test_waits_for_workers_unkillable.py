@@ -53,7 +53,7 @@ def first_line(process, seconds=90):
 def ended(process, number):
     """Exit code and stderr after a signal."""
     process.send_signal(number)
-    _, error = process.communicate(timeout=10)
+    _, error = process.communicate(timeout=60)  # TensorFlow takes its time to leave
     assert "Traceback" not in error and error.count("\n") == 1, error
     return process.returncode, error
 
