@@ -24,16 +24,18 @@ from crackflow.core.errors import UserError
 LOCK = ".lock"
 UNFINISHED = ".partial-"
 REPLACED = ".replaced-"
+LITTER = {".ds_store", "thumbs.db", "desktop.ini"}  # what systems put into a folder that somebody looks into
 
 
 @contextlib.contextmanager
-def folder(out: str, marker: str, overwrite: bool, ours: Sequence[str]) -> Iterator[str]:
+def folder(out: str, marker: str, overwrite: bool, ours: Sequence[str], unfinished: str | None = None) -> Iterator[str]:
     """Gives a hidden folder beside `out` that takes its name when the block ends, and vanishes if the block fails.
 
     A folder that stands at `out` is replaced only with `overwrite`, and only if it holds the file `marker`, the sign
     that crackflow made it, and nothing but that and files that `ours` names: paths in it, with * for any part of one
-    name, and ** at the end for all that lies below. Left-overs of killed runs are removed first; those of runs still
-    alive hold a lock and stay. Raises: UserError when `out` is taken.
+    name, and ** at the end for all that lies below. One that holds the folder `unfinished` alone, which the block goes
+    on with, needs neither. Left-overs of killed runs are removed first; those of runs still alive hold a lock and stay.
+    Raises: UserError when `out` is taken.
     """
     out = os.path.realpath(out)  # a link stays, and what it points to is filled
     parent, name = os.path.split(out)
@@ -41,7 +43,7 @@ def folder(out: str, marker: str, overwrite: bool, ours: Sequence[str]) -> Itera
     if os.path.isdir(parent):
         with locks.folder(parent):
             _tidy(parent, name, out)  # first: it may bring an older folder back
-    _expect_free(out, marker, overwrite, ours)
+    _expect_free(out, marker, overwrite, ours, unfinished)
     os.makedirs(parent, exist_ok=True)
     stage = os.path.join(parent, f".{name}{UNFINISHED}{secrets.token_hex(4)}")
     try:
@@ -53,7 +55,7 @@ def folder(out: str, marker: str, overwrite: bool, ours: Sequence[str]) -> Itera
             with locks.folder(parent) as alone:
                 if alone or not locked:  # nobody tidies up now, or would take it for dead
                     lock.close()  # Windows moves no folder in which a file is open
-                _move(stage, out, marker, overwrite, ours)
+                _move(stage, out, marker, overwrite, ours, unfinished)
             with contextlib.suppress(FileNotFoundError):
                 os.remove(os.path.join(out, LOCK))  # not before: without it the folder would look like a dead run's
     except BaseException:
@@ -81,7 +83,7 @@ def _is_lockable(file: IO) -> bool:
     return False
 
 
-def _expect_free(out: str, marker: str, overwrite: bool, ours: Sequence[str]) -> None:
+def _expect_free(out: str, marker: str, overwrite: bool, ours: Sequence[str], unfinished: str | None) -> None:
     if not os.path.lexists(out):
         return
     if not os.path.isdir(out):
@@ -90,16 +92,17 @@ def _expect_free(out: str, marker: str, overwrite: bool, ours: Sequence[str]) ->
         raise UserError(f"expected a folder that can be replaced, received {out!r}, a mount point; name a folder in it")
     if not os.listdir(out):
         return
-    if not overwrite:
+    goes_on = {name for name in os.listdir(out) if name.lower() not in LITTER} == {unfinished}
+    if not overwrite and not goes_on:
         raise UserError(f"{out!r} exists and is not empty; choose another folder, or replace it with --overwrite")
-    if not os.path.exists(os.path.join(out, marker)):
+    if not goes_on and not os.path.exists(os.path.join(out, marker)):
         raise UserError(f"--overwrite: {out!r} holds no {marker}, so crackflow did not make it; choose another folder")
     for place, _, names in os.walk(out):
         for path in (os.path.relpath(os.path.join(place, name), out) for name in sorted(names)):
-            if not any(_matches(path, pattern) for pattern in ours):
+            if os.path.basename(path).lower() not in LITTER and not any(_matches(path, pattern) for pattern in ours):
                 raise UserError(
-                    f"--overwrite: {out!r} holds {path!r}, which this command did not write; move it elsewhere, or "
-                    "choose another folder"
+                    f"--{'overwrite' if overwrite else 'out'}: {out!r} holds {path!r}, which this command did not "
+                    "write; move it elsewhere, or choose another folder"
                 )
 
 
@@ -133,8 +136,8 @@ def _is_locked(place: str) -> bool:
         return True
 
 
-def _move(stage: str, out: str, marker: str, overwrite: bool, ours: Sequence[str]) -> None:
-    _expect_free(out, marker, overwrite, ours)  # another run may have finished meanwhile
+def _move(stage: str, out: str, marker: str, overwrite: bool, ours: Sequence[str], unfinished: str | None) -> None:
+    _expect_free(out, marker, overwrite, ours, unfinished)  # another run may have finished meanwhile
     parent, name = os.path.split(out)
     if os.path.isdir(out):
         aside = os.path.join(parent, f".{name}{REPLACED}{secrets.token_hex(4)}")

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import ExifTags, Image
 
+from crackflow.core import tables
 from crackflow.core.errors import UserError
 from crackflow.data import images, layouts, rejections, system_files
 
@@ -67,7 +68,7 @@ def listed(
             f"--photos: expected a photograph, a folder of them or a pattern such as 'site/*.jpg', received {wanted!r} "
             f"({why})"
         )
-    return found, rejected
+    return [named._replace(path=tables.utf8_name(named.path)) for named in found], rejected
 
 
 def _system_kind(path: str, pattern: str) -> str:

@@ -16,6 +16,7 @@ out/best.cfg         flags with which crackflow.train trains the best one
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import shutil
 import signal
@@ -331,8 +332,15 @@ def _serve(kept: oracle.Kept, config: TuneConfig, who: Role) -> None:
     """Give trials to workers until all are done and all workers know."""
     with oracle.served(kept, who.address, lambda: write_table(config)) as service:
         progress.say(f"chief of the search in {config.out}, at {who.address}")
+        silent_until = time.monotonic() + oracle.SILENT_SECONDS
         while not service.is_done():
             time.sleep(POLL_SECONDS)
+            if time.monotonic() >= silent_until and service.is_alone():
+                silent_until = math.inf
+                progress.say(
+                    f"waiting for workers to ask {who.address} for trials (KERASTUNER_TUNER_ID={CHIEF} makes this "
+                    "process the chief, who runs none; unset KERASTUNER_ORACLE_IP to search alone)"
+                )
             for name, lost in service.bury(time.monotonic()):
                 left = f"; its trial {lost} is given to another" if lost else ""
                 progress.say(f"warning: worker {name!r} was not heard of for {oracle.LEASE_SECONDS:.0f} s{left}")

@@ -7,6 +7,7 @@ import pytest
 
 from crackflow.core import atomic
 from crackflow.core.errors import UserError
+from tests import support
 
 MARKER = "marker.json"
 
@@ -285,3 +286,29 @@ def test_where_the_folder_above_can_not_be_locked_a_finished_one_is_locked_until
     fill(tmp_path / "out", "a")
     ((_, _, locked),) = renamed
     assert locked and everything(tmp_path) == ["out/a", "out/marker.json"]
+
+
+def begun(out):
+    support.put(out / "unfinished/lines", b"1")
+
+
+def go_on(out, overwrite=False):
+    with atomic.folder(str(out), "whole.json", overwrite, ("unfinished/lines",), "unfinished") as stage:
+        support.put(os.path.join(stage, "whole.json"), b"{}")
+
+
+def test_a_folder_that_holds_nothing_but_what_is_unfinished_is_filled(tmp_path):
+    begun(tmp_path / "out")
+    support.put(tmp_path / "out/.DS_Store", b"left by a system")
+    go_on(tmp_path / "out")
+    assert os.listdir(tmp_path / "out") == ["whole.json"]
+
+
+@pytest.mark.parametrize("name", ["unfinished/mine", "mine", "unfinished-too/lines"])
+def test_anything_else_in_it_is_kept(tmp_path, name):
+    begun(tmp_path / "out")
+    support.put(tmp_path / "out" / name, b"mine")
+    for overwrite in (False, True):
+        with pytest.raises(UserError):
+            go_on(tmp_path / "out", overwrite)
+    assert (tmp_path / "out" / name).read_bytes() == b"mine"
