@@ -126,6 +126,7 @@ def choose_and_save(plain: keras.Model, work: job.Job, checks) -> bundle.Bundle:
     if job.has_few_checks(made):
         more, logits = scoring.judge(plain, scoring.in_eight_orientations(checks))
         threshold = decision.choose_threshold(more, bundle.to_probabilities(logits, temperature), rule)
+        threshold = decision.shrunk(threshold, rule, min(np.bincount(labels, minlength=2)))
     verdict = chance.compare(labels, probabilities, threshold, groups)
     card = bundle.Card(
         network=config.model.value,
