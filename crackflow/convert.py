@@ -79,7 +79,9 @@ def convert(config: ConvertConfig) -> dict:
         facts = summary.facts(config, found, form, written, checksums, sorted_out.leaks, rejected, notes)
         dataset.save(stage, facts)
     progress.say(summary.text(config.out, facts, time.perf_counter() - began))
-    _warn_of_thin_splits(facts, [name for name, part in zip(splits.NAMES, config.split, strict=True) if part])
+    _warn_of_thin_splits(
+        facts, [name for name, part in zip(splits.NAMES, config.split or (1, 1, 1), strict=True) if part]
+    )
     return facts
 
 
@@ -164,7 +166,7 @@ def _expect_enough(config: ConvertConfig, found: layouts.Found, entries: dict, r
         raise UserError(
             f"{kind}: expected usable images of both classes, found none of {names}; {_why(found, missing, rejected)}"
         )
-    if config.split[0] and "train" not in entries:
+    if config.split and config.split[0] and "train" not in entries:
         raise UserError(f"--split: expected some images in train, received {config.split}; give train a larger part")
 
 

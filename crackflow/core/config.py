@@ -298,7 +298,9 @@ class ConvertConfig:
     out: str = option("", "data set to make: shards, dataset.json, groups.csv, rejected.csv")
     image_px: int = option(0, "resize every image to this side, in pixels; 0: keep the images as they are")
     encoding: Encoding = option(Encoding.JPEG, "how pixels are stored in the records")
-    split: tuple[float, ...] = option((0.8, 0.1, 0.1), "fractions of train,val,test")
+    split: tuple[float, ...] = option(
+        (), "fractions of train,val,test; none: 0.8,0.1,0.1, or 0.7,0.2,0.1 of fewer than 100 images"
+    )
     group_by: GroupBy = option(GroupBy.NEAR_DUPLICATES, "what must stay in one split")
     group_by_name: bool = option(
         True, "what is named as windows of one photograph (7001-12, 7001-13) stays in one split"
@@ -340,7 +342,7 @@ class ConvertConfig:
         _expect(1 <= self.jpeg_quality <= 100, "jpeg_quality", "1 to 100", self.jpeg_quality)
         _expect(0 < self.min_crack_fraction < 1, "min_crack_fraction", "a fraction", self.min_crack_fraction)
         legal = len(self.split) == 3 and all(0 <= part <= 1 for part in self.split)
-        legal = legal and abs(sum(self.split) - 1) < 1e-6
+        legal = not self.split or (legal and abs(sum(self.split) - 1) < 1e-6)
         _expect(legal, "split", "three fractions train,val,test that add up to 1", self.split)
 
 

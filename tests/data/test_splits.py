@@ -173,3 +173,13 @@ def test_photographs_of_very_different_size_still_leave_a_tenth_to_test():
 def test_thin_splits_are_those_with_fewer_than_ten_of_a_class():
     counts = {"train": {"a": 100, "b": 10}, "val": {"a": 10, "b": 9}, "test": {"a": 0, "b": 0}}
     assert splits.thin(counts) == {"val": {"b": 9}, "test": {"a": 0, "b": 0}}
+
+
+@pytest.mark.parametrize(
+    "images, expected", [(40, (28, 8, 4)), (98, (69, 20, 9)), (100, (80, 10, 10)), (1000, (800, 100, 100))]
+)
+def test_a_small_set_gives_more_to_validation(images, expected):
+    labels = np.arange(images) % 2
+    split = splits.assign(labels, np.arange(images), splits.default_fractions(images), seed=0)
+    counts = np.bincount(split, minlength=3)
+    assert np.abs(counts - expected).max() <= 1
