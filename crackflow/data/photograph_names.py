@@ -81,7 +81,8 @@ def grouped(files: Sequence, layout: Layout, notes: collections.Counter) -> dict
     sizes = collections.Counter(file.source for file in files)
     windows = [file for file in files if sizes[file.source] > 1]
     if windows:
-        example, photograph = windows[0].path, os.path.basename(windows[0].source).replace("@", "")
+        one = next((file for file in windows if _stem(file.path) != os.path.basename(file.source)), windows[0])
+        example, photograph = one.path, os.path.basename(one.source).replace("@", "")
         told = (
             f"named as windows of {len({file.source for file in windows}):,} photographs (such as {example!r} of "
             f"{photograph!r}), those of one stay in one split; --group_by_name=false undoes it"

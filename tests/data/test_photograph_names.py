@@ -22,7 +22,7 @@ MANNERS = [
     *("{name}-row{row}-col{column}", "{name}_r{row}c{column}", "{name}_x={column}_y={row}_w=256_h=256"),
     *("{name}-tile-{number}", "{name}_patch{number}", "{name}_Crop_{number:03d}", "{name} tile {number} of 9"),
     *("{name}_{number:02d}", "{name}p{number:02d}", "{name}.{number}", "patch_{number}_{name}", "{name}#{number}"),
-    *("{name}_jpg.rf.{number:032x}",),
+    *("{name}_jpg.rf.f{number:029x}ab",),
 ]
 
 
@@ -108,6 +108,12 @@ def test_numbered_photographs_are_no_windows(manner):
 def test_a_name_that_tells_the_class_alone_is_no_photograph(cracked, clean):
     paths = [f"{folder}/{folder}_{n:04d}.jpg" for folder, n in itertools.product((cracked, clean), range(40))]
     assert photograph_names.windows_of(paths, [int(path.startswith(cracked)) for path in paths]) == {}
+
+
+@pytest.mark.parametrize(("cracked", "clean"), [("crack", "no_crack"), ("positive", "negative"), ("image", "photo")])
+def test_a_word_that_any_picture_may_be_called_by_is_no_photograph(cracked, clean):
+    paths = [f"images/{word}_tile_{n}.jpg" for word, n in itertools.product((cracked, clean), range(40))]
+    assert photograph_names.windows_of(paths, [-1] * len(paths)) == {}
 
 
 def test_one_name_in_folders_of_two_places_is_two_photographs_where_files_have_one_name():
