@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+
+from crackflow.data import file_damage
+from tests import support
+
+PNG = support.encoded(support.picture(1, 200, 150), "PNG")
+WEBP = support.encoded(support.picture(1, 200, 150), "WEBP")
+
+
+def test_whole_files_are_not_complained_of():
+    assert file_damage.describe(PNG, "PNG") == file_damage.describe(WEBP, "WEBP") == ""
+    assert file_damage.describe(PNG + bytes(999), "PNG") == file_damage.describe(WEBP + bytes(999), "WEBP") == ""
+
+
+def test_a_changed_byte_of_a_png_is_found_by_its_checksum():
+    at = PNG.index(b"IDAT") + 30
+    reason = file_damage.describe(PNG[:at] + bytes([PNG[at] ^ 1]) + PNG[at + 1 :], "PNG")
+    assert reason.startswith("damaged: the checksum of its PNG chunk IDAT at byte ")
+
+
+def test_a_png_says_how_many_bytes_are_missing():
+    missing = len(PNG) - 12 - 2000
+    assert (
+        file_damage.describe(PNG[:2000], "PNG")
+        == f"damaged: truncated: {missing:,} bytes of its last PNG chunk are missing"
+    )
+
+
+def test_blank_webp_data_are_counted():
+    blank = WEBP[:-700] + bytes(700)
+    assert file_damage.describe(blank, "WEBP").startswith("damaged: truncated: the last 70")
+    assert file_damage.describe(WEBP[:-700], "WEBP").startswith("damaged: truncated: 700 of ")
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP"])
+def test_headers_cut_short_are_left_to_the_decoder(form):
+    for size in range(60):
+        assert isinstance(file_damage.describe({"PNG": PNG, "WEBP": WEBP}[form][:size], form), str)
+
+
+def lit(height=50, width=40):
+    return np.full((height, width, 3), 90, np.uint8)
+
+
+def test_zeros_from_the_middle_of_a_row_on_were_never_written():
+    values = lit()
+    values.reshape(-1, 3)[1213:] = 0
+    assert file_damage.describe_blank_rows(values) == "damaged: truncated: the lower 39 % of its pixels are blank"
+    upside_down = values[::-1].copy()
+    assert file_damage.describe_blank_rows(upside_down) == "damaged: truncated: the upper 39 % of its pixels are blank"
+
+
+def test_black_borders_are_part_of_the_picture():
+    below, aside, slanted = lit(), lit(), lit()
+    below[30:] = 0
+    aside[:, 20:] = 0
+    slanted[np.add.outer(np.arange(50), np.arange(40)) > 60] = 0
+    for values in (below, aside, slanted, lit(), np.zeros_like(lit())):
+        assert file_damage.describe_blank_rows(values) == ""
