@@ -28,7 +28,7 @@ def test_drawn_cracks_are_masks_with_soft_edges_or_hard(seed, width, finer):
         assert describe(values) == ""
 
 
-@given(st.integers(20, 235), st.integers(5, 40))
+@given(st.integers(20, 235), st.integers(6, 40))
 def test_an_area_of_any_grey_beside_white_is_another_class(level, side):
     values = np.zeros((128, 128), np.uint8)
     values[100:104] = 255
