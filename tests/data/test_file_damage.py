@@ -1,7 +1,10 @@
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
-from crackflow.data import file_damage
+from crackflow.data import file_damage, images
 from tests import support
 
 PNG = support.encoded(support.picture(1, 200, 150), "PNG")
@@ -58,3 +61,21 @@ def test_black_borders_are_part_of_the_picture():
     slanted[np.add.outer(np.arange(50), np.arange(40)) > 60] = 0
     for values in (below, aside, slanted, lit(), np.zeros_like(lit())):
         assert file_damage.describe_blank_rows(values) == ""
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate", "jpeg"])
+def test_parts_of_a_tiff_that_end_in_zeros_or_after_the_file_are_named(compression):
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).integers(40, 200, (200, 200, 3), np.uint8)
+    Image.fromarray(noise).save(buffer, "TIFF", compression=compression)
+    data = buffer.getvalue()
+    tags = Image.open(io.BytesIO(data)).tag_v2
+    assert file_damage.describe_tiff(data, tags) == ""
+    end = tags[273][-1] + tags[279][-1]
+    blank = data[: end - 100] + bytes(100) + data[end:]
+    with pytest.raises(images.BadImage, match="^damaged: truncated: part 2 of 2 of its picture ends in blank data$"):
+        images.pixels(images.parse_photo(blank, "a.tif", 1), 3, 0)
+    cut = data[: end - 100]
+    assert file_damage.describe_tiff(cut, tags).endswith(
+        "part 2 of 2 of its picture ends 100 bytes after the file does"
+    )
