@@ -30,6 +30,9 @@ NAMES = {
 }
 
 
+SMALL_SETS = {"metu": "METU", "brick": "brick facades", "synthetic": "synthetic concrete"}
+
+
 def load(name: str) -> dict:
     return json.loads((RESULTS / f"{name}.json").read_text())
 
@@ -195,6 +198,26 @@ def explain_table() -> str:
         f"{results['command']['seconds']:.0f} s."
     )
     return "\n".join([*rows, "", speeds, "", _where(found)])
+
+
+def small_table() -> str:
+    """Accuracy on others of the kind by images of each class that were trained on, and how often training warned."""
+    found = load("small")
+    runs = list(found["results"].values())
+    rows = [
+        "| trained on, from scratch | accuracy on others, mean (lowest to highest) | ROC area | warned | seconds |",
+        "|---|---|---|---|---|",
+    ]
+    for name, size in sorted({(run["set"], run["size"]) for run in runs}):
+        same = [run for run in runs if (run["set"], run["size"]) == (name, size)]
+        accuracy = [100 * run["accuracy"] for run in same]
+        rows.append(
+            f"| {SMALL_SETS[name]}, {size} + {size} | {statistics.mean(accuracy):.1f} % ({min(accuracy):.1f} to "
+            f"{max(accuracy):.1f}) | {statistics.mean(run['roc_auc'] for run in same):.3f} "
+            f"| {sum(run['warned'] for run in same)} of {len(same)} "
+            f"| {statistics.median(run['seconds'] for run in same):.0f} s |"
+        )
+    return "\n".join([*rows, "", _where(found)])
 
 
 def photographs_table() -> str:
@@ -442,6 +465,7 @@ def _where(found: dict) -> str:
 
 README = {
     "accuracy": accuracy_table,
+    "small": small_table,
     "convert": convert_table,
     "input": input_table,
     "augment": augment_table,

@@ -3,7 +3,7 @@
   python -m crackflow.doctor                       made images
   python -m crackflow.doctor --data=data/metu      your own; nothing is added but the pack that training would make
 
-Measures disk, record reading, decoding, input, train step, and all of them together; prints one table.
+Measures disk, record reading, decoding, input, augmentation, train step, and all of them together; prints one table.
 """
 
 import json
@@ -28,7 +28,7 @@ def run(config: DoctorConfig) -> dict:
     if config.data:
         stages = diagnosis.measure(dataset.load(config.data), config)
     else:
-        with tempfile.TemporaryDirectory(prefix="crackflow-doctor-") as place:
+        with tempfile.TemporaryDirectory(prefix="crackflow-doctor-", ignore_cleanup_errors=True) as place:
             stages = diagnosis.measure(make_data(place, config.images), config)
     advice = diagnosis.advise(stages, on_gpu=bool(tf.config.list_physical_devices("GPU")))
     progress.say(table(stages))

@@ -7,7 +7,8 @@
 The threshold is the model's own, chosen on validation data, unless --threshold chooses another there. With several data
 sets a table shows where the model falls behind its figures on the first. Leaves in the folder: metrics.json,
 report.html, curves as PNG, errors/ and errors.csv with the worst mistakes, suspects/ and suspects.csv with labels that
-may be wrong. Nothing is changed in the data.
+may be wrong. Nothing is changed in the data. Images that the model was trained on, or chosen by, are counted in red,
+with the figures without them beside.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ from crackflow.core.config import EvalSplit, EvaluateConfig
 from crackflow.core.errors import UserError
 from crackflow.data import dataset, pipeline
 from crackflow.model import bundle
-from crackflow.report import assessment, decision, gallery, page
+from crackflow.report import assessment, decision, gallery, overlap, page
 from crackflow.run import folder, scoring
 
 # Of several data sets each has a folder with its name.
@@ -41,7 +42,10 @@ def run(config: EvaluateConfig) -> dict:
         found = {}
         for name, made in sets.items():
             splits = _splits(made, config.split)
-            found[name] = assessment.assess(loaded, made, splits, config.batch_size, config.resamples, config.seed)
+            decided_on = ["val"] if config.threshold and not found else []
+            found[name] = assessment.assess(
+                loaded, made, splits, config.batch_size, config.resamples, config.seed, decided_on
+            )
         for name, evaluation in found.items():
             gallery.save(evaluation, stage if len(found) == 1 else os.path.join(stage, name))
         content = _content(found)
@@ -49,6 +53,10 @@ def run(config: EvaluateConfig) -> dict:
         page.write(_report(config, loaded, sets, list(found.values())), os.path.join(stage, folder.REPORT))
     for name, evaluation in found.items():
         progress.say(_line(name, evaluation))
+        if warning := overlap.in_words(evaluation.overlap):
+            progress.warn(f"{name} {evaluation.split}: {warning}")
+    for warning in page.guesses(list(found.values())):
+        progress.alarm(warning)
     if len(found) > 1:
         columns, rows = page.matrix(list(found.values()))
         shown = [[(name, False), *((cell.value, cell.fallen) for cell in cells)] for name, cells in rows]
@@ -74,7 +82,7 @@ def _decided_anew(loaded: bundle.Bundle, made: dataset.Dataset, config: Evaluate
     # As many are left to a person as before.
     band = decision.review_band(probabilities, threshold, decision.in_review(probabilities, card.review).mean())
     chosen = dataclasses.replace(card, threshold=threshold, threshold_rule=config.threshold, review=band)
-    return bundle.Bundle(loaded.model, chosen)
+    return dataclasses.replace(loaded, card=chosen)
 
 
 def _named(sets: list[dataset.Dataset]) -> dict[str, dataset.Dataset]:

@@ -16,13 +16,14 @@ import numpy as np
 from crackflow.core import flags, progress, runtime
 from crackflow.core.backend import keras
 from crackflow.core.config import TrainConfig
-from crackflow.data import dataset, pipeline
-from crackflow.model import bundle, familiarity, localizing, networks
-from crackflow.report import assessment, decision, page
+from crackflow.data import pipeline
+from crackflow.model import bundle, familiarity, membership
+from crackflow.report import assessment, chance, decision, overlap, page
 from crackflow.run import folder, job, scoring
 
 RESAMPLES = 1000
 AT_ONCE = 256  # images that the chief's one device looks at, in float32: --batch_size is shared by all devices
+REMEDY = "Take more photographs of both classes, or begin with the model that comes with crackflow: --weights=shipped."
 KNOWN_IMAGES = 2048  # of the training split, from which crackflow.predict knows what it was trained on
 
 
@@ -30,21 +31,25 @@ def run(config: TrainConfig) -> page.Evaluation | None:
     """The whole path: data, network, fit, threshold, model.h5, report; None where another process or an earlier run
     makes these. Raises: UserError; TryAgain when it stopped and can go on."""
     runtime.set_up(config.seed, config.threads, config.deterministic, config.cpu_devices)
-    config = _with_absolute_paths(config)
+    given = flags.given(config)
     # Before the run folder is touched: --overwrite with a mistake in another flag costs nothing.
-    work = job.prepare(config)
+    config = _with_absolute_paths(config)
+    work = job.prepare(config, given=given)
+    # As it was asked for, and with what follows from the data.
+    asked, config = _with_network_of(config, work.config), work.config
     made, recipe, image_px, team = work.made, work.recipe, work.image_px, work.team
     progress.say(f"devices {team.choice.value} ({team.choice.reason})")
     progress.say(
         f"precision {work.precision.value} ({work.precision.reason}); XLA {work.xla.value} ({work.xla.reason})"
     )
+    progress.say(f"an epoch is {work.describe_epoch()}")
     identity = folder.identity(config, made.facts["fingerprint"], work.precision.value)
     with folder.opened(config.run_dir, identity, config.overwrite, config.safety.resume, team) as start:
         if start.found:
             progress.say(f"{config.run_dir} holds {start.found}")
         if start.finished:
             return None
-        text = folder.save_flags(config.run_dir, config) if team.is_chief else ""
+        text = folder.save_flags(config.run_dir, asked) if team.is_chief else ""
         feed = work.open_feed()
         progress.say(f"input {feed.choice.value} ({feed.choice.reason})")
         fit = work.fit(identity)
@@ -57,19 +62,38 @@ def run(config: TrainConfig) -> page.Evaluation | None:
         if team.is_chief:
             at_once = _at_once(config)
             checks = pipeline.eval_batches(made, "val", at_once, image_px, recipe.channels)
-            loaded = choose_and_save(plain, work.model.locator, checks, made, config, recipe, image_px)
+            loaded = choose_and_save(plain, work, checks)
             tested = "test" if made.count("test") else "val"
             found = assessment.assess(loaded, made, [tested], at_once, RESAMPLES, config.seed)
-            folder.save_json(config.run_dir, folder.METRICS, assessment.content(found) | {"split": tested})
+            found = dataclasses.replace(found, basis=page.TEST if tested == "test" else page.VALIDATION)
+            told = assessment.content(found) | {"split": tested, "basis": found.basis}
+            folder.save_json(config.run_dir, folder.METRICS, told)
             choices = {"Devices": team.choice, "Precision": work.precision, "XLA": work.xla, "Input": feed.choice}
-            facts = _facts(config, watched, loaded, image_px, choices)
-            page.write(_report(config, made, found, watched, facts, text), os.path.join(config.run_dir, folder.REPORT))
+            facts = _facts(config, watched, loaded, image_px, choices) | {"An epoch": work.describe_epoch()}
+            doubts = _doubts(loaded.card, tested)
+            report = _report(config, made, found, watched, facts, text, doubts)
+            page.write(report, os.path.join(config.run_dir, folder.REPORT))
             progress.say(
-                f"{tested} accuracy {found.metrics['accuracy']:.4f} at threshold {loaded.card.threshold:.3f}; model "
+                f"{_figure(found)} at threshold {loaded.card.threshold:.3f}; model "
                 f"{os.path.join(config.run_dir, bundle.FILE)}, report {os.path.join(config.run_dir, folder.REPORT)}"
             )
+            if found.basis == page.TEST and (warning := overlap.in_words(found.overlap)):
+                progress.warn(f"test: {warning}")
+            for doubt in [*doubts, *page.guesses([found])]:
+                progress.alarm(f"{doubt} {REMEDY}")
         team.gathered([0])  # a worker that left early would look lost
         return found
+
+
+def _figure(found: page.Evaluation) -> str:
+    """The accuracy, called what it is."""
+    accuracy = f"accuracy {found.metrics['accuracy']:.4f}"
+    return f"test {accuracy}" if found.basis == page.TEST else f"no test split: {accuracy} on {found.basis};"
+
+
+def _with_network_of(config: TrainConfig, other: TrainConfig) -> TrainConfig:
+    """So that flags.cfg says the network that came from the file of --weights."""
+    return dataclasses.replace(config, model=other.model, architecture=other.architecture, image_px=other.image_px)
 
 
 def _at_once(config: TrainConfig) -> int:
@@ -79,23 +103,18 @@ def _at_once(config: TrainConfig) -> int:
 def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
     """So that flags.cfg replays the run from any folder."""
     names = [name for name in ("data", "run_dir", "weights") if getattr(config, name)]
+    names = [name for name in names if getattr(config, name) != bundle.SHIPPED_NAME or name != "weights"]
     return dataclasses.replace(config, **{name: os.path.abspath(getattr(config, name)) for name in names})
 
 
-def choose_and_save(
-    plain: keras.Model,
-    locator: localizing.Locator | None,
-    checks,
-    made: dataset.Dataset,
-    config: TrainConfig,
-    recipe: networks.Recipe,
-    image_px: int,
-) -> bundle.Bundle:
+def choose_and_save(plain: keras.Model, work: job.Job, checks) -> bundle.Bundle:
     """Temperature, threshold and review band from validation data, then model.h5; returns the model as a user will
     load it."""
+    made, config, recipe, image_px = work.made, work.config, work.recipe, work.image_px
     labels, logits = scoring.judge(plain, checks)
     temperature = decision.fit_temperature(labels, logits)
     probabilities = bundle.to_probabilities(logits, temperature)
+    _, groups = pipeline.identities(made, "val")
     rule = config.threshold
     if not decision.can_choose(labels, rule):
         rule = "bayes:1"
@@ -104,6 +123,11 @@ def choose_and_save(
             f"them; {rule} is taken instead"
         )
     threshold = decision.choose_threshold(labels, probabilities, rule)
+    if job.has_few_checks(made):
+        more, logits = scoring.judge(plain, scoring.in_eight_orientations(checks))
+        threshold = decision.choose_threshold(more, bundle.to_probabilities(logits, temperature), rule)
+        threshold = decision.shrunk(threshold, rule, min(np.bincount(labels, minlength=2)))
+    verdict = chance.compare(labels, probabilities, threshold, groups)
     card = bundle.Card(
         network=config.model.value,
         classes=made.classes,
@@ -118,10 +142,13 @@ def choose_and_save(
         review=decision.review_band(probabilities, threshold, config.review),
         source_px=made.source_px,
         mm_per_px=config.mm_per_px,
+        validation=verdict._asdict(),
     )
     path = os.path.join(config.run_dir, bundle.FILE)
     known = _known(plain, checks, made, config, recipe, image_px) if made.count("train") > 1 else None
-    bundle.save(path, plain, card, known, locator)
+    seen = membership.TrainingImages.of(made)
+    seen = seen and seen.and_earlier(work.source and work.source.training_images)
+    bundle.save(path, plain, card, known, work.model.locator, seen)
     return bundle.load(path)
 
 
@@ -131,6 +158,14 @@ def _known(plain, checks, made, config, recipe, image_px) -> familiarity.Familia
     some = pipeline.some(made, "train", KNOWN_IMAGES, _at_once(config), image_px, recipe.channels, config.seed)
     known = np.concatenate([look(image) for image, _ in some])
     return familiarity.fit(known, scoring.looks(look, checks), seed=config.seed)
+
+
+def _doubts(card: bundle.Card, tested: str) -> list[str]:
+    """That the model is no better than a guess, as far as its validation images tell; nothing where the evaluation of
+    the split `tested` says the same."""
+    verdict = chance.Verdict(**card.validation)
+    told = verdict.better or (tested == "val" and verdict.is_doubtful)
+    return [] if told else [f"By its validation images the model is {verdict.describe()}."]
 
 
 def _facts(config, watched, loaded, image_px, choices) -> dict[str, str]:
@@ -149,10 +184,11 @@ def _facts(config, watched, loaded, image_px, choices) -> dict[str, str]:
     }
 
 
-def _report(config, made, found, watched, facts, text) -> page.Report:
+def _report(config, made, found, watched, facts, text, doubts) -> page.Report:
     return page.Report(
         title=f"crackflow: {found.name}",
         headline=f"{config.model.value}, trained on {made.told('train')} of {found.name}.",
+        warnings=doubts,
         data=made.facts,
         evaluations=[found],
         history=watched.history,

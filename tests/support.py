@@ -52,6 +52,15 @@ def photos(root, count=12, px=64, first_seed=0, **options):
     return root
 
 
+def linked(source, root, counts):
+    """The first `counts[name]` files of each folder of `source` as links in `root`, which is returned."""
+    for name, count in counts.items():
+        (root / name).mkdir(parents=True)
+        for path in sorted((source / name).iterdir())[:count]:
+            (root / name / path.name).symlink_to(path)
+    return root
+
+
 def made(images, out, **settings):
     """The dataset.json of a conversion in this process, by one worker unless told otherwise."""
     return convert.convert(ConvertConfig(images=str(images), out=str(out), **{"workers": 1, **settings}))

@@ -12,6 +12,7 @@ STAGES = [
     diagnosis.DECODE,
     diagnosis.STREAM,
     diagnosis.PACK,
+    diagnosis.AUGMENT,
     diagnosis.STEP,
     diagnosis.TOGETHER,
 ]

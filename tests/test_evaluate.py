@@ -14,7 +14,7 @@ from crackflow import convert, evaluate
 from crackflow.core.config import ConvertConfig, EvalSplit, EvaluateConfig, Network
 from crackflow.core.errors import UserError
 from crackflow.data import dataset, pipeline
-from crackflow.model import bundle, networks
+from crackflow.model import bundle, membership, networks
 from crackflow.report import decision
 from crackflow.run import scoring
 from tests import small, support
@@ -99,6 +99,72 @@ def test_an_image_that_a_joined_set_has_several_times_counts_once(model, tmp_pat
     with open(tmp_path / "out/suspects.csv", newline="") as file:
         paths = [row["path"] for row in csv.DictReader(file)]
     assert len(paths) == len(set(paths))
+
+
+def trained_on(model, place, **settings):
+    """The model as if it had been trained on the small data set, in a file that tells which images these were."""
+    loaded, images = bundle.load(model), membership.TrainingImages.of(small.data())
+    bundle.save(str(place), loaded.model, dataclasses.replace(loaded.card, **settings), training_images=images)
+    return str(place)
+
+
+@pytest.mark.parametrize("split", [EvalSplit.TRAIN, EvalSplit.VAL, EvalSplit.ALL])
+def test_images_that_the_model_was_trained_on_are_counted_in_red_with_the_figures_without_them(
+    model, tmp_path, capsys, split
+):
+    path = trained_on(model, tmp_path / "model.h5")
+    content = evaluate.run(config(path, tmp_path, small.data("png", 32).folder, split=split))  # another conversion
+    found, said = content["training_overlap"], capsys.readouterr().out
+    counts = {EvalSplit.TRAIN: (64, 0), EvalSplit.VAL: (0, 16), EvalSplit.ALL: (64, 16)}[split]
+    assert (found["trained_on"], found["validated_on"], found["n"]) == (*counts, content["n"])
+    words = f"{sum(counts)} of {content['n']} images were in the model's training data ("
+    html = (tmp_path / "out/report.html").read_text()
+    assert f"WARNING: data-png-32 {content_split(split)}: {words}" in said
+    assert 'class="warn seen"' in html and words.replace("'", "&#39;") in html
+    if split is EvalSplit.ALL:
+        alone = evaluate.run(config(path, tmp_path, split=EvalSplit.TEST, overwrite=True))
+        assert found["without"]["confusion"] == alone["confusion"] and found["without"]["n"] == 16
+    else:
+        assert found["without"] is None and "no image is left without them" in said
+
+
+def content_split(split):
+    return "train+val+test" if split is EvalSplit.ALL else split.value
+
+
+def test_a_test_of_unseen_images_has_no_warning_and_an_older_model_says_nothing_of_other_data(model, tmp_path, capsys):
+    path = trained_on(model, tmp_path / "model.h5")
+    content = evaluate.run(config(path, tmp_path, split=EvalSplit.TEST))
+    assert content["training_overlap"] == {"n": 16, "trained_on": 0, "validated_on": 0, "without": None}
+    older = evaluate.run(config(model, tmp_path, overwrite=True))
+    assert older["training_overlap"] is None
+    assert (
+        "training data" not in capsys.readouterr().out and "warn seen" not in (tmp_path / "out/report.html").read_text()
+    )
+
+
+def test_an_older_model_is_known_on_its_own_data_set_by_the_fingerprint(model, tmp_path, capsys):
+    loaded = bundle.load(model)
+    own = dataclasses.replace(loaded.card, fingerprint=small.data().facts["fingerprint"])
+    bundle.save(str(tmp_path / "old.h5"), loaded.model, own)
+    found = evaluate.run(config(str(tmp_path / "old.h5"), tmp_path))["training_overlap"]
+    assert (found["trained_on"], found["validated_on"], found["without"]["n"]) == (64, 16, 16)
+    assert "80 of 96 images were in the model's training data" in capsys.readouterr().out
+
+
+def test_of_a_joined_set_the_known_images_are_counted_once(model, tmp_path):
+    support.made(support.photos(tmp_path / "photos", 24, first_seed=70), tmp_path / "other", shards=1)
+    joined = str(tmp_path / "both")
+    convert.run(
+        ConvertConfig(join=(small.data().folder, str(tmp_path / "other")), repeat=(3, 1), out=joined, workers=1)
+    )
+    found = evaluate.run(config(trained_on(model, tmp_path / "model.h5"), tmp_path, joined))["training_overlap"]
+    assert (found["n"], found["trained_on"], found["validated_on"]) == (small.COUNT + 24, 64, 16)
+
+
+def test_validation_images_that_chose_a_threshold_here_count_as_seen(model, tmp_path):
+    found = evaluate.run(config(model, tmp_path, threshold="f1", split=EvalSplit.VAL))["training_overlap"]
+    assert (found["trained_on"], found["validated_on"]) == (0, 16)
 
 
 def test_a_training_run_is_never_replaced_by_an_evaluation(model, tmp_path):

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -184,6 +185,36 @@ def test_evaluation_repeats_what_training_reported(run_dir, evaluated):
     assert ours["confusion"] == theirs["confusion"] and ours["threshold"] == theirs["threshold"]
 
 
+def test_a_run_says_that_its_figures_are_of_a_test_and_which_images_it_has_seen(run_dir):
+    measured = json.loads((run_dir / "metrics.json").read_text())
+    assert (measured["split"], measured["basis"]) == ("test", "test")
+    assert measured["training_overlap"] == {"n": 16, "trained_on": 0, "validated_on": 0, "without": None}
+    seen = bundle.load(str(run_dir)).training_images
+    assert (len(seen.trained), len(seen.validated)) == (64, 16)
+
+
+def test_without_a_test_split_the_figure_is_called_validation_and_a_model_knows_what_it_began_with(
+    run_dir, tmp_path, capsys
+):
+    bare = support.made(support.photos(tmp_path / "photos", 24), tmp_path / "bare", split=(0.5, 0.5, 0.0))
+    run = tmp_path / "run"
+    train.run(TrainConfig(data=str(tmp_path / "bare"), run_dir=str(run), weights=str(run_dir), epochs=1, batch_size=4))
+    told = "validation, on which threshold, temperature and epoch were chosen"
+    measured = json.loads((run / "metrics.json").read_text())
+    assert (measured["split"], measured["basis"]) == ("val", told)
+    assert measured["training_overlap"]["validated_on"] == measured["n"] == bare["splits"]["val"]["count"]
+    said = capsys.readouterr().out
+    assert f"no test split: accuracy {measured['accuracy']:.4f} on {told}; at threshold" in said
+    assert "test accuracy" not in said and "training data" not in said
+    assert f"accuracy on {told}" in (run / "report.html").read_text()
+    assert (
+        "--image_px=32" in (run / "flags.cfg").read_text().split()
+        and f"--weights={run_dir}" in said + (run / "flags.cfg").read_text()
+    )
+    seen = bundle.load(str(run)).training_images
+    assert len(seen.trained) == 80 + bare["splits"]["train"]["count"]
+
+
 def test_several_data_sets_are_measured_at_once(run_dir, tmp_path):
     sets = [small.data().folder, small.data("raw").folder]
     done = support.called(
@@ -222,6 +253,34 @@ def test_what_training_can_do_besides_runs_as_a_command(run_dir, tmp_path):
     assert f"weights of {layers} layers from" in done.stdout and "new: none" in done.stdout
     rates = [float(row["learning_rate"]) for row in tables.read(str(tmp_path / "run" / "history.csv"))]
     assert 0 <= rates[1] < rates[0]
+
+
+def test_a_run_begins_with_a_model_goes_on_and_is_replayed_from_another_folder_on_two_devices(run_dir, tmp_path):
+    asked = (
+        f"--data={small.data().folder}",
+        "--epochs=2",
+        "--batch_size=16",
+        "--strategy=mirrored",
+        "--cpu_devices=2",
+        "--min_steps_per_epoch=4",
+    )
+    stopping = f"--weights={os.path.relpath(run_dir, tmp_path)}", "--run_dir=one"
+    first = command("train", *asked, *stopping, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "2 replicas" in first.stdout or "mirrored" in first.stdout
+    kept = tmp_path / "one" / "checkpoints"
+    os.remove(tmp_path / "one" / "report.html")  # as if it had been killed after its last epoch but one
+    for name in sorted(path.name for path in kept.glob("step-*.npz"))[1:]:
+        os.remove(kept / name)
+    again = command("train", *asked, *stopping, cwd=tmp_path)
+    assert again.returncode == 0 and "holds a run that stopped after step" in again.stdout, again.stderr
+    (tmp_path / "elsewhere").mkdir()
+    flagfile = f"--flagfile={tmp_path / 'one' / 'flags.cfg'}"
+    replayed = command("train", flagfile, "--run_dir=two", cwd=tmp_path / "elsewhere")
+    assert replayed.returncode == 0, replayed.stderr
+    ours, theirs = (bundle.load(str(it)).model.get_weights() for it in (tmp_path / "one", tmp_path / "elsewhere/two"))
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-3)
 
 
 @with_addons

@@ -15,6 +15,7 @@ import simplejpeg
 
 from crackflow.core.backend import tf
 
+AT_ONCE = 10  # as many as tf.map_fn takes by itself
 ALIGNMENT = 64  # TensorFlow copies an array that begins elsewhere
 
 
@@ -58,18 +59,28 @@ def fill(out: np.ndarray, data: bytes, encoding: str, exact: bool) -> None:
         raise ValueError(f"expected {out.shape[1]} x {out.shape[0]} pixels, found {found.shape[1]} x {found.shape[0]}")
 
 
-def decode(data: tf.Tensor, encoding: str, stored_px: int, image_px: int, channels: int) -> tf.Tensor:
+def decode(
+    data: tf.Tensor, encoding: str, stored_px: int, image_px: int, channels: int, at_once: int = AT_ONCE
+) -> tf.Tensor:
     """Compressed images (string [B]) to uint8 [B, image_px, image_px, channels], 0..255, in a graph.
 
-    `stored_px`: side of the stored images, 0 when they differ.
+    `stored_px`: side of the stored images, 0 when they differ; `at_once`: images that may be decoded side by side.
     """
     if stored_px:  # resized in one go
         kind = tf.TensorSpec([stored_px, stored_px, channels], tf.uint8)
-        images = tf.map_fn(lambda one: _decode_one(one, encoding, channels), data, fn_output_signature=kind)
+        images = tf.map_fn(
+            lambda one: _decode_one(one, encoding, channels),
+            data,
+            fn_output_signature=kind,
+            parallel_iterations=at_once,
+        )
         return to_size(images, image_px)
     kind = tf.TensorSpec([image_px, image_px, channels], tf.uint8)
     return tf.map_fn(
-        lambda one: to_size(_decode_one(one, encoding, channels), image_px), data, fn_output_signature=kind
+        lambda one: to_size(_decode_one(one, encoding, channels), image_px),
+        data,
+        fn_output_signature=kind,
+        parallel_iterations=at_once,
     )
 
 

@@ -29,7 +29,7 @@ import simplejpeg
 from PIL import Image
 
 from crackflow.core import workers
-from crackflow.data import bit_depth, file_damage, jpeg, jpeg_damage, tiff_file
+from crackflow.data import bit_depth, file_damage, file_kinds, jpeg, jpeg_damage, tiff_file
 
 THUMB_PX = 16
 BAND_ROWS = 64  # of a photograph, scaled at once
@@ -202,7 +202,8 @@ def _open(data: bytes) -> Image.Image:
             raise BadImage("HEIC, AVIF or a film: save it as JPEG") from error
         if data[:3] == b"PF\n":
             raise BadImage("PFM in colours: save it as TIFF or PNG") from error
-        raise BadImage("not an image") from error
+        what = file_kinds.describe(data)
+        raise BadImage(f"not an image: {what}" if what else "not an image") from error
     except Exception as error:  # a damaged header can raise nearly anything inside a decoder
         raise BadImage(f"damaged: {error}") from error
 

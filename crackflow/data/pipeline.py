@@ -170,11 +170,15 @@ class Reader:
     """Row numbers to a batch of pixels and labels.
 
     The split alone says how JPEGs of one size are decoded: quickly what is trained on, exactly what is measured on. All
-    other images are decoded exactly.
+    other images are decoded exactly. `at_once`: images of a batch that may be decoded side by side, where not
+    Python decodes them one after the other.
     """
 
-    def __init__(self, rows: Rows, made: Dataset, batch_size: int, channels: int) -> None:
+    def __init__(
+        self, rows: Rows, made: Dataset, batch_size: int, channels: int, at_once: int = decoding.AT_ONCE
+    ) -> None:
         self._rows, self._channels, self._exact = rows, channels, rows.split != "train"
+        self._at_once = at_once
         self._encoding, self._px = made.facts["encoding"], made.image_px
         self._size = batch_size
         self._filled = self._encoding == "raw" or (self._encoding == "jpeg" and self._px > 0)
@@ -197,7 +201,7 @@ class Reader:
         else:
             data, label = tf.numpy_function(self._encoded, [chosen, windows], (tf.string, tf.int32), stateful=False)
             data = tf.ensure_shape(data, [None])
-            image = decoding.decode(data, self._encoding, self._px, image_px, self._channels)
+            image = decoding.decode(data, self._encoding, self._px, image_px, self._channels, self._at_once)
             image = tf.pad(image, [[0, self._size - tf.shape(data)[0]], [0, 0], [0, 0], [0, 0]])
             image = tf.ensure_shape(image, [self._size, image_px, image_px, self._channels])
         return image, tf.ensure_shape(label, [self._size])

@@ -31,9 +31,11 @@ from crackflow.core.errors import UserError
 from crackflow.model import guard
 from crackflow.model.familiarity import Familiarity
 from crackflow.model.localizing import Locator
+from crackflow.model.membership import TrainingImages
 
 ATTRIBUTE = "crackflow"
 FILE = "model.h5"
+SHIPPED_NAME = "shipped"  # on the command line, for the file that comes with crackflow
 SHIPPED = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "assets", "crackflow.h5")
 FORMAT = ("v110", "v110")  # of HDF5: the first whose inner tables have checksums throughout
 SEAL = b"\ncrackflow sha256 "
@@ -50,7 +52,9 @@ class Card:
     `threshold_rule`; temperature: logits are divided by it; fingerprint: of the data set it was trained on; review:
     from the first probability up to, not including, the second a person decides, equal ones for never; source_px: side
     of the photographs that were made `image_px` large for training, 0 when they differed; mm_per_px: what one pixel of
-    those photographs was on the surface, 0 when unknown.
+    those photographs was on the surface, 0 when unknown; validation: `clean`, `cracked`, how many independent images of
+    each class it was chosen on, and `p_value`, how easily a guess would have told them as well (`report.chance`), None
+    where one class was missing; empty in older files.
     """
 
     network: str
@@ -66,6 +70,7 @@ class Card:
     review: tuple[float, float] = (0.0, 0.0)
     source_px: int = 0
     mm_per_px: float = 0.0
+    validation: dict[str, float | None] = dataclasses.field(default_factory=dict)
 
     @property
     def scale(self) -> float:
@@ -77,13 +82,15 @@ class Card:
 class Bundle:
     """A loaded model and its card. `model`: uint8 [B, px, px, C], 0..255, to float32 logits [B]; `sha256`: of its file;
     `familiarity`: what its training images looked like to it, None where that was not recorded; `locator`: where in a
-    picture the crack is, None where nothing was learnt from masks."""
+    picture the crack is, None where nothing was learnt from masks; `training_images`: which images it has seen, None
+    where the file does not tell."""
 
     model: keras.Model
     card: Card
     familiarity: Familiarity | None = None
     locator: Locator | None = None
     sha256: str = ""
+    training_images: TrainingImages | None = None
 
     def probabilities(self, image: np.ndarray | tf.Tensor) -> np.ndarray:
         """float64 [B], 0..1: the probability of a crack. `image`: uint8 [B, px, px, C], 0..255."""
@@ -102,6 +109,7 @@ def save(
     card: Card,
     familiarity: Familiarity | None = None,
     locator: Locator | None = None,
+    training_images: TrainingImages | None = None,
 ) -> None:
     """`model` in float32, without optimizer, `card` and the rest, in one file that appears whole or not at all."""
     plain = as_float32(model)
@@ -115,7 +123,7 @@ def save(
         with h5py.File(temporary) as theirs, h5py.File(buffer, "w", libver=FORMAT) as file:
             _copy(theirs, file)
             file.attrs[ATTRIBUTE] = np.bytes_(json.dumps(dataclasses.asdict(card)).encode())
-            for one in filter(None, (familiarity, locator)):
+            for one in filter(None, (familiarity, locator, training_images)):
                 one.write(file)
     atomic.write_bytes(path, buffer.getvalue() + _seal(buffer.getvalue()))
 
@@ -165,10 +173,7 @@ def load(path: str) -> Bundle:
     No code from the file is run, whoever made it. Raises: UserError when there is none, it is damaged, or it holds what
     `model.guard` does not know.
     """
-    path = path or SHIPPED
-    file = os.path.join(path, FILE) if os.path.isdir(path) else path
-    if not os.path.isfile(file):
-        raise UserError(f"--model: expected a model.h5 or a run folder that holds one, received {path!r}")
+    file = locate(path or SHIPPED, "model")
     with open(file, "rb") as opened:
         data = opened.read()
     if data[-SEAL_BYTES:].startswith(SEAL) and data[-SEAL_BYTES:] != _seal(data[:-SEAL_BYTES]):
@@ -181,6 +186,7 @@ def load(path: str) -> Bundle:
             guard.check(opened)
             model = keras.models.load_model(opened, custom_objects=APPLICATION_LAYERS, compile=False)
             familiarity, locator = Familiarity.read(opened), Locator.read(opened, model)
+            training_images = TrainingImages.read(opened)
         _expect_agreement(model, card)
     except guard.Unsafe as error:
         raise UserError(
@@ -190,7 +196,23 @@ def load(path: str) -> Bundle:
         raise
     except Exception as error:  # damaged files make libhdf5 and Keras raise nearly anything
         raise UserError(f"{file!r} is damaged or no model: {_short(error)}; train it again or restore it") from error
-    return Bundle(model, card, familiarity, locator, hashlib.sha256(data).hexdigest())
+    return Bundle(model, card, familiarity, locator, hashlib.sha256(data).hexdigest(), training_images)
+
+
+def locate(path: str, flag: str) -> str:
+    """The file that --`flag`=`path` means: a file, the model.h5 of a run folder, or `shipped`, the one that comes with
+    crackflow. Raises: UserError when there is none, or a model in the current folder is called shipped as well."""
+    file = os.path.join(path, FILE) if os.path.isdir(path) else path
+    if path == SHIPPED_NAME:
+        if os.path.isfile(file):
+            raise UserError(
+                f"--{flag}: {path!r} is the model that comes with crackflow, and here is one of that name as well; "
+                f"write --{flag}=./{path} for that, or work from another folder"
+            )
+        return SHIPPED
+    if not os.path.isfile(file):
+        raise UserError(f"--{flag}: expected a model.h5 or a run folder that holds one, received {path!r}")
+    return file
 
 
 def _short(error: Exception) -> str:
@@ -213,10 +235,19 @@ def _card(text: str | None, file: str) -> Card:
         "mm_per_px": 0 <= card.mm_per_px < math.inf,
         "network": isinstance(card.network, str) and isinstance(card.fingerprint, str),
         "versions": isinstance(card.versions, dict),
+        "validation": _is_verdict(card.validation),
     }.items():
         if not held:
             raise guard.Damaged(f"its card has an impossible {name}")
     return card
+
+
+def _is_verdict(facts: object) -> bool:
+    if not isinstance(facts, dict):
+        return False
+    counts, p_value = [facts.get(name) for name in ("clean", "cracked")], facts.get("p_value")
+    known = all(type(count) is int and count >= 0 for count in counts)
+    return not facts or (known and (p_value is None or (isinstance(p_value, float) and 0 <= p_value <= 1)))
 
 
 def _expect_agreement(model: keras.Model, card: Card) -> None:

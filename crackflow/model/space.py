@@ -69,7 +69,7 @@ SPACE = {
     "optimizer": Choice((Optimizer.ADAMW.value, Optimizer.SGD.value), _RUN.optimization.optimizer.value),
     "learning_rate": Choice((1e-3, 1e-2), _RUN.optimization.learning_rate, log=True),
     "schedule": Choice((Schedule.COSINE.value, Schedule.ONE_CYCLE.value), _RUN.optimization.schedule.value),
-    "batch_size": Choice((32, 64, 128), _RUN.batch_size),
+    "batch_size": Choice((32, 64, 128), 64),
     "augment": Choice(
         (Augment.D4.value, Augment.STANDARD.value, Augment.STRONG.value), _RUN.augmentation.augment.value
     ),

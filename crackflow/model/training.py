@@ -292,8 +292,11 @@ def balanced(counts: tuple[int, int]) -> tuple[float, float]:
 def trainable(network: keras.Model, config: TrainConfig, steps: int, xla: str) -> Trainer:
     """`network` compiled for `steps` steps; `xla`: on, augmentation or off, as `runtime.choose_xla` says.
 
-    Raises: UserError when the optimizer or a metric needs tensorflow-addons and that is not installed.
+    Raises: UserError when the optimizer or a metric needs tensorflow-addons and that is not installed; ValueError for a
+    batch size that is still to be chosen.
     """
+    if not config.batch_size:
+        raise ValueError("trainable: expected a batch size, received 0; choose one with config.sized_for")
     rate_share = tf.Variable(1.0, trainable=False, name="rate_share")
     optimizer = optimizers.make(config.optimization, config.batch_size, steps, rate_share)
     if keras.mixed_precision.global_policy().name == "mixed_float16":

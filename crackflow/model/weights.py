@@ -1,5 +1,8 @@
 """Weights from a file, by layer name: to start from a network that has been trained elsewhere.
 
+A layer behind one with random weights never saw the like of its features. So a file that would leave the first layer
+new, or more layers than it fills, is refused; where it leaves others in between, `among` names them.
+
 Synopsis::
 
     taken, left = weights.take(model, "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5")  # nothing is downloaded
@@ -13,11 +16,14 @@ from crackflow.core.backend import keras
 from crackflow.core.errors import UserError
 from crackflow.model import localizing
 
+LEAST = 0.5  # of the layers with weights; an H5 file of a whole backbone fills all but the new last one
+
 
 def take(model: keras.Model, path: str) -> tuple[list[str], list[str]]:
     """Set the layers of `model` whose name and shapes are in the H5 file `path`; the names of those taken and left.
 
-    Layers without weights are in neither. Raises: UserError when the file can't be read, or when no layer fits.
+    Layers without weights are in neither. Raises: UserError, nothing set, when the file can't be read, when no layer
+    fits, or when so few do that the network would be a new one.
     """
     try:
         with h5py.File(path, "r") as file:
@@ -27,21 +33,32 @@ def take(model: keras.Model, path: str) -> tuple[list[str], list[str]]:
             f"--weights: expected an H5 file of weights saved by Keras, received {path!r}: {error}"
         ) from error
     taken, left = [], []
-    for layer in model.layers:
-        values = stored.get(layer.name, [])
-        if not layer.weights:
-            continue
-        if [value.shape for value in values] == [tuple(weight.shape) for weight in layer.weights]:
-            layer.set_weights(values)
-            taken.append(layer.name)
-        else:
-            left.append(layer.name)
+    for layer in (one for one in model.layers if one.weights):
+        shapes = [value.shape for value in stored.get(layer.name, [])]
+        (taken if shapes == [tuple(weight.shape) for weight in layer.weights] else left).append(layer.name)
     if not taken:
         raise UserError(
             f"--weights: expected layers such as {', '.join(left[:3])}, but {path!r} has "
             f"{', '.join(list(stored)[:3]) or 'none with weights'}; choose the file that belongs to --model"
         )
+    learning = [layer.name for layer in model.layers if layer.weights and layer.trainable]  # others are fixed, not new
+    if learning[0] in left or len(taken) < LEAST * len(taken + left):
+        raise UserError(
+            f"--weights: expected the layers of this network, the first among them, but {path!r} fills {len(taken)} of "
+            f"{len(taken + left)} and leaves {', '.join(left[:3])}{', ...' * (len(left) > 3)} new; choose the file that"
+            " belongs to --model, or the network flags that belong to the file"
+        )
+    for name in taken:
+        model.get_layer(name).set_weights(stored[name])
     return taken, left
+
+
+def among(model: keras.Model, taken: list[str]) -> list[str]:
+    """Layers that learn and were not `taken`, before the last one that was: what is taken behind them sees other
+    features than it learnt from."""
+    layers = [layer for layer in model.layers if layer.weights]
+    last = max(place for place, layer in enumerate(layers) if layer.name in taken)
+    return [layer.name for layer in layers[:last] if layer.trainable and layer.name not in taken]
 
 
 def locator(model: keras.Model, path: str) -> localizing.Locator | None:

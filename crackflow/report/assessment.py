@@ -10,6 +10,7 @@ Synopsis::
 
 import dataclasses
 import os
+from collections.abc import Collection
 
 import numpy as np
 
@@ -18,17 +19,23 @@ from crackflow.data import pipeline
 from crackflow.data.dataset import Dataset
 from crackflow.model import bundle
 from crackflow.model.bundle import Bundle
-from crackflow.report import decision, metrics, overlays, page, saliency, slices
+from crackflow.report import chance, decision, metrics, overlap, overlays, page, saliency, slices
 from crackflow.run import scoring
 
 MISTAKES_SHOWN = SUSPECTS_SHOWN = 24
 
 
 def assess(
-    loaded: Bundle, made: Dataset, splits: list[str], batch_size: int, resamples: int, seed: int
+    loaded: Bundle,
+    made: Dataset,
+    splits: list[str],
+    batch_size: int,
+    resamples: int,
+    seed: int,
+    decided_on: Collection[str] = (),
 ) -> page.Evaluation:
-    """Every image of `splits` counts once, however often a joined data set has it. Raises: UserError when one of them
-    is empty."""
+    """Every image of `splits` counts once, however often a joined data set has it. `decided_on`: splits on which the
+    threshold was chosen since the model was trained. Raises: UserError when a split is empty."""
     card = loaded.card
     parts = [_score(loaded, made, split, batch_size) for split in splits]
     labels, logits, looks, groups = (np.concatenate([part[k] for part in parts]) for k in range(4))
@@ -37,6 +44,7 @@ def assess(
     kept = np.array(sorted(first.values()))
     labels, logits, looks, groups = labels[kept], logits[kept], looks[kept], groups[kept]
     paths = [paths[row] for row in kept]
+    seen = overlap.seen(card.fingerprint, loaded.training_images, made, splits, decided_on)
     probabilities = bundle.to_probabilities(logits, card.temperature)
     wrong = metrics.worst_mistakes(labels, probabilities, card.threshold, MISTAKES_SHOWN)
     doubtful = decision.suspects(labels, probabilities, len(labels))
@@ -53,10 +61,12 @@ def assess(
 
     decisions = probabilities >= card.threshold
     values = {"brightness": looks[:, 0], "sharpness": looks[:, 1], "crack width": slices.crack_widths(made, paths)}
+    measured = labels, probabilities, groups, card.threshold, resamples, seed
     return page.Evaluation(
         name=os.path.basename(os.path.abspath(made.folder)),
         split="+".join(splits),
-        metrics=metrics.measure(labels, probabilities, groups, card.threshold, resamples, seed),
+        metrics=metrics.measure(*measured),
+        overlap=overlap.measure(None if seen is None else seen[kept], *measured),
         labels=labels,
         probabilities=probabilities,
         mistakes=[mistake(int(row)) for row in wrong],
@@ -66,15 +76,21 @@ def assess(
         slices=slices.divide(
             labels, decisions, values, {"folder": slices.folders(paths, made.facts.get("layout") or "")}
         ),
+        verdict=chance.compare(labels, probabilities, card.threshold, groups),
     )
 
 
 def content(evaluation: page.Evaluation) -> dict:
-    """Of metrics.json: the metrics, and `review`, `slices`, and `suspects`, how many labels may be wrong."""
+    """Of metrics.json: the metrics, and `review`, `slices`, `suspects`, how many labels may be wrong,
+    `training_overlap`, how many images the model has seen (None where that is not known), and `chance_p_value` and
+    `better_than_chance`, whether a guess would have done as well (None, False: one class only)."""
     return evaluation.metrics | {
+        "training_overlap": evaluation.overlap or None,
         "review": evaluation.review,
         "slices": [dataclasses.asdict(one) for one in evaluation.slices],
         "suspects": len(evaluation.suspects),
+        "chance_p_value": evaluation.verdict.p_value,
+        "better_than_chance": evaluation.verdict.better,
     }
 
 

@@ -25,7 +25,8 @@ from markupsafe import Markup
 
 from crackflow.core import atomic
 from crackflow.core.errors import one_line
-from crackflow.report import curves
+from crackflow.report import curves, overlap
+from crackflow.report.chance import Verdict
 from crackflow.report.slices import Slice
 
 # Key in metrics.json, its name, whether it reads as a percentage, and what it means.
@@ -58,6 +59,7 @@ EXPLAINED = (
 )
 STEPS = 1000  # of the threshold's slider
 SUSPECTS_SHOWN = 12
+TEST, VALIDATION = "test", "validation, on which threshold, temperature and epoch were chosen"  # what figures are of
 HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "images_per_sec")
 
 
@@ -87,7 +89,9 @@ class Explained:
 class Evaluation:
     """`metrics`: of metrics.measure; `labels`: int or bool [N]; `probabilities`: float [N], 0..1; `mistakes`: worst
     first; `classes`: (clean, cracked); `review`: what is left to a person, as assessment makes it, or {}; `suspects`:
-    labels that may be wrong, the surest first, the later ones without a picture; `slices`: of slices.divide."""
+    labels that may be wrong, the surest first, the later ones without a picture; `slices`: of slices.divide; `overlap`:
+    of overlap.measure, how many of the images the model has seen; `basis`: what kind of figures these are, where a run
+    tells it of itself; `verdict`: whether that is better than a guess."""
 
     name: str
     split: str
@@ -99,12 +103,15 @@ class Evaluation:
     review: dict = dataclasses.field(default_factory=dict)
     suspects: list[Mistake] = dataclasses.field(default_factory=list)
     slices: list[Slice] = dataclasses.field(default_factory=list)
+    overlap: dict = dataclasses.field(default_factory=dict)
+    basis: str = ""
+    verdict: Verdict | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Report:
     """`data`: dataset.json, or {}; `history`: rows of history.csv, may be empty; `facts`: shown as they are; `flags`:
-    text of the flagfile. Sections without content are left out."""
+    text of the flagfile; `warnings`: what nobody may overlook, in red. Sections without content are left out."""
 
     title: str
     headline: str
@@ -115,6 +122,7 @@ class Report:
     flags: str
     versions: dict[str, str]
     explained: Explained | None = None
+    warnings: list[str] = dataclasses.field(default_factory=list)
 
 
 def write(report: Report, path: str | os.PathLike) -> None:
@@ -130,6 +138,7 @@ def render(report: Report) -> str:
         .get_template("report.html.j2")
         .render(
             report=report,
+            warnings=[*report.warnings, *guesses(report.evaluations)],
             script=Markup(script),
             suspects_shown=SUSPECTS_SHOWN,
             # The page may run this script and no other, whatever a file name or a flag holds.
@@ -172,6 +181,15 @@ def matrix(evaluations: Sequence[Evaluation]) -> tuple[list[str], list[tuple[str
     return [forms[key][0] for key in COMPARED], rows
 
 
+def guesses(evaluations: Sequence[Evaluation]) -> list[str]:
+    """A warning for each evaluation in which the model was not better than a guess."""
+    return [
+        f"On {one.name} ({one.split}) the model is {one.verdict.describe()}."
+        for one in evaluations
+        if one.verdict and one.verdict.is_doubtful
+    ]
+
+
 def in_words(metrics: Mapping) -> str:
     """'finds 994 of 1,000 cracked surfaces and raises 1 false alarm on 1,000 clean ones'."""
     tn, fp, fn, tp = (metrics["confusion"][key] for key in ("tn", "fp", "fn", "tp"))
@@ -202,7 +220,7 @@ def environment() -> Environment:
     )
     made.filters |= {"count": "{:,}".format, "oneline": one_line, "base64": _base64}
     made.filters |= {"percent": percent, "interval": _interval, "width": _width}
-    made.globals["in_words"] = in_words
+    made.globals |= {"in_words": in_words, "seen_in_words": overlap.in_words, "VALIDATION": VALIDATION}
     return made
 
 

@@ -187,17 +187,24 @@ class Guard(keras.callbacks.Callback):
 
 class Best(keras.callbacks.Callback):
     """Keeps the weights of the lowest validation loss, stops after `patience` epochs without a lower one (0: never),
-    and puts the best weights back at the end. `epoch`: the best one, from 1."""
+    and puts the best weights back at the end. `epoch`: the best one, from 1.
 
-    def __init__(self, patience: int) -> None:
+    `smoothing`: the loss of an epoch is taken for the mean of so many, those before it included, so that an epoch is
+    not chosen by luck where the validation images are few; one that has not so many before it stands in until then.
+    `recent`: the losses that the next mean is made of, the newest last."""
+
+    def __init__(self, patience: int, smoothing: int = 1) -> None:
         super().__init__()
-        self.patience = patience
+        self.patience, self.smoothing = patience, smoothing
         self.loss, self.epoch, self.stopped = math.inf, 0, False
+        self.recent: list[float] = []
         self.weights: list[np.ndarray] = []
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        if logs["val_loss"] < self.loss:
-            self.loss, self.epoch = logs["val_loss"], epoch + 1
+        self.recent = [*self.recent, logs["val_loss"]][-self.smoothing :]
+        loss = float(np.mean(self.recent))
+        if loss < self.loss or (self.epoch < self.smoothing and math.isfinite(loss)):
+            self.loss, self.epoch = loss, epoch + 1
             with self._evaluated():
                 self.weights = self.model.get_weights()
         elif self.patience and epoch + 1 - self.epoch >= self.patience:

@@ -39,7 +39,8 @@ class Watched:
 
 class Fit:
     """`steps`: in an epoch; `identity`: what a snapshot must agree with to be of this run (`folder.identity`); `until`:
-    epochs after which it ends, of the run's, which the learning rate still follows; 0: all of them."""
+    epochs after which it ends, of the run's, which the learning rate still follows; 0: all of them; `smoothing`:
+    epochs whose mean validation loss decides which is the best."""
 
     def __init__(
         self,
@@ -49,13 +50,14 @@ class Fit:
         cluster: Cluster,
         identity: dict,
         until: int = 0,
+        smoothing: int = 1,
     ) -> None:
         self.epochs = until or config.epochs
         self.model, self.config, self.steps, self.cluster, self.identity = model, config, steps, cluster, identity
         chief = cluster.is_chief
         extra = [name.value for name in config.metrics]
         self.history = callbacks.History(os.path.join(config.run_dir, folder.HISTORY) if chief else "", extra)
-        self.best = callbacks.Best(config.early_stopping_epochs)
+        self.best = callbacks.Best(config.patience_epochs(steps), smoothing)
         self.step, self.rollbacks, self.seconds = 0, 0, 0.0
         self._back_to = -1  # the step that the last divergence led back to
         self._variables = model.state()
@@ -103,6 +105,7 @@ class Fit:
         self.best.weights = [snapshot.arrays[name] for name in sorted(best)]
         self.best.loss, self.best.epoch, self.best.stopped = snapshot.facts["best"]
         self.history.rows = list(snapshot.facts["history"])
+        self.best.recent = [row["val_loss"] for row in self.history.rows][-self.best.smoothing :]
         self.step, self.rollbacks = snapshot.step, snapshot.facts["rollbacks"]
         self.seconds = snapshot.facts["seconds"]
 

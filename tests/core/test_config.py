@@ -257,3 +257,26 @@ def test_a_search_that_can_not_be_is_refused(settings, words):
     config.TuneConfig(**TUNE)
     with pytest.raises(ConfigError, match=words):
         config.TuneConfig(**TUNE | settings)
+
+
+@pytest.mark.parametrize(
+    "images, replicas, expected", [(8000, 1, 64), (3200, 1, 64), (3199, 1, 32), (320, 1, 32), (4, 1, 32), (320, 3, 33)]
+)
+def test_the_batch_of_a_small_set_is_smaller_and_can_be_shared(images, replicas, expected):
+    sized = config.TrainConfig(data="d", run_dir="r").sized_for(images, replicas)
+    assert sized.batch_size == expected
+    sized.expect_shared(replicas)
+
+
+def test_a_batch_size_that_was_asked_for_stays():
+    assert config.TrainConfig(data="d", run_dir="r", batch_size=7).sized_for(10, 1).batch_size == 7
+
+
+def test_a_batch_that_was_not_asked_for_is_one_that_its_parts_can_share():
+    sized = config.TrainConfig(data="d", run_dir="r", optimization=config.Optimization(accumulate=5))
+    assert sized.sized_for(320, 2).batch_size == 40
+
+
+@pytest.mark.parametrize("epochs, steps, expected", [(4, 125, 4), (4, 50, 10), (4, 501, 4), (12, 50, 12), (0, 50, 0)])
+def test_patience_is_never_shorter_than_its_steps(epochs, steps, expected):
+    assert config.TrainConfig(data="d", run_dir="r", early_stopping_epochs=epochs).patience_epochs(steps) == expected

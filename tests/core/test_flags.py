@@ -45,6 +45,16 @@ def test_every_setting_is_a_flag_with_its_default_and_nothing_else_is(kind):
         assert values[name].help.endswith(field.metadata["help"])
 
 
+def test_flags_that_were_written_out_are_known_even_with_their_defaults(tmp_path):
+    (tmp_path / "some.cfg").write_text("--stem=32\n")
+    made = flags.parse(
+        TrainConfig, ["--data=d", "--run_dir=r", "--model=crackflow_s", f"--flagfile={tmp_path}/some.cfg"]
+    )
+    assert {"data", "run_dir", "model", "stem"} <= flags.given(made) and "image_px" not in flags.given(made)
+    assert made == TrainConfig(data="d", run_dir="r")
+    assert flags.given(TrainConfig(data="d", run_dir="r", seed=3)) == {"data", "run_dir", "seed"}
+
+
 def test_settings_within_settings_are_flags_beside_the_others_and_replay(tmp_path):
     told = ["--data=d", "--run_dir=r", "--augment=strong", "--noise=3.5", "--optimizer=sgd", "--metrics=mcc,kappa"]
     made = flags.parse(TrainConfig, told)

@@ -65,7 +65,7 @@ def test_plain_keras_loads_the_file(trained, tmp_path):
 def test_a_model_trained_in_half_precision_is_saved_in_float32(policy, network, tmp_path):
     keras.mixed_precision.set_global_policy(policy)
     try:
-        config = TrainConfig(data="d", run_dir="r")
+        config = TrainConfig(data="d", run_dir="r", batch_size=8)
         model = training.trainable(networks.NETWORKS[network].build(32), config, 5, xla="off")
         bundle.save(str(tmp_path / "model.h5"), model, CARD)
     finally:
@@ -176,3 +176,21 @@ def test_a_model_of_another_program_is_a_clear_error(trained, tmp_path):
         del file.attrs["crackflow"]
     with pytest.raises(UserError, match="was not written by crackflow"):
         bundle.load(str(path))
+
+
+@pytest.mark.parametrize(
+    "validation",
+    [[], {"clean": 1}, {"clean": -1, "cracked": 2, "p_value": 0.1}, {"clean": 1, "cracked": 2, "p_value": "0"}],
+)
+def test_an_impossible_validation_is_damage(trained, tmp_path, validation):
+    path = tmp_path / "model.h5"
+    bundle.save(path, trained, dataclasses.replace(CARD, validation=validation))
+    with pytest.raises(UserError, match="its card has an impossible validation"):
+        bundle.load(str(path))
+
+
+@pytest.mark.parametrize("p_value", [None, 0.25])
+def test_what_validation_was_worth_travels_with_the_model(trained, tmp_path, p_value):
+    facts = {"clean": 3, "cracked": 2, "p_value": p_value}
+    bundle.save(tmp_path / "model.h5", trained, dataclasses.replace(CARD, validation=facts))
+    assert bundle.load(str(tmp_path / "model.h5")).card.validation == facts

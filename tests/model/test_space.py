@@ -41,7 +41,7 @@ def test_the_space_has_the_choices_that_the_settings_name():
 def test_the_defaults_are_crackflow_s_and_its_training():
     assert space.architecture(space.defaults()) == Architecture()
     run = space.as_training(space.defaults(), dataclasses.replace(CONFIG, model=Network.CRACKFLOW_S), "r")
-    expected = TrainConfig(data="d", run_dir="r", epochs=CONFIG.max_epochs, early_stopping_epochs=0)
+    expected = TrainConfig(data="d", run_dir="r", batch_size=64, epochs=CONFIG.max_epochs, early_stopping_epochs=0)
     assert run == expected
 
 

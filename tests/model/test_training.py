@@ -336,3 +336,8 @@ def test_compiled_steps_follow_the_others():
         learn(small_model(Network.CRACKFLOW_XS, augmentation=d4, xla=each), steps=5) for each in ("off", "on")
     )
     np.testing.assert_allclose(compiled, plain, rtol=2e-3)
+
+
+def test_a_batch_size_that_is_still_to_be_chosen_is_refused():
+    with pytest.raises(ValueError, match=r"expected a batch size, received 0; choose one with config\.sized_for"):
+        training.trainable(networks.NETWORKS[Network.CRACKFLOW_XS].build(32), config(batch_size=0), 5, "off")

@@ -1,3 +1,5 @@
+import json
+
 import h5py
 import numpy as np
 import pytest
@@ -49,6 +51,47 @@ def test_the_backbone_of_keras_applications_is_taken_and_the_new_head_is_not(tmp
     features = keras.Model(model.input, model.get_layer("mean").output)(image)
     expected = published(image.astype(np.float32), training=False).numpy().mean((1, 2))
     np.testing.assert_allclose(features, expected, rtol=1e-3, atol=1e-4)
+
+
+def renamed(model, path, prefix, names):
+    """The weights of `model` as a file in which the layers `names` are called otherwise."""
+    config = model.get_config()
+    text = json.dumps(config)
+    for name in names:
+        text = text.replace(f'"{name}"', f'"{prefix}{name}"')
+    other = keras.Model.from_config(json.loads(text))
+    other.set_weights(model.get_weights())
+    other.save_weights(path)
+
+
+@pytest.mark.parametrize("names", [["stem_conv"], ["stage1_down_conv", "stage2_down_conv", "stage3_down_conv", "logit",
+                                                   "stage3_down_norm"]])  # fmt: skip
+def test_a_file_that_leaves_the_first_layer_or_most_of_them_new_is_refused_and_nothing_is_set(tmp_path, names):
+    one, other = build(Network.CRACKFLOW_XS, 1), build(Network.CRACKFLOW_XS, 2)
+    renamed(one, tmp_path / "w.h5", "other_", names)
+    before = other.get_weights()
+    with pytest.raises(UserError, match=rf"fills {9 - len(names)} of 9 and leaves {names[0]}.* new; choose the file"):
+        weights.take(other, str(tmp_path / "w.h5"))
+    for ours, theirs in zip(before, other.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(("names", "between"), [(["logit"], []), (["stage2_down_conv"], ["stage2_down_conv"])])
+def test_new_layers_before_those_that_were_taken_are_named(tmp_path, names, between):
+    one, other = build(Network.CRACKFLOW_XS, 1), build(Network.CRACKFLOW_XS, 2)
+    renamed(one, tmp_path / "w.h5", "other_", names)
+    taken, left = weights.take(other, str(tmp_path / "w.h5"))
+    assert left == names and weights.among(other, taken) == between
+
+
+def test_a_layer_that_is_fixed_is_not_new(tmp_path):
+    model = build(Network.RESNET50, 2)
+    model.save_weights(tmp_path / "w.h5")
+    with h5py.File(tmp_path / "w.h5", "a") as file:  # as Keras Applications publish them
+        names = [name for name in file.attrs["layer_names"] if name not in ("blue_green_red", "logit")]
+        file.attrs["layer_names"] = names
+    taken, left = weights.take(model, str(tmp_path / "w.h5"))
+    assert left == ["blue_green_red", "logit"] and weights.among(model, taken) == []
 
 
 @pytest.mark.parametrize("content", [b"", b"no H5 at all", None])

@@ -386,3 +386,26 @@ def test_the_report_needs_no_tensorflow():
         "import sys, crackflow.report.page; sys.exit('tensorflow' in sys.modules or 'matplotlib.pyplot' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_figures_of_validation_are_called_so_and_are_no_headline():
+    one = dataclasses.replace(evaluation(), basis=page.VALIDATION, overlap={"n": 200, "trained_on": 0,
+                              "validated_on": 200, "without": None})  # fmt: skip
+    text = page.render(report(evaluations=[one]))
+    assert "<span>accuracy on validation, on which threshold, temperature and epoch were chosen</span>" in text
+    assert "No image was kept for a test: these figures are of validation, on which threshold," in text
+    assert "accuracy</b>" not in text and 'class="warn seen"' not in text
+    tested = page.render(report(evaluations=[dataclasses.replace(evaluation(), basis=page.TEST)]))
+    assert "accuracy</b>" in tested and "<span>accuracy</span>" in tested and "kept for a test" not in tested
+
+
+def test_images_that_were_seen_in_training_are_told_in_red():
+    without = metrics.measure(np.arange(20) % 2, np.linspace(0, 1, 20), np.arange(20), 0.5, 100, 0)
+    found = {"n": 200, "trained_on": 170, "validated_on": 10, "without": without}
+    text = page.render(report(evaluations=[dataclasses.replace(evaluation(name="<b>"), overlap=found)]))
+    line = re.search(r'<p class="warn seen"><b>(.*)</b></p>', text)[1]
+    assert line.startswith(
+        "&lt;b&gt; test: 180 of 200 images were in the model&#39;s training data (170 trained on, 10 on"
+    )
+    assert f"without them: accuracy {without['accuracy']:.4f}" in line and "of 20, missed cracks" in line
+    assert re.search(r"[.]seen {[^}]*color: var\(--fallen\)", text)

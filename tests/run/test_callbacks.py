@@ -53,6 +53,25 @@ def test_training_stops_after_so_many_epochs_without_a_better_one(patience, epoc
     assert best.stopped == (patience < 3)
 
 
+def test_with_few_validation_images_an_epoch_is_chosen_by_the_mean_of_those_before_it():
+    losses = (0.6, 2.0, 0.5, 2.0, 0.9, 0.9, 0.9)  # lucky twice, better for good later
+    best, remember = callbacks.Best(patience=4, smoothing=3), Remember()
+    model = fit([remember, best], losses)
+    assert best.epoch == 7 and best.loss == pytest.approx(0.9)
+    assert float(model.get_weights()[0][0, 0]) == pytest.approx(remember.weights[6])
+    lucky = callbacks.Best(patience=4)
+    fit([lucky], losses)
+    assert lucky.epoch == 3 and lucky.stopped
+
+
+def test_a_run_that_is_shorter_than_the_mean_has_a_best_epoch_as_well():
+    best = callbacks.Best(patience=0, smoothing=3)
+    fit([best], losses=(math.nan, 0.4))
+    assert best.epoch == 0  # the mean of both is no number
+    fit([best], losses=(0.4, 0.7))
+    assert best.epoch == 2
+
+
 def test_a_loss_that_is_no_number_is_never_the_best():
     best = callbacks.Best(patience=0)
     fit([best], losses=(math.nan, math.nan))

@@ -1,12 +1,13 @@
 """What a run is made of, from its flags."""
 
+import dataclasses
 import os
 
 import h5py
 import numpy as np
 import pytest
 
-from crackflow.core.backend import tf
+from crackflow.core.backend import keras, tf
 from crackflow.core.config import Architecture, Input, Network, Optimization, Padding, Precision, TrainConfig
 from crackflow.core.errors import UserError
 from crackflow.model import bundle, localizing, networks
@@ -25,6 +26,7 @@ def config(tmp_path, **changes):
         "epochs": 3,
         "precision": Precision.FLOAT32,
         "early_stopping_epochs": 0,
+        "min_steps_per_epoch": 1,
     }
     return TrainConfig(**settings | changes)
 
@@ -34,6 +36,19 @@ def test_a_job_is_prepared_from_flags_and_writes_nothing(tmp_path):
     assert work.sizes == (16, 32, 3) and work.steps == 4  # 64 images
     assert (work.precision.value, work.team.choice.value, work.made.count("train")) == ("float32", "one", 64)
     assert not os.listdir(tmp_path)
+
+
+def test_an_epoch_of_a_small_set_goes_through_it_several_times(tmp_path):
+    work = job.prepare(config(tmp_path, min_steps_per_epoch=50, batch_size=0))
+    assert work.steps == 50 and work.config.batch_size == 32  # 64 images
+    assert work.describe_epoch() == "50 steps of 32 images, each of the 64 training images about 25 times"
+    assert job.prepare(config(tmp_path)).describe_epoch() == "4 steps of 16 images"
+
+
+def test_a_fit_with_few_validation_images_chooses_by_several_epochs(tmp_path, monkeypatch):
+    assert job.prepare(config(tmp_path)).fit({}).best.smoothing == 3  # 8 of each class
+    monkeypatch.setattr(job, "SETTLED_IMAGES", 8)
+    assert job.prepare(config(tmp_path)).fit({}).best.smoothing == 1
 
 
 def test_parameters_are_those_of_the_network_alone(tmp_path):
@@ -123,6 +138,49 @@ def test_a_batch_that_does_not_fit_into_memory_is_one_line(tmp_path, monkeypatch
     message = "--batch_size: expected a batch that fits into the memory of the device, received 16; ask for less, or"
     with pytest.raises(UserError, match=message):
         work.train(work.fit({"who": "test"}), work.open_feed())
+
+
+def test_the_network_of_a_model_is_taken_with_all_its_weights_and_shared_by_devices(tmp_path, capfd):
+    design = Architecture(stem=16, widths=(16,), repeats=(0,), padding=Padding.SAME)
+    network = networks.recipe(Network.CUSTOM, design).build(32)
+    card = bundle.Card("custom", ("clean", "cracked"), 0.5, 1.0, 32, 3, "f" * 64, {"crackflow": "0"}, 0)
+    found = localizing.Locator(np.arange(16, dtype=np.float32), np.float32(-3))
+    bundle.save(str(tmp_path / "model.h5"), network, card, locator=found)
+    plain = {"model": Network.CRACKFLOW_S, "architecture": Architecture(), "image_px": 0}  # as by default
+    with_masks = Optimization(mask_weight=1.0)
+    for precision in (Precision.FLOAT32, Precision.MIXED_BFLOAT16):
+        asked = config(tmp_path, **plain, weights=str(tmp_path), precision=precision, optimization=with_masks)
+        work = job.prepare(asked)
+        assert (work.config.architecture, work.config.image_px, work.source.card) == (design, 32, card)
+        assert work.sizes == (16, 32, 3)
+        ours = keras.Model(work.model.inputs, work.model.outputs).get_weights()
+        for one, other in zip(ours, network.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(work.model.locator.weights, found.weights)
+    said = capfd.readouterr().out
+    assert "weights of 5 layers from" in said and "new: none" in said
+    assert "network as there: --model=custom --stem=16 --widths=16 --repeats=0 --padding=same --image_px=32" in said
+    job.prepare(config(tmp_path, **plain, weights=str(tmp_path)))
+    assert "this run learns without them (--mask_weight)" in capfd.readouterr().out
+    with pytest.raises(UserError, match="received --model=crackflow_s; leave all network flags out"):
+        job.prepare(config(tmp_path, **plain, weights=str(tmp_path)), given={"model"})
+
+
+def test_plain_weights_that_leave_layers_new_between_others_are_taken_with_a_warning(tmp_path, capfd):
+    design = Architecture(stem=16, widths=(16, 16), repeats=(0, 0))
+    wider = dataclasses.replace(design, widths=(16, 24))
+    networks.recipe(Network.CUSTOM, design).build(32).save_weights(tmp_path / "w.h5")
+    job.prepare(config(tmp_path, architecture=design, weights=str(tmp_path / "w.h5")))
+    assert "warning" not in capfd.readouterr().out
+    path = str(tmp_path / "w.h5")
+    with h5py.File(path, "a") as file:
+        names = [name for name in file.attrs["layer_names"] if "stage1_down_conv" not in name]
+        file.attrs["layer_names"] = names
+    job.prepare(config(tmp_path, architecture=design, weights=path))
+    said = capfd.readouterr().out
+    assert "new: stage1_down_conv" in said and "warning: stage1_down_conv begin with random weights" in said
+    with pytest.raises(UserError, match="fills 3 of 7 and leaves stage1_down_conv, stage2_down_conv"):
+        job.prepare(config(tmp_path, architecture=wider, weights=path))
 
 
 def test_a_mistake_in_any_flag_is_found_before_anything_is_written(tmp_path):

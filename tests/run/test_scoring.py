@@ -62,3 +62,25 @@ def test_a_faster_network_has_more_images_a_second_and_all_have_as_many_windows(
 def test_a_network_that_xla_compiles_is_measured_as_well():
     network = networks.recipe(Network.CUSTOM, Architecture(stem=16, widths=(16,), repeats=(0,))).build(32)
     assert scoring.speeds({"one": network}, 0.01, 1, compiled=True)["one"].median > 0
+
+
+def test_the_best_accuracy_is_that_of_the_best_of_all_thresholds():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        labels, logits = rng.integers(0, 2, 9), rng.integers(-3, 4, 9).astype(float)  # with equal scores
+        tried = [np.mean((logits >= cut) == labels) for cut in (*logits, np.inf)]
+        assert scoring.best_accuracy(labels, logits) == max(tried)
+
+
+def test_a_network_that_calls_everything_cracked_at_one_half_is_judged_at_its_own_threshold():
+    labels = np.repeat([0, 1], 50)
+    assert scoring.best_accuracy(labels, np.where(labels, 5.0, 4.0)) == 1.0
+
+
+def test_every_image_comes_in_its_eight_orientations():
+    corner = np.zeros((1, 4, 4, 1), np.uint8)
+    corner[0, 0, 1] = 255  # in another place in each
+    batch = tf.constant(corner), tf.constant([1]), tf.constant([1.0])
+    turned = [image.numpy() for image, label, weight in scoring.in_eight_orientations([batch])]
+    assert len({image.tobytes() for image in turned}) == len(turned) == 8
+    assert all(image.shape == corner.shape and image.sum() == 255 for image in turned)
