@@ -125,15 +125,12 @@ def parse_photo(data: bytes, name: str, max_megapixels: float, min_side_px: int 
         raise BadImage(tiff_file.RAW)
     width, height = image.size
     _expect_size(width, height, *limits)
-    pages, early = (
-        _expect_one_picture(data, image.format),
-        _decoded_early(data, image),
-    )  # before its EXIF, for which a PNG is loaded
+    pages = _expect_one_picture(data, image.format)
+    decoded, told = _decoded_early(data, image)  # before its EXIF, for which Pillow loads a PNG
     turned = _orientation(image)
     if turned >= 5:
         width, height = height, width
     plain = header is not None and header.baseline and turned == 1 and image.mode in ("L", "RGB")
-    decoded, told = early
     grey = _is_grey(image) or (decoded is not None and decoded.mode == "L")
     notes = _notes(image, turned) + pages + _misnamed(name, image.format) + told
     return Photo(data, image.format, width, height, turned, grey, plain, tuple(notes), decoded)
