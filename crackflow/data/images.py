@@ -202,7 +202,8 @@ def _open(data: bytes) -> Image.Image:
         what = file_kinds.describe(data)
         raise BadImage(f"not an image: {what}" if what else "not an image") from error
     except Exception as error:  # a damaged header can raise nearly anything inside a decoder
-        raise BadImage(f"damaged: {error}") from error
+        cut = file_damage.describe(data, "WEBP") if data[:4] == b"RIFF" else ""  # of which Pillow opens none
+        raise BadImage(cut or f"damaged: {error}") from error
 
 
 def _frames(image: Image.Image) -> int:

@@ -34,6 +34,8 @@ def test_blank_webp_data_are_counted():
     blank = WEBP[:-700] + bytes(700)
     assert file_damage.describe(blank, "WEBP").startswith("damaged: truncated: the last 70")
     assert file_damage.describe(WEBP[:-700], "WEBP").startswith("damaged: truncated: 700 of ")
+    with pytest.raises(images.BadImage, match="^damaged: truncated: 700 of [0-9,]+ bytes of its WebP are missing$"):
+        images.parse_photo(WEBP[:-700], "a.webp", 1)
 
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP"])
