@@ -24,6 +24,7 @@ REQUIRED = [
     "h5py>=3.11",
     "numpy>=1.26",
     "Pillow>=11",
+    "tifffile>=2024.8",  # TIFF that Pillow does not open; scikit-image brings it anyway
     "simplejpeg>=1.8",  # libjpeg-turbo with little around it: half of Pillow's time for a small JPEG
     "Jinja2>=3.1",
     "rich>=13.7",

@@ -15,6 +15,8 @@ import numpy as np
 
 BLANK = 64  # zero bytes in a row at the end of coded data, where no coder leaves any
 BLANK_SHARE = 0.01  # of a picture without compression that ends in zeros
+PACKING_TIFF = (5, 7, 8, 32946, 34925, 50000, 50001)  # LZW, JPEG, deflate twice, LZMA, Zstandard, WebP: end in no zeros
+COMPRESSION_TAG, PART_TAGS = 259, ((273, 279), (324, 325))  # offsets and sizes of strips, and of tiles
 PICTURE_CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"tRNS")
 
 
@@ -59,6 +61,27 @@ def _of_webp(data: bytes) -> str:
                 return f"damaged: truncated: the last {blank:,} of {length:,} bytes of its WebP picture are blank"
         at += 8 + length + length % 2
     return ""
+
+
+def describe_tiff(data: bytes, tags) -> str:
+    """As `describe`, of a TIFF whose `tags` (number -> value) say where the parts of its picture lie."""
+    for offsets, sizes in PART_TAGS:
+        parts = list(zip(_several(tags.get(offsets)), _several(tags.get(sizes)), strict=False))
+        for number, (at, size) in enumerate(parts, 1):
+            named = f"part {number:,} of {len(parts):,} of its picture"
+            if size and at + size > len(data):
+                return f"damaged: truncated: {named} ends {at + size - len(data):,} bytes after the file does"
+            if (
+                tags.get(COMPRESSION_TAG, 1) in PACKING_TIFF
+                and size >= BLANK
+                and not any(data[at + size - BLANK : at + size])
+            ):
+                return f"damaged: truncated: {named} ends in blank data"
+    return ""
+
+
+def _several(value) -> tuple:
+    return value if isinstance(value, tuple) else () if value is None else (value,)
 
 
 def describe_blank_rows(values: np.ndarray) -> str:

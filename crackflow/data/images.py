@@ -56,6 +56,7 @@ EXTENSIONS = {
     "GIF": (".gif",),
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
 }
+ONE_PICTURE = ("JPEG", "MPO", "BMP", "PPM")  # of MPO, what follows the first is another view
 TRANSPARENT = "laid over white where transparent"
 # Size is checked here, before a pixel is decoded, with a message of our own.
 Image.MAX_IMAGE_PIXELS = None
@@ -124,15 +125,12 @@ def parse_photo(data: bytes, name: str, max_megapixels: float, min_side_px: int 
         raise BadImage(tiff_file.RAW)
     width, height = image.size
     _expect_size(width, height, *limits)
-    pages, early = (
-        _expect_one_picture(data, image.format),
-        _decoded_early(data, image),
-    )  # before its EXIF, for which a PNG is loaded
+    pages = _expect_one_picture(data, image.format)
+    decoded, told = _decoded_early(data, image)  # before its EXIF, for which Pillow loads a PNG
     turned = _orientation(image)
     if turned >= 5:
         width, height = height, width
     plain = header is not None and header.baseline and turned == 1 and image.mode in ("L", "RGB")
-    decoded, told = early
     grey = _is_grey(image) or (decoded is not None and decoded.mode == "L")
     notes = _notes(image, turned) + pages + _misnamed(name, image.format) + told
     return Photo(data, image.format, width, height, turned, grey, plain, tuple(notes), decoded)
@@ -175,9 +173,11 @@ def _open_or_none(data: bytes) -> Image.Image | None:
 
 def _expect_one_picture(data: bytes, form: str) -> list[str]:
     """What there is to say of further pages. Raises: BadImage when they are other pictures."""
+    if form in ONE_PICTURE:
+        return []
     frames, damage = 1, None
     try:
-        frames = 1 if form == "MPO" else _frames(_open(data))
+        frames = _frames(_open(data))
     except BadImage as error:  # of a later page; Pillow knows none of transparency masks
         damage = error
     if frames == 1 and damage is None:
@@ -202,7 +202,8 @@ def _open(data: bytes) -> Image.Image:
         what = file_kinds.describe(data)
         raise BadImage(f"not an image: {what}" if what else "not an image") from error
     except Exception as error:  # a damaged header can raise nearly anything inside a decoder
-        raise BadImage(f"damaged: {error}") from error
+        cut = file_damage.describe(data, "WEBP") if data[:4] == b"RIFF" else ""  # of which Pillow opens none
+        raise BadImage(cut or f"damaged: {error}") from error
 
 
 def _frames(image: Image.Image) -> int:
@@ -257,7 +258,7 @@ def _decoded_early(data: bytes, image: Image.Image) -> tuple[Image.Image | None,
 
 
 def _decoded_deep(data: bytes, image: Image.Image) -> tuple[Image.Image, list[str]]:
-    _expect_whole(data, image.format)
+    _expect_whole(data, image)
     try:
         samples = bit_depth.read(data)
         picture, note = bit_depth.to_eight(samples)
@@ -298,15 +299,16 @@ def digest(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-def _expect_whole(data: bytes, form: str) -> None:
-    """Raises: BadImage when part of the file `data` is lost in a way that its decoder passes over."""
-    if reason := file_damage.describe(data, form):
+def _expect_whole(data: bytes, image: Image.Image) -> None:
+    """Raises: BadImage when part of the file `data`, opened as `image`, is lost and its decoder passes over that."""
+    tags = image.tag_v2 if image.format == "TIFF" else {}
+    if reason := file_damage.describe_tiff(data, tags) if tags else file_damage.describe(data, image.format):
         raise BadImage(reason)
 
 
 def _load(data: bytes, image: Image.Image) -> Image.Image:
     """`image`, opened from `data`, with its pixels. Raises: BadImage."""
-    _expect_whole(data, image.format)
+    _expect_whole(data, image)
     packed = _is_packed(image)
     try:
         with warnings.catch_warnings():

@@ -247,7 +247,7 @@ def _plain(said: str) -> str:
 
 
 def _is_padding(layout: Layout, said: str) -> bool:
-    """Whether the bytes left over before the end marker are none of the picture's: equal ones, or a few, after a byte
+    """Whether the bytes left over before the end marker are none of the picture's: equal ones; or a few, after a byte
     whose spare bits are 1, as the standard wants the last one. A picture that lost or gained bytes ends in its own."""
     left = LEFT_OVER.search(said)
     if not left or int(left[2], 16) != END_MARKER:
@@ -256,9 +256,9 @@ def _is_padding(layout: Layout, said: str) -> bool:
     ends = range(max(most - READ_AHEAD, layout.scans[-1].start + 1), most + 1)
     end = next((one for one in ends if not _warning(layout.data[:one] + jpeg.END, layout)), 0)
     picture, rest = layout.data[:end], layout.data[end:]
-    if not end or (len(set(rest)) > 1 and len(rest) > MAX_STRAY) or len(set(picture[-4:])) == 1:
+    if not end or len(set(picture[-4:])) == 1:  # blank data were taken for picture
         return False
-    return _spare_bits_are_ones(picture, layout)
+    return len(set(rest)) == 1 or (len(rest) <= MAX_STRAY and _spare_bits_are_ones(picture, layout))
 
 
 def _spare_bits_are_ones(picture: bytes, layout: Layout) -> bool:

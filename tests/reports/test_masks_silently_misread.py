@@ -34,7 +34,7 @@ def test_inverted_masks_among_others_are_listed_and_no_window_is_mislabelled(rep
     ],
 )
 def test_masks_of_several_classes_end_with_the_first_reason(report, tmp_path, folder, reason):
-    with pytest.raises(UserError, match=f"the first of [0-9]+ rejected: {reason}"):
+    with pytest.raises(UserError, match=f"[0-9]+ of [0-9]+ rejected, such as {reason}"):
         support.made(report(NAME) / folder, tmp_path / "o")
 
 
@@ -45,7 +45,12 @@ def test_when_all_masks_are_inverted_the_one_line_says_so(report, tmp_path):
         if values.mean() < 128:
             Image.fromarray(255 - values).save(path)
     done = support.called("convert", f"--images={folder}", f"--out={tmp_path / 'o'}", "--workers=1")
-    support.expect_one_line(done, 2, "found 0 class", "is white in 100 % of the picture", "invert it")
+    support.expect_one_line(
+        done,
+        2,
+        "6 of 6 rejected, such as 'images/000.jpg': its mask 'masks/000.png' is white in 100 % of the picture",
+        "invert it",
+    )
 
 
 def crack(value=255, ground=0, width=4):
