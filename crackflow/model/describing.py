@@ -148,7 +148,7 @@ def _downsampling(layers: dict) -> Downsampling:
 
 def _activation(model: keras.Model) -> Activation:
     found = (layer for layer in model.layers if isinstance(layer, keras.layers.Activation))
-    return Activation(next(found).get_config()["activation"])
+    return Activation(next(found, None).get_config()["activation"])
 
 
 def _squeezes(layers: dict, widths: tuple[int, ...]) -> list[int]:

@@ -134,7 +134,7 @@ def _begin(network: keras.Model, config: TrainConfig, source: bundle.Bundle | No
         pretrained.put(network, source)
         count = sum(bool(layer.weights) for layer in network.layers)
         progress.say(f"weights of {count} layers from {config.weights}; new: none")
-        progress.say(f"network as there: {pretrained.in_words(config)}")
+        progress.say(f"its network: {pretrained.in_words(config)}")
         return source.locator
     path = pretrained.locate(config.weights)
     taken, left = weights.take(network, path)

@@ -395,6 +395,8 @@ def test_figures_of_validation_are_called_so_and_are_no_headline():
     assert "<span>accuracy on validation, on which threshold, temperature and epoch were chosen</span>" in text
     assert "No image was kept for a test: these figures are of validation, on which threshold," in text
     assert "accuracy</b>" not in text and 'class="warn seen"' not in text
+    copies = dataclasses.replace(one, overlap=one.overlap | {"trained_on": 3, "validated_on": 197})
+    assert "(3 trained on, 197 on which" in page.render(report(evaluations=[copies]))
     tested = page.render(report(evaluations=[dataclasses.replace(evaluation(), basis=page.TEST)]))
     assert "accuracy</b>" in tested and "<span>accuracy</span>" in tested and "kept for a test" not in tested
 

@@ -159,7 +159,7 @@ def test_the_network_of_a_model_is_taken_with_all_its_weights_and_shared_by_devi
         np.testing.assert_array_equal(work.model.locator.weights, found.weights)
     said = capfd.readouterr().out
     assert "weights of 5 layers from" in said and "new: none" in said
-    assert "network as there: --model=custom --stem=16 --widths=16 --repeats=0 --padding=same --image_px=32" in said
+    assert "its network: --model=custom --stem=16 --widths=16 --repeats=0 --padding=same --image_px=32" in said
     job.prepare(config(tmp_path, **plain, weights=str(tmp_path)))
     assert "this run learns without them (--mask_weight)" in capfd.readouterr().out
     with pytest.raises(UserError, match="received --model=crackflow_s; leave all network flags out"):
