@@ -7,7 +7,8 @@
 The threshold is the model's own, chosen on validation data, unless --threshold chooses another there. With several data
 sets a table shows where the model falls behind its figures on the first. Leaves in the folder: metrics.json,
 report.html, curves as PNG, errors/ and errors.csv with the worst mistakes, suspects/ and suspects.csv with labels that
-may be wrong. Nothing is changed in the data.
+may be wrong, photographs.csv with what crackflow.predict decides about each image; of large sets about --photographs of
+them. Nothing is changed in the data.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ from crackflow.core.config import EvalSplit, EvaluateConfig
 from crackflow.core.errors import UserError
 from crackflow.data import dataset, pipeline
 from crackflow.model import bundle
-from crackflow.report import assessment, decision, gallery, page
+from crackflow.report import assessment, decision, gallery, page, photo_evaluation
 from crackflow.run import folder, scoring
 
 # Of several data sets each has a folder with its name.
@@ -41,7 +42,8 @@ def run(config: EvaluateConfig) -> dict:
         found = {}
         for name, made in sets.items():
             splits = _splits(made, config.split)
-            found[name] = assessment.assess(loaded, made, splits, config.batch_size, config.resamples, config.seed)
+            settings = config.batch_size, config.resamples, config.seed, config.photographs
+            found[name] = assessment.assess(loaded, made, splits, *settings)
         for name, evaluation in found.items():
             gallery.save(evaluation, stage if len(found) == 1 else os.path.join(stage, name))
         content = _content(found)
@@ -49,6 +51,8 @@ def run(config: EvaluateConfig) -> dict:
         page.write(_report(config, loaded, sets, list(found.values())), os.path.join(stage, folder.REPORT))
     for name, evaluation in found.items():
         progress.say(_line(name, evaluation))
+        if evaluation.photographs:
+            progress.say(_photographs(evaluation.photographs))
     if len(found) > 1:
         columns, rows = page.matrix(list(found.values()))
         shown = [[(name, False), *((cell.value, cell.fallen) for cell in cells)] for name, cells in rows]
@@ -74,7 +78,10 @@ def _decided_anew(loaded: bundle.Bundle, made: dataset.Dataset, config: Evaluate
     # As many are left to a person as before.
     band = decision.review_band(probabilities, threshold, decision.in_review(probabilities, card.review).mean())
     chosen = dataclasses.replace(card, threshold=threshold, threshold_rule=config.threshold, review=band)
-    return bundle.Bundle(loaded.model, chosen)
+    loaded = dataclasses.replace(loaded, card=chosen)
+    if not config.photographs:
+        return loaded
+    return photo_evaluation.with_photo_threshold(loaded, made, labels, probabilities, config.seed)
 
 
 def _named(sets: list[dataset.Dataset]) -> dict[str, dataset.Dataset]:
@@ -107,6 +114,20 @@ def _line(name: str, evaluation: page.Evaluation) -> str:
     return (
         f"{name} {evaluation.split}: accuracy {measured['accuracy']:.4f} [{low:.4f}, {high:.4f}] of {measured['n']:,}; "
         f"missed cracks {confusion['fn']:,}, false alarms {confusion['fp']:,}"
+    )
+
+
+def _photographs(measured: dict) -> str:
+    counts = measured["confusion"]
+    drawn = f" drawn from {measured['of']:,}" if measured["n"] < measured["of"] else ""
+    rates = []
+    for name in ("recall", "specificity"):
+        if measured[name] is not None:
+            low, high = measured[f"{name}_ci95"]
+            rates.append(f"{name} {measured[name]:.4f} [{low:.4f}, {high:.4f}]")
+    return (
+        f"  as photographs, decided as crackflow.predict does: {', '.join(rates)} of {measured['n']:,}{drawn}; missed "
+        f"cracks {counts['fn']:,}, false alarms {counts['fp']:,}"
     )
 
 

@@ -18,7 +18,7 @@ from crackflow.core.backend import keras
 from crackflow.core.config import TrainConfig
 from crackflow.data import dataset, pipeline
 from crackflow.model import bundle, familiarity, localizing, networks
-from crackflow.report import assessment, decision, page
+from crackflow.report import assessment, decision, page, photo_evaluation
 from crackflow.run import folder, job, scoring
 
 RESAMPLES = 1000
@@ -121,7 +121,10 @@ def choose_and_save(
     )
     path = os.path.join(config.run_dir, bundle.FILE)
     known = _known(plain, checks, made, config, recipe, image_px) if made.count("train") > 1 else None
-    bundle.save(path, plain, card, known, locator)
+    chosen = photo_evaluation.with_photo_threshold(
+        bundle.Bundle(plain, card, None, locator), made, labels, probabilities, config.seed
+    )
+    bundle.save(path, plain, chosen.card, known, locator)
     return bundle.load(path)
 
 

@@ -692,6 +692,9 @@ class EvaluateConfig:
     split: EvalSplit = option(EvalSplit.TEST, "which part of each data set")
     out: str = option("", "folder to make: metrics.json, curves, errors, report.html")
     threshold: str = option("", f"choose it anew on the first data set's val split: {RULES}; none: the model's own")
+    photographs: int = option(
+        400, "images of each data set that are looked at as crackflow.predict does, drawn at random; 0: none"
+    )
     batch_size: int = option(128, "images scored at once")
     resamples: int = option(1000, "bootstrap samples behind the intervals of f1 and the areas")
     seed: int = option(0, "draws the bootstrap samples")
@@ -705,7 +708,7 @@ class EvaluateConfig:
             threshold_rule(self.threshold)
         _expect_at_least(self, 1, ["batch_size"])
         _expect_at_least(self, 100, ["resamples"])
-        _expect_at_least(self, 0, ["seed", "threads"])
+        _expect_at_least(self, 0, ["photographs", "seed", "threads"])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -50,7 +50,10 @@ class Card:
     `threshold_rule`; temperature: logits are divided by it; fingerprint: of the data set it was trained on; review:
     from the first probability up to, not including, the second a person decides, equal ones for never; source_px: side
     of the photographs that were made `image_px` large for training, 0 when they differed; mm_per_px: what one pixel of
-    those photographs was on the surface, 0 when unknown.
+    those photographs was on the surface, 0 when unknown. photo_shift, photo_growth: logits taken off what is said of a
+    photograph, and for each e-fold of windows in it (`report.photo_threshold`), chosen on validation data, the first
+    with its interval photo_shift_ci95, by photo_images clean ones, of which a share photo_false_alarms was to be called
+    cracked; all 0 in files of earlier versions, which decide by the most probable place as it is.
     """
 
     network: str
@@ -66,6 +69,15 @@ class Card:
     review: tuple[float, float] = (0.0, 0.0)
     source_px: int = 0
     mm_per_px: float = 0.0
+    photo_shift: float = 0.0
+    photo_growth: float = 0.0
+    photo_shift_ci95: tuple[float, float] = (0.0, 0.0)
+    photo_images: int = 0
+    photo_false_alarms: float = 0.0
+
+    def shift_of(self, windows: float) -> float:
+        """Logits taken off every place of a photograph that would make so many windows."""
+        return self.photo_shift + self.photo_growth * math.log(max(windows, 1.0))
 
     @property
     def scale(self) -> float:
@@ -201,7 +213,7 @@ def _card(text: str | None, file: str) -> Card:
     if text is None:
         raise UserError(f"{file!r} was not written by crackflow: it has no card inside; train a model first")
     facts = json.loads(text)
-    pairs = {name: tuple(facts[name]) for name in ("classes", "review") if name in facts}
+    pairs = {name: tuple(facts[name]) for name in ("classes", "review", "photo_shift_ci95") if name in facts}
     card = Card(**(facts | pairs))
     for name, held in {
         "classes": len(card.classes) == 2 and all(isinstance(one, str) for one in card.classes),
@@ -211,6 +223,11 @@ def _card(text: str | None, file: str) -> Card:
         "image_px": type(card.image_px) is int and 0 < card.image_px <= MOST_PX,
         "source_px": type(card.source_px) is int and 0 <= card.source_px <= MOST_SOURCE_PX,
         "mm_per_px": 0 <= card.mm_per_px < math.inf,
+        "photo_shift": all(0 <= one < math.inf for one in (card.photo_shift, card.photo_growth)),
+        "photo_shift_ci95": len(card.photo_shift_ci95) == 2
+        and all(0 <= one < math.inf for one in card.photo_shift_ci95),
+        "photo_images": type(card.photo_images) is int and card.photo_images >= 0,
+        "photo_false_alarms": 0 <= card.photo_false_alarms <= 1,
         "network": isinstance(card.network, str) and isinstance(card.fingerprint, str),
         "versions": isinstance(card.versions, dict),
     }.items():

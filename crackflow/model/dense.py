@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from crackflow.core import runtime
 from crackflow.core.backend import keras, tf
 
 layers = keras.layers
@@ -228,7 +229,13 @@ def _levels(photograph: tf.Tensor, standardised: tf.Tensor, size: int) -> keras.
 def _compiled(model: keras.Model) -> Callable:
     """`model`, not training, on one picture of any height and width."""
     shapes = [tf.TensorSpec([1, *taken.shape[1:]], taken.dtype) for taken in model.inputs]
-    return tf.function(lambda *taken: model(taken, training=False), input_signature=shapes)
+    function = tf.function(lambda *taken: model(taken, training=False), input_signature=shapes)
+
+    def call(*taken: np.ndarray) -> tf.Tensor:
+        with runtime.layers_unfused():
+            return function(*taken)
+
+    return call
 
 
 def _over_windows(levels: np.ndarray, across: int) -> np.ndarray:

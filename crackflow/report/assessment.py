@@ -18,17 +18,17 @@ from crackflow.data import pipeline
 from crackflow.data.dataset import Dataset
 from crackflow.model import bundle
 from crackflow.model.bundle import Bundle
-from crackflow.report import decision, metrics, overlays, page, saliency, slices
+from crackflow.report import decision, metrics, overlays, page, photo_evaluation, prediction, saliency, slices
 from crackflow.run import scoring
 
 MISTAKES_SHOWN = SUSPECTS_SHOWN = 24
 
 
 def assess(
-    loaded: Bundle, made: Dataset, splits: list[str], batch_size: int, resamples: int, seed: int
+    loaded: Bundle, made: Dataset, splits: list[str], batch_size: int, resamples: int, seed: int, photographs: int = 0
 ) -> page.Evaluation:
-    """Every image of `splits` counts once, however often a joined data set has it. Raises: UserError when one of them
-    is empty."""
+    """Every image of `splits` counts once, however often a joined data set has it; at most `photographs` of them are
+    looked at as crackflow.predict does as well. Raises: UserError when a split is empty."""
     card = loaded.card
     parts = [_score(loaded, made, split, batch_size) for split in splits]
     labels, logits, looks, groups = (np.concatenate([part[k] for part in parts]) for k in range(4))
@@ -53,6 +53,8 @@ def assess(
 
     decisions = probabilities >= card.threshold
     values = {"brightness": looks[:, 0], "sharpness": looks[:, 1], "crack width": slices.crack_widths(made, paths)}
+    places = [(split, row) for split in splits for row in range(made.count(split))]
+    measured, judged = _photographs(loaded, made, [places[row] for row in kept], decisions, labels, photographs, seed)
     return page.Evaluation(
         name=os.path.basename(os.path.abspath(made.folder)),
         split="+".join(splits),
@@ -66,16 +68,41 @@ def assess(
         slices=slices.divide(
             labels, decisions, values, {"folder": slices.folders(paths, made.facts.get("layout") or "")}
         ),
+        photographs=measured,
+        photograph_rows=judged,
     )
 
 
-def content(evaluation: page.Evaluation) -> dict:
-    """Of metrics.json: the metrics, and `review`, `slices`, and `suspects`, how many labels may be wrong."""
-    return evaluation.metrics | {
-        "review": evaluation.review,
-        "slices": [dataclasses.asdict(one) for one in evaluation.slices],
-        "suspects": len(evaluation.suspects),
+def _photographs(
+    loaded: Bundle, made: Dataset, places: list, decisions: np.ndarray, labels: np.ndarray, limit: int, seed: int
+) -> tuple[dict, list[tuple[str, ...]]]:
+    """What metrics.json says of photographs, and the rows of photographs.csv. `decisions`, `labels`: of windows, at
+    `places`."""
+    if not limit:
+        return {}, []
+    drawn = photo_evaluation.sample(len(places), limit, seed)
+    judged = photo_evaluation.judge(prediction.Model(loaded), made, [places[number] for number in drawn])
+    called, truth = decisions[drawn], labels[drawn] == 1
+    windows = {
+        "recall": float(called[truth].mean()) if truth.any() else None,
+        "specificity": float((~called[~truth]).mean()) if (~truth).any() else None,
     }
+    return photo_evaluation.measure(judged, len(places)) | {"windows": windows}, judged.table
+
+
+def content(evaluation: page.Evaluation) -> dict:
+    """Of metrics.json: the metrics, and `review`, `slices`, `suspects`, how many labels may be wrong; `photographs`
+    where they were looked at."""
+    photographs = {"photographs": evaluation.photographs} if evaluation.photographs else {}
+    return (
+        evaluation.metrics
+        | photographs
+        | {
+            "review": evaluation.review,
+            "slices": [dataclasses.asdict(one) for one in evaluation.slices],
+            "suspects": len(evaluation.suspects),
+        }
+    )
 
 
 def _heat(loaded: Bundle, pictures: dict[int, np.ndarray]) -> dict[int, bytes]:

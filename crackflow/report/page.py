@@ -87,7 +87,9 @@ class Explained:
 class Evaluation:
     """`metrics`: of metrics.measure; `labels`: int or bool [N]; `probabilities`: float [N], 0..1; `mistakes`: worst
     first; `classes`: (clean, cracked); `review`: what is left to a person, as assessment makes it, or {}; `suspects`:
-    labels that may be wrong, the surest first, the later ones without a picture; `slices`: of slices.divide."""
+    labels that may be wrong, the surest first, the later ones without a picture; `slices`: of slices.divide;
+    `photographs`: of photo_evaluation.measure, with what windows say of the same images under `windows`, or {};
+    `photograph_rows`: of photographs.csv."""
 
     name: str
     split: str
@@ -99,6 +101,8 @@ class Evaluation:
     review: dict = dataclasses.field(default_factory=dict)
     suspects: list[Mistake] = dataclasses.field(default_factory=list)
     slices: list[Slice] = dataclasses.field(default_factory=list)
+    photographs: dict = dataclasses.field(default_factory=dict)
+    photograph_rows: list[tuple[str, ...]] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -229,6 +233,7 @@ def _contents(report: Report) -> list[tuple[str, str]]:
     tested, data = bool(report.evaluations), bool(report.data)
     sections = (
         ("figures", "Key figures", tested),
+        ("photographs", "As photographs", any(one.photographs for one in report.evaluations)),
         ("matrix", "Across data sets", len(report.evaluations) > 1),
         ("confusion", "Confusion matrix", tested),
         ("threshold", "Another threshold", tested),
