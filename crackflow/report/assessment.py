@@ -82,6 +82,7 @@ def _photographs(
         return {}, []
     drawn = photo_evaluation.sample(len(places), limit, seed)
     judged = photo_evaluation.judge(prediction.Model(loaded), made, [places[number] for number in drawn])
+    drawn = drawn[: len(judged.verdicts)]  # large ones are fewer
     called, truth = decisions[drawn], labels[drawn] == 1
     windows = {
         "recall": float(called[truth].mean()) if truth.any() else None,

@@ -2,15 +2,15 @@
 
 Synopsis::
 
-    chosen = photo_threshold.choose(logits, windows, groups, threshold=0.5, false_alarms=0.02, seed=0)
-    chosen.shift, chosen.growth                    # 1.3, 0.7: logits taken off, and for each e-fold of windows
+    chosen = photo_threshold.choose(small, groups, large, windows, threshold=0.5, false_alarms=0.02, seed=0)
+    chosen.shift, chosen.level, chosen.growth      # 1.1, -0.4, 0.9: see PhotoThreshold
     photo_threshold.corrected(heat, shift=2.1)     # probabilities, so many logits lower
 
-The more places a clean photograph has, the higher the most probable of them scores by chance. Of windows whose scores
-have an exponential tail of scale b the largest of n lies b log n higher (Gumbel, 1958; for the peaks over a threshold:
-Coles, An introduction to statistical modeling of extreme values, 2001). So much is taken off the logit of a photograph
-of n windows, and one threshold holds for every size. All of it is chosen on clean validation photographs, looked at as
-crackflow.predict does.
+The more places a clean photograph has, the higher the most probable of them scores by chance. Where the scores of
+places have an exponential tail of scale b, the largest of n lies b log n higher (Gumbel, Statistics of extremes, 1958;
+for the fit to what exceeds a threshold: Coles, An introduction to statistical modeling of extreme values, 2001). So
+much is taken off the logit of a photograph of n windows, and one threshold holds for every size. A photograph of a few
+windows is mostly border, where networks see less and err more: for these there is a least amount of their own.
 """
 
 import dataclasses
@@ -21,62 +21,68 @@ import numpy as np
 from scipy import special
 
 TAIL = 0.2  # share of the photographs, the highest, whose excess tells how fast the tail falls
-ROUNDS = 10  # of fitting the tail to logits less growth x log(windows), which settles in three or four
+ROUNDS = 4  # of fitting the tail to logits less growth x log(windows): it has settled by then
 # A tail as calibrated probabilities have it: where p is true, clean windows of logit t are exp(-t) as many as cracked
-# ones. It counts as so many photographs beside those that were seen.
+# ones. It counts as so many exceeding photographs beside those that were seen.
 TRUE_TAIL, COUNTS_AS = 1.0, 5.0
-FEWEST = 10  # clean photographs from which a shift is chosen; with fewer the tail of calibrated probabilities is taken
+FEWEST = 10  # photographs from which anything is chosen
 SMALLEST, LARGEST = 0.1, 3.0  # of the growth: beyond them the fit is chance
-RESAMPLES = 400
+RESAMPLES = 200
 
 
 @dataclasses.dataclass(frozen=True)
 class PhotoThreshold:
-    """shift: logits taken off a photograph of one window; growth: and for each e-fold of windows; shift_ci95: of the
-    shift, by a bootstrap over groups; photos: clean ones it was chosen by."""
+    """Logits taken off every place of a photograph of n windows: max(shift, level + growth log n). shift: 0 or more;
+    each with a 95 % interval by a bootstrap; photos: clean ones it was chosen by."""
 
     shift: float
+    level: float
     growth: float
     shift_ci95: tuple[float, float]
+    level_ci95: tuple[float, float]
     photos: int
 
 
-UNKNOWN = PhotoThreshold(0.0, TRUE_TAIL, (0.0, 0.0), 0)
+UNKNOWN = PhotoThreshold(0.0, 0.0, TRUE_TAIL, (0.0, 0.0), (0.0, 0.0), 0)
 
 
 def choose(
-    logits: np.ndarray, windows: np.ndarray, groups: Sequence, threshold: float, false_alarms: float, seed: int
+    small: np.ndarray,
+    groups: Sequence,
+    large: np.ndarray,
+    windows: np.ndarray,
+    threshold: float,
+    false_alarms: float,
+    seed: int,
 ) -> PhotoThreshold:
     """By which a share `false_alarms`, above 0, of clean photographs of any size reaches `threshold`, 0..1.
 
-    logits: float [N], of the most probable place of each clean photograph; windows: float [N], 1 or more, how many the
-    photograph would make; groups: [N], equal for photographs that are not independent. With fewer than FEWEST groups
-    `UNKNOWN`. Nothing is added to a logit: where clean photographs score low, their probability stays what it is.
+    small: float [N], logits of the most probable place of clean photographs of few windows; groups: [N], equal for
+    those that are not independent; large: float [M], the same of photographs of many windows, and windows: float [M],
+    how many. What rests on fewer than FEWEST is as `UNKNOWN` has it. The logit of no photograph is raised.
     """
-    logits, windows, names = np.asarray(logits, np.float64), np.asarray(windows, np.float64), np.asarray(groups)
-    _, members = np.unique(names, return_inverse=True)
-    count = int(members.max(initial=-1)) + 1
-    if count < FEWEST:
-        return dataclasses.replace(UNKNOWN, photos=len(logits))
-    growth, level = _fit(logits, windows, false_alarms)
-    drawn = np.random.default_rng(seed).integers(0, count, (RESAMPLES, count))
-    rows = [np.flatnonzero(members == number) for number in range(count)]
-    levels = []
-    for some in drawn:
-        again = np.concatenate([rows[number] for number in some])
-        levels.append(_fit(logits[again], windows[again], false_alarms)[1])
-    own = special.logit(threshold)
-    low, high = np.quantile(levels, [0.025, 0.975])
-    shift = max(level - own, 0.0)
-    # The bootstrap may miss the value itself by a hair; an interval holds it.
-    bounds = min(max(low - own, 0.0), shift), max(high - own, shift)
-    return PhotoThreshold(float(shift), growth, (float(bounds[0]), float(bounds[1])), len(logits))
+    own, random = special.logit(threshold), np.random.default_rng(seed)
+    small, large, windows = (np.asarray(one, np.float64) for one in (small, large, windows))
+    _, members = np.unique(np.asarray(groups), return_inverse=True)
+    chosen = dataclasses.replace(UNKNOWN, photos=len(small))
+    if members.max(initial=-1) + 1 >= FEWEST:
+        shift = max(_fit(small, np.ones(len(small)), false_alarms)[1] - own, 0.0)
+        draws = _group_draws(members, random)
+        shifts = [max(_fit(small[some], np.ones(len(some)), false_alarms)[1] - own, 0.0) for some in draws]
+        chosen = dataclasses.replace(chosen, shift=shift, shift_ci95=_interval(shifts, shift))
+    if len(large) >= FEWEST:
+        growth, level = _fit(large, windows, false_alarms)
+        draws = random.integers(0, len(large), (RESAMPLES, len(large)))
+        levels = [_fit(large[some], windows[some], false_alarms)[1] - own for some in draws]
+        interval = _interval(levels, level - own)
+        chosen = dataclasses.replace(chosen, level=level - own, growth=growth, level_ci95=interval)
+    return chosen
 
 
 def _fit(logits: np.ndarray, windows: np.ndarray, false_alarms: float) -> tuple[float, float]:
     """(growth, the logit that a share `false_alarms` of clean photographs of one window exceeds)."""
     sizes, growth = np.log(windows), TRUE_TAIL
-    for _ in range(ROUNDS):
+    for _ in range(ROUNDS if sizes.any() else 1):
         alone = logits - growth * sizes
         start = np.quantile(alone, 1 - TAIL)
         above = alone[alone > start] - start
@@ -86,6 +92,19 @@ def _fit(logits: np.ndarray, windows: np.ndarray, false_alarms: float) -> tuple[
     if false_alarms >= TAIL:
         return growth, float(np.quantile(alone, 1 - false_alarms))
     return growth, float(np.quantile(alone, 1 - TAIL) + growth * math.log(TAIL / false_alarms))
+
+
+def _group_draws(members: np.ndarray, random: np.random.Generator) -> list[np.ndarray]:
+    """Rows of RESAMPLES draws of whole groups, with replacement. `members`: int [N], which group a row is in."""
+    rows = [np.flatnonzero(members == number) for number in range(members.max() + 1)]
+    draws = random.integers(0, len(rows), (RESAMPLES, len(rows)))
+    return [np.concatenate([rows[number] for number in draw]) for draw in draws]
+
+
+def _interval(values: Sequence[float], value: float) -> tuple[float, float]:
+    """The middle 95 % of `values`, and `value`, which a bootstrap may miss by a hair."""
+    low, high = np.quantile(values, [0.025, 0.975])
+    return float(min(low, value)), float(max(high, value))
 
 
 def corrected(heat: np.ndarray, shift: float) -> np.ndarray:

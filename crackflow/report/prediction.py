@@ -177,7 +177,7 @@ class Model:
         main, step = glance.looks[0], self._scorer.step
         height, width = glance.seen.shape[:2]
         inside = slice(0, -(-height // step)), slice(0, -(-width // step))  # the rest is the photograph mirrored
-        heat, spots = self._heat(glance), None
+        heat, spots = self.heat(glance), None
         if main.spots is not None:
             each = [(look.scale / main.scale, look.spots) for look in glance.looks]
             spots = findings.together(each, main.heat.shape)[inside]
@@ -203,26 +203,26 @@ class Model:
 
     def judge(self, glance: Glance) -> Verdict:
         """The decision of `tell` alone."""
-        return self._verdict(glance, self._heat(glance))
+        return self._verdict(glance, self.heat(glance))
 
     def _verdict(self, glance: Glance, heat: np.ndarray) -> Verdict:
         probability = float(heat.max())
         decided = self._decision(probability), probability >= self.card.threshold
-        return Verdict(probability, *decided, self._windows(glance))
+        return Verdict(probability, *decided, self.windows(glance))
 
-    def _windows(self, glance: Glance) -> float:
+    def windows(self, glance: Glance) -> float:
         """How many windows `glance.seen` has room for, by its area."""
         height, width = glance.seen.shape[:2]
         return max(height * width / self._scorer.px**2, 1.0)
 
-    def _heat(self, glance: Glance) -> np.ndarray:
+    def heat(self, glance: Glance) -> np.ndarray:
         """float32 [h, w], 0..1: how probable every place of the photograph is, less what their number explains."""
         main, step = glance.looks[0], self._scorer.step
         height, width = glance.seen.shape[:2]
         inside = slice(0, -(-height // step)), slice(0, -(-width // step))  # the rest is the photograph mirrored
         each = [(look.scale / main.scale, look.heat) for look in glance.looks]
         heat = findings.together(each, main.heat.shape)[inside]
-        return photo_threshold.corrected(heat, self.card.shift_of(self._windows(glance)))
+        return photo_threshold.corrected(heat, self.card.shift_of(self.windows(glance)))
 
     def _scales(self, scale: float, mm_per_px: float) -> tuple[list[float], list[str]]:
         """Those to look at, relative to training's photographs, the first to trace in; and warnings."""

@@ -5,15 +5,11 @@ import json
 
 import numpy as np
 import pytest
-from scipy import special
 
 from crackflow import evaluate, predict
 from crackflow.core import tables
-from crackflow.core.config import ConvertConfig, Encoding, EvalSplit, EvaluateConfig, PredictConfig
-from crackflow.core.errors import UserError
-from crackflow.data import dataset
+from crackflow.core.config import EvalSplit, EvaluateConfig, PredictConfig
 from crackflow.model import bundle
-from crackflow.report import photo_evaluation, photo_threshold, prediction
 from tests import support
 from tests.report.test_prediction import CARD, PX, darkness, wall
 
