@@ -27,7 +27,7 @@ def lay(pictures: Sequence[np.ndarray], height: int, width: int, random: np.rand
     shape = (rows * step + overlap, columns * step + overlap)
     total = np.zeros((*shape, pictures[0].shape[2]), np.float32)
     weights = np.zeros((*shape, 1), np.float32)
-    weight, colour = _weight(side, overlap), None
+    weight, colour = blending(side, overlap), None
     for row in range(rows):
         for column in range(columns):
             picture = _turned(pictures[random.integers(len(pictures))], side, random)
@@ -46,7 +46,7 @@ def _turned(picture: np.ndarray, side: int, random: np.random.Generator) -> np.n
     return (square[:, ::-1] if random.integers(2) else square).astype(np.float32)
 
 
-def _weight(side: int, overlap: int) -> np.ndarray:
+def blending(side: int, overlap: int) -> np.ndarray:
     """float32 [side, side, 1], above 0: 1 in the middle, falling smoothly over `overlap` pixels at each border."""
     near = np.minimum(np.arange(1, side + 1), np.arange(side, 0, -1)) / (overlap + 1)
     ramp = np.clip(near, 0, 1).astype(np.float32)

@@ -61,7 +61,7 @@ def choose(
     those that are not independent; large: float [M], the same of photographs of many windows, and windows: float [M],
     how many. What rests on fewer than FEWEST is as `UNKNOWN` has it. The logit of no photograph is raised.
     """
-    own, random = special.logit(threshold), np.random.default_rng(seed)
+    own, random = float(special.logit(threshold)), np.random.default_rng(seed)
     small, large, windows = (np.asarray(one, np.float64) for one in (small, large, windows))
     _, members = np.unique(np.asarray(groups), return_inverse=True)
     chosen = dataclasses.replace(UNKNOWN, photos=len(small))
