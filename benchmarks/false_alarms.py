@@ -65,7 +65,7 @@ def blended(wall: np.ndarray, picture: np.ndarray, random: np.random.Generator) 
     picture = picture[:side, :side]
     top, left = (int(random.integers(length - side + 1)) for length in wall.shape[:2])
     place = slice(top, top + side), slice(left, left + side)
-    weight = mosaics.blending(side, max(side // mosaics.OVERLAP, 1))
+    weight = mosaics.blending(side, side // mosaics.OVERLAP)
     inside = wall[place].astype(np.float32)
     matched = picture - picture.mean((0, 1)) + inside.mean((0, 1))
     whole = wall.copy()

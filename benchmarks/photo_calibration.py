@@ -21,13 +21,15 @@ from crackflow.model import bundle
 from crackflow.report import photo_evaluation
 from crackflow.run import scoring
 
+MOST, WALLS = 500, 40  # photographs and walls: more than crackflow.train has the time for
+
 
 def calibrated(loaded: bundle.Bundle, made: dataset.Dataset, seed: int) -> bundle.Bundle:
     card = loaded.card
     checks = pipeline.eval_batches(made, "val", 128, card.image_px, card.channels)
     labels, logits = scoring.judge(loaded.model, checks)
     probabilities = bundle.to_probabilities(logits, card.temperature)
-    return photo_evaluation.with_photo_threshold(loaded, made, labels, probabilities, seed)
+    return photo_evaluation.with_photo_threshold(loaded, made, labels, probabilities, seed, MOST, WALLS)
 
 
 def main() -> None:

@@ -143,6 +143,7 @@ def _report(config, loaded, sets, evaluations) -> page.Report:
             "Model": f"{card.network}, {loaded.model.count_params():,} parameters",
             "Image size": f"{card.image_px} x {card.image_px} pixels, {card.channels} channels",
             "Threshold": f"{card.threshold:.3f}, chosen on validation data by {card.threshold_rule}",
+            "Threshold of photographs": photo_evaluation.in_words(card),
             "Left to a person": "{:.3f} to {:.3f}".format(*card.review),
             "Temperature": f"{card.temperature:.3f}",
             "Trained on": f"data set {card.fingerprint[:12]}, crackflow {card.versions['crackflow']}",

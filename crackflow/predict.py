@@ -18,7 +18,7 @@ from crackflow.core import atomic, flags, progress, runtime, tables
 from crackflow.core.config import PredictConfig
 from crackflow.core.errors import UserError
 from crackflow.data import images, photographs
-from crackflow.report import album, overlays, prediction
+from crackflow.report import album, overlays, photo_evaluation, prediction
 from crackflow.run import folder
 
 FINDINGS, GEOJSON, PREDICTIONS = "findings.json", "findings.geojson", "predictions.csv"
@@ -92,6 +92,7 @@ def _about(model: prediction.Model) -> dict:
         "threshold": card.threshold,
         "temperature": card.temperature,
         "review": list(card.review),
+        "photo_threshold": photo_evaluation.facts(card),
     }
 
 
@@ -104,6 +105,7 @@ def _facts(found: prediction.Prediction, photo: photographs.Photograph, overlay:
         "label": found.label,
         "probability": round(found.probability, 6),
         "decision": found.decision,
+        "logits_taken_off": round(found.shift, 3),
         "scales": list(found.scales),
         "unlike_training": None if found.distance is None else round(found.distance, 3),
         "warnings": found.warnings,

@@ -147,6 +147,7 @@ def _facts(config, watched, loaded, image_px, choices) -> dict[str, str]:
         "Training speed": f"{speeds[len(speeds) // 2]:,.0f} images/s (median epoch)",
         **{name: f"{choice.value} ({choice.reason})" for name, choice in choices.items()},
         "Threshold": f"{loaded.card.threshold:.3f}, chosen on validation data by {loaded.card.threshold_rule}",
+        "Threshold of photographs": photo_evaluation.in_words(loaded.card),
         "Left to a person": "{:.3f} to {:.3f}".format(*loaded.card.review),
         "Temperature": f"{loaded.card.temperature:.3f}, fitted on validation data",
     }

@@ -21,8 +21,8 @@ def lay(pictures: Sequence[np.ndarray], height: int, width: int, random: np.rand
     """uint8 [height, width, C] of `pictures`, uint8 [H, W, C] each, drawn at random and made square, as large as the
     first one's shorter side."""
     side = min(pictures[0].shape[:2])
-    overlap = max(side // OVERLAP, 1)
-    step = max(side - overlap, 1)
+    overlap = side // OVERLAP
+    step = side - overlap
     rows, columns = (max(-(-(length - overlap) // step), 1) for length in (height, width))
     shape = (rows * step + overlap, columns * step + overlap)
     total = np.zeros((*shape, pictures[0].shape[2]), np.float32)

@@ -25,7 +25,7 @@ from crackflow.core.errors import UserError
 from crackflow.data import images, mosaics
 from crackflow.data.dataset import Dataset
 from crackflow.data.rows import Rows
-from crackflow.model.bundle import Bundle
+from crackflow.model.bundle import Bundle, Card
 from crackflow.report import metrics, photo_threshold, prediction
 
 # Photographs by which the threshold is chosen, at most: by 150 clean ones the share of false alarms is known to two or
@@ -39,6 +39,7 @@ FEWEST_FALSE_ALARMS = 0.02
 # Of photographs that are looked at for an evaluation, in all: two minutes on 2 cores.
 MOST_PIXELS, FEWEST_JUDGED = 200_000_000, 12
 MOST_MEGAPIXELS = 10_000.0  # convert has refused what it was told to refuse
+LARGE = 700  # windows in a photograph of 12 megapixels, in the words of a page
 COLUMNS = ("path", "truth", "label", "probability", "decision")
 
 
@@ -134,25 +135,31 @@ def measure(judged: Judged, available: int) -> dict:
 
 
 def with_photo_threshold(
-    loaded: Bundle, made: Dataset, labels: np.ndarray, probabilities: np.ndarray, seed: int
+    loaded: Bundle,
+    made: Dataset,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    seed: int,
+    most: int = CHOSEN_BY,
+    walls: int = WALLS,
 ) -> Bundle:
     """`loaded` with the threshold of photographs, chosen on clean validation images of `made`: as many of them are
     called cracked as of its windows, or FEWEST_FALSE_ALARMS. labels: int or bool [N], probabilities: float [N] of all
-    validation images, in the order of their rows."""
+    validation images, in the order of their rows. At most `most` of them are looked at, and so many walls of them."""
     clean = np.flatnonzero(~np.asarray(labels, bool))
     plain = dataclasses.replace(loaded.card, photo_shift=0.0, photo_level=0.0, photo_growth=0.0)
     chosen, target = photo_threshold.UNKNOWN, FEWEST_FALSE_ALARMS
     if len(clean) >= photo_threshold.FEWEST:
         target = max(float((np.asarray(probabilities)[clean] >= plain.threshold).mean()), target)
-        places = [("val", int(clean[number])) for number in sample(len(clean), CHOSEN_BY, seed)]
-        scores = _scores(prediction.Model(dataclasses.replace(loaded, card=plain)), made, places, seed)
+        places = [("val", int(clean[number])) for number in sample(len(clean), most, seed)]
+        scores = _scores(prediction.Model(dataclasses.replace(loaded, card=plain)), made, places, walls, seed)
         chosen = photo_threshold.choose(*scores, plain.threshold, target, seed)
     values = {f"photo_{name}": value for name, value in dataclasses.asdict(chosen).items() if name != "photos"}
     card = dataclasses.replace(plain, **values, photo_images=chosen.photos, photo_false_alarms=target)
     return dataclasses.replace(loaded, card=card)
 
 
-def _scores(model: prediction.Model, made: Dataset, places: Sequence[tuple[str, int]], seed: int) -> tuple:
+def _scores(model: prediction.Model, made: Dataset, places: Sequence[tuple[str, int]], walls: int, seed: int) -> tuple:
     """(small, groups, large, windows) as photo_threshold.choose takes them. Where photographs are small, the large ones
     are parts of walls that are laid of them."""
     judged = judge(model, made, places)
@@ -164,7 +171,7 @@ def _scores(model: prediction.Model, made: Dataset, places: Sequence[tuple[str, 
     rows = {split: Rows(made, split) for split, _ in places}
     records = [(rows[split], row) for split, row in places[: len(judged.verdicts)]]
     pictures = [model.checked(_pixels(made, part.fields(row)["image"], part.name(row))) for part, row in records]
-    parts = np.concatenate([_wall_parts(model, pictures, np.random.default_rng((seed, one))) for one in range(WALLS)])
+    parts = np.concatenate([_wall_parts(model, pictures, np.random.default_rng((seed, one))) for one in range(walls)])
     return logits[~large], judged.groups[~large], parts, np.full(len(parts), WALL_WINDOWS / 4)
 
 
@@ -174,3 +181,18 @@ def _wall_parts(model: prediction.Model, pictures: list[np.ndarray], random: np.
     heat = model.heat(model.glance(mosaics.lay(pictures, side, side, random)))
     halves = [half for rows in np.array_split(heat, 2) for half in np.array_split(rows, 2, axis=1)]
     return special.logit([float(one.max()) for one in halves])
+
+
+def facts(card: Card) -> dict:
+    """What findings.json says of the threshold of photographs: max(shift, level + growth log windows) logits are taken
+    off every place of one."""
+    names = ("shift", "level", "growth", "shift_ci95", "level_ci95", "images", "false_alarms")
+    values = {name: getattr(card, f"photo_{name}") for name in names}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def in_words(card: Card) -> str:
+    """The same for a page: '0.66 [0.08, 1.50] logits above ...'."""
+    low, high = card.photo_shift_ci95
+    least = f"{card.shift_of(1):.2f} [{low:.2f}, {high:.2f}] logits above that of windows"
+    return f"{least}, of {LARGE} windows {card.shift_of(LARGE):.2f}; by {card.photo_images} clean validation images"

@@ -52,7 +52,8 @@ class Prediction:
     probability: of its most probable place, 0..1, less what the number of its places explains; decision: cracked, clean
     or review (left to a person); label: the model's name for the class on this side of the threshold; distance: from
     the training images, above 1 is unlike them, None where the model does not know; scales: photographs were made so
-    many times as large for the network; heat: float32 [h, w], 0..1, the probability of every place.
+    many times as large for the network; heat: float32 [h, w], 0..1, the probability of every place; shift: logits that
+    were taken off it, for their number.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Prediction:
     distance: float | None
     scales: tuple[float, ...]
     heat: np.ndarray
+    shift: float = 0.0
 
 
 class Look(NamedTuple):
@@ -199,6 +201,7 @@ class Model:
             distance=main.distance / known.limit if known else None,
             scales=tuple(look.scale for look in glance.looks),
             heat=heat,
+            shift=self.card.shift_of(verdict.windows),
         )
 
     def judge(self, glance: Glance) -> Verdict:
