@@ -760,7 +760,7 @@ class PredictConfig:
     mm_per_px: float = option(
         0.0, "what one pixel of the photographs is on the surface, in mm: gives lengths, and the scale; 0: unknown"
     )
-    threshold: float = option(0.0, "cracked from this probability on; 0: the model's own, chosen on validation data")
+    threshold: float = option(0.0, "cracked from this probability on, in photographs of any size; 0: the model's own")
     max_megapixels: float = option(200.0, "larger photographs are left out")
     page_photos: int = option(100, "photographs in report.html, the most probable first")
     threads: int = option(0, "threads for TensorFlow's operations; 0: one a core")
