@@ -6,7 +6,8 @@
 Clean walls are laid of METU's clean test images (data/mosaics.py), none of which the shipped model was trained or its
 threshold chosen on, and made by crackflow.synth. For each size half as many have one of METU's cracked test images
 blended in at a random place, and count as found when the crack itself is. Real photographs: METU's test images,
-DeepCrack, CFD and uav75, and clean parts of the last two, away from any mask. `before`: the most probable place alone
+DeepCrack, CFD and uav75, and clean parts of the last two, away from any mask. `logits`: of the most probable place (of the
+crack), before anything is taken off. `before`: the most probable place alone
 decides; `after`: as the model's card says. A false alarm is a place that hangs together at or above the threshold;
 square metres are those of METU's scale, 0.53 mm at 128 of its 227 pixels.
 """
@@ -17,7 +18,7 @@ import tempfile
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage
+from scipy import ndimage, special
 
 from benchmarks import harness
 from crackflow.core import runtime
@@ -85,26 +86,30 @@ def rate(part: int, whole: int) -> dict:
 def clean_walls(models: Models, walls, megapixels: float) -> dict:
     """Photographs left alone, and false alarms a photograph and a square metre."""
     threshold = models.after.card.threshold
-    alarms = {way: [] for way in WAYS}
+    alarms, logits = {way: [] for way in WAYS}, []
     for wall in walls:
-        for way, heat in models.heats(wall).items():
+        heats = models.heats(wall)
+        logits.append(round(float(special.logit(heats["before"].max())), 3))
+        for way, heat in heats.items():
             alarms[way].append(ndimage.label(heat >= threshold, np.ones((3, 3)))[1])
     area = megapixels * 1e6 * METRES_PER_PX**2
     return {
         way: rate(sum(one == 0 for one in counts), len(counts))
         | {"alarms_a_photograph": float(np.mean(counts)), "alarms_a_square_metre": float(np.mean(counts) / area)}
         for way, counts in alarms.items()
-    }
+    } | {"logits": logits}
 
 
 def cracked_walls(models: Models, walls) -> dict:
     """Of (pixels, place of the crack): those where the crack reaches the threshold."""
-    found, step = {way: [] for way in WAYS}, models.after._scorer.step
+    found, step, logits = {way: [] for way in WAYS}, models.after._scorer.step, []
     for wall, place in walls:
         y, x = (slice(one.start // step, -(-one.stop // step)) for one in place)
-        for way, heat in models.heats(wall).items():
+        heats = models.heats(wall)
+        logits.append(round(float(special.logit(heats["before"][y, x].max())), 3))
+        for way, heat in heats.items():
             found[way].append(bool(heat[y, x].max() >= models.after.card.threshold))
-    return {way: rate(sum(hits), len(hits)) for way, hits in found.items()}
+    return {way: rate(sum(hits), len(hits)) for way, hits in found.items()} | {"logits": logits}
 
 
 def of_size(models: Models, metu: dict, megapixels: float, count: int) -> dict:

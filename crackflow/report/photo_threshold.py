@@ -26,7 +26,9 @@ ROUNDS = 4  # of fitting the tail to logits less growth x log(windows): it has s
 # ones. It counts as so many exceeding photographs beside those that were seen.
 TRUE_TAIL, COUNTS_AS = 1.0, 5.0
 FEWEST = 10  # photographs from which anything is chosen
-SMALLEST, LARGEST = 0.1, 3.0  # of the growth: beyond them the fit is chance
+# Of the scale of a tail: beyond them the fit is chance, or a wrong label. The growth is at most TRUE_TAIL: a few clean
+# images that look cracked, and perhaps are, must not cost every crack in a large wall.
+SMALLEST, LARGEST = 0.1, 3.0
 RESAMPLES = 200
 
 
@@ -66,28 +68,29 @@ def choose(
     _, members = np.unique(np.asarray(groups), return_inverse=True)
     chosen = dataclasses.replace(UNKNOWN, photos=len(small))
     if members.max(initial=-1) + 1 >= FEWEST:
-        shift = max(_fit(small, np.ones(len(small)), false_alarms)[1] - own, 0.0)
+        shift = max(_fit(small, np.ones(len(small)), false_alarms, LARGEST)[1] - own, 0.0)
         draws = _group_draws(members, random)
-        shifts = [max(_fit(small[some], np.ones(len(some)), false_alarms)[1] - own, 0.0) for some in draws]
+        shifts = [max(_fit(small[some], np.ones(len(some)), false_alarms, LARGEST)[1] - own, 0.0) for some in draws]
         chosen = dataclasses.replace(chosen, shift=shift, shift_ci95=_interval(shifts, shift))
     if len(large) >= FEWEST:
-        growth, level = _fit(large, windows, false_alarms)
+        growth, level = _fit(large, windows, false_alarms, TRUE_TAIL)
         draws = random.integers(0, len(large), (RESAMPLES, len(large)))
-        levels = [_fit(large[some], windows[some], false_alarms)[1] - own for some in draws]
+        levels = [_fit(large[some], windows[some], false_alarms, TRUE_TAIL)[1] - own for some in draws]
         interval = _interval(levels, level - own)
         chosen = dataclasses.replace(chosen, level=level - own, growth=growth, level_ci95=interval)
     return chosen
 
 
-def _fit(logits: np.ndarray, windows: np.ndarray, false_alarms: float) -> tuple[float, float]:
-    """(growth, the logit that a share `false_alarms` of clean photographs of one window exceeds)."""
+def _fit(logits: np.ndarray, windows: np.ndarray, false_alarms: float, largest: float) -> tuple[float, float]:
+    """(growth, at most `largest`, and the logit that a share `false_alarms` of clean photographs of one window
+    exceeds)."""
     sizes, growth = np.log(windows), TRUE_TAIL
     for _ in range(ROUNDS if sizes.any() else 1):
         alone = logits - growth * sizes
         start = np.quantile(alone, 1 - TAIL)
         above = alone[alone > start] - start
         growth = (above.sum() + TRUE_TAIL * COUNTS_AS) / (len(above) + COUNTS_AS)
-        growth = float(np.clip(growth, SMALLEST, LARGEST))
+        growth = float(np.clip(growth, SMALLEST, largest))
     alone = logits - growth * sizes
     if false_alarms >= TAIL:
         return growth, float(np.quantile(alone, 1 - false_alarms))
