@@ -6,10 +6,10 @@
 Clean walls are laid of METU's clean test images (data/mosaics.py), none of which the shipped model was trained or its
 threshold chosen on, and made by crackflow.synth. For each size half as many have one of METU's cracked test images
 blended in at a random place, and count as found when the crack itself is. Real photographs: METU's test images,
-DeepCrack, CFD and uav75, and clean parts of the last two, away from any mask. `logits`: of the most probable place (of the
-crack), before anything is taken off. `before`: the most probable place alone
-decides; `after`: as the model's card says. A false alarm is a place that hangs together at or above the threshold;
-square metres are those of METU's scale, 0.53 mm at 128 of its 227 pixels.
+DeepCrack, CFD and uav75, and clean parts of the last two, away from any mask. `logits`: of the most probable place, or
+of the crack, before anything is taken off. `before`: the most probable place alone decides; `after`: as the model's
+card says. A false alarm is a place that hangs together at or above the threshold; square metres are those of METU's
+scale, 0.53 mm at 128 of its 227 pixels.
 """
 
 import csv
