@@ -693,7 +693,7 @@ class EvaluateConfig:
     out: str = option("", "folder to make: metrics.json, curves, errors, report.html")
     threshold: str = option("", f"choose it anew on the first data set's val split: {RULES}; none: the model's own")
     photographs: int = option(
-        400, "images of each data set that are looked at as crackflow.predict does, drawn at random; 0: none"
+        250, "images of each data set that are looked at as crackflow.predict does, drawn at random; 0: none"
     )
     batch_size: int = option(128, "images scored at once")
     resamples: int = option(1000, "bootstrap samples behind the intervals of f1 and the areas")

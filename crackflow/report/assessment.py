@@ -81,7 +81,8 @@ def _photographs(
     if not limit:
         return {}, []
     drawn = photo_evaluation.sample(len(places), limit, seed)
-    judged = photo_evaluation.judge(prediction.Model(loaded), made, [places[number] for number in drawn])
+    model = prediction.Model(dataclasses.replace(loaded, familiarity=None))  # which decides nothing
+    judged = photo_evaluation.judge(model, made, [places[number] for number in drawn])
     drawn = drawn[: len(judged.verdicts)]  # large ones are fewer
     called, truth = decisions[drawn], labels[drawn] == 1
     windows = {

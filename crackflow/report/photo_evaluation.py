@@ -153,7 +153,9 @@ def with_photo_threshold(
     if len(clean) >= photo_threshold.FEWEST:
         target = max(float((np.asarray(probabilities)[clean] >= plain.threshold).mean()), target)
         places = [("val", int(clean[number])) for number in sample(len(clean), most, seed)]
-        scores = _scores(prediction.Model(dataclasses.replace(loaded, card=plain)), made, places, walls, seed)
+        scores = _scores(
+            prediction.Model(dataclasses.replace(loaded, card=plain, familiarity=None)), made, places, walls, seed
+        )
         chosen = photo_threshold.choose(*scores, plain.threshold, target, seed)
     values = {f"photo_{name}": value for name, value in dataclasses.asdict(chosen).items() if name != "photos"}
     card = dataclasses.replace(plain, **values, photo_images=chosen.photos, photo_false_alarms=target)

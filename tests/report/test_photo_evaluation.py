@@ -9,7 +9,7 @@ import pytest
 from crackflow import evaluate, predict
 from crackflow.core import tables
 from crackflow.core.config import Encoding, EvalSplit, EvaluateConfig, PredictConfig
-from crackflow.core.errors import UserError
+from crackflow.core.errors import ConfigError, UserError
 from crackflow.data import dataset
 from crackflow.data.rows import Rows
 from crackflow.model import bundle
@@ -175,3 +175,8 @@ def test_a_damaged_record_is_named(place):
     made = dataset.load(str(place / "data"))
     with pytest.raises(UserError, match="here: .*; convert the images again"):
         photo_evaluation._pixels(made, b"no picture", "here")
+
+
+def test_a_number_of_photographs_below_none_is_refused():
+    with pytest.raises(ConfigError, match="--photographs: expected 0 or more, received -1"):
+        EvaluateConfig(model="m", data=("d",), out="o", photographs=-1)
