@@ -69,8 +69,8 @@ def test_evaluate_and_predict_decide_alike_photograph_by_photograph(place, tmp_p
         assert ours[path]["truth"] == path.split("/")[0]
     assert {row["decision"] for row in theirs.values()} == {"cracked", "clean", "review"}
     measured = content["photographs"]
-    alarms = sum(row["label"] == "cracked" and row["path"].startswith("Negative") for row in theirs.values())
-    found = sum(row["label"] == "cracked" and row["path"].startswith("Positive") for row in theirs.values())
+    alarms = sum(row["label"] == "Positive" and row["path"].startswith("Negative") for row in theirs.values())
+    found = sum(row["label"] == "Positive" and row["path"].startswith("Positive") for row in theirs.values())
     assert measured["confusion"] == {"tn": 12 - alarms, "fp": alarms, "fn": 12 - found, "tp": found}
     assert json.loads((tmp_path / "test/metrics.json").read_text()) == content
     page = (tmp_path / "test/report.html").read_text()
