@@ -2,6 +2,7 @@
 
   python -m benchmarks.false_alarms --json=benchmarks/results/false_alarms.json        # an hour on 2 cores
   python -m benchmarks.false_alarms --share=0.2                                        # a fifth of the photographs
+  python -m benchmarks.false_alarms --sizes=3,12 --real=0 --json=FILE                  # beside what the file holds
 
 Clean walls are laid of METU's clean test images (data/mosaics.py), none of which the shipped model was trained or its
 threshold chosen on, and made by crackflow.synth. For each size half as many have one of METU's cracked test images
@@ -163,7 +164,7 @@ def real(models: Models, metu: dict, share: float) -> dict:
 
 
 def main() -> None:
-    options = harness.arguments(__doc__, share=1.0, data="")
+    options = harness.arguments(__doc__, share=1.0, data="", sizes=",".join(map(str, SIZES)), real=1)
     runtime.set_up(seed=0, threads=0, deterministic=False)
     models = Models()
     with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
@@ -175,9 +176,11 @@ def main() -> None:
     card = models.after.card
     results = {"sha256": models.after.bundle.sha256, "threshold": card.threshold, "share": options.share}
     results |= {name: value for name, value in vars(card).items() if name.startswith("photo_")}
-    results |= {"sizes": {}, "real": real(models, metu, options.share)}
-    for megapixels, count in SIZES.items():
-        found = of_size(models, metu, megapixels, max(round(options.share * count), 2))
+    before = harness.results(options.json)
+    measured = real(models, metu, options.share) if options.real else before.get("real", {})
+    results |= {"real": measured, "sizes": before.get("sizes", {})}
+    for megapixels in map(float, options.sizes.split(",")):
+        found = of_size(models, metu, megapixels, max(round(options.share * SIZES[megapixels]), 2))
         results["sizes"][str(megapixels)] = found
         print(megapixels, found, file=sys.stderr, flush=True)
     harness.save(options.json, results)

@@ -252,7 +252,7 @@ def false_alarms_table() -> str:
         "| cracks found: before | now [95 %] |",
         "|---|---|---|---|---|---|---|",
     ]
-    for size, one in found["sizes"].items():
+    for size, one in sorted(found["sizes"].items(), key=lambda item: float(item[0])):
         rows.append(_alarms_row(f"walls of {float(size):g} MP, laid", one["laid"], one["cracked"]))
         if "made" in one:
             rows.append(_alarms_row("&nbsp;&nbsp;made surfaces, squares as high", one["made"], None))
