@@ -164,12 +164,12 @@ def with_photo_threshold(
 
 def _scores(model: prediction.Model, made: Dataset, places: Sequence[tuple[str, int]], walls: int, seed: int) -> tuple:
     """(small, groups, large, windows) as photo_threshold.choose takes them. Where photographs are small, the large ones
-    are parts of walls that are laid of them."""
+    are parts of walls that are laid of them; none for a network that would take longer for these than to train."""
     judged = judge(model, made, places)
     logits = special.logit([one.probability for one in judged.verdicts])
     windows = np.array([one.windows for one in judged.verdicts])
     large = windows >= WALL_WINDOWS
-    if large.sum() >= photo_threshold.FEWEST or (~large).sum() < photo_threshold.FEWEST:
+    if large.sum() >= photo_threshold.FEWEST or (~large).sum() < photo_threshold.FEWEST or model.is_slow:
         return logits[~large], judged.groups[~large], logits[large], windows[large]
     rows = {split: Rows(made, split) for split, _ in places}
     records = [(rows[split], row) for split, row in places[: len(judged.verdicts)]]

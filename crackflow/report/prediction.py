@@ -120,6 +120,11 @@ class Model:
         """Classes, threshold, temperature, sizes and origin of the model."""
         return self.bundle.card
 
+    @property
+    def is_slow(self) -> bool:
+        """Whether it goes through a photograph window by window: minutes for one of 12 megapixels."""
+        return isinstance(self._scorer, dense.Windows)
+
     def predict(
         self,
         photos: str | os.PathLike | np.ndarray | Sequence[str | os.PathLike | np.ndarray],

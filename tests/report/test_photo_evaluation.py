@@ -180,3 +180,14 @@ def test_a_damaged_record_is_named(place):
 def test_a_number_of_photographs_below_none_is_refused():
     with pytest.raises(ConfigError, match="--photographs: expected 0 or more, received -1"):
         EvaluateConfig(model="m", data=("d",), out="o", photographs=-1)
+
+
+def test_no_walls_are_laid_for_a_network_that_goes_window_by_window(tmp_path, monkeypatch):
+    monkeypatch.setattr(photo_evaluation, "_wall_parts", None)
+    monkeypatch.setattr(prediction.dense, "_trunk", lambda model: None)
+    support.made(spotted(tmp_path / "walls", 24), tmp_path / "data", split=(0, 1, 0))
+    made = dataset.load(str(tmp_path / "data"))
+    labels = np.array([Rows(made, "val").fields(row)["label"] for row in range(made.count("val"))])
+    loaded = bundle.Bundle(darkness(), CARD)
+    card = photo_evaluation.with_photo_threshold(loaded, made, labels, np.full(len(labels), 0.1), seed=0).card
+    assert (card.photo_level, card.photo_growth) == (0.0, photo_threshold.TRUE_TAIL) and card.photo_images == 18
