@@ -141,7 +141,7 @@ def layers_unfused() -> Iterator[None]:
     try:
         yield
     finally:
-        tf.config.optimizer.set_experimental_options({"remapping": before.get("remapping", True)})
+        tf.config.optimizer.set_experimental_options({"remapping": before.get("remapping")})
 
 
 def versions() -> dict[str, str]:

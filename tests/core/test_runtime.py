@@ -101,3 +101,14 @@ def test_all_of_float32_is_kept_when_asked():
         assert not tf.config.experimental.tensor_float_32_execution_enabled()
     finally:
         tf.config.experimental.enable_tensor_float_32_execution(before)
+
+
+def test_layers_are_unfused_inside_and_as_before_afterwards():
+    def remapping():
+        return tf.config.optimizer.get_experimental_options().get("remapping")
+
+    before = remapping()
+    with pytest.raises(ZeroDivisionError), runtime.layers_unfused():
+        assert remapping() is False
+        _ = 1 / 0
+    assert remapping() == before
