@@ -23,7 +23,7 @@ from crackflow.core import atomic, errors, flags, progress, runtime, tables
 from crackflow.core.config import PredictConfig
 from crackflow.core.errors import TryAgain, UserError
 from crackflow.data import images, photographs, system_files
-from crackflow.report import album, overlays, prediction, prediction_log
+from crackflow.report import album, overlays, photo_evaluation, prediction, prediction_log
 from crackflow.run import folder
 
 FINDINGS, GEOJSON, PREDICTIONS = "findings.json", "findings.geojson", "predictions.csv"
@@ -164,6 +164,7 @@ def _about(model: prediction.Model) -> dict:
         "threshold": card.threshold,
         "temperature": card.temperature,
         "review": list(card.review),
+        "photo_threshold": photo_evaluation.facts(card),
     }
 
 
@@ -176,6 +177,7 @@ def _facts(found: prediction.Prediction, photo: photographs.Photograph, overlay:
         "label": found.label,
         "probability": round(found.probability, 6),
         "decision": found.decision,
+        "logits_taken_off": round(found.shift, 3),
         "scales": list(found.scales),
         "unlike_training": None if found.distance is None else round(found.distance, 3),
         "warnings": found.warnings,

@@ -742,6 +742,9 @@ class EvaluateConfig:
     split: EvalSplit = option(EvalSplit.TEST, "which part of each data set")
     out: str = option("", "folder to make: metrics.json, curves, errors, report.html")
     threshold: str = option("", f"choose it anew on the first data set's val split: {RULES}; none: the model's own")
+    photographs: int = option(
+        250, "images of each data set that are looked at as crackflow.predict does, drawn at random; 0: none"
+    )
     batch_size: int = option(128, "images scored at once")
     resamples: int = option(1000, "bootstrap samples behind the intervals of f1 and the areas")
     seed: int = option(0, "draws the bootstrap samples")
@@ -755,7 +758,7 @@ class EvaluateConfig:
             threshold_rule(self.threshold)
         _expect_at_least(self, 1, ["batch_size"])
         _expect_at_least(self, 100, ["resamples"])
-        _expect_at_least(self, 0, ["seed", "threads"])
+        _expect_at_least(self, 0, ["photographs", "seed", "threads"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -807,7 +810,7 @@ class PredictConfig:
     mm_per_px: float = option(
         0.0, "what one pixel of the photographs is on the surface, in mm: gives lengths, and the scale; 0: unknown"
     )
-    threshold: float = option(0.0, "cracked from this probability on; 0: the model's own, chosen on validation data")
+    threshold: float = option(0.0, "cracked from this probability on, in photographs of any size; 0: the model's own")
     max_megapixels: float = option(200.0, "larger photographs are left out")
     page_photos: int = option(100, "photographs in report.html, the most probable first")
     threads: int = option(0, "threads for TensorFlow's operations; 0: one a core")

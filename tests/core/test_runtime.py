@@ -121,3 +121,14 @@ def test_peak_memory_is_none_where_the_system_does_not_say_and_bytes_on_macos(mo
     assert runtime.peak_memory_mb() == 900
     monkeypatch.setattr(runtime, "resource", None)
     assert runtime.peak_memory_mb() is None
+
+
+def test_layers_are_unfused_inside_and_as_before_afterwards():
+    def remapping():
+        return tf.config.optimizer.get_experimental_options().get("remapping")
+
+    before = remapping()
+    with pytest.raises(ZeroDivisionError), runtime.layers_unfused():
+        assert remapping() is False
+        _ = 1 / 0
+    assert remapping() == before
