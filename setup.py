@@ -6,12 +6,14 @@ import re
 from setuptools import find_packages, setup
 
 HERE = pathlib.Path(__file__).parent
-VERSION = re.search(r'__version__ = "(.+)"', (HERE / "crackflow/__init__.py").read_text())[1]
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "crackflow/__init__.py").read_text(encoding="utf-8"))[1]
 
+# Where these have wheels; there are none for Python 3.12 and later, Windows, and Linux on ARM.
+ADDONS_WHEELS = "sys_platform == 'darwin' or (sys_platform == 'linux' and platform_machine == 'x86_64')"
 REQUIRED = [
     "tensorflow>=2.21,<2.22",
     "tf-keras>=2.21,<2.22",  # the Keras 2 API of this TensorFlow
-    "tensorflow-addons==0.23.0; python_version < '3.12'",  # no later wheels; nothing in the default path needs it
+    f"tensorflow-addons==0.23.0; python_version < '3.12' and ({ADDONS_WHEELS})",  # nothing in the default path needs it
     "keras-tuner>=1.4.8",
     "tensorboard>=2.20",
     "scikit-learn>=1.6",
@@ -22,6 +24,7 @@ REQUIRED = [
     "h5py>=3.11",
     "numpy>=1.26",
     "Pillow>=11",
+    "tifffile>=2024.8",  # TIFF that Pillow does not open; scikit-image brings it anyway
     "simplejpeg>=1.8",  # libjpeg-turbo with little around it: half of Pillow's time for a small JPEG
     "Jinja2>=3.1",
     "rich>=13.7",
@@ -29,9 +32,10 @@ REQUIRED = [
     "google-crc32c>=1.5",  # TFRecord checksums without importing TensorFlow
     "grpcio>=1.60",  # a search shared by workers
     "threadpoolctl>=3.5",
+    "filelock>=3.30",  # locks on an open file, on Windows as well
 ]
 EXTRAS = {
-    "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
+    "gpu": ["tensorflow[and-cuda]>=2.21,<2.22; sys_platform == 'linux'"],  # NVIDIA's wheels are for Linux alone
     # In an environment of its own: it does not go together with this TensorFlow (docs/SCALING.md).
     "beam": ["apache-beam>=2.60"],
     "onnx": ["tf2onnx>=1.17", "onnx>=1.17", "onnxruntime>=1.20"],
@@ -50,8 +54,15 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
+    classifiers=[
+        "Operating System :: POSIX :: Linux",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 14)),
+    ],
     packages=find_packages(include=["crackflow", "crackflow.*"]),
     package_data={"crackflow": ["assets/*.h5"], "crackflow.report": ["templates/*.j2", "templates/*.js"]},
     install_requires=REQUIRED,
     extras_require=EXTRAS,
+    # --editable puts this folder on Python's path. The other way, an import hook, comes after the folders in which
+    # Python looks first, and in the folder above a clone named crackflow that clone would be taken for the package.
+    options={"editable_wheel": {"mode": "compat"}},
 )

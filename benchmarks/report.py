@@ -267,6 +267,44 @@ def findings_table() -> str:
     return "\n".join([*rows, "", _where(found)])
 
 
+def false_alarms_table() -> str:
+    """Clean and cracked photographs by size, with the most probable place alone and as the model decides."""
+    found = load("false_alarms")["results"]
+    rows = [
+        "| photographs | clean ones left alone: before | now [95 %] | false alarms a photograph | a square metre "
+        "| cracks found: before | now [95 %] |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for size, one in sorted(found["sizes"].items(), key=lambda item: float(item[0])):
+        rows.append(_alarms_row(f"walls of {float(size):g} MP, laid", one["laid"], one["cracked"]))
+        if "made" in one:
+            rows.append(_alarms_row("&nbsp;&nbsp;made surfaces, squares as high", one["made"], None))
+    titles = {"metu": "METU, test images", "deepcrack": "DeepCrack", "cfd": "CFD", "uav75": "uav75"}
+    for name, title in titles.items():
+        one = found["real"][name]
+        size = f"{one['megapixels']:.2f} MP" + (
+            f", clean parts {one['clean_megapixels']:.2f}" if "clean" in one else ""
+        )
+        rows.append(_alarms_row(f"{title}, {size}", one.get("clean"), one["cracked"]))
+    return "\n".join([*rows, "", _where(load("false_alarms"))])
+
+
+def _alarms_row(title: str, clean: dict | None, cracked: dict | None) -> str:
+    cells = ["-"] * 4
+    if clean:
+        cells = [f"{100 * clean['before']['share']:.1f} %", _share(clean["after"])]
+        for unit in ("photograph", "square_metre"):
+            values = [clean[way][f"alarms_a_{unit}"] for way in ("before", "after")]
+            cells.append("{:.2f}, now {:.2f}".format(*values))
+    hits = [f"{100 * cracked['before']['share']:.1f} %", _share(cracked["after"])] if cracked else ["-", "-"]
+    return f"| {title} | {' | '.join([*cells, *hits])} |"
+
+
+def _share(one: dict) -> str:
+    low, high = one["ci95"]
+    return f"{100 * one['share']:.1f} % [{100 * low:.0f}, {100 * high:.0f}] of {one['n']:,}"
+
+
 def exports_table() -> str:
     """Each exported format of the shipped model."""
     found = load("exports")
@@ -479,7 +517,12 @@ README = {
     "findings": findings_table,
     "exports": exports_table,
 }
-CARD = {"shipped": shipped_table, "unlike": unlike_table, "findings": findings_table}
+CARD = {
+    "shipped": shipped_table,
+    "unlike": unlike_table,
+    "findings": findings_table,
+    "false_alarms": false_alarms_table,
+}
 PAGES = {
     "README.md": README,
     "docs/UNSEEN.md": {"unseen": unseen_table, "ablation": ablation_table},

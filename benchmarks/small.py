@@ -5,7 +5,7 @@
 For METU, brick facades and synthetic concrete, and for each seed: so many images of each class are drawn, converted and
 trained on from scratch (`crackflow.convert --seed`, `crackflow.train --seed`, nothing else), and the model is measured
 on up to 250 others of each class, none of which is a copy of one that was drawn. `warned`: training said that the model
-may be no better than a guess. Runs that --json already holds are not repeated.
+may be no better than a guess. Runs that --json already holds are not repeated; --place=DIR keeps what they leave.
 """
 
 import csv
@@ -73,28 +73,24 @@ def linked(source: pathlib.Path, paths: list[str], root: pathlib.Path) -> pathli
     return root
 
 
-def measure(source: pathlib.Path, images: dict, size: int, seed: int) -> dict:
-    """One run from folder to figures."""
+def measure(source: pathlib.Path, images: dict, size: int, seed: int, place: pathlib.Path) -> dict:
+    """One run from folder to figures, in the folder `place`."""
     train, test = draw(images, size, seed)
-    with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
-        place = pathlib.Path(folder)
-        began = time.perf_counter()
-        command(
-            "convert", f"--images={linked(source, train, place / 'train')}", f"--out={place / 'data'}", f"--seed={seed}"
-        )
-        training = command("train", f"--data={place / 'data'}", f"--run_dir={place / 'run'}", f"--seed={seed}")
-        seconds = time.perf_counter() - began
-        rest = [
-            f"--images={linked(source, test, place / 'test')}",
-            f"--out={place / 'others'}",
-            "--split=0.002,0,0.998",
-        ]
-        command("convert", *rest)
-        loaded, others = bundle.load(str(place / "run")), dataset.load(str(place / "others"))
-        card = loaded.card
-        labels, logits = scoring.judge(
-            loaded.model, pipeline.eval_batches(others, "test", 64, card.image_px, card.channels)
-        )
+    began = time.perf_counter()
+    photos, data, run = linked(source, train, place / "train"), place / "data", place / "run"
+    command("convert", f"--images={photos}", f"--out={data}", f"--seed={seed}")
+    training = command("train", f"--data={data}", f"--run_dir={run}", f"--seed={seed}")
+    seconds = time.perf_counter() - began
+    others = place / "others"
+    command("convert", f"--images={linked(source, test, place / 'test')}", f"--out={others}", "--split=0.002,0,0.998")
+    return scores(run, others) | {"warned": "WARNING" in training.output, "seconds": seconds}
+
+
+def scores(run: pathlib.Path, others: pathlib.Path) -> dict:
+    """The model of `run` on the images of the data set `others`, at its own threshold."""
+    loaded, made = bundle.load(str(run)), dataset.load(str(others))
+    card = loaded.card
+    labels, logits = scoring.judge(loaded.model, pipeline.eval_batches(made, "test", 64, card.image_px, card.channels))
     called = bundle.to_probabilities(logits, card.temperature) >= card.threshold
     return {
         "accuracy": float((called == labels).mean()),
@@ -104,17 +100,15 @@ def measure(source: pathlib.Path, images: dict, size: int, seed: int) -> dict:
         "measured_on": len(labels),
         "threshold": card.threshold,
         "validation": card.validation,
-        "warned": "WARNING" in training.output,
-        "seconds": seconds,
     }
 
 
 def main() -> None:
-    options = harness.arguments(__doc__, seeds=5, sets=",".join(SETS), sizes=",".join(map(str, SIZES)))
+    options = harness.arguments(__doc__, seeds=5, place="", sets=",".join(SETS), sizes=",".join(map(str, SIZES)))
     runtime.set_up(seed=0, threads=0, deterministic=False)
     found = harness.results(options.json)
     with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
-        place = pathlib.Path(folder)
+        place = pathlib.Path(options.place or folder)
         for name, source in sources(place).items():
             if name not in options.sets.split(","):
                 continue
@@ -124,7 +118,9 @@ def main() -> None:
                     key = f"{name} {size} {seed}"
                     enough = min(map(len, images.values())) >= size + LEAST_TESTED
                     if key not in found and enough:
-                        found[key] = {"set": name, "size": size, "seed": seed} | measure(source, images, size, seed)
+                        found[key] = {"set": name, "size": size, "seed": seed} | measure(
+                            source, images, size, seed, place / key
+                        )
                         print(json.dumps(found[key]), file=sys.stderr, flush=True)
                         harness.save(options.json, found)
     untold = [key for key, run in found.items() if run["accuracy"] < CHANCE and not run["warned"]]

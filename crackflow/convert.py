@@ -14,9 +14,21 @@ import os
 import time
 
 from crackflow.core import atomic, beam, flags, progress, workers
-from crackflow.core.config import ConvertConfig, Layout, OnBad, Runner
+from crackflow.core.config import ConvertConfig, GroupBy, Layout, OnBad, Runner
 from crackflow.core.errors import CheckFailed, UserError, one_line
-from crackflow.data import dataset, grouping, joining, layouts, leaks, looking, shards, summary, verifying
+from crackflow.data import (
+    dataset,
+    grouping,
+    joining,
+    layouts,
+    leaks,
+    looking,
+    rejections,
+    shards,
+    splits,
+    summary,
+    verifying,
+)
 
 OURS = (dataset.GROUPS, dataset.REJECTED, dataset.MANIFEST, "*-of-*.tfrecord", "packs/**")
 
@@ -35,7 +47,8 @@ def convert(config: ConvertConfig) -> dict:
     """The data set in `config.out`; returns its dataset.json. Raises: UserError."""
     began = time.perf_counter()
     size = workers.count(config.workers)
-    found = layouts.scan(config.images, config.layout, config.positive_class)
+    by_name = config.group_by_name and config.group_by is not GroupBy.NONE
+    found = layouts.scan(config.images, config.layout, config.positive_class, by_name)
     _expect_apart("--images", config.images, config.out)
     if config.on_bad is OnBad.FAIL and found.rejected:
         raise looking.refusal(*min(found.rejected))
@@ -48,9 +61,10 @@ def convert(config: ConvertConfig) -> dict:
         with progress.bar(len(found.files), "reading ") as advance:
             seen = looking.look_at_all(found.files, looks, judge, config.on_bad, pool, 4 * size, advance)
         sorted_out = grouping.sort_out(found.files, seen, looks, config.group_by, config.split, config.seed, size)
-        os.remove(os.path.join(stage, "thumbnails.tmp"))
+        with contextlib.suppress(FileNotFoundError):  # they may have been kept in memory
+            os.remove(os.path.join(stage, "thumbnails.tmp"))
         rejected = sorted(found.rejected + seen.rejected + sorted_out.rejected)
-        _expect_enough(config, sorted_out.entries, rejected)
+        _expect_enough(config, found, sorted_out.entries, rejected)
         form = summary.choose_form(config, found.layout, seen, sorted_out.entries)
         plans = shards.plan(form.entries, form.bytes_an_image, config.shards, config.seed)
         with progress.bar(sorted_out.leaks["images"], "writing ") as advance:
@@ -65,6 +79,9 @@ def convert(config: ConvertConfig) -> dict:
         facts = summary.facts(config, found, form, written, checksums, sorted_out.leaks, rejected, notes)
         dataset.save(stage, facts)
     progress.say(summary.text(config.out, facts, time.perf_counter() - began))
+    _warn_of_thin_splits(
+        facts, [name for name, part in zip(splits.NAMES, config.split or (1, 1, 1), strict=True) if part]
+    )
     return facts
 
 
@@ -106,7 +123,14 @@ def join(config: ConvertConfig) -> dict:
             facts = joining.join(parts, repeat, stage, pool, 2 * size, advance)
         dataset.save(stage, facts)
     progress.say(summary.text(config.out, facts, time.perf_counter() - began))
+    _warn_of_thin_splits(facts, [name for name, split in facts["splits"].items() if split["count"]])
     return facts
+
+
+def _warn_of_thin_splits(facts: dict, names: list[str]) -> None:
+    """`names`: of the splits that are to have images."""
+    if told := summary.thin_splits(facts, names):
+        progress.warn(told)
 
 
 def _pool(config: ConvertConfig, size: int, stage: str):
@@ -119,22 +143,45 @@ def _pool(config: ConvertConfig, size: int, stage: str):
 def _expect_apart(flag: str, source: str, out: str) -> None:
     """Neither may hold the other: a conversion would read the data set, or --overwrite remove the photographs."""
     root, place = os.path.realpath(source), os.path.realpath(out)
-    if os.path.commonpath([root, place]) in (root, place):
+    if _within(root, place) or _within(place, root):
         raise UserError(
             f"--out: expected a folder outside {flag} that does not hold it, received {out!r}; choose another"
         )
 
 
-def _expect_enough(config: ConvertConfig, entries: dict, rejected: list) -> None:
+def _within(folder: str, path: str) -> bool:
+    try:
+        return os.path.commonpath([folder, path]) == folder
+    except ValueError:  # on two drives of Windows
+        return False
+
+
+def _expect_enough(config: ConvertConfig, found: layouts.Found, entries: dict, rejected: list) -> None:
     labels = {
         label for part in entries.values() for one in part for label in ([w.label for w in one.windows] or [one.label])
     }
-    if labels != {0, 1}:
-        reason = f"; the first of {len(rejected)} rejected: {rejected[0][0]!r}: {rejected[0][1]}" if rejected else ""
+    if missing := [name for label, name in enumerate(found.classes) if label not in labels]:
         kind = "--layout=masks" if config.layout is Layout.MASKS else "--images"
-        raise UserError(f"{kind}: expected usable images of both classes, found {len(labels)} class{reason}")
-    if config.split[0] and "train" not in entries:
+        names = " or ".join(map(repr, missing))
+        raise UserError(
+            f"{kind}: expected usable images of both classes, found none of {names}; {_why(found, missing, rejected)}"
+        )
+    if config.split and config.split[0] and "train" not in entries:
         raise UserError(f"--split: expected some images in train, received {config.split}; give train a larger part")
+
+
+def _why(found: layouts.Found, missing: list[str], rejected: list[tuple[str, str]]) -> str:
+    """Why a class has no images left: what most of its files were rejected for, or what their masks say."""
+    label_of = {file.path: file.label for file in found.files}
+    lacking = {label for label, name in enumerate(found.classes) if name in missing} | {layouts.UNLABELLED}
+    own = [row for row in rejected if label_of.get(row[0].split("#xywh=")[0], layouts.UNLABELLED) in lacking]
+    why = rejections.most_common(own)
+    if found.layout is Layout.MASKS and len(missing) == 1:
+        is_all_cracked = missing[0] == found.classes[0]
+        told = "there is crack in every window by the masks" if is_all_cracked else "there is no crack in the masks"
+        told += "; expected white, 255, where there is crack and black elsewhere: are they inverted?"
+        return f"{told}; {why}" if why else told
+    return why or "none was given"
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import contextlib
 import os
 import threading
 
-from crackflow.core import flags, progress, runtime
+from crackflow.core import flags, progress, rendezvous, runtime
 from crackflow.core.backend import tf
 from crackflow.core.config import DataServiceConfig, ServiceRole
 from crackflow.core.errors import UserError
@@ -50,7 +50,9 @@ def start(config: DataServiceConfig) -> Server:
         service.expect_reachable(config.dispatcher)
         address = config.dispatcher.removeprefix(service.SCHEME)
         place = f"{config.host}:{config.port or '%port%'}"
-        server = api.WorkerServer(api.WorkerConfig(dispatcher_address=address, worker_address=place, port=config.port))
+        settings = api.WorkerConfig(dispatcher_address=address, worker_address=place, port=config.port)
+        with rendezvous.ended_by_signals():  # it waits for a dispatcher that died since
+            server = api.WorkerServer(settings)
         return Server(server, f"{config.host}:{server._address.rpartition(':')[2]}")
     except tf.errors.OpError as error:
         raise UserError(f"--port: expected a free port, received {config.port}: {error.message}") from error

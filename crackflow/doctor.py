@@ -28,7 +28,7 @@ def run(config: DoctorConfig) -> dict:
     if config.data:
         stages = diagnosis.measure(dataset.load(config.data), config)
     else:
-        with tempfile.TemporaryDirectory(prefix="crackflow-doctor-") as place:
+        with tempfile.TemporaryDirectory(prefix="crackflow-doctor-", ignore_cleanup_errors=True) as place:
             stages = diagnosis.measure(make_data(place, config.images), config)
     advice = diagnosis.advise(stages, on_gpu=bool(tf.config.list_physical_devices("GPU")))
     progress.say(table(stages))

@@ -7,8 +7,9 @@
 The threshold is the model's own, chosen on validation data, unless --threshold chooses another there. With several data
 sets a table shows where the model falls behind its figures on the first. Leaves in the folder: metrics.json,
 report.html, curves as PNG, errors/ and errors.csv with the worst mistakes, suspects/ and suspects.csv with labels that
-may be wrong. Nothing is changed in the data. Images that the model was trained on, or chosen by, are counted in red,
-with the figures without them beside.
+may be wrong, photographs.csv with what crackflow.predict decides about each image; of large sets about --photographs of
+them. Nothing is changed in the data. Images that the model was trained on, or chosen by, are counted in red, with the
+figures without them beside.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ from crackflow.core.config import EvalSplit, EvaluateConfig
 from crackflow.core.errors import UserError
 from crackflow.data import dataset, pipeline
 from crackflow.model import bundle
-from crackflow.report import assessment, decision, gallery, overlap, page
+from crackflow.report import assessment, decision, gallery, overlap, page, photo_evaluation
 from crackflow.run import folder, scoring
 
 # Of several data sets each has a folder with its name.
@@ -43,9 +44,8 @@ def run(config: EvaluateConfig) -> dict:
         for name, made in sets.items():
             splits = _splits(made, config.split)
             decided_on = ["val"] if config.threshold and not found else []
-            found[name] = assessment.assess(
-                loaded, made, splits, config.batch_size, config.resamples, config.seed, decided_on
-            )
+            settings = config.batch_size, config.resamples, config.seed, decided_on, config.photographs
+            found[name] = assessment.assess(loaded, made, splits, *settings)
         for name, evaluation in found.items():
             gallery.save(evaluation, stage if len(found) == 1 else os.path.join(stage, name))
         content = _content(found)
@@ -53,10 +53,12 @@ def run(config: EvaluateConfig) -> dict:
         page.write(_report(config, loaded, sets, list(found.values())), os.path.join(stage, folder.REPORT))
     for name, evaluation in found.items():
         progress.say(_line(name, evaluation))
+        if evaluation.photographs:
+            progress.say(_photographs(evaluation.photographs))
         if warning := overlap.in_words(evaluation.overlap):
             progress.warn(f"{name} {evaluation.split}: {warning}")
     for warning in page.guesses(list(found.values())):
-        progress.warn(warning)
+        progress.alarm(warning)
     if len(found) > 1:
         columns, rows = page.matrix(list(found.values()))
         shown = [[(name, False), *((cell.value, cell.fallen) for cell in cells)] for name, cells in rows]
@@ -82,7 +84,10 @@ def _decided_anew(loaded: bundle.Bundle, made: dataset.Dataset, config: Evaluate
     # As many are left to a person as before.
     band = decision.review_band(probabilities, threshold, decision.in_review(probabilities, card.review).mean())
     chosen = dataclasses.replace(card, threshold=threshold, threshold_rule=config.threshold, review=band)
-    return dataclasses.replace(loaded, card=chosen)
+    loaded = dataclasses.replace(loaded, card=chosen)
+    if not config.photographs:
+        return loaded
+    return photo_evaluation.with_photo_threshold(loaded, made, labels, probabilities, config.seed)
 
 
 def _named(sets: list[dataset.Dataset]) -> dict[str, dataset.Dataset]:
@@ -118,6 +123,20 @@ def _line(name: str, evaluation: page.Evaluation) -> str:
     )
 
 
+def _photographs(measured: dict) -> str:
+    counts = measured["confusion"]
+    drawn = f" drawn from {measured['of']:,}" if measured["n"] < measured["of"] else ""
+    rates = []
+    for name in ("recall", "specificity"):
+        if measured[name] is not None:
+            low, high = measured[f"{name}_ci95"]
+            rates.append(f"{name} {measured[name]:.4f} [{low:.4f}, {high:.4f}]")
+    return (
+        f"  as photographs, decided as crackflow.predict does: {', '.join(rates)} of {measured['n']:,}{drawn}; missed "
+        f"cracks {counts['fn']:,}, false alarms {counts['fp']:,}"
+    )
+
+
 def _report(config, loaded, sets, evaluations) -> page.Report:
     card = loaded.card
     return page.Report(
@@ -130,6 +149,7 @@ def _report(config, loaded, sets, evaluations) -> page.Report:
             "Model": f"{card.network}, {loaded.model.count_params():,} parameters",
             "Image size": f"{card.image_px} x {card.image_px} pixels, {card.channels} channels",
             "Threshold": f"{card.threshold:.3f}, chosen on validation data by {card.threshold_rule}",
+            "Threshold of photographs": photo_evaluation.in_words(card),
             "Left to a person": "{:.3f} to {:.3f}".format(*card.review),
             "Temperature": f"{card.temperature:.3f}",
             "Trained on": f"data set {card.fingerprint[:12]}, crackflow {card.versions['crackflow']}",

@@ -9,6 +9,7 @@ first and of chosen layers; activations/ of one picture; scores.json: how well t
 masks, how well they hit the cracks. Photographs that cannot be read are listed in rejected.csv.
 """
 
+import collections
 import os
 
 import numpy as np
@@ -17,7 +18,7 @@ from crackflow.core import atomic, flags, progress, runtime, tables
 from crackflow.core.backend import keras
 from crackflow.core.config import ExplainConfig
 from crackflow.core.errors import UserError
-from crackflow.data import windows
+from crackflow.data import system_files, windows
 from crackflow.model import bundle
 from crackflow.report import explanation, overlays, page, saliency
 from crackflow.run import folder
@@ -35,7 +36,8 @@ def run(config: ExplainConfig) -> dict:
     runtime.set_up(config.seed, config.threads, deterministic=False)
     loaded = bundle.load(config.model)
     study = _study(config, loaded)
-    files, rejected = windows.listed(config.images, config.masks, config.out)
+    passed_over: collections.Counter = collections.Counter()
+    files, rejected = windows.listed(config.images, config.masks, config.out, passed_over)
     with atomic.folder(config.out, SCORES, config.overwrite, OURS) as stage:
         found = _explain_all(config, study, files, rejected, stage)
         layers = _show_layers(config, loaded.model, found, stage)
@@ -45,6 +47,8 @@ def run(config: ExplainConfig) -> dict:
         page.write(_report(config, loaded, content, found, layers), os.path.join(stage, folder.REPORT))
     for line in _lines(content, rejected):
         progress.say(line)
+    if passed_over:
+        progress.say(system_files.summary(passed_over))
     progress.say(f"overlays {os.path.join(config.out, 'overlays')}, report {os.path.join(config.out, folder.REPORT)}")
     return content
 

@@ -6,48 +6,96 @@
 Leaves in the folder: predictions.csv, one photograph a row (cracked, clean, or review: a person should look);
 findings.json, the outline, probability and estimated length of each crack in pixels of the photograph; findings.geojson
 when photographs say where they were taken; overlays/; report.html, to zoom in and to move the threshold. What cannot be
-read is listed in rejected.csv. The photographs are not changed.
+read is listed in rejected.csv. The photographs are not changed. A run that was stopped or killed goes on when the same
+command is given again; until it ends, what it has lies in unfinished/. Exit code 75: stopped by a signal.
 """
 
+import collections
+import contextlib
+import dataclasses
 import os
+from collections.abc import Iterator
 
 import numpy as np
 
 from crackflow import __version__
-from crackflow.core import atomic, flags, progress, runtime, tables
+from crackflow.core import atomic, errors, flags, progress, runtime, tables
 from crackflow.core.config import PredictConfig
-from crackflow.core.errors import UserError
-from crackflow.data import images, photographs
-from crackflow.report import album, overlays, prediction
+from crackflow.core.errors import TryAgain, UserError
+from crackflow.data import images, photographs, system_files
+from crackflow.report import album, overlays, photo_evaluation, prediction, prediction_log
 from crackflow.run import folder
 
 FINDINGS, GEOJSON, PREDICTIONS = "findings.json", "findings.geojson", "predictions.csv"
 COLUMNS = ("path", "label", "probability", "decision")
-OURS = (PREDICTIONS, GEOJSON, "rejected.csv", folder.REPORT, "overlays/*.jpg")
+OURS = (PREDICTIONS, GEOJSON, "rejected.csv", folder.REPORT, "overlays/*.jpg", *prediction_log.OWNED_FILES)
+# Flags that may differ between two parts of one run: what they change is made anew, or they change no result.
+FREE = {"out", "model", "threads", "page_photos", "overwrite"}
 
 
 def run(config: PredictConfig) -> dict:
-    """Look at every photograph, write the results; returns the content of findings.json. Raises: UserError."""
+    """Look at every photograph, write the results; returns the content of findings.json. Raises: UserError;
+    TryAgain when it stopped and can go on."""
     runtime.set_up(0, config.threads, deterministic=False)
     model = prediction.load(config.model, config.threshold)
-    files, rejected = photographs.listed(config.photos, config.out)
-    with atomic.folder(config.out, FINDINGS, config.overwrite, OURS) as stage:
-        shown = album.Album(config.page_photos)
-        facts = _look_at_all(config, model, files, rejected, shown, stage)
-        content = _about(model) | {"mm_per_px": config.mm_per_px or None, "photos": facts}
-        rows = [tuple(one[name] if name != "probability" else f"{one[name]:.6f}" for name in COLUMNS) for one in facts]
-        tables.save(os.path.join(stage, PREDICTIONS), COLUMNS, rows)
-        tables.save(os.path.join(stage, "rejected.csv"), ("path", "reason"), rejected)
-        places = _geojson(facts)
-        if places["features"]:
-            folder.save_json(stage, GEOJSON, places)
-        shown.write(os.path.join(stage, folder.REPORT), content, len(facts), flags.as_flagfile(config))
-        folder.save_json(stage, FINDINGS, content)
+    passed_over: collections.Counter = collections.Counter()
+    files, rejected = photographs.listed(config.photos, config.out, passed_over)
+    with atomic.folder(config.out, FINDINGS, config.overwrite, OURS, prediction_log.FOLDER) as stage:
+        with (
+            prediction_log.opened(config.out, _settings(config, model), config.overwrite) as log,
+            _going_on(log, files),
+        ):
+            shown = album.Album(config.page_photos)
+            facts = _look_at_all(config, model, files, rejected, shown, stage, log)
+            content = _about(model) | {"mm_per_px": config.mm_per_px or None, "photos": facts}
+            rows = [
+                tuple(one[name] if name != "probability" else f"{one[name]:.6f}" for name in COLUMNS) for one in facts
+            ]
+            tables.save(os.path.join(stage, PREDICTIONS), COLUMNS, rows)
+            tables.save(os.path.join(stage, "rejected.csv"), ("path", "reason"), rejected)
+            places = _geojson(facts)
+            if places["features"]:
+                folder.save_json(stage, GEOJSON, places)
+            shown.write(os.path.join(stage, folder.REPORT), content, len(facts), flags.as_flagfile(config))
+            folder.save_json(stage, FINDINGS, content)
     _tell(config, facts, rejected)
+    if passed_over:
+        progress.say(system_files.summary(passed_over))
     return content
 
 
-def _look_at_all(config, model, files, rejected, shown, stage) -> list[dict]:
+def _settings(config: PredictConfig, model: prediction.Model) -> dict[str, str]:
+    """What two parts of one run have in common."""
+    settings = {f"--{name}": value for name, value in flags.as_dict(config, FREE).items()}
+    settings |= {"--photos": os.path.abspath(config.photos), "--model": model.bundle.sha256}
+    return settings | {"the version of crackflow": __version__}
+
+
+@contextlib.contextmanager
+def _going_on(log: prediction_log.PredictionLog, files: list[photographs.Named]) -> Iterator[None]:
+    """Around the work: says what is done when it is stopped. Raises: TryAgain after a signal."""
+    began = sum(named.file in log for named in files)
+    if began:
+        progress.say(f"going on: {began:,} of {len(files):,} photographs were looked at before")
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if not log:
+            raise
+        raise TryAgain(f"stopped by a signal; {_done(log, files)}") from error
+    except OSError as error:
+        mistake = errors.from_os_error(error)
+        if not log or mistake is None:
+            raise
+        raise UserError(f"{mistake}; {_done(log, files)}") from error
+
+
+def _done(log: prediction_log.PredictionLog, files: list[photographs.Named]) -> str:
+    count = sum(named.file in log for named in files)
+    return f"{count:,} of {len(files):,} photographs are done, and the same command goes on with the others"
+
+
+def _look_at_all(config, model, files, rejected, shown, stage, log) -> list[dict]:
     """Overlays, and what findings.json says of each photograph."""
     os.makedirs(os.path.join(stage, "overlays"))
     facts = []
@@ -55,28 +103,52 @@ def _look_at_all(config, model, files, rejected, shown, stage) -> list[dict]:
         for named in files:
             advance(1)
             try:
-                photo = photographs.read(named.file, model.card.channels, config.max_megapixels)
+                record = _stored(named, config, model, shown, log) or _look_at(named, config, model, shown, log)
             except images.BadImage as error:
                 rejected.append((named.path, str(error)))
                 continue
-            glance = model.glance(photo.pixels, config.scale, config.mm_per_px)
-            small = overlays.fitted(photo.pixels, overlays.SHOWN_PX)
-            photo = photo._replace(pixels=small)  # the photograph itself is as large as all that follows
-            found = model.tell(glance, named.path)
             overlay = f"overlays/{len(facts) + 1:06d}.jpg"
-            marked = overlays.marked(small, found)
-            with open(os.path.join(stage, overlay), "wb") as file:
-                file.write(overlays.as_jpeg(marked))
-            facts.append(_facts(found, photo, overlay))
-            shown.add(found, small)
-            for warning in found.warnings:
-                progress.say(f"warning: {named.path}: {warning}")
+            log.copy_overlay(record, os.path.join(stage, overlay))
+            facts.append(_facts(record.prediction, record.photo, overlay))
     if not facts:
         raise UserError(
             f"--photos: expected photographs, none of {len(files):,} files can be used; the first: "
             + ": ".join(rejected[0])
         )
     return facts
+
+
+def _stored(named, config, model, shown, log) -> prediction_log.Record | None:
+    """What an earlier process said of a photograph that has not changed since."""
+    record = log.find(named.file)
+    if record is None:
+        return None
+
+    def picture() -> bytes:  # not stored where the page had no room for it
+        return log.picture(record) or overlays.as_jpeg(
+            overlays.fitted(
+                photographs.read(named.file, model.card.channels, config.max_megapixels).pixels, overlays.SHOWN_PX
+            )
+        )
+
+    record = dataclasses.replace(record, prediction=dataclasses.replace(record.prediction, name=named.path))
+    shown.offer(record.prediction, picture)
+    return record
+
+
+def _look_at(named, config, model, shown, log) -> prediction_log.Record:
+    stat = prediction_log.file_stat(named.file)
+    photo = photographs.read(named.file, model.card.channels, config.max_megapixels)
+    glance = model.glance(photo.pixels, config.scale, config.mm_per_px)
+    small = overlays.fitted(photo.pixels, overlays.SHOWN_PX)
+    photo = photo._replace(pixels=small)  # the photograph itself is as large as all that follows
+    found = model.tell(glance, named.path)
+    record = prediction_log.new_record(found, photo, named.file, stat)
+    overlay = overlays.as_jpeg(overlays.marked(small, found))
+    record = log.append(record, overlay, shown.add(record.prediction, small))
+    for warning in found.warnings:
+        progress.say(f"warning: {named.path}: {warning}")
+    return record
 
 
 def _about(model: prediction.Model) -> dict:
@@ -92,6 +164,7 @@ def _about(model: prediction.Model) -> dict:
         "threshold": card.threshold,
         "temperature": card.temperature,
         "review": list(card.review),
+        "photo_threshold": photo_evaluation.facts(card),
     }
 
 
@@ -104,6 +177,7 @@ def _facts(found: prediction.Prediction, photo: photographs.Photograph, overlay:
         "label": found.label,
         "probability": round(found.probability, 6),
         "decision": found.decision,
+        "logits_taken_off": round(found.shift, 3),
         "scales": list(found.scales),
         "unlike_training": None if found.distance is None else round(found.distance, 3),
         "warnings": found.warnings,

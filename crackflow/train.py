@@ -18,7 +18,7 @@ from crackflow.core.backend import keras
 from crackflow.core.config import TrainConfig
 from crackflow.data import pipeline
 from crackflow.model import bundle, familiarity, membership
-from crackflow.report import assessment, chance, decision, overlap, page
+from crackflow.report import assessment, chance, decision, overlap, page, photo_evaluation
 from crackflow.run import folder, job, scoring
 
 RESAMPLES = 1000
@@ -83,7 +83,7 @@ def run(config: TrainConfig) -> page.Evaluation | None:
             if warning and (found.basis == page.TEST or found.overlap["trained_on"]):
                 progress.warn(f"{tested}: {warning}")
             for doubt in [*doubts, *page.guesses([found])]:
-                progress.warn(f"{doubt} {REMEDY}")
+                progress.alarm(f"{doubt} {REMEDY}")
         team.gathered([0])  # a worker that left early would look lost
         return found
 
@@ -129,6 +129,7 @@ def choose_and_save(plain: keras.Model, work: job.Job, checks) -> bundle.Bundle:
     if job.has_few_checks(made):
         more, logits = scoring.judge(plain, scoring.in_eight_orientations(checks))
         threshold = decision.choose_threshold(more, bundle.to_probabilities(logits, temperature), rule)
+        threshold = decision.shrunk(threshold, rule, min(np.bincount(labels, minlength=2)))
     verdict = chance.compare(labels, probabilities, threshold, groups)
     card = bundle.Card(
         network=config.model.value,
@@ -150,7 +151,10 @@ def choose_and_save(plain: keras.Model, work: job.Job, checks) -> bundle.Bundle:
     known = _known(plain, checks, made, config, recipe, image_px) if made.count("train") > 1 else None
     seen = membership.TrainingImages.of(made)
     seen = seen and seen.and_earlier(work.source and work.source.training_images)
-    bundle.save(path, plain, card, known, work.model.locator, seen)
+    chosen = photo_evaluation.with_photo_threshold(
+        bundle.Bundle(plain, card, None, work.model.locator), made, labels, probabilities, config.seed
+    )
+    bundle.save(path, plain, chosen.card, known, work.model.locator, seen)
     return bundle.load(path)
 
 
@@ -181,6 +185,7 @@ def _facts(config, watched, loaded, image_px, choices) -> dict[str, str]:
         "Training speed": f"{speeds[len(speeds) // 2]:,.0f} images/s (median epoch)",
         **{name: f"{choice.value} ({choice.reason})" for name, choice in choices.items()},
         "Threshold": f"{loaded.card.threshold:.3f}, chosen on validation data by {loaded.card.threshold_rule}",
+        "Threshold of photographs": photo_evaluation.in_words(loaded.card),
         "Left to a person": "{:.3f} to {:.3f}".format(*loaded.card.review),
         "Temperature": f"{loaded.card.temperature:.3f}, fitted on validation data",
     }

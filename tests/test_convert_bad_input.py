@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import ntpath
 import os
 import signal
 import struct
@@ -222,6 +223,7 @@ def test_what_was_changed_on_the_way_is_noted(zoo):
         "1 named .jpg but holds PNG",
         "1 scaled from 16 to 8 bits",
         "7 turned upright as its EXIF orientation says",
+        "2 files and folders of the system passed over (1 Thumbs.db, 1 names with a dot in front)",
     ]
 
 
@@ -361,19 +363,51 @@ def test_two_folders_that_link_to_each_other_end_in_a_message(tmp_path):
         (tmp_path / "photos" / name / "link").symlink_to(f"../{other}", target_is_directory=True)
     # Each picture is now found in both classes: none is left.
     images, out = str(tmp_path / "photos"), tmp_path / "out"
-    refused("both classes, found 0 class; the first of 6 rejected: .*other class", images=images, out=str(out))
+    refused(
+        "both classes, found none of 'Negative' or 'Positive'; 4 of 6 rejected, .*other class",
+        images=images,
+        out=str(out),
+    )
     assert not os.path.exists(out)
 
 
-def test_when_all_pictures_are_unusable_the_first_reason_is_given(tmp_path):
-    support.put(tmp_path / "photos/Positive/1.jpg", b"x")
+def test_when_all_pictures_are_unusable_the_commonest_reason_is_given_with_its_count(tmp_path):
+    for number in range(3):
+        support.put(tmp_path / f"photos/Positive/{number}.jpg", b"x")
     support.put(tmp_path / "photos/Negative/1.jpg", b"")
     refused(
-        "found 0 class; the first of 2 rejected: 'Negative/1.jpg': empty file",
+        "none of 'Negative' or 'Positive'; 3 of 4 rejected, such as 'Positive/0.jpg': not an image: a text file",
         images=str(tmp_path / "photos"),
         out=str(tmp_path / "out"),
     )
     assert os.listdir(tmp_path) == ["photos"]
+
+
+def test_of_a_class_without_usable_pictures_its_own_commonest_reason_is_given(tmp_path):
+    support.photos(tmp_path / "photos", 6)
+    for number in range(4):
+        support.put(tmp_path / f"photos/Positive/bad{number}.jpg", b"x")
+    for path in (tmp_path / "photos/Negative").iterdir():
+        path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    refused(
+        "none of 'Negative'; 3 of 3 rejected, such as 'Negative/00000.jpg': not an image: a Git LFS pointer",
+        images=str(tmp_path / "photos"),
+        out=str(tmp_path / "out"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (255, "none of 'uncracked'; there is crack in every window .*inverted"),
+        (0, "none of 'cracked'; there is no crack"),
+    ],
+)
+def test_masks_that_show_one_class_alone_are_told_as_such(tmp_path, value, message):
+    for number in range(3):
+        support.put(tmp_path / f"images/{number}.jpg", support.encoded(support.picture(number, 256, 128)))
+        support.put(tmp_path / f"masks/{number}.png", support.encoded(np.full((128, 256, 3), value, np.uint8), "PNG"))
+    refused(message, images=str(tmp_path), out=str(tmp_path.parent / f"out{value}"))
 
 
 def test_on_bad_fail_stops_at_the_first_and_leaves_nothing(tmp_path):
@@ -484,6 +518,12 @@ def test_an_output_among_the_photographs_is_refused(tmp_path, out):
     before = support.tree(tmp_path)
     refused("--out: expected a folder outside --images", images=str(tmp_path / "photos"), out=str(tmp_path / out))
     assert support.tree(tmp_path) == before
+
+
+def test_two_drives_of_windows_are_apart(monkeypatch):
+    monkeypatch.setattr(os.path, "commonpath", ntpath.commonpath)
+    assert not convert._within("C:\\photos", "D:\\photos") and not convert._within("C:\\photos", "C:\\photos-2")
+    assert convert._within("C:\\photos", "C:\\photos\\data") and convert._within("C:\\photos", "C:\\photos")
 
 
 def test_photographs_inside_the_data_set_to_be_replaced_are_not_removed(tmp_path):
@@ -614,12 +654,14 @@ def test_the_real_command_says_help_on_stdout(tmp_path):
 
 
 def test_the_real_command_converts_and_replays_from_a_flagfile_with_nothing_on_stderr(tmp_path):
-    support.photos(tmp_path / "photos", 6)
-    config = ConvertConfig(str(tmp_path / "photos"), str(tmp_path / "out"), workers=2, group_by=GroupBy.CONTENT)
+    support.photos(tmp_path / "photos", 60)
+    config = ConvertConfig(
+        str(tmp_path / "photos"), str(tmp_path / "out"), workers=2, group_by=GroupBy.CONTENT, split=(0.34, 0.33, 0.33)
+    )
     (tmp_path / "flags.cfg").write_text(flags.as_flagfile(config, header="a comment"))
     done = support.command("convert", f"--flagfile={tmp_path / 'flags.cfg'}")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "6 images in" in done.stdout and "6 groups that stay together (content)" in done.stdout
+    assert "60 images in" in done.stdout and "60 groups that stay together (content)" in done.stdout
 
 
 def test_sigterm_ends_the_command_with_one_line_and_leaves_nothing(tmp_path):

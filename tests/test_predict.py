@@ -1,5 +1,6 @@
 """crackflow.predict as a user runs it."""
 
+import dataclasses
 import io
 import json
 import os
@@ -164,3 +165,24 @@ def test_the_shipped_model_works_without_any_other_flag(place, tmp_path, monkeyp
 def test_a_mistake_is_one_line(tmp_path):
     done = support.called("predict", f"--photos={tmp_path}/none.jpg", f"--out={tmp_path}/out")
     support.expect_one_line(done, 2, "--photos: expected a photograph", "none.jpg")
+
+
+def test_the_page_recounts_for_another_threshold_what_the_command_decides_with_it(place, tmp_path):
+    """Its slider compares the same probabilities, lowered for the size of the photograph, as the tables hold."""
+    card = dataclasses.replace(CARD, photo_shift=6.0, photo_level=3.0, photo_growth=2.0, review=(0.4, 0.6))
+    bundle.save(str(tmp_path / "model.h5"), darkness(), card)
+    content = run(place, tmp_path / "own", model=str(tmp_path / "model.h5"))
+    page = (tmp_path / "own/report.html").read_text()
+    shown = re.findall(r'data-probability="([^"]+)" data-decision="([^"]+)"', page)
+    table = tables.read(str(tmp_path / "own/predictions.csv"))
+    assert sorted((f"{float(p):.6f}", one) for p, one in shown) == sorted(
+        (row["probability"], row["decision"]) for row in table
+    )
+    assert all(photo["logits_taken_off"] > 6 for photo in content["photos"])
+    assert content["photo_threshold"]["shift"] == 6.0 and content["photo_threshold"]["growth"] == 2.0
+    for photo in content["photos"]:
+        assert photo["decision"] != "clean" or not photo["findings"]
+    for threshold in (0.001, 0.9):
+        again = run(place, tmp_path / f"at{threshold}", model=str(tmp_path / "model.h5"), threshold=threshold)
+        decided = sum(photo["decision"] == "cracked" for photo in again["photos"])
+        assert decided == sum(float(p) >= threshold for p, _ in shown)

@@ -3,10 +3,13 @@
 import ast
 import pathlib
 import re
+import runpy
 import subprocess
 import sys
 
 import pytest
+import setuptools
+from packaging.requirements import Requirement
 
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "crackflow"
@@ -90,6 +93,25 @@ def test_setup_is_the_one_home_of_dependencies():
     required = re.findall(r'"([A-Za-z][\w.-]*)[\[><=]', (ROOT / "setup.py").read_text())
     for name in set(required) - {"apache-beam"}:  # lives in an environment of its own
         assert re.search(rf"^{name.lower().replace('_', '-')}==", constraints, re.M | re.I), name
+
+
+HAS_ADDONS = {
+    ("linux", "x86_64", "3.11"): True,
+    ("linux", "x86_64", "3.12"): False,
+    ("linux", "aarch64", "3.11"): False,
+    ("win32", "AMD64", "3.10"): False,
+    ("darwin", "arm64", "3.10"): True,
+}
+
+
+def test_tensorflow_addons_is_asked_for_where_it_has_wheels(monkeypatch):
+    asked = {}
+    monkeypatch.setattr(setuptools, "setup", lambda **options: asked.update(options))
+    runpy.run_path(str(ROOT / "setup.py"))
+    addons = next(Requirement(line) for line in asked["install_requires"] if line.startswith("tensorflow-addons"))
+    for machine, expected in HAS_ADDONS.items():
+        environment = dict(zip(("sys_platform", "platform_machine", "python_version"), machine, strict=True))
+        assert addons.marker.evaluate(environment) == expected, machine
 
 
 def test_the_readme_tables_are_made_from_the_results():

@@ -10,48 +10,52 @@ Synopsis::
 """
 
 import contextlib
-import fcntl
 import fnmatch
 import os
 import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
+from crackflow.core import locks
 from crackflow.core.errors import UserError
 
 LOCK = ".lock"
 UNFINISHED = ".partial-"
+REPLACED = ".replaced-"
+LITTER = {".ds_store", "thumbs.db", "desktop.ini"}  # what systems put into a folder that somebody looks into
 
 
 @contextlib.contextmanager
-def folder(out: str, marker: str, overwrite: bool, ours: Sequence[str]) -> Iterator[str]:
+def folder(out: str, marker: str, overwrite: bool, ours: Sequence[str], unfinished: str | None = None) -> Iterator[str]:
     """Gives a hidden folder beside `out` that takes its name when the block ends, and vanishes if the block fails.
 
     A folder that stands at `out` is replaced only with `overwrite`, and only if it holds the file `marker`, the sign
     that crackflow made it, and nothing but that and files that `ours` names: paths in it, with * for any part of one
-    name, and ** at the end for all that lies below. Left-overs of killed runs are removed first; those of runs still
-    alive hold a lock and stay. Raises: UserError when `out` is taken.
+    name, and ** at the end for all that lies below. One that holds the folder `unfinished` alone, which the block goes
+    on with, needs neither. Left-overs of killed runs are removed first; those of runs still alive hold a lock and stay.
+    Raises: UserError when `out` is taken.
     """
     out = os.path.realpath(out)  # a link stays, and what it points to is filled
     parent, name = os.path.split(out)
     ours = (marker, LOCK, *ours)
     if os.path.isdir(parent):
-        with _alone_in(parent):
+        with locks.folder(parent):
             _tidy(parent, name, out)  # first: it may bring an older folder back
-    _expect_free(out, marker, overwrite, ours)
+    _expect_free(out, marker, overwrite, ours, unfinished)
     os.makedirs(parent, exist_ok=True)
     stage = os.path.join(parent, f".{name}{UNFINISHED}{secrets.token_hex(4)}")
     try:
         os.mkdir(stage)  # inside, so that a signal that comes with it leaves nothing either
         with open(os.path.join(stage, LOCK), "w") as lock:
-            with contextlib.suppress(OSError):  # a network's file system may have no locks
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            locked = _is_lockable(lock)
             yield stage
             _sync(stage)
-            with _alone_in(parent):
-                _move(stage, out, marker, overwrite, ours)
+            with locks.folder(parent) as alone:
+                if alone or not locked:  # nobody tidies up now, or would take it for dead
+                    lock.close()  # Windows moves no folder in which a file is open
+                _move(stage, out, marker, overwrite, ours, unfinished)
             with contextlib.suppress(FileNotFoundError):
                 os.remove(os.path.join(out, LOCK))  # not before: without it the folder would look like a dead run's
     except BaseException:
@@ -72,19 +76,14 @@ def _umask() -> int:
     return mask
 
 
-@contextlib.contextmanager
-def _alone_in(parent: str) -> Iterator[None]:
-    """No other run tidies up in the folder `parent` or moves into it; where it can be locked."""
-    handle = os.open(parent, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+def _is_lockable(file: IO) -> bool:
+    """Lock `file`, where its file system has locks."""
+    with contextlib.suppress(OSError):
+        return locks.lock(file)
+    return False
 
 
-def _expect_free(out: str, marker: str, overwrite: bool, ours: Sequence[str]) -> None:
+def _expect_free(out: str, marker: str, overwrite: bool, ours: Sequence[str], unfinished: str | None) -> None:
     if not os.path.lexists(out):
         return
     if not os.path.isdir(out):
@@ -93,16 +92,17 @@ def _expect_free(out: str, marker: str, overwrite: bool, ours: Sequence[str]) ->
         raise UserError(f"expected a folder that can be replaced, received {out!r}, a mount point; name a folder in it")
     if not os.listdir(out):
         return
-    if not overwrite:
+    goes_on = {name for name in os.listdir(out) if name.lower() not in LITTER} == {unfinished}
+    if not overwrite and not goes_on:
         raise UserError(f"{out!r} exists and is not empty; choose another folder, or replace it with --overwrite")
-    if not os.path.exists(os.path.join(out, marker)):
+    if not goes_on and not os.path.exists(os.path.join(out, marker)):
         raise UserError(f"--overwrite: {out!r} holds no {marker}, so crackflow did not make it; choose another folder")
     for place, _, names in os.walk(out):
         for path in (os.path.relpath(os.path.join(place, name), out) for name in sorted(names)):
-            if not any(_matches(path, pattern) for pattern in ours):
+            if os.path.basename(path).lower() not in LITTER and not any(_matches(path, pattern) for pattern in ours):
                 raise UserError(
-                    f"--overwrite: {out!r} holds {path!r}, which this command did not write; move it elsewhere, or "
-                    "choose another folder"
+                    f"--{'overwrite' if overwrite else 'out'}: {out!r} holds {path!r}, which this command did not "
+                    "write; move it elsewhere, or choose another folder"
                 )
 
 
@@ -119,7 +119,7 @@ def _tidy(parent: str, name: str, out: str) -> None:
         place = os.path.join(parent, left)
         if left.startswith(f".{name}{UNFINISHED}") and not _is_locked(place):
             shutil.rmtree(place, ignore_errors=True)
-        elif left.startswith(f".{name}.replaced-"):
+        elif left.startswith(f".{name}{REPLACED}"):
             if os.path.lexists(out):
                 shutil.rmtree(place, ignore_errors=True)
             else:
@@ -129,24 +129,22 @@ def _tidy(parent: str, name: str, out: str) -> None:
 def _is_locked(place: str) -> bool:
     try:
         with open(os.path.join(place, LOCK), "r+") as lock:  # NFS locks nothing that is open for reading alone
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return not locks.lock(lock, wait=False)
     except FileNotFoundError:  # killed before it was made, or just after it was removed
         return False
-    except OSError:  # held; or a file system without locks, where nobody can tell
+    except OSError:  # a file system without locks, where nobody can tell
         return True
-    return False
 
 
-def _move(stage: str, out: str, marker: str, overwrite: bool, ours: Sequence[str]) -> None:
-    _expect_free(out, marker, overwrite, ours)  # another run may have finished meanwhile
+def _move(stage: str, out: str, marker: str, overwrite: bool, ours: Sequence[str], unfinished: str | None) -> None:
+    _expect_free(out, marker, overwrite, ours, unfinished)  # another run may have finished meanwhile
     parent, name = os.path.split(out)
-    aside = tempfile.mkdtemp(prefix=f".{name}.replaced-", dir=parent)
     if os.path.isdir(out):
-        os.rename(out, aside)  # POSIX: a rename onto an empty folder replaces it
+        aside = os.path.join(parent, f".{name}{REPLACED}{secrets.token_hex(4)}")
+        os.rename(out, aside)
         os.rename(stage, out)
         shutil.rmtree(aside, ignore_errors=True)
     else:
-        os.rmdir(aside)
         os.rename(stage, out)
 
 

@@ -15,7 +15,6 @@ two are imported, and only then, the name `keras` means tf_keras.
 import contextlib
 import importlib
 import os
-import platform
 import sys
 import tempfile
 import types
@@ -23,17 +22,6 @@ import warnings
 from collections.abc import Iterator
 
 from crackflow.core.errors import UserError
-
-
-def _refuse_keras_3() -> None:
-    """TensorFlow decides at its first import which Keras `tf.keras` is; afterwards it is too late."""
-    if "tensorflow" in sys.modules and os.environ.get("TF_USE_LEGACY_KERAS") not in ("1", "True", "true"):
-        raise UserError(
-            "expected tf.keras to be tf_keras, but TensorFlow was imported first and made it Keras 3; "
-            "import crackflow before tensorflow, or set the environment variable TF_USE_LEGACY_KERAS=1"
-        )
-    os.environ["TF_USE_LEGACY_KERAS"] = "1"
-
 
 NOISE = (
     b"absl::InitializeLog",
@@ -68,14 +56,10 @@ def without_start_up_noise() -> Iterator[None]:
                     os.write(2, line)
 
 
-_refuse_keras_3()
+if "tensorflow" not in sys.modules:  # heard at its first import alone; afterwards this package runs beside Keras 3
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 # CPU features and the registration of plugins; errors still come through.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
-if platform.machine() == "x86_64":
-    # TensorFlow turns these on by itself only for processors with AVX512-VNNI; with AVX2 alone they nearly double the
-    # speed of training as well (285 ms a step without, 147 with: BUILD_NOTES.md).
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 with without_start_up_noise():
     import tensorflow as tf
@@ -103,23 +87,30 @@ __all__ = [
 
 @contextlib.contextmanager
 def keras_is_tf_keras() -> Iterator[None]:
-    """While inside, `import keras` gives tf_keras; afterwards `sys.modules` is as it was."""
-
-    def is_keras(name: str) -> bool:
-        return name == "keras" or name.startswith("keras.")
-
-    saved = {name: module for name, module in sys.modules.items() if is_keras(name)}
+    """While inside, `import keras` and `tf.keras` give tf_keras; afterwards both are what they were."""
+    saved = {name: module for name, module in sys.modules.items() if _is_keras(name)}
+    attribute = tf.__dict__.get("keras")
     for name in saved:
         del sys.modules[name]
     for name, module in list(sys.modules.items()):
         if name == "tf_keras" or name.startswith("tf_keras."):
-            sys.modules[name.removeprefix("tf_")] = module
+            for base in KERAS_NAMES:
+                sys.modules[base + name.removeprefix("tf_keras")] = module
+    tf.keras = keras
     try:
         yield
     finally:
-        for name in [name for name in sys.modules if is_keras(name)]:
+        tf.keras = attribute
+        for name in [name for name in sys.modules if _is_keras(name)]:
             del sys.modules[name]
         sys.modules.update(saved)
+
+
+KERAS_NAMES = ("keras", "tensorflow.keras")
+
+
+def _is_keras(name: str) -> bool:
+    return any(name == base or name.startswith(f"{base}.") for base in KERAS_NAMES)
 
 
 def load_tuner() -> types.ModuleType:
@@ -142,15 +133,28 @@ def load_tuner_service() -> types.SimpleNamespace:
 def load_addons() -> types.ModuleType:
     """tensorflow-addons: optimizers, metrics and image ops written in Python.
 
-    Raises: UserError where the package has no wheel (Python 3.12 and later) or is not installed.
+    Raises: UserError where the package has no wheel (Python 3.12 and later, Windows, ARM) or is not installed.
     """
     try:
         # Its end-of-life notice and version check are known and documented; the user asked for it by name.
         with keras_is_tf_keras(), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            return importlib.import_module("tensorflow_addons")
+            addons = importlib.import_module("tensorflow_addons")
     except ImportError as error:
         raise UserError(
-            "this needs tensorflow-addons 0.23, which is not installed; it has wheels up to Python 3.11: "
-            "pip install 'tensorflow-addons==0.23.0', or choose an optimizer and metrics of Keras itself"
+            "this needs tensorflow-addons 0.23, which is not installed; it has wheels up to Python 3.11, for Linux on "
+            "x86-64 and for macOS: pip install 'tensorflow-addons==0.23.0', or choose an optimizer and metrics of "
+            "Keras itself"
         ) from error
+    _give_tf_keras(addons.__name__)
+    return addons
+
+
+def _give_tf_keras(package: str) -> None:
+    """Modules of `package` ask for tf.keras as they run, too: what they call tf is TensorFlow with tf_keras in it."""
+    own = types.ModuleType(tf.__name__, tf.__doc__)
+    own.__getattr__ = lambda name: getattr(tf, name)
+    own.keras = keras
+    for name, module in list(sys.modules.items()):
+        if name.startswith(f"{package}.") and getattr(module, "tf", None) is tf:
+            module.tf = own

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from crackflow.core import rendezvous
 from crackflow.core.backend import tf
 from crackflow.core.config import AllReduce, Strategy
 from crackflow.core.errors import TryAgain, UserError
@@ -117,10 +118,12 @@ def join(wanted: Strategy, hosts: bool = True, all_reduce: AllReduce = AllReduce
                 "tasks; launch/local_workers.sh, launch/slurm.sbatch and launch/kubernetes.yaml do that"
             )
         os.environ["TF_CONFIG"] = json.dumps(told.config)
+        _meet_workers(told)
         try:
             way = tf.distribute.experimental.CommunicationImplementation[all_reduce.name]
             options = tf.distribute.experimental.CommunicationOptions(implementation=way)
-            strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+            with rendezvous.ended_by_signals():
+                strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
         except tf.errors.UnknownError as error:
             here = told.config["cluster"]["worker"][told.config["task"]["index"]]
             raise UserError(
@@ -142,6 +145,21 @@ def join(wanted: Strategy, hosts: bool = True, all_reduce: AllReduce = AllReduce
         return Cluster(strategy, Choice("mirrored", f"{len(devices)} devices: {devices[0].device_type}"))
     reason = "asked for" if wanted is Strategy.ONE else f"one device: {devices[0].device_type}"
     return Cluster(None, Choice("one", reason))
+
+
+def _meet_workers(told: "Told") -> None:
+    """Return when all workers are there. Raises: UserError; TryAgain after a signal where the cluster starts what ended
+    with it again, else KeyboardInterrupt."""
+    alone = {"TF_CONFIG": "unset it to train alone", "SLURM": "--strategy=one trains alone"}
+    config = told.config
+    try:
+        rendezvous.wait_for_workers(
+            config["cluster"]["worker"], config["task"]["index"], told.source, alone[told.source]
+        )
+    except KeyboardInterrupt as error:
+        if told.source != "SLURM":
+            raise
+        raise TryAgain("stopped by a signal while it waited for the other workers; nothing was begun") from error
 
 
 @dataclasses.dataclass(frozen=True)

@@ -298,8 +298,13 @@ class ConvertConfig:
     out: str = option("", "data set to make: shards, dataset.json, groups.csv, rejected.csv")
     image_px: int = option(0, "resize every image to this side, in pixels; 0: keep the images as they are")
     encoding: Encoding = option(Encoding.JPEG, "how pixels are stored in the records")
-    split: tuple[float, ...] = option((0.8, 0.1, 0.1), "fractions of train,val,test")
+    split: tuple[float, ...] = option(
+        (), "fractions of train,val,test; none: 0.8,0.1,0.1, or 0.7,0.2,0.1 of fewer than 100 images"
+    )
     group_by: GroupBy = option(GroupBy.NEAR_DUPLICATES, "what must stay in one split")
+    group_by_name: bool = option(
+        True, "what is named as windows of one photograph (7001-12, 7001-13) stays in one split"
+    )
     layout: Layout = option(Layout.AUTO, "how the folder is arranged")
     positive_class: str = option("", "name of the class folder that means cracked, where it can't be guessed")
     patch_px: int = option(128, "masks layout: side of the labelled windows, in pixels")
@@ -337,7 +342,7 @@ class ConvertConfig:
         _expect(1 <= self.jpeg_quality <= 100, "jpeg_quality", "1 to 100", self.jpeg_quality)
         _expect(0 < self.min_crack_fraction < 1, "min_crack_fraction", "a fraction", self.min_crack_fraction)
         legal = len(self.split) == 3 and all(0 <= part <= 1 for part in self.split)
-        legal = legal and abs(sum(self.split) - 1) < 1e-6
+        legal = not self.split or (legal and abs(sum(self.split) - 1) < 1e-6)
         _expect(legal, "split", "three fractions train,val,test that add up to 1", self.split)
 
 
@@ -737,6 +742,9 @@ class EvaluateConfig:
     split: EvalSplit = option(EvalSplit.TEST, "which part of each data set")
     out: str = option("", "folder to make: metrics.json, curves, errors, report.html")
     threshold: str = option("", f"choose it anew on the first data set's val split: {RULES}; none: the model's own")
+    photographs: int = option(
+        250, "images of each data set that are looked at as crackflow.predict does, drawn at random; 0: none"
+    )
     batch_size: int = option(128, "images scored at once")
     resamples: int = option(1000, "bootstrap samples behind the intervals of f1 and the areas")
     seed: int = option(0, "draws the bootstrap samples")
@@ -750,7 +758,7 @@ class EvaluateConfig:
             threshold_rule(self.threshold)
         _expect_at_least(self, 1, ["batch_size"])
         _expect_at_least(self, 100, ["resamples"])
-        _expect_at_least(self, 0, ["seed", "threads"])
+        _expect_at_least(self, 0, ["photographs", "seed", "threads"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -802,7 +810,7 @@ class PredictConfig:
     mm_per_px: float = option(
         0.0, "what one pixel of the photographs is on the surface, in mm: gives lengths, and the scale; 0: unknown"
     )
-    threshold: float = option(0.0, "cracked from this probability on; 0: the model's own, chosen on validation data")
+    threshold: float = option(0.0, "cracked from this probability on, in photographs of any size; 0: the model's own")
     max_megapixels: float = option(200.0, "larger photographs are left out")
     page_photos: int = option(100, "photographs in report.html, the most probable first")
     threads: int = option(0, "threads for TensorFlow's operations; 0: one a core")

@@ -16,6 +16,9 @@ EXIT_INTERRUPTED = 130
 EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: the same command goes on from where it was
 
 
+IN_USE = (32, 33)  # ERROR_SHARING_VIOLATION and ERROR_LOCK_VIOLATION of Windows, which Python gives as EACCES
+
+
 class UserError(Exception):
     """What the user gave cannot be used: the message says what was expected, received and what to do."""
 
@@ -52,8 +55,12 @@ def from_os_error(error: OSError) -> UserError | None:
         return UserError(
             f"a file grew past the size allowed here{place}; raise the limit (ulimit -f) or ask for --shards"
         )
+    if getattr(error, "winerror", None) in IN_USE:
+        return UserError(f"another program has this open{place}; close it there, then run it again")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return UserError(f"no permission ({error.strerror}){place}; choose a place this user may read or write")
-    if error.errno in (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.EISDIR):
+    # EINVAL: a name with a colon or the like on a file system of Windows.
+    bad_name = error.errno == errno.EINVAL and error.filename is not None
+    if bad_name or error.errno in (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.EISDIR):
         return UserError(f"expected a usable path ({error.strerror}){place}; choose another")
     return None

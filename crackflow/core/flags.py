@@ -12,6 +12,7 @@ A default lives in the dataclass alone; the fields of a dataclass within it beco
 the run.
 """
 
+import contextlib
 import dataclasses
 import enum
 import os
@@ -22,7 +23,7 @@ from typing import NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 from absl import flags as absl_flags
 
-from crackflow.core import errors
+from crackflow.core import errors, progress
 
 Config = TypeVar("Config")
 GIVEN = "_given"  # no field of the settings: what was written out is no setting
@@ -187,10 +188,11 @@ def main(
     """Parse, run, and leave with the documented exit code (0 done, 1 check failed, 2 the user's mistake, 75 run it
     again, 130 interrupted)."""
     signal.signal(signal.SIGTERM, _interrupt)
+    progress.make_streams_safe()
     try:
         run(parse(config_class, sys.argv[1:] if argv is None else argv))
     except HelpAsked as asked:
-        sys.stdout.write(f"{(about or '').strip()}\n\nFlags:\n{asked}\n")
+        progress.say(f"{(about or '').strip()}\n\nFlags:\n{asked}")
     except errors.UserError as error:
         _leave(errors.EXIT_USER_ERROR, error)
     except errors.CheckFailed as error:
@@ -217,5 +219,6 @@ def _interrupt(signum: int, frame: object) -> None:
 
 def _leave(code: int, message: object) -> None:
     program = os.path.splitext(os.path.basename(sys.argv[0]))[0]
-    sys.stderr.write(f"crackflow.{program}: {errors.one_line(message)}\n")
+    with contextlib.suppress(OSError):  # nobody may read it any more; the exit code tells
+        sys.stderr.write(f"crackflow.{program}: {errors.one_line(message)}\n")
     sys.exit(code)

@@ -37,6 +37,26 @@ def bar(total: int, what: str) -> Iterator[Callable[[int], None]]:
         yield lambda step: shown.advance(task, step)
 
 
+def make_streams_safe() -> None:
+    """From now on stdout and stderr write what their encoding lacks as \\u escapes, whatever the locale or
+    PYTHONIOENCODING says; and where the process was started without them, what is said goes nowhere.
+
+    File names come in every script, and undecodable ones as lone surrogates that no encoding has.
+    """
+    for number in range(3):  # else the next file that is opened gets the number, and what C code prints with it
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            nowhere = open(os.devnull, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 - it stays open
+            setattr(sys, name, nowhere)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 _silent = False
 
 
@@ -48,7 +68,7 @@ def be_silent() -> None:
 
 def show(columns: Sequence[str], rows: Iterable[Sequence[tuple[str, bool]]]) -> None:
     """A table on stdout. `rows`: (text, whether it is a warning) for each column; warnings are red and end in "!"."""
-    if _silent:
+    if _silent or sys.stdout is None:
         return
     table = Table(*columns, box=None, pad_edge=False)
     for row in rows:
@@ -60,25 +80,46 @@ def show(columns: Sequence[str], rows: Iterable[Sequence[tuple[str, bool]]]) -> 
 
 def say(text: str) -> None:
     """One line for the person at the terminal, on stdout."""
-    if _silent:
+    if _silent or sys.stdout is None:
         return
     with _whoever_listens():
-        sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
+        sys.stdout.write(_writable(text) + "\n")
         sys.stdout.flush()
 
 
 def warn(text: str) -> None:
-    """As `say`, after WARNING and in red on a terminal: what nobody may overlook."""
-    red = ("\x1b[1;31m", "\x1b[0m") if sys.stdout.isatty() else ("", "")
-    say(f"{red[0]}WARNING: {text}{red[1]}")
+    """One line on stderr that begins with "warning": the work goes on, and whoever trusts its result should read it."""
+    _to_stderr(f"warning: {text}")
+
+
+def alarm(text: str) -> None:
+    """As `warn`, after WARNING and in red on a terminal: what nobody may overlook."""
+    red = ("\x1b[1;31m", "\x1b[0m") if sys.stderr and sys.stderr.isatty() else ("", "")
+    _to_stderr(f"{red[0]}WARNING: {text}{red[1]}")
+
+
+def _to_stderr(line: str) -> None:
+    if not _silent and sys.stderr is not None:
+        sys.stderr.write(line.encode("ascii", "backslashreplace").decode() + "\n")
+        sys.stderr.flush()
+
+
+def _writable(text: str) -> str:
+    """`text` without what stdout can't hold; for processes in which nobody called `make_streams_safe`."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"  # of a StringIO it is None
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 @contextlib.contextmanager
 def _whoever_listens() -> Iterator[None]:
-    """Where the reader of stdout has gone (`| head -1`), what is said goes nowhere, and the work goes on."""
+    """Where the reader of stdout has gone (`| head -1`) or its disk is full, what is said goes nowhere, and the work
+    goes on."""
     try:
         yield
-    except BrokenPipeError:
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            with contextlib.suppress(OSError):
+                sys.stderr.write(f"warning: stdout can't be written ({error.strerror}); the work goes on without it\n")
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)

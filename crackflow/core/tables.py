@@ -4,6 +4,7 @@ Synopsis::
 
     sha256 = tables.save("groups.csv", ("path", "label"), rows)
     for row in tables.read("groups.csv"): row["path"]
+    text = tables.utf8_name(path)              # of a path that the locale read otherwise
 """
 
 import csv
@@ -52,3 +53,12 @@ def read(path: str) -> list[dict[str, str]]:
     """The rows of a CSV file that `save` wrote."""
     with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
         return list(csv.DictReader(file))
+
+
+def utf8_name(path: str) -> str:
+    """`path` as UTF-8 reads it, where the locale reads file names otherwise (C without coercion, ISO 8859-1), so that
+    JSON and HTML show the same name everywhere; a name that is no UTF-8 as the locale reads it."""
+    try:
+        return os.fsencode(path).decode("utf-8")
+    except UnicodeError:
+        return path

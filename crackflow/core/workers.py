@@ -29,6 +29,7 @@ from crackflow.core.errors import UserError
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+MAX_ON_WINDOWS = 61  # it waits for at most 63 things at once, of which the pool needs two (CPython's own limit)
 
 
 def count(wanted: int) -> int:
@@ -45,8 +46,11 @@ def pool(size: int) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
     The processes come from a fork server where there is one: forking this process could copy a lock that
     another of its threads holds.
     """
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    methods = multiprocessing.get_all_start_methods()
+    # The first is the system's own: macOS spawns, because its libraries don't bear a fork, a fork server's either.
+    method = "forkserver" if "forkserver" in methods and methods[0] != "spawn" else "spawn"
     context = multiprocessing.get_context(method)
+    size = min(size, MAX_ON_WINDOWS) if sys.platform == "win32" else size
     with _uninterrupted():
         executor = concurrent.futures.ProcessPoolExecutor(size, mp_context=context, initializer=_follow_parent)
     try:
@@ -123,7 +127,7 @@ def _uninterrupted() -> Iterator[None]:
             signal.raise_signal(number)
 
 
-CHILD = "from crackflow.core import workers; workers._alone()"
+CHILD = "import sys; sys.path[:] = {path!r}; from crackflow.core import workers; workers._alone()"
 
 
 def start(function: Callable, *arguments: object) -> subprocess.Popen:
@@ -134,7 +138,9 @@ def start(function: Callable, *arguments: object) -> subprocess.Popen:
     It imports what `function` needs and not, as multiprocessing does, the program that this process runs: 2 s for
     crackflow.tune, whose page needs matplotlib and more.
     """
-    process = subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE, start_new_session=True)
+    apart = {"start_new_session": True, "creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
+    command = [sys.executable, "-c", CHILD.format(path=sys.path)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, **apart)
     with contextlib.suppress(BrokenPipeError):  # it died; its exit code tells
         pickle.dump((function, arguments), process.stdin)
         process.stdin.flush()

@@ -88,7 +88,7 @@ class Donors:
         for _ in range(DRAWS):
             data, found = self._rows.fetch(int(rng.integers(self._rows.count)))
             if found == label:
-                return images.pixels(images.parse_photo(bytes(data), "", float("inf")), 3, 0)
+                return images.pixels(images.parse_photo(bytes(data), "", float("inf"), min_side_px=1), 3, 0)
         raise UserError(f"{self._folder!r}: no image of class {label} among {DRAWS} drawn; its classes are too uneven")
 
 

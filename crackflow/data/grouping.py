@@ -36,7 +36,8 @@ def sort_out(
     seed: int,
     workers: int,
 ) -> Sorted:
-    """`files`, `seen.accepted`: as scanned and looked at; row k of `looks` is the k-th accepted file."""
+    """`files`, `seen.accepted`: as scanned and looked at; row k of `looks` is the k-th accepted file; `fractions`: of
+    train, val and test, none: as `splits.default_fractions` says."""
     used = [files[row] for row in seen.accepted]
     looks = looks.first(len(used))
     by_bytes = leaks.same_picture(looks, near=False)
@@ -52,7 +53,7 @@ def sort_out(
     labels = np.array([label for one in windows for label in one], np.int64)
     has_any = labels != UNLABELLED
     owner, labels = owner[has_any], labels[has_any]
-    split = splits.assign(labels, group[owner], fractions, seed)
+    split = splits.assign(labels, group[owner], fractions or splits.default_fractions(len(labels)), seed)
     entries = _entries(used, seen, looks, group, owner, split)
     counts = _leak_counts(by_bytes[keep], picture[keep], _with_sources(picture, used)[owner], labels, split, seed)
     counts |= {"images": len(owner), "groups": len(np.unique(group[owner])), "conflicts": len(rejected)}

@@ -21,9 +21,9 @@ FRAME = struct.Struct(">BHHB")
 
 
 class Header(NamedTuple):
-    """`width`, `height` in pixels, as stored; `baseline`: 8 bits, sequential, Huffman, 1 or 3 components, whole up to
-    its end marker; `simple`: moreover JFIF, whose colours are defined, with no segment (EXIF, Adobe, ...) that could
-    change what is seen."""
+    """`width`, `height` in pixels, as stored; `baseline`: 8 bits, sequential, Huffman, 1 or 3 components in one scan,
+    whole up to its end marker; `simple`: moreover JFIF, whose colours are defined, with no segment (EXIF, Adobe, ...)
+    that could change what is seen."""
 
     width: int
     height: int
@@ -58,7 +58,7 @@ def read_header(data: bytes) -> Header | None:
         return None
     kind, bits, height, width, components = frame
     baseline = kind == BASELINE and bits == 8 and components in (1, 3) and min(width, height) > 0
-    baseline = baseline and data.endswith(END)
+    baseline = baseline and data.endswith(END) and data[at + SEGMENT.size] == components
     known = {JFIF, COMMENT, QUANTISATION, HUFFMAN, RESTART, BASELINE}
     simple = baseline and found.count(JFIF) == 1 and data[6:11] == b"JFIF\0" and known.issuperset(found)
     return Header(width, height, components, baseline, simple)

@@ -146,7 +146,16 @@ def _look_at(settings: Settings, file: File) -> tuple[Look, bytes, np.ndarray]:
         if file.label == UNLABELLED:
             windows, unclear = patches.cut(mask, settings.patch_px, settings.min_crack_fraction)
         else:
-            where = cells.of(mask > patches.CRACK_ABOVE)
+            where = _cells_of(file, mask > patches.CRACK_ABOVE)
     size = len(photo.data)
     look = Look(photo.width, photo.height, photo.grey, plain, size, notes, windows, unclear, where)
     return look, images.digest(photo.data), thumbnail.grey
+
+
+def _cells_of(file: File, crack: np.ndarray) -> int:
+    """Where the crack lies in a picture of a class folder. Raises: images.BadImage when mask and folder disagree."""
+    if file.label == 1 and not crack.any():
+        raise images.BadImage(
+            f"its mask {file.mask!r} has no crack, and its folder says that it is cracked: one is wrong"
+        )
+    return cells.of(crack)

@@ -15,7 +15,6 @@ The order of training is that of `data.order`, a perfect shuffle that starts any
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from collections.abc import Callable
 import google_crc32c
 import numpy as np
 
-from crackflow.core import atomic, progress
+from crackflow.core import atomic, locks, progress
 from crackflow.core.backend import tf
 from crackflow.core.share import WHOLE, Share
 from crackflow.data import order, pipeline
@@ -92,7 +91,7 @@ def ensure(made: Dataset, split: str, image_px: int, channels: int) -> Pack:
     os.makedirs(os.path.join(made.folder, FOLDER), exist_ok=True)
     with open(f"{base(made, split, image_px, channels)}{LOCK}", "w") as lock:
         with contextlib.suppress(OSError):  # where a network's file system has no locks, each builds by itself
-            fcntl.flock(lock, fcntl.LOCK_EX)  # waits for another process that builds; a dead one holds no lock
+            locks.lock(lock)  # waits for another process that builds; a dead one holds no lock
         found = find(made, split, image_px, channels)
         if found:
             return found

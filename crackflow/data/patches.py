@@ -15,11 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crackflow.data import cells, images
+from crackflow.data import cells, images, mask_check
 from crackflow.data.images import BadImage
 
-CRACK_ABOVE = 127  # masks are anti-aliased: 255 is crack
-NOISE = 16  # what a compressor may leave of black
+CRACK_ABOVE = mask_check.CRACK_ABOVE
 CLEAN_MARGIN_PX = 4
 UNCLEAR = "neither clean nor cracked: fewer crack pixels than --min_crack_fraction"
 
@@ -46,31 +45,21 @@ def place(name: str) -> tuple[int, int, int, int] | None:
 
 
 def read_mask(root: str, path: str, photo: images.Photo, max_megapixels: float) -> np.ndarray:
-    """uint8 [H, W], 0..255, of the size of `photo`, from the file `path` under `root`. Raises: BadImage."""
+    """uint8 [H, W], 0..255, of the size of `photo`, from the file `path` under `root`. Raises: BadImage, also for what
+    is drawn otherwise than white on black."""
     try:
-        mask_photo = images.open_photo(os.path.join(root, path), max_megapixels)
-        mask = images.pixels(mask_photo, channels=1, image_px=0, under="black")[..., 0]
+        mask_photo = images.open_photo(os.path.join(root, path), max_megapixels, min_side_px=1)
+        picture = images.layers(mask_photo)
     except BadImage as error:
         raise BadImage(f"its mask {path!r}: {error}") from error
-    if mask.shape != (photo.height, photo.width):
-        mask_size, size = f"{mask.shape[1]} x {mask.shape[0]}", f"{photo.width} x {photo.height}"
+    if picture.size != (photo.width, photo.height):
+        mask_size, size = f"{picture.width} x {picture.height}", f"{photo.width} x {photo.height}"
         raise BadImage(f"its mask is {mask_size}, the picture {size}: expected the same size")
-    highest = int(mask.max())
-    # Numbers of classes, or a crack in a dark colour: as brightness they would make every crack clean.
-    if NOISE < highest <= CRACK_ABOVE or (highest <= NOISE and _is_drawn(mask)):
-        raise BadImage(f"its mask {path!r} has no value above {highest}: expected white, 255, where there is crack")
-    return mask
-
-
-def _is_drawn(mask: np.ndarray) -> bool:
-    """Whether the low values of `mask` are numbers of classes and not a compressor's noise: one value beside 0 alone,
-    or areas of one value."""
-    highest = mask.max()
-    if highest == 0:
-        return False
-    first, *others = mask[:-1, :-1], mask[1:, :-1], mask[:-1, 1:], mask[1:, 1:]
-    areas = (first > 0) & np.logical_and.reduce([first == other for other in others])
-    return bool(np.isin(mask, (0, highest)).all() or areas.any())
+    lossy = mask_photo.format in ("JPEG", "MPO", "WEBP")
+    reason = mask_check.describe(picture, lossy, lambda: images.pixels(photo, channels=1, image_px=0)[..., 0])
+    if reason:
+        raise BadImage(f"its mask {path!r} {reason}")
+    return mask_check.flattened(picture)
 
 
 def cover(height: int, width: int, patch_px: int) -> list[Window]:

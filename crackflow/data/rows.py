@@ -56,7 +56,7 @@ class Rows:
             size = os.fstat(file.fileno()).st_size
             if size != self._bytes[shard]:
                 raise records.Damage(f"the file has {size:,} bytes, expected {self._bytes[shard]:,}")
-            return memoryview(mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ))
+            return memoryview(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ))
 
     def fetch(self, row: int) -> tuple[memoryview, int]:
         """The image of a record, still encoded, and its label. Raises: UserError when damaged, or its file is gone.

@@ -11,6 +11,7 @@ All workers must see the shards under the same path as this process.
 
 import socket
 
+from crackflow.core import rendezvous
 from crackflow.core.backend import tf
 from crackflow.core.errors import UserError
 from crackflow.core.share import WHOLE, Share
@@ -122,11 +123,13 @@ def knock(address: str) -> None:
 
 
 def expect_reachable(address: str) -> None:
-    """Raises: UserError when nothing listens at `address`, where TensorFlow itself would wait for an hour."""
+    """Raises: UserError when no gRPC server listens at `address`, where TensorFlow itself would wait for an hour."""
     try:
-        knock(address)
+        found = "" if rendezvous.is_grpc(address.removeprefix(SCHEME)) else "something else that answers"
     except OSError as error:
+        found = error.strerror or str(error)
+    if found:
         raise UserError(
-            f"--data_service: expected a dispatcher at {address!r}, received {error.strerror or error}; start one with "
+            f"--data_service: expected a dispatcher at {address!r}, received {found}; start one with "
             "launch/data_service.sh"
-        ) from error
+        )

@@ -18,7 +18,7 @@ from crackflow import __version__
 from crackflow.core import tables
 from crackflow.core.config import ConvertConfig, Encoding, Layout
 from crackflow.core.errors import UserError, one_line
-from crackflow.data import dataset, splits
+from crackflow.data import bit_depth, dataset, splits, system_files
 from crackflow.data.layouts import Found
 from crackflow.data.looking import Seen
 from crackflow.data.shards import Entry, Settings, Shard
@@ -113,14 +113,23 @@ def _group_rows(entries: dict[str, list[Entry]]) -> list[tuple[str, int, int, st
 
 def notes(layout: Layout, seen: Seen) -> collections.Counter:
     """What was changed on the way; and how many pictures are so large that a crack may be lost in one window."""
+    told = seen.notes + _uneven_depths(seen.notes)
     large = sum(count for size, count in seen.sizes.items() if min(size) > LARGE_PX)
     if layout is Layout.MASKS or not large:
-        return seen.notes
-    told = (
+        return told
+    advice = (
         f"larger than {LARGE_PX} pixels: each is one window to a network, which sees it at --image_px (128) and loses "
         "fine cracks; cut photographs of walls into windows, or draw masks"
     )
-    return seen.notes + collections.Counter({told: large})
+    return told + collections.Counter({advice: large})
+
+
+def _uneven_depths(notes: Mapping[str, int]) -> collections.Counter:
+    """Each picture of more than 8 bits is scaled by itself, so a dark one may come out brighter than the others."""
+    deep = {note: count for note, count in notes.items() if bit_depth.is_scaling(note)}
+    if len(deep) < 2 or not any(bit_depth.GUESSED in note for note in deep):
+        return collections.Counter()
+    return collections.Counter({bit_depth.UNEVEN: sum(deep.values())})
 
 
 def facts(
@@ -149,12 +158,17 @@ def facts(
         "layout": found.layout.value,
         "leaks": leaks,
         "rejected": len(rejected),
-        "notes": [f"{count:,} {what}" for what, count in sorted(notes.items())],
+        "notes": _note_lines(notes + found.notes, found.passed_over),
         "tables": checksums,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "crackflow": __version__,
     }
     return made | {"fingerprint": dataset.fingerprint(made)}
+
+
+def _note_lines(notes: collections.Counter, passed_over: collections.Counter) -> list[str]:
+    lines = [f"{count:,} {what}" for what, count in sorted(notes.items())]
+    return lines + [system_files.summary(passed_over)] * bool(passed_over)
 
 
 def split_facts(name: str, classes: Sequence[str], written: Sequence[Shard]) -> dict:
@@ -179,6 +193,7 @@ def text(out: str, facts: dict, seconds: float) -> str:
     lines = [
         f"{total:,} images in {seconds:.1f} s ({total / seconds:,.0f} images/s): "
         + ", ".join(f"{name} {count:,}" for name, count in counts.items()),
+        "classes: " + "; ".join(f"{name} {_class_counts(split)}" for name, split in facts["splits"].items()),
         f"copies: {leaks['byte_copies']:,} byte copies, {leaks['near_copies']:,} near copies; "
         f"{leaks['groups']:,} groups that stay together ({facts['group_by']})",
         _leak_line(leaks),
@@ -191,6 +206,30 @@ def text(out: str, facts: dict, seconds: float) -> str:
         lines.append(f"rejected: {facts['rejected']:,} files, each with its reason in {dataset.REJECTED}")
     lines += [f"note: {note}" for note in facts["notes"]]
     return "\n".join([*lines, f"wrote {out}, fingerprint {facts['fingerprint'][:12]}"])
+
+
+def _class_counts(split: dict) -> str:
+    return ", ".join(f"{count:,} {one_line(kind)}" for kind, count in split["class_counts"].items())
+
+
+def thin_splits(facts: dict, names: Sequence[str]) -> str:
+    """A line on the classes of which a split of `names` has none, or too few to be measured; empty without."""
+    thin = splits.thin({name: facts["splits"][name]["class_counts"] for name in names})
+    if not thin:
+        return ""
+    told = ", ".join(
+        f"{split} has " + " and ".join(f"{count or 'none'} of {one_line(kind)!r}" for kind, count in counts.items())
+        for split, counts in thin.items()
+    )
+    why = (
+        "copies and windows of one photograph stay together; "
+        if facts["leaks"]["groups"] < facts["leaks"]["images"]
+        else ""
+    )
+    return (
+        f"{told}: expected {splits.MIN_IMAGES} or more of each class, for figures on fewer say little; {why}"
+        "add photographs, or give other parts with --split"
+    )
 
 
 def _leak_line(leaks: dict[str, int]) -> str:

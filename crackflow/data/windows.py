@@ -10,6 +10,7 @@ Synopsis::
 What cannot be read is listed with its reason, as crackflow.convert does, and the rest goes on.
 """
 
+import collections
 import os
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from crackflow.core.errors import UserError
-from crackflow.data import images, layouts, patches
+from crackflow.data import images, layouts, mask_names, patches, rejections
 
 UNCLEAR = -1
 
@@ -41,16 +42,19 @@ class Piece(NamedTuple):
     label: int
 
 
-def listed(root: str, masks: str, without: str = "") -> tuple[list[Named], list[tuple[str, str]]]:
-    """The photographs in the file or under the folder `root`, in the order of their names, each with the mask of the
-    same name under `masks` if that is given; and (path, reason) of those without one. The folder `without`, where
-    results lie, is passed over. Raises: UserError when there is none."""
+def listed(
+    root: str, masks: str, without: str = "", passed_over: collections.Counter | None = None
+) -> tuple[list[Named], list[tuple[str, str]]]:
+    """The photographs in the file or under the folder `root`, in the order of their names, each with its mask under
+    `masks` if that is given, as `mask_names` finds it; and (path, reason) of those without one. The folder `without`,
+    where results lie, is passed over, and what the system keeps, which `passed_over` counts. Raises: UserError when
+    there is none."""
     rejected = []
     if os.path.isfile(root):
         root, only = os.path.split(os.path.abspath(root))
         paths = [only]
     elif os.path.isdir(root):
-        paths = sorted(layouts.walk(root, "", rejected, without))
+        paths = sorted(layouts.walk(root, "", rejected, without, passed_over))
     else:
         raise UserError(f"--images: expected a photograph or a folder of them, received {root!r} (nothing there)")
     found = [Named(root, path) for path in paths]
@@ -59,13 +63,22 @@ def listed(root: str, masks: str, without: str = "") -> tuple[list[Named], list[
             raise UserError(f"--masks: expected another folder than that of the photographs, received {masks!r}")
         if not os.path.isdir(masks):
             raise UserError(f"--masks: expected a folder, received {masks!r}; masks have the names of the photographs")
-        there = {os.path.splitext(path)[0]: path for path in layouts.walk(masks, "", rejected)}
-        found = [Named(root, one.path, masks, there.get(os.path.splitext(one.path)[0], "")) for one in found]
-        rejected += [(one.path, "no mask of the same name in --masks") for one in found if not one.mask]
-        found = [one for one in found if one.mask]
+        found = _with_masks(found, masks, rejected)
     if not found:
-        raise UserError(f"--images: expected photographs{' that have masks' if masks else ''} in {root!r}, found none")
+        why = rejections.most_common(rejected)
+        what = "photographs that have masks" if masks else "photographs"
+        raise UserError(f"--images: expected {what} in {root!r}, found none" + (f"; {why}" if why else ""))
     return found, rejected
+
+
+def _with_masks(found: list[Named], masks: str, rejected: list[tuple[str, str]]) -> list[Named]:
+    index, masked = mask_names.MaskIndex(layouts.walk(masks, "", rejected)), []
+    for one in found:
+        try:
+            masked.append(Named(one.root, one.path, masks, index.find(one.path)))
+        except LookupError as error:
+            rejected.append((one.path, f"{error.args[0]} in --masks"))
+    return masked
 
 
 def pieces(

@@ -40,6 +40,7 @@ SHIPPED = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 FORMAT = ("v110", "v110")  # of HDF5: the first whose inner tables have checksums throughout
 SEAL = b"\ncrackflow sha256 "
 SEAL_BYTES = len(SEAL) + 64 + 1
+PAIRS = ("classes", "review", "photo_shift_ci95", "photo_level_ci95")  # of the card; JSON makes lists of them
 MOST_PX = 4096
 MOST_SOURCE_PX = 1 << 16  # a JPEG has no longer side
 
@@ -54,7 +55,10 @@ class Card:
     of the photographs that were made `image_px` large for training, 0 when they differed; mm_per_px: what one pixel of
     those photographs was on the surface, 0 when unknown; validation: `clean`, `cracked`, how many independent images of
     each class it was chosen on, and `p_value`, how easily a guess would have told them as well (`report.chance`), None
-    where one class was missing; empty in older files.
+    where one class was missing; empty in older files. photo_shift, photo_level, photo_growth: what is taken off the
+    logits of photographs (`report.photo_threshold`), chosen on validation data, with their 95 % intervals, by
+    photo_images clean ones, so that a share photo_false_alarms of them is called cracked; all 0 in files of earlier
+    versions, which decide by the most probable place as it is.
     """
 
     network: str
@@ -71,6 +75,17 @@ class Card:
     source_px: int = 0
     mm_per_px: float = 0.0
     validation: dict[str, float | None] = dataclasses.field(default_factory=dict)
+    photo_shift: float = 0.0
+    photo_level: float = 0.0
+    photo_growth: float = 0.0
+    photo_shift_ci95: tuple[float, float] = (0.0, 0.0)
+    photo_level_ci95: tuple[float, float] = (0.0, 0.0)
+    photo_images: int = 0
+    photo_false_alarms: float = 0.0
+
+    def shift_of(self, windows: float) -> float:
+        """Logits taken off every place of a photograph that would make so many windows."""
+        return max(self.photo_shift, self.photo_level + self.photo_growth * math.log(max(windows, 1.0)))
 
     @property
     def scale(self) -> float:
@@ -223,7 +238,7 @@ def _card(text: str | None, file: str) -> Card:
     if text is None:
         raise UserError(f"{file!r} was not written by crackflow: it has no card inside; train a model first")
     facts = json.loads(text)
-    pairs = {name: tuple(facts[name]) for name in ("classes", "review") if name in facts}
+    pairs = {name: tuple(facts[name]) for name in PAIRS if name in facts}
     card = Card(**(facts | pairs))
     for name, held in {
         "classes": len(card.classes) == 2 and all(isinstance(one, str) for one in card.classes),
@@ -233,6 +248,12 @@ def _card(text: str | None, file: str) -> Card:
         "image_px": type(card.image_px) is int and 0 < card.image_px <= MOST_PX,
         "source_px": type(card.source_px) is int and 0 <= card.source_px <= MOST_SOURCE_PX,
         "mm_per_px": 0 <= card.mm_per_px < math.inf,
+        "photo_shift": all(0 <= one < math.inf for one in (card.photo_shift, card.photo_growth)),
+        "photo_level": abs(card.photo_level) < math.inf,
+        "photo_shift_ci95": _is_interval(card.photo_shift_ci95),
+        "photo_level_ci95": _is_interval(card.photo_level_ci95),
+        "photo_images": type(card.photo_images) is int and card.photo_images >= 0,
+        "photo_false_alarms": 0 <= card.photo_false_alarms <= 1,
         "network": isinstance(card.network, str) and isinstance(card.fingerprint, str),
         "versions": isinstance(card.versions, dict),
         "validation": _is_verdict(card.validation),
@@ -248,6 +269,10 @@ def _is_verdict(facts: object) -> bool:
     counts, p_value = [facts.get(name) for name in ("clean", "cracked")], facts.get("p_value")
     known = all(type(count) is int and count >= 0 for count in counts)
     return not facts or (known and (p_value is None or (isinstance(p_value, float) and 0 <= p_value <= 1)))
+
+
+def _is_interval(pair: tuple) -> bool:
+    return len(pair) == 2 and all(abs(one) < math.inf for one in pair)
 
 
 def _expect_agreement(model: keras.Model, card: Card) -> None:

@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crackflow.core.backend import keras, tf
+from crackflow.core import runtime
+from crackflow.core.backend import APPLICATION_LAYERS, keras, tf
 
 layers = keras.layers
 # One at a time through the network. On 2 cores, 12 megapixels: BUILD_NOTES.md, "photographs".
@@ -228,7 +229,13 @@ def _levels(photograph: tf.Tensor, standardised: tf.Tensor, size: int) -> keras.
 def _compiled(model: keras.Model) -> Callable:
     """`model`, not training, on one picture of any height and width."""
     shapes = [tf.TensorSpec([1, *taken.shape[1:]], taken.dtype) for taken in model.inputs]
-    return tf.function(lambda *taken: model(taken, training=False), input_signature=shapes)
+    function = tf.function(lambda *taken: model(taken, training=False), input_signature=shapes)
+
+    def call(*taken: np.ndarray) -> tf.Tensor:
+        with runtime.layers_unfused():
+            return function(*taken)
+
+    return call
 
 
 def _over_windows(levels: np.ndarray, across: int) -> np.ndarray:
@@ -270,11 +277,23 @@ def scorer(model: keras.Model, locate: Locate | None = None) -> Convolutional | 
     """Every window of a photograph by `model`, uint8 [B, px, px, C] to logits float32 [B]: what it gives for the window
     alone, or, where it adds zeros at borders, for the window in its surroundings. `locate`: which cells the crack lies
     in, where that was learnt; otherwise the network's last layer is read. Networks without zeros tell no places."""
+    model = _by_itself(model)
     found = _trunk(model)
     if not found:
         return Windows(model)
     reach, trunk, adds_zeros = found
     return Surrounded(model, reach, trunk, locate) if adds_zeros else Convolutional(model, reach, trunk)
+
+
+def _by_itself(model: keras.Model) -> keras.Model:
+    """`model`, or where its layers were applied again elsewhere, as explanations do, the same with layers of its own:
+    whether one occurs twice in the network can't be told otherwise."""
+    if all(len(layer.inbound_nodes) <= 1 for layer in model.layers):
+        return model
+    with keras.saving.custom_object_scope(APPLICATION_LAYERS):
+        alone = keras.Model.from_config(keras.Model(model.inputs, model.outputs).get_config())
+    alone.set_weights(model.get_weights())
+    return alone
 
 
 def pooled_layer(model: keras.Model) -> str:

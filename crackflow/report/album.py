@@ -11,6 +11,7 @@ import base64
 import hashlib
 import heapq
 import os
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -34,14 +35,20 @@ class Album:
     def __init__(self, most: int) -> None:
         self._most, self._count, self._heap = most, 0, []
 
-    def add(self, found: Prediction, small: np.ndarray) -> None:
-        """`small`: its photograph, uint8 [h, w, C]."""
+    def add(self, found: Prediction, small: np.ndarray) -> bytes | None:
+        """`small`: its photograph, uint8 [h, w, C]. Gives its JPEG file where the page has it so far."""
+        return self.offer(found, lambda: overlays.as_jpeg(small))
+
+    def offer(self, found: Prediction, picture: Callable[[], bytes]) -> bytes | None:
+        """As `add`, with the JPEG file that `picture` gives; it is asked only where the page has the photograph."""
         self._count += 1
         order = (found.probability, -self._count)
-        if self._most and (len(self._heap) < self._most or order > self._heap[0].order):
-            one = Shown(order, found, overlays.as_jpeg(small))
-            push = heapq.heappush if len(self._heap) < self._most else heapq.heapreplace
-            push(self._heap, one)
+        if not self._most or (len(self._heap) == self._most and order < self._heap[0].order):
+            return None
+        one = Shown(order, found, picture())
+        push = heapq.heappush if len(self._heap) < self._most else heapq.heapreplace
+        push(self._heap, one)
+        return one.picture
 
     def write(self, path: str | os.PathLike, content: dict, total: int, flagfile: str) -> None:
         """The page at `path`. `content`: of findings.json; `total`: photographs looked at."""

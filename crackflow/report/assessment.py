@@ -19,7 +19,18 @@ from crackflow.data import pipeline
 from crackflow.data.dataset import Dataset
 from crackflow.model import bundle
 from crackflow.model.bundle import Bundle
-from crackflow.report import chance, decision, metrics, overlap, overlays, page, saliency, slices
+from crackflow.report import (
+    chance,
+    decision,
+    metrics,
+    overlap,
+    overlays,
+    page,
+    photo_evaluation,
+    prediction,
+    saliency,
+    slices,
+)
 from crackflow.run import scoring
 
 MISTAKES_SHOWN = SUSPECTS_SHOWN = 24
@@ -33,9 +44,11 @@ def assess(
     resamples: int,
     seed: int,
     decided_on: Collection[str] = (),
+    photographs: int = 0,
 ) -> page.Evaluation:
-    """Every image of `splits` counts once, however often a joined data set has it. `decided_on`: splits on which the
-    threshold was chosen since the model was trained. Raises: UserError when a split is empty."""
+    """Every image of `splits` counts once, however often a joined data set has it; at most `photographs` of them are
+    looked at as crackflow.predict does as well. `decided_on`: splits on which the threshold was chosen since the model
+    was trained. Raises: UserError when a split is empty."""
     card = loaded.card
     parts = [_score(loaded, made, split, batch_size) for split in splits]
     labels, logits, looks, groups = (np.concatenate([part[k] for part in parts]) for k in range(4))
@@ -62,6 +75,8 @@ def assess(
     decisions = probabilities >= card.threshold
     values = {"brightness": looks[:, 0], "sharpness": looks[:, 1], "crack width": slices.crack_widths(made, paths)}
     measured = labels, probabilities, groups, card.threshold, resamples, seed
+    places = [(split, row) for split in splits for row in range(made.count(split))]
+    of_photos, judged = _photographs(loaded, made, [places[row] for row in kept], decisions, labels, photographs, seed)
     return page.Evaluation(
         name=os.path.basename(os.path.abspath(made.folder)),
         split="+".join(splits),
@@ -77,21 +92,48 @@ def assess(
             labels, decisions, values, {"folder": slices.folders(paths, made.facts.get("layout") or "")}
         ),
         verdict=chance.compare(labels, probabilities, card.threshold, groups),
+        photographs=of_photos,
+        photograph_rows=judged,
     )
+
+
+def _photographs(
+    loaded: Bundle, made: Dataset, places: list, decisions: np.ndarray, labels: np.ndarray, limit: int, seed: int
+) -> tuple[dict, list[tuple[str, ...]]]:
+    """What metrics.json says of photographs, and the rows of photographs.csv. `decisions`, `labels`: of windows, at
+    `places`."""
+    if not limit:
+        return {}, []
+    drawn = photo_evaluation.sample(len(places), limit, seed)
+    model = prediction.Model(dataclasses.replace(loaded, familiarity=None))  # which decides nothing
+    judged = photo_evaluation.judge(model, made, [places[number] for number in drawn])
+    drawn = drawn[: len(judged.verdicts)]  # large ones are fewer
+    called, truth = decisions[drawn], labels[drawn] == 1
+    windows = {
+        "recall": float(called[truth].mean()) if truth.any() else None,
+        "specificity": float((~called[~truth]).mean()) if (~truth).any() else None,
+    }
+    return photo_evaluation.measure(judged, len(places)) | {"windows": windows}, judged.table
 
 
 def content(evaluation: page.Evaluation) -> dict:
     """Of metrics.json: the metrics, and `review`, `slices`, `suspects`, how many labels may be wrong,
-    `training_overlap`, how many images the model has seen (None where that is not known), and `chance_p_value` and
-    `better_than_chance`, whether a guess would have done as well (None, False: one class only)."""
-    return evaluation.metrics | {
-        "training_overlap": evaluation.overlap or None,
-        "review": evaluation.review,
-        "slices": [dataclasses.asdict(one) for one in evaluation.slices],
-        "suspects": len(evaluation.suspects),
-        "chance_p_value": evaluation.verdict.p_value,
-        "better_than_chance": evaluation.verdict.better,
-    }
+    `training_overlap`, how many images the model has seen (None where that is not known), `chance_p_value` and
+    `better_than_chance`, whether a guess would have done as well (None, False: one class only), and `photographs` where
+    they were looked at."""
+    photographs = {"photographs": evaluation.photographs} if evaluation.photographs else {}
+    return (
+        evaluation.metrics
+        | photographs
+        | {
+            "training_overlap": evaluation.overlap or None,
+            "review": evaluation.review,
+            "slices": [dataclasses.asdict(one) for one in evaluation.slices],
+            "suspects": len(evaluation.suspects),
+            "chance_p_value": evaluation.verdict.p_value,
+            "better_than_chance": evaluation.verdict.better,
+        }
+    )
 
 
 def _heat(loaded: Bundle, pictures: dict[int, np.ndarray]) -> dict[int, bytes]:

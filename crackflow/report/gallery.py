@@ -8,20 +8,30 @@ Synopsis::
 import os
 
 from crackflow.core import tables
-from crackflow.report import curves
+from crackflow.report import curves, photo_evaluation
 from crackflow.report.page import Evaluation, Mistake
 
-OURS = ("*.png", "errors.csv", "suspects.csv", "errors/*.png", "suspects/*.png")  # what `save` writes
+OURS = (
+    "*.png",
+    "errors.csv",
+    "suspects.csv",
+    "photographs.csv",
+    "errors/*.png",
+    "suspects/*.png",
+)  # what `save` writes
 
 
 def save(evaluation: Evaluation, place: str) -> None:
     """confusion.png, roc.png, precision_recall.png, scores.png, calibration.png, coverage.png; errors/*.png and
-    errors.csv; suspects/*.png and suspects.csv, which names all doubtful labels and shows the first of them."""
+    errors.csv; suspects/*.png and suspects.csv, which names all doubtful labels and shows the first of them;
+    photographs.csv, what crackflow.predict decides about each."""
     os.makedirs(place, exist_ok=True)
     for name, figure in _figures(evaluation).items():
         curves.save_png(figure, os.path.join(place, f"{name}.png"))
     _table(place, "errors", "truth", evaluation.mistakes)
     _table(place, "suspects", "label", evaluation.suspects)
+    if evaluation.photograph_rows:
+        tables.save(os.path.join(place, "photographs.csv"), photo_evaluation.COLUMNS, evaluation.photograph_rows)
 
 
 def _table(place: str, name: str, label: str, shown: list[Mistake]) -> None:

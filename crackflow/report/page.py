@@ -91,7 +91,8 @@ class Evaluation:
     first; `classes`: (clean, cracked); `review`: what is left to a person, as assessment makes it, or {}; `suspects`:
     labels that may be wrong, the surest first, the later ones without a picture; `slices`: of slices.divide; `overlap`:
     of overlap.measure, how many of the images the model has seen; `basis`: what kind of figures these are, where a run
-    tells it of itself; `verdict`: whether that is better than a guess."""
+    tells it of itself; `verdict`: whether that is better than a guess; `photographs`: of photo_evaluation.measure, with
+    what windows say of the same images under `windows`, or {}; `photograph_rows`: of photographs.csv."""
 
     name: str
     split: str
@@ -106,6 +107,8 @@ class Evaluation:
     overlap: dict = dataclasses.field(default_factory=dict)
     basis: str = ""
     verdict: Verdict | None = None
+    photographs: dict = dataclasses.field(default_factory=dict)
+    photograph_rows: list[tuple[str, ...]] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -247,6 +250,7 @@ def _contents(report: Report) -> list[tuple[str, str]]:
     tested, data = bool(report.evaluations), bool(report.data)
     sections = (
         ("figures", "Key figures", tested),
+        ("photographs", "As photographs", any(one.photographs for one in report.evaluations)),
         ("matrix", "Across data sets", len(report.evaluations) > 1),
         ("confusion", "Confusion matrix", tested),
         ("threshold", "Another threshold", tested),

@@ -23,12 +23,15 @@ from crackflow.core.config import SCALE_RANGE, PredictConfig
 from crackflow.core.errors import UserError
 from crackflow.data import images, photographs
 from crackflow.model import bundle, dense, familiarity
-from crackflow.report import decision, findings
+from crackflow.report import decision, findings, photo_threshold
 
 CRACKED, CLEAN, REVIEW = "cracked", "clean", "review"
 SCALES = (1.0, 0.5, 2.0)  # where nothing says how large a pixel is
 FARTHEST = 2.0  # times finer or coarser than in training, above which a warning is given
 LIKER = 0.7  # of the distance at the scale of training, for another scale to be named in a warning
+# Of a window, that the shorter side of a photograph must be for "clean" to be said of it. Of 20 cracked METU images cut
+# down to 48 px around their middle 9 were called clean, to 64 px 5, to 96 px 3, to 128 px, a window, none.
+LEAST_SEEN = 0.5
 KNOWN_WINDOWS = 64  # of a photograph, evenly spread, by which it is told whether training's looked like it
 BLOCK_PIXELS = 16_000_000  # of a photograph that are scaled for the network and looked at at once
 
@@ -49,10 +52,11 @@ class Finding(NamedTuple):
 class Prediction:
     """What a model says of one photograph.
 
-    probability: of its most probable place, 0..1; decision: cracked, clean or review (left to a person); label: the
-    model's name for the class on this side of the threshold; distance: from the training images, above 1 is unlike
-    them, None where the model does not know; scales: photographs were made so many times as large for the network;
-    heat: float32 [h, w], 0..1, over the whole photograph.
+    probability: of its most probable place, 0..1, less what the number of its places explains; decision: cracked, clean
+    or review (left to a person); label: the model's name for the class on this side of the threshold; distance: from
+    the training images, above 1 is unlike them, None where the model does not know; scales: photographs were made so
+    many times as large for the network; heat: float32 [h, w], 0..1, the probability of every place; shift: logits that
+    were taken off it, for their number.
     """
 
     name: str
@@ -66,6 +70,7 @@ class Prediction:
     distance: float | None
     scales: tuple[float, ...]
     heat: np.ndarray
+    shift: float = 0.0
 
 
 class Look(NamedTuple):
@@ -90,6 +95,16 @@ class Glance(NamedTuple):
     mm_per_px: float
 
 
+class Verdict(NamedTuple):
+    """What is decided about a photograph. probability: 0..1; decision: cracked, clean or review; is_cracked: on which
+    side of the threshold it is; windows: how many of the network's it would make, 1 or more."""
+
+    probability: float
+    decision: str
+    is_cracked: bool
+    windows: float
+
+
 class Model:
     """A trained model, ready to look at photographs. `threshold`: not its own; nothing is left to a person then."""
 
@@ -107,6 +122,11 @@ class Model:
     def card(self) -> bundle.Card:
         """Classes, threshold, temperature, sizes and origin of the model."""
         return self.bundle.card
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether it goes through a photograph window by window: minutes for one of 12 megapixels."""
+        return isinstance(self._scorer, dense.Windows)
 
     def predict(
         self,
@@ -126,7 +146,7 @@ class Model:
         found = []
         for number, photo in enumerate([photos] if one else photos):
             if isinstance(photo, np.ndarray):
-                name, pixels = f"array {number}", self._checked(photo)
+                name, pixels = f"array {number}", self.checked(photo)
             else:
                 name = os.fspath(photo)
                 try:
@@ -136,7 +156,8 @@ class Model:
             found.append(self.look(pixels, name, scale, mm_per_px))
         return found
 
-    def _checked(self, pixels: np.ndarray) -> np.ndarray:
+    def checked(self, pixels: np.ndarray) -> np.ndarray:
+        """`pixels`, uint8 [H, W, 1 or 3] or [H, W], with the channels of the model. Raises: UserError for others."""
         pixels = pixels[..., None] if pixels.ndim == 2 else pixels
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or not pixels.size:
             raise UserError(
@@ -159,15 +180,25 @@ class Model:
         looks = [self._look(pixels, one) for one in scales]
         # As it was for the network: of a larger photograph this is smaller, and of what it saw nothing is lost.
         seen = images.scaled(pixels, *self._size(pixels, scales[0]))
+        warnings = warnings or self._too_small(pixels, seen)
         return Glance(pixels.shape[1], pixels.shape[0], seen, looks, warnings, mm_per_px)
+
+    def _too_small(self, pixels: np.ndarray, seen: np.ndarray) -> list[str]:
+        """A warning when `seen`, what the network saw of `pixels`, does not fill one of its windows."""
+        (height, width), (seen_height, seen_width) = pixels.shape[:2], seen.shape[:2]
+        if min(seen_height, seen_width) >= self._scorer.px:
+            return []
+        return [
+            f"{width} x {height} pixels, to the network {seen_width} x {seen_height}: its window of {self._scorer.px} "
+            "is filled up with the picture mirrored, and what it says may be wrong"
+        ]
 
     def tell(self, glance: Glance, name: str) -> Prediction:
         """The second half of `look`: findings in what was seen."""
         main, step = glance.looks[0], self._scorer.step
         height, width = glance.seen.shape[:2]
         inside = slice(0, -(-height // step)), slice(0, -(-width // step))  # the rest is the photograph mirrored
-        each = [(look.scale / main.scale, look.heat) for look in glance.looks]
-        heat, spots = findings.together(each, main.heat.shape)[inside], None
+        heat, spots = self.heat(glance), None
         if main.spots is not None:
             each = [(look.scale / main.scale, look.spots) for look in glance.looks]
             spots = findings.together(each, main.heat.shape)[inside]
@@ -175,21 +206,47 @@ class Model:
         lowest = min(self.card.threshold, low) if low < high else self.card.threshold
         factors = glance.width / width, glance.height / height
         traced = findings.trace(heat, step, self._scorer.px // step, glance.seen, lowest, spots)
-        probability = float(heat.max())
+        verdict = self._verdict(glance, heat)
         known = self.bundle.familiarity
         return Prediction(
             name=name,
             width=glance.width,
             height=glance.height,
-            probability=probability,
-            decision=self._decision(probability),
-            label=self.card.classes[probability >= self.card.threshold],
+            probability=verdict.probability,
+            decision=verdict.decision,
+            label=self.card.classes[verdict.is_cracked],
             findings=[self._finding(one, factors, glance.mm_per_px) for one in traced],
             warnings=glance.warnings + (self._unlike(glance.looks) if known else []),
             distance=main.distance / known.limit if known else None,
             scales=tuple(look.scale for look in glance.looks),
             heat=heat,
+            shift=self.card.shift_of(verdict.windows),
         )
+
+    def judge(self, glance: Glance) -> Verdict:
+        """The decision of `tell` alone."""
+        return self._verdict(glance, self.heat(glance))
+
+    def _verdict(self, glance: Glance, heat: np.ndarray) -> Verdict:
+        probability = float(heat.max())
+        decision = self._decision(probability)
+        if decision == CLEAN and min(glance.seen.shape[:2]) < LEAST_SEEN * self._scorer.px:
+            decision = REVIEW  # too small to show much
+        return Verdict(probability, decision, probability >= self.card.threshold, self.windows(glance))
+
+    def windows(self, glance: Glance) -> float:
+        """How many windows `glance.seen` has room for, by its area."""
+        height, width = glance.seen.shape[:2]
+        return max(height * width / self._scorer.px**2, 1.0)
+
+    def heat(self, glance: Glance) -> np.ndarray:
+        """float32 [h, w], 0..1: how probable every place of the photograph is, less what their number explains."""
+        main, step = glance.looks[0], self._scorer.step
+        height, width = glance.seen.shape[:2]
+        inside = slice(0, -(-height // step)), slice(0, -(-width // step))  # the rest is the photograph mirrored
+        each = [(look.scale / main.scale, look.heat) for look in glance.looks]
+        heat = findings.together(each, main.heat.shape)[inside]
+        return photo_threshold.corrected(heat, self.card.shift_of(self.windows(glance)))
 
     def _scales(self, scale: float, mm_per_px: float) -> tuple[list[float], list[str]]:
         """Those to look at, relative to training's photographs, the first to trace in; and warnings."""

@@ -9,13 +9,12 @@ Synopsis::
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterator
 
-from crackflow.core import atomic, flags, progress
+from crackflow.core import atomic, flags, locks, progress
 from crackflow.core.cluster import Cluster
 from crackflow.core.config import Resume, TrainConfig
 from crackflow.core.errors import UserError
@@ -95,11 +94,12 @@ def held(path: str, busy: str, unlocked: str) -> Iterator[None]:
     """
     with open(path, "w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(busy) from error
+            alone = locks.lock(lock, wait=False)
         except OSError:
             progress.say(unlocked)
+            alone = True
+        if not alone:
+            raise UserError(busy)
         yield
 
 

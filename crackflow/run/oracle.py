@@ -32,7 +32,7 @@ import grpc
 import threadpoolctl
 from sklearn.exceptions import ConvergenceWarning
 
-from crackflow.core import atomic
+from crackflow.core import atomic, progress
 from crackflow.core.backend import load_tuner, load_tuner_service
 from crackflow.core.config import TuneConfig, Tuner
 from crackflow.core.errors import TryAgain, UserError
@@ -56,6 +56,7 @@ NEVER = 1 << 30  # failures after which Keras Tuner would raise
 BEAT_SECONDS, LEASE_SECONDS = 5.0, 60.0
 # A worker may start before its chief, which has the data set to look at first; later a chief answers at once.
 CONNECT_SECONDS, ANSWER_SECONDS = 300.0, 30.0
+SILENT_SECONDS = 5.0  # after which it is said for whom a process waits
 
 
 def _locked(method: Callable) -> Callable:
@@ -274,6 +275,10 @@ class Service(service.chief.OracleServicer):
             del self._heard[name]
         return [(name, self.oracle.give_up(name)) for name in silent if name not in self._told]
 
+    def is_alone(self) -> bool:
+        """Whether no worker was heard of yet."""
+        return not self._heard and not self._told
+
     def is_done(self) -> bool:
         """Whether there is nothing more to do, and every worker that lives knows."""
         over = bool(self._told) or self.oracle.is_complete()
@@ -308,7 +313,14 @@ class Remote:
         # Keras Tuner's client reads its address here.
         os.environ |= {"KERASTUNER_ORACLE_IP": host, "KERASTUNER_ORACLE_PORT": port, "KERASTUNER_TUNER_ID": name}
         self._address, self._client = address, service.client.OracleClient(None)
-        self._ask(self._client.get_space, CONNECT_SECONDS)
+        try:
+            self._ask(self._client.get_space, SILENT_SECONDS)
+        except TryAgain:
+            progress.say(
+                f"waiting for the chief of the search at {address} (named by KERASTUNER_ORACLE_IP; unset it to search "
+                "alone)"
+            )
+            self._ask(self._client.get_space, CONNECT_SECONDS)
 
     def create_trial(self, tuner_id: str) -> Trial:
         return self._ask(self._client.create_trial, ANSWER_SECONDS, tuner_id)

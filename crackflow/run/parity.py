@@ -72,6 +72,12 @@ def _write(path: str, data: bytes) -> None:
         file.write(data)
 
 
+def _content(path: str) -> bytes:
+    """Runtimes get what the file holds, not its name: one that is mapped can't be moved on Windows."""
+    with open(path, "rb") as file:
+        return file.read()
+
+
 def _signature(loaded, name: str, takes: str) -> Callable:
     run = loaded.signatures[name]
 
@@ -84,7 +90,7 @@ def _signature(loaded, name: str, takes: str) -> Callable:
 
 def _tflite(path: str) -> Callable:
     with exporting.quiet():
-        runner = tf.lite.Interpreter(model_path=path, num_threads=os.cpu_count()).get_signature_runner()
+        runner = tf.lite.Interpreter(model_content=_content(path), num_threads=os.cpu_count()).get_signature_runner()
         runner(image=np.zeros(runner.get_input_details()["image"]["shape"], np.uint8))  # it speaks as it starts
 
     def score(given):
@@ -95,7 +101,7 @@ def _tflite(path: str) -> Callable:
 
 
 def _onnx(path: str) -> Callable:
-    session = exporting.runtime("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = exporting.runtime("onnxruntime").InferenceSession(_content(path), providers=["CPUExecutionProvider"])
 
     def score(given):
         return tuple(session.run(list(exporting.OUTPUTS), {"image": given}))

@@ -15,8 +15,8 @@ out/best.cfg         flags with which crackflow.train trains the best one
 
 import contextlib
 import dataclasses
-import fcntl
 import json
+import math
 import os
 import shutil
 import signal
@@ -26,7 +26,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from crackflow.core import atomic, errors, flags, progress, tables
+from crackflow.core import atomic, errors, flags, locks, progress, tables
 from crackflow.core.config import TuneConfig
 from crackflow.core.errors import TryAgain, UserError
 from crackflow.data import dataset, inputs
@@ -198,7 +198,7 @@ def _rehearsed(config: TuneConfig) -> trial.Rehearsal:
     place = os.path.join(config.out, REHEARSAL)
     with open(os.path.join(config.out, f".{REHEARSAL}{LOCK}"), "w") as lock:
         with contextlib.suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            locks.lock(lock)
         found = _read_rehearsal(place)
         if found is None:
             progress.say("a dry run first: the smallest and the largest network of the space, a few steps each")
@@ -323,7 +323,7 @@ def _expect_written(config: TuneConfig, code: int | None) -> None:
 def ended(code: int | None) -> str:
     """An exit code in words."""
     if code is not None and code < 0:
-        name = signal.Signals(-code).name
+        name = next((one.name for one in signal.Signals if one == -code), f"signal {-code}")
         return f"was ended by {name}" + (", as systems do when memory runs out" if name == "SIGKILL" else "")
     return f"ended with exit code {code} and no result"
 
@@ -332,8 +332,15 @@ def _serve(kept: oracle.Kept, config: TuneConfig, who: Role) -> None:
     """Give trials to workers until all are done and all workers know."""
     with oracle.served(kept, who.address, lambda: write_table(config)) as service:
         progress.say(f"chief of the search in {config.out}, at {who.address}")
+        silent_until = time.monotonic() + oracle.SILENT_SECONDS
         while not service.is_done():
             time.sleep(POLL_SECONDS)
+            if time.monotonic() >= silent_until and service.is_alone():
+                silent_until = math.inf
+                progress.say(
+                    f"waiting for workers to ask {who.address} for trials (KERASTUNER_TUNER_ID={CHIEF} makes this "
+                    "process the chief, who runs none; unset KERASTUNER_ORACLE_IP to search alone)"
+                )
             for name, lost in service.bury(time.monotonic()):
                 left = f"; its trial {lost} is given to another" if lost else ""
                 progress.say(f"warning: worker {name!r} was not heard of for {oracle.LEASE_SECONDS:.0f} s{left}")

@@ -12,10 +12,8 @@ A trial is a run of crackflow.train up to its epochs, with checkpoints: killed, 
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
-import resource
 import statistics
 import subprocess
 import time
@@ -24,7 +22,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from crackflow.core import atomic, cluster, errors, progress, runtime, workers
+from crackflow.core import atomic, cluster, errors, locks, progress, runtime, workers
 from crackflow.core.backend import keras
 from crackflow.core.config import Architecture, Network, Objective, TuneConfig
 from crackflow.core.errors import TryAgain, UserError
@@ -72,7 +70,7 @@ class Outcome:
     params: int | None = None
     epochs: int = 0
     seconds: float = 0.0
-    peak_mb: int = 0
+    peak_mb: int | None = None
     worker: str = ""
     message: str = ""
     chosen: dict[str, space.Value] = dataclasses.field(default_factory=dict)
@@ -106,7 +104,7 @@ def run(task: Task) -> None:
         line = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         atomic.write_text(os.path.join(task.folder, ERROR), traceback.format_exc())
         found = Outcome(task.name, FAILED, None, message=errors.one_line(line)[:500])
-    seconds, peak = round(time.monotonic() - began, 1), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    seconds, peak = round(time.monotonic() - began, 1), runtime.peak_memory_mb()
     found = dataclasses.replace(found, chosen=task.chosen, worker=task.worker, seconds=seconds, peak_mb=peak)
     save(task.folder, found)
 
@@ -276,17 +274,12 @@ def held(place: str) -> Iterator[None]:
     os.makedirs(place, exist_ok=True)
     deadline = time.monotonic() + LOCK_SECONDS
     with open(os.path.join(place, LOCK), "w") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
+        with contextlib.suppress(OSError):  # a network's file system without locks
+            while not locks.lock(lock, wait=False):
                 if time.monotonic() > deadline:
                     raise UserError(
                         f"{place!r} is in the hands of another process; give every worker a KERASTUNER_TUNER_ID of "
                         "its own"
-                    ) from error
+                    )
                 time.sleep(0.2)
-            except OSError:  # a network's file system without locks
-                break
         yield

@@ -7,6 +7,7 @@ import pytest
 
 from crackflow.core import atomic
 from crackflow.core.errors import UserError
+from tests import support
 
 MARKER = "marker.json"
 
@@ -208,7 +209,7 @@ def no_locks(monkeypatch):
     def flock(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(atomic.fcntl, "flock", flock)
+    monkeypatch.setattr(fcntl, "flock", flock)
 
 
 def test_a_file_system_without_locks_is_no_reason_to_fail(tmp_path, no_locks):
@@ -239,9 +240,75 @@ def test_left_overs_go_on_a_network_file_system_too(tmp_path, monkeypatch):
             raise OSError(errno.EBADF, "Bad file descriptor")
         return lock(file, how)
 
-    monkeypatch.setattr(atomic.fcntl, "flock", as_nfs)
+    monkeypatch.setattr(fcntl, "flock", as_nfs)
     left = tmp_path / f".out{atomic.UNFINISHED}deadbeef"
     left.mkdir()
     (left / atomic.LOCK).write_text("")
     fill(tmp_path / "out", "a")
     assert os.listdir(tmp_path) == ["out"]
+
+
+@pytest.fixture
+def renamed(monkeypatch):
+    """What was renamed, and whether a file in it was open then, and whether one was locked."""
+    seen, rename = [], os.rename
+
+    def watched(source, target):
+        opened = [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
+        inside = [name for name in opened if name.startswith(f"{source}/")]
+        seen.append((os.path.basename(source), bool(inside), atomic._is_locked(source)))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", watched)
+    return seen
+
+
+def test_nothing_in_a_folder_is_open_when_it_takes_its_name(tmp_path, renamed):
+    """Windows would not move it."""
+    for content in "ab":
+        fill(tmp_path / "out", content, overwrite=True)
+    assert [name.partition("-")[0] for name, _, _ in renamed] == [".out.partial", "out", ".out.partial"]
+    assert not any(opened for _, opened, _ in renamed)
+
+
+def test_where_the_folder_above_can_not_be_locked_a_finished_one_is_locked_until_it_has_its_name(
+    tmp_path, renamed, monkeypatch
+):
+    """Another process that tidies up would take it for one that a killed run left."""
+    lock = fcntl.flock
+
+    def as_nfs(file, how):
+        if fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        return lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", as_nfs)
+    fill(tmp_path / "out", "a")
+    ((_, _, locked),) = renamed
+    assert locked and everything(tmp_path) == ["out/a", "out/marker.json"]
+
+
+def begun(out):
+    support.put(out / "unfinished/lines", b"1")
+
+
+def go_on(out, overwrite=False):
+    with atomic.folder(str(out), "whole.json", overwrite, ("unfinished/lines",), "unfinished") as stage:
+        support.put(os.path.join(stage, "whole.json"), b"{}")
+
+
+def test_a_folder_that_holds_nothing_but_what_is_unfinished_is_filled(tmp_path):
+    begun(tmp_path / "out")
+    support.put(tmp_path / "out/.DS_Store", b"left by a system")
+    go_on(tmp_path / "out")
+    assert os.listdir(tmp_path / "out") == ["whole.json"]
+
+
+@pytest.mark.parametrize("name", ["unfinished/mine", "mine", "unfinished-too/lines"])
+def test_anything_else_in_it_is_kept(tmp_path, name):
+    begun(tmp_path / "out")
+    support.put(tmp_path / "out" / name, b"mine")
+    for overwrite in (False, True):
+        with pytest.raises(UserError):
+            go_on(tmp_path / "out", overwrite)
+    assert (tmp_path / "out" / name).read_bytes() == b"mine"

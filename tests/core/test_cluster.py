@@ -1,8 +1,9 @@
 import json
+import socket
 
 import pytest
 
-from crackflow.core import cluster
+from crackflow.core import cluster, rendezvous
 from crackflow.core.backend import tf
 from crackflow.core.config import AllReduce, Strategy
 from crackflow.core.errors import TryAgain, UserError
@@ -137,7 +138,16 @@ def test_the_ports_of_a_slurm_job_follow_from_its_number_or_are_named(monkeypatc
 
 
 def test_a_port_that_is_taken_is_one_line(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        address = f"127.0.0.1:{held.getsockname()[1]}"
+        tell(monkeypatch, [address, "b:2"])
+        with pytest.raises(UserError, match=f"TF_CONFIG: expected {address} to be free to listen on, .*; name another"):
+            cluster.join(Strategy.AUTO)
+
+
+def test_a_port_that_is_taken_while_tensorflow_connects_is_one_line(monkeypatch):
     tell(monkeypatch, ["a:1", "b:2"])
+    monkeypatch.setattr(rendezvous, "wait_for_workers", lambda *_: None)
 
     def taken(**_):
         raise tf.errors.UnknownError(None, None, "Could not start gRPC server")
@@ -151,6 +161,7 @@ def test_a_port_that_is_taken_is_one_line(monkeypatch):
 def test_gradients_are_added_up_as_asked(monkeypatch, way):
     asked = []
     tell(monkeypatch, ["a:1", "b:2"])
+    monkeypatch.setattr(rendezvous, "wait_for_workers", lambda *_: None)  # nobody is there
     monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", lambda **given: asked.append(given))
     cluster.join(Strategy.AUTO, all_reduce=way)
     assert asked[0]["communication_options"].implementation.name == way.name

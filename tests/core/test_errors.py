@@ -17,6 +17,7 @@ from crackflow.core import errors
         (errno.ENAMETOOLONG, "expected a usable path (File name too long): 'here'"),
         (errno.EISDIR, "expected a usable path (Is a directory): 'here'"),
         (errno.ENOTDIR, "expected a usable path (Not a directory): 'here'"),
+        (errno.EINVAL, "expected a usable path (Invalid argument): 'here'"),
     ],
 )
 def test_what_a_user_can_mend_is_said_in_their_words(code, words):
@@ -32,6 +33,13 @@ def test_an_error_without_a_file_name_names_none():
 
 def test_a_fault_of_ours_stays_a_fault():
     assert errors.from_os_error(OSError(errno.EBADF, "Bad file descriptor")) is None
+    assert errors.from_os_error(OSError(errno.EINVAL, "Invalid argument")) is None
+
+
+def test_a_file_that_windows_keeps_from_us_is_open_elsewhere():
+    error = PermissionError(errno.EACCES, "The process cannot access the file", "report.html")
+    error.winerror = 32
+    assert "another program has this open: 'report.html'; close it there" in str(errors.from_os_error(error))
 
 
 @pytest.mark.parametrize("text", ["a\nb", "a\r\nb", "name \udcff", "多行\n文字"])

@@ -1,3 +1,4 @@
+import io
 import os
 import pty
 import subprocess
@@ -56,3 +57,35 @@ open({str(tmp_path / "done")!r}, "w").close()
     line = f"{sys.executable} {tmp_path / 'long.py'} | head -1"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=support.environment())
     assert (done.stdout, done.stderr) == ("0\n", "") and (tmp_path / "done").exists()
+
+
+def test_a_warning_is_one_line_on_stderr_whatever_its_letters(capsys):
+    progress.warn("val has none of 'Risse in Wänden\udcff'")
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == "warning: val has none of 'Risse in W\\xe4nden\\udcff'\n"
+
+
+def test_a_line_of_any_script_can_be_said_to_a_stream_of_few_letters(monkeypatch):
+    """From Python, where nobody made the streams safe."""
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="cp1252"))
+    progress.say("ä 裂 \udcff")
+    progress.show(["photograph"], [[("裂", True)]])
+    assert raw.getvalue().decode("cp1252").splitlines() == ["ä \\u88c2 \\udcff", "photograph", "\\u88c2 !      "]
+
+
+def test_without_stdout_nothing_is_said(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    progress.say("not heard")
+    progress.show(["a"], [[("1", False)]])
+
+
+def test_a_full_disk_behind_stdout_is_said_once_and_does_not_end_the_work(tmp_path):
+    code = "from crackflow.core import progress; progress.say('a'); progress.say('b'); print('c')"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, env=support.environment()
+        )
+    assert done.returncode == 0
+    assert done.stderr == "warning: stdout can't be written (No space left on device); the work goes on without it\n"

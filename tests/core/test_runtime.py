@@ -1,7 +1,9 @@
+import os
 import random
 import subprocess
 import sys
 import textwrap
+import types
 
 import numpy as np
 import pytest
@@ -101,3 +103,32 @@ def test_all_of_float32_is_kept_when_asked():
         assert not tf.config.experimental.tensor_float_32_execution_enabled()
     finally:
         tf.config.experimental.enable_tensor_float_32_execution(before)
+
+
+def test_memory_is_assumed_where_the_system_does_not_say(monkeypatch):
+    assert runtime.memory_bytes() > 1 << 30 and 100 < runtime.peak_memory_mb() < 1 << 20
+    monkeypatch.delattr(os, "sysconf")
+    monkeypatch.delenv("TF_CPU_BFC_MEM_LIMIT_IN_MB", raising=False)
+    runtime._keep_memory()
+    assert runtime.memory_bytes() == runtime.ASSUMED_MEMORY and "TF_CPU_BFC_MEM_LIMIT_IN_MB" not in os.environ
+
+
+def test_peak_memory_is_none_where_the_system_does_not_say_and_bytes_on_macos(monkeypatch):
+    kept = types.SimpleNamespace(ru_maxrss=900 << 20)
+    fake = types.SimpleNamespace(RUSAGE_SELF=0, getrusage=lambda _: kept)
+    monkeypatch.setattr(runtime, "resource", fake)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert runtime.peak_memory_mb() == 900
+    monkeypatch.setattr(runtime, "resource", None)
+    assert runtime.peak_memory_mb() is None
+
+
+def test_layers_are_unfused_inside_and_as_before_afterwards():
+    def remapping():
+        return tf.config.optimizer.get_experimental_options().get("remapping")
+
+    before = remapping()
+    with pytest.raises(ZeroDivisionError), runtime.layers_unfused():
+        assert remapping() is False
+        _ = 1 / 0
+    assert remapping() == before

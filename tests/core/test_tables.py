@@ -1,11 +1,15 @@
 import csv
 import hashlib
 import os
+import subprocess
+import sys
+import tempfile
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from crackflow.core import tables
+from tests import support
 
 # What a file name may hold: any byte but NUL and the slash, as Python shows it.
 NAME = st.binary(min_size=1, max_size=20).map(lambda data: os.fsdecode(data.replace(b"\0", b"\r").replace(b"/", b"\n")))
@@ -43,3 +47,15 @@ def test_a_table_without_rows_is_its_header(tmp_path):
     tables.save(str(tmp_path / "table.csv"), ("path", "reason"), [])
     assert (tmp_path / "table.csv").read_bytes() == b"path,reason\n"
     assert tables.read(str(tmp_path / "table.csv")) == []
+
+
+def test_a_name_is_utf8_where_it_can_be_whatever_the_locale():
+    code = "import os; from crackflow.core import tables; print(ascii([tables.utf8_name(one) for one in os.listdir()]))"
+    literally = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    for name, text in (("裂".encode(), "'\\u88c2'"), (b"\xe4", "'\\udce4'")):
+        with tempfile.TemporaryDirectory() as place:
+            open(os.path.join(os.fsencode(place), name), "w").close()
+            for surroundings in ({}, literally):
+                environment = support.environment() | surroundings
+                done = subprocess.run([sys.executable, "-c", code], cwd=place, env=environment, capture_output=True)
+                assert done.stdout.decode() == f"[{text}]\n", done.stderr

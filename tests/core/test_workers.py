@@ -1,5 +1,6 @@
 import concurrent.futures
 import gc
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -175,6 +176,34 @@ def test_a_process_of_its_own_imports_what_it_needs_and_ends_as_its_task_does(as
     seen, session = (tmp_path / "seen").read_text().rsplit(" ", 1)
     assert "tensorflow" not in seen and int(session) != os.getsid(0)
     assert ("Traceback" in capfd.readouterr().err) == told
+
+
+def test_a_process_of_its_own_looks_for_modules_where_this_one_does(tmp_path, monkeypatch):
+    (tmp_path / "threadpoolctl.py").write_text("raise RuntimeError('a file of the user')")
+    monkeypatch.chdir(tmp_path)
+    process = workers.start(leave, str(tmp_path / "seen"), "well")
+    assert process.wait(60) == 0
+    process.stdin.close()
+
+
+def started_by(monkeypatch, *methods):
+    """How the processes of a pool are started where the system has `methods`, its own first."""
+    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: list(methods))
+    with workers.pool(1) as pool:
+        return pool._mp_context.get_start_method()
+
+
+def test_a_fork_server_is_used_where_the_system_forks_and_macos_and_windows_spawn(monkeypatch):
+    assert started_by(monkeypatch, "fork", "spawn", "forkserver") == "forkserver"
+    assert started_by(monkeypatch, "forkserver", "spawn", "fork") == "forkserver"
+    assert started_by(monkeypatch, "spawn", "fork", "forkserver") == "spawn"
+    assert started_by(monkeypatch, "spawn") == "spawn"
+
+
+def test_windows_gets_no_more_processes_than_it_can_wait_for(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    with workers.pool(200) as pool:
+        assert pool._max_workers == workers.MAX_ON_WINDOWS
 
 
 def wait_for_ever(path):

@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import json
 import multiprocessing
 import os
@@ -214,7 +215,7 @@ def test_a_file_system_without_locks_has_packs_too(made, monkeypatch):
     def none(*_):
         raise OSError(errno.ENOSYS, "Function not implemented")  # Lustre mounted without flock
 
-    monkeypatch.setattr(pack.fcntl, "flock", none)
+    monkeypatch.setattr(fcntl, "flock", none)
     assert pack.ensure(made, "val", PX, 3).count == made.count("val")
 
 

@@ -1,10 +1,13 @@
 """tf.data service with a dispatcher and two workers in this process."""
 
 import collections
+import socket
+import threading
 
 import numpy as np
 import pytest
 
+from crackflow.core import rendezvous
 from crackflow.core.backend import tf
 from crackflow.core.config import Input
 from crackflow.core.errors import UserError
@@ -80,3 +83,20 @@ def test_a_feed_from_the_service_can_be_gone_through_again(address):
 def test_nobody_there_is_said_at_once():
     with pytest.raises(UserError, match="--data_service: expected a dispatcher at 'grpc://localhost:1', received Conn"):
         service.expect_reachable("grpc://localhost:1")
+
+
+@pytest.mark.parametrize("banner", [b"SSH-2.0-OpenSSH_9.6\r\n", b""])
+def test_something_else_there_is_said_at_once_as_well(banner, monkeypatch):
+    """TensorFlow would wait for it inside C++, deaf to signals."""
+    monkeypatch.setattr(rendezvous, "ANSWER_SECONDS", 0.2)
+    with socket.create_server(("localhost", 0)) as other:
+        visitors = []
+        threading.Thread(target=lambda: [visitors.append(other.accept()[0]), visitors[0].sendall(banner)]).start()
+        address = f"grpc://localhost:{other.getsockname()[1]}"
+        with pytest.raises(UserError, match="expected a dispatcher at .*, received something else that answers; start"):
+            service.expect_reachable(address)
+        visitors[0].close()
+
+
+def test_a_dispatcher_is_known_by_its_answer(address):
+    service.expect_reachable(address)

@@ -73,9 +73,27 @@ def test_the_words_at_the_end_tell_counts_leaks_and_what_was_left_out(tmp_path, 
     said = capsys.readouterr().out
     counts = ", ".join(f"{name} {facts['splits'][name]['count']}" for name in ("train", "val", "test"))
     assert said.startswith("21 images in ") and counts in said
+    line = next(line for line in said.splitlines() if line.startswith("classes: "))
+    for name, split in facts["splits"].items():
+        of = split["class_counts"]
+        assert f"{name} {of['Negative']} Negative, {of['Positive']} Positive" in line
     assert "copies: 1 byte copies, 0 near copies; 20 groups that stay together (near_duplicates)" in said
     assert "this split: 0" in said
     assert "left out: 2 files whose picture is found in both classes" in said
     assert "rejected: 3 files, each with its reason in rejected.csv" in said
     assert "note: 1 laid over white where transparent" in said
     assert said.endswith(f"fingerprint {facts['fingerprint'][:12]}\n")
+
+
+def counted(groups=100, **class_counts):
+    splits = {name: {"class_counts": dict(zip("ab", counts, strict=True))} for name, counts in class_counts.items()}
+    return {"splits": splits, "leaks": {"groups": groups, "images": 100}}
+
+
+def test_a_line_tells_each_split_that_has_none_or_few_of_a_class():
+    facts = counted(train=(80, 10), val=(9, 0), test=(10, 1))
+    told = summary.thin_splits(facts, ["train", "val", "test"])
+    assert told.startswith("val has 9 of 'a' and none of 'b', test has 1 of 'b': expected 10 or more of each class")
+    assert "\n" not in told and "copies and windows" not in told
+    assert summary.thin_splits(facts, ["train"]) == ""
+    assert "copies and windows of one photograph stay together" in summary.thin_splits(counted(9, val=(9, 0)), ["val"])

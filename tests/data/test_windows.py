@@ -119,3 +119,19 @@ def test_nothing_to_look_at_is_a_clear_error(tmp_path):
     (tmp_path / "masks").mkdir()
     with pytest.raises(UserError, match="--images: expected photographs that have masks in .*, found none"):
         windows.listed(str(tmp_path / "one.png"), str(tmp_path / "masks"))
+
+
+def test_masks_are_found_by_names_that_mean_their_photographs(tmp_path):
+    for name in ("images/1.png", "masks/1_mask.png", "images/2.png", "masks/GT_2.png"):
+        support.put(tmp_path / name, support.encoded(support.picture(1), "PNG"))
+    found, rejected = windows.listed(str(tmp_path / "images"), str(tmp_path / "masks"))
+    assert [(one.path, one.mask) for one in found] == [("1.png", "1_mask.png"), ("2.png", "GT_2.png")] and not rejected
+
+
+def test_where_no_photograph_has_a_mask_the_reason_is_told_with_its_count(tmp_path):
+    for name in ("images/1.png", "images/2.png", "masks/9.png"):
+        support.put(tmp_path / name, support.encoded(support.picture(1), "PNG"))
+    with pytest.raises(
+        UserError, match="found none; 2 of 2 rejected, such as '1.png': no mask of the same name in --masks"
+    ):
+        windows.listed(str(tmp_path / "images"), str(tmp_path / "masks"))

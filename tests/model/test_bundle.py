@@ -194,3 +194,50 @@ def test_what_validation_was_worth_travels_with_the_model(trained, tmp_path, p_v
     facts = {"clean": 3, "cracked": 2, "p_value": p_value}
     bundle.save(tmp_path / "model.h5", trained, dataclasses.replace(CARD, validation=facts))
     assert bundle.load(str(tmp_path / "model.h5")).card.validation == facts
+
+
+def rewritten(path, **changes):
+    """The card of the file with other facts; those that are None are left out."""
+    path.write_bytes(path.read_bytes()[: -bundle.SEAL_BYTES])
+    with h5py.File(path, "r+") as file:
+        facts = json.loads(file.attrs["crackflow"]) | changes
+        left = {name: value for name, value in facts.items() if value is not None}
+        file.attrs["crackflow"] = np.bytes_(json.dumps(left).encode())
+
+
+def test_a_file_of_before_photographs_had_a_threshold_decides_as_it_did(trained, tmp_path):
+    path = tmp_path / "model.h5"
+    bundle.save(str(path), trained, CARD)
+    rewritten(path, **{name: None for name in vars(CARD) if name.startswith("photo_")})
+    card = bundle.load(str(path)).card
+    assert card == CARD and [card.shift_of(windows) for windows in (0.5, 1, 700)] == [0, 0, 0]
+
+
+def test_the_threshold_of_photographs_comes_back_and_grows_with_the_size(trained, tmp_path):
+    values = {"photo_shift": 0.5, "photo_level": -2.0, "photo_growth": 0.8, "photo_shift_ci95": (0.1, 1.5)}
+    card = dataclasses.replace(CARD, photo_level_ci95=(-2.5, -1.0), photo_images=150, photo_false_alarms=0.02, **values)
+    bundle.save(str(tmp_path / "model.h5"), trained, card)
+    assert bundle.load(str(tmp_path / "model.h5")).card == card
+    assert card.shift_of(0.3) == card.shift_of(1) == 0.5
+    assert card.shift_of(700) == pytest.approx(-2 + 0.8 * np.log(700))
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("photo_shift", -1.0),
+        ("photo_shift", float("nan")),
+        ("photo_growth", float("inf")),
+        ("photo_level", float("nan")),
+        ("photo_shift_ci95", [1.0]),
+        ("photo_level_ci95", [0.0, float("inf")]),
+        ("photo_images", -1),
+        ("photo_false_alarms", 2.0),
+    ],
+)
+def test_an_impossible_threshold_of_photographs_is_refused(trained, tmp_path, name, value):
+    path = tmp_path / "model.h5"
+    bundle.save(str(path), trained, CARD)
+    rewritten(path, **{name: value})
+    with pytest.raises(UserError, match="its card has an impossible photo_"):
+        bundle.load(str(path))

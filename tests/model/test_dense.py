@@ -271,3 +271,15 @@ def test_dilated_strided_and_pooled_convolutions_are_scored_all_at_once():
     np.testing.assert_allclose(
         logits.ravel(), alone(model, scorer, mirrored(picture, scorer), rows, columns), atol=ALONE
     )
+
+
+def test_a_network_whose_layers_were_used_elsewhere_is_scored_all_at_once_as_before():
+    """An evaluation explains its mistakes before it looks at photographs; these were then scored window by window."""
+    model = lively(Network.CRACKFLOW_XS, 64)
+    pixels = support.picture(0, 100, 90)
+    before = dense.scorer(model).score(pixels)
+    layer = model.layers[-2]
+    keras.Model(model.input, layer(keras.layers.ReLU()(layer.input)))
+    again = dense.scorer(model)
+    assert isinstance(again, dense.Convolutional)
+    np.testing.assert_array_equal(again.score(pixels), before)

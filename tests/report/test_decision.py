@@ -197,3 +197,15 @@ def test_rules_that_measure_choose_by_both_classes():
     for rule in ("f1", "youden", "recall:0.9", "cost:3"):
         assert decision.can_choose(both, rule) and not decision.can_choose(one, rule)
     assert decision.can_choose(one, "bayes:2")
+
+
+@pytest.mark.parametrize("rule, expected", [("f1", 0.5), ("youden", 0.5), ("cost:4", 0.2)])
+def test_a_threshold_of_few_images_is_moved_to_what_the_rule_expects(rule, expected):
+    assert decision.shrunk(0.9, rule, 50) == decision.shrunk(0.9, rule, 500) == pytest.approx(0.9)
+    assert decision.shrunk(0.9, rule, 0) == pytest.approx(expected)
+    moved = [decision.shrunk(0.9, rule, images) for images in range(0, 51, 10)]
+    assert moved == sorted(moved) and len(set(moved)) == 6
+
+
+def test_a_threshold_for_a_recall_stays_where_it_was_chosen():
+    assert decision.shrunk(0.03, "recall:0.99", 4) == 0.03

@@ -262,3 +262,37 @@ def test_the_package_offers_it_with_hints(tmp_path):
 def test_the_package_has_nothing_else():
     with pytest.raises(AttributeError, match="module 'crackflow' has no attribute 'nonsense'"):
         _ = crackflow.nonsense
+
+
+def test_the_larger_a_photograph_the_more_is_taken_off_all_its_places():
+    spot = wall(PX, PX, None)
+    spot[20:26, 20:26] = 60
+    large = wall(4 * PX, 4 * PX, None)
+    large[20:26, 20:26] = 60
+    plain, card = model(), {"photo_shift": 0.5, "photo_level": -1.0, "photo_growth": 1.5}
+    for picture, windows, shift in ((spot, 1, 0.5), (large, 16, -1 + 1.5 * np.log(16))):
+        (before,), (after,) = plain.predict(picture, scale=1.0), model(**card).predict(picture, scale=1.0)
+        assert after.shift == pytest.approx(shift) and before.shift == 0
+        assert special.logit(after.probability) == pytest.approx(special.logit(before.probability) - shift, abs=1e-3)
+        assert after.probability == after.heat.max() and after.heat.shape == before.heat.shape
+        assert model(**card).judge(model(**card).glance(picture, scale=1.0)).windows == windows
+
+
+def test_decision_label_and_findings_follow_from_what_is_left():
+    picture = wall(crack=((0, 90), (20, 92)))
+    (found,) = model().predict(picture)
+    assert found.decision == "cracked" and found.findings
+    for shift in (0.0, 3.0, 8.0, 30.0):
+        (found,) = model(photo_shift=shift, review=(0.3, 0.7)).predict(picture)
+        assert bool(found.findings) == (found.decision != "clean")
+        assert max([0.0, *(one.probability for one in found.findings)]) in (0.0, found.probability)
+        assert (found.label == "cracked") == (found.probability >= 0.5)
+    assert found.decision == "clean"
+
+
+def test_a_given_threshold_is_compared_with_what_is_left():
+    card = dataclasses.replace(CARD, photo_shift=4.0)
+    (own,) = prediction.Model(bundle.Bundle(darkness(), card)).predict(wall())
+    for given, decision in ((own.probability - 0.001, "cracked"), (min(own.probability + 0.001, 0.9999), "clean")):
+        (found,) = prediction.Model(bundle.Bundle(darkness(), card), threshold=given).predict(wall())
+        assert found.decision == decision and found.probability == own.probability

@@ -63,6 +63,13 @@ def test_every_format_is_the_model_on_256_images(loaded, exported):
     json.dumps(rows, allow_nan=False)
 
 
+def test_no_file_that_was_run_is_mapped(exported):
+    """Windows could not move it to its place."""
+    with open("/proc/self/maps") as file:
+        mapped = file.read()
+    assert not [one.path for one in exported if one.path in mapped]
+
+
 def test_a_savedmodel_decides_by_itself(loaded, exported):
     path = next(one.path for one in exported if one.name == "savedmodel")
     served = tf.saved_model.load(path)

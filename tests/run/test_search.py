@@ -166,7 +166,13 @@ def test_the_table_and_the_flagfile_hold_what_was_found(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "code, words", [(-9, "SIGKILL, as systems do when memory runs out"), (-11, "SIGSEGV"), (1, "code 1 and")]
+    "code, words",
+    [
+        (-9, "SIGKILL, as systems do when memory runs out"),
+        (-11, "SIGSEGV"),
+        (-40, "signal 40"),  # one of those without a name
+        (1, "code 1 and"),
+    ],
 )
 def test_how_a_process_ended_in_words(code, words):
     assert words in search.ended(code)

@@ -1,0 +1,190 @@
+"""How often is a clean photograph called cracked, and a cracked one missed, from 0.05 to 12 megapixels?
+
+  python -m benchmarks.false_alarms --json=benchmarks/results/false_alarms.json        # an hour on 2 cores
+  python -m benchmarks.false_alarms --share=0.2                                        # a fifth of the photographs
+  python -m benchmarks.false_alarms --sizes=3,12 --real=0 --json=FILE                  # beside what the file holds
+
+Clean walls are laid of METU's clean test images (data/mosaics.py), none of which the shipped model was trained or its
+threshold chosen on, and made by crackflow.synth. For each size half as many have one of METU's cracked test images
+blended in at a random place, and count as found when the crack itself is. Real photographs: METU's test images,
+DeepCrack, CFD and uav75, and clean parts of the last two, away from any mask. `logits`: of the most probable place, or
+of the crack, before anything is taken off. `before`: the most probable place alone decides; `after`: as the model's
+card says. A false alarm is a place that hangs together at or above the threshold; square metres are those of METU's
+scale, 0.53 mm at 128 of its 227 pixels.
+"""
+
+import csv
+import sys
+import tempfile
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage, special
+
+from benchmarks import harness
+from crackflow.core import runtime
+from crackflow.data import images, mosaics, patches, synthetic, windows
+from crackflow.model import bundle
+from crackflow.report import metrics, prediction
+
+SIZES = {0.05: 200, 0.2: 120, 0.8: 80, 3.0: 40, 12.0: 24}  # megapixels: clean walls
+MADE_UP_TO, MADE_SHARE = 3.0, 0.25  # made surfaces are smooth noise drawn pixel by pixel: 12 MP take a minute each
+REAL = {"metu": 200, "deepcrack": 200, "cfd": 118, "uav75": 75}
+AWAY_PX = 24  # of a clean part of a photograph from any crack
+METRES_PER_PX = 0.53e-3 * 128 / 227
+WAYS = ("before", "after")
+
+
+class Models:
+    """The model with and without its threshold of photographs."""
+
+    def __init__(self) -> None:
+        loaded = bundle.load("")
+        self.after = prediction.Model(loaded)
+        card = {"photo_shift": 0.0, "photo_level": 0.0, "photo_growth": 0.0}
+        plain = type(loaded.card)(**(vars(loaded.card) | card))
+        self.before = prediction.Model(type(loaded)(loaded.model, plain, None, loaded.locator))
+
+    def heats(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        glance = self.before.glance(pixels)  # without the distance from training, which decides nothing
+        return {way: getattr(self, way).heat(glance) for way in WAYS}
+
+
+def test_images(folder: str) -> dict[str, list[np.ndarray]]:
+    """METU's test split by class, one image of each group of copies."""
+    found = {"Negative": {}, "Positive": {}}
+    with open(f"{folder}/groups.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["split"] == "test":
+                found[row["path"].split("/")[0]].setdefault(row["group"], row["path"])
+    place = harness.data_folder() / "metu"
+    return {kind: [np.asarray(Image.open(place / one)) for one in rows.values()] for kind, rows in found.items()}
+
+
+def blended(wall: np.ndarray, picture: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, tuple[slice, ...]]:
+    """`wall` with `picture` somewhere in it, in the wall's mean colour there, and the middle of that place."""
+    side = min(picture.shape[0], *wall.shape[:2])
+    picture = picture[:side, :side]
+    top, left = (int(random.integers(length - side + 1)) for length in wall.shape[:2])
+    place = slice(top, top + side), slice(left, left + side)
+    weight = mosaics.blending(side, side // mosaics.OVERLAP)
+    inside = wall[place].astype(np.float32)
+    matched = picture - picture.mean((0, 1)) + inside.mean((0, 1))
+    whole = wall.copy()
+    whole[place] = np.clip(weight * matched + (1 - weight) * inside + 0.5, 0, 255)
+    return whole, place
+
+
+def sides(megapixels: float) -> tuple[int, int]:
+    height = round((megapixels * 0.75e6) ** 0.5)
+    return height, round(megapixels * 1e6 / height)
+
+
+def rate(part: int, whole: int) -> dict:
+    return {"n": whole, "share": part / whole if whole else None, "ci95": metrics.wilson(part, whole)}
+
+
+def clean_walls(models: Models, walls, megapixels: float) -> dict:
+    """Photographs left alone, and false alarms a photograph and a square metre."""
+    threshold = models.after.card.threshold
+    alarms, logits = {way: [] for way in WAYS}, []
+    for wall in walls:
+        heats = models.heats(wall)
+        logits.append(round(float(special.logit(heats["before"].max())), 3))
+        for way, heat in heats.items():
+            alarms[way].append(ndimage.label(heat >= threshold, np.ones((3, 3)))[1])
+    area = megapixels * 1e6 * METRES_PER_PX**2
+    return {
+        way: rate(sum(one == 0 for one in counts), len(counts))
+        | {"alarms_a_photograph": float(np.mean(counts)), "alarms_a_square_metre": float(np.mean(counts) / area)}
+        for way, counts in alarms.items()
+    } | {"logits": logits}
+
+
+def cracked_walls(models: Models, walls) -> dict:
+    """Of (pixels, place of the crack): those where the crack reaches the threshold."""
+    found, step, logits = {way: [] for way in WAYS}, models.after._scorer.step, []
+    for wall, place in walls:
+        y, x = (slice(one.start // step, -(-one.stop // step)) for one in place)
+        heats = models.heats(wall)
+        logits.append(round(float(special.logit(heats["before"][y, x].max())), 3))
+        for way, heat in heats.items():
+            found[way].append(bool(heat[y, x].max() >= models.after.card.threshold))
+    return {way: rate(sum(hits), len(hits)) for way, hits in found.items()} | {"logits": logits}
+
+
+def of_size(models: Models, metu: dict, megapixels: float, count: int) -> dict:
+    random = np.random.default_rng((7, round(100 * megapixels)))
+    shape = sides(megapixels)
+    clean = (mosaics.lay(metu["Negative"], *shape, random) for _ in range(count))
+    result = {"laid": clean_walls(models, clean, megapixels)}
+    if megapixels <= MADE_UP_TO:
+        made = (synthetic.make(31, 2 * one, min(shape)).image for one in range(max(round(count * MADE_SHARE), 1)))
+        result["made"] = clean_walls(models, made, min(shape) ** 2 / 1e6)
+    cracks = (metu["Positive"][random.integers(len(metu["Positive"]))] for _ in range(max(count // 2, 1)))
+    laid = (blended(mosaics.lay(metu["Negative"], *shape, random), crack, random) for crack in cracks)
+    return result | {"cracked": cracked_walls(models, laid)}
+
+
+def masked(name: str):
+    """(pixels, mask) of every photograph of a set with masks."""
+    place = harness.data_folder() / name
+    for file in windows.listed(str(place / "images"), str(place / "masks"))[0]:
+        photo = images.open_photo(f"{file.root}/{file.path}", 100)
+        yield images.pixels(photo, 3, 0), patches.read_mask(file.masks, file.mask, photo, 100) > patches.CRACK_ABOVE
+
+
+def clean_part(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray | None:
+    """The largest square around one place that no crack comes near; None where it is smaller than a window."""
+    room = ndimage.distance_transform_cdt(np.pad(~mask, 1), "chessboard")[1:-1, 1:-1] - AWAY_PX
+    y, x = np.unravel_index(room.argmax(), room.shape)
+    half = int(room[y, x])
+    return pixels[max(y - half, 0) : y + half, max(x - half, 0) : x + half] if half >= 64 else None
+
+
+def real(models: Models, metu: dict, share: float) -> dict:
+    results, whole = {}, lambda pixels: (pixels, (slice(0, pixels.shape[0]), slice(0, pixels.shape[1])))
+    for name, count in REAL.items():
+        count = max(round(share * count), 1)
+        if name == "metu":
+            pairs = [(one, None) for one in metu["Positive"][:count]]
+            parts = metu["Negative"][:count]
+        else:
+            pairs = list(masked(name))
+            pairs = [pairs[one] for one in np.linspace(0, len(pairs) - 1, min(count, len(pairs))).astype(int)]
+            parts = [part for pixels, mask in pairs if (part := clean_part(pixels, mask)) is not None]
+        cracked = [pixels for pixels, mask in pairs if mask is None or mask.any()]
+        size = float(np.mean([one.shape[0] * one.shape[1] for one in cracked])) / 1e6
+        results[name] = {"megapixels": size, "cracked": cracked_walls(models, map(whole, cracked))}
+        if parts and name != "deepcrack":
+            size = float(np.mean([one.shape[0] * one.shape[1] for one in parts])) / 1e6
+            results[name] |= {"clean_megapixels": size, "clean": clean_walls(models, parts, size)}
+        print(name, results[name], file=sys.stderr, flush=True)
+    return results
+
+
+def main() -> None:
+    options = harness.arguments(__doc__, share=1.0, data="", sizes=",".join(map(str, SIZES)), real=1)
+    runtime.set_up(seed=0, threads=0, deterministic=False)
+    models = Models()
+    with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
+        data = options.data or f"{folder}/metu"
+        if not options.data:
+            source = f"--images={harness.data_folder() / 'metu'}"
+            harness.watch([sys.executable, "-m", "crackflow.convert", source, f"--out={data}"])
+        metu = test_images(data)
+    card = models.after.card
+    results = {"sha256": models.after.bundle.sha256, "threshold": card.threshold, "share": options.share}
+    results |= {name: value for name, value in vars(card).items() if name.startswith("photo_")}
+    before = harness.results(options.json)
+    measured = real(models, metu, options.share) if options.real else before.get("real", {})
+    results |= {"real": measured, "sizes": before.get("sizes", {})}
+    for megapixels in map(float, options.sizes.split(",")):
+        found = of_size(models, metu, megapixels, max(round(options.share * SIZES[megapixels]), 2))
+        results["sizes"][str(megapixels)] = found
+        print(megapixels, found, file=sys.stderr, flush=True)
+    harness.save(options.json, results)
+
+
+if __name__ == "__main__":
+    main()

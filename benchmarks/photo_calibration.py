@@ -1,0 +1,55 @@
+"""The threshold of photographs, chosen for a model that is there: its weights stay as they are.
+
+  python -m benchmarks.photo_calibration                                        # the shipped model
+  python -m benchmarks.photo_calibration --model=shipped/run/model.h5 --data=shipped/metu
+
+crackflow.train does this with its own validation images. The model that comes with crackflow was trained on pictures of
+128 pixels, which are no photographs: its threshold is chosen on the clean ones of METU's validation split at full size,
+none of which it was trained on, and on walls that are laid of them (data/mosaics.py).
+"""
+
+import json
+import sys
+import tempfile
+
+import numpy as np
+
+from benchmarks import harness
+from crackflow.core import runtime
+from crackflow.data import dataset, pipeline
+from crackflow.model import bundle
+from crackflow.report import photo_evaluation
+from crackflow.run import scoring
+
+MOST, WALLS = 500, 40  # photographs and walls: more than crackflow.train has the time for
+
+
+def calibrated(loaded: bundle.Bundle, made: dataset.Dataset, seed: int) -> bundle.Bundle:
+    card = loaded.card
+    checks = pipeline.eval_batches(made, "val", 128, card.image_px, card.channels)
+    labels, logits = scoring.judge(loaded.model, checks)
+    probabilities = bundle.to_probabilities(logits, card.temperature)
+    return photo_evaluation.with_photo_threshold(loaded, made, labels, probabilities, seed, MOST, WALLS)
+
+
+def main() -> None:
+    options = harness.arguments(__doc__, model=bundle.SHIPPED, data="", seed=0)
+    runtime.set_up(seed=0, threads=0, deterministic=False)
+    loaded = bundle.load(options.model)
+    with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
+        data = options.data or f"{folder}/metu"
+        if not options.data:
+            images = f"--images={harness.data_folder() / 'metu'}"
+            harness.watch([sys.executable, "-m", "crackflow.convert", images, f"--out={data}"])
+        chosen = calibrated(loaded, dataset.load(data), options.seed)
+    bundle.save(options.model, loaded.model, chosen.card, loaded.familiarity, loaded.locator)
+    again = bundle.load(options.model)
+    for before, after in zip(loaded.model.get_weights(), again.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+    card = again.card
+    print(json.dumps({name: value for name, value in vars(card).items() if name.startswith("photo_")}, indent=1))
+    print(f"{options.model}: SHA-256 {again.sha256}, before {loaded.sha256}; the same weights")
+
+
+if __name__ == "__main__":
+    main()

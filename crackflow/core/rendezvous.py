@@ -1,0 +1,183 @@
+"""All workers of a cluster find each other before TensorFlow connects them, and say for whom they wait.
+
+Synopsis::
+
+    rendezvous.wait_for_workers(["a:8888", "b:8888"], index=0, source="TF_CONFIG", hint="unset it to train alone")
+
+TensorFlow waits for absent workers inside C++ with Python's lock held: no thread of this process runs, no signal is
+heard, and nothing is said. So each worker first listens on its own port itself and knocks at those of the others;
+whoever answers as one of them is there. One that has gone on is known by its gRPC server, so that a worker that was
+started again finds the others in either state.
+"""
+
+import contextlib
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+from crackflow.core import progress
+from crackflow.core.errors import UserError
+
+SILENT_SECONDS = 5.0  # workers that a launcher starts together differ by less, TensorFlow's import included
+REPEAT_SECONDS = 60.0
+KNOCK_SECONDS = 0.2
+ANSWER_SECONDS = 2.0
+CONNECT_SECONDS = 10.0
+MAX_NAMED = 4  # workers in a message
+GRPC_SETTINGS = 4  # type of the frame that every HTTP/2 server sends first (RFC 9113, section 3.4)
+
+
+def wait_for_workers(workers: Sequence[str], index: int, source: str, hint: str) -> None:
+    """Return when all `workers` ("host:port", of which this process is number `index`) have been heard of.
+
+    Says on stdout for whom it waits, after SILENT_SECONDS and then every minute. `source`: who named the workers;
+    `hint`: how to do without them. Raises: UserError when the own port can't be listened on; KeyboardInterrupt.
+    """
+    meeting = _Meeting(workers, index)
+    with meeting.listening(source):
+        due = time.monotonic() + SILENT_SECONDS
+        while absent := meeting.absent():
+            if time.monotonic() >= due:
+                progress.say(_message(absent, len(workers), f"named by {source}; {hint}"))
+                due = time.monotonic() + REPEAT_SECONDS
+            meeting.changed.wait(KNOCK_SECONDS)
+            meeting.changed.clear()
+
+
+def _message(absent: list[str], count: int, why: str) -> str:
+    named = ", ".join(absent[:MAX_NAMED]) + (f" and {len(absent) - MAX_NAMED:,} more" if absent[MAX_NAMED:] else "")
+    return f"waiting for {len(absent)} of {count} workers: {named} ({why})"
+
+
+def is_grpc(address: str) -> bool:
+    """Whether a gRPC server answers at `address`, "host:port". Raises: OSError when nothing listens there."""
+    with socket.create_connection(_split(address), timeout=CONNECT_SECONDS) as door:
+        door.settimeout(ANSWER_SECONDS)
+        try:
+            return _is_http2(_line(door))
+        except OSError:
+            return False
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """While inside, Ctrl-C and SIGTERM end the process at once: around what waits in C++ for others, where Python's
+    handlers would never run."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Meeting:
+    """Threads that listen and knock, for as long as somebody is absent."""
+
+    def __init__(self, workers: Sequence[str], index: int) -> None:
+        self._workers, self._index = list(workers), index
+        self._met, self._strangers = {index}, set()
+        self._ended = threading.Event()
+        self.changed = threading.Event()
+        # Without addresses: a worker may know itself or others by other names.
+        self._greetings = [f"crackflow worker {number} of {len(workers)}\n".encode() for number in range(len(workers))]
+
+    def absent(self) -> list[str]:
+        return [
+            f"{address}, where something else answers" if number in self._strangers else address
+            for number, address in enumerate(self._workers)
+            if number not in self._met
+        ]
+
+    @contextlib.contextmanager
+    def listening(self, source: str) -> Iterator[None]:
+        with self._open(source) as listener:
+            threading.Thread(target=self._listen, args=[listener], daemon=True).start()
+            for number in range(len(self._workers)):
+                if number != self._index:
+                    threading.Thread(target=self._knock_until_met, args=[number], daemon=True).start()
+            try:
+                yield
+            finally:
+                self._ended.set()
+                with contextlib.suppress(OSError):
+                    listener.shutdown(socket.SHUT_RDWR)  # ends the thread's accept, which close alone does not
+
+    def _open(self, source: str) -> socket.socket:
+        address = self._workers[self._index]
+        try:
+            port = ("", _split(address)[1])
+            if socket.has_dualstack_ipv6():
+                return socket.create_server(port, family=socket.AF_INET6, dualstack_ipv6=True)
+            return socket.create_server(port)
+        except OSError as error:
+            raise UserError(
+                f"{source}: expected {address} to be free to listen on, received {error}; name another port"
+            ) from error
+
+    def _listen(self, listener: socket.socket) -> None:
+        while not self._ended.is_set():
+            try:
+                visitor, _ = listener.accept()
+            except OSError:
+                return
+            with visitor, contextlib.suppress(OSError):
+                visitor.settimeout(ANSWER_SECONDS)
+                greeting = _line(visitor)
+                if greeting in self._greetings:
+                    visitor.sendall(self._greetings[self._index])
+                    self._meet(self._greetings.index(greeting))
+
+    def _knock_until_met(self, number: int) -> None:
+        while number not in self._met and not self._ended.is_set():
+            answer = self._answer(number)
+            if answer == self._greetings[number] or _is_http2(answer or b""):
+                self._meet(number)
+            elif answer is None:
+                self._strangers.discard(number)
+            else:
+                self._strangers.add(number)
+            self._ended.wait(KNOCK_SECONDS)
+
+    def _answer(self, number: int) -> bytes | None:
+        """The first that comes from worker `number`; None when nobody listens there."""
+        try:
+            door = socket.create_connection(_split(self._workers[number]), timeout=ANSWER_SECONDS)
+        except (OSError, UnicodeError):
+            return None
+        with door, contextlib.suppress(OSError):
+            door.sendall(self._greetings[self._index])
+            return _line(door)
+        return b""
+
+    def _meet(self, number: int) -> None:
+        self._met.add(number)
+        self.changed.set()
+
+
+def _split(address: str) -> tuple[str, int]:
+    """Raises: OSError when it is no host:port."""
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        raise OSError(f"expected host:port, received {address!r}")
+    return host.strip("[]"), int(port)
+
+
+def _line(connection: socket.socket) -> bytes:
+    """What comes until a line ends, or is as long as a greeting or the start of an HTTP/2 frame can be."""
+    data = b""
+    while len(data) < 64 and not data.endswith(b"\n") and not _is_http2(data):
+        part = connection.recv(64)
+        if not part:
+            break
+        data += part
+    return data
+
+
+def _is_http2(data: bytes) -> bool:
+    return len(data) >= 9 and data[:2] == b"\0\0" and data[3] == GRPC_SETTINGS

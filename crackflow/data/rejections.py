@@ -1,0 +1,30 @@
+"""Why most of the files that were left out were left out: one reason for many.
+
+Synopsis::
+
+    rejections.most_common([("a.jpg", "empty file"), ("b.jpg", "empty file"), ("c.jpg", "not an image")])
+    # "2 of 3 rejected, such as 'a.jpg': empty file"
+"""
+
+import collections
+import re
+from collections.abc import Sequence
+
+
+def most_common(rejected: Sequence[tuple[str, str]]) -> str:
+    """The commonest reason of (path, reason), with its count and its first path; empty when none was rejected.
+
+    Reasons that differ in names and numbers alone are one.
+    """
+    if not rejected:
+        return ""
+    counts = collections.Counter(_kind(reason) for _, reason in rejected)
+    common, count = counts.most_common(1)[0]
+    path, reason = next(row for row in sorted(rejected) if _kind(row[1]) == common)
+    if len(rejected) == 1:
+        return f"1 was rejected, {path!r}: {reason}"
+    return f"{count:,} of {len(rejected):,} rejected, such as {path!r}: {reason}"
+
+
+def _kind(reason: str) -> str:
+    return re.sub(r"'[^']*'|\"[^\"]*\"|\d[\d,.]*", "_", reason)

@@ -1,0 +1,66 @@
+"""Folders and files that a system keeps among photographs: thumbnails, recycle bins, indexes, histories.
+
+Synopsis::
+
+    system_files.kind("@eaDir", is_folder=True)      # "@eaDir"
+    system_files.kind("wall.jpg", is_folder=False)   # ""
+    system_files.summary(passed_over)                # "7 files and folders of the system (@eaDir, Thumbs.db)"
+
+They are passed over wherever photographs or classes are listed. A folder that the user names is theirs, whatever it is
+called.
+"""
+
+import re
+from collections.abc import Mapping
+
+HIDDEN = "names with a dot in front"
+FOLDERS = {
+    # network storage: Synology, QNAP, NetApp, Nextcloud
+    *("@eaDir", "@tmp", "@sharebin", "#recycle", "#snapshot", "#snapshots", "#SynoRecycle"),
+    *("@Recycle", "@Recently-Snapshot", "@__thumb", "~snapshot", "files_trashbin", "files_versions"),
+    # Windows, Mac, Linux
+    *("$RECYCLE.BIN", "RECYCLER", "RECYCLED", "System Volume Information", "$Extend", "DfsrPrivate"),
+    *("__MACOSX", "Network Trash Folder", "Temporary Items", "TheVolumeSettingsFolder", "lost+found"),
+    # cameras, thumbnails of viewers and editors
+    *("CANONMSC", "EOSMISC", "CaptureOne", "thumbs", "thumbnails", "_thumbs", "_thumbnails"),
+    # version control, code
+    *("CVS", "RCS", "_darcs", "__pycache__", "node_modules"),
+}
+FILES = {
+    *("Thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "autorun.inf", "IndexerVolumeGuid"),
+    *("Icon\r", "Picasa.ini", "ZbThumbnail.info", "pspbrwse.jbf", "digikam4.db", "thumbnails-digikam.db"),
+    *("WPSettings.dat", "pagefile.sys"),
+}
+# Thumbnails and proxies that cameras lay beside films, and copies that editors and Synology keep: part of a name.
+FOLDER_PATTERNS = {r"found\.\d{3}": "FOUND.000", r".+\.lrdata": "*.lrdata", r"@syno.*": "@Syno*"}
+FILE_PATTERNS = {
+    r".+\.thm": "*.THM",
+    r".+\.lrv": "*.LRV",
+    r".+\.ctg": "*.CTG",
+    r".+~": "*~",
+    r"~\$.*": "~$*",
+    r".+@syno\w+": "*@Syno*",
+    r"thumbs\.db:.*": "Thumbs.db",
+}
+_FOLDERS = {name.lower(): name for name in FOLDERS}
+_FILES = {name.lower(): name for name in FILES}
+
+
+def kind(name: str, is_folder: bool) -> str:
+    """What the system's files of this kind are called; empty when `name` may be the user's."""
+    if name.startswith("."):
+        return HIDDEN
+    lower = name.lower()
+    known, patterns = (_FOLDERS, FOLDER_PATTERNS) if is_folder else (_FILES, FILE_PATTERNS)
+    if lower in known:
+        return known[lower]
+    return next((label for pattern, label in patterns.items() if re.fullmatch(pattern, lower, re.S)), "")
+
+
+def summary(passed_over: Mapping[str, int]) -> str:
+    """One line of what was passed over, by kind; empty when nothing was."""
+    total = sum(passed_over.values())
+    if not total:
+        return ""
+    kinds = ", ".join(f"{count:,} {name.strip()}" for name, count in sorted(passed_over.items()))
+    return f"{total:,} {'file or folder' if total == 1 else 'files and folders'} of the system passed over ({kinds})"

@@ -1,0 +1,32 @@
+"""Cameras without a fix write 0, 0 as the place, and some software leaves the hemisphere empty: another continent."""
+
+import json
+
+import pytest
+
+from crackflow.data import photographs
+from tests import support
+from tests.data.test_photographs import SOMEWHERE, tagged
+
+NAME = "09-null-island-and-empty-hemisphere"
+
+
+def test_only_places_that_are_known_are_on_the_map(report, tmp_path):
+    done = support.called("predict", f"--photos={report(NAME)}", f"--out={tmp_path / 'out'}", "--scale=1")
+    assert done.returncode == 0, done.stderr
+    features = json.loads((tmp_path / "out/findings.geojson").read_text())["features"]
+    places = {one["properties"]["path"]: one["geometry"]["coordinates"] for one in features}
+    assert set(places) == {"a_sw.jpg", "q_zerolat.jpg"}
+    assert places["a_sw.jpg"] == pytest.approx([-70.66, -33.8568], abs=1e-3)
+    assert places["q_zerolat.jpg"] == pytest.approx([9.45, 0.0])
+    photos = json.loads((tmp_path / "out/findings.json").read_text())["photos"]
+    assert {one["path"] for one in photos if one["place"] is None} == {"b_zero.jpg", "e_empty.jpg", "l_void.jpg"}
+
+
+def test_the_last_place_before_the_fix_was_lost_is_no_place():
+    assert photographs.place(tagged(*SOMEWHERE, ("S", "W"), GPSStatus="V")) is None
+
+
+def test_a_file_without_hemispheres_has_no_place_and_one_with_signs_instead_has():
+    assert photographs.place(tagged(*SOMEWHERE, (None, None))) is None
+    assert photographs.place(tagged(*SOMEWHERE, ("S", None))) is None
