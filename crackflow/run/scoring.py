@@ -23,7 +23,7 @@ def judge(model: keras.Model, batches: Iterable, look: Callable | None = None) -
         labels.append(label.numpy()[real])
         logits.append(model.predict_on_batch(image)[real])
         if look:
-            looks.append(look(image.numpy()[real]))
+            looks.append(look(np.asarray(image)[real]))
     parts = (labels, logits, looks) if look else (labels, logits)
     labels, *rest = (np.concatenate(part) for part in parts)
     return labels.astype(np.int64), *rest
@@ -34,9 +34,9 @@ def in_eight_orientations(batches: Iterable) -> Iterator[tuple]:
     A surface has no upside: with few images these are more to choose a threshold by, though no more evidence."""
     for image, label, weight in batches:
         for turns in range(4):
-            turned = tf.image.rot90(image, turns)
+            turned = np.rot90(np.asarray(image), turns, (1, 2))
             yield turned, label, weight
-            yield tf.reverse(turned, [2]), label, weight
+            yield turned[:, :, ::-1], label, weight
 
 
 def best_accuracy(labels: np.ndarray, logits: np.ndarray) -> float:

@@ -81,6 +81,6 @@ def test_every_image_comes_in_its_eight_orientations():
     corner = np.zeros((1, 4, 4, 1), np.uint8)
     corner[0, 0, 1] = 255  # in another place in each
     batch = tf.constant(corner), tf.constant([1]), tf.constant([1.0])
-    turned = [image.numpy() for image, label, weight in scoring.in_eight_orientations([batch])]
+    turned = [image for image, label, weight in scoring.in_eight_orientations([batch])]
     assert len({image.tobytes() for image in turned}) == len(turned) == 8
     assert all(image.shape == corner.shape and image.sum() == 255 for image in turned)
