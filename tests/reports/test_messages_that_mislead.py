@@ -78,4 +78,6 @@ def test_inverted_masks_are_suspected(tmp_path):
         mask[:, 100:108] = 0
         support.put(tmp_path / f"photos/images/{number}.jpg", support.encoded(support.picture(number, 256, 256)))
         support.put(tmp_path / f"photos/masks/{number}.png", support.encoded(mask, "PNG"))
-    support.expect_one_line(converted(tmp_path / "photos", tmp_path), 2, "none of 'uncracked'", "inverted")
+    support.expect_one_line(
+        converted(tmp_path / "photos", tmp_path), 2, "none of 'uncracked'", "expected white, 255", "invert"
+    )

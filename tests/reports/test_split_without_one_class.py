@@ -10,6 +10,7 @@ from crackflow.core.config import ConvertConfig
 from tests import support
 
 NAME = "08-split-without-one-class"
+ASKED = (0.8, 0.1, 0.1)
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def copied(module, place, clean, cracked):
 def test_few_cracked_photographs_are_in_each_split_and_a_line_says_that_they_are_few(made_by, tmp_path, capsys):
     place, module = made_by
     for seed in range(3):
-        facts = support.made(place / "few", tmp_path / f"few{seed}", seed=seed)
+        facts = support.made(place / "few", tmp_path / f"few{seed}", seed=seed, split=ASKED)
         assert counts(facts) == {"train": (24, 1), "val": (3, 1), "test": (3, 1)}
     said = capsys.readouterr()
     assert "classes: train 24 Negative, 1 Positive; val 3 Negative, 1 Positive; test 3 Negative, 1 Positive" in said.out
@@ -47,16 +48,19 @@ def test_few_cracked_photographs_are_in_each_split_and_a_line_says_that_they_are
         "warning: train has 1 of 'Positive', val has 3 of 'Negative' and 1 of 'Positive', test has"
     )
     assert "expected 10 or more of each class" in said.err
-    assert counts(support.made(copied(module, place / "six", 6, 6), tmp_path / "six")) == {
+    assert counts(support.made(copied(module, place / "six", 6, 6), tmp_path / "six", split=ASKED)) == {
         "train": (4, 4),
         "val": (1, 1),
         "test": (1, 1),
     }
-    assert counts(support.made(copied(module, place / "five", 100, 5), tmp_path / "five"))["test"] == (10, 1)
+    assert counts(support.made(copied(module, place / "five", 100, 5), tmp_path / "five", split=ASKED))["test"] == (
+        10,
+        1,
+    )
 
 
 def test_different_photographs_of_a_white_wall_are_split_as_asked(made_by, tmp_path, capsys):
-    facts = support.made(made_by[0] / "flat", tmp_path / "flat")
+    facts = support.made(made_by[0] / "flat", tmp_path / "flat", split=ASKED)
     assert counts(facts) == {"train": (48, 48), "val": (6, 6), "test": (6, 6)}
     assert facts["leaks"]["groups"] == 120 and facts["leaks"]["random_split_twins"] == 0
 
@@ -69,7 +73,7 @@ def test_copies_of_a_white_wall_still_stay_together(made_by, tmp_path):
             values = np.ascontiguousarray(np.rot90(support.pixels(data)[:, ::-1]))
             support.put(place / f"flat/{kind}/turned{number:03d}.jpg", support.encoded(values, quality=85))
             support.put(place / f"flat/{kind}/again{number:03d}.jpg", data)
-    leaks = support.made(place / "flat", tmp_path / "flat")["leaks"]
+    leaks = support.made(place / "flat", tmp_path / "flat", split=ASKED)["leaks"]
     assert (leaks["byte_copies"], leaks["near_copies"], leaks["groups"]) == (24, 24, 120)
 
 
