@@ -56,7 +56,7 @@ def run(config: EvaluateConfig) -> dict:
         if evaluation.photographs:
             progress.say(_photographs(evaluation.photographs))
         if warning := overlap.in_words(evaluation.overlap):
-            progress.warn(f"{name} {evaluation.split}: {warning}")
+            progress.alarm(f"{name} {evaluation.split}: {warning}")
     for warning in page.guesses(list(found.values())):
         progress.alarm(warning)
     if len(found) > 1:

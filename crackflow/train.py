@@ -77,11 +77,10 @@ def run(config: TrainConfig) -> page.Evaluation | None:
                 f"{_figure(found)} at threshold {loaded.card.threshold:.3f}; model "
                 f"{os.path.join(config.run_dir, bundle.FILE)}, report {os.path.join(config.run_dir, folder.REPORT)}"
             )
-            warning = overlap.in_words(
-                found.overlap
-            )  # of validation it has been said, unless it was trained on as well
+            warning = overlap.in_words(found.overlap)
+            # Of validation it has been said, unless it was trained on as well.
             if warning and (found.basis == page.TEST or found.overlap["trained_on"]):
-                progress.warn(f"{tested}: {warning}")
+                progress.alarm(f"{tested}: {warning}")
             for doubt in [*doubts, *page.guesses([found])]:
                 progress.alarm(f"{doubt} {REMEDY}")
         team.gathered([0])  # a worker that left early would look lost

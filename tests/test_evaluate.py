@@ -114,7 +114,7 @@ def test_images_that_the_model_was_trained_on_are_counted_in_red_with_the_figure
 ):
     path = trained_on(model, tmp_path / "model.h5")
     content = evaluate.run(config(path, tmp_path, small.data("png", 32).folder, split=split))  # another conversion
-    found, said = content["training_overlap"], capsys.readouterr().out
+    found, said = content["training_overlap"], capsys.readouterr().err
     counts = {EvalSplit.TRAIN: (64, 0), EvalSplit.VAL: (0, 16), EvalSplit.ALL: (64, 16)}[split]
     assert (found["trained_on"], found["validated_on"], found["n"]) == (*counts, content["n"])
     words = f"{sum(counts)} of {content['n']} images were in the model's training data ("
@@ -139,7 +139,7 @@ def test_a_test_of_unseen_images_has_no_warning_and_an_older_model_says_nothing_
     older = evaluate.run(config(model, tmp_path, overwrite=True))
     assert older["training_overlap"] is None
     assert (
-        "training data" not in capsys.readouterr().out and "warn seen" not in (tmp_path / "out/report.html").read_text()
+        "training data" not in capsys.readouterr().err and "warn seen" not in (tmp_path / "out/report.html").read_text()
     )
 
 
@@ -149,7 +149,7 @@ def test_an_older_model_is_known_on_its_own_data_set_by_the_fingerprint(model, t
     bundle.save(str(tmp_path / "old.h5"), loaded.model, own)
     found = evaluate.run(config(str(tmp_path / "old.h5"), tmp_path))["training_overlap"]
     assert (found["trained_on"], found["validated_on"], found["without"]["n"]) == (64, 16, 16)
-    assert "80 of 96 images were in the model's training data" in capsys.readouterr().out
+    assert "80 of 96 images were in the model's training data" in capsys.readouterr().err
 
 
 def test_of_a_joined_set_the_known_images_are_counted_once(model, tmp_path):

@@ -61,6 +61,7 @@ class Album:
         low, high = content["review"]
         lowest = min(content["threshold"], low) if low < high else content["threshold"]
         return environment.get_template("album.html.j2").render(
+            doubts=content.get("warnings", []),
             photos=sorted(self._heap, reverse=True),
             content=content,
             lowest=int(1000 * lowest) / 1000,

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from crackflow import evaluate, synth, train
-from crackflow.core.config import EvaluateConfig, Optimization, SynthConfig, TrainConfig
+from crackflow import evaluate, predict, synth, train
+from crackflow.core.config import EvaluateConfig, Optimization, PredictConfig, SynthConfig, TrainConfig
 from crackflow.model import bundle
 from tests import support
 
@@ -54,6 +54,10 @@ def test_labels_that_say_nothing_make_a_model_that_says_so_wherever_it_goes(tmp_
     assert "WARNING: On data (test) the model is " in capsys.readouterr().err
     assert "On data (test) the model is" in (tmp_path / "test/report.html").read_text()
     assert json.loads((tmp_path / "test/metrics.json").read_text())["better_than_chance"] is False
+    photo = next((images / "Positive").iterdir())
+    found = predict.run(PredictConfig(model=str(tmp_path / "run"), photos=str(photo), out=str(tmp_path / "found")))
+    assert "WARNING: By its validation images the model is " in capsys.readouterr().err
+    assert found["warnings"][0] in (tmp_path / "found/report.html").read_text()
 
 
 def test_four_validation_images_are_too_few_to_tell_and_that_is_said(surfaces, tmp_path, capsys):
