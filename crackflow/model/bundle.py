@@ -51,8 +51,8 @@ class Card:
     `threshold_rule`; temperature: logits are divided by it; fingerprint: of the data set it was trained on; review:
     from the first probability up to, not including, the second a person decides, equal ones for never; source_px: side
     of the photographs that were made `image_px` large for training, 0 when they differed; mm_per_px: what one pixel of
-    those photographs was on the surface, 0 when unknown. photo_shift, photo_level, photo_growth: what is taken off the
-    logits of photographs (`report.photo_threshold`), chosen on validation data, with their 95 % intervals, by
+    those photographs was on the surface, 0 when unknown. photo_shift, photo_level, photo_growth, photo_most: what
+    the logits of photographs are lowered by (`report.photo_threshold`), chosen on validation data, with intervals, by
     photo_images clean ones, so that a share photo_false_alarms of them is called cracked; all 0 in files of earlier
     versions, which decide by the most probable place as it is.
     """
@@ -73,6 +73,7 @@ class Card:
     photo_shift: float = 0.0
     photo_level: float = 0.0
     photo_growth: float = 0.0
+    photo_most: float = 0.0
     photo_shift_ci95: tuple[float, float] = (0.0, 0.0)
     photo_level_ci95: tuple[float, float] = (0.0, 0.0)
     photo_images: int = 0
@@ -80,7 +81,8 @@ class Card:
 
     def shift_of(self, windows: float) -> float:
         """Logits taken off every place of a photograph that would make so many windows."""
-        return max(self.photo_shift, self.photo_level + self.photo_growth * math.log(max(windows, 1.0)))
+        grown = self.photo_level + self.photo_growth * math.log(max(windows, 1.0))
+        return max(self.photo_shift, min(grown, self.photo_most))
 
     @property
     def scale(self) -> float:
@@ -226,7 +228,7 @@ def _card(text: str | None, file: str) -> Card:
         "image_px": type(card.image_px) is int and 0 < card.image_px <= MOST_PX,
         "source_px": type(card.source_px) is int and 0 <= card.source_px <= MOST_SOURCE_PX,
         "mm_per_px": 0 <= card.mm_per_px < math.inf,
-        "photo_shift": all(0 <= one < math.inf for one in (card.photo_shift, card.photo_growth)),
+        "photo_shift": all(0 <= one < math.inf for one in (card.photo_shift, card.photo_growth, card.photo_most)),
         "photo_level": abs(card.photo_level) < math.inf,
         "photo_shift_ci95": _is_interval(card.photo_shift_ci95),
         "photo_level_ci95": _is_interval(card.photo_level_ci95),

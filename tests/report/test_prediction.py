@@ -269,7 +269,7 @@ def test_the_larger_a_photograph_the_more_is_taken_off_all_its_places():
     spot[20:26, 20:26] = 60
     large = wall(4 * PX, 4 * PX, None)
     large[20:26, 20:26] = 60
-    plain, card = model(), {"photo_shift": 0.5, "photo_level": -1.0, "photo_growth": 1.5}
+    plain, card = model(), {"photo_shift": 0.5, "photo_level": -1.0, "photo_growth": 1.5, "photo_most": 9.0}
     for picture, windows, shift in ((spot, 1, 0.5), (large, 16, -1 + 1.5 * np.log(16))):
         (before,), (after,) = plain.predict(picture, scale=1.0), model(**card).predict(picture, scale=1.0)
         assert after.shift == pytest.approx(shift) and before.shift == 0
