@@ -33,7 +33,9 @@ def test_chosen_on_two_sizes_it_holds_for_photographs_of_every_size(scale, thres
     found = chosen(clean(150, 1, scale, seed=1), clean(48, 9, scale, seed=2), threshold=threshold)
     for windows in SIZES:
         new = clean(1000, windows, scale, seed=3)
-        assert called(found, new, windows, threshold) < 0.08  # 0.02, and what 48 photographs leave to chance
+        is_seen = found.level + found.growth * np.log(windows) <= found.most
+        # 0.02, and what 48 photographs leave to chance; beyond the highest that was seen less is claimed.
+        assert called(found, new, windows, threshold) < (0.08 if is_seen else 0.3)
 
 
 def test_as_many_are_called_cracked_as_were_asked_for_and_not_many_fewer():
