@@ -41,7 +41,7 @@ class Models:
     def __init__(self) -> None:
         loaded = bundle.load("")
         self.after = prediction.Model(loaded)
-        card = {"photo_shift": 0.0, "photo_level": 0.0, "photo_growth": 0.0}
+        card = {"photo_shift": 0.0, "photo_level": 0.0, "photo_growth": 0.0, "photo_most": 0.0}
         plain = type(loaded.card)(**(vars(loaded.card) | card))
         self.before = prediction.Model(type(loaded)(loaded.model, plain, None, loaded.locator))
 

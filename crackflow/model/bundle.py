@@ -55,8 +55,8 @@ class Card:
     of the photographs that were made `image_px` large for training, 0 when they differed; mm_per_px: what one pixel of
     those photographs was on the surface, 0 when unknown; validation: `clean`, `cracked`, how many independent images of
     each class it was chosen on, and `p_value`, how easily a guess would have told them as well (`report.chance`), None
-    where one class was missing; empty in older files. photo_shift, photo_level, photo_growth: what is taken off the
-    logits of photographs (`report.photo_threshold`), chosen on validation data, with their 95 % intervals, by
+    where one class was missing; empty in older files. photo_shift, photo_level, photo_growth, photo_most: what
+    the logits of photographs are lowered by (`report.photo_threshold`), chosen on validation data, with intervals, by
     photo_images clean ones, so that a share photo_false_alarms of them is called cracked; all 0 in files of earlier
     versions, which decide by the most probable place as it is.
     """
@@ -78,6 +78,7 @@ class Card:
     photo_shift: float = 0.0
     photo_level: float = 0.0
     photo_growth: float = 0.0
+    photo_most: float = 0.0
     photo_shift_ci95: tuple[float, float] = (0.0, 0.0)
     photo_level_ci95: tuple[float, float] = (0.0, 0.0)
     photo_images: int = 0
@@ -85,7 +86,8 @@ class Card:
 
     def shift_of(self, windows: float) -> float:
         """Logits taken off every place of a photograph that would make so many windows."""
-        return max(self.photo_shift, self.photo_level + self.photo_growth * math.log(max(windows, 1.0)))
+        grown = self.photo_level + self.photo_growth * math.log(max(windows, 1.0))
+        return max(self.photo_shift, min(grown, self.photo_most))
 
     @property
     def scale(self) -> float:
@@ -248,7 +250,7 @@ def _card(text: str | None, file: str) -> Card:
         "image_px": type(card.image_px) is int and 0 < card.image_px <= MOST_PX,
         "source_px": type(card.source_px) is int and 0 <= card.source_px <= MOST_SOURCE_PX,
         "mm_per_px": 0 <= card.mm_per_px < math.inf,
-        "photo_shift": all(0 <= one < math.inf for one in (card.photo_shift, card.photo_growth)),
+        "photo_shift": all(0 <= one < math.inf for one in (card.photo_shift, card.photo_growth, card.photo_most)),
         "photo_level": abs(card.photo_level) < math.inf,
         "photo_shift_ci95": _is_interval(card.photo_shift_ci95),
         "photo_level_ci95": _is_interval(card.photo_level_ci95),

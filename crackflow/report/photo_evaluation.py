@@ -148,7 +148,7 @@ def with_photo_threshold(
     called cracked as of its windows, or FEWEST_FALSE_ALARMS. labels: int or bool [N], probabilities: float [N] of all
     validation images, in the order of their rows. At most `most` of them are looked at, and so many walls of them."""
     clean = np.flatnonzero(~np.asarray(labels, bool))
-    plain = dataclasses.replace(loaded.card, photo_shift=0.0, photo_level=0.0, photo_growth=0.0)
+    plain = dataclasses.replace(loaded.card, photo_shift=0.0, photo_level=0.0, photo_growth=0.0, photo_most=0.0)
     chosen, target = photo_threshold.UNKNOWN, FEWEST_FALSE_ALARMS
     if len(clean) >= photo_threshold.FEWEST:
         target = max(float((np.asarray(probabilities)[clean] >= plain.threshold).mean()), target)
@@ -187,9 +187,9 @@ def _wall_parts(model: prediction.Model, pictures: list[np.ndarray], random: np.
 
 
 def facts(card: Card) -> dict:
-    """What findings.json says of the threshold of photographs: max(shift, level + growth log windows) logits are taken
-    off every place of one."""
-    names = ("shift", "level", "growth", "shift_ci95", "level_ci95", "images", "false_alarms")
+    """What findings.json says of the threshold of photographs: max(shift, min(level + growth log windows, most))
+    logits are taken off every place of one."""
+    names = ("shift", "level", "growth", "most", "shift_ci95", "level_ci95", "images", "false_alarms")
     values = {name: getattr(card, f"photo_{name}") for name in names}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 

@@ -214,12 +214,19 @@ def test_a_file_of_before_photographs_had_a_threshold_decides_as_it_did(trained,
 
 
 def test_the_threshold_of_photographs_comes_back_and_grows_with_the_size(trained, tmp_path):
-    values = {"photo_shift": 0.5, "photo_level": -2.0, "photo_growth": 0.8, "photo_shift_ci95": (0.1, 1.5)}
+    values = {
+        "photo_shift": 0.5,
+        "photo_level": -2.0,
+        "photo_growth": 0.8,
+        "photo_most": 3.0,
+        "photo_shift_ci95": (0.1, 1.5),
+    }
     card = dataclasses.replace(CARD, photo_level_ci95=(-2.5, -1.0), photo_images=150, photo_false_alarms=0.02, **values)
     bundle.save(str(tmp_path / "model.h5"), trained, card)
     assert bundle.load(str(tmp_path / "model.h5")).card == card
     assert card.shift_of(0.3) == card.shift_of(1) == 0.5
-    assert card.shift_of(700) == pytest.approx(-2 + 0.8 * np.log(700))
+    assert card.shift_of(100) == pytest.approx(-2 + 0.8 * np.log(100))
+    assert card.shift_of(700) == 3.0
 
 
 @pytest.mark.parametrize(

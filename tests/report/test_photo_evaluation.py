@@ -22,6 +22,7 @@ CALIBRATED = dataclasses.replace(
     classes=("Negative", "Positive"),
     photo_shift=2.0,
     photo_growth=2.0,
+    photo_most=20.0,
     review=(0.2, 0.8),
     versions={"crackflow": "0"},
 )

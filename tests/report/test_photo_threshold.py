@@ -6,7 +6,7 @@ from scipy import special
 
 from crackflow.report import photo_threshold
 
-SIZES = (1, 10, 250)
+SIZES = (1, 9, 36)  # far fewer windows than were seen: beyond the highest of these nothing is claimed
 
 
 def clean(count, windows, scale, seed, level=0.0):
@@ -23,7 +23,7 @@ def chosen(small=(), large=(), windows=9.0, threshold=0.5, false_alarms=0.02, gr
 
 def called(found, logits, windows, threshold=0.5):
     """The share of photographs of so many windows that reach the threshold."""
-    off = max(found.shift, found.level + found.growth * np.log(windows))
+    off = max(found.shift, min(found.level + found.growth * np.log(windows), found.most))
     return (logits - off >= special.logit(threshold)).mean()
 
 
@@ -33,7 +33,9 @@ def test_chosen_on_two_sizes_it_holds_for_photographs_of_every_size(scale, thres
     found = chosen(clean(150, 1, scale, seed=1), clean(48, 9, scale, seed=2), threshold=threshold)
     for windows in SIZES:
         new = clean(1000, windows, scale, seed=3)
-        assert called(found, new, windows, threshold) < 0.08  # 0.02, and what 48 photographs leave to chance
+        is_seen = found.level + found.growth * np.log(windows) <= found.most
+        # 0.02, and what 48 photographs leave to chance; beyond the highest that was seen less is claimed.
+        assert called(found, new, windows, threshold) < (0.08 if is_seen else 0.3)
 
 
 def test_as_many_are_called_cracked_as_were_asked_for_and_not_many_fewer():
@@ -48,7 +50,7 @@ def test_large_ones_may_be_of_several_sizes():
     windows = np.repeat([40.0, 100.0, 300.0], 40)
     large = np.concatenate([clean(40, int(one), 0.8, seed=int(one)) for one in (40, 100, 300)])
     found = chosen(large=large, windows=windows)
-    for size in (40, 300):
+    for size in (40, 100):
         assert called(found, clean(1000, size, 0.8, seed=9), size) < 0.06
 
 
@@ -62,7 +64,13 @@ def test_a_few_wrong_labels_do_not_cost_every_crack_in_a_large_wall():
     large[::80] = 5.0
     found = chosen(large=large)
     assert found.growth <= photo_threshold.TRUE_TAIL
-    assert found.level + found.growth * np.log(700) < 6
+    assert found.most == 5.0
+
+
+def test_no_more_is_taken_off_than_the_highest_clean_place_that_was_seen():
+    found = chosen(large=clean(160, 9, 1.0, seed=0), threshold=0.5)
+    assert found.most == pytest.approx(clean(160, 9, 1.0, seed=0).max())
+    assert chosen().most == photo_threshold.USUAL_MOST
 
 
 def test_small_ones_that_score_high_get_a_least_of_their_own():
