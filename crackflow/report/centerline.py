@@ -22,7 +22,8 @@ STEP_PX = 2  # between them, at least; of each block the strongest pixel is the 
 GROUND_COST = 0.1  # of a line's strength, added to all: gaps are crossed, and not gone around
 COST_POWER = 1.5  # of the strength; 1 cuts the bends of a faint crack
 MAX_STRENGTH = 2.0  # times `enough`, from which on a pixel gets no cheaper: a stretch that is darker is no shorter way
-BESIDE_PX = 12  # from a path, what is done with: half of a crack of 24 px, and of wider ones the rest is a spur
+BESIDE_PX, BESIDE = 12, 1.5  # what is done with beside a path: so many pixels, or times half the width of the band
+MAX_BESIDE_PX = 48  # which is as far as the band of 64 pixels
 MIN_BRANCH_CELLS = 1.5  # the network does not place a crack any better
 MIN_CONTRAST = 0.5  # of `enough`, for a line to lead to a pixel; and of the first one's median, for a branch
 SMOOTHING_PX = 3.0  # standard deviation of the Gaussian along a path before it is measured: directions within 1 %
@@ -81,7 +82,9 @@ def trace(strength: np.ndarray, area: np.ndarray, enough: float, cell_px: int) -
     cells = np.pad(_blocks(inside, side).any(2), 1)
     thickness = ndimage.distance_transform_edt(cells)[1:-1, 1:-1] * cell_px
     shortest = np.maximum(thickness, MIN_BRANCH_CELLS * cell_px).repeat(side, 0).repeat(side, 1)
-    return _branches(paths, targets, grid, points, step, shortest)
+    half_width = ndimage.distance_transform_edt(np.pad(grid > enough, 1))[1:-1, 1:-1] * step
+    beside = np.clip(BESIDE * half_width, BESIDE_PX, MAX_BESIDE_PX)
+    return _branches(paths, targets, grid, points, step, shortest, np.ceil(beside / step).astype(int))
 
 
 def _farthest_first(paths: graph.MCP_Geometric, start: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -98,11 +101,12 @@ def _branches(
     points: np.ndarray,
     step: int,
     shortest: np.ndarray,
+    beside: np.ndarray,
 ) -> list[np.ndarray]:
-    """Lines to the `targets`, one after the other, that no earlier line has passed by. `shortest`, [h, w]: how long a
-    branch from there has to be, as for a skeleton no less than half the thickness of the area."""
-    radius = -(-BESIDE_PX // step)
-    disk = np.hypot(*np.mgrid[-radius : radius + 1, -radius : radius + 1]) * step <= BESIDE_PX
+    """Lines to the `targets`, one after the other, that no earlier line has passed by, within `beside`, int [h, w].
+    `shortest`, [h, w]: how long a branch from there has to be, no less than half the thickness of the area."""
+    disks = {one: _disk(one) for one in np.unique(beside)}
+    radius = max(disks)
     done = np.zeros((grid.shape[0] + 2 * radius, grid.shape[1] + 2 * radius), bool)  # moved by `radius`
     lines, along, usual = [], np.zeros((0, 2)), 0.0
     for target in targets:
@@ -112,7 +116,9 @@ def _branches(
         met = done[path[:, 0] + radius, path[:, 1] + radius]
         path = path[: met.argmax()] if met.any() else path
         for row, column in path:
-            done[row : row + 2 * radius + 1, column : column + 2 * radius + 1] |= disk
+            wide = beside[row, column]
+            rows, columns = (slice(at + radius - wide, at + radius + wide + 1) for at in (row, column))
+            done[rows, columns] |= disks[wide]
         line, contrast = points[tuple(path.T)], float(np.median(grid[tuple(path.T)]))
         if lines:  # and on to the nearest point of what is there
             line = np.concatenate([line, along[[np.hypot(*(along - line[-1]).T).argmin()]]])
@@ -124,6 +130,10 @@ def _branches(
         lines.append(line)
         along = np.concatenate([along, line])
     return lines
+
+
+def _disk(radius: int) -> np.ndarray:
+    return np.hypot(*np.mgrid[-radius : radius + 1, -radius : radius + 1]) <= radius
 
 
 def _blocks(values: np.ndarray, step: int) -> np.ndarray:

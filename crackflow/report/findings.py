@@ -156,7 +156,7 @@ def _traced(
         used = _continued(strength, cells, near, usual, cell_px)
         area = _in_pixels(cells | used, cell_px, shape)
         lines = centerline.trace(strength, area, enough, cell_px)
-    line = _dark_line(strength, area, WEAKER * usual, lines) if lines else area
+    line = _dark_line(strength, area, max(enough, WEAKER * usual), lines) if lines else area
     outlines = [np.clip(one, 0, shape[::-1]) for one in _outlines(line, JOINED_PX if lines else 0)]
     every = np.concatenate(outlines)
     low, high = every.min(0), every.max(0)
