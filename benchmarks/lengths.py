@@ -7,13 +7,13 @@
 sure: length over what was drawn. `wide`: a crack of 475 mm, 8 to 24 px wide, through the shipped model, of
 CRACKFLOW_DATA/reports. Photographs: through the shipped model. The truth is the mask's skeleton, less its spurs,
 smoothed as the lines of crackflow.report.centerline are, its loops kept. A finding is right when half of its outline
-lies within 8 pixels of the mask, as in benchmarks.findings. `ratio`: the lengths of right findings over the truth within
-8 pixels of their outlines, sums of all photographs; `within_20`: the share of photographs whose own ratio is .8 to 1.2;
-`sure`: the same of findings nine tenths of which lie within 8 pixels of the mask; `overall`: all lengths, those of wrong
-findings too, over all of the truth, missed cracks too. `even`, `odd`: every second photograph; constants were chosen on
-the even ones of CFD and uav75, DeepCrack was not looked at. `nets`: findings without a length because they are none, and
-the truth's share in them. `longest_of_area`, `longest_of_box`: the largest length over its bound. `longer_than_box`:
-the share of right findings that are longer than their box is wide and high together.
+lies within 8 pixels of the mask, as in benchmarks.findings. `ratio`: the lengths of right findings over the truth
+within 8 pixels of their outlines, sums of all photographs; `within_20`: the share of photographs whose own ratio is .8
+to 1.2; `sure`: the same of findings nine tenths of which lie within 8 pixels of the mask; `overall`: all lengths, those
+of wrong findings too, over all of the truth, missed cracks too. `even`, `odd`: every second photograph; constants were
+chosen on the even ones of CFD and uav75. `nets`: findings without a length because they are none, and the truth's share
+in them. `longest_of_area`, `longest_of_box`: the largest length over its bound. `longer_than_box`: the share of right
+findings that are longer than their box is wide and high together.
 """
 
 import pathlib

@@ -244,6 +244,24 @@ def findings_table() -> str:
     return "\n".join([*rows, "", _where(found)])
 
 
+def lengths_table() -> str:
+    """Lengths of found cracks over those of the masks."""
+    sets = load("lengths")["results"]["sets"]
+    rows = [
+        "| photographs | found cracks: length over the truth | photographs within 20 % | the same, of findings that hardly lie "
+        "on anything else | all lengths over all of the truth | nets, without a length |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, title in (("deepcrack", "DeepCrack"), ("cfd", "CFD"), ("uav75", "uav75")):
+        one = sets[name]
+        rows.append(
+            f"| {one['photographs']:,} of {title} | {one['ratio']:.2f} | {100 * one['within_20']:.0f} % "
+            f"| {one['sure']['ratio']:.2f}, {100 * one['sure']['within_20']:.0f} % | {one['overall']['ratio']:.2f} "
+            f"| {one['nets']} |"
+        )
+    return "\n".join([*rows, "", _where(load("lengths"))])
+
+
 def exports_table() -> str:
     """Each exported format of the shipped model."""
     found = load("exports")
@@ -455,12 +473,14 @@ README = {
     "findings": findings_table,
     "exports": exports_table,
 }
+THEORY = {"lengths": lengths_table}
 CARD = {"shipped": shipped_table, "unlike": unlike_table, "findings": findings_table}
 PAGES = {
     "README.md": README,
     "docs/UNSEEN.md": {"unseen": unseen_table, "ablation": ablation_table},
     "docs/SCALING.md": {"scaling": scaling_table},
     "docs/MODEL_CARD.md": CARD,
+    "docs/THEORY.md": THEORY,
 }
 
 

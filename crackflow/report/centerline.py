@@ -25,6 +25,7 @@ MAX_STRENGTH = 2.0  # times `enough`, from which on a pixel gets no cheaper: a s
 BESIDE_PX, BESIDE = 12, 1.5  # what is done with beside a path: so many pixels, or times half the width of the band
 MAX_BESIDE_PX = 48  # which is as far as the band of 64 pixels
 MIN_BRANCH_CELLS = 1.5  # the network does not place a crack any better
+MIN_BRANCH_WIDTHS = 2  # of what is done with beside, three times half the band: its corners are no branches
 MIN_CONTRAST = 0.5  # of `enough`, for a line to lead to a pixel; and of the first one's median, for a branch
 SMOOTHING_PX = 3.0  # standard deviation of the Gaussian along a path before it is measured: directions within 1 %
 # What is longer than twice the width and height of its box together is a net: the way from corner to corner of a box
@@ -82,7 +83,7 @@ def trace(strength: np.ndarray, area: np.ndarray, enough: float, cell_px: int) -
     cells = np.pad(_blocks(inside, side).any(2), 1)
     thickness = ndimage.distance_transform_edt(cells)[1:-1, 1:-1] * cell_px
     shortest = np.maximum(thickness, MIN_BRANCH_CELLS * cell_px).repeat(side, 0).repeat(side, 1)
-    half_width = ndimage.distance_transform_edt(np.pad(grid > enough, 1))[1:-1, 1:-1] * step
+    half_width = ndimage.distance_transform_edt(np.pad(grid > MIN_CONTRAST * enough, 1))[1:-1, 1:-1] * step
     beside = np.clip(BESIDE * half_width, BESIDE_PX, MAX_BESIDE_PX)
     return _branches(paths, targets, grid, points, step, shortest, np.ceil(beside / step).astype(int))
 
@@ -108,7 +109,7 @@ def _branches(
     disks = {one: _disk(one) for one in np.unique(beside)}
     radius = max(disks)
     done = np.zeros((grid.shape[0] + 2 * radius, grid.shape[1] + 2 * radius), bool)  # moved by `radius`
-    lines, along, usual = [], np.zeros((0, 2)), 0.0
+    lines, along, widths, usual = [], np.zeros((0, 2)), np.zeros(0), 0.0
     for target in targets:
         if done[target[0] + radius, target[1] + radius]:
             continue
@@ -119,16 +120,19 @@ def _branches(
             wide = beside[row, column]
             rows, columns = (slice(at + radius - wide, at + radius + wide + 1) for at in (row, column))
             done[rows, columns] |= disks[wide]
-        line, contrast = points[tuple(path.T)], float(np.median(grid[tuple(path.T)]))
+        line, contrast, wide = points[tuple(path.T)], float(np.median(grid[tuple(path.T)])), beside[tuple(path.T)]
         if lines:  # and on to the nearest point of what is there
-            line = np.concatenate([line, along[[np.hypot(*(along - line[-1]).T).argmin()]]])
-            line = smooth(line, step)
-            if length([line]) < shortest[tuple(path[-1])] or contrast < MIN_CONTRAST * usual:
+            away = np.hypot(*(along - line[-1]).T)
+            nearest, thickest = away.argmin(), widths[away <= away.min() + MAX_BESIDE_PX].max()
+            line = smooth(np.concatenate([line, along[[nearest]]]), step)
+            limit = max(shortest[tuple(path[-1])], MIN_BRANCH_WIDTHS * step * thickest)
+            if length([line]) < limit or contrast < MIN_CONTRAST * usual:
                 continue
+            wide = np.append(wide, widths[nearest])
         else:
             line, usual = smooth(line, step), contrast
         lines.append(line)
-        along = np.concatenate([along, line])
+        along, widths = np.concatenate([along, line]), np.concatenate([widths, wide])
     return lines
 
 
