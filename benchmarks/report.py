@@ -248,8 +248,8 @@ def lengths_table() -> str:
     """Lengths of found cracks over those of the masks."""
     sets = load("lengths")["results"]["sets"]
     rows = [
-        "| photographs | found cracks: length over the truth | photographs within 20 % | the same, of findings that hardly lie "
-        "on anything else | all lengths over all of the truth | nets, without a length |",
+        "| photographs | found cracks: length over the truth | photographs within 20 % "
+        "| the same, of findings on the crack alone | all lengths over all of the truth | nets, without a length |",
         "|---|---|---|---|---|---|",
     ]
     for name, title in (("deepcrack", "DeepCrack"), ("cfd", "CFD"), ("uav75", "uav75")):

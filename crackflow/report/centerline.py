@@ -72,14 +72,16 @@ def trace(strength: np.ndarray, area: np.ndarray, enough: float, cell_px: int) -
     side = max(cell_px // step, 1)
     grid, points = _strongest(np.where(area, strength, 0), step)
     inside = _blocks(area, step).any(2)
-    targets = _targets(grid, enough, side)
-    if not len(targets):
+    sure, likely = np.argwhere(grid > enough), _strongest_of_cells(grid, enough, side)
+    if not len(sure):
         return []
     costs = np.where(inside, (GROUND_COST + np.minimum(grid / enough, MAX_STRENGTH)) ** -COST_POWER, -1)
-    strongest = targets[grid[tuple(targets.T)].argmax()]
-    end = _farthest_first(graph.MCP_Geometric(costs), strongest, targets)[0]
+    strongest = np.unravel_index(grid.argmax(), grid.shape)
+    end = _farthest_first(graph.MCP_Geometric(costs).find_costs([strongest])[0], sure)[0]
     paths = graph.MCP_Geometric(costs)
-    targets = _farthest_first(paths, end, targets)
+    far = paths.find_costs([tuple(end)])[0]
+    # The ends of the first path are surely on a line: to what is likely alone the way is dear, and so it seems far.
+    targets = np.concatenate([_farthest_first(far, sure), _farthest_first(far, likely)])
     cells = np.pad(_blocks(inside, side).any(2), 1)
     thickness = ndimage.distance_transform_edt(cells)[1:-1, 1:-1] * cell_px
     shortest = np.maximum(thickness, MIN_BRANCH_CELLS * cell_px).repeat(side, 0).repeat(side, 1)
@@ -88,11 +90,11 @@ def trace(strength: np.ndarray, area: np.ndarray, enough: float, cell_px: int) -
     return _branches(paths, targets, grid, points, step, shortest, np.ceil(beside / step).astype(int))
 
 
-def _farthest_first(paths: graph.MCP_Geometric, start: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Those of `targets` that `paths` from `start` on reach, the dearest first."""
-    far = paths.find_costs([tuple(start)])[0][tuple(targets.T)]
-    known = np.isfinite(far)
-    return targets[known][np.argsort(-far[known], kind="stable")]
+def _farthest_first(far: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Those of `targets` that can be reached, `far`, float [h, w], being what it costs."""
+    costs = far[tuple(targets.T)]
+    known = np.isfinite(costs)
+    return targets[known][np.argsort(-costs[known], kind="stable")]
 
 
 def _branches(
@@ -157,12 +159,10 @@ def _strongest(strength: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]
     return blocks.max(2).astype(np.float32), points
 
 
-def _targets(grid: np.ndarray, enough: float, side: int) -> np.ndarray:
-    """int [N, 2], (row, column) of `grid`: what surely is a line, and the strongest place of each cell that may be."""
+def _strongest_of_cells(grid: np.ndarray, enough: float, side: int) -> np.ndarray:
+    """int [N, 2], (row, column) in `grid` of each cell that a line may lie in."""
     blocks = _blocks(grid, side)
     best = blocks.argmax(2)
     rows, columns = np.indices(best.shape)
-    of_cells = np.stack([rows * side + best // side, columns * side + best % side], 2)[
-        blocks.max(2) > MIN_CONTRAST * enough
-    ]
-    return np.concatenate([of_cells, np.argwhere(grid > enough)])
+    places = np.stack([rows * side + best // side, columns * side + best % side], 2)
+    return places[blocks.max(2) > MIN_CONTRAST * enough]
