@@ -2,6 +2,7 @@
 
   python -m benchmarks.lengths --json=benchmarks/results/lengths.json
   python -m benchmarks.lengths --kept=FOLDER    # what the network said stays there, for the next time
+  python -m benchmarks.lengths --parts=wide,cfd --json=FILE     # these anew, the others as they are in FILE
 
 `drawn`: lines, 600 px long, and circles of 100 px radius, 2 to 32 px wide, in every direction, in cells that all are
 sure: length over what was drawn. `wide`: a crack of 475 mm, 8 to 24 px wide, through the shipped model, of
@@ -32,7 +33,7 @@ from crackflow.report import centerline, findings, prediction
 
 NEAR_PX, SPUR_PX, CELL, ACROSS = found_cracks.NEAR_PX, 3, 16, 8
 WIDE, MM_PER_PX, WIDE_MM = "reports/05-wide-crack-length-doubled/wide", 0.53, 475
-WIDTHS, DIRECTIONS, LINE_PX, RADIUS_PX = (2, 3, 4, 6, 8, 12, 16, 20, 24, 28, 32), range(0, 180, 15), 600, 100
+WIDTHS, DIRECTIONS, LINE_PX, RADIUS_PX = (2, 3, 4, 6, 8, 12, 16, 20, 24, 28, 32), range(0, 180, 30), 600, 100
 
 
 def links_of(skeleton: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -246,12 +247,18 @@ def wide(model: prediction.Model) -> dict:
 
 
 def main() -> None:
-    options = harness.arguments(__doc__, kept="")
+    options = harness.arguments(__doc__, kept="", parts="drawn,wide,deepcrack,cfd,uav75")
+    parts = options.parts.split(",")
     runtime.set_up(seed=0, threads=0, deterministic=False)
     model = prediction.load()
-    results = {"sha256": model.bundle.sha256, "drawn": drawn(), "wide": wide(model)}
-    names = ("deepcrack", "cfd", "uav75")
-    results["sets"] = {name: in_photographs(model, name, options.kept) for name in names}
+    results = {"sets": {}} | harness.results(options.json) | {"sha256": model.bundle.sha256}
+    if "drawn" in parts:
+        results["drawn"] = drawn()
+    if "wide" in parts:
+        results["wide"] = wide(model)
+    for name in ("deepcrack", "cfd", "uav75"):
+        if name in parts:
+            results["sets"][name] = in_photographs(model, name, options.kept)
     harness.save(options.json, results)
 
 

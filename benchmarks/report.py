@@ -253,6 +253,8 @@ def lengths_table() -> str:
         "|---|---|---|---|---|---|",
     ]
     for name, title in (("deepcrack", "DeepCrack"), ("cfd", "CFD"), ("uav75", "uav75")):
+        if name not in sets:
+            continue
         one = sets[name]
         rows.append(
             f"| {one['photographs']:,} of {title} | {one['ratio']:.2f} | {100 * one['within_20']:.0f} % "
