@@ -303,6 +303,24 @@ def _alarms_row(title: str, clean: dict | None, cracked: dict | None) -> str:
 def _share(one: dict) -> str:
     low, high = one["ci95"]
     return f"{100 * one['share']:.1f} % [{100 * low:.0f}, {100 * high:.0f}] of {one['n']:,}"
+def lengths_table() -> str:
+    """Lengths of found cracks over those of the masks."""
+    sets = load("lengths")["results"]["sets"]
+    rows = [
+        "| photographs | found cracks: length over the truth | photographs within 20 % "
+        "| the same, of findings on the crack alone | all lengths over all of the truth | nets, without a length |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, title in (("deepcrack", "DeepCrack"), ("cfd", "CFD"), ("uav75", "uav75")):
+        if name not in sets:
+            continue
+        one = sets[name]
+        rows.append(
+            f"| {one['photographs']:,} of {title} | {one['ratio']:.2f} | {100 * one['within_20']:.0f} % "
+            f"| {one['sure']['ratio']:.2f}, {100 * one['sure']['within_20']:.0f} % | {one['overall']['ratio']:.2f} "
+            f"| {one['nets']} |"
+        )
+    return "\n".join([*rows, "", _where(load("lengths"))])
 
 
 def exports_table() -> str:
@@ -523,11 +541,14 @@ CARD = {
     "findings": findings_table,
     "false_alarms": false_alarms_table,
 }
+THEORY = {"lengths": lengths_table}
+CARD = {"shipped": shipped_table, "unlike": unlike_table, "findings": findings_table}
 PAGES = {
     "README.md": README,
     "docs/UNSEEN.md": {"unseen": unseen_table, "ablation": ablation_table},
     "docs/SCALING.md": {"scaling": scaling_table},
     "docs/MODEL_CARD.md": CARD,
+    "docs/THEORY.md": THEORY,
 }
 
 

@@ -202,6 +202,7 @@ def _facts(found: prediction.Prediction, photo: photographs.Photograph, overlay:
                 "decision": one.decision,
                 "length_px_estimate": None if one.length_px is None else round(one.length_px, 1),
                 "length_mm_estimate": None if one.length_mm is None else round(one.length_mm, 1),
+                "length_note": one.length_note or None,
             }
             for one in found.findings
         ],

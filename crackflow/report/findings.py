@@ -8,32 +8,35 @@ Synopsis::
 
 A window says that there is a crack somewhere in it. A place is as probable as the windows that hold it are on average:
 all of them hold a crack that lies there. Inside what is probable enough, the dark line itself is looked for in the
-pixels, and its skeleton gives the length. It is an estimate: of what can be seen, not of what there is.
+pixels, and its middle (`report.centerline`) gives the length, an estimate of what can be seen, not of what there is.
 """
 
 import dataclasses
 from concurrent import futures
 
 import numpy as np
+from PIL import Image, ImageDraw
 from scipy import ndimage, special
-from skimage import filters, measure, morphology
+from skimage import filters, measure
 
 from crackflow.core import workers
+from crackflow.report import centerline
 
-LINE_WIDTHS = (1.5, 3.0)  # Gaussians, in pixels, that dark lines are looked for with
+LINE_PX = 1.5  # Gaussian, in pixels, that dark lines are looked for with, of the picture and of it made smaller:
+OCTAVES = 4  # 1.5, 3, 6 and 12 pixels; a Gaussian answers most to a band twice as wide, the last up to 40 pixels
 NEAR = 0.5  # of the most probable place around: further than half a window beside a crack it is less
 # Where the network can tell which cells are cracked: those that surely are, and the likely ones that hang together with
 # them (hysteresis, as in Canny, IEEE PAMI 8:679, 1986). Chosen on made surfaces: BUILD_NOTES.md, "Places".
 LIKELY, SURE = 0.5, 0.8
-WEAKER = 0.5  # of the threshold of a line: what hangs together with it still belongs to it
-SHORTEST_PX, SHORTEST = 12, 0.3  # of a piece of line, and as a share of the longest
+WEAKER = 0.5  # of the usual strength of a line, for what hangs together with it to be part of it
+REACH = 4  # cells, half a window, beyond those of a crack in which its dark line is followed while it is probable there
+GOES_ON = 8  # pixels of the line in a cell, for it to be one of the crack's
 JOINED_PX = 3  # by which lines are widened to their outline
-TILE_PX, HALO_PX = 512, 16  # of the search for lines; the widest Gaussian reaches 12 pixels
+TILE_PX, HALO_PX = 512, 64  # of the search for lines; the widest Gaussian reaches 48 pixels
 SAMPLED = 4_000_000  # pixels from which a threshold is chosen
 OUTLINED = 4_000_000  # pixels of the largest shape that is outlined as it is
 SIMPLER_PX = 1.5  # by which an outline may be off
 SUREST = 1e-6  # a heat map counts as no surer, so that one scale alone does not decide
-DIAGONAL = np.sqrt(2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,13 +44,14 @@ class Finding:
     """A crack, in pixels of the picture it was traced in, x to the right, y down.
 
     box: x, y, width, height; outlines: float64 [N, 2] each, closed, (x, y); probability: the most probable place, 0..1;
-    length_px: along the middle of the dark line, None where none stands out from the surface.
+    length_px: along the middle of the dark line, None for the reason that `length_note` gives.
     """
 
     box: tuple[float, float, float, float]
     outlines: list[np.ndarray]
     probability: float
     length_px: float | None
+    length_note: str = ""
 
 
 def heat(probabilities: np.ndarray, across: int) -> np.ndarray:
@@ -97,17 +101,29 @@ def trace(
     each cell by itself, says where in what is warm the crack lies."""
     hot = warm >= lowest
     near = hot & (warm >= NEAR * ndimage.maximum_filter(warm, across))
-    areas, _ = ndimage.label(near if spots is None else _on_spots(hot, near, spots), np.ones((3, 3)))
-    found = []
+    areas, count = ndimage.label(near if spots is None else _on_spots(hot, near, spots), np.ones((3, 3)))
+    free, found = hot & (areas == 0), []
     for number, place in enumerate(ndimage.find_objects(areas), start=1):
-        inside = areas[place] == number
-        top, left = (side.start * cell_px for side in place)
-        area = inside.repeat(cell_px, 0).repeat(cell_px, 1)
-        part = pixels[top : top + area.shape[0], left : left + area.shape[1]]
-        area = area[: part.shape[0], : part.shape[1]]
-        if area.size:
-            found.append(_traced(part, area, (left, top), float(warm[place][inside].max())))
+        around = tuple(slice(max(side.start - REACH, 0), side.stop + REACH) for side in place)
+        cells = areas[around] == number
+        top, left = (side.start * cell_px for side in around)
+        part = pixels[top : top + cells.shape[0] * cell_px, left : left + cells.shape[1] * cell_px]
+        if _in_pixels(cells, cell_px, part.shape[:2]).any():
+            traced, used = _traced(part, cells, free[around], cell_px, float(warm[around][cells].max()))
+            free[around] &= ~used
+            found.append(_moved(traced, left, top))
     return sorted(found, key=lambda one: -one.probability)
+
+
+def _moved(traced: Finding, left: int, top: int) -> Finding:
+    x, y, *size = traced.box
+    outlines = [one + (left, top) for one in traced.outlines]
+    return dataclasses.replace(traced, box=(x + left, y + top, *size), outlines=outlines)
+
+
+def _in_pixels(cells: np.ndarray, cell_px: int, shape: tuple[int, int]) -> np.ndarray:
+    """bool `shape`: the pixels of `cells`."""
+    return cells.repeat(cell_px, 0).repeat(cell_px, 1)[: shape[0], : shape[1]]
 
 
 def _on_spots(hot: np.ndarray, near: np.ndarray, spots: np.ndarray) -> np.ndarray:
@@ -125,16 +141,45 @@ def _holding(cells: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return kept[pieces]
 
 
-def _traced(part: np.ndarray, area: np.ndarray, corner: tuple[int, int], probability: float) -> Finding:
-    line = dark_line(part, area)
-    seen = bool(line.any())
-    length = _length(morphology.skeletonize(line)) if seen else None
-    outlines = _outlines(line, JOINED_PX) if seen else _outlines(area, 0)
-    limit = np.array(area.shape[::-1])
-    outlines = [np.clip(one, 0, limit) + corner for one in outlines]
+def _traced(
+    part: np.ndarray, cells: np.ndarray, free: np.ndarray, cell_px: int, probability: float
+) -> tuple[Finding, np.ndarray]:
+    """(the crack in `cells` of `part`, and bool like `cells`: those of `free` that its line goes on in)."""
+    shape = part.shape[:2]
+    near = free & ndimage.binary_dilation(cells, np.ones((3, 3)), iterations=REACH)
+    area = _in_pixels(cells, cell_px, shape)
+    strength = _strength(part, _in_pixels(cells | near, cell_px, shape))
+    enough = _enough(strength, area)
+    used, lines = np.zeros(cells.shape, bool), []
+    if enough:
+        usual = float(np.median(strength[area & (strength > enough)]))
+        used = _continued(strength, cells, near, usual, cell_px)
+        area = _in_pixels(cells | used, cell_px, shape)
+        lines = centerline.trace(strength, area, enough, cell_px)
+    line = _dark_line(strength, area, max(enough, WEAKER * usual), lines) if lines else area
+    outlines = [np.clip(one, 0, shape[::-1]) for one in _outlines(line, JOINED_PX if lines else 0)]
     every = np.concatenate(outlines)
     low, high = every.min(0), every.max(0)
-    return Finding((*low.tolist(), *(high - low).tolist()), outlines, probability, length)
+    length, note = centerline.length(lines), centerline.no_length(lines, sum(map(_area, outlines)))
+    box = (*low.tolist(), *(high - low).tolist())
+    return Finding(box, outlines, probability, None if note else length, note), used
+
+
+def _continued(strength: np.ndarray, cells: np.ndarray, near: np.ndarray, usual: float, cell_px: int) -> np.ndarray:
+    """bool [h, w]: the cells of `near` in which the dark line of `cells` goes on, as strong as it mostly is there."""
+    shape, square = strength.shape, np.ones((3, 3))
+    area, beside = (_in_pixels(one, cell_px, shape) for one in (cells, near))
+    strong = (strength >= usual) & (area | beside)
+    pieces, _ = ndimage.label(_holding(strong, strong & area) & beside, square)
+    long = [max(side.stop - side.start for side in place) >= cell_px for place in ndimage.find_objects(pieces)]
+    line = np.zeros((near.shape[0] * cell_px, near.shape[1] * cell_px), bool)
+    line[: shape[0], : shape[1]] = np.array([False, *long])[pieces]
+    return near & (line.reshape(near.shape[0], cell_px, near.shape[1], cell_px).sum((1, 3)) >= GOES_ON)
+
+
+def _area(outline: np.ndarray) -> float:
+    x, y = outline.T
+    return abs(float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]))) / 2
 
 
 def _outlines(shape: np.ndarray, widened: int) -> list[np.ndarray]:
@@ -165,39 +210,40 @@ def _is_outer(contour: np.ndarray) -> bool:
     return float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1])) > 0
 
 
-def dark_line(part: np.ndarray, area: np.ndarray) -> np.ndarray:
-    """bool [H, W]: the dark lines of `part`, uint8 [H, W, C], inside `area`, bool [H, W]; none where none stands out.
-
-    The larger eigenvalue of the Hessian, less the size of the other: dark across a line, even along it (Frangi et al.
-    1998, Multiscale vessel enhancement filtering), over several widths. What counts is chosen by Otsu's method, and
-    followed where it weakens.
-    """
-    strength = _strength(part, area)
+def _enough(strength: np.ndarray, area: np.ndarray) -> float:
+    """From which strength on a pixel of `area` surely lies on a line, by Otsu's method; 0 where none stands out."""
     every = max(int(np.ceil(np.sqrt(area.size / SAMPLED))), 1)
     values = strength[::every, ::every][area[::every, ::every]]
-    if not values.any():
-        return np.zeros(area.shape, bool)
-    enough = filters.threshold_otsu(values.astype(np.float32))
-    pieces, count = ndimage.label(strength > WEAKER * enough, np.ones((3, 3)))
-    sides = np.array([0, *(max(side.stop - side.start for side in place) for place in ndimage.find_objects(pieces))])
-    kept = np.zeros(count + 1, bool)
-    kept[pieces[strength > enough]] = True
-    kept &= sides >= max(SHORTEST_PX, SHORTEST * sides[kept].max(initial=0))
-    return kept[pieces]
+    return float(filters.threshold_otsu(values.astype(np.float32))) if values.any() else 0.0
+
+
+def _dark_line(strength: np.ndarray, area: np.ndarray, enough: float, lines: list[np.ndarray]) -> np.ndarray:
+    """bool [H, W]: `lines`, float64 [N, 2] each, (x, y), and what of `area` is stronger than `enough` and touches
+    them."""
+    page = Image.new("1", area.shape[::-1])
+    for line in lines:
+        ImageDraw.Draw(page).line([tuple(at) for at in line], fill=1)
+    middle = np.asarray(page)
+    return _holding(middle | (strength > enough) & area, middle)
 
 
 def _strength(part: np.ndarray, area: np.ndarray) -> np.ndarray:
     """float16 [H, W]: how dark a line each pixel of `area` lies on. In tiles, on all cores: of a large photograph only
-    the result is kept whole."""
-    found = np.zeros(area.shape, np.float16)
+    the result is kept whole.
+
+    The larger eigenvalue of the Hessian, less the size of the other: dark across a line, even along it (Frangi et al.
+    1998, Multiscale vessel enhancement filtering), the largest over several widths: where only narrow ones are looked
+    for, each edge of a wide crack is a line.
+    """
+    found, coarsest = np.zeros(area.shape, np.float16), 2 ** (OCTAVES - 1)
 
     def fill(top: int, left: int) -> None:
         inside = slice(top, top + TILE_PX), slice(left, left + TILE_PX)
         if not area[inside].any():
             return
-        y, x = max(top - HALO_PX, 0), max(left - HALO_PX, 0)
-        grey = part[y : top + TILE_PX + HALO_PX, x : left + TILE_PX + HALO_PX].astype(np.float32).mean(-1)
-        strongest = np.maximum.reduce([_ridge(grey, width) for width in LINE_WIDTHS])
+        # From a multiple of the coarsest pixel on, so that tiles agree.
+        y, x = (max(start - HALO_PX, 0) // coarsest * coarsest for start in (top, left))
+        strongest = _ridges(part[y : top + TILE_PX + HALO_PX, x : left + TILE_PX + HALO_PX].astype(np.float32).mean(-1))
         height, width = area[inside].shape
         found[inside] = strongest[top - y : top - y + height, left - x : left - x + width]
 
@@ -209,23 +255,22 @@ def _strength(part: np.ndarray, area: np.ndarray) -> np.ndarray:
     return found
 
 
-def _ridge(grey: np.ndarray, width: float) -> np.ndarray:
+def _ridges(grey: np.ndarray) -> np.ndarray:
+    """float32 [H, W]: the largest of all octaves; the coarser ones of means of 2 x 2, 4 x 4, ... pixels."""
+    coarsest, (height, width) = 2 ** (OCTAVES - 1), grey.shape
+    small = np.pad(grey, [(0, -side % coarsest) for side in grey.shape], mode="edge")
+    size, strongest = small.shape[::-1], _ridge(small)
+    for _ in range(OCTAVES - 1):
+        small = small.reshape(small.shape[0] // 2, 2, small.shape[1] // 2, 2).mean((1, 3))
+        wide = Image.fromarray(_ridge(small)).resize(size, Image.Resampling.BILINEAR)
+        np.maximum(strongest, np.asarray(wide), out=strongest)
+    return strongest[:height, :width]
+
+
+def _ridge(grey: np.ndarray) -> np.ndarray:
     down, across, both = (
-        width**2 * ndimage.gaussian_filter(grey, width, order=order, mode="nearest")
+        LINE_PX**2 * ndimage.gaussian_filter(grey, LINE_PX, order=order, mode="nearest")
         for order in ((2, 0), (0, 2), (1, 1))
     )
     middle, half = (down + across) / 2, np.hypot((down - across) / 2, both)
     return np.maximum(middle + half - np.abs(middle - half), 0)
-
-
-def _length(skeleton: np.ndarray) -> float:
-    """Pixels along a skeleton one pixel wide: its links, those over a corner counted only where no straight ones lead
-    the same way."""
-    straight = sum(int((skeleton[a] & skeleton[b]).sum()) for a, b in _STRAIGHT)
-    diagonal = int((skeleton[:-1, :-1] & skeleton[1:, 1:] & ~skeleton[:-1, 1:] & ~skeleton[1:, :-1]).sum())
-    diagonal += int((skeleton[:-1, 1:] & skeleton[1:, :-1] & ~skeleton[:-1, :-1] & ~skeleton[1:, 1:]).sum())
-    return float(straight + DIAGONAL * diagonal)
-
-
-_ALL, _TO, _FROM = slice(None), slice(None, -1), slice(1, None)
-_STRAIGHT = (((_TO, _ALL), (_FROM, _ALL)), ((_ALL, _TO), (_ALL, _FROM)))

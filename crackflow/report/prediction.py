@@ -38,7 +38,8 @@ BLOCK_PIXELS = 16_000_000  # of a photograph that are scaled for the network and
 
 class Finding(NamedTuple):
     """A crack. box: x, y, width, height; outlines: (x, y) each; both in pixels of the photograph. probability: 0..1;
-    decision: cracked or review; length_px, length_mm: estimates along the middle of the dark line, or None."""
+    decision: cracked or review; length_px, length_mm: estimates along the middle of the dark line, or None;
+    length_note: why there is none, or ""."""
 
     box: tuple[float, float, float, float]
     outlines: list[list[tuple[float, float]]]
@@ -46,6 +47,7 @@ class Finding(NamedTuple):
     decision: str
     length_px: float | None
     length_mm: float | None
+    length_note: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -359,6 +361,7 @@ class Model:
             self._decision(one.probability),
             length,
             length * mm_per_px if length is not None and mm_per_px else None,
+            one.length_note,
         )
 
 

@@ -194,24 +194,15 @@ def test_made_cracks_are_traced_by_their_dark_line():
     assert np.mean(recall) > 0.85 and np.mean(precision) > 0.7
 
 
-def test_a_skeleton_is_as_long_as_its_links():
-    straight = np.zeros((5, 9), bool)
-    straight[2, 1:8] = True
-    assert findings._length(straight) == 6
-    np.testing.assert_allclose(findings._length(np.eye(6, dtype=bool)), 5 * np.sqrt(2))
-    corner = np.zeros((4, 4), bool)
-    corner[0, :3] = corner[:3, 2] = True
-    assert findings._length(corner) == 4
-
-
 def test_lines_beside_the_area_are_not_its_lines():
     picture, _ = cracked([(20, 40), (300, 40)])
     other, mask = cracked([(20, 200), (300, 200)])
     picture[120:] = other[120:]
     area = np.zeros(mask.shape, bool)
     area[120:] = True
-    line = findings.dark_line(picture, area)
-    assert line[190:210].any() and not line[:120].any()
+    strength = findings._strength(picture, area)
+    assert findings._enough(strength, area) > 0
+    assert strength[190:210].any() and not strength[:120].any()
 
 
 @pytest.mark.parametrize("tile", [64, 100])
