@@ -303,6 +303,8 @@ def _alarms_row(title: str, clean: dict | None, cracked: dict | None) -> str:
 def _share(one: dict) -> str:
     low, high = one["ci95"]
     return f"{100 * one['share']:.1f} % [{100 * low:.0f}, {100 * high:.0f}] of {one['n']:,}"
+
+
 def lengths_table() -> str:
     """Lengths of found cracks over those of the masks."""
     sets = load("lengths")["results"]["sets"]
