@@ -34,7 +34,7 @@ def run_dir(tmp_path_factory):
     """A finished run of three epochs at 32 px."""
     run = tmp_path_factory.mktemp("runs") / "run"
     decisions = "--threshold=cost:5", "--review=0.2", "--mm_per_px=0.25"
-    sizes = "--image_px=32", "--epochs=3", "--batch_size=16"
+    sizes = "--image_px=32", "--epochs=3", "--batch_size=16", "--min_steps_per_epoch=4"  # 64 images
     done = command("train", f"--data={small.data().folder}", f"--run_dir={run}", *sizes, *decisions)
     assert done.returncode == 0, done.stderr
     assert "epoch 3/3" in done.stdout and "images/s" in done.stdout and "precision" in done.stdout
@@ -106,7 +106,9 @@ def test_decisions_are_fitted_on_validation_images_by_the_rule_asked_for(run_dir
     labels, logits = scoring.judge(loaded.model, batches)
     temperature = decision.fit_temperature(labels, logits)
     probabilities = bundle.to_probabilities(logits, temperature)
-    threshold = decision.choose_threshold(labels, probabilities, "cost:5")
+    more, logits = scoring.judge(loaded.model, scoring.in_eight_orientations(batches))  # of eight images of each class
+    threshold = decision.choose_threshold(more, bundle.to_probabilities(logits, temperature), "cost:5")
+    threshold = decision.shrunk(threshold, "cost:5", 8)
     card = loaded.card
     assert card.threshold_rule == "cost:5" and card.temperature == pytest.approx(temperature, rel=1e-3)
     assert card.threshold == pytest.approx(threshold, abs=1e-3)
