@@ -38,7 +38,8 @@ def run_dir(tmp_path_factory):
     done = command("train", f"--data={small.data().folder}", f"--run_dir={run}", *sizes, *decisions)
     assert done.returncode == 0, done.stderr
     assert "epoch 3/3" in done.stdout and "images/s" in done.stdout and "precision" in done.stdout
-    assert all(line.startswith("WARNING: ") for line in done.stderr.splitlines()), done.stderr  # sixteen images, 150 steps
+    # Of sixteen validation images it may say that they prove nothing.
+    assert all(line.startswith("WARNING: ") for line in done.stderr.splitlines()), done.stderr
     return run
 
 

@@ -737,7 +737,7 @@ class PreviewConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
-    model: str = option("", "model.h5, or the run folder that holds it")
+    model: str = option("", "model.h5, the run folder that holds it, or shipped: the model that comes with crackflow")
     data: tuple[str, ...] = option((), "data sets made by crackflow.convert, separated by commas")
     split: EvalSplit = option(EvalSplit.TEST, "which part of each data set")
     out: str = option("", "folder to make: metrics.json, curves, errors, report.html")
@@ -763,7 +763,7 @@ class EvaluateConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ExplainConfig:
-    model: str = option("", "model.h5, or the run folder that holds it")
+    model: str = option("", "model.h5, the run folder that holds it, or shipped: the model that comes with crackflow")
     images: str = option("", "a photograph, or a folder of them")
     masks: str = option("", "folder of masks with the names of the photographs: the maps are scored against them")
     out: str = option("", "folder to make: overlays, filters, activation maps, contact sheet, scores.json")

@@ -97,7 +97,7 @@ def _expect_no_splits(tree: Tree, names: list[str]) -> None:
 
 def _tell_splits(found: Found) -> None:
     """Note that folders within the classes, or within the pictures, are called as splits are."""
-    names = {part for file in found.files for part in file.path.split(os.sep)[1:-1] if folder_names.split(part)}
+    names = {part for file in found.files for part in file.path.split("/")[1:-1] if folder_names.split(part)}
     if len({folder_names.split(name) for name in names}) > 1:
         listed = ", ".join(sorted(names))
         found.notes[f"in folders that look like splits ({listed}): they are put together and split anew"] += len(
@@ -165,7 +165,7 @@ def _expect_both(root: str, found: Found) -> None:
         return
     for label, name in enumerate(found.classes):
         if not any(file.label == label for file in found.files):
-            own = [row for row in found.rejected if name in row[0].split(os.sep)]
+            own = [row for row in found.rejected if name in row[0].split("/")]
             why = rejections.most_common(own) or system_files.summary(found.passed_over) or "the folder is empty"
             raise UserError(
                 f"--images: expected images of both classes, found none of {name!r} in {root!r}; add some ({why})"
@@ -267,7 +267,7 @@ def walk(
     there, which `passed_over` counts by kind."""
     own = os.path.realpath(without) if without else ""
     seen = set()
-    waiting = [folder]
+    waiting = [folder.replace(os.sep, "/")]  # a data set names its files alike on every system
     while waiting:
         here = waiting.pop()
         try:
@@ -283,7 +283,7 @@ def walk(
             continue
         seen.add(folder_id)
         for entry in entries:
-            path = f"{here}/{entry.name}" if here else entry.name  # a data set names its files alike on every system
+            path = f"{here}/{entry.name}" if here else entry.name
             is_a_folder = is_folder(entry)
             if kind := system_files.kind(entry.name, is_a_folder):
                 if passed_over is not None:

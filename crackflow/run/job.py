@@ -48,7 +48,7 @@ class Job:
         return self.config.batch_size, self.image_px, self.recipe.channels
 
     def describe_epoch(self) -> str:
-        """What an epoch is, in words: '50 steps of 16 images, each of the 160 five times'."""
+        """What an epoch is, in words: '50 steps of 32 images, each of the 160 training images about 10 times'."""
         batch, count = self.config.batch_size, self.made.count("train")
         passes = self.steps * batch / count
         return f"{self.steps} steps of {batch} images" + (
