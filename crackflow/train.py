@@ -44,7 +44,7 @@ def run(config: TrainConfig) -> page.Evaluation | None:
     )
     progress.say(f"an epoch is {work.describe_epoch()}")
     # Now: a damaged manifest.csv must not be found out after the training.
-    seen = membership.TrainingImages.of(made) if team.is_chief else None
+    seen = membership.TrainingImages.of(made)
     identity = folder.identity(config, made.facts["fingerprint"], work.precision.value)
     with folder.opened(config.run_dir, identity, config.overwrite, config.safety.resume, team) as start:
         if start.found:

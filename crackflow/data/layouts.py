@@ -15,7 +15,7 @@ import collections
 import dataclasses
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from crackflow.core.config import Layout
 from crackflow.core.errors import UserError
@@ -81,6 +81,15 @@ def _mask_folders(tree: Tree, layout: Layout) -> tuple[str, str] | None:
     elif any(len(names) != 1 for names in roles.values()) or len(tree.folders) != 2:
         return None
     return roles["images"][0], roles["masks"][0]
+
+
+def find_masks(root: str, pictures: Iterable[str]) -> dict[str, str]:
+    """Picture -> its mask, both relative to `root`, which `scan` has read as pictures and masks; those without one are
+    left out. Raises: UserError when it can't be read so any more."""
+    tree = class_folders.tree(root, "")
+    images_folder, masks_folder = _mask_folders(tree, Layout.MASKS)
+    masks, folder = _Masks(tree, masks_folder, []), os.path.join(tree.inside, images_folder)
+    return {picture: mask for picture in pictures if (mask := masks.of(picture, folder))}
 
 
 def _expect_no_splits(tree: Tree, names: list[str]) -> None:
