@@ -111,7 +111,7 @@ def _wrong_with(payload: bytes, facts: dict, source: str | None) -> str:
             if len(fields["image"]) != expected:
                 return f"{len(fields['image'])} bytes of pixels, expected {expected}"
         else:
-            photo = images.parse_photo(fields["image"], os.fsdecode(fields["path"]), float("inf"))
+            photo = images.parse_photo(fields["image"], os.fsdecode(fields["path"]), float("inf"), min_side_px=1)
             if not images.thumbnail(photo).strict:
                 return "its JPEG data is damaged, where most decoders look past it; convert the images again"
     except (records.Damage, images.BadImage) as error:

@@ -99,7 +99,9 @@ def _pixels(made: Dataset, data: bytes, name: str) -> np.ndarray:
         if made.facts["encoding"] == "raw":
             pixels = np.frombuffer(data, np.uint8).reshape(made.image_px, made.image_px, made.facts["channels"])
         else:
-            pixels = images.pixels(images.parse_photo(data, name, MOST_MEGAPIXELS), made.facts["channels"], 0)
+            pixels = images.pixels(
+                images.parse_photo(data, name, MOST_MEGAPIXELS, min_side_px=1), made.facts["channels"], 0
+            )
     except (ValueError, images.BadImage) as error:
         raise UserError(f"{name}: {error}; convert the images again") from error
     return images.resize_array(pixels, made.source_px) if _is_smaller(made) else pixels

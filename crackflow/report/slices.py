@@ -96,7 +96,7 @@ def crack_widths(made: Dataset, paths: Sequence[str]) -> np.ndarray:
     for picture, mask in masks.items():
         inside = rows[picture]
         try:
-            photo = images.open_photo(os.path.join(root, mask), ConvertConfig.max_megapixels)
+            photo = images.open_photo(os.path.join(root, mask), ConvertConfig.max_megapixels, min_side_px=1)
             crack = images.pixels(photo, channels=1, image_px=0, under="black")[..., 0] > patches.CRACK_ABOVE
         except images.BadImage:
             continue
