@@ -539,6 +539,7 @@ class Safety:
 # After so many steps the running statistics of BatchNorm, of momentum 0.9, have forgotten their start: 0.9^50 = 0.5 %.
 SETTLED_STEPS = 50
 BATCH_SIZES = (64, 32)
+SETTLED_IMAGES = 50  # of each class in validation, from which on one image more or less decides nothing
 
 
 @dataclasses.dataclass(frozen=True)
