@@ -57,7 +57,8 @@ def looking(tmp_path):
 
 def expect_done(commands, found):
     for command, (code, _, error) in zip(commands, found, strict=True):
-        assert (code, error) == (0, ""), command
+        # Sixty pictures warn of thin splits, and a network of one epoch of a guess.
+        assert code == 0 and all(line.lower().startswith("warning: ") for line in error.splitlines()), (command, error)
 
 
 def expect_whole(tmp_path):

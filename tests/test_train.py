@@ -292,7 +292,7 @@ def test_optimizers_and_metrics_of_tensorflow_addons_run_as_a_command(tmp_path):
         "train", f"--data={small.data().folder}", f"--run_dir={tmp_path / 'run'}", "--image_px=32", "--epochs=1",
         "--batch_size=16", "--optimizer=moving_average", "--metrics=mcc,kappa", "--model=crackflow_xs",
     )  # fmt: skip
-    assert done.returncode == 0 and done.stderr == "", done.stderr
+    assert done.returncode == 0 and done.stderr.count("\n") == done.stderr.count("WARNING: "), done.stderr
     row = tables.read(str(tmp_path / "run" / "history.csv"))[0]
     assert all(-1 <= float(row[name]) <= 1 for name in ("mcc", "val_mcc", "kappa", "val_kappa"))
 

@@ -423,7 +423,7 @@ def _grey_and_scale(photo: Photo) -> tuple[np.ndarray, int, bool]:
             image.draft("L", (full[0] // 2, full[1] // 2))  # it halves only when asked for no more than half
             half = image.size != full
     grey = _laid_over(photo.decoded or _eight_bits(_load(photo.data, image)), "white")
-    return np.asarray(grey if grey.mode == "L" else grey.convert("L")), 1 + half, False
+    return np.asarray(grey if grey.mode == "L" else grey.convert("L")), 1 + half, not photo.plain
 
 
 @functools.lru_cache(maxsize=64)

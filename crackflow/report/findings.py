@@ -95,24 +95,42 @@ def trace(
     pixels: np.ndarray,
     lowest: float,
     spots: np.ndarray | None = None,
+    decided: np.ndarray | None = None,
 ) -> list[Finding]:
     """The cracks of `pixels`, uint8 [H, W, C], where its heat map `warm`, float32 [h, w], of cells of `cell_px` pixels,
     `across` to a window, reaches `lowest`; the most probable first. `spots`, float32 [h, w], the probability of
-    each cell by itself, says where in what is warm the crack lies."""
+    each cell by itself, says where in what is warm the crack lies. `decided`, float32 [h, w]: `warm` less what the size
+    of the photograph explains; a crack reaches `lowest` in it somewhere, and goes as far as `warm` does."""
+    decided = warm if decided is None else decided
     hot = warm >= lowest
     near = hot & (warm >= NEAR * ndimage.maximum_filter(warm, across))
     areas, count = ndimage.label(near if spots is None else _on_spots(hot, near, spots), np.ones((3, 3)))
     free, found = hot & (areas == 0), []
+    probabilities = _peaks(hot, areas, count, decided, lowest)
     for number, place in enumerate(ndimage.find_objects(areas), start=1):
         around = tuple(slice(max(side.start - REACH, 0), side.stop + REACH) for side in place)
         cells = areas[around] == number
         top, left = (side.start * cell_px for side in around)
         part = pixels[top : top + cells.shape[0] * cell_px, left : left + cells.shape[1] * cell_px]
-        if _in_pixels(cells, cell_px, part.shape[:2]).any():
-            traced, used = _traced(part, cells, free[around], cell_px, float(warm[around][cells].max()))
+        probability = probabilities[number - 1]
+        if probability >= lowest and _in_pixels(cells, cell_px, part.shape[:2]).any():
+            traced, used = _traced(part, cells, free[around], cell_px, probability)
             free[around] &= ~used
             found.append(_moved(traced, left, top))
     return sorted(found, key=lambda one: -one.probability)
+
+
+def _peaks(hot: np.ndarray, areas: np.ndarray, count: int, decided: np.ndarray, lowest: float) -> list[float]:
+    """The highest of `decided` in each of `areas`, int [h, w], 1 to `count`. Where it reaches `lowest` in a piece of
+    `hot` beside its areas alone, that counts for them: what makes a photograph cracked is found in it."""
+    if not count:
+        return []
+    pieces, _ = ndimage.label(hot, np.ones((3, 3)))
+    numbers = np.arange(1, count + 1)
+    own, piece = ndimage.maximum(decided, areas, numbers), ndimage.maximum(pieces, areas, numbers).astype(int)
+    highest = ndimage.maximum(decided, pieces, piece)
+    served = np.isin(piece, piece[own >= lowest])
+    return np.where(served, own, highest).tolist()
 
 
 def _moved(traced: Finding, left: int, top: int) -> Finding:

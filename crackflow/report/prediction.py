@@ -201,14 +201,15 @@ class Model:
         main, step = glance.looks[0], self._scorer.step
         height, width = glance.seen.shape[:2]
         inside = slice(0, -(-height // step)), slice(0, -(-width // step))  # the rest is the photograph mirrored
-        heat, spots = self.heat(glance), None
+        raw, spots = self._fused(glance), None
+        heat = photo_threshold.corrected(raw, self.card.shift_of(self.windows(glance)))
         if main.spots is not None:
             each = [(look.scale / main.scale, look.spots) for look in glance.looks]
             spots = findings.together(each, main.heat.shape)[inside]
         low, high = self.card.review
         lowest = min(self.card.threshold, low) if low < high else self.card.threshold
         factors = glance.width / width, glance.height / height
-        traced = findings.trace(heat, step, self._scorer.px // step, glance.seen, lowest, spots)
+        traced = findings.trace(raw, step, self._scorer.px // step, glance.seen, lowest, spots, heat)
         verdict = self._verdict(glance, heat)
         known = self.bundle.familiarity
         return Prediction(
@@ -244,12 +245,15 @@ class Model:
 
     def heat(self, glance: Glance) -> np.ndarray:
         """float32 [h, w], 0..1: how probable every place of the photograph is, less what their number explains."""
+        return photo_threshold.corrected(self._fused(glance), self.card.shift_of(self.windows(glance)))
+
+    def _fused(self, glance: Glance) -> np.ndarray:
+        """float32 [h, w], 0..1: how probable every place of the photograph is by all scales."""
         main, step = glance.looks[0], self._scorer.step
         height, width = glance.seen.shape[:2]
         inside = slice(0, -(-height // step)), slice(0, -(-width // step))  # the rest is the photograph mirrored
         each = [(look.scale / main.scale, look.heat) for look in glance.looks]
-        heat = findings.together(each, main.heat.shape)[inside]
-        return photo_threshold.corrected(heat, self.card.shift_of(self.windows(glance)))
+        return findings.together(each, main.heat.shape)[inside]
 
     def _scales(self, scale: float, mm_per_px: float) -> tuple[list[float], list[str]]:
         """Those to look at, relative to training's photographs, the first to trace in; and warnings."""

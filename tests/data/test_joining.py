@@ -222,7 +222,7 @@ def test_a_set_with_a_damaged_table_is_refused(parts, tmp_path, name, harm):
 
 
 def test_a_file_in_two_splits_is_refused_by_name_and_nothing_is_left(parts, tmp_path):
-    support.made(parts / "walls_photos", tmp_path / "other", seed=3)
+    support.made(parts / "walls_photos", tmp_path / "other", seed=3, split=(0.2, 0.4, 0.4))
     with pytest.raises(UserError, match="are one file in different splits; convert the photographs of both together"):
         convert.run(ConvertConfig(join=(str(parts / "walls"), str(tmp_path / "other")), out=str(tmp_path / "both")))
     assert not (tmp_path / "both").exists()

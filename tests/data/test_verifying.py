@@ -232,7 +232,7 @@ def test_png_and_raw_data_sets_are_verified_too(tmp_path, capsys, encoding):
     support.made(support.photos(tmp_path / "photos", 6), tmp_path / "data", shards=2, encoding=encoding)
     check(tmp_path / "data")
     row = reframed(tmp_path / "data", 0, image=b"short")
-    reason = "not an image" if encoding is Encoding.PNG else "5 bytes of pixels, expected 12288"
+    reason = "not an image: a text file" if encoding is Encoding.PNG else "5 bytes of pixels, expected 12288"
     assert damage(tmp_path / "data", capsys)[0].endswith(f"record 0 ('{row['path']}'): {reason}")
 
 

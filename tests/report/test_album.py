@@ -16,7 +16,9 @@ CONTENT = {
     "mm_per_px": None,
 }
 FOUND = Finding((10.0, 20.0, 60.0, 30.0), [[(10.0, 20.0), (70.0, 20.0), (70.0, 50.0)]], 0.9, "cracked", 61.2, None)
-FAINT = Finding((80.0, 5.0, 10.0, 10.0), [[(80.0, 5.0), (90.0, 5.0), (90.0, 15.0)]], 0.5, "review", None, None)
+FAINT = Finding(
+    (80.0, 5.0, 10.0, 10.0), [[(80.0, 5.0), (90.0, 5.0), (90.0, 15.0)]], 0.5, "review", None, None, "no line"
+)
 
 
 def photo(name="wall.jpg", probability=0.9, findings=(FOUND, FAINT), decision="cracked", warnings=()):
@@ -51,7 +53,7 @@ def test_only_the_most_probable_are_kept_and_the_page_says_so():
 def test_outlines_and_figures_are_there():
     text = page(photo())
     assert text.count("<polygon") == 2 and 'points="10.0,20.0 70.0,20.0 70.0,50.0 "' in text
-    assert "no line stands out" in text and "61" in text and "length in mm" not in text
+    assert "<td>no line</td>" in text and "61" in text and "length in mm" not in text
 
 
 def test_what_is_too_small_to_be_called_clean_is_left_to_a_person_at_any_threshold():
