@@ -7,9 +7,9 @@
 The threshold is the model's own, chosen on validation data, unless --threshold chooses another there. With several data
 sets a table shows where the model falls behind its figures on the first. Leaves in the folder: metrics.json,
 report.html, curves as PNG, errors/ and errors.csv with the worst mistakes, suspects/ and suspects.csv with labels that
-may be wrong, photographs.csv with what crackflow.predict decides about each image; of large sets about --photographs of
-them. Nothing is changed in the data. Images that the model was trained on, or chosen by, are counted in red, with the
-figures without them beside.
+may be wrong, photographs.csv with what crackflow.predict decides about each image, of at most --photographs of them.
+Nothing is changed in the data. Images that the model was trained on, or chosen by, are counted in red, with the figures
+without them beside.
 """
 
 import dataclasses
@@ -80,7 +80,9 @@ def _decided_anew(loaded: bundle.Bundle, made: dataset.Dataset, config: Evaluate
             f"--threshold={config.threshold}: expected validation images of both classes in {made.folder!r}, found "
             "one; choose bayes:C, or another data set"
         )
-    threshold = decision.choose_threshold(labels, probabilities, config.threshold)
+    threshold = assessment.choose_threshold(
+        loaded.model, made, checks, labels, probabilities, card.temperature, config.threshold
+    )
     # As many are left to a person as before.
     band = decision.review_band(probabilities, threshold, decision.in_review(probabilities, card.review).mean())
     chosen = dataclasses.replace(card, threshold=threshold, threshold_rule=config.threshold, review=band)

@@ -43,6 +43,8 @@ def run(config: TrainConfig) -> page.Evaluation | None:
         f"precision {work.precision.value} ({work.precision.reason}); XLA {work.xla.value} ({work.xla.reason})"
     )
     progress.say(f"an epoch is {work.describe_epoch()}")
+    # Now: a damaged manifest.csv must not be found out after the training.
+    seen = membership.TrainingImages.of(made)
     identity = folder.identity(config, made.facts["fingerprint"], work.precision.value)
     with folder.opened(config.run_dir, identity, config.overwrite, config.safety.resume, team) as start:
         if start.found:
@@ -62,7 +64,7 @@ def run(config: TrainConfig) -> page.Evaluation | None:
         if team.is_chief:
             at_once = _at_once(config)
             checks = pipeline.eval_batches(made, "val", at_once, image_px, recipe.channels)
-            loaded = choose_and_save(plain, work, checks)
+            loaded = choose_and_save(plain, work, checks, seen)
             tested = "test" if made.count("test") else "val"
             found = assessment.assess(loaded, made, [tested], at_once, RESAMPLES, config.seed)
             found = dataclasses.replace(found, basis=page.TEST if tested == "test" else page.VALIDATION)
@@ -109,9 +111,9 @@ def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
     return dataclasses.replace(config, **{name: os.path.abspath(getattr(config, name)) for name in names})
 
 
-def choose_and_save(plain: keras.Model, work: job.Job, checks) -> bundle.Bundle:
+def choose_and_save(plain: keras.Model, work: job.Job, checks, seen: membership.TrainingImages | None) -> bundle.Bundle:
     """Temperature, threshold and review band from validation data, then model.h5; returns the model as a user will
-    load it."""
+    load it. `seen`: the images of the run's data set."""
     made, config, recipe, image_px = work.made, work.config, work.recipe, work.image_px
     labels, logits = scoring.judge(plain, checks)
     temperature = decision.fit_temperature(labels, logits)
@@ -124,11 +126,7 @@ def choose_and_save(plain: keras.Model, work: job.Job, checks) -> bundle.Bundle:
             f"warning: the validation images are of one class, so that --threshold={config.threshold} can't choose by "
             f"them; {rule} is taken instead"
         )
-    threshold = decision.choose_threshold(labels, probabilities, rule)
-    if job.has_few_checks(made):
-        more, logits = scoring.judge(plain, scoring.in_eight_orientations(checks))
-        threshold = decision.choose_threshold(more, bundle.to_probabilities(logits, temperature), rule)
-        threshold = decision.shrunk(threshold, rule, min(np.bincount(labels, minlength=2)))
+    threshold = assessment.choose_threshold(plain, made, checks, labels, probabilities, temperature, rule)
     verdict = chance.compare(labels, probabilities, threshold, groups)
     card = bundle.Card(
         network=config.model.value,
@@ -148,7 +146,6 @@ def choose_and_save(plain: keras.Model, work: job.Job, checks) -> bundle.Bundle:
     )
     path = os.path.join(config.run_dir, bundle.FILE)
     known = _known(plain, checks, made, config, recipe, image_px) if made.count("train") > 1 else None
-    seen = membership.TrainingImages.of(made)
     seen = seen and seen.and_earlier(work.source and work.source.training_images)
     chosen = photo_evaluation.with_photo_threshold(
         bundle.Bundle(plain, card, None, work.model.locator), made, labels, probabilities, config.seed

@@ -63,6 +63,17 @@ def test_a_threshold_by_rule_is_chosen_on_validation_images_and_moves_the_band(m
     assert dear["threshold"] > content["threshold"] and dear["confusion"]["fp"] <= content["confusion"]["fp"]
 
 
+def test_few_validation_images_choose_a_threshold_as_they_do_in_training(model, tmp_path):
+    content = evaluate.run(config(model, tmp_path, threshold="f1", split=EvalSplit.VAL))
+    loaded = bundle.load(model)
+    checks = pipeline.eval_batches(small.data(), "val", 16, loaded.card.image_px, loaded.card.channels)
+    labels, logits = scoring.judge(loaded.model, scoring.in_eight_orientations(checks))
+    chosen = decision.choose_threshold(labels, bundle.to_probabilities(logits, loaded.card.temperature), "f1")
+    few = min(np.bincount(labels)) // 8
+    assert content["threshold"] == pytest.approx(decision.shrunk(chosen, "f1", few), abs=1e-6)
+    assert content["threshold"] != pytest.approx(chosen, abs=1e-6)
+
+
 def test_a_rule_moves_the_band_and_leaves_as_many_to_a_person_as_before(model, tmp_path):
     wide = decision.review_band(probabilities_of(model), 0.5, 0.4)
     loaded = bundle.load(model)

@@ -24,7 +24,9 @@ from crackflow.core.errors import UserError
 LOCK = ".lock"
 UNFINISHED = ".partial-"
 REPLACED = ".replaced-"
-LITTER = {".ds_store", "thumbs.db", "desktop.ini"}  # what systems put into a folder that somebody looks into
+# What systems put into a folder that somebody looks into: Mac, Windows, and the thumbnails of Synology and QNAP.
+LITTER = {".ds_store", "thumbs.db", "desktop.ini", "@eadir", ".@__thumb"}
+APPLE_DOUBLE = "._"  # begins the name of a file that a Mac lays beside each of its own on a foreign disk
 
 
 @contextlib.contextmanager
@@ -92,18 +94,24 @@ def _expect_free(out: str, marker: str, overwrite: bool, ours: Sequence[str], un
         raise UserError(f"expected a folder that can be replaced, received {out!r}, a mount point; name a folder in it")
     if not os.listdir(out):
         return
-    goes_on = {name for name in os.listdir(out) if name.lower() not in LITTER} == {unfinished}
+    goes_on = {name for name in os.listdir(out) if not _is_litter(name)} == {unfinished}
     if not overwrite and not goes_on:
         raise UserError(f"{out!r} exists and is not empty; choose another folder, or replace it with --overwrite")
     if not goes_on and not os.path.exists(os.path.join(out, marker)):
         raise UserError(f"--overwrite: {out!r} holds no {marker}, so crackflow did not make it; choose another folder")
     for place, _, names in os.walk(out):
         for path in (os.path.relpath(os.path.join(place, name), out) for name in sorted(names)):
-            if os.path.basename(path).lower() not in LITTER and not any(_matches(path, pattern) for pattern in ours):
+            if not _is_litter(path) and not any(_matches(path, pattern) for pattern in ours):
                 raise UserError(
                     f"--{'overwrite' if overwrite else 'out'}: {out!r} holds {path!r}, which this command did not "
                     "write; move it elsewhere, or choose another folder"
                 )
+
+
+def _is_litter(path: str) -> bool:
+    """Whether the system made what lies at `path`, relative to a folder of ours, or a folder that it lies in."""
+    parts = path.lower().split(os.sep)
+    return not LITTER.isdisjoint(parts) or parts[-1].startswith(APPLE_DOUBLE)
 
 
 def _matches(path: str, pattern: str) -> bool:

@@ -53,7 +53,8 @@ def without_start_up_noise() -> Iterator[None]:
             caught.seek(0)
             for line in caught:
                 if not any(noise in line for noise in NOISE):
-                    os.write(2, line)
+                    with contextlib.suppress(OSError):  # nobody reads it any more, or its disk is full
+                        os.write(2, line)
 
 
 if "tensorflow" not in sys.modules:  # heard at its first import alone; afterwards this package runs beside Keras 3

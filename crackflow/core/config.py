@@ -539,6 +539,7 @@ class Safety:
 # After so many steps the running statistics of BatchNorm, of momentum 0.9, have forgotten their start: 0.9^50 = 0.5 %.
 SETTLED_STEPS = 50
 BATCH_SIZES = (64, 32)
+SETTLED_IMAGES = 50  # of each class in validation, from which on one image more or less decides nothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -737,7 +738,7 @@ class PreviewConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
-    model: str = option("", "model.h5, or the run folder that holds it")
+    model: str = option("", "model.h5, the run folder that holds it, or shipped: the model that comes with crackflow")
     data: tuple[str, ...] = option((), "data sets made by crackflow.convert, separated by commas")
     split: EvalSplit = option(EvalSplit.TEST, "which part of each data set")
     out: str = option("", "folder to make: metrics.json, curves, errors, report.html")
@@ -763,7 +764,7 @@ class EvaluateConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ExplainConfig:
-    model: str = option("", "model.h5, or the run folder that holds it")
+    model: str = option("", "model.h5, the run folder that holds it, or shipped: the model that comes with crackflow")
     images: str = option("", "a photograph, or a folder of them")
     masks: str = option("", "folder of masks with the names of the photographs: the maps are scored against them")
     out: str = option("", "folder to make: overlays, filters, activation maps, contact sheet, scores.json")

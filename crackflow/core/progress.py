@@ -11,6 +11,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -83,7 +84,7 @@ def say(text: str) -> None:
     if _silent or sys.stdout is None:
         return
     with _whoever_listens():
-        sys.stdout.write(_writable(text) + "\n")
+        sys.stdout.write(_writable(text, sys.stdout) + "\n")
         sys.stdout.flush()
 
 
@@ -99,14 +100,16 @@ def alarm(text: str) -> None:
 
 
 def _to_stderr(line: str) -> None:
-    if not _silent and sys.stderr is not None:
-        sys.stderr.write(line.encode("ascii", "backslashreplace").decode() + "\n")
+    if _silent or sys.stderr is None:
+        return
+    with contextlib.suppress(OSError):  # nobody may read it any more, or its disk is full; the work goes on
+        sys.stderr.write(_writable(line, sys.stderr) + "\n")
         sys.stderr.flush()
 
 
-def _writable(text: str) -> str:
-    """`text` without what stdout can't hold; for processes in which nobody called `make_streams_safe`."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"  # of a StringIO it is None
+def _writable(text: str, stream: TextIO) -> str:
+    """`text` without what `stream` can't hold; for processes in which nobody called `make_streams_safe`."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"  # of a StringIO it is None
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 

@@ -283,7 +283,7 @@ def _look_at_shard(task: tuple[str, str, int, str, int]) -> leaks.Looks:
             if encoding == Encoding.RAW.value:
                 data = images.encode(np.frombuffer(data, np.uint8).reshape(px, px, -1), Encoding.PNG.value, 0)
             try:
-                thumbnails.append(images.thumbnail(images.parse_photo(data, "", float("inf"))).grey)
+                thumbnails.append(images.thumbnail(images.parse_photo(data, "", float("inf"), min_side_px=1)).grey)
             except images.BadImage as error:
                 raise UserError(f"{path!r}: {os.fsdecode(record['path'])!r}: {error}; convert it again") from error
     return leaks.Looks.of(digests, thumbnails)

@@ -15,7 +15,7 @@ import collections
 import dataclasses
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from crackflow.core.config import Layout
 from crackflow.core.errors import UserError
@@ -83,6 +83,15 @@ def _mask_folders(tree: Tree, layout: Layout) -> tuple[str, str] | None:
     return roles["images"][0], roles["masks"][0]
 
 
+def find_masks(root: str, pictures: Iterable[str]) -> dict[str, str]:
+    """Picture -> its mask, both relative to `root`, which `scan` has read as pictures and masks; those without one are
+    left out. Raises: UserError when it can't be read so any more."""
+    tree = class_folders.tree(root, "")
+    images_folder, masks_folder = _mask_folders(tree, Layout.MASKS)
+    masks, folder = _Masks(tree, masks_folder, []), os.path.join(tree.inside, images_folder)
+    return {picture: mask for picture in pictures if (mask := masks.of(picture, folder))}
+
+
 def _expect_no_splits(tree: Tree, names: list[str]) -> None:
     """`names`: of folders. Raises: UserError when two of them or more are splits of one set."""
     splits = {folder_names.split(name): name for name in names if folder_names.split(name)}
@@ -97,7 +106,7 @@ def _expect_no_splits(tree: Tree, names: list[str]) -> None:
 
 def _tell_splits(found: Found) -> None:
     """Note that folders within the classes, or within the pictures, are called as splits are."""
-    names = {part for file in found.files for part in file.path.split(os.sep)[1:-1] if folder_names.split(part)}
+    names = {part for file in found.files for part in file.path.split("/")[1:-1] if folder_names.split(part)}
     if len({folder_names.split(name) for name in names}) > 1:
         listed = ", ".join(sorted(names))
         found.notes[f"in folders that look like splits ({listed}): they are put together and split anew"] += len(
@@ -165,7 +174,7 @@ def _expect_both(root: str, found: Found) -> None:
         return
     for label, name in enumerate(found.classes):
         if not any(file.label == label for file in found.files):
-            own = [row for row in found.rejected if name in row[0].split(os.sep)]
+            own = [row for row in found.rejected if name in row[0].split("/")]
             why = rejections.most_common(own) or system_files.summary(found.passed_over) or "the folder is empty"
             raise UserError(
                 f"--images: expected images of both classes, found none of {name!r} in {root!r}; add some ({why})"
@@ -267,7 +276,7 @@ def walk(
     there, which `passed_over` counts by kind."""
     own = os.path.realpath(without) if without else ""
     seen = set()
-    waiting = [folder]
+    waiting = [folder.replace(os.sep, "/")]  # a data set names its files alike on every system
     while waiting:
         here = waiting.pop()
         try:
@@ -283,7 +292,7 @@ def walk(
             continue
         seen.add(folder_id)
         for entry in entries:
-            path = f"{here}/{entry.name}" if here else entry.name  # a data set names its files alike on every system
+            path = f"{here}/{entry.name}" if here else entry.name
             is_a_folder = is_folder(entry)
             if kind := system_files.kind(entry.name, is_a_folder):
                 if passed_over is not None:

@@ -260,5 +260,5 @@ def _placed(found: dict[str, str], label_of: dict[str, int]) -> dict[str, str]:
 
 def _folder(path: str) -> str:
     """The folder of a file without those that name classes."""
-    parts = os.path.dirname(path).split(os.sep)
+    parts = os.path.dirname(path).split("/")
     return os.path.join("", *(part for part in parts if folder_names.label(part) is None))

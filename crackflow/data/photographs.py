@@ -73,8 +73,8 @@ def listed(
 
 def _system_kind(path: str, pattern: str) -> str:
     """Of what a pattern gave: the kind of the system's folder or file that it lies in or is, unless that is named."""
-    *folders, name = path.split(os.sep)
-    named = set(pattern.split(os.sep))
+    *folders, name = os.path.normpath(path).split(os.sep)
+    named = set(os.path.normpath(pattern).split(os.sep))
     kinds = [system_files.kind(part, True) for part in folders if part not in named | {"", os.curdir, os.pardir}]
     if name not in named:
         kinds.append(system_files.kind(name, False))

@@ -228,7 +228,7 @@ def thin_splits(facts: dict, names: Sequence[str]) -> str:
     )
     return (
         f"{told}: expected {splits.MIN_IMAGES} or more of each class, for figures on fewer say little; {why}"
-        "add photographs, or give other parts with --split"
+        "add photographs, or convert with other parts (--split)"
     )
 
 

@@ -4,7 +4,7 @@ Synopsis::
 
     system_files.kind("@eaDir", is_folder=True)      # "@eaDir"
     system_files.kind("wall.jpg", is_folder=False)   # ""
-    system_files.summary(passed_over)                # "7 files and folders of the system (@eaDir, Thumbs.db)"
+    system_files.summary(passed_over)                # "7 files and folders of the system passed over (6 @eaDir, 1 ..."
 
 They are passed over wherever photographs or classes are listed. A folder that the user names is theirs, whatever it is
 called.

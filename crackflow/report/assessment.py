@@ -10,10 +10,11 @@ Synopsis::
 
 import dataclasses
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 import numpy as np
 
+from crackflow.core.backend import keras
 from crackflow.core.config import ExplainConfig
 from crackflow.data import pipeline
 from crackflow.data.dataset import Dataset
@@ -31,7 +32,7 @@ from crackflow.report import (
     saliency,
     slices,
 )
-from crackflow.run import scoring
+from crackflow.run import job, scoring
 
 MISTAKES_SHOWN = SUSPECTS_SHOWN = 24
 
@@ -95,6 +96,25 @@ def assess(
         photographs=of_photos,
         photograph_rows=judged,
     )
+
+
+def choose_threshold(
+    model: keras.Model,
+    made: Dataset,
+    batches: Iterable,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    temperature: float,
+    rule: str,
+) -> float:
+    """The threshold that `rule` asks for on the validation images of `made`, which `batches` (image, label, weight) are
+    and whose labels [N] and probabilities [N] by `temperature` are known. Where they are few, each is looked at in its
+    eight orientations, and the threshold moved towards what the rule expects: see `decision.shrunk`."""
+    if not job.has_few_checks(made):
+        return decision.choose_threshold(labels, probabilities, rule)
+    more, logits = scoring.judge(model, scoring.in_eight_orientations(batches))
+    threshold = decision.choose_threshold(more, bundle.to_probabilities(logits, temperature), rule)
+    return decision.shrunk(threshold, rule, int(np.bincount(labels, minlength=2).min()))
 
 
 def _photographs(

@@ -15,12 +15,11 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 
-from crackflow.core.config import threshold_rule
+from crackflow.core.config import SETTLED_IMAGES, threshold_rule
 from crackflow.report import metrics
 
 LOWEST_THRESHOLD, HIGHEST_THRESHOLD = 0.01, 0.99
 COLDEST, HOTTEST = 0.05, 20.0
-SETTLED_IMAGES = 50  # of each class, from which on the threshold that they choose is taken as it is
 FARTHEST_LOGIT = 40.0  # a probability of 1 - 4e-18, which float64 rounds to 1
 
 

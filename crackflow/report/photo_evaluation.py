@@ -99,7 +99,9 @@ def _pixels(made: Dataset, data: bytes, name: str) -> np.ndarray:
         if made.facts["encoding"] == "raw":
             pixels = np.frombuffer(data, np.uint8).reshape(made.image_px, made.image_px, made.facts["channels"])
         else:
-            pixels = images.pixels(images.parse_photo(data, name, MOST_MEGAPIXELS), made.facts["channels"], 0)
+            pixels = images.pixels(
+                images.parse_photo(data, name, MOST_MEGAPIXELS, min_side_px=1), made.facts["channels"], 0
+            )
     except (ValueError, images.BadImage) as error:
         raise UserError(f"{name}: {error}; convert the images again") from error
     return images.resize_array(pixels, made.source_px) if _is_smaller(made) else pixels
@@ -171,11 +173,24 @@ def _scores(model: prediction.Model, made: Dataset, places: Sequence[tuple[str, 
     large = windows >= WALL_WINDOWS
     if large.sum() >= photo_threshold.FEWEST or (~large).sum() < photo_threshold.FEWEST or model.is_slow:
         return logits[~large], judged.groups[~large], logits[large], windows[large]
+    model, shrink = _for_walls(model)
     rows = {split: Rows(made, split) for split, _ in places}
-    records = [(rows[split], row) for split, row in places[: len(judged.verdicts)]]
-    pictures = [model.checked(_pixels(made, part.fields(row)["image"], part.name(row))) for part, row in records]
+    pictures = []
+    for split, row in places[: len(judged.verdicts)]:
+        pixels = model.checked(_pixels(made, rows[split].fields(row)["image"], rows[split].name(row)))
+        pictures.append(images.scaled(pixels, *(max(round(side * shrink), 1) for side in pixels.shape[:2])))
     parts = np.concatenate([_wall_parts(model, pictures, np.random.default_rng((seed, one))) for one in range(walls)])
     return logits[~large], judged.groups[~large], parts, np.full(len(parts), WALL_WINDOWS / 4)
+
+
+def _for_walls(model: prediction.Model) -> tuple[prediction.Model, float]:
+    """(`model` for photographs made so many times as large, that number, 1 at most): no larger than the finest of its
+    scales shows. A wall of 36 photographs of 12 megapixels as they are takes 20 GB."""
+    finest = max(prediction.SCALES)
+    if finest * model.card.scale >= 1:
+        return model, 1.0
+    card = dataclasses.replace(model.card, source_px=round(finest * model.card.image_px))
+    return prediction.Model(dataclasses.replace(model.bundle, card=card)), finest * model.card.scale
 
 
 def _wall_parts(model: prediction.Model, pictures: list[np.ndarray], random: np.random.Generator) -> np.ndarray:

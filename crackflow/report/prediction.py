@@ -108,7 +108,8 @@ class Verdict(NamedTuple):
 
 
 class Model:
-    """A trained model, ready to look at photographs. `threshold`: not its own; nothing is left to a person then."""
+    """A trained model, ready to look at photographs. `threshold`: not its own; nothing is left to a
+    person then but photographs that are too small."""
 
     def __init__(self, loaded: bundle.Bundle, threshold: float = 0.0) -> None:
         if threshold:

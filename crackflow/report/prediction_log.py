@@ -199,7 +199,7 @@ def _remove(path: str, parent: str | None) -> None:
             if name.endswith(".jpg"):
                 os.remove(os.path.join(path, kind, name))
     for name in (LINES, LOCK):
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # it is not there; or it is the lock, held until this is done, on Windows
             os.remove(os.path.join(path, name))
     for place in (os.path.join(path, OVERLAYS), os.path.join(path, PICTURES), path, parent):
         with contextlib.suppress(OSError):  # something of the user's lies in it

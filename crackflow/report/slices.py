@@ -19,7 +19,8 @@ import numpy as np
 from scipy import ndimage
 
 from crackflow.core.config import ConvertConfig, Layout
-from crackflow.data import dataset, images, patches
+from crackflow.core.errors import UserError
+from crackflow.data import class_folders, dataset, folder_names, images, layouts, patches
 from crackflow.data.dataset import Dataset
 from crackflow.report import metrics
 
@@ -60,31 +61,42 @@ def folders(paths: Sequence[str], layout: str) -> list[str]:
     data set, which of them it comes from."""
     if layout == dataset.JOINED:
         return [pathlib.PurePath(path).parts[0] for path in paths]
-    skipped = CLASS_PART.get(layout)
     found = []
     for path in paths:
         parts = pathlib.PurePath(path).parent.parts
+        skipped = _class_part(parts, layout)
         found.append("/".join(part for place, part in enumerate(parts) if place != skipped))
     return found
+
+
+def _class_part(parts: Sequence[str], layout: str) -> int | None:
+    """Which of the folders of a path tells its class, or that it is a picture and no mask."""
+    if layout not in CLASS_PART:
+        return None
+    if layout == Layout.MASKS.value:
+        told = (folder_names.role(part) == "images" for part in parts)
+    else:
+        told = (part in class_folders.CODES or folder_names.label(part) is not None for part in parts)
+    return next((place for place, tells in enumerate(told) if tells), CLASS_PART[layout])
 
 
 def crack_widths(made: Dataset, paths: Sequence[str]) -> np.ndarray:
     """float64 [N]: mean width of the crack in each window, in pixels of the photograph; NaN without a crack, or where
     the masks that `made` was cut by are no longer found."""
     found, root = np.full(len(paths), np.nan), made.facts.get("source") or ""
-    if made.facts.get("layout") != Layout.MASKS.value or not os.path.isdir(os.path.join(root, "masks")):
+    if made.facts.get("layout") != Layout.MASKS.value:
         return found
-    masks = pathlib.Path(root, "masks")
-    there = {one.relative_to(masks).with_suffix(""): one for one in sorted(masks.rglob("*")) if one.is_file()}
     rows = collections.defaultdict(list)
     for row, path in enumerate(paths):
         rows[path.rpartition("#xywh=")[0] or path].append(row)
-    for picture, inside in rows.items():
-        file = there.get(pathlib.PurePath(picture).relative_to("images").with_suffix(""))
-        if file is None:
-            continue
+    try:
+        masks = layouts.find_masks(root, rows)
+    except UserError:  # the folder was moved, or is another one now
+        return found
+    for picture, mask in masks.items():
+        inside = rows[picture]
         try:
-            photo = images.open_photo(os.fspath(file), ConvertConfig.max_megapixels)
+            photo = images.open_photo(os.path.join(root, mask), ConvertConfig.max_megapixels, min_side_px=1)
             crack = images.pixels(photo, channels=1, image_px=0, under="black")[..., 0] > patches.CRACK_ABOVE
         except images.BadImage:
             continue

@@ -170,9 +170,14 @@ def _expect_same(run_dir: str, ours: dict, theirs: dict) -> None:
             f"--resume: the run in {run_dir!r} was started in {theirs['precision']}, and this would be "
             f"{ours['precision']}; ask for --precision={theirs['precision']}, or {way}"
         )
-    both = ours["flags"] | theirs["flags"]
-    for name in both:
-        was, now = theirs["flags"].get(name, "absent"), ours["flags"].get(name, "absent")
+    unknown = sorted(f"--{name}" for name in ours["flags"].keys() ^ theirs["flags"].keys())
+    if unknown:
+        raise UserError(
+            f"--resume: the run in {run_dir!r} was started by another version of crackflow, which differs in "
+            f"{', '.join(unknown)}; go on with that version, {way}"
+        )
+    for name, now in ours["flags"].items():
+        was = theirs["flags"][name]
         if was != now:
             raise UserError(
                 f"--resume: the run in {run_dir!r} was started with --{name}={was}, received --{name}={now}; repeat "

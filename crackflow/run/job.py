@@ -14,7 +14,7 @@ from collections.abc import Collection
 
 from crackflow.core import cluster, flags, progress, runtime
 from crackflow.core.backend import keras, tf
-from crackflow.core.config import TrainConfig
+from crackflow.core.config import SETTLED_IMAGES, TrainConfig
 from crackflow.core.errors import UserError
 from crackflow.core.runtime import Choice
 from crackflow.data import dataset, inputs, pipeline, service
@@ -22,7 +22,6 @@ from crackflow.data.rows import Rows
 from crackflow.model import bundle, localizing, networks, pretrained, training, weights
 from crackflow.run import fitting
 
-SETTLED_IMAGES = 50  # of each class in validation, from which on one image more or less decides nothing
 SMOOTHED_EPOCHS = 3  # 40 validation images of synthetic concrete chose an epoch of 0.87 on others, the last had 0.90
 
 
@@ -48,7 +47,7 @@ class Job:
         return self.config.batch_size, self.image_px, self.recipe.channels
 
     def describe_epoch(self) -> str:
-        """What an epoch is, in words: '50 steps of 16 images, each of the 160 five times'."""
+        """What an epoch is, in words: '50 steps of 32 images, each of the 160 training images about 10 times'."""
         batch, count = self.config.batch_size, self.made.count("train")
         passes = self.steps * batch / count
         return f"{self.steps} steps of {batch} images" + (

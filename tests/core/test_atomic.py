@@ -304,6 +304,19 @@ def test_a_folder_that_holds_nothing_but_what_is_unfinished_is_filled(tmp_path):
     assert os.listdir(tmp_path / "out") == ["whole.json"]
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["@eaDir/lines/SYNOFILE_THUMB_M.jpg", "unfinished/@eaDir/lines@SynoEAStream", ".@__thumb/default", "._unfinished"],
+)
+def test_what_a_nas_or_a_mac_lays_beside_it_is_no_obstacle(tmp_path, name):
+    begun(tmp_path / "out")
+    support.put(tmp_path / "out" / name, b"left by a system")
+    go_on(tmp_path / "out")
+    assert os.listdir(tmp_path / "out") == ["whole.json"]
+    support.put(tmp_path / "out" / name, b"left by a system")
+    go_on(tmp_path / "out", overwrite=True)
+
+
 @pytest.mark.parametrize("name", ["unfinished/mine", "mine", "unfinished-too/lines"])
 def test_anything_else_in_it_is_kept(tmp_path, name):
     begun(tmp_path / "out")

@@ -4,6 +4,8 @@ import pty
 import subprocess
 import sys
 
+import pytest
+
 from crackflow.core import progress
 from tests import support
 
@@ -63,7 +65,24 @@ def test_a_warning_is_one_line_on_stderr_whatever_its_letters(capsys):
     progress.warn("val has none of 'Risse in Wänden\udcff'")
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err == "warning: val has none of 'Risse in W\\xe4nden\\udcff'\n"
+    assert said.err == "warning: val has none of 'Risse in Wänden\\udcff'\n"
+
+
+@pytest.mark.parametrize("said", ["warn", "alarm"])
+def test_a_full_disk_behind_stderr_does_not_end_the_work(said):
+    code = f"from crackflow.core import progress; progress.{said}('a'); progress.{said}('b'); print('c')"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=full, text=True, env=support.environment()
+        )
+    assert (done.returncode, done.stdout) == (0, "c\n")
+
+
+def test_a_warning_escapes_what_stderr_can_not_hold(monkeypatch):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(raw, encoding="cp1252"))
+    progress.warn("ä 裂 \udcff")
+    assert raw.getvalue().decode("cp1252").strip() == "warning: ä \\u88c2 \\udcff"
 
 
 def test_a_line_of_any_script_can_be_said_to_a_stream_of_few_letters(monkeypatch):

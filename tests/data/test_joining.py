@@ -25,6 +25,16 @@ def joined(parts):
     return parts / "both"
 
 
+def test_images_stored_smaller_than_photographs_may_be_are_verified_and_joined(tmp_path):
+    for name, seed in (("walls", 0), ("roads", 50)):
+        photos = support.photos(tmp_path / f"{name}_photos", 24, first_seed=seed)
+        support.made(photos, tmp_path / name, shards=1, image_px=8)
+    convert.run(ConvertConfig(verify=str(tmp_path / "walls"), workers=1))
+    parts = str(tmp_path / "walls"), str(tmp_path / "roads")
+    convert.run(ConvertConfig(join=parts, out=str(tmp_path / "both"), workers=1))
+    assert len(support.stored(tmp_path / "both")) == 48
+
+
 def splits_of(folder):
     return {row["path"]: row["split"] for row in dataset_rows(folder)}
 

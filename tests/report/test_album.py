@@ -1,4 +1,5 @@
 import dataclasses
+import re
 
 import numpy as np
 
@@ -53,6 +54,15 @@ def test_outlines_and_figures_are_there():
     text = page(photo())
     assert text.count("<polygon") == 2 and 'points="10.0,20.0 70.0,20.0 70.0,50.0 "' in text
     assert "<td>no line</td>" in text and "61" in text and "length in mm" not in text
+
+
+def test_what_is_too_small_to_be_called_clean_is_left_to_a_person_at_any_threshold():
+    text = page(
+        photo("small.jpg", 0.1, (), "review"), photo("band.jpg", 0.5, (), "review"), photo("c.jpg", 0.2, (), "clean")
+    )
+    below = dict(zip(("band.jpg", "c.jpg", "small.jpg"), re.findall('data-below="(.*?)"', text), strict=True))
+    assert below == {"band.jpg": "clean", "c.jpg": "clean", "small.jpg": "review"}
+    assert 'threshold ? "cracked" : photo.dataset.below' in text
 
 
 def test_millimetres_are_shown_where_they_are_known():

@@ -10,7 +10,7 @@ from crackflow import evaluate, predict
 from crackflow.core import tables
 from crackflow.core.config import Encoding, EvalSplit, EvaluateConfig, PredictConfig
 from crackflow.core.errors import ConfigError, UserError
-from crackflow.data import dataset
+from crackflow.data import dataset, mosaics
 from crackflow.data.rows import Rows
 from crackflow.model import bundle
 from crackflow.report import photo_evaluation, photo_threshold, prediction
@@ -164,6 +164,25 @@ def test_the_threshold_is_chosen_on_clean_validation_photographs_and_travels_wit
     assert lenient.photo_false_alarms == 1 and lenient.photo_shift < card.photo_shift
     assert "clean validation images" in photo_evaluation.in_words(card)
     assert json.loads(json.dumps(photo_evaluation.facts(card)))["shift"] == card.photo_shift
+
+
+def test_walls_of_large_photographs_are_no_larger_than_the_network_sees_them(tmp_path, monkeypatch):
+    laid, lay = [], mosaics.lay
+    monkeypatch.setattr(photo_evaluation, "WALLS", 1)
+    monkeypatch.setattr(mosaics, "lay", lambda *given: laid.append(given[1:3]) or lay(*given))
+    root, many = tmp_path / "photos", 8  # times as large as training's pictures
+    for number in range(24):
+        crack = ((0, 20 * many), (PX * many - 1, 40 * many)) if number % 4 == 3 else None
+        pixels = wall(PX * many, PX * many, crack) ^ np.uint8(number)
+        name = "Positive" if number % 4 == 3 else "Negative"
+        support.put(root / name / f"{number:03d}.png", support.encoded(pixels, "PNG"))
+    support.made(root, tmp_path / "data", split=(0, 1, 0))
+    made = dataset.load(str(tmp_path / "data"))
+    labels = np.array([Rows(made, "val").fields(row)["label"] for row in range(made.count("val"))])
+    loaded = bundle.Bundle(darkness(), dataclasses.replace(CARD, source_px=many * PX))
+    card = photo_evaluation.with_photo_threshold(loaded, made, labels, np.full(len(labels), 0.1), seed=0, walls=1).card
+    side = 2 * PX * round(np.sqrt(photo_evaluation.WALL_WINDOWS))
+    assert laid == [(side, side)] and card.source_px == many * PX and card.photo_images == 18
 
 
 def test_with_hardly_any_clean_validation_photographs_nothing_is_looked_at(place):

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from crackflow.data import dataset
+from crackflow.core.config import Layout
+from crackflow.data import dataset, layouts
 from crackflow.report import slices
 from tests import support
 
@@ -30,7 +31,12 @@ def test_the_laplacian_is_that_of_four_neighbours():
     [
         ("classes", "Positive/00001.jpg", ""),
         ("classes", "Positive/bridge/a/1.jpg", "bridge/a"),
+        ("classes", "bridge 1/cracked/1.jpg", "bridge 1"),
+        ("classes", "archive/Positive/bridge/1.jpg", "archive/bridge"),
+        ("classes", "rissig/bridge/1.jpg", "bridge"),
         ("sdnet", "D/CD/7001-1.jpg", "D"),
+        ("sdnet", "SDNET2018/Decks/Non-cracked/7001-1.jpg", "SDNET2018/Decks"),
+        ("masks", "archive/Photos/road/x.png", "archive/road"),
         ("masks", "images/x.png#xywh=0,0,8,8", ""),
         ("masks", "images/road/x.png", "road"),
         ("joined", "metu/Positive/00001.jpg", "metu"),
@@ -50,6 +56,24 @@ def test_the_width_of_a_strip_is_its_width(width):
 
 def test_no_crack_has_no_width():
     assert np.isnan(slices.width_px(np.zeros((8, 8), bool)))
+
+
+@pytest.mark.parametrize(
+    ("picture", "mask"),
+    [
+        ("photos/one.png", "masks/one.png"),
+        ("Image/one.png", "Label/one_mask.png"),
+        ("archive/images/one.png", "archive/groundtruth/gt_one.png"),
+    ],
+)
+def test_widths_are_told_however_the_folders_are_called_that_convert_reads(tmp_path, picture, mask):
+    crack = np.zeros((64, 64, 3), np.uint8)
+    crack[:, 20:26] = 255
+    support.put(tmp_path / picture, support.encoded(support.picture(1, 64, 64), "PNG"))
+    support.put(tmp_path / mask, support.encoded(crack, "PNG"))
+    assert layouts.scan(str(tmp_path), Layout.AUTO, "").layout is Layout.MASKS
+    made = dataset.Dataset("", {"layout": "masks", "source": str(tmp_path)})
+    assert slices.crack_widths(made, [f"{picture}#xywh=0,0,64,64"])[0] == pytest.approx(6, rel=0.1)
 
 
 def test_widths_come_from_the_masks_the_windows_were_cut_by(tmp_path):

@@ -136,6 +136,16 @@ def test_nested_settings_decide_as_well(tmp_path):
         opened(tmp_path, who=identity(optimization=Optimization(ema=0.9)))
 
 
+def test_a_run_of_a_version_with_other_flags_is_refused_by_that_name(tmp_path):
+    ours = identity()
+    theirs = ours | {"flags": {name: value for name, value in ours["flags"].items() if name != "ema"} | {"gone": "1"}}
+    stopped_run(tmp_path)
+    facts = {"step": 8, "identity": theirs}
+    checkpoint.save(str(tmp_path / "checkpoints"), checkpoint.Snapshot(facts, {"x": np.arange(3)}))
+    with pytest.raises(UserError, match="started by another version of crackflow, which differs in --ema, --gone; go"):
+        opened(tmp_path, who=ours)
+
+
 def test_a_changed_data_set_is_refused(tmp_path):
     stopped_run(tmp_path)
     who = folder.identity(TrainConfig(data="d", run_dir="r"), "a" * 64, "float32")

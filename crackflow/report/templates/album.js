@@ -9,7 +9,7 @@ function decide() {
   const threshold = Number(slider.value), own = !moved || Math.abs(threshold - Number(slider.dataset.own)) < 0.0006;
   const counts = { cracked: 0, review: 0, clean: 0 };
   for (const photo of photos) {
-    const decision = own ? photo.dataset.decision : Number(photo.dataset.probability) >= threshold ? "cracked" : "clean";
+    const decision = own ? photo.dataset.decision : Number(photo.dataset.probability) >= threshold ? "cracked" : photo.dataset.below;
     counts[decision] += 1;
     const shown = photo.querySelector(".decision");
     shown.textContent = decision;
