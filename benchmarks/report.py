@@ -205,8 +205,8 @@ def small_table() -> str:
     found = load("small")
     runs = list(found["results"].values())
     rows = [
-        "| trained on, from scratch | accuracy on others, mean (lowest to highest) | ROC area | warned | seconds |",
-        "|---|---|---|---|---|",
+        "| trained on, from scratch | accuracy on others, mean (lowest to highest) | ROC area | warned |",
+        "|---|---|---|---|",
     ]
     for name, size in sorted({(run["set"], run["size"]) for run in runs}):
         same = [run for run in runs if (run["set"], run["size"]) == (name, size)]
@@ -214,8 +214,7 @@ def small_table() -> str:
         rows.append(
             f"| {SMALL_SETS[name]}, {size} + {size} | {statistics.mean(accuracy):.1f} % ({min(accuracy):.1f} to "
             f"{max(accuracy):.1f}) | {statistics.mean(run['roc_auc'] for run in same):.3f} "
-            f"| {sum(run['warned'] for run in same)} of {len(same)} "
-            f"| {statistics.median(run['seconds'] for run in same):.0f} s |"
+            f"| {sum(run['warned'] for run in same)} of {len(same)} |"
         )
     return "\n".join([*rows, "", _where(found)])
 

@@ -16,6 +16,10 @@ from tests import support
 hypothesis.settings.register_profile("crackflow", deadline=None, max_examples=25, database=None, derandomize=True)
 hypothesis.settings.load_profile("crackflow")
 
+# A shell that starts the suite in the background has it ignore Ctrl-C, which some tests send.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # A worker process of a test then starts in 0.02 s instead of 0.7 s; tests that run the real command go without.
 multiprocessing.set_forkserver_preload(["crackflow.data.looking", "crackflow.data.shards", "crackflow.data.verifying"])
 
