@@ -16,7 +16,7 @@ import numpy as np
 from crackflow.core import flags, progress, runtime
 from crackflow.core.backend import keras
 from crackflow.core.config import TrainConfig
-from crackflow.data import pipeline
+from crackflow.data import digests, pipeline
 from crackflow.model import bundle, familiarity, membership
 from crackflow.report import assessment, chance, decision, overlap, page, photo_evaluation
 from crackflow.run import folder, job, scoring
@@ -45,6 +45,8 @@ def run(config: TrainConfig) -> page.Evaluation | None:
     progress.say(f"an epoch is {work.describe_epoch()}")
     # Now: a damaged manifest.csv must not be found out after the training.
     seen = membership.TrainingImages.of(made)
+    if made.count("test"):
+        digests.of(made, "test")
     identity = folder.identity(config, made.facts["fingerprint"], work.precision.value)
     with folder.opened(config.run_dir, identity, config.overwrite, config.safety.resume, team) as start:
         if start.found:
