@@ -200,12 +200,9 @@ class Model:
         """The second half of `look`: findings in what was seen."""
         main, step = glance.looks[0], self._scorer.step
         height, width = glance.seen.shape[:2]
-        inside = slice(0, -(-height // step)), slice(0, -(-width // step))  # the rest is the photograph mirrored
-        raw, spots = self._fused(glance), None
+        raw = self._fused(glance, "heat")
         heat = photo_threshold.corrected(raw, self.card.shift_of(self.windows(glance)))
-        if main.spots is not None:
-            each = [(look.scale / main.scale, look.spots) for look in glance.looks]
-            spots = findings.together(each, main.heat.shape)[inside]
+        spots = None if main.spots is None else self._fused(glance, "spots")
         low, high = self.card.review
         lowest = min(self.card.threshold, low) if low < high else self.card.threshold
         factors = glance.width / width, glance.height / height
@@ -245,14 +242,14 @@ class Model:
 
     def heat(self, glance: Glance) -> np.ndarray:
         """float32 [h, w], 0..1: how probable every place of the photograph is, less what their number explains."""
-        return photo_threshold.corrected(self._fused(glance), self.card.shift_of(self.windows(glance)))
+        return photo_threshold.corrected(self._fused(glance, "heat"), self.card.shift_of(self.windows(glance)))
 
-    def _fused(self, glance: Glance) -> np.ndarray:
-        """float32 [h, w], 0..1: how probable every place of the photograph is by all scales."""
+    def _fused(self, glance: Glance, name: str) -> np.ndarray:
+        """float32 [h, w], 0..1: `heat` or `spots` of all scales as one, over the photograph."""
         main, step = glance.looks[0], self._scorer.step
         height, width = glance.seen.shape[:2]
         inside = slice(0, -(-height // step)), slice(0, -(-width // step))  # the rest is the photograph mirrored
-        each = [(look.scale / main.scale, look.heat) for look in glance.looks]
+        each = [(look.scale / main.scale, getattr(look, name)) for look in glance.looks]
         return findings.together(each, main.heat.shape)[inside]
 
     def _scales(self, scale: float, mm_per_px: float) -> tuple[list[float], list[str]]:

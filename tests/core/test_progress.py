@@ -94,10 +94,11 @@ def test_a_line_of_any_script_can_be_said_to_a_stream_of_few_letters(monkeypatch
     assert raw.getvalue().decode("cp1252").splitlines() == ["ä \\u88c2 \\udcff", "photograph", "\\u88c2 !      "]
 
 
-def test_without_stdout_nothing_is_said(monkeypatch):
+def test_without_stdout_nothing_is_said(monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdout", None)
     progress.say("not heard")
     progress.show(["a"], [[("1", False)]])
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_full_disk_behind_stdout_is_said_once_and_does_not_end_the_work(tmp_path):
