@@ -23,7 +23,6 @@ from crackflow.core import atomic, errors, flags, progress, runtime, tables
 from crackflow.core.config import PredictConfig
 from crackflow.core.errors import TryAgain, UserError
 from crackflow.data import images, photographs, system_files
-from crackflow.model import bundle
 from crackflow.report import album, chance, overlays, photo_evaluation, prediction, prediction_log
 from crackflow.run import folder
 
@@ -168,14 +167,8 @@ def _about(model: prediction.Model) -> dict:
         "temperature": card.temperature,
         "review": list(card.review),
         "photo_threshold": photo_evaluation.facts(card),
-        "warnings": _doubts(card),
+        "warnings": chance.doubts(card.validation),
     }
-
-
-def _doubts(card: bundle.Card) -> list[str]:
-    """That the model may be no better than a guess; nothing of models that do not say on what they were validated."""
-    verdict = chance.Verdict(**card.validation) if card.validation else None
-    return [] if verdict is None or verdict.better else [f"By its validation images the model is {verdict.describe()}."]
 
 
 def _facts(found: prediction.Prediction, photo: photographs.Photograph, overlay: str) -> dict:

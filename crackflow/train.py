@@ -167,9 +167,8 @@ def _known(plain, checks, made, config, recipe, image_px) -> familiarity.Familia
 def _doubts(card: bundle.Card, tested: str) -> list[str]:
     """That the model is no better than a guess, as far as its validation images tell; nothing where the evaluation of
     the split `tested` says the same."""
-    verdict = chance.Verdict(**card.validation)
-    told = verdict.better or (tested == "val" and verdict.is_doubtful)
-    return [] if told else [f"By its validation images the model is {verdict.describe()}."]
+    told = tested == "val" and chance.Verdict(**card.validation).is_doubtful
+    return [] if told else chance.doubts(card.validation)
 
 
 def _facts(config, watched, loaded, image_px, choices) -> dict[str, str]:

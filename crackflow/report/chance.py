@@ -14,6 +14,7 @@ Copies of one picture and windows of one photograph are one piece of evidence: w
 with its mean logit.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -56,6 +57,13 @@ class Verdict(NamedTuple):
             if smallest_p_value(self.clean, self.cracked) <= ALPHA + ROUNDING
             else f"of unknown worth: {images} are too few to tell it from a guess, whatever it says of them"
         )
+
+
+def doubts(validation: Mapping) -> list[str]:
+    """What a model's card says against it, in a sentence. `validation`: of `bundle.Card`, a Verdict as a dictionary.
+    Nothing where it is better than a guess, or where an older file does not say."""
+    verdict = Verdict(**validation) if validation else None
+    return [] if verdict is None or verdict.better else [f"By its validation images the model is {verdict.describe()}."]
 
 
 def smallest_p_value(clean: int, cracked: int) -> float:
