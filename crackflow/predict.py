@@ -149,7 +149,7 @@ def _look_at(named, config, model, shown, log) -> prediction_log.Record:
     overlay = overlays.as_jpeg(overlays.marked(small, found))
     record = log.append(record, overlay, shown.add(record.prediction, small))
     for warning in found.warnings:
-        progress.say(f"warning: {named.path}: {warning}")
+        progress.warn(f"{named.path}: {warning}")
     return record
 
 

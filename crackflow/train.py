@@ -124,8 +124,8 @@ def choose_and_save(plain: keras.Model, work: job.Job, checks, seen: membership.
     rule = config.threshold
     if not decision.can_choose(labels, rule):
         rule = "bayes:1"
-        progress.say(
-            f"warning: the validation images are of one class, so that --threshold={config.threshold} can't choose by "
+        progress.warn(
+            f"the validation images are of one class, so that --threshold={config.threshold} can't choose by "
             f"them; {rule} is taken instead"
         )
     threshold = assessment.choose_threshold(plain, made, checks, labels, probabilities, temperature, rule)

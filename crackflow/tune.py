@@ -32,7 +32,7 @@ def run(config: TuneConfig) -> search.Found | None:
     trials.write_hparams(os.path.join(config.out, search.TRIALS), found.outcomes)
     failed = sum(one.status == trial.FAILED for one in found.outcomes)
     if failed:
-        progress.say(f"warning: {failed} of {len(found.outcomes)} trials failed; {search.TABLE} says why")
+        progress.warn(f"{failed} of {len(found.outcomes)} trials failed; {search.TABLE} says why")
     if not found.best:
         raise UserError(impossible(found, config))
     progress.say(f"the best of {len(found.outcomes)}: {search.in_words(found.best)}")

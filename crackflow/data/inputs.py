@@ -98,7 +98,7 @@ def open_feed(
             )
         except OSError as error:
             choice = Choice("stream", f"the pack can't be written: {error.strerror or error}")
-            progress.say(f"warning: {choice.reason}; decoding as it trains instead, which is slower")
+            progress.warn(f"{choice.reason}; decoding as it trains instead, which is slower")
     val = functools.partial(pipeline.eval_batches, made, "val", val_batch_size, image_px, channels)
     if choice.value == "synthetic":
         return Feed(functools.partial(synthetic_batches, batch_size, image_px, channels, seed), val, choice)

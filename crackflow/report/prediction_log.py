@@ -155,7 +155,7 @@ def opened(out: str, run: dict[str, str], overwrite: bool) -> Iterator[Predictio
     for name in (OVERLAYS, PICTURES):
         os.makedirs(os.path.join(path, name), exist_ok=True)
     busy = f"--out: another process looks at photographs for {out!r}; let it end, or choose another folder"
-    unlocked = f"warning: {out!r} can't be locked; see that no other run uses it"
+    unlocked = f"{out!r} can't be locked; see that no other run uses it"
     with folder.held(os.path.join(path, LOCK), busy, unlocked):
         _begin(out, os.path.join(path, LINES), run, overwrite)
         log = PredictionLog(path)

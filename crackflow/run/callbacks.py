@@ -149,7 +149,7 @@ class History(keras.callbacks.Callback):
         try:
             atomic.write_text(self.path, text.getvalue())
         except OSError as error:  # such as a full disk, which ends no run; the next epoch writes all rows
-            progress.say(f"warning: {self.path!r} is not written: {error.strerror or error}; training goes on")
+            progress.warn(f"{self.path!r} is not written: {error.strerror or error}; training goes on")
 
 
 class Board(keras.callbacks.TensorBoard):
@@ -163,7 +163,7 @@ class Board(keras.callbacks.TensorBoard):
         try:
             super().on_epoch_end(epoch, logs)
         except (OSError, tf.errors.OpError) as error:
-            progress.say(f"warning: nothing for TensorBoard of epoch {epoch + 1}: {error}; training goes on")
+            progress.warn(f"nothing for TensorBoard of epoch {epoch + 1}: {error}; training goes on")
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Nothing: Keras would take 2 ms to prepare scalars of the step, which it then does not write."""

@@ -149,8 +149,8 @@ class Fit:
             checkpoint.save(self._place, snapshot)
         except OSError as error:
             kept = checkpoint.names(self._place)
-            progress.say(
-                f"warning: no checkpoint at step {self.step}: {error.strerror or error}; training goes on, and "
+            progress.warn(
+                f"no checkpoint at step {self.step}: {error.strerror or error}; training goes on, and "
                 + (f"{kept[-1]} is the last" if kept else "there is none yet")
             )
 
@@ -208,8 +208,8 @@ class Fit:
         self.rollbacks, self._back_to = rollbacks, found.step
         self.model.lower_rate(SMALLER**self.rollbacks)
         if self.cluster.is_chief:
-            progress.say(
-                f"warning: {error} near step {diverged_at}; back to step {self.step} with {SMALLER**self.rollbacks:g} "
+            progress.warn(
+                f"{error} near step {diverged_at}; back to step {self.step} with {SMALLER**self.rollbacks:g} "
                 f"of the learning rate ({self.rollbacks} of {self.config.safety.rollbacks} times)"
             )
         self._write(self.snapshot())  # so that the count survives a kill

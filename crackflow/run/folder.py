@@ -79,7 +79,7 @@ def opened(run_dir: str, identity: dict, overwrite: bool, resume: Resume, team: 
     place = os.path.join(run_dir, CHECKPOINTS)
     os.makedirs(place, exist_ok=True)
     busy = f"--run_dir: another process trains into {run_dir!r}; choose another folder"
-    with held(os.path.join(place, LOCK), busy, f"warning: {run_dir!r} can't be locked; see that no other run uses it"):
+    with held(os.path.join(place, LOCK), busy, f"{run_dir!r} can't be locked; see that no other run uses it"):
         start = _prepared(run_dir, identity, overwrite)
         team.gathered([0])
         _expect_one_folder(run_dir, start, team)
@@ -96,7 +96,7 @@ def held(path: str, busy: str, unlocked: str) -> Iterator[None]:
         try:
             alone = locks.lock(lock, wait=False)
         except OSError:
-            progress.say(unlocked)
+            progress.warn(unlocked)
             alone = True
         if not alone:
             raise UserError(busy)
@@ -145,7 +145,7 @@ def _start(run_dir: str, identity: dict) -> Start:
         return Start()
     found = checkpoint.latest(os.path.join(run_dir, CHECKPOINTS))
     for line in found.damaged:
-        progress.say(f"warning: a damaged checkpoint is passed over: {line}")
+        progress.warn(f"a damaged checkpoint is passed over: {line}")
     finished = os.path.exists(os.path.join(run_dir, REPORT))
     if found.snapshot:
         _expect_same(run_dir, identity, found.snapshot.facts["identity"])

@@ -139,8 +139,8 @@ def _begin(network: keras.Model, config: TrainConfig, source: bundle.Bundle | No
     taken, left = weights.take(network, path)
     progress.say(f"weights of {len(taken)} layers from {config.weights}; new: {', '.join(left) or 'none'}")
     if new := weights.among(network, taken):
-        progress.say(
-            f"warning: {', '.join(new)} begin with random weights, and layers behind them were trained on others; is "
+        progress.warn(
+            f"{', '.join(new)} begin with random weights, and layers behind them were trained on others; is "
             f"{config.weights} the file of this network?"
         )
     try:

@@ -144,7 +144,7 @@ def _opened(config: TuneConfig, named: dict) -> Iterator[None]:
         raise UserError(f"{told} holds no {SEARCH}, so crackflow.tune did not make it; choose another folder")
     os.makedirs(out, exist_ok=True)
     busy = f"--out: another process searches in {out!r}; choose another folder"
-    unlocked = f"warning: {out!r} can't be locked; see that no other search uses it"
+    unlocked = f"{out!r} can't be locked; see that no other search uses it"
     with folder.held(os.path.join(out, LOCK), busy, unlocked):
         if theirs is not None and config.overwrite:
             _clear(out)
@@ -238,11 +238,11 @@ def _warn(config: TuneConfig, found: trial.Rehearsal) -> None:
         f"{found.largest:,.0f}, crackflow_s {found.reference:,.0f}"
     )
     if config.min_images_per_sec > found.smallest:
-        progress.say(
-            f"warning: --min_images_per_sec={config.min_images_per_sec:,.0f} is more than the smallest network reaches"
+        progress.warn(
+            f"--min_images_per_sec={config.min_images_per_sec:,.0f} is more than the smallest network reaches"
         )
     if 0 < config.max_params < low:
-        progress.say(f"warning: --max_params={config.max_params:,} is fewer than the smallest network has")
+        progress.warn(f"--max_params={config.max_params:,} is fewer than the smallest network has")
 
 
 def _work(shared: "oracle.Kept | oracle.Remote", config: TuneConfig, who: Role, rehearsal: trial.Rehearsal) -> None:
@@ -343,7 +343,7 @@ def _serve(kept: oracle.Kept, config: TuneConfig, who: Role) -> None:
                 )
             for name, lost in service.bury(time.monotonic()):
                 left = f"; its trial {lost} is given to another" if lost else ""
-                progress.say(f"warning: worker {name!r} was not heard of for {oracle.LEASE_SECONDS:.0f} s{left}")
+                progress.warn(f"worker {name!r} was not heard of for {oracle.LEASE_SECONDS:.0f} s{left}")
 
 
 @contextlib.contextmanager

@@ -83,7 +83,7 @@ def test_a_full_disk_falls_back_to_the_stream_with_a_warning(made, monkeypatch, 
     feed = opened(Input.AUTO, made)
     assert feed.choice == ("stream", "the pack can't be written: No space left on device")
     assert (
-        "warning: the pack can't be written: No space left on device; decoding as it trains" in capfd.readouterr().out
+        "warning: the pack can't be written: No space left on device; decoding as it trains" in capfd.readouterr().err
     )
     assert next(feed.train().as_numpy_iterator())[0].shape == (BATCH, PX, PX, 3)
 

@@ -225,7 +225,7 @@ def test_a_full_disk_ends_no_run_and_is_said(tmp_path, monkeypatch, capsys):
         patch.setattr(callbacks.atomic, "write_text", full)
         patch.setattr(keras.callbacks.TensorBoard, "on_epoch_end", full)
         fit([Shown(), history, board], losses=(2.0, 1.0))
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert said.count("history.csv' is not written: No space left on device; training goes on") == 2
     assert "warning: nothing for TensorBoard of epoch 2: " in said
     history.write()

@@ -260,7 +260,7 @@ def test_a_run_that_diverges_goes_back_with_half_the_rate(tmp_path, monkeypatch,
     fit = made(config(tmp_path, steps_per_execution=1))
     with also(monkeypatch, Spoil(1, 2, times=1)):
         found = run(fit)
-    told = capsys.readouterr().out
+    told = capsys.readouterr().err
     assert "warning: the training loss became" in told
     assert "back to step 5 with 0.5 of the learning rate (1 of 3 times)" in told
     assert [row["epoch"] for row in found.history] == [1, 2, 3] and fit.rollbacks == 1
@@ -275,7 +275,7 @@ def test_weights_that_are_no_numbers_are_never_a_checkpoint(tmp_path, monkeypatc
     fit = made(config(tmp_path, steps_per_execution=1))
     with also(monkeypatch, Spoil(1, 4, times=1, after=True)):
         found = run(fit)
-    assert "warning: a weight is no number any more near step 10; back to step 5 with 0.5" in capsys.readouterr().out
+    assert "warning: a weight is no number any more near step 10; back to step 5 with 0.5" in capsys.readouterr().err
     assert [row["epoch"] for row in found.history] == [1, 2, 3] and fit.rollbacks == 1
     assert all(np.isfinite(row["val_loss"]) for row in found.history)
 
@@ -371,7 +371,7 @@ def test_a_full_disk_does_not_end_the_run_and_is_told(tmp_path, monkeypatch, cap
     monkeypatch.setattr(checkpoint, "save", full)
     found = run(made(config(tmp_path, epochs=1)))
     assert len(found.history) == 1
-    told = capsys.readouterr().out
+    told = capsys.readouterr().err
     assert "warning: no checkpoint at step 0: No space left on device; training goes on, and there is none yet" in told
 
 

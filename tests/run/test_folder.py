@@ -187,7 +187,7 @@ def test_damaged_checkpoints_are_told_and_the_older_one_taken(tmp_path, capsys):
     stopped_run(tmp_path, step=9)
     (tmp_path / "checkpoints" / "step-000000009.npz").write_bytes(b"PK")
     assert opened(tmp_path).snapshot.step == 7
-    assert "warning: a damaged checkpoint is passed over: step-000000009.npz: " in capsys.readouterr().out
+    assert "warning: a damaged checkpoint is passed over: step-000000009.npz: " in capsys.readouterr().err
 
 
 def test_only_damaged_checkpoints_are_no_reason_to_begin_anew_silently(tmp_path):

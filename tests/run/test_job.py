@@ -171,14 +171,14 @@ def test_plain_weights_that_leave_layers_new_between_others_are_taken_with_a_war
     wider = dataclasses.replace(design, widths=(16, 24))
     networks.recipe(Network.CUSTOM, design).build(32).save_weights(tmp_path / "w.h5")
     job.prepare(config(tmp_path, architecture=design, weights=str(tmp_path / "w.h5")))
-    assert "warning" not in capfd.readouterr().out
+    assert "warning" not in capfd.readouterr().err
     path = str(tmp_path / "w.h5")
     with h5py.File(path, "a") as file:
         names = [name for name in file.attrs["layer_names"] if "stage1_down_conv" not in name]
         file.attrs["layer_names"] = names
     job.prepare(config(tmp_path, architecture=design, weights=path))
-    said = capfd.readouterr().out
-    assert "new: stage1_down_conv" in said and "warning: stage1_down_conv begin with random weights" in said
+    said, warned = capfd.readouterr()
+    assert "new: stage1_down_conv" in said and "warning: stage1_down_conv begin with random weights" in warned
     with pytest.raises(UserError, match="fills 3 of 7 and leaves stage1_down_conv, stage2_down_conv"):
         job.prepare(config(tmp_path, architecture=wider, weights=path))
 

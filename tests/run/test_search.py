@@ -199,10 +199,10 @@ def test_a_dry_run_that_failed_shows_its_traceback_and_says_so_in_a_line(tmp_pat
 def test_what_can_not_be_met_is_said_after_the_dry_run(capsys):
     found = trial.Rehearsal(reference=5000, smallest=9000, largest=700, params=(1500, 8000))
     search._warn(dataclasses.replace(CONFIG, min_images_per_sec=9001, max_params=1499), found)
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
     assert "networks of 1,500 to 8,000 parameters; images/s of the smallest 9,000" in out
-    assert "warning: --min_images_per_sec=9,001 is more than the smallest network reaches" in out
-    assert "warning: --max_params=1,499 is fewer than the smallest network has" in out
+    assert "warning: --min_images_per_sec=9,001 is more than the smallest network reaches" in err
+    assert "warning: --max_params=1,499 is fewer than the smallest network has" in err
 
 
 def test_a_search_whose_trials_all_fail_says_why():
