@@ -33,7 +33,7 @@ from crackflow.report import centerline, findings, prediction
 
 NEAR_PX, SPUR_PX, CELL, ACROSS = found_cracks.NEAR_PX, 3, 16, 8
 WIDE, MM_PER_PX, WIDE_MM = "reports/05-wide-crack-length-doubled/wide", 0.53, 475
-WIDTHS, DIRECTIONS, LINE_PX, RADIUS_PX = (2, 3, 4, 6, 8, 12, 16, 20, 24, 28, 32), range(0, 180, 30), 600, 100
+WIDTHS, DIRECTIONS, LINE_PX, RADIUS_PX = (2, 3, 4, 6, 8, 12, 16, 20, 24, 28, 32), range(0, 180, 15), 600, 100
 
 
 def links_of(skeleton: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
