@@ -62,14 +62,14 @@ def test_images(folder: str) -> dict[str, list[np.ndarray]]:
 
 
 def blended(wall: np.ndarray, picture: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, tuple[slice, ...]]:
-    """`wall` with `picture` somewhere in it, in the wall's mean colour there, and the middle of that place."""
+    """`wall` with `picture` somewhere in it, exposed as the wall is there, and the middle of that place."""
     side = min(picture.shape[0], *wall.shape[:2])
     picture = picture[:side, :side]
     top, left = (int(random.integers(length - side + 1)) for length in wall.shape[:2])
     place = slice(top, top + side), slice(left, left + side)
     weight = mosaics.blending(side, side // mosaics.OVERLAP)
     inside = wall[place].astype(np.float32)
-    matched = picture - picture.mean((0, 1)) + inside.mean((0, 1))
+    matched = mosaics.exposed(picture, inside.mean((0, 1)))
     whole = wall.copy()
     whole[place] = np.clip(weight * matched + (1 - weight) * inside + 0.5, 0, 255)
     return whole, place

@@ -446,7 +446,7 @@ def pixels(photo: Photo, channels: int, image_px: int, under: str = "white") -> 
     Raises: BadImage when the pixels are damaged.
     """
     values = _decoded(photo, channels, under)
-    return resize_array(values, image_px) if image_px and values.shape[:2] != (image_px, image_px) else values
+    return resize_array(values, image_px) if image_px else values
 
 
 def _decoded(photo: Photo, channels: int, under: str) -> np.ndarray:
@@ -465,6 +465,8 @@ def resize_array(values: np.ndarray, image_px: int) -> np.ndarray:
     level, as `decoding.to_size` makes while training: Pillow's box filter was up to 20 levels off on average.
     """
     height, width = values.shape[:2]
+    if height == width == image_px:
+        return values
     if min(height, width) >= image_px:
         rows, columns = _area_weights(height, height, image_px), _area_weights(width, width, image_px)
         means = np.einsum("yhc,xh->yxc", np.tensordot(rows, values.astype(np.float32), 1), columns, optimize=True)

@@ -4,7 +4,7 @@ Synopsis::
 
     wall = mosaics.lay(pictures, height=3000, width=4000, random=np.random.default_rng(0))    # uint8 [3000, 4000, C]
 
-Photographs of clean surfaces of any size are rare; windows of them are not. Each picture is turned or flipped, brought
+Photographs of clean surfaces of any size are rare; windows of them are not. Each picture is turned or flipped, exposed
 to the mean colour of the wall and blended into its neighbours over an eighth of its side, so that no edge is left.
 """
 
@@ -31,12 +31,21 @@ def lay(pictures: Sequence[np.ndarray], height: int, width: int, random: np.rand
     for row in range(rows):
         for column in range(columns):
             picture = _turned(pictures[random.integers(len(pictures))], side, random)
-            mean = picture.mean((0, 1))
-            colour = mean if colour is None else colour
+            colour = picture.mean((0, 1)) if colour is None else colour
             place = slice(row * step, row * step + side), slice(column * step, column * step + side)
-            total[place] += (picture - mean + colour) * weight
+            total[place] += exposed(picture, colour) * weight
             weights[place] += weight
     return np.clip(total / weights + 0.5, 0, 255)[:height, :width].astype(np.uint8)
+
+
+def exposed(picture: np.ndarray, colour: np.ndarray) -> np.ndarray:
+    """float32 [H, W, C], above 0: `picture`, [H, W, C], with the mean `colour`, [C].
+
+    Each channel is multiplied, as by a longer exposure. Added to, a scratch of a light wall has twice its contrast in a
+    dark one: the three highest places of 24 clean walls of 12 megapixels lay in the three darkest of them.
+    """
+    mean = np.maximum(picture.mean((0, 1), dtype=np.float32), 1.0)
+    return picture * (np.asarray(colour, np.float32) / mean)
 
 
 def _turned(picture: np.ndarray, side: int, random: np.random.Generator) -> np.ndarray:

@@ -75,16 +75,16 @@ def _sums(values: np.ndarray, across: int) -> np.ndarray:
     return values
 
 
-def together(maps: list[tuple[float, np.ndarray]], shape: tuple[int, int]) -> np.ndarray:
+def together(maps: list[tuple[float, np.ndarray]], shape: tuple[int, int], reach: int = 0) -> np.ndarray:
     """float32 `shape`: the mean in logits, place by place, of heat maps (scale, float32 [h, w]) whose cells are
-    1 / scale times as large as those of the result."""
+    1 / scale times as large as those of the result. Of several, each counts by its best place within `reach` cells."""
     total = np.zeros(shape)
     for scale, one in maps:
         rows, columns = ((np.arange(count) + 0.5) * scale - 0.5 for count in shape)
         sure = special.logit(np.clip(one.astype(np.float64), SUREST, 1 - SUREST))
         if scale != 1 or one.shape != shape:
             sure = ndimage.map_coordinates(sure, np.meshgrid(rows, columns, indexing="ij"), order=1, mode="nearest")
-        total += sure
+        total += ndimage.maximum_filter(sure, 2 * reach + 1) if len(maps) > 1 else sure
     return special.expit(total / len(maps)).astype(np.float32)
 
 

@@ -31,9 +31,10 @@ from crackflow.report import metrics, photo_threshold, prediction
 # Photographs by which the threshold is chosen, at most: by 150 clean ones the share of false alarms is known to two or
 # three in a hundred.
 CHOSEN_BY = 150
-# Walls that are laid of them, to see how the most probable place grows with the size: their number, and the windows
-# that each would make. They take as long as the photographs, where these are METU's.
-WALLS, WALL_WINDOWS = 12, 36
+# Walls that are laid of them, to see how the most probable place grows with the size: the windows that each would make.
+# They take as long as the photographs, where these are METU's. A photograph of that many windows is large itself.
+WALL_WINDOWS = 36
+WALLS = (WALL_WINDOWS,) * 12
 # A few hundred photographs can't tell fewer false alarms than this, and each step nearer to none costs cracks: from
 # 0.05 to 0.02 the shipped model's threshold for 12 megapixels rises by 0.9 logits, a sixth of what METU's cracks have.
 FEWEST_FALSE_ALARMS = 0.03
@@ -144,11 +145,12 @@ def with_photo_threshold(
     probabilities: np.ndarray,
     seed: int,
     most: int = CHOSEN_BY,
-    walls: int = WALLS,
+    walls: Sequence[int] = WALLS,
 ) -> Bundle:
     """`loaded` with the threshold of photographs, chosen on clean validation images of `made`: as many of them are
     called cracked as of its windows, or FEWEST_FALSE_ALARMS. labels: int or bool [N], probabilities: float [N] of all
-    validation images, in the order of their rows. At most `most` of them are looked at, and so many walls of them."""
+    validation images, in the order of their rows. At most `most` of them are looked at; `walls`: how many windows each
+    wall that is laid of them would make."""
     clean = np.flatnonzero(~np.asarray(labels, bool))
     plain = dataclasses.replace(loaded.card, photo_shift=0.0, photo_level=0.0, photo_growth=0.0, photo_most=0.0)
     chosen, target = photo_threshold.UNKNOWN, FEWEST_FALSE_ALARMS
@@ -164,7 +166,7 @@ def with_photo_threshold(
     return dataclasses.replace(loaded, card=card)
 
 
-def _scores(model: prediction.Model, made: Dataset, places: Sequence[tuple[str, int]], walls: int, seed: int) -> tuple:
+def _scores(model: prediction.Model, made: Dataset, places: Sequence, walls: Sequence[int], seed: int) -> tuple:
     """(small, groups, large, windows) as photo_threshold.choose takes them. Where photographs are small, the large ones
     are parts of walls that are laid of them; none for a network that would take longer for these than to train."""
     judged = judge(model, made, places)
@@ -179,8 +181,9 @@ def _scores(model: prediction.Model, made: Dataset, places: Sequence[tuple[str, 
     for split, row in places[: len(judged.verdicts)]:
         pixels = model.checked(_pixels(made, rows[split].fields(row)["image"], rows[split].name(row)))
         pictures.append(images.scaled(pixels, *(max(round(side * shrink), 1) for side in pixels.shape[:2])))
-    parts = np.concatenate([_wall_parts(model, pictures, np.random.default_rng((seed, one))) for one in range(walls)])
-    return logits[~large], judged.groups[~large], parts, np.full(len(parts), WALL_WINDOWS / 4)
+    randoms = (np.random.default_rng((seed, number)) for number in range(len(walls)))
+    parts = [_wall_parts(model, pictures, count, random) for count, random in zip(walls, randoms, strict=True)]
+    return logits[~large], judged.groups[~large], np.concatenate(parts), np.repeat(np.array(walls) / 4, 4)
 
 
 def _for_walls(model: prediction.Model) -> tuple[prediction.Model, float]:
@@ -193,9 +196,11 @@ def _for_walls(model: prediction.Model) -> tuple[prediction.Model, float]:
     return prediction.Model(dataclasses.replace(model.bundle, card=card)), finest * model.card.scale
 
 
-def _wall_parts(model: prediction.Model, pictures: list[np.ndarray], random: np.random.Generator) -> np.ndarray:
-    """float64 [4]: the logit of the most probable place in each quarter of a wall of WALL_WINDOWS."""
-    side = round(math.sqrt(WALL_WINDOWS) * model.card.image_px / model.card.scale)
+def _wall_parts(
+    model: prediction.Model, pictures: list[np.ndarray], count: int, random: np.random.Generator
+) -> np.ndarray:
+    """float64 [4]: the logit of the most probable place in each quarter of a wall of `count` windows."""
+    side = round(math.sqrt(count) * model.card.image_px / model.card.scale)
     heat = model.heat(model.glance(mosaics.lay(pictures, side, side, random)))
     halves = [half for rows in np.array_split(heat, 2) for half in np.array_split(rows, 2, axis=1)]
     return special.logit([float(one.max()) for one in halves])

@@ -37,6 +37,15 @@ def test_pictures_of_other_sizes_are_made_as_large_as_the_first():
     assert mosaics.lay(pictures, 100, 100, np.random.default_rng(0)).shape == (100, 100, 3)
 
 
+def test_what_is_exposed_otherwise_keeps_its_relative_contrast():
+    picture = support.picture(0, 40, 40)
+    dark = mosaics.exposed(picture, np.array([20.0, 30.0, 40.0]))
+    assert dark.mean((0, 1)) == pytest.approx([20, 30, 40], rel=1e-4)
+    relative = picture / picture.mean((0, 1))
+    assert dark / dark.mean((0, 1)) == pytest.approx(relative, rel=1e-3, abs=1e-4)
+    assert not mosaics.exposed(np.zeros((4, 4, 1), np.uint8), np.array([9.0])).any()  # black stays black
+
+
 @pytest.mark.parametrize("side", [1, 2, 5])
 def test_the_smallest_pictures_make_a_wall_as_well(side):
     wall = mosaics.lay([np.full((side, side, 3), 9, np.uint8)], 20, 20, np.random.default_rng(0))

@@ -68,6 +68,16 @@ def test_scales_that_disagree_meet_halfway_in_the_logit():
     np.testing.assert_allclose(both, 0.5, atol=1e-6)
 
 
+def test_scales_that_place_a_crack_a_little_apart_agree_on_it():
+    left, right = np.full((8, 8), 0.1), np.full((8, 8), 0.1)
+    left[3, 2], right[3, 4] = 0.9, 0.9
+    apart, near = (findings.together([(1.0, left), (1.0, right)], (8, 8), reach) for reach in (0, 1))
+    assert apart.max() == pytest.approx(0.5, abs=1e-6) and near.max() == pytest.approx(0.9, abs=1e-6)
+    assert near[3, 3] == near.max() and near[7, 7] == pytest.approx(0.1, abs=1e-6)
+    alone = findings.together([(1.0, left)], (8, 8), 1)
+    np.testing.assert_allclose(alone, left, atol=1e-6)  # there is nothing that it could disagree with
+
+
 def test_one_scale_alone_is_left_as_it_is():
     heat = np.random.default_rng(0).random((5, 7)).astype(np.float32)
     np.testing.assert_allclose(findings.together([(2.0 / 2.0, heat)], heat.shape), heat, atol=1e-5)

@@ -143,12 +143,11 @@ def spotted(root, count=60):
     return root
 
 
-def test_the_threshold_is_chosen_on_clean_validation_photographs_and_travels_with_the_model(tmp_path, monkeypatch):
-    monkeypatch.setattr(photo_evaluation, "WALLS", 3)
+def test_the_threshold_is_chosen_on_clean_validation_photographs_and_travels_with_the_model(tmp_path):
     support.made(spotted(tmp_path / "walls"), tmp_path / "data", split=(0, 1, 0), encoding=Encoding.PNG)
     made, loaded = dataset.load(str(tmp_path / "data")), bundle.Bundle(darkness(), CARD)
     labels = np.array([Rows(made, "val").fields(row)["label"] for row in range(made.count("val"))])
-    chosen = photo_evaluation.with_photo_threshold(loaded, made, labels, np.where(labels, 0.9, 0.1), seed=0)
+    chosen = photo_evaluation.with_photo_threshold(loaded, made, labels, np.where(labels, 0.9, 0.1), 0, walls=(36,) * 3)
     card = chosen.card
     assert card.photo_images == (labels == 0).sum() and card.photo_false_alarms == photo_evaluation.FEWEST_FALSE_ALARMS
     assert card.photo_shift > 0 and card.photo_shift_ci95[0] <= card.photo_shift <= card.photo_shift_ci95[1]
@@ -160,7 +159,8 @@ def test_the_threshold_is_chosen_on_clean_validation_photographs_and_travels_wit
     assert before < 0.9 <= after
     bundle.save(str(tmp_path / "model.h5"), chosen.model, card)
     assert bundle.load(str(tmp_path / "model.h5")).card == card
-    lenient = photo_evaluation.with_photo_threshold(loaded, made, labels, np.full(len(labels), 0.9), seed=0).card
+    sure = np.full(len(labels), 0.9)
+    lenient = photo_evaluation.with_photo_threshold(loaded, made, labels, sure, 0, walls=(36,) * 3).card
     assert lenient.photo_false_alarms == 1 and lenient.photo_shift < card.photo_shift
     assert "clean validation images" in photo_evaluation.in_words(card)
     assert json.loads(json.dumps(photo_evaluation.facts(card)))["shift"] == card.photo_shift
@@ -168,7 +168,6 @@ def test_the_threshold_is_chosen_on_clean_validation_photographs_and_travels_wit
 
 def test_walls_of_large_photographs_are_no_larger_than_the_network_sees_them(tmp_path, monkeypatch):
     laid, lay = [], mosaics.lay
-    monkeypatch.setattr(photo_evaluation, "WALLS", 1)
     monkeypatch.setattr(mosaics, "lay", lambda *given: laid.append(given[1:3]) or lay(*given))
     root, many = tmp_path / "photos", 8  # times as large as training's pictures
     for number in range(24):
@@ -180,7 +179,8 @@ def test_walls_of_large_photographs_are_no_larger_than_the_network_sees_them(tmp
     made = dataset.load(str(tmp_path / "data"))
     labels = np.array([Rows(made, "val").fields(row)["label"] for row in range(made.count("val"))])
     loaded = bundle.Bundle(darkness(), dataclasses.replace(CARD, source_px=many * PX))
-    card = photo_evaluation.with_photo_threshold(loaded, made, labels, np.full(len(labels), 0.1), seed=0, walls=1).card
+    doubted = np.full(len(labels), 0.1)
+    card = photo_evaluation.with_photo_threshold(loaded, made, labels, doubted, seed=0, walls=(36,)).card
     side = 2 * PX * round(np.sqrt(photo_evaluation.WALL_WINDOWS))
     assert laid == [(side, side)] and card.source_px == many * PX and card.photo_images == 18
 
