@@ -22,8 +22,9 @@ from crackflow.report import photo_evaluation
 from crackflow.run import scoring
 
 # Photographs, and walls with their windows: more than crackflow.train has the time for. The large ones are of 12
-# megapixels, so that their quarters tell what the line through the small ones can only guess.
-MOST, WALLS = 500, (36,) * 40 + (732,) * 24
+# megapixels: what the line through the small ones can only guess. The highest place of 33 of them is exceeded in 3 of
+# 100 others (1 of 34 to come), which is the share of false alarms that is asked for.
+MOST, WALLS = 500, (36,) * 40 + (732,) * 33
 
 
 def calibrated(loaded: bundle.Bundle, made: dataset.Dataset, seed: int) -> bundle.Bundle:
