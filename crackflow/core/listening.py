@@ -16,6 +16,7 @@ import importlib.util
 import ipaddress
 import os
 import socket
+import stat
 from collections.abc import Iterator
 
 from crackflow.core import bind_hook, progress
@@ -95,15 +96,20 @@ def everywhere(port: int | str) -> str:
 def addresses() -> set[tuple[str, int]]:
     """(address, port) of every TCP socket of this process that waits for connections; empty where the system has no
     list of open files."""
-    found = set()
-    for number in _open_files():
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(number)) as door:
-            if door.family in (socket.AF_INET, socket.AF_INET6) and door.getsockopt(
-                socket.SOL_SOCKET, socket.SO_ACCEPTCONN
-            ):
+    return {place for number in _open_files() if (place := _waits_at(number))}
+
+
+def _waits_at(number: int) -> tuple[str, int] | None:
+    """(address, port), where the open file is a TCP socket that waits for connections."""
+    with contextlib.suppress(OSError):
+        if not stat.S_ISSOCK(os.fstat(number).st_mode):
+            return None
+        with socket.socket(fileno=os.dup(number)) as door:
+            is_tcp = door.family in (socket.AF_INET, socket.AF_INET6) and door.type == socket.SOCK_STREAM
+            if is_tcp and door.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                 host, port = door.getsockname()[:2]
-                found.add((host.removeprefix("::ffff:"), port))
-    return found
+                return host.removeprefix("::ffff:"), port
+    return None
 
 
 def _open_files() -> list[int]:

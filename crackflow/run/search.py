@@ -21,7 +21,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -230,7 +229,7 @@ def _rehearsed(config: TuneConfig) -> trial.Rehearsal:
             if found.error or found.mistake:
                 os.remove(place)
     if found.error:
-        sys.stderr.write(found.error)
+        progress.complain(found.error)
         line = found.error.strip().splitlines()[-1]
         raise UserError(f"the dry run failed, so every trial would: {line}; the traceback is above")
     if found.mistake:
