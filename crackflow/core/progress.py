@@ -94,7 +94,9 @@ def show(columns: Sequence[str], rows: Iterable[Sequence[tuple[str, bool]]]) -> 
     """A table on stdout. `rows`: (text, whether it is a warning) for each column; warnings are red and end in "!"."""
     if _silent or sys.stdout is None:
         return
-    table = Table(*(Text(one_line(column)) for column in columns), box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(Text(one_line(column)))
     for row in rows:
         cells = ((one_line(text), warns) for text, warns in row)
         table.add_row(*(Text(f"{text} !" if warns else text, style="red" if warns else "") for text, warns in cells))
