@@ -162,7 +162,9 @@ def test_predict(root, run_dir):
 
 def test_evaluate(root, data, run_dir):
     out = root / "evaluation"
-    said = did("evaluate", out, f"--model={run_dir}", f"--data={data}", "--split=all", "--resamples=10", f"--out={out}")
+    said = did(
+        "evaluate", out, f"--model={run_dir}", f"--data={data}", "--split=all", "--resamples=100", f"--out={out}"
+    )
     assert escaping.one_line(str(out)) in said
     assert {"errors.csv", "suspects.csv", "photographs.csv"} <= expect_plain_tables(out)
 
@@ -171,7 +173,7 @@ def test_evaluate_compares_data_sets_in_a_table(root, data, run_dir):
     other = root / NAMES[0]
     os.symlink(data, other)
     out = root / "evaluations"
-    flags = [f"--model={run_dir}", f"--data={data},{other}", "--resamples=10", "--photographs=0", f"--out={out}"]
+    flags = [f"--model={run_dir}", f"--data={data},{other}", "--resamples=100", "--photographs=0", f"--out={out}"]
     assert escaping.one_line(NAMES[0]) in did("evaluate", out, *flags)
 
 
@@ -202,7 +204,8 @@ def test_tune(root, data, tmp_path):
     """Its words, page and table of trials that failed on such names; a search itself takes minutes."""
     config = TuneConfig(data=str(data), out=str(tmp_path / "search"))
     failed = outcome("1", status="failed", message=f"expected a file, received {NAMES[0]}{NAMES[5]}{NAMES[10]}")
-    found = search.Found([outcome("0"), failed], outcome("0"), None, None)
+    best = outcome("0")
+    found = search.Found([best, outcome("2", accuracy=0.8, images_per_sec=9000.0), failed], best, None, None)
     (tmp_path / "search").mkdir()
     (tmp_path / "search/report.html").write_text(trials.render(found, config), encoding="utf-8")
     tables.save(str(tmp_path / "search/trials.csv"), ["message"], [[failed.message], [f"={failed.message}"]])
