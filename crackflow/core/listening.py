@@ -48,8 +48,8 @@ def loopback(host: str) -> str | None:
 
 @contextlib.contextmanager
 def on(host: str, flag: str, allowing: str) -> Iterator[None]:
-    """Servers that TensorFlow starts inside listen on `host`, where that is loopback; else on every address, and a
-    warning says what that means.
+    """Servers that TensorFlow starts inside listen on `host`, where that is loopback; else on every address, of which
+    `warn_if_open` warns.
 
     Raises: UserError, naming `flag` and what would be `allowing` it, where they can't be kept to loopback.
     """
