@@ -17,7 +17,7 @@ from crackflow.core import escaping, progress, tables
 from crackflow.core.config import TuneConfig
 from crackflow.data import synthetic
 from crackflow.report import trials
-from crackflow.run import search
+from crackflow.run import search, trial
 from tests import support
 from tests.run.test_search import outcome
 
@@ -205,7 +205,9 @@ def test_tune(root, data, tmp_path):
     config = TuneConfig(data=str(data), out=str(tmp_path / "search"))
     failed = outcome("1", status="failed", message=f"expected a file, received {NAMES[0]}{NAMES[5]}{NAMES[10]}")
     best = outcome("0")
-    found = search.Found([best, outcome("2", accuracy=0.8, images_per_sec=9000.0), failed], best, None, None)
+    found = search.Found(
+        [best, outcome("2", accuracy=0.8, images_per_sec=9000.0), failed], best, None, trial.Rehearsal(5000.0)
+    )
     (tmp_path / "search").mkdir()
     (tmp_path / "search/report.html").write_text(trials.render(found, config), encoding="utf-8")
     tables.save(str(tmp_path / "search/trials.csv"), ["message"], [[failed.message], [f"={failed.message}"]])
