@@ -15,7 +15,7 @@ import time
 
 from crackflow.core import atomic, beam, flags, progress, workers
 from crackflow.core.config import ConvertConfig, GroupBy, Layout, OnBad, Runner
-from crackflow.core.errors import CheckFailed, UserError, one_line
+from crackflow.core.errors import CheckFailed, UserError
 from crackflow.data import (
     dataset,
     grouping,
@@ -78,7 +78,7 @@ def convert(config: ConvertConfig) -> dict:
         notes = summary.notes(found.layout, seen)
         facts = summary.facts(config, found, form, written, checksums, sorted_out.leaks, rejected, notes)
         dataset.save(stage, facts)
-    progress.say(summary.text(config.out, facts, time.perf_counter() - began))
+    progress.say_lines(summary.text(config.out, facts, time.perf_counter() - began))
     _warn_of_thin_splits(
         facts, [name for name, part in zip(splits.NAMES, config.split or (1, 1, 1), strict=True) if part]
     )
@@ -99,7 +99,7 @@ def verify(config: ConvertConfig) -> None:
     with workers.pool(size) as pool, progress.bar(total, "checking") as advance:
         found = verifying.damages(config.verify, pool, 2 * size, advance)
     for damage in found:
-        progress.say(one_line(damage))
+        progress.say(damage)
     if found:
         raise CheckFailed(f"{config.verify!r} is damaged in {len(found)} places; the first: {found[0]}")
     progress.say(f"{config.verify}: {total:,} images intact")
@@ -122,7 +122,7 @@ def join(config: ConvertConfig) -> dict:
         with progress.bar(total, "joining ") as advance:
             facts = joining.join(parts, repeat, stage, pool, 2 * size, advance)
         dataset.save(stage, facts)
-    progress.say(summary.text(config.out, facts, time.perf_counter() - began))
+    progress.say_lines(summary.text(config.out, facts, time.perf_counter() - began))
     _warn_of_thin_splits(facts, [name for name, split in facts["splits"].items() if split["count"]])
     return facts
 

@@ -31,7 +31,7 @@ def run(config: DoctorConfig) -> dict:
         with tempfile.TemporaryDirectory(prefix="crackflow-doctor-", ignore_cleanup_errors=True) as place:
             stages = diagnosis.measure(make_data(place, config.images), config)
     advice = diagnosis.advise(stages, on_gpu=bool(tf.config.list_physical_devices("GPU")))
-    progress.say(table(stages))
+    progress.say_lines(table(stages))
     progress.say(f"bottleneck: {advice.bottleneck}")
     progress.say(f"what helps: {advice.help}")
     content = {

@@ -5,6 +5,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -267,7 +268,7 @@ def manifests():
 
 
 def test_the_kubernetes_job_is_of_the_shape_that_the_api_takes():
-    service, job = manifests()
+    service, job, _ = manifests()
     assert (service["apiVersion"], service["kind"], service["spec"]["clusterIP"]) == ("v1", "Service", "None")
     assert (job["apiVersion"], job["kind"]) == ("batch/v1", "Job")
     spec, pod = job["spec"], job["spec"]["template"]["spec"]
@@ -283,7 +284,7 @@ def test_the_kubernetes_job_is_of_the_shape_that_the_api_takes():
 
 def test_every_pod_finds_itself_in_the_tf_config_of_the_kubernetes_job(tmp_path):
     """The script of the container, run with a `python` that shows what crackflow would be told."""
-    service, job = manifests()
+    service, job, _ = manifests()
     pod = job["spec"]["template"]["spec"]
     container = pod["containers"][0]
     wrapper = tmp_path / "python"
@@ -304,13 +305,13 @@ def test_every_pod_finds_itself_in_the_tf_config_of_the_kubernetes_job(tmp_path)
 
 
 def searching():
-    """The objects of tune.yaml: the chief's service, its job, and the workers' job."""
+    """The objects of tune.yaml: the chief's service, its job, the workers' job, and who may reach them."""
     return list(yaml.safe_load_all((LAUNCH / "tune.yaml").read_text()))
 
 
 def test_every_pod_of_a_shared_search_knows_who_it_is_and_finds_the_chief(tmp_path):
     """Their commands, run with a `python` that shows what crackflow would be told."""
-    service, chief, workers = searching()
+    service, chief, workers, *_ = searching()
     wrapper = tmp_path / "python"
     wrapper.write_text('#!/bin/bash\nenv | grep ^KERASTUNER_ | sort\necho "$@"\n')
     wrapper.chmod(0o755)
@@ -335,8 +336,35 @@ def test_every_pod_of_a_shared_search_knows_who_it_is_and_finds_the_chief(tmp_pa
         len(names) == 1 + workers["spec"]["completions"]
         and service["spec"]["selector"]["job-name"] == chief["metadata"]["name"]
     )
-    (same,) = flags_of
-    flags.parse(TuneConfig, same.split()[2:])
+    for line in flags_of:
+        config = flags.parse(TuneConfig, line.split()[2:])
+        assert (config.data, config.out) == ("/storage/metu", "/storage/runs/search")
+    assert sorted("--host=0.0.0.0" in line for line in flags_of) == [False, True]  # the chief is reached by others
+
+
+@pytest.mark.parametrize("name", ["kubernetes.yaml", "tune.yaml"])
+def test_every_pod_is_reached_by_pods_of_its_run_alone(name):
+    objects = list(yaml.safe_load_all((LAUNCH / name).read_text()))
+    jobs = {it["metadata"]["name"] for it in objects if it["kind"] == "Job"}
+    policies = [it["spec"] for it in objects if it["kind"] == "NetworkPolicy"]
+    assert {spec["podSelector"]["matchLabels"]["job-name"] for spec in policies} == jobs
+    for spec in policies:
+        assert spec["policyTypes"] == ["Ingress"]
+        for rule in spec.get("ingress", []):
+            assert {peer["podSelector"]["matchLabels"]["job-name"] for peer in rule["from"]} <= jobs
+
+
+def test_the_service_opens_both_kinds_of_its_processes_to_the_host_that_is_named(tmp_path):
+    said = tmp_path / "said"
+    stand_in = tmp_path / "python"
+    stand_in.write_text(f'#!/bin/bash\n[ "$1" = -c ] && exit 0\necho "$@" >> {said}\nsleep 1\n')
+    stand_in.chmod(0o755)
+    for arguments, host in (["2", "5050"], "localhost"), (["2", "5050", "input"], "input"):
+        said.unlink(missing_ok=True)
+        line = ["bash", str(LAUNCH / "data_service.sh"), *arguments]
+        subprocess.run(line, env=os.environ | {"PYTHON": str(stand_in)}, timeout=60)
+        lines = sorted(said.read_text().splitlines())
+        assert len(lines) == 3 and all(f"--host={host}" in line.split() for line in lines)
 
 
 def in_the_place_of(place, **programs):
@@ -360,7 +388,8 @@ def test_a_search_under_slurm_has_a_chief_and_a_worker_for_each_task_and_is_requ
         done = subprocess.run(line, env=surroundings | {"CODE": str(code), "SLURM_RESTART_COUNT": "1"}, timeout=60)
         assert done.returncode == code and asked.exists() == requeued
         lines = sorted(told.read_text().splitlines())
-        assert lines[0] == "chief 12007 -m crackflow.tune --data=d --out=o"
+        host = socket.gethostname()
+        assert lines[0] == f"chief 12007 -m crackflow.tune --host={host} --data=d --out=o"
         assert set(lines[1:]) == {f"worker-{rank} 12007 -m crackflow.tune --data=d --out=o" for rank in (0, 1)}
 
 

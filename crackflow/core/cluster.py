@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from crackflow.core import rendezvous
+from crackflow.core import listening, rendezvous
 from crackflow.core.backend import tf
 from crackflow.core.config import AllReduce, Strategy
 from crackflow.core.errors import TryAgain, UserError
@@ -122,7 +122,7 @@ def join(wanted: Strategy, hosts: bool = True, all_reduce: AllReduce = AllReduce
         try:
             way = tf.distribute.experimental.CommunicationImplementation[all_reduce.name]
             options = tf.distribute.experimental.CommunicationOptions(implementation=way)
-            with rendezvous.ended_by_signals():
+            with rendezvous.ended_by_signals(), _listening(told):
                 strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
         except tf.errors.UnknownError as error:
             here = told.config["cluster"]["worker"][told.config["task"]["index"]]
@@ -145,6 +145,21 @@ def join(wanted: Strategy, hosts: bool = True, all_reduce: AllReduce = AllReduce
         return Cluster(strategy, Choice("mirrored", f"{len(devices)} devices: {devices[0].device_type}"))
     reason = "asked for" if wanted is Strategy.ONE else f"one device: {devices[0].device_type}"
     return Cluster(None, Choice("one", reason))
+
+
+@contextlib.contextmanager
+def _listening(told: "Told") -> Iterator[None]:
+    """Workers of one machine listen on loopback; those of several on every address, of which the first one warns.
+    Raises: UserError where TensorFlow can't do the former."""
+    workers, index = told.config["cluster"]["worker"], told.config["task"]["index"]
+    host = rendezvous.loopback(workers, index)
+    if index == 0:
+        port = workers[index].rpartition(":")[2]
+        place = f"its port, here {port}, of every address of its machine"
+        listening.warn_if_open("each worker of this run", host or listening.EVERYWHERE, place)
+    hint = f"name this machine by another name than {host} in {told.source} to allow it"
+    with listening.on(host or listening.EVERYWHERE, told.source, hint):
+        yield
 
 
 def _meet_workers(told: "Told") -> None:

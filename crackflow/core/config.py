@@ -695,12 +695,18 @@ class TuneConfig:
     speed_seconds: float = option(
         0.25, "length of one measurement of images/s; six are made, three before and three after the training"
     )
+    host: str = option(
+        "localhost",
+        "chief of a search over several hosts: name or address to listen on, 0.0.0.0 for all; localhost: this machine "
+        "alone. Whoever reaches its port takes part in the search",
+    )
     threads: int = option(0, "threads for TensorFlow's operations; 0: one a core")
     seed: int = option(0, "draws the trials; initial weights, order of the images and augmentation of each")
     overwrite: bool = option(False, "replace a search that crackflow wrote before")
 
     def __post_init__(self) -> None:
         _expect_given(self, ["data", "out"])
+        _expect(bool(self.host.strip()), "host", "localhost, or a name or address of this machine", self.host)
         _expect_at_least(self, 1, ["max_trials", "max_epochs", "cpu_devices"])
         _expect_at_least(self, 0, ["max_params", "threads", "seed"])
         _expect_zero_or_positive(self, ["min_images_per_sec", "doubling_worth"])
@@ -886,12 +892,17 @@ class DataServiceConfig:
     role: ServiceRole = option(ServiceRole.DISPATCHER, "dispatcher: one, hands out work; worker: decodes images")
     port: int = option(0, "to listen on; 0: a free one")
     dispatcher: str = option("", "worker: grpc://host:port of the dispatcher")
-    host: str = option("localhost", "worker: name or address under which others reach it")
+    host: str = option(
+        "localhost",
+        "name or address under which others reach it; localhost: this machine alone, on loopback; any other (0.0.0.0: "
+        "the machine's name): it listens on every address, and whoever reaches its port reads and writes your files",
+    )
     work_dir: str = option("", "dispatcher: folder for its journal, from which it goes on after a restart; none: no")
     threads: int = option(0, "threads for TensorFlow's operations; 0: one a core")
 
     def __post_init__(self) -> None:
         _expect(0 <= self.port < 65536, "port", "0 to 65535", self.port)
         _expect_at_least(self, 0, ["threads"])
+        _expect(bool(self.host.strip()), "host", "localhost, or a name or address of this machine", self.host)
         if self.role is ServiceRole.WORKER:
             _expect_address("dispatcher", self.dispatcher)

@@ -10,6 +10,8 @@ import errno
 import os
 import re
 
+from crackflow.core.escaping import one_line as one_line
+
 EXIT_CHECK_FAILED = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -33,11 +35,6 @@ class CheckFailed(Exception):
 
 class TryAgain(Exception):
     """The run stopped, by a signal or because another worker was lost, and the same command goes on with it."""
-
-
-def one_line(text: object) -> str:
-    """`text` with line breaks made visible, so that a message with odd file names stays one line."""
-    return str(text).replace("\r", "\\r").replace("\n", "\\n").encode("utf-8", "backslashreplace").decode()
 
 
 def raised_inside(error: Exception) -> UserError | None:

@@ -192,7 +192,7 @@ def main(
     try:
         run(parse(config_class, sys.argv[1:] if argv is None else argv))
     except HelpAsked as asked:
-        progress.say(f"{(about or '').strip()}\n\nFlags:\n{asked}")
+        progress.say_lines(f"{(about or '').strip()}\n\nFlags:\n{asked}")
     except errors.UserError as error:
         _leave(errors.EXIT_USER_ERROR, error)
     except errors.CheckFailed as error:
@@ -220,5 +220,5 @@ def _interrupt(signum: int, frame: object) -> None:
 def _leave(code: int, message: object) -> None:
     program = os.path.splitext(os.path.basename(sys.argv[0]))[0]
     with contextlib.suppress(OSError):  # nobody may read it any more; the exit code tells
-        sys.stderr.write(f"crackflow.{program}: {errors.one_line(message)}\n")
+        sys.stderr.write(f"{errors.one_line(f'crackflow.{program}: {message}')}\n")
     sys.exit(code)

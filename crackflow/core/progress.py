@@ -8,15 +8,22 @@ Synopsis::
 
 import contextlib
 import io
+import logging
 import os
 import sys
+import threading
+import traceback
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import TracebackType
 from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+from crackflow.core.escaping import one_line, visible
 
 WIDTH = 160  # of a table that goes to a file or a pipe
 
@@ -31,10 +38,10 @@ class ImagesPerSecond(ProgressColumn):
 def bar(total: int, what: str) -> Iterator[Callable[[int], None]]:
     """Gives `advance(n)`. Nothing is drawn when stderr is not a terminal."""
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     columns += (ImagesPerSecond(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as shown:
-        task = shown.add_task(what, total=total)
+        task = shown.add_task(one_line(what), total=total)
         yield lambda step: shown.advance(task, step)
 
 
@@ -56,6 +63,24 @@ def make_streams_safe() -> None:
             setattr(sys, name, nowhere)
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    sys.excepthook = _show_exception
+    threading.excepthook = lambda ended: _show_exception(ended.exc_type, ended.exc_value, ended.exc_traceback)
+    logging.lastResort.setFormatter(_Visible())
+    warnings.formatwarning = _warning_in_words
+
+
+class _Visible(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record), keep="\n")
+
+
+def _show_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A fault of ours, as Python shows it; its message may hold a file name."""
+    complain("".join(traceback.format_exception(kind, error, trace)))
+
+
+def _warning_in_words(message: Warning | str, category: type[Warning], path: str, line: int, source=None) -> str:
+    return f"{one_line(path)}:{line}: {category.__name__}: {one_line(message)}\n"
 
 
 _silent = False
@@ -71,16 +96,28 @@ def show(columns: Sequence[str], rows: Iterable[Sequence[tuple[str, bool]]]) -> 
     """A table on stdout. `rows`: (text, whether it is a warning) for each column; warnings are red and end in "!"."""
     if _silent or sys.stdout is None:
         return
-    table = Table(*columns, box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(Text(one_line(column)))
     for row in rows:
-        table.add_row(*(Text(f"{text} !" if warns else text, style="red" if warns else "") for text, warns in row))
+        cells = ((one_line(text), warns) for text, warns in row)
+        table.add_row(*(Text(f"{text} !" if warns else text, style="red" if warns else "") for text, warns in cells))
     on_terminal, text = sys.stdout.isatty(), io.StringIO()
     Console(file=text, force_terminal=on_terminal, width=None if on_terminal else WIDTH).print(table)
-    say(text.getvalue().rstrip("\n"))
+    _to_stdout(text.getvalue().rstrip("\n"))
 
 
 def say(text: str) -> None:
-    """One line for the person at the terminal, on stdout."""
+    """One line for the person at the terminal, on stdout; what a name in it would do there is made visible."""
+    _to_stdout(one_line(text))
+
+
+def say_lines(text: str) -> None:
+    """As `say`, several lines; names within them are the caller's to keep on one (`escaping.one_line`)."""
+    _to_stdout(visible(text, keep="\n"))
+
+
+def _to_stdout(text: str) -> None:
     if _silent or sys.stdout is None:
         return
     with _whoever_listens():
@@ -90,17 +127,27 @@ def say(text: str) -> None:
 
 def warn(text: str) -> None:
     """One line on stderr that begins with "warning": the work goes on, and whoever trusts its result should read it."""
-    _to_stderr(f"warning: {text}")
+    _to_stderr(f"warning: {one_line(text)}")
 
 
 def alarm(text: str) -> None:
     """As `warn`, after WARNING and in red on a terminal: what nobody may overlook."""
     red = ("\x1b[1;31m", "\x1b[0m") if sys.stderr and sys.stderr.isatty() else ("", "")
-    _to_stderr(f"{red[0]}WARNING: {text}{red[1]}")
+    _to_stderr(f"{red[0]}WARNING: {one_line(text)}{red[1]}")
+
+
+def complain(text: str) -> None:
+    """Lines on stderr, also of a silent process: tracebacks, with what acts on a terminal made visible."""
+    _write_error(visible(text.rstrip("\n"), keep="\n"))
 
 
 def _to_stderr(line: str) -> None:
-    if _silent or sys.stderr is None:
+    if not _silent:
+        _write_error(line)
+
+
+def _write_error(line: str) -> None:
+    if sys.stderr is None:
         return
     with contextlib.suppress(OSError):  # nobody may read it any more, or its disk is full; the work goes on
         sys.stderr.write(_writable(line, sys.stderr) + "\n")

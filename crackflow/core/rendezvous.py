@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 
-from crackflow.core import progress
+from crackflow.core import listening, progress
 from crackflow.core.errors import UserError
 
 SILENT_SECONDS = 5.0  # workers that a launcher starts together differ by less, TensorFlow's import included
@@ -111,7 +111,9 @@ class _Meeting:
     def _open(self, source: str) -> socket.socket:
         address = self._workers[self._index]
         try:
-            port = ("", _split(address)[1])
+            port = (loopback(self._workers, self._index) or "", _split(address)[1])
+            if port[0]:
+                return socket.create_server(port, family=socket.AF_INET6 if ":" in port[0] else socket.AF_INET)
             if socket.has_dualstack_ipv6():
                 return socket.create_server(port, family=socket.AF_INET6, dualstack_ipv6=True)
             return socket.create_server(port)
@@ -158,6 +160,13 @@ class _Meeting:
     def _meet(self, number: int) -> None:
         self._met.add(number)
         self.changed.set()
+
+
+def loopback(workers: Sequence[str], index: int) -> str | None:
+    """The address that worker `index` needs to listen on where all `workers` ("host:port") are said to be on this
+    machine, by addresses that only it has; None where others must reach it."""
+    hosts = [listening.loopback(address.rpartition(":")[0]) for address in workers]
+    return hosts[index] if all(hosts) else None
 
 
 def _split(address: str) -> tuple[str, int]:

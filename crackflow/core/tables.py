@@ -1,4 +1,5 @@
-"""CSV files whose names survive: any bytes that a file name may hold come back as they went out.
+"""CSV files whose names survive: any bytes that a file name may hold come back as they went out, and none of them acts
+on a terminal or in a spreadsheet on the way (`escaping.to_cell`).
 
 Synopsis::
 
@@ -12,6 +13,8 @@ import hashlib
 import io
 import os
 from collections.abc import Iterable
+
+from crackflow.core import escaping
 
 ROWS_A_WRITE = 4096
 
@@ -41,18 +44,22 @@ def save(path: str, columns: Iterable[str], rows: Iterable[Iterable]) -> str:
 
 
 def _line(cells: Iterable) -> str:
-    return ",".join(_cell(str(cell)) for cell in cells) + "\n"
+    return ",".join(_cell(escaping.to_cell(str(cell))) for cell in cells) + "\n"
 
 
 def _cell(text: str) -> str:
-    """Quoted where needed: Python's own writer leaves a lone carriage return bare, where its reader ends the row."""
-    return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\r\n') else text
+    """Quoted where needed, also for the semicolon, which separates cells where the comma is for decimals."""
+    return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',";') else text
 
 
 def read(path: str) -> list[dict[str, str]]:
-    """The rows of a CSV file that `save` wrote."""
+    """The rows of a CSV file that `save` wrote. Raises: OSError; csv.Error where it is no table."""
     with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-        return list(csv.DictReader(file))
+        return [{name: _plain(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
+
+
+def _plain(cell: object) -> object:
+    return escaping.from_cell(cell) if isinstance(cell, str) else cell  # of a row of another length: a list, or None
 
 
 def utf8_name(path: str) -> str:

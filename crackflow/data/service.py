@@ -131,5 +131,5 @@ def expect_reachable(address: str) -> None:
     if found:
         raise UserError(
             f"--data_service: expected a dispatcher at {address!r}, received {found}; start one with "
-            "launch/data_service.sh"
+            "launch/data_service.sh, for other hosts with --host, without which it listens to its own machine alone"
         )

@@ -205,7 +205,7 @@ def text(out: str, facts: dict, seconds: float) -> str:
     if facts["rejected"] and dataset.REJECTED in facts["tables"]:
         lines.append(f"rejected: {facts['rejected']:,} files, each with its reason in {dataset.REJECTED}")
     lines += [f"note: {note}" for note in facts["notes"]]
-    return "\n".join([*lines, f"wrote {out}, fingerprint {facts['fingerprint'][:12]}"])
+    return "\n".join(map(one_line, [*lines, f"wrote {out}, fingerprint {facts['fingerprint'][:12]}"]))
 
 
 def _class_counts(split: dict) -> str:

@@ -24,7 +24,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from crackflow.core import atomic
-from crackflow.core.errors import one_line
+from crackflow.core.escaping import one_line, visible
 from crackflow.report import curves, overlap
 from crackflow.report.chance import Verdict
 from crackflow.report.slices import Slice
@@ -228,11 +228,8 @@ def environment() -> Environment:
 
 
 def _visible(value: object) -> object:
-    """Text without what HTML or UTF-8 cannot hold: lone surrogates and control characters become \\udcff, \\x00."""
-    if isinstance(value, Markup) or not isinstance(value, str):
-        return value
-    plain = value.encode("utf-8", "backslashreplace").decode()
-    return "".join(f"\\x{ord(one):02x}" if ord(one) < 32 and one not in "\n\t" else one for one in plain)
+    """Text without what HTML or UTF-8 cannot hold, or what can't be seen: \\udcff, \\x00, \\u202e."""
+    return value if isinstance(value, Markup) or not isinstance(value, str) else visible(value, keep="\n\t")
 
 
 def _base64(data: bytes) -> str:

@@ -21,12 +21,11 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from crackflow.core import atomic, errors, flags, locks, progress, tables
+from crackflow.core import atomic, errors, flags, listening, locks, progress, tables
 from crackflow.core.config import TuneConfig
 from crackflow.core.errors import TryAgain, UserError
 from crackflow.data import dataset, inputs
@@ -46,10 +45,11 @@ SEARCH, ORACLE, REHEARSAL, TRIALS, TABLE, BEST, PARETO, REPORT = (
 LOCK = ".lock"
 # Flags that may differ between two parts of one search: they say where and on what, not what is searched.
 FREE = {"data", "out", "overwrite", "max_trials", "threads", "xla", "strategy", "cpu_devices", "precision"}
-FREE |= {"speed_seconds"}
+FREE |= {"speed_seconds", "host"}
 CHIEF = "chief"
 VARIABLES = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
 POLL_SECONDS = 0.5
+REACHED = "whoever reaches it takes part in the search: is given its trials, and writes their scores"
 COLUMNS = [field.name for field in dataclasses.fields(trial.Outcome) if field.name != "chosen"]
 
 
@@ -96,6 +96,7 @@ def role(environment: Mapping[str, str]) -> Role:
 def run(config: TuneConfig, who: Role) -> Found | None:
     """The whole search, as whom this process takes part; None for a worker, to whom it is not told. Raises: UserError;
     TryAgain after a signal, or when the chief is gone."""
+    listen = listening_address(config, who) if who.is_chief else ""
     made = dataset.load(config.data)
     for split in inputs.SPLITS:
         made.expect_images(split)
@@ -114,7 +115,7 @@ def run(config: TuneConfig, who: Role) -> Found | None:
         kept = oracle.make(config, os.path.join(config.out, ORACLE), shared=who.is_chief)
         with _signals_heard():
             if who.is_chief:
-                _serve(kept, config, who)
+                _serve(kept, config, who, listen)
             else:
                 rehearsal = _rehearsed(config)
                 _warn(config, rehearsal)
@@ -124,6 +125,20 @@ def run(config: TuneConfig, who: Role) -> Found | None:
             raise UserError(_failed(found.outcomes))
         _tidy(config.out)
         return found
+
+
+def listening_address(config: TuneConfig, who: Role) -> str:
+    """host:port on which the chief `who` listens: loopback, unless --host names more. Raises: UserError when workers
+    are told of another address, and --host does not open it."""
+    host, _, port = who.address.rpartition(":")
+    local = listening.loopback(config.host)
+    if local and not listening.loopback(host):
+        raise UserError(
+            f"--host: expected the name or address that the chief may listen on, as {VARIABLES[1]} is {host}, received "
+            f"{config.host}, which is this machine alone; --host={host} opens it, and {REACHED}"
+        )
+    address = listening.loopback(host) if local else config.host.strip("[]")
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def identity(config: TuneConfig, fingerprint: str) -> dict:
@@ -214,7 +229,7 @@ def _rehearsed(config: TuneConfig) -> trial.Rehearsal:
             if found.error or found.mistake:
                 os.remove(place)
     if found.error:
-        sys.stderr.write(found.error)
+        progress.complain(found.error)
         line = found.error.strip().splitlines()[-1]
         raise UserError(f"the dry run failed, so every trial would: {line}; the traceback is above")
     if found.mistake:
@@ -328,10 +343,11 @@ def ended(code: int | None) -> str:
     return f"ended with exit code {code} and no result"
 
 
-def _serve(kept: oracle.Kept, config: TuneConfig, who: Role) -> None:
+def _serve(kept: oracle.Kept, config: TuneConfig, who: Role, listen: str) -> None:
     """Give trials to workers until all are done and all workers know."""
-    with oracle.served(kept, who.address, lambda: write_table(config)) as service:
-        progress.say(f"chief of the search in {config.out}, at {who.address}")
+    with oracle.served(kept, listen, lambda: write_table(config)) as service:
+        progress.say(f"chief of the search in {config.out}, at {who.address}; listens on {listen}")
+        listening.warn_if_open("the chief", config.host, listen, REACHED)
         silent_until = time.monotonic() + oracle.SILENT_SECONDS
         while not service.is_done():
             time.sleep(POLL_SECONDS)

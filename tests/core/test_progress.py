@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from crackflow.core import progress
+from crackflow.core import escaping, progress
 from tests import support
 
 SHOW = """
@@ -38,6 +38,51 @@ def test_a_terminal_shows_what_is_done_how_far_and_the_speed():
 def test_odd_file_names_can_be_said(capsys):
     progress.say("a 裂 \udcff")
     assert capsys.readouterr().out == "a 裂 \\udcff\n"
+
+
+NAME = "a\x1b]0;owned\x07\u202egpj[red]\n.jpg"
+SHOWN = "a\\x1b]0;owned\\x07\\u202egpj[red]\\n.jpg"
+
+
+def test_a_name_does_nothing_to_the_terminal_whichever_way_it_is_said(capsys):
+    progress.say(NAME)
+    progress.say_lines(f"first\nsecond {escaping.one_line(NAME)}")
+    progress.show([NAME, "b"], [[(NAME, True), ("1", False)]])
+    progress.warn(NAME)
+    progress.alarm(NAME)
+    progress.complain(f"Traceback\n  of {NAME.strip()}\n")
+    out, error = capsys.readouterr()
+    assert out.splitlines()[:3] == [SHOWN, "first", f"second {SHOWN}"]
+    assert [line.split()[0] for line in out.splitlines()[3:]] == [SHOWN, SHOWN]
+    assert error.splitlines()[:2] == [f"warning: {SHOWN}", f"WARNING: {SHOWN}"]
+    assert not set("\x1b\x07\u202e") & set(out + error)
+
+
+def test_a_bar_shows_a_name_as_it_is_read():
+    code = f"from crackflow.core import progress\nwith progress.bar(1, {NAME!r}) as advance: advance(1)"
+    ours, theirs = pty.openpty()
+    environment = support.environment() | {"TERM": "xterm", "COLUMNS": "150"}
+    done = subprocess.run([sys.executable, "-c", code], stderr=theirs, env=environment)
+    os.close(theirs)
+    shown = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert done.returncode == 0 and SHOWN in shown and "\x1b]0" not in shown and "\u202e" not in shown
+
+
+def test_what_python_itself_says_of_a_name_does_nothing_either():
+    """A traceback, a warning and a line of the log of another package."""
+    code = f"""
+import logging, warnings
+from crackflow.core import progress
+progress.make_streams_safe()
+logging.getLogger("pillow").warning("log of " + {NAME!r})
+warnings.warn("warning of " + {NAME!r})
+raise ValueError("fault of " + {NAME!r})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=support.environment())
+    for kind in ("log", "warning", "fault"):
+        assert f"{kind} of a\\x1b]0;owned\\x07\\u202egpj[red]" in done.stderr
+    assert done.returncode == 1 and not set("\x1b\x07\u202e") & set(done.stderr)
 
 
 def test_one_of_several_workers_speaks():

@@ -26,15 +26,22 @@ def test_names_of_any_bytes_come_back_as_they_went_out(tmp_path_factory, rows):
 
 def test_plain_rows_are_written_plainly_and_odd_ones_quoted(tmp_path):
     path = tmp_path / "table.csv"
-    tables.save(str(path), ("path", "label"), [("a b.jpg", 1), ('q"c,.jpg', 0), ("r\rn\n.jpg", 1), ("", 2)])
-    assert path.read_bytes() == b'path,label\na b.jpg,1\n"q""c,.jpg",0\n"r\rn\n.jpg",1\n,2\n'
+    tables.save(str(path), ("path", "label"), [("a b.jpg", 1), ('q"c,.jpg', 0), ("a;b.jpg", -1.5), ("", 2)])
+    assert path.read_bytes() == b'path,label\na b.jpg,1\n"q""c,.jpg",0\n"a;b.jpg",-1.5\n,2\n'
 
 
-def test_other_readers_of_csv_see_the_same_rows(tmp_path):
-    rows = [("carriage\rreturn", "1"), ("new\nline", "2"), ("both\r\n", "3"), (' "quoted" , comma', "4")]
-    tables.save(str(tmp_path / "table.csv"), ("path", "label"), rows)
-    with open(tmp_path / "table.csv", newline="") as file:
-        assert list(csv.reader(file)) == [["path", "label"], *map(list, rows)]
+def test_other_readers_of_csv_see_the_same_rows_with_what_acts_made_visible(tmp_path):
+    names = ["carriage\rreturn", "new\nline", "\x1b[2J\udcff", ' "quoted" , comma', "=1+1"]
+    tables.save(str(tmp_path / "table.csv"), ("path", "label"), [(name, 1) for name in names])
+    shown = ["carriage\\x0dreturn", "new\\x0aline", "\\x1b[2J\\udcff", ' "quoted" , comma', "'=1+1"]
+    with open(tmp_path / "table.csv", newline="", encoding="utf-8") as file:
+        assert list(csv.reader(file)) == [["path", "label"], *([name, "1"] for name in shown)]
+
+
+def test_a_table_of_an_earlier_version_is_read_as_it_was_written(tmp_path):
+    (tmp_path / "table.csv").write_bytes(b'path,label\n"new\nline\xff.jpg",1\n=1.jpg,2\nC:\\a.jpg,3\n')
+    names = [row["path"] for row in tables.read(str(tmp_path / "table.csv"))]
+    assert names == ["new\nline\udcff.jpg", "=1.jpg", "C:\\a.jpg"]
 
 
 def test_more_rows_than_one_write_holds_are_all_there(tmp_path):

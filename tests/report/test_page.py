@@ -364,7 +364,7 @@ def test_hostile_names_are_only_text():
     found = Reader(source)
     assert found.tags.count("script") == 1 and found.open == [] and "\x00" not in source
     assert not [key for _, key, _ in found.attributes if key.startswith("on")]
-    shown = "a/<script>alert('x')</script>\"&\\n\\udcff\\x00\u202e.jpg"
+    shown = "a/<script>alert('x')</script>\"&\\n\\udcff\\x00\\u202e.jpg"
     assert found.values("alt") == [shown, ""]
 
 
