@@ -5,12 +5,12 @@
   python -m benchmarks.false_alarms --sizes=3,12 --real=0 --json=FILE                  # beside what the file holds
 
 Clean walls are laid of METU's clean test images (data/mosaics.py), less two that show a crack; the shipped model was
-not trained on them, nor its threshold chosen. Others are made by crackflow.synth. For each size half as many have one of METU's cracked test images
-blended in at a random place, and count as found when the crack itself is. Real photographs: METU's test images,
-DeepCrack, CFD and uav75, and clean parts of the last two, away from any mask. `logits`: of the most probable place, or
-of the crack, before anything is taken off. `before`: the most probable place alone decides; `after`: as the model's
-card says. A false alarm is a place that hangs together at or above the threshold; square metres are those of METU's
-scale, 0.53 mm at 128 of its 227 pixels.
+not trained on them, nor its threshold chosen. Others are made by crackflow.synth. For each size half as many have one
+of METU's cracked test images blended in at a random place, and count as found when the crack itself is. Real
+photographs: METU's test images, DeepCrack, CFD and uav75, and clean parts of the last two, away from any mask.
+`logits`: of the most probable place, or of the crack, before anything is taken off. `before`: the most probable place
+alone decides; `after`: as the model's card says. A false alarm is a place that hangs together at or above the
+threshold; square metres are those of METU's scale, 0.53 mm at 128 of its 227 pixels.
 """
 
 import csv
