@@ -60,7 +60,7 @@ def convert(config: ConvertConfig) -> dict:
         judge = looking.Settings(config.images, config.max_megapixels, config.patch_px, config.min_crack_fraction)
         with progress.bar(len(found.files), "reading ") as advance:
             seen = looking.look_at_all(found.files, looks, judge, config.on_bad, pool, 4 * size, advance)
-        sorted_out = grouping.sort_out(found.files, seen, looks, config.group_by, config.split, config.seed, size)
+        sorted_out = grouping.sort_out(found.files, seen, looks, config.group_by, config.split, config.seed)
         with contextlib.suppress(FileNotFoundError):  # they may have been kept in memory
             os.remove(os.path.join(stage, "thumbnails.tmp"))
         rejected = sorted(found.rejected + seen.rejected + sorted_out.rejected)

@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    sorted_out = grouping.sort_out(files, seen, looks, GroupBy.NEAR_DUPLICATES, (0.8, 0.1, 0.1), seed=0, workers=2)
+    sorted_out = grouping.sort_out(files, seen, looks, GroupBy.NEAR_DUPLICATES, (0.8, 0.1, 0.1), seed=0)
     sorted_out.entries["train"], sorted_out.leaks["random_split_twins"]
 """
 
@@ -34,14 +34,13 @@ def sort_out(
     group_by: GroupBy,
     fractions: tuple[float, ...],
     seed: int,
-    workers: int,
 ) -> Sorted:
     """`files`, `seen.accepted`: as scanned and looked at; row k of `looks` is the k-th accepted file; `fractions`: of
     train, val and test, none: as `splits.default_fractions` says."""
     used = [files[row] for row in seen.accepted]
     looks = looks.first(len(used))
     by_bytes = leaks.same_picture(looks, near=False)
-    picture = leaks.same_picture(looks, near=True, workers=workers)
+    picture = leaks.same_picture(looks, near=True)
     asked = picture if group_by is GroupBy.NEAR_DUPLICATES else by_bytes
     rejected = _in_both_classes(used, asked if group_by is not GroupBy.NONE else by_bytes)
     keep = np.array([row for row in range(len(used)) if row not in rejected], np.int64)

@@ -229,7 +229,7 @@ def _leave_out_copies(
     ]
     looks = _look_at_all(members, len(owners), pool, ahead)
     shown = collections.defaultdict(list)
-    for picture, owner in zip(leaks.same_picture(looks, near=True, workers=-1).tolist(), owners, strict=True):
+    for picture, owner in zip(leaks.same_picture(looks, near=True).tolist(), owners, strict=True):
         shown[picture].append(owner)
     found = []
     for same in shown.values():
