@@ -4,9 +4,9 @@ Synopsis::
 
     links = duplicate_search.links(features, radius, may_match, matches)     # int64 [M, 2]: connect them
 
-Two items match when `matches` says so, which is exact and slow for one pair. Their features are never farther apart than the
-`radius` of either when they do. Groups are the connected components of the matches, and they are found without the
-matches within them: 100,000 nearly equal frames have 5 x 10^9.
+Two items match when `matches` says so, which is exact and slow for one pair. When they do, their features are no
+farther apart than the `radius` of each. Groups are the connected components of the matches, and are found without most
+of the matches: 100,000 nearly equal frames have 5 x 10^9.
 
 Method. Items are put into boxes of near neighbours (a k-d tree's leaves), and box is compared with box where the
 distance between the boxes allows a match. What is in one component already is not compared again (union-find):
@@ -204,7 +204,7 @@ def boxes(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _for_distances(points: np.ndarray, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """float32 [N, K + 2] each: the product of a row of the first with one of the second is at most 0 where points are
-    no farther apart than the radius of the first. A float32 sum of K products errs by less than K 6e-8 of their size."""
+    no farther apart than the radius of the first. A float32 sum of K products errs by K 6e-8 of their size at most."""
     square = (points.astype(np.float64) ** 2).sum(1)
     limit = radius.astype(np.float64) ** 2 * 1.001 + 1e-4 * square + 1e-3
     one = np.ones(len(points))

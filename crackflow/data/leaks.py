@@ -146,7 +146,7 @@ def connect(count: int, links: np.ndarray) -> np.ndarray:
 def _near_links(looks: Looks, rows: np.ndarray) -> np.ndarray:
     """int64 [M, 2]: positions in `rows` of pairs that show one picture, enough to connect all that do."""
     features, threshold = _features_and_thresholds(looks, rows)
-    # On two cores that others used as well, two threads of BLAS took 10 s where one took 0.3 s: they wait for each other.
+    # On two cores that others used as well, two threads of BLAS took 10 s where one took 0.3: they wait for each other.
     with threadpoolctl.threadpool_limits(1):
         return duplicate_search.links(
             features,

@@ -46,7 +46,7 @@ def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _over_flips(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """As `overlaps`, over the 4 flips alone: of the signs of `both_odd`, `across` and `down` an even number is minus."""
+    """As `overlaps`, over the 4 flips alone: two of `both_odd`, `across`, `down` change their signs, or none does."""
     both_even, both_odd, across, down = (_part(a, *parity) @ _part(b, *parity).T for parity in PARITIES)
     alike, unlike = across + down, np.subtract(across, down, out=across)
     np.abs(alike, out=alike)
