@@ -69,7 +69,7 @@ def sort_out(
         _entries(used, seen, looks, group, owner, split),
         [(used[row].path, reason) for row, reason in sorted(rejected.items())],
         counts,
-        large_groups.advice(images, paths, fractions, config.seed, classes, group_by),
+        large_groups.advice(images, paths, config.split, config.seed, classes, group_by),
         _conflict_advice(used, picture, torn) if group_by is GroupBy.NEAR_DUPLICATES else "",
     )
 

@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    told = large_groups.advice(images, kept, (0.8, 0.1, 0.1), seed=0, classes=("clean", "cracked"))
+    told = large_groups.advice(images, paths, (0.8, 0.1, 0.1), 0, ("clean", "cracked"), GroupBy.NEAR_DUPLICATES)
     # [] or one line on what happened and one on what to do
 """
 
@@ -49,35 +49,45 @@ def surplus(pictures: np.ndarray, labels: np.ndarray, limit: int) -> np.ndarray:
 
 
 def advice(
-    images: Images, paths: Sequence[str], fractions: tuple[float, ...], seed: int, classes: Sequence[str], by: GroupBy
+    images: Images, paths: Sequence[str], asked_split: tuple[float, ...], seed: int, classes: Sequence[str], by: GroupBy
 ) -> list[str]:
     """Empty where no group keeps a split far below what it is to have of a class; else what happened, and what helps.
 
-    `paths`: of the files that `images.files` number.
+    `paths`: of the files that `images.files` number; `asked_split`: of --split, none: the default.
     """
+    fractions = asked_split or splits.default_fractions(len(images.labels))
     short = _short(images.labels, images.split, fractions)
-    if by is GroupBy.NONE or not short.any():
+    blamed = [] if by is GroupBy.NONE else [_blamed(images, label, short) for label in np.flatnonzero(short.any(0))]
+    blamed = [group for group in blamed if group]
+    if not blamed:
         return []
-    told, first = [], None
-    for label in np.flatnonzero(short.any(0)):
-        members = images.only(images.labels == label)
-        number, size = _largest(members.groups)
-        asked = np.array(fractions) * len(members.labels)
-        if size < LARGE or size <= asked[short[:, label]].min():
-            continue
-        group = members.only(members.groups == number)
-        first = group if first is None or size > len(first.labels) else first
-        lacks = ", ".join(
-            f"{splits.NAMES[part]} has {(members.split == part).sum():,} of {asked[part]:,.0f} asked for"
-            for part in np.flatnonzero(short[:, label])
-        )
-        told.append(
-            f"{size:,} of {len(members.labels):,} images of {one_line(classes[label])!r} {_kinship(group, by)} and "
-            f"stay in one split, {splits.NAMES[group.split[0]]}: {lacks}"
-        )
-    if first is None:
-        return []
-    return ["; ".join(told), _remedy(images, first, paths, fractions, seed, by)]
+    first = max(blamed, key=lambda group: len(group.labels))
+    told = [_fact(images, group, short, fractions, classes) for group in blamed]
+    what = f"{'; '.join(told)}; images {_kinship(first, by)} stay together, such as {_examples(first, paths)}"
+    return [what, _remedy(images, first, asked_split, seed, by)]
+
+
+def _blamed(images: Images, label: int, short: np.ndarray) -> Images | None:
+    """The largest group of a class, where it is larger than what a split lacks; else the few images are to blame."""
+    members = images.only(images.labels == label)
+    number, size = _largest(members.groups)
+    have = [(members.split == part).sum() for part in np.flatnonzero(short[:, label])]
+    return members.only(members.groups == number) if size >= LARGE and size > min(have) else None
+
+
+def _fact(
+    images: Images, group: Images, short: np.ndarray, fractions: tuple[float, ...], classes: Sequence[str]
+) -> str:
+    label = group.labels[0]
+    split = images.split[images.labels == label]
+    lacks = " and ".join(
+        f"{(split == part).sum():,} of {fractions[part] * len(split):,.0f} for {splits.NAMES[part]}"
+        for part in np.flatnonzero(short[:, label])
+    )
+    return (
+        f"{len(group.labels):,} of {len(split):,} images of {one_line(classes[label])!r} are one group, all in "
+        f"{splits.NAMES[group.split[0]]}, which leaves {lacks}"
+    )
 
 
 def conflict_advice(paths: Sequence[str], pictures: np.ndarray, labels: np.ndarray, rows: Sequence[int]) -> str:
@@ -99,9 +109,18 @@ def conflict_advice(paths: Sequence[str], pictures: np.ndarray, labels: np.ndarr
 
 def _short(labels: np.ndarray, split: np.ndarray, fractions: tuple[float, ...]) -> np.ndarray:
     """bool [3, 2]: splits that have far fewer images of a class than asked for, of one at least."""
-    have = np.stack([np.bincount(split[labels == label], minlength=len(splits.NAMES)) for label in (0, 1)], 1)
-    asked = np.outer(fractions, np.bincount(labels, minlength=2))
-    return (asked >= 1) & (have < FAR * asked)
+    asked = _asked(labels, fractions)
+    return (asked >= 1) & (_have(labels, split) < FAR * asked)
+
+
+def _asked(labels: np.ndarray, fractions: tuple[float, ...]) -> np.ndarray:
+    """float64 [3, 2]: images of each class that each split is to have."""
+    return np.outer(fractions, np.bincount(labels, minlength=2))
+
+
+def _have(labels: np.ndarray, split: np.ndarray) -> np.ndarray:
+    """int64 [3, 2]: images of each class that each split has."""
+    return np.stack([np.bincount(split[labels == label], minlength=len(splits.NAMES)) for label in (0, 1)], 1)
 
 
 def _largest(groups: np.ndarray) -> tuple[int, int]:
@@ -118,41 +137,47 @@ def _is_alike(group: Images) -> bool:
 
 def _kinship(group: Images, by: GroupBy) -> str:
     if _is_alike(group):
-        return "are the same file" if by is GroupBy.CONTENT else "look alike, as frames of a fixed camera do,"
-    if len(np.unique(group.files)) > 1:
-        return "belong to one photograph by their names"
-    return "are windows of one photograph"
+        return "with the same bytes" if by is GroupBy.CONTENT else "that look alike (frames of a fixed camera do)"
+    return "that are windows of one photograph" + (" by their names" if len(np.unique(group.files)) > 1 else "")
 
 
-def _remedy(
-    images: Images, group: Images, paths: Sequence[str], fractions: tuple[float, ...], seed: int, by: GroupBy
-) -> str:
-    named = f"such as {one_line(paths[group.files[0]])!r} and {one_line(paths[group.files[-1]])!r}"
-    better = "add photographs of other places"
-    if len(np.unique(group.files)) == 1:
-        return f"{one_line(paths[group.files[0]])!r} has them all: {better}"
+def _examples(group: Images, paths: Sequence[str]) -> str:
+    return " and ".join(repr(one_line(paths[file])) for file in sorted({group.files[0], group.files[-1]}))
+
+
+def _remedy(images: Images, group: Images, asked_split: tuple[float, ...], seed: int, by: GroupBy) -> str:
     if not _is_alike(group):
-        return f"{named}: {better}; or --group_by_name=false, if the names don't mean that"
-    limit = _sufficient_limit(images, fractions, seed)
-    if limit:
-        better += (
-            f", or keep every n-th frame: --max_near_copies={limit} keeps {limit} of each class of such a group, "
-            "and lists the others in rejected.csv"
+        is_named = len(np.unique(group.files)) > 1
+        return (
+            "add photographs of other places"
+            + "; or, if the names mean no such thing, --group_by_name=false" * is_named
         )
+    limit = _sufficient_limit(images, asked_split, seed)
+    told = "add photographs of other places"
+    if limit:
+        told += f", or keep every n-th image with --max_near_copies={limit} (the others are listed in rejected.csv)"
     else:
-        better += " (no choice among these frames fills three splits)"
+        told += ": there are too few different ones here to fill all splits"
     if by is GroupBy.NEAR_DUPLICATES:
-        better += "; --group_by=content lets near copies into several splits, but then figures on test measure memory"
-    return f"{named}: {better}"
+        told += "; --group_by=content lets look-alikes into several splits, but then figures on test measure memory"
+    return told
 
 
-def _sufficient_limit(images: Images, fractions: tuple[float, ...], seed: int) -> int:
-    """The largest of LIMITS to --max_near_copies with which no split is far below what it is to have; 0: none."""
+def _sufficient_limit(images: Images, asked_split: tuple[float, ...], seed: int) -> int:
+    """The largest of LIMITS to --max_near_copies by which every split gets what it is to have; 0: none."""
     files, first = np.unique(images.files, return_index=True)
     largest = _largest(images.pictures[first])[1]
     for limit in (one for one in LIMITS if one < largest):
         left_out = files[surplus(images.pictures[first], images.labels[first], limit)]
         some = images.only(~np.isin(images.files, left_out))
-        if not _short(some.labels, splits.assign(some.labels, some.groups, fractions, seed), fractions).any():
+        fractions = asked_split or splits.default_fractions(len(some.labels))
+        if _is_served(some.labels, splits.assign(some.labels, some.groups, fractions, seed), fractions):
             return limit
     return 0
+
+
+def _is_served(labels: np.ndarray, split: np.ndarray, fractions: tuple[float, ...]) -> bool:
+    """Whether each split that is to have images has both classes, and nearly as many of each as it is to have."""
+    asked, have = _asked(labels, fractions), _have(labels, split)
+    enough = have >= np.maximum((1 - splits.TOLERANCE) * asked - splits.TOLERANCE_IMAGES, 1)
+    return bool(enough[np.array(fractions) > 0].all())
