@@ -17,6 +17,7 @@ from crackflow.data import splits
 
 # A split has too little of a class below this part of what was asked for.
 FAR = 0.5
+ALIKE = "look alike"
 LARGE = splits.MIN_IMAGES  # fewer images that stay together are no matter of one group
 LIMITS = [part * 10**power for power in range(4, -1, -1) for part in (5, 2, 1)]
 
@@ -43,7 +44,7 @@ def surplus(pictures: np.ndarray, labels: np.ndarray, limit: int) -> np.ndarray:
     _, start, size = np.unique(key[order], return_index=True, return_counts=True)
     rank = np.arange(len(key)) - np.repeat(start, size)
     members = np.repeat(size, size)
-    # Of `members` the k-th of `limit` is at floor(k members / limit): ranks at which this product passes a multiple.
+    # The k-th of `limit` is at k members / limit, rounded up.
     is_kept = (members <= limit) | (rank * limit % members < limit)
     return np.sort(order[~is_kept])
 
@@ -62,9 +63,9 @@ def advice(
     if not blamed:
         return []
     first = max(blamed, key=lambda group: len(group.labels))
-    told = [_fact(images, group, short, fractions, classes) for group in blamed]
-    what = f"{'; '.join(told)}; images {_kinship(first, by)} stay together, such as {_examples(first, paths)}"
-    return [what, _remedy(images, first, asked_split, seed, by)]
+    told = "; ".join(_fact(images, group, short, fractions, classes, by) for group in blamed)
+    camera = ": frames of a fixed camera are near copies" if _kinship(first, by) == ALIKE else ""
+    return [f"{told}; such as {_examples(first, paths)}{camera}", _remedy(images, first, asked_split, seed, by)]
 
 
 def _blamed(images: Images, label: int, short: np.ndarray) -> Images | None:
@@ -76,7 +77,7 @@ def _blamed(images: Images, label: int, short: np.ndarray) -> Images | None:
 
 
 def _fact(
-    images: Images, group: Images, short: np.ndarray, fractions: tuple[float, ...], classes: Sequence[str]
+    images: Images, group: Images, short: np.ndarray, fractions: tuple[float, ...], classes: Sequence[str], by: GroupBy
 ) -> str:
     label = group.labels[0]
     split = images.split[images.labels == label]
@@ -85,8 +86,8 @@ def _fact(
         for part in np.flatnonzero(short[:, label])
     )
     return (
-        f"{len(group.labels):,} of {len(split):,} images of {one_line(classes[label])!r} are one group, all in "
-        f"{splits.NAMES[group.split[0]]}, which leaves {lacks}"
+        f"{len(group.labels):,} of {len(split):,} images of {one_line(classes[label])!r} {_kinship(group, by)} "
+        f"and stay in one split, {splits.NAMES[group.split[0]]}, which leaves {lacks}"
     )
 
 
@@ -103,7 +104,8 @@ def conflict_advice(paths: Sequence[str], pictures: np.ndarray, labels: np.ndarr
     clean, cracked = (paths[members[labels[members] == label][0]] for label in (0, 1))
     return (
         f"{size:,} images that look alike are in both classes, such as {one_line(clean)!r} and {one_line(cracked)!r}, "
-        "and are left out: if a fixed camera saw a crack appear, --group_by=content leaves out byte copies alone"
+        "and are left out: if a fixed camera saw a crack appear, --group_by=content leaves out byte copies alone, but "
+        "figures on test then measure memory"
     )
 
 
@@ -137,8 +139,8 @@ def _is_alike(group: Images) -> bool:
 
 def _kinship(group: Images, by: GroupBy) -> str:
     if _is_alike(group):
-        return "with the same bytes" if by is GroupBy.CONTENT else "that look alike (frames of a fixed camera do)"
-    return "that are windows of one photograph" + (" by their names" if len(np.unique(group.files)) > 1 else "")
+        return "are byte copies" if by is GroupBy.CONTENT else ALIKE
+    return "are windows of one photograph" + (" by their names" if len(np.unique(group.files)) > 1 else "")
 
 
 def _examples(group: Images, paths: Sequence[str]) -> str:
@@ -159,7 +161,7 @@ def _remedy(images: Images, group: Images, asked_split: tuple[float, ...], seed:
     else:
         told += ": there are too few different ones here to fill all splits"
     if by is GroupBy.NEAR_DUPLICATES:
-        told += "; --group_by=content lets look-alikes into several splits, but then figures on test measure memory"
+        told += "; --group_by=content lets near copies into several splits, but figures on test then measure memory"
     return told
 
 

@@ -51,6 +51,7 @@ SMOOTH_DEGREE = 8
 SUM_SLACK = 1e-4
 LIKENESS_SLACK = 0.02
 SMOOTH_PART = 5e-5
+ROUNDING = 1e-9  # of float64 sums of 256 products, and more
 CHUNK = 4_000  # thumbnails at a time
 TOO_LARGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -249,20 +250,22 @@ def _may_be_close(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _smooth() -> np.ndarray:
-    """float32 [256, 45]: orthonormal polynomials of degree 8 at most over a thumbnail."""
+    """float64 [256, 45]: orthonormal polynomials of degree 8 at most over a thumbnail."""
     side = (np.arange(THUMB_PX) + 0.5) / THUMB_PX * 2 - 1
     powers = [(u, v) for u in range(SMOOTH_DEGREE + 1) for v in range(SMOOTH_DEGREE + 1 - u)]
     values = np.stack([np.outer(side**u, side**v).ravel() for u, v in powers], 1)
-    return np.linalg.qr(values)[0].astype(np.float32)
+    return np.linalg.qr(values)[0]
 
 
 _SMOOTH = _smooth()
 
 
 def _rough(thumb: np.ndarray) -> np.ndarray:
-    """float32 [N, 16, 16]: thumbnails less what is smooth in them."""
-    flat = thumb.reshape(len(thumb), THUMB_PX**2)
-    return (flat - flat @ _SMOOTH @ _SMOOTH.T).reshape(thumb.shape)
+    """float64 [N, 16, 16]: thumbnails less what is smooth in them; zeros where rounding alone would be left."""
+    flat = thumb.reshape(len(thumb), THUMB_PX**2).astype(np.float64)
+    rough = (flat - flat @ _SMOOTH @ _SMOOTH.T).reshape(thumb.shape)
+    rough[_power(rough) <= ROUNDING**2 * _power(thumb)] = 0
+    return rough
 
 
 def _is_alike(a: np.ndarray, b: np.ndarray) -> np.ndarray:

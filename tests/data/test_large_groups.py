@@ -58,8 +58,10 @@ def test_a_few_images_are_no_large_group():
 def test_a_group_larger_than_training_is_told_with_numbers_and_a_limit_that_helps():
     sizes = [(0, 1)] * 400 + [(1, 600)] + [(1, 1)] * 60
     what, remedy = advice(images_of(sizes))
-    assert "600 of 660 images of 'cracked' are one group, all in train, which leaves 30 of 66 for val" in what
-    assert "look alike" in what and "'cracked/400.jpg' and 'cracked/999.jpg'" in what
+    assert (
+        "600 of 660 images of 'cracked' look alike and stay in one split, train, which leaves 30 of 66 for val" in what
+    )
+    assert "'cracked/400.jpg' and 'cracked/999.jpg'" in what
     assert "--max_near_copies=200 (" in remedy and "--group_by=content" in remedy
     assert "\n" not in what + remedy
     after = images_of([(label, min(size, 200)) for label, size in sizes])
@@ -81,16 +83,14 @@ def test_windows_of_one_photograph_are_not_said_to_look_alike():
     assert "windows of one photograph by their names" in what and "--group_by_name=false" in remedy
     one_file = large_groups.Images(by_name.labels, by_name.groups, by_name.split, by_name.groups, by_name.groups)
     what, remedy = advice(one_file)
-    assert "windows of one photograph stay together, such as 'cracked/100.jpg'" in what.replace(
-        repr("clean/100.jpg"), repr("cracked/100.jpg")
-    )
+    assert "are windows of one photograph and stay" in what and what.endswith("such as 'cracked/100.jpg'")
     assert remedy == "add photographs of other places"
 
 
 def test_byte_copies_are_called_so_and_where_nothing_stays_together_nothing_is_told():
     images = images_of([(0, 1)] * 100 + [(1, 90)] + [(1, 1)] * 6)
     what, remedy = advice(images, by=GroupBy.CONTENT)
-    assert "with the same bytes" in what and "--group_by=content" not in remedy
+    assert "are byte copies" in what and "--group_by=content" not in remedy
     assert advice(images, by=GroupBy.NONE) == []
 
 
@@ -123,16 +123,14 @@ def camera(tmp_path_factory):
 def test_convert_warns_of_a_camera_and_the_flag_that_it_names_mends_the_splits(camera, tmp_path, capsys):
     before = support.made(camera, tmp_path / "before", split=DEFAULT)
     said = capsys.readouterr().err.splitlines()
-    assert said[0].startswith("warning: 130 of 142 images of 'Positive' are one group")
+    assert said[0].startswith("warning: 130 of 142 images of 'Positive' look alike")
     assert "--max_near_copies=" in said[1]
     assert before["leaks"]["near_copies"] == 129 and "surplus" not in before["leaks"]
     limit = int(said[1].split("--max_near_copies=")[1].split(" ")[0])
     before_files = support.tree(camera)
     after = support.made(camera, tmp_path / "after", split=DEFAULT, max_near_copies=limit)
     said = capsys.readouterr()
-    assert (
-        "are one group" not in said.err and f"left out: {130 - limit} near copies beyond --max_near_copies" in said.out
-    )
+    assert "look alike" not in said.err and f"left out: {130 - limit} near copies beyond --max_near_copies" in said.out
     assert after["leaks"]["surplus"] == 130 - limit == after["rejected"]
     assert support.tree(camera) == before_files
     rejected = support.rows(tmp_path / "after", "rejected.csv")
