@@ -83,7 +83,7 @@ def main() -> None:
     for count in (size for size in SIZES if size <= options.largest):
         looks = made_looks(base, count, seed=count)
         began = time.perf_counter()
-        leaks.same_picture(looks, near=True, workers=workers.count(0))
+        leaks.same_picture(looks, near=True)
         seconds = time.perf_counter() - began
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
         curve.append({"images": count, "seconds": round(seconds, 2), "us_an_image": round(1e6 * seconds / count, 1)})

@@ -82,6 +82,24 @@ def convert_table() -> str:
     return "\n".join([*rows, "", _where(convert)])
 
 
+def frames_table() -> str:
+    """Seconds and memory of the search among nearly equal frames and among walls, and of the whole command."""
+    found = load("frames")
+    names = {
+        "frames": "frames of a fixed camera, search",
+        "walls": "photographs of a blank wall, search",
+        "command": "frames of two fixed cameras, whole command",
+    }
+    rows = ["| nearly equal images | number | groups | s | of CPU | MB |", "|---|---|---|---|---|---|"]
+    rows += [
+        f"| {what} | {row['images']:,} | {row['groups']:,} | {row['seconds']:,} | {row.get('cpu_seconds', '')} "
+        f"| {row['peak_resident_mb']:,} |"
+        for name, what in names.items()
+        for row in found["results"][name]
+    ]
+    return "\n".join([*rows, "", f"{_where(found)[:-1]}; {found['results']['load']}."])
+
+
 def input_table() -> str:
     """Every competitor of against_peers: images/s at both sizes, fastest at 227 px first."""
     found = load("peers")
@@ -542,7 +560,7 @@ CARD = {
     "findings": findings_table,
     "false_alarms": false_alarms_table,
 }
-THEORY = {"lengths": lengths_table}
+THEORY = {"lengths": lengths_table, "frames": frames_table}
 CARD = {"shipped": shipped_table, "unlike": unlike_table, "findings": findings_table}
 PAGES = {
     "README.md": README,

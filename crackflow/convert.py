@@ -60,11 +60,11 @@ def convert(config: ConvertConfig) -> dict:
         judge = looking.Settings(config.images, config.max_megapixels, config.patch_px, config.min_crack_fraction)
         with progress.bar(len(found.files), "reading ") as advance:
             seen = looking.look_at_all(found.files, looks, judge, config.on_bad, pool, 4 * size, advance)
-        sorted_out = grouping.sort_out(found.files, seen, looks, config.group_by, config.split, config.seed, size)
+        sorted_out = grouping.sort_out(found.files, seen, looks, config, found.classes)
         with contextlib.suppress(FileNotFoundError):  # they may have been kept in memory
             os.remove(os.path.join(stage, "thumbnails.tmp"))
         rejected = sorted(found.rejected + seen.rejected + sorted_out.rejected)
-        _expect_enough(config, found, sorted_out.entries, rejected)
+        _expect_enough(config, found, sorted_out.entries, rejected, sorted_out.conflict)
         form = summary.choose_form(config, found.layout, seen, sorted_out.entries)
         plans = shards.plan(form.entries, form.bytes_an_image, config.shards, config.seed)
         with progress.bar(sorted_out.leaks["images"], "writing ") as advance:
@@ -79,6 +79,8 @@ def convert(config: ConvertConfig) -> dict:
         facts = summary.facts(config, found, form, written, checksums, sorted_out.leaks, rejected, notes)
         dataset.save(stage, facts)
     progress.say_lines(summary.text(config.out, facts, time.perf_counter() - began))
+    for line in [sorted_out.conflict] * bool(sorted_out.conflict) + sorted_out.advice:
+        progress.warn(line)
     _warn_of_thin_splits(
         facts, [name for name, part in zip(splits.NAMES, config.split or (1, 1, 1), strict=True) if part]
     )
@@ -156,16 +158,16 @@ def _within(folder: str, path: str) -> bool:
         return False
 
 
-def _expect_enough(config: ConvertConfig, found: layouts.Found, entries: dict, rejected: list) -> None:
+def _expect_enough(config: ConvertConfig, found: layouts.Found, entries: dict, rejected: list, conflict: str) -> None:
     labels = {
         label for part in entries.values() for one in part for label in ([w.label for w in one.windows] or [one.label])
     }
     if missing := [name for label, name in enumerate(found.classes) if label not in labels]:
         kind = "--layout=masks" if config.layout is Layout.MASKS else "--images"
         names = " or ".join(map(repr, missing))
-        raise UserError(
-            f"{kind}: expected usable images of both classes, found none of {names}; {_why(found, missing, rejected)}"
-        )
+        why = _why(found, missing, rejected)
+        why = conflict if conflict and grouping.IN_OTHER_CLASS in why else why
+        raise UserError(f"{kind}: expected usable images of both classes, found none of {names}; {why}")
     if config.split and config.split[0] and "train" not in entries:
         raise UserError(f"--split: expected some images in train, received {config.split}; give train a larger part")
 

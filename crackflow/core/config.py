@@ -305,6 +305,9 @@ class ConvertConfig:
     group_by_name: bool = option(
         True, "what is named as windows of one photograph (7001-12, 7001-13) stays in one split"
     )
+    max_near_copies: int = option(
+        0, "of near copies, such as frames of a fixed camera, keep so many of a class, every n-th of them; 0: all"
+    )
     layout: Layout = option(Layout.AUTO, "how the folder is arranged")
     positive_class: str = option("", "name of the class folder that means cracked, where it can't be guessed")
     patch_px: int = option(128, "masks layout: side of the labelled windows, in pixels")
@@ -335,7 +338,7 @@ class ConvertConfig:
         _expect(told, "repeat", every, ",".join(map(str, self.repeat)))
         _expect(self.image_px == 0 or 8 <= self.image_px <= 4096, "image_px", "0, or 8 to 4096", self.image_px)
         _expect(8 <= self.patch_px <= 4096, "patch_px", "8 to 4096", self.patch_px)
-        _expect_at_least(self, 0, ["shards", "workers", "seed"])
+        _expect_at_least(self, 0, ["max_near_copies", "shards", "workers", "seed"])
         _expect_finite_positive(self, ["max_megapixels"])
         needless = self.beam_options and self.runner is not Runner.BEAM
         _expect(not needless, "beam_options", "nothing without --runner=beam", self.beam_options)

@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    sorted_out = grouping.sort_out(files, seen, looks, GroupBy.NEAR_DUPLICATES, (0.8, 0.1, 0.1), seed=0, workers=2)
+    sorted_out = grouping.sort_out(files, seen, looks, config, classes=("clean", "cracked"))
     sorted_out.entries["train"], sorted_out.leaks["random_split_twins"]
 """
 
@@ -11,39 +11,41 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from crackflow.core.config import GroupBy
-from crackflow.data import leaks, splits
+from crackflow.core.config import ConvertConfig, GroupBy
+from crackflow.data import large_groups, leaks, splits
 from crackflow.data.layouts import UNLABELLED, File
 from crackflow.data.looking import Seen
 from crackflow.data.shards import Entry
 
+IN_OTHER_CLASS = "the same picture is in the other class"
+
 
 @dataclasses.dataclass(frozen=True)
 class Sorted:
-    """`entries`: per split; `rejected`: (path, reason) of pictures in both classes; `leaks`: counts for the summary."""
+    """`entries`: per split; `rejected`: (path, reason) of pictures in both classes and of near copies beyond the limit;
+    `leaks`: counts for the summary; `advice`: on groups that are too large for the splits, line by line;
+    `conflict`: on a large group in both classes."""
 
     entries: dict[str, list[Entry]]
     rejected: list[tuple[str, str]]
     leaks: dict[str, int]
+    advice: list[str]
+    conflict: str
 
 
 def sort_out(
-    files: Sequence[File],
-    seen: Seen,
-    looks: leaks.Looks,
-    group_by: GroupBy,
-    fractions: tuple[float, ...],
-    seed: int,
-    workers: int,
+    files: Sequence[File], seen: Seen, looks: leaks.Looks, config: ConvertConfig, classes: Sequence[str]
 ) -> Sorted:
-    """`files`, `seen.accepted`: as scanned and looked at; row k of `looks` is the k-th accepted file; `fractions`: of
-    train, val and test, none: as `splits.default_fractions` says."""
+    """`files`, `seen.accepted`: as scanned and looked at; row k of `looks` is the k-th accepted file; of `config`: what
+    must stay together, how many near copies stay at all, the splits and the seed."""
     used = [files[row] for row in seen.accepted]
-    looks = looks.first(len(used))
+    looks, group_by = looks.first(len(used)), config.group_by
     by_bytes = leaks.same_picture(looks, near=False)
-    picture = leaks.same_picture(looks, near=True, workers=workers)
+    picture = leaks.same_picture(looks, near=True)
     asked = picture if group_by is GroupBy.NEAR_DUPLICATES else by_bytes
-    rejected = _in_both_classes(used, asked if group_by is not GroupBy.NONE else by_bytes)
+    torn = _in_both_classes(used, asked if group_by is not GroupBy.NONE else by_bytes)
+    surplus = _surplus(used, picture, torn, config.max_near_copies)
+    rejected = torn | surplus
     keep = np.array([row for row in range(len(used)) if row not in rejected], np.int64)
     group = np.arange(len(used)) if group_by is GroupBy.NONE else _with_sources(asked, used)
 
@@ -53,11 +55,43 @@ def sort_out(
     labels = np.array([label for one in windows for label in one], np.int64)
     has_any = labels != UNLABELLED
     owner, labels = owner[has_any], labels[has_any]
-    split = splits.assign(labels, group[owner], fractions or splits.default_fractions(len(labels)), seed)
-    entries = _entries(used, seen, looks, group, owner, split)
-    counts = _leak_counts(by_bytes[keep], picture[keep], _with_sources(picture, used)[owner], labels, split, seed)
-    counts |= {"images": len(owner), "groups": len(np.unique(group[owner])), "conflicts": len(rejected)}
-    return Sorted(entries, [(used[row].path, reason) for row, reason in sorted(rejected.items())], counts)
+    fractions = config.split or splits.default_fractions(len(labels))
+    split = splits.assign(labels, group[owner], fractions, config.seed)
+    counts = _leak_counts(
+        by_bytes[keep], picture[keep], _with_sources(picture, used)[owner], labels, split, config.seed
+    )
+    counts |= {"images": len(owner), "groups": len(np.unique(group[owner])), "conflicts": len(torn)}
+    if config.max_near_copies:
+        counts["surplus"] = len(surplus)
+    paths = [file.path for file in used]
+    images = large_groups.Images(labels, group[owner], split, owner, picture[owner])
+    return Sorted(
+        _entries(used, seen, looks, group, owner, split),
+        [(used[row].path, reason) for row, reason in sorted(rejected.items())],
+        counts,
+        large_groups.advice(images, paths, config.split, config.seed, classes, group_by),
+        _conflict_advice(used, picture, torn) if group_by is GroupBy.NEAR_DUPLICATES else "",
+    )
+
+
+def _conflict_advice(used: Sequence[File], picture: np.ndarray, torn: dict[int, str]) -> str:
+    labels = np.array([file.label for file in used])
+    return large_groups.conflict_advice([file.path for file in used], picture, labels, sorted(torn))
+
+
+def _surplus(used: Sequence[File], picture: np.ndarray, rejected: dict[int, str], limit: int) -> dict[int, str]:
+    """Row -> reason, for every near copy beyond `limit` of one picture and class; none when `limit` is 0."""
+    if not limit:
+        return {}
+    rows = np.array([row for row in range(len(used)) if row not in rejected], np.int64)
+    labels = np.array([used[row].label for row in rows], np.int64)
+    left_out = rows[large_groups.surplus(picture[rows], labels, limit)]
+    size = np.bincount(picture[rows], minlength=len(used))
+    return {
+        row: f"one of {size[picture[row]]:,} near copies, such as {used[picture[row]].path!r}, of which "
+        f"--max_near_copies={limit} keeps {limit} of a class"
+        for row in left_out.tolist()
+    }
 
 
 def _in_both_classes(used: Sequence[File], picture: np.ndarray) -> dict[int, str]:
@@ -71,10 +105,7 @@ def _in_both_classes(used: Sequence[File], picture: np.ndarray) -> dict[int, str
     first = {}
     for row in torn.tolist():
         first.setdefault((int(picture[row]), int(labels[row])), used[row].path)
-    return {
-        row: f"the same picture is in the other class: {first[int(picture[row]), 1 - int(labels[row])]!r}"
-        for row in torn.tolist()
-    }
+    return {row: f"{IN_OTHER_CLASS}: {first[int(picture[row]), 1 - int(labels[row])]!r}" for row in torn.tolist()}
 
 
 def _with_sources(picture: np.ndarray, used: Sequence[File]) -> np.ndarray:

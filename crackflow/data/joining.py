@@ -229,17 +229,18 @@ def _leave_out_copies(
     ]
     looks = _look_at_all(members, len(owners), pool, ahead)
     shown = collections.defaultdict(list)
-    for picture, owner in zip(leaks.same_picture(looks, near=True, workers=-1).tolist(), owners, strict=True):
+    for picture, owner in zip(leaks.same_picture(looks, near=True).tolist(), owners, strict=True):
         shown[picture].append(owner)
     found = []
     for same in shown.values():
-        torn = len({label for *_, label in same}) > 1
+        first = {owner[3]: owner for owner in reversed(same)}
+        torn = len(first) > 1
         if len({owner[0] for owner in same}) == 1 or (all(owner[1] == "train" for owner in same) and not torn):
             continue
         number, split, path, _ = min(same, key=lambda owner: (-splits.NAMES.index(owner[1]), *owner[::2]))
         for other, their_split, theirs, their_label in same:
             if torn:
-                twin = next(one for one in same if one[3] != their_label)
+                twin = next(owner for label, owner in first.items() if label != their_label)
                 reason = f"the same picture is in the other class: {members[twin[0]].name}/{twin[2]}"
             elif (other, their_split) != (number, split):
                 reason = f"shows what {members[number].name}/{path} of the {split} split shows"

@@ -14,11 +14,12 @@ mean square), and what is rough in them is alike: less a polynomial of degree 8,
 in brightness out, they correlate by LIKENESS at least. Two photographs of one blank wall differ by no more than two
 copies of one do, but their noise is unlike.
 
-Candidates come from a range search in a k-d tree over 20 numbers a thumbnail: for each pair u <= v
+Candidates come from a range search over 20 numbers a thumbnail: for each pair u <= v
 below 6 of its orthonormal discrete cosine transform X, sqrt(X[u,v]^2 + X[v,u]^2). Flips change signs of X and
 a quarter turn swaps u and v, so the numbers do not depend on the orientation; and as each is a norm of some
 coefficients, two thumbnails are never closer than their numbers are. So a range search with the same threshold
-misses nothing that comparing all pairs would find, at a cost that grew as N^1.3 up to 640,000 images.
+misses nothing that comparing all pairs would find. Of a fixed camera's frames, all of which are candidates to
+each other, most pairs are one picture already when their turn comes, and are not looked at: duplicate_search.
 """
 
 import dataclasses
@@ -29,7 +30,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import scipy  # its parts load when they are first used: the workers that look at files need none of them
+import threadpoolctl
 
+from crackflow.data import duplicate_search, orientations
 from crackflow.data.images import THUMB_PX
 
 # In METU, 3,512 pairs of copies differ by at most 0.41 grey levels; the closest pair of different pictures by 1.37,
@@ -43,8 +46,13 @@ FREQUENCIES = 6
 # ones by at most 0.31. At degrees 4 and 6 the fall of light of one lens made different ones correlate by 0.98 and 0.75.
 LIKENESS = 0.5
 SMOOTH_DEGREE = 8
-# Rows at a time: bounds the candidate lists, of which a set full of near-equal frames has many a row.
-CHUNK = 4_000
+# Float32 sums of 256 products err by some 1e-6 of their size, likenesses of what is rough by that over its part of the
+# whole. Where this part is below SMOOTH_PART (float16 alone gives 1e-4), only the exact comparison decides.
+SUM_SLACK = 1e-4
+LIKENESS_SLACK = 0.02
+SMOOTH_PART = 5e-5
+ROUNDING = 1e-9  # of float64 sums of 256 products, and more
+CHUNK = 4_000  # thumbnails at a time
 TOO_LARGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -104,7 +112,7 @@ def _is_claimed(file: str, size: int) -> bool:
     return False
 
 
-def same_picture(looks: Looks, near: bool, workers: int = 1) -> np.ndarray:
+def same_picture(looks: Looks, near: bool) -> np.ndarray:
     """int64 [N]: the smallest row that shows the same picture, by bytes alone or (`near`) by sight as well."""
     count = len(looks.digest)
     if not count:
@@ -117,7 +125,7 @@ def same_picture(looks: Looks, near: bool, workers: int = 1) -> np.ndarray:
     by_look = _first_equal(np.stack([by_thumb, looks.mean.view(np.int32)], 1))
     every = np.arange(count)
     different = np.flatnonzero((by_bytes == every) & (by_look == every))
-    pairs = different[_near_pairs(looks, different, workers)]
+    pairs = different[_near_links(looks, different)]
     return connect(count, np.concatenate([pairs, np.stack([every, by_bytes], 1), np.stack([every, by_look], 1)]))
 
 
@@ -136,20 +144,17 @@ def connect(count: int, links: np.ndarray) -> np.ndarray:
     return first[component].astype(np.int64)
 
 
-def _near_pairs(looks: Looks, rows: np.ndarray, workers: int) -> np.ndarray:
-    """int64 [M, 2]: positions in `rows` of the pairs that show one picture."""
+def _near_links(looks: Looks, rows: np.ndarray) -> np.ndarray:
+    """int64 [M, 2]: positions in `rows` of pairs that show one picture, enough to connect all that do."""
     features, threshold = _features_and_thresholds(looks, rows)
-    tree = scipy.spatial.cKDTree(features, balanced_tree=False)
-    found = [np.zeros((0, 2), np.int64)]
-    for start in range(0, len(rows), CHUNK):
-        stop = min(start + CHUNK, len(rows))
-        near = tree.query_ball_point(features[start:stop], threshold[start:stop], workers=workers)
-        sizes = np.fromiter((len(one) for one in near), np.int64, stop - start)
-        left = np.repeat(np.arange(start, stop), sizes)
-        right = np.fromiter((row for one in near for row in one), np.int64, sizes.sum())
-        later = right > left
-        found.append(_verified(looks, rows, left[later], right[later]))
-    return np.concatenate(found)
+    # On two cores that others used as well, two threads of BLAS took 10 s where one took 0.3: they wait for each other.
+    with threadpoolctl.threadpool_limits(1):
+        return duplicate_search.links(
+            features,
+            threshold,
+            lambda some, others: _may_match(looks, rows[some], rows[others]),
+            lambda left, right: _matches(looks, rows[left], rows[right]),
+        )
 
 
 def _waves() -> np.ndarray:
@@ -190,38 +195,77 @@ def _threshold(power: np.ndarray) -> np.ndarray:
     return np.sqrt(NOISE_FLOOR**2 + CONTRAST_PART**2 * power)
 
 
-def _verified(looks: Looks, rows: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """The candidate pairs (positions in `rows`) that are one picture: int64 [M, 2]."""
-    kept = [np.zeros((0, 2), np.int64)]
-    for start in range(0, len(left), CHUNK):
-        one, other = left[start : start + CHUNK], right[start : start + CHUNK]
-        a = looks.thumb[rows[one]].astype(np.float32)
-        b = looks.thumb[rows[other]].astype(np.float32)
-        power_a, power_b = _power(a), _power(b)
-        overlap = np.max([np.einsum("nij,nij->n", a, turned) for turned in _symmetries(b)], 0) / THUMB_PX**2
-        square = power_a + power_b - 2 * overlap
-        close = square <= _threshold(np.minimum(power_a, power_b)) ** 2
-        close &= np.abs(looks.mean[rows[one]] - looks.mean[rows[other]]) <= MAX_BRIGHTNESS_SHIFT
-        close[close] = _is_alike(_rough(a[close]), _rough(b[close]))
-        kept.append(np.stack([one[close], other[close]], 1))
-    return np.concatenate(kept)
+def _matches(looks: Looks, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """bool [M]: whether the rows `left` and `right` show one picture, pair by pair."""
+    a, b = (looks.thumb[side].astype(np.float32) for side in (left, right))
+    power_a, power_b = _power(a), _power(b)
+    overlap = np.max([np.einsum("nij,nij->n", a, turned) for turned in _symmetries(b)], 0) / THUMB_PX**2
+    square = power_a + power_b - 2 * overlap
+    close = square <= _threshold(np.minimum(power_a, power_b)) ** 2
+    close &= np.abs(looks.mean[left] - looks.mean[right]) <= MAX_BRIGHTNESS_SHIFT
+    close[close] = _is_alike(_rough(a[close]), _rough(b[close]))
+    return close
+
+
+def _may_match(looks: Looks, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """bool [L, R]: whether rows `left` and `right` may show one picture, each with each, as matrix products tell.
+
+    Rounding makes none false: the limits are wider than the exact ones by some hundred times what it changes.
+    """
+    may = np.abs(looks.mean[left][:, None] - looks.mean[right]) <= MAX_BRIGHTNESS_SHIFT + 0.01
+    a, b = (orientations.coefficients(looks.thumb[side]) for side in (left, right))
+    may &= _may_be_alike(a, b)
+    some, others = np.flatnonzero(may.any(1)), np.flatnonzero(may.any(0))
+    if len(some):
+        may[np.ix_(some, others)] &= _may_be_close(a[some], b[others])
+    return may
+
+
+def _may_be_alike(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """bool [L, R]: whether what is rough in the thumbnails of coefficients `a` and `b` may be alike."""
+    (unit_a, is_smooth_a), (unit_b, is_smooth_b) = _unit_rough(a), _unit_rough(b)
+    may = orientations.overlaps(unit_a, unit_b) >= LIKENESS - LIKENESS_SLACK
+    may[is_smooth_a] = True
+    may[:, is_smooth_b] = True
+    return may
+
+
+def _unit_rough(coefs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(float32 [N, 16, 16] what is rough, of length 1; bool [N] whether it is so little that rounding makes it up)."""
+    rough, power = orientations.rough(coefs, SMOOTH_DEGREE), _power(coefs)
+    rough_power = _power(rough)
+    is_smooth = rough_power <= SMOOTH_PART**2 * power
+    length = np.sqrt(np.where(is_smooth, 1, rough_power)).astype(np.float32) * THUMB_PX
+    return rough / length[:, None, None], is_smooth
+
+
+def _may_be_close(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """bool [L, R]: whether the thumbnails of coefficients `a` and `b` may differ by no more than the threshold."""
+    (half_a, limit_a), (half_b, limit_b) = (
+        (_power(coefs) / 2, _threshold(_power(coefs)) ** 2 / 2 + 1e-3) for coefs in (a, b)
+    )
+    # The mean square of a - b is power_a + power_b - 2 overlap.
+    least = (half_a[:, None] + half_b) * (1 - SUM_SLACK) - np.minimum(limit_a[:, None], limit_b)
+    return orientations.overlaps(a, b) / THUMB_PX**2 >= least.astype(np.float32)
 
 
 def _smooth() -> np.ndarray:
-    """float32 [256, 45]: orthonormal polynomials of degree 8 at most over a thumbnail."""
+    """float64 [256, 45]: orthonormal polynomials of degree 8 at most over a thumbnail."""
     side = (np.arange(THUMB_PX) + 0.5) / THUMB_PX * 2 - 1
     powers = [(u, v) for u in range(SMOOTH_DEGREE + 1) for v in range(SMOOTH_DEGREE + 1 - u)]
     values = np.stack([np.outer(side**u, side**v).ravel() for u, v in powers], 1)
-    return np.linalg.qr(values)[0].astype(np.float32)
+    return np.linalg.qr(values)[0]
 
 
 _SMOOTH = _smooth()
 
 
 def _rough(thumb: np.ndarray) -> np.ndarray:
-    """float32 [N, 16, 16]: thumbnails less what is smooth in them."""
-    flat = thumb.reshape(len(thumb), THUMB_PX**2)
-    return (flat - flat @ _SMOOTH @ _SMOOTH.T).reshape(thumb.shape)
+    """float64 [N, 16, 16]: thumbnails less what is smooth in them; zeros where rounding alone would be left."""
+    flat = thumb.reshape(len(thumb), THUMB_PX**2).astype(np.float64)
+    rough = (flat - flat @ _SMOOTH @ _SMOOTH.T).reshape(thumb.shape)
+    rough[_power(rough) <= ROUNDING**2 * _power(thumb)] = 0
+    return rough
 
 
 def _is_alike(a: np.ndarray, b: np.ndarray) -> np.ndarray:

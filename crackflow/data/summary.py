@@ -202,6 +202,8 @@ def text(out: str, facts: dict, seconds: float) -> str:
         lines.append(f"cracked: {one_line(facts['classes'][1])}; clean: {one_line(facts['classes'][0])}")
     if leaks["conflicts"]:
         lines.append(f"left out: {leaks['conflicts']:,} files whose picture is found in both classes")
+    if leaks.get("surplus"):
+        lines.append(f"left out: {leaks['surplus']:,} near copies beyond --max_near_copies")
     if facts["rejected"] and dataset.REJECTED in facts["tables"]:
         lines.append(f"rejected: {facts['rejected']:,} files, each with its reason in {dataset.REJECTED}")
     lines += [f"note: {note}" for note in facts["notes"]]

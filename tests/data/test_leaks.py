@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from crackflow.data import images, leaks
+from crackflow.data import duplicate_search, images, leaks
 from tests import support
 
 SYMMETRIES = [(turns, flip) for turns in range(4) for flip in (False, True)]
@@ -113,8 +113,8 @@ def test_pictures_whose_difference_is_small_but_real_are_not_joined(seed):
 
 
 @settings(max_examples=25)
-@given(seed=st.integers(0, 10**6), noise=st.floats(0.1, 4), workers=st.integers(1, 2))
-def test_the_tree_finds_what_comparing_all_pairs_finds(seed, noise, workers):
+@given(seed=st.integers(0, 10**6), noise=st.floats(0.1, 4))
+def test_the_tree_finds_what_comparing_all_pairs_finds(seed, noise):
     rng = np.random.default_rng(seed)
     originals = rng.normal(0, 1, (12, 16, 16)) * rng.uniform(0.3, 30, (12, 1, 1))
     originals[:2] = 0  # blank frames
@@ -128,7 +128,83 @@ def test_the_tree_finds_what_comparing_all_pairs_finds(seed, noise, workers):
     one, other = rng.integers(36, size=2)
     for values in (looks.digest, looks.thumb, looks.mean):  # a byte copy
         values[one] = values[other]
-    assert leaks.same_picture(looks, near=True, workers=workers).tolist() == all_pairs(looks).tolist()
+    assert leaks.same_picture(looks, near=True).tolist() == all_pairs(looks).tolist()
+
+
+SCENES = ("fixed camera", "cameras and others", "slow change", "turned", "blank walls", "gradients")
+
+
+def scene(kind, seed, count=40):
+    """Looks of `count` frames that are much alike, of one kind."""
+    rng = np.random.default_rng(seed)
+    smooth_part = np.cumsum(np.cumsum(rng.normal(0, 1, (3, 16, 16)), 1), 2)
+    pictures = (smooth_part - smooth_part.mean((1, 2), keepdims=True)) * rng.uniform(0.05, 1) + rng.normal(
+        0, 2, (3, 16, 16)
+    )
+    noise = rng.normal(0, rng.choice([0.02, 0.3, 0.6, 1.0]), (count, 16, 16))
+    thumbs = pictures[0] + noise
+    if kind == "cameras and others":
+        thumbs = pictures[rng.integers(3, size=count)] + noise
+        thumbs[::5] = rng.normal(0, 5, (len(thumbs[::5]), 16, 16))
+    elif kind == "slow change":
+        thumbs = thumbs + np.linspace(0, 6, count)[:, None, None] * rng.normal(0, 1, (16, 16))
+    elif kind == "turned":
+        thumbs = np.stack([moved(one, rng.integers(4), bool(rng.integers(2))) for one in thumbs])
+    elif kind == "blank walls":
+        thumbs = np.repeat(rng.normal(0, 0.4, (count // 2, 16, 16)), 2, 0)
+        thumbs = thumbs + rng.choice([0, 0.3], (count, 1, 1)) * rng.normal(0, 1, (count, 16, 16))
+    elif kind == "gradients":
+        thumbs = np.linspace(-30, 30, 16)[:, None] * (1 + 0.002 * rng.integers(0, 9, (count, 1, 1))) + np.zeros(
+            (16, 16)
+        )
+    thumbs = thumbs[rng.permutation(len(thumbs))]
+    means = 128 + rng.choice([0, 30, 60], len(thumbs), p=[0.8, 0.1, 0.1]) + rng.uniform(-5, 5, len(thumbs))
+    return looks_from(thumbs - thumbs.mean((1, 2), keepdims=True), means)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sampled_from(SCENES), st.integers(0, 10**6), st.sampled_from([0, 0.02, 1]), st.booleans())
+def test_groups_of_much_that_is_alike_are_those_of_comparing_all_pairs(kind, seed, dense_part, small):
+    looks = scene(kind, seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duplicate_search, "DENSE_PART", dense_part)
+        for name, value in [("ROWS", 8), ("COLUMNS", 20), ("LEADERS", 2)] * small:
+            patch.setattr(duplicate_search, name, value)
+        assert leaks.same_picture(looks, near=True).tolist() == all_pairs(looks).tolist()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from(SCENES), st.integers(0, 10**6))
+def test_comparing_by_matrices_rules_out_no_match_and_little_else_is_left(kind, seed):
+    looks = scene(kind, seed)
+    rows = np.arange(len(looks.digest))
+    one, other = (side.ravel() for side in np.meshgrid(rows, rows, indexing="ij"))
+    exact = leaks._matches(looks, one, other).reshape(len(rows), -1)
+    may = leaks._may_match(looks, rows, rows)
+    assert not (exact & ~may).any()
+    if kind != "gradients":  # nothing is rough in them but rounding
+        assert (may & ~exact).mean() < 0.1
+
+
+def test_frames_by_the_thousand_are_grouped_with_work_that_grows_as_their_number(monkeypatch):
+    asked = {"elements": 0, "pairs": 0}
+    may_match, matches = leaks._may_match, leaks._matches
+
+    def counted_matrix(looks, left, right):
+        asked["elements"] += len(left) * len(right)
+        return may_match(looks, left, right)
+
+    def counted_pairs(looks, left, right):
+        asked["pairs"] += len(left)
+        return matches(looks, left, right)
+
+    monkeypatch.setattr(leaks, "_may_match", counted_matrix)
+    monkeypatch.setattr(leaks, "_matches", counted_pairs)
+    count, rng = 6_000, np.random.default_rng(0)
+    thumbs = rng.normal(0, 20, (16, 16)) + rng.normal(0, 0.4, (count, 16, 16))
+    looks = looks_from(thumbs, rng.uniform(120, 136, count))
+    assert not leaks.same_picture(looks, near=True).any()
+    assert asked["pairs"] < 2 * count and asked["elements"] < 60 * count < count**2 / 2
 
 
 def test_blank_frames_are_joined_along_a_chain_of_brightness():

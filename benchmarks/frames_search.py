@@ -1,0 +1,51 @@
+"""The search of benchmarks.frames, in a process of its own that holds nothing else.
+
+  python -m benchmarks.frames_search THUMBNAIL.npy COUNT NOISE
+
+Prints a JSON object: images, groups, seconds, cpu_seconds, peak_resident_mb (of the process, its libraries included).
+"""
+
+import json
+import sys
+import time
+
+import numpy as np
+
+from crackflow.data import leaks
+
+
+def made_looks(thumbnail: np.ndarray, noise: float, count: int) -> leaks.Looks:
+    """`count` frames: `thumbnail` [16, 16] with normal noise of that deviation, no two alike in bytes."""
+    random, looks = np.random.default_rng(count), leaks.Looks.empty(count)
+    for start in range(0, count, 10_000):
+        stop = min(start + 10_000, count)
+        frames = thumbnail + random.normal(0, noise, (stop - start, *thumbnail.shape))
+        looks.thumb[start:stop] = frames - frames.mean((1, 2), keepdims=True)
+    looks.mean[:] = 128 + 6 * np.sin(np.linspace(0, 20, count))
+    looks.digest[:, :8] = np.arange(count, dtype=">u8").view(np.uint8).reshape(-1, 8)
+    return looks
+
+
+def peak_resident() -> int:
+    """Bytes. Not getrusage's figure, which begins with what the process that started this one had."""
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM:"))
+
+
+def main() -> None:
+    count = int(sys.argv[2])
+    looks = made_looks(np.load(sys.argv[1]), float(sys.argv[3]), count)
+    began, cpu_began = time.perf_counter(), time.process_time()
+    groups = len(np.unique(leaks.same_picture(looks, near=True)))
+    row = {
+        "images": count,
+        "groups": groups,
+        "seconds": round(time.perf_counter() - began, 2),
+        "cpu_seconds": round(time.process_time() - cpu_began, 2),
+        "peak_resident_mb": round(peak_resident() / 1e6),
+    }
+    print(json.dumps(row))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+"""Which items hang together by a relation of closeness, without comparing all pairs of a dense cluster.
+
+Synopsis::
+
+    links = duplicate_search.links(features, radius, may_match, matches)     # int64 [M, 2]: connect them
+
+Two items match when `matches` says so, which is exact and slow for one pair. When they do, their features are no
+farther apart than the `radius` of each. Groups are the connected components of the matches, and are found without most
+of the matches: 100,000 nearly equal frames have 5 x 10^9.
+
+Method. Items are put into boxes of near neighbours (a k-d tree's leaves), and box is compared with box where the
+distance between the boxes allows a match. What is in one component already is not compared again (union-find):
+not boxes that are each in one as a whole, not columns that are in that of all rows. Of the rows of one component a few
+go first, for they mostly fetch what can be fetched. What is left is looked at as a matrix, rows by columns, first the
+features' distances; where many of those are small enough, `may_match`. Pairs that are then left are decided by
+`matches`, one a column at a time, and each match makes others needless.
+
+Nothing is left out: a pair is passed over only when its items are in one component, or can't match. Memory is bounded
+by a matrix of ROWS x COLUMNS and what N items need; time is linear for frames that match, and that of N^2 / 2 matrix
+elements for those that look so alike that only `may_match` can tell them apart.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+ROWS = 256  # at most, in a box
+COLUMNS = 4096  # compared with a box at a time
+LEADERS = 16  # of a component's rows that are compared first
+# `may_match` on a whole matrix takes 40 ns an element, `matches` 2 us a pair (benchmarks/results/frames.json).
+DENSE_PART = 0.02
+PENDING = 4_000  # candidates that are decided at once: 2 MB of thumbnails each way
+
+Matrix = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def links(features: np.ndarray, radius: np.ndarray, may_match: Matrix, matches: Matrix) -> np.ndarray:
+    """int64 [M, 2], M < N: matches that join all that hang together.
+
+    `features`: float32 [N, K]; `radius`: float64 [N]: items that match are no farther apart than the radius of each.
+    `may_match(rows, columns)`: bool [R, C], true for all pairs that match and few others.
+    `matches(one, other)`: bool [P], for P pairs with one < other.
+    """
+    search = _Search(features, radius, may_match, matches)
+    search.run()
+    return np.array(search.joined, np.int64).reshape(-1, 2)
+
+
+class Components:
+    """Union-find over `count` items."""
+
+    def __init__(self, count: int) -> None:
+        self._parent = np.arange(count)
+
+    def roots(self, items: np.ndarray) -> np.ndarray:
+        """int64 [N]: one item for each component, the same for all items of it."""
+        root = self._parent[items]
+        while not np.array_equal(above := self._parent[root], root):
+            root = above
+        self._parent[items] = root
+        return root
+
+    def join(self, one: int, other: int) -> bool:
+        """Whether they were apart before."""
+        low, high = sorted((self._root(one), self._root(other)))
+        self._parent[high] = low
+        return low != high
+
+    def _root(self, item: int) -> int:
+        while (above := int(self._parent[item])) != item:
+            self._parent[item] = self._parent[above]
+            item = above
+        return item
+
+
+class _Search:
+    """Items are numbered by their place in `order`, along the boxes."""
+
+    def __init__(self, features: np.ndarray, radius: np.ndarray, may_match: Matrix, matches: Matrix) -> None:
+        self.order, self.starts = boxes(features)
+        self.components = Components(len(features))
+        self.joined: list[tuple[int, int]] = []
+        self._may_match, self._matches = may_match, matches
+        self._pending: list[np.ndarray] = []
+        points = (features - features.mean(0, keepdims=True))[self.order] if len(features) else features
+        self._radius = radius[self.order]
+        self._left, self._right = _for_distances(points, self._radius)
+        if len(points):
+            self._low = np.minimum.reduceat(points, self.starts[:-1])
+            self._high = np.maximum.reduceat(points, self.starts[:-1])
+            self._reach = np.maximum.reduceat(self._radius, self.starts[:-1])
+        self._is_one = np.zeros(len(self.starts) - 1, bool)  # whether a box lies in one component
+
+    def run(self) -> None:
+        for box in range(len(self.starts) - 1):
+            rows, own = self._items(box), np.array([box])
+            self._note_whole(own, rows)
+            if not self._is_one[box]:
+                self._compare(rows, rows)
+                self._note_whole(own, rows)
+            others = self._near_boxes(box)
+            columns = np.concatenate([self._items(other) for other in others]) if len(others) else rows[:0]
+            for start in range(0, len(columns), COLUMNS):
+                self._compare_by_component(rows, columns[start : start + COLUMNS])
+            self._note_whole(others, columns)
+        self._decide_pending()
+
+    def _items(self, box: int) -> np.ndarray:
+        return np.arange(self.starts[box], self.starts[box + 1])
+
+    def _note_whole(self, some: np.ndarray, items: np.ndarray) -> None:
+        """Mark which of the boxes `some`, which hold `items`, lie in one component."""
+        if len(some):
+            roots, lengths = self.components.roots(items), np.diff(self.starts)[some]
+            starts = np.cumsum(lengths) - lengths
+            self._is_one[some] = np.minimum.reduceat(roots, starts) == np.maximum.reduceat(roots, starts)
+
+    def _near_boxes(self, box: int) -> np.ndarray:
+        """int64 [B]: later boxes that may hold a match of an item of `box` in another component."""
+        later = slice(box + 1, None)
+        gap = np.maximum(self._low[later] - self._high[box], self._low[box] - self._high[later])
+        square = (np.maximum(gap, 0).astype(np.float64) ** 2).sum(1)
+        reach = np.minimum(self._reach[box], self._reach[later])
+        near = box + 1 + np.flatnonzero(square <= reach**2 * 1.001 + 1e-3)
+        if not self._is_one[box]:
+            return near
+        own, *others = self.components.roots(self.starts[np.append(box, near)]).tolist()
+        return near[~(self._is_one[near] & (np.array(others, np.int64) == own))]
+
+    def _compare_by_component(self, rows: np.ndarray, columns: np.ndarray) -> None:
+        for some in self._by_component(rows):
+            roots = self.components.roots(some)
+            apart = columns if (roots != roots[0]).any() else columns[self.components.roots(columns) != roots[0]]
+            if len(apart):
+                self._compare(some, apart)
+
+    def _by_component(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """`rows` in parts: those of each large component, its leaders first; and all others together."""
+        roots, inverse, counts = np.unique(self.components.roots(rows), return_inverse=True, return_counts=True)
+        large = counts >= 2 * LEADERS
+        for number in np.flatnonzero(large):
+            members = rows[inverse == number]
+            yield members[:LEADERS]
+            yield members[LEADERS:]
+        if not large.all():
+            yield rows[~large[inverse]]
+
+    def _compare(self, rows: np.ndarray, columns: np.ndarray) -> None:
+        near = self._left[rows] @ self._right[columns].T <= 0
+        if rows is columns:
+            near = np.triu(near, 1)
+        count = np.count_nonzero(near)
+        if count > DENSE_PART * near.size:
+            self._decide_matrix(rows, columns, near)
+        elif count:
+            one, other = np.divmod(np.flatnonzero(near), len(columns))
+            self._pending.append(np.stack([rows[one], columns[other]], 1))
+            if sum(map(len, self._pending)) >= PENDING:
+                self._decide_pending()
+
+    def _decide_pending(self) -> None:
+        if self._pending:
+            pairs = np.concatenate(self._pending)
+            self._pending.clear()
+            for start in range(0, len(pairs), PENDING):
+                some = pairs[start : start + PENDING]
+                some = some[self.components.roots(some[:, 0]) != self.components.roots(some[:, 1])]
+                self._decide(some[:, 0], some[:, 1])
+
+    def _decide_matrix(self, rows: np.ndarray, columns: np.ndarray, near: np.ndarray) -> None:
+        rows_left, columns_left = near.any(1), near.any(0)
+        rows, columns, near = rows[rows_left], columns[columns_left], near[rows_left][:, columns_left]
+        near &= self._may_match(self.order[rows], self.order[columns])
+        while near.any():
+            near &= self.components.roots(rows)[:, None] != self.components.roots(columns)
+            column = np.flatnonzero(near.any(0))
+            row = near[:, column].argmax(0)
+            near[row, column] = False
+            self._decide(rows[row], columns[column])
+
+    def _decide(self, left: np.ndarray, right: np.ndarray) -> None:
+        one, other = self.order[left], self.order[right]
+        is_match = self._matches(np.minimum(one, other), np.maximum(one, other)) if len(one) else np.zeros(0, bool)
+        for a, b in zip(left[is_match].tolist(), right[is_match].tolist(), strict=True):
+            if self.components.join(a, b):
+                self.joined.append((int(self.order[a]), int(self.order[b])))
+
+
+def boxes(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(int64 [N] the items along boxes of ROWS neighbours at most, int64 [B + 1] where each box starts)."""
+    leaves, waiting = [], [np.arange(len(features))]
+    while waiting:
+        items = waiting.pop()
+        if len(items) <= ROWS:
+            leaves.append(items)
+            continue
+        points = features[items]
+        values = points[:, np.ptp(points, axis=0).argmax()]
+        split = np.argpartition(values, len(items) // 2)
+        waiting += [items[split[len(items) // 2 :]], items[split[: len(items) // 2]]]
+    starts = np.cumsum([0] + [len(leaf) for leaf in leaves if len(leaf)])
+    return np.concatenate(leaves), starts
+
+
+def _for_distances(points: np.ndarray, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """float32 [N, K + 2] each: the product of a row of the first with one of the second is at most 0 where points are
+    no farther apart than the radius of the first. A float32 sum of K products errs by K 6e-8 of their size at most."""
+    square = (points.astype(np.float64) ** 2).sum(1)
+    limit = radius.astype(np.float64) ** 2 * 1.001 + 1e-4 * square + 1e-3
+    one = np.ones(len(points))
+    left = np.concatenate([points, np.stack([square - limit, one], 1)], 1)
+    right = np.concatenate([-2 * points, np.stack([one, square], 1)], 1)
+    return left.astype(np.float32), right.astype(np.float32)
