@@ -23,7 +23,7 @@ from crackflow.run import folder, job, scoring
 
 RESAMPLES = 1000
 AT_ONCE = 256  # images that the chief's one device looks at, in float32: --batch_size is shared by all devices
-REMEDY = "Take more photographs of both classes, or begin with the model that comes with crackflow: --weights=shipped."
+REMEDY, SHORTCUT = "Take more photographs of both classes", "begin with the model that comes with crackflow"
 KNOWN_IMAGES = 2048  # of the training split, from which crackflow.predict knows what it was trained on
 
 
@@ -86,9 +86,15 @@ def run(config: TrainConfig) -> page.Evaluation | None:
             if warning and (found.basis == page.TEST or found.overlap["trained_on"]):
                 progress.alarm(f"{tested}: {warning}")
             for doubt in [*doubts, *page.guesses([found])]:
-                progress.alarm(f"{doubt} {REMEDY}")
+                progress.alarm(f"{doubt} {_remedy(config)}")
         team.gathered([0])  # a worker that left early would look lost
         return found
+
+
+def _remedy(config: TrainConfig) -> str:
+    if config.weights == bundle.SHIPPED_NAME:
+        return f"{REMEDY}."
+    return f"{REMEDY}, or {SHORTCUT}: --weights={bundle.SHIPPED_NAME}."
 
 
 def _figure(found: page.Evaluation) -> str:

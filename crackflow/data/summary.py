@@ -196,8 +196,9 @@ def text(out: str, facts: dict, seconds: float) -> str:
         "classes: " + "; ".join(f"{name} {_class_counts(split)}" for name, split in facts["splits"].items()),
         f"copies: {leaks['byte_copies']:,} byte copies, {leaks['near_copies']:,} near copies; "
         f"{leaks['groups']:,} groups that stay together ({facts['group_by']})",
-        _leak_line(leaks),
     ]
+    if leaks["random_split_test"]:
+        lines.append(_leak_line(leaks))
     if facts["layout"] == Layout.CLASSES.value:  # which may have been guessed
         lines.append(f"cracked: {one_line(facts['classes'][1])}; clean: {one_line(facts['classes'][0])}")
     if leaks["conflicts"]:
@@ -236,8 +237,5 @@ def thin_splits(facts: dict, names: Sequence[str]) -> str:
 
 def _leak_line(leaks: dict[str, int]) -> str:
     tested, twins = leaks["random_split_test"], leaks["random_split_twins"]
-    share = 100 * twins / tested if tested else 0.0
-    return (
-        f"leaks: a random split would have put a twin of {twins:,} of {tested:,} test images ({share:.1f} %) "
-        f"into training; this split: {leaks['split_twins']:,}"
-    )
+    share = f"{twins:,} of {tested:,} test images ({100 * twins / tested:.1f} %)"
+    return f"leaks: a random split would have put a twin of {share} into training; this split: {leaks['split_twins']:,}"

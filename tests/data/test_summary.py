@@ -85,6 +85,13 @@ def test_the_words_at_the_end_tell_counts_leaks_and_what_was_left_out(tmp_path, 
     assert said.endswith(f"fingerprint {facts['fingerprint'][:12]}\n")
 
 
+def test_without_a_test_split_nothing_is_said_of_what_would_have_leaked_into_it(tmp_path, capsys):
+    root = support.photos(tmp_path / "photos", 20)
+    for split, said in (((0.5, 0.25, 0.25), True), ((0.5, 0.5, 0), False)):
+        support.made(root, tmp_path / str(said), split=split)
+        assert ("leaks: " in capsys.readouterr().out) == said
+
+
 def counted(groups=100, **class_counts):
     splits = {name: {"class_counts": dict(zip("ab", counts, strict=True))} for name, counts in class_counts.items()}
     return {"splits": splits, "leaks": {"groups": groups, "images": 100}}

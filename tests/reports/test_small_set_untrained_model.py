@@ -1,5 +1,6 @@
 """Trained on a few hundred images, a network delivered what a guess would, and said nothing."""
 
+import dataclasses
 import json
 
 import pytest
@@ -58,6 +59,13 @@ def test_labels_that_say_nothing_make_a_model_that_says_so_wherever_it_goes(tmp_
     found = predict.run(PredictConfig(model=str(tmp_path / "run"), photos=str(photo), out=str(tmp_path / "found")))
     assert "WARNING: By its validation images the model is " in capsys.readouterr().err
     assert found["warnings"][0] in (tmp_path / "found/report.html").read_text()
+
+
+def test_who_began_with_the_model_that_comes_with_crackflow_is_not_told_to():
+    config = TrainConfig(data="d", run_dir="r")
+    assert train._remedy(config).endswith(", or begin with the model that comes with crackflow: --weights=shipped.")
+    begun = train._remedy(dataclasses.replace(config, weights="shipped"))
+    assert begun == "Take more photographs of both classes."
 
 
 def test_four_validation_images_are_too_few_to_tell_and_that_is_said(surfaces, tmp_path, capsys):
