@@ -137,9 +137,10 @@ def called(verb, *arguments):
 
 
 def expect_one_line(done, code, *parts):
-    """The command ended with `code` and one line on stderr that holds every one of `parts`."""
+    """The command ended with `code` and one line on stderr, warnings apart, that holds every one of `parts`."""
     assert done.returncode == code, done.stderr
-    assert done.stderr.count("\n") == 1 and done.stderr.endswith("\n"), done.stderr
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("warning: ")]
+    assert len(lines) == 1 and done.stderr.endswith("\n"), done.stderr
     assert "Traceback" not in done.stderr
     for part in parts:
         assert part in done.stderr, done.stderr
