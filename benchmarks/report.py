@@ -561,7 +561,6 @@ CARD = {
     "false_alarms": false_alarms_table,
 }
 THEORY = {"lengths": lengths_table, "frames": frames_table}
-CARD = {"shipped": shipped_table, "unlike": unlike_table, "findings": findings_table}
 PAGES = {
     "README.md": README,
     "docs/UNSEEN.md": {"unseen": unseen_table, "ablation": ablation_table},
