@@ -578,6 +578,8 @@ def filled(page: str) -> str:
         if not re.search(pattern, text, re.S):
             sys.exit(f"{page}: expected a place <!-- {name} --> ... <!-- end -->")
         text = re.sub(pattern, lambda found, make=make: f"{found[1]}{make()}\n{found[2]}", text, flags=re.S)
+    if left := set(re.findall(r"<!-- (\w+) -->", text)) - {"end", *PAGES[page]}:
+        sys.exit(f"{page}: nothing here makes the table of <!-- {min(left)} -->")
     return text
 
 
