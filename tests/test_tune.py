@@ -136,7 +136,7 @@ def test_an_impossible_space_ends_with_the_nearest_trial(tmp_path):
         done, 2, "--min_images_per_sec=1,000,000,000: expected a network within these limits, received none in 1 tr",
         "the nearest, trial ", "images/s, fewer than",
     )  # fmt: skip
-    assert "is more than the smallest network reaches" in done.stdout
+    assert "is more than the smallest network reaches" in done.stderr
     rows = tables.read(str(out / "trials.csv"))
     assert [row["status"] for row in rows] == ["infeasible"]
     assert "No trial was within the limits" in (out / "report.html").read_text()
