@@ -10,6 +10,7 @@ from crackflow.core import cluster, flags
 from crackflow.core.config import Network, Optimization, Precision, Resume, Safety, Strategy, TrainConfig
 from crackflow.core.errors import UserError
 from crackflow.run import checkpoint, folder
+from tests import support
 
 ALONE = cluster.Cluster(None, cluster.Choice("one", ""))
 
@@ -75,7 +76,7 @@ def test_checkpoints_of_another_program_are_neither_a_run_nor_removed(tmp_path, 
 def test_what_a_run_that_was_killed_at_once_left_is_no_reason_to_refuse(tmp_path):
     place = tmp_path / "run" / "checkpoints"
     place.mkdir(parents=True)
-    for name in (".lock", "step-000000000.npz", "step-000000005.npz.partial"):
+    for name in (".lock", "step-000000000.npz", support.dead_name("step-000000005.npz")):
         (place / name).write_text("")
     opened(tmp_path / "run")
     assert os.listdir(place) == [".lock"]
