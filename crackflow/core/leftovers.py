@@ -177,8 +177,8 @@ def _is_alive(owner: Owner) -> bool:
 
 
 def _started(process: int) -> int | None:
-    """When it was started, in clock ticks after the system; -1 where it has ended and its parent does not know yet; None
-    where nobody tells."""
+    """When it was started, in clock ticks after the system; -1 where it has ended and its parent does not know yet;
+    None where nobody tells."""
     try:
         with open(f"/proc/{process}/stat", "rb") as file:
             state, *fields = file.read().rpartition(b")")[2].split()  # the name in front may hold anything

@@ -13,6 +13,7 @@ import dataclasses
 import os
 from typing import NamedTuple
 
+from crackflow.core import system_files
 from crackflow.core.errors import UserError
 from crackflow.data import folder_names, images
 

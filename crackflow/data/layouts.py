@@ -17,6 +17,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 
+from crackflow.core import system_files
 from crackflow.core.config import Layout
 from crackflow.core.errors import UserError
 from crackflow.data import class_folders, folder_names, mask_names, photograph_names, rejections

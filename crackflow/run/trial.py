@@ -12,6 +12,7 @@ A trial is a run of crackflow.train up to its epochs, with checkpoints: killed, 
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import statistics
@@ -101,6 +102,8 @@ def run(task: Task) -> None:
     except TryAgain:
         raise
     except Exception as error:
+        if errors.is_disk_full(error):  # no fault of the trial, which is run again
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         line = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         atomic.write_text(os.path.join(task.folder, ERROR), traceback.format_exc())
         found = Outcome(task.name, FAILED, None, message=errors.one_line(line)[:500])
