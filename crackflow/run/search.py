@@ -26,7 +26,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from crackflow.core import atomic, errors, flags, leftovers, listening, locks, progress, tables
+from crackflow.core import atomic, errors, flags, leftovers, listening, locks, progress, sealed, tables
 from crackflow.core.config import TuneConfig
 from crackflow.core.errors import TryAgain, UserError
 from crackflow.data import dataset, inputs
@@ -170,7 +170,7 @@ def _opened(config: TuneConfig, named: dict) -> Iterator[None]:
             _clear(out)
         elif theirs is not None:
             expect_same(out, named, theirs)
-        folder.save_json(out, SEARCH, named)
+        folder.save_json(out, SEARCH, sealed.seal(named))
         yield
 
 
@@ -191,7 +191,7 @@ def _clear(out: str) -> None:
 def _stored(out: str) -> dict | None:
     try:
         with open(os.path.join(out, SEARCH), encoding="utf-8") as file:
-            found = json.load(file)
+            found = sealed.unseal(json.load(file))
         return {"flags": dict(found["flags"]), "fingerprint": found["fingerprint"]}
     except (OSError, ValueError, KeyError, TypeError):
         return None

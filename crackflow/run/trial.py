@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from crackflow.core import atomic, cluster, errors, locks, progress, runtime, workers
+from crackflow.core import atomic, cluster, errors, locks, progress, runtime, sealed, workers
 from crackflow.core.backend import keras
 from crackflow.core.config import Architecture, Network, Objective, TuneConfig
 from crackflow.core.errors import TryAgain, UserError
@@ -115,7 +115,7 @@ def run(task: Task) -> None:
 def save(place: str, found: Outcome) -> None:
     """result.json in the folder of a trial."""
     os.makedirs(place, exist_ok=True)
-    folder.save_json(place, RESULT, dataclasses.asdict(found))
+    folder.save_json(place, RESULT, sealed.seal(dataclasses.asdict(found)))
 
 
 def outcome(task: Task) -> Outcome | None:
@@ -128,7 +128,7 @@ def read(place: str) -> Outcome | None:
     """The result in the folder of a trial; None where there is none that is whole."""
     try:
         with open(os.path.join(place, RESULT), encoding="utf-8") as file:
-            return Outcome(**json.load(file))
+            return Outcome(**sealed.unseal(json.load(file)))
     except (OSError, ValueError, TypeError):
         return None
 
