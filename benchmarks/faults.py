@@ -5,11 +5,11 @@
 
 Kills: six commands are killed with SIGKILL (their whole process group) and started again: training (deterministic),
 building a pack, converting, searching, looking at photographs, exporting. After each kill everything that lies under a
-final name must be sound; what comes out in the end must be, bit for bit, what an undisturbed run makes; of a search, the
-same trials, and the result of none that had ended has changed; and no temporary file may be left. Damage: single bits
-turned and ends cut off, in every kind of file; none may be used as if it were whole. Disks: commands write on disks that
-are too small. All moments, bits and sizes follow from --seed, each from its number alone, so that the same command goes
-on where a stopped one was, by what --json says.
+final name must be sound; what comes out in the end must be, bit for bit, what an undisturbed run makes; of a search,
+the same trials, and the result of none that had ended has changed; and no temporary file may be left. Damage: single
+bits turned and ends cut off, in every kind of file; none may be used as if it were whole. Disks: commands write on
+disks that are too small. All moments, bits and sizes follow from --seed, each from its number alone, so that the same
+command goes on where a stopped one was, by what --json says.
 """
 
 import contextlib
@@ -289,6 +289,7 @@ def tuning(place: pathlib.Path, data: pathlib.Path, plan: Plan) -> dict:
     return campaign(plan, command, length / 2, check, result, reset, result("whole"), place)
 
 
+KINDS = ("campaigns", "damage", "disks")  # keys of the JSON
 KILLED = {"train": 0.3, "pack": 0.15, "convert": 0.2, "tune": 0.15, "predict": 0.1, "export": 0.1}  # shares of --kills
 
 
@@ -299,7 +300,7 @@ class Notebook:
         earlier = harness.results(path)
         self._path, self._seed = path, seed
         goes_on = earlier.get("seed") == seed and "damage" in earlier
-        self.kept = {name: earlier[name] if goes_on else {} for name in ("kills", "damage", "disks")}
+        self.kept = {name: earlier[name] if goes_on else {} for name in KINDS}
 
     def save(self, kind: str, name: str, tally: dict) -> None:
         self.kept[kind][name] = tally
@@ -316,7 +317,7 @@ class Notebook:
         )
 
     def content(self) -> dict:
-        kills, damage, disks = (list(self.kept[kind].values()) for kind in ("kills", "damage", "disks"))
+        kills, damage, disks = (list(self.kept[kind].values()) for kind in KINDS)
         everything = kills + damage + disks
         return {
             "totals": {
@@ -365,7 +366,7 @@ def run_campaigns(options, only: set[str]) -> dict:
             ),
         }
         for name in [name for name in campaigns if name in only]:
-            campaigns[name](notebook.plan("kills", name, round(KILLED[name] * options.kills)))
+            campaigns[name](notebook.plan("campaigns", name, round(KILLED[name] * options.kills)))
         if "damage" in only:
             damaging(place, small, options.damages, notebook)
         if "disks" in only:

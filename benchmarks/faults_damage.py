@@ -79,8 +79,9 @@ def targets(data: pathlib.Path, run: pathlib.Path, out: pathlib.Path, px: int) -
     not there are left out."""
     split = dataset.read(str(data)).facts["splits"]["train"]
     packed = data / "packs" / f"train-{px}"
-    newest = [run / "checkpoints" / name for name in checkpoint.names(str(run / "checkpoints"))[-1:]]
-    results = sorted(out.glob("trials/*/result.json"))[:1]
+    saved = run / "checkpoints"
+    newest = saved / (checkpoint.names(str(saved)) or ["none"])[-1]
+    result = min(out.glob("trials/*/result.json"), default=out / "none")
     found = {
         "shard": Target(data / split["shards"][0]["file"], lambda: _verified(data)),
         "dataset.json": Target(data / dataset.DATASET, lambda: _verified(data)),
@@ -89,10 +90,10 @@ def targets(data: pathlib.Path, run: pathlib.Path, out: pathlib.Path, px: int) -
         "pack.labels": Target(packed.with_suffix(".labels.npy"), lambda: _packed(data, px), None),
         "pack.json": Target(packed.with_suffix(".json"), lambda: _packed(data, px), None),
         "model.h5": Target(run / "model.h5", lambda: _weights(run)),
-        **{"checkpoint": Target(path, lambda: _snapshot(path.parent), _snapshot(path.parent, path)) for path in newest},
+        "checkpoint": Target(newest, lambda: _snapshot(saved), newest.exists() and _snapshot(saved, newest)),
         "search.json": Target(out / search.SEARCH, lambda: search._stored(str(out)), None),
         "oracle.json": Target(out / search.ORACLE, lambda: _oracle(out)),
-        **{"result.json": Target(path, lambda: _result(path.parent), None) for path in results},
+        "result.json": Target(result, lambda: _result(result.parent), None),
     }
     return {name: target for name, target in found.items() if target.path.exists()}
 
