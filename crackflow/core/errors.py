@@ -9,6 +9,7 @@ Synopsis::
 import errno
 import os
 import re
+import sys
 
 from crackflow.core.escaping import one_line as one_line
 
@@ -69,6 +70,18 @@ def from_shortage(error: BaseException) -> UserError | None:
             return mistake
         error = error.__cause__ or error.__context__
     return None
+
+
+def end_on_shortage(kind: type[BaseException], error: BaseException, trace: object) -> None:
+    """For `sys.excepthook` of a command: one line and exit code 2 where something ran out, a traceback for all else."""
+    mistake = from_shortage(error)
+    if mistake is None:
+        sys.__excepthook__(kind, error, trace)
+        return
+    program = os.path.splitext(os.path.basename(sys.argv[0]))[0]
+    sys.stderr.write(f"{one_line(f'crackflow.{program}: {mistake}')}\n")
+    sys.stderr.flush()
+    os._exit(EXIT_USER_ERROR)
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -4,6 +4,7 @@ import os
 import pytest
 
 from crackflow.core import errors
+from tests import support
 
 
 @pytest.mark.parametrize(
@@ -98,3 +99,21 @@ def test_a_programming_mistake_is_no_shortage():
 @pytest.mark.parametrize(("code", "message"), [(errno.ENFILE, "too many files are open"), (errno.ENOMEM, "memory ran")])
 def test_limits_of_the_system_are_told_as_such(code, message):
     assert str(errors.from_os_error(OSError(code, "x"))).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "text", ["libcc.so.2: failed to map segment from shared object", "[Errno 24] Too many open files"]
+)
+def test_what_runs_out_before_a_command_has_begun_is_one_line_as_well(tmp_path, text):
+    (tmp_path / "numpy.py").write_text(f"raise ImportError({text!r})")
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{support.ROOT}"}
+    done = support.command("convert", "--images=a", "--out=b", env=environment, cwd=tmp_path)
+    support.expect_one_line(done, 2, "crackflow.", "then run it again")
+    assert os.listdir(tmp_path) == ["numpy.py"] or sorted(os.listdir(tmp_path)) == ["__pycache__", "numpy.py"]
+
+
+def test_another_mistake_of_a_library_keeps_its_traceback(tmp_path):
+    (tmp_path / "numpy.py").write_text("raise ImportError('no such symbol')")
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{support.ROOT}"}
+    done = support.command("convert", "--images=a", "--out=b", env=environment, cwd=tmp_path)
+    assert done.returncode == 1 and "Traceback" in done.stderr and "no such symbol" in done.stderr
