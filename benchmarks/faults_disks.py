@@ -89,7 +89,8 @@ def campaign(
             elif code not in EXIT_CODES or (code and len(lines) != 1):
                 tally["wrong"].append(f"{size} kB: exit code {code}, {lines[-3:]}")
             resize(ROOM_MB << 10)
-            code, error = run(command(place))
+            if code:  # else there was room enough, as for a training without checkpoints
+                code, error = run(command(place))
             if code:
                 tally["wrong"].append(f"{size} kB, then room: exit code {code}, {error[-300:]}")
             tally["leftovers"] += temporary_files(place)

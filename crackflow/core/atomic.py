@@ -155,9 +155,8 @@ def file(path: str) -> Iterator[BinaryIO]:
             yield opened
             opened.flush()
             os.fsync(opened.fileno())
-            if os.name != "nt":
-                os.replace(opened.name, path)  # still locked: nobody takes it for a dead process's
-        if os.name == "nt":  # which gives no open file another name
+            is_named = _is_renamed_open(opened.name, path)
+        if not is_named:
             with locks.folder(os.path.dirname(opened.name)):
                 os.replace(opened.name, path)
     except BaseException:
@@ -165,6 +164,16 @@ def file(path: str) -> Iterator[BinaryIO]:
             os.remove(opened.name)
         raise
     _sync(os.path.dirname(os.path.abspath(path)))
+
+
+def _is_renamed_open(temporary: str, path: str) -> bool:
+    """Give `temporary` its name while it is still locked, so that nobody takes it for a dead process's; False where
+    the system, Windows, gives no open file another name."""
+    try:
+        os.replace(temporary, path)
+    except PermissionError:
+        return False
+    return True
 
 
 def write_bytes(path: str, data: bytes) -> None:
