@@ -83,7 +83,7 @@ def campaign(
             resize(size)
             code, error = run(command(place))
             tally["codes"][str(code)] = tally["codes"].get(str(code), 0) + 1
-            lines = [line for line in error.splitlines() if line and not line.startswith("warning: ")]
+            lines = [line for line in error.splitlines() if line and not line.lower().startswith("warning: ")]
             if "Traceback" in error:
                 tally["tracebacks"].append(f"{size} kB: {lines[-1:]}")
             elif code not in EXIT_CODES or (code and len(lines) != 1):
