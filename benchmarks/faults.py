@@ -1,15 +1,20 @@
-"""Kills at random moments: is anything lost or damaged, and does everything go on?
+"""Kills, damaged files and full disks: is anything lost, damaged or left behind, and does everything go on?
 
   python -m benchmarks.faults --json=benchmarks/results/faults.json
-  python -m benchmarks.faults --only=tune --json=...                  # one of them; the others stay as they are
+  python -m benchmarks.faults --only=tune,damage --json=...           # some of them; the others stay as they are
 
-Four commands are killed with SIGKILL (their whole process group) and started again: training (deterministic), building
-a pack, converting, searching. After each kill everything that lies under a final name must be sound; what comes out in
-the end must be, bit for bit, what an undisturbed run makes; of a search, the same trials, and the result of none that
-had ended has changed. The moments are drawn from --seed.
+Kills: six commands are killed with SIGKILL (their whole process group) and started again: training (deterministic),
+building a pack, converting, searching, looking at photographs, exporting. After each kill everything that lies under a
+final name must be sound; what comes out in the end must be, bit for bit, what an undisturbed run makes; of a search,
+the same trials, and the result of none that had ended has changed; and no temporary file may be left. Damage: single
+bits turned and ends cut off, in every kind of file; none may be used as if it were whole. Disks: commands write on
+disks that are too small. All moments, bits and sizes follow from --seed, each from its number alone, so that the same
+command goes on where a stopped one was, by what --json says.
 """
 
+import contextlib
 import dataclasses
+import io
 import json
 import os
 import pathlib
@@ -19,10 +24,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks import harness
+from benchmarks import faults_damage, faults_disks, harness
 from crackflow.core import tables
 from crackflow.data import dataset
 from crackflow.model import bundle
@@ -50,54 +56,81 @@ class Tally:
     finished: int = 0
     failed: int = 0
     damaged: list[str] = dataclasses.field(default_factory=list)
+    leftovers: list[str] = dataclasses.field(default_factory=list)
+    tracebacks: list[str] = dataclasses.field(default_factory=list)
     identical: bool | None = None
     seconds: float = 0.0
 
 
-def killed(command: list[str], after_s: float, ready: pathlib.Path | None = None) -> int | None:
-    """Run `command` and kill it `after_s` seconds after its start, or after `ready` appears; None when it was killed,
-    else its exit code."""
+def killed(command: list[str], after_s: float, ready: Callable[[], bool] | None = None) -> tuple[int | None, str]:
+    """Run `command` and kill it `after_s` seconds after its start, or after `ready()`; its exit code, None when it was
+    killed, and what it said on stderr."""
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=harness.REPOSITORY, start_new_session=True
     )
-    while ready and process.poll() is None and not ready.exists():
+    while ready and process.poll() is None and not ready():
         time.sleep(0.002)
     try:
         error = process.communicate(timeout=after_s)[1]
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        return None
-    if process.returncode:
-        print(error.decode()[-2000:], file=sys.stderr)
-    return process.returncode
+        return None, process.communicate()[1].decode(errors="replace")
+    return process.returncode, error.decode(errors="replace")
 
 
-def campaign(kills: int, command, moment, check, result, reset, wanted, ready=None) -> Tally:
-    """Kill `command()` at `moment()` until it has been killed `kills` times, then let it end and compare. When it ends
-    by itself before, its `result()` must be the `wanted` one, and it begins again after `reset()`."""
-    tally, began = Tally(identical=True), time.monotonic()
-    while tally.kills < kills:
-        code = killed(command(), moment(), ready)
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How often to kill, what an earlier call has done, the draws of each kill by its number, and where to note it."""
+
+    kills: int
+    done: dict
+    draw_of: Callable[[int], random.Random]
+    save: Callable[[dict], None]
+
+
+def campaign(plan: Plan, command, longest_s, check, result, reset, wanted, place, ready=None) -> dict:
+    """Kill `command()` within `longest_s` until it has been killed often enough, then let it end and compare. When it
+    ends by itself before, its `result()` must be the `wanted` one, and it begins again after `reset()`."""
+    tally, began = Tally(**{"identical": True} | plan.done), time.monotonic()
+    earlier = tally.seconds
+
+    def ended_well() -> None:
+        tally.identical &= result() == wanted
+        tally.leftovers += faults_disks.temporary_files(place)
+
+    def note() -> None:
+        tally.seconds = round(earlier + time.monotonic() - began, 1)
+        plan.save(dataclasses.asdict(tally))
+
+    if tally.kills >= plan.kills:
+        return dataclasses.asdict(tally)
+    while tally.kills < plan.kills:
+        moment = plan.draw_of(tally.kills * 1000 + tally.finished).uniform(0.1, longest_s)
+        code, error = killed(command(), moment, ready)
         tally.damaged += check()
+        tally.tracebacks += [error[-500:]] * ("Traceback" in error)
         if code is None:
             tally.kills += 1
         elif code:
+            print(error[-2000:], file=sys.stderr)
             tally.failed += 1
             break
         else:
             tally.finished += 1
-            tally.identical &= result() == wanted
+            ended_well()
             reset()
-    tally.failed += bool(killed(command(), 600))
+        note()
+    code, error = killed(command(), 1200)
+    tally.failed += code != 0
+    tally.tracebacks += [error[-500:]] * ("Traceback" in error)
     tally.damaged += check()
-    tally.identical &= result() == wanted
-    tally.seconds = round(time.monotonic() - began, 1)
+    ended_well()
+    note()
     print(dataclasses.asdict(tally), file=sys.stderr)
-    return tally
+    return dataclasses.asdict(tally)
 
 
-def training(place: pathlib.Path, data: pathlib.Path, kills: int, draw: random.Random) -> Tally:
+def training(place: pathlib.Path, data: pathlib.Path, plan: Plan) -> dict:
     def command(run: str = "run") -> list[str]:
         return [sys.executable, "-m", "crackflow.train", f"--data={data}", f"--run_dir={place / run}", *TRAIN]
 
@@ -126,42 +159,52 @@ def training(place: pathlib.Path, data: pathlib.Path, kills: int, draw: random.R
     harness.watch(command("whole"))
     length = time.monotonic() - began
     print(f"an undisturbed run takes {length:.1f} s", file=sys.stderr)
-    return campaign(kills, command, lambda: draw.uniform(0.2, length), check, result, reset, result("whole"))
+    return campaign(plan, command, length, check, result, reset, result("whole"), place)
 
 
-def packing(data: pathlib.Path, kills: int, draw: random.Random) -> Tally:
+def packing(data: pathlib.Path, plan: Plan) -> dict:
     command = [sys.executable, "-c", PACK, str(data)]
-    packs = data / "packs"
+    packs, names = data / "packs", ("train-227.npy", "train-227.labels.npy")
     harness.watch(command)
-    wanted = [(packs / name).read_bytes() for name in ("train-227.npy", "train-227.labels.npy")]
+    wanted = [(packs / name).read_bytes() for name in names]
 
     def check() -> list[str]:
         if not (packs / "train-227.json").exists():
             return []
-        same = [(packs / name).read_bytes() for name in ("train-227.npy", "train-227.labels.npy")] == wanted
+        same = [(packs / name).read_bytes() for name in names] == wanted
         return [] if same else ["train-227.json describes a pack that is not what it says"]
 
     def reset() -> None:
-        for name in ("train-227.json", "train-227.npy", "train-227.labels.npy", "train-227.npy.partial"):
+        for name in ("train-227.json", *names):
             (packs / name).unlink(missing_ok=True)
 
+    began: list[float] = [0.0]
+
+    def fresh() -> list[str]:
+        began[0] = time.time()
+        return command
+
+    def is_writing() -> bool:
+        return any(
+            left.startswith(".train-227.npy.") and (packs / left).stat().st_mtime >= began[0] - 1
+            for left in os.listdir(packs)
+        )
+
     reset()
-    found = campaign(
-        kills,
-        lambda: command,
-        lambda: draw.uniform(0, 2.5),
+    return campaign(
+        plan,
+        fresh,
+        2.5,
         check,
-        lambda: [(packs / name).read_bytes() for name in ("train-227.npy", "train-227.labels.npy")],
+        lambda: [(packs / name).read_bytes() for name in names],
         reset,
         wanted,
-        ready=packs / "train-227.npy.partial",
+        packs,
+        is_writing,
     )
-    left = [name for name in os.listdir(packs) if name.endswith(".partial")]
-    found.damaged += [f"left behind: {name}" for name in left]
-    return found
 
 
-def converting(place: pathlib.Path, images: pathlib.Path, kills: int, draw: random.Random) -> Tally:
+def converting(place: pathlib.Path, images: pathlib.Path, plan: Plan) -> dict:
     def command(out: str = "out") -> list[str]:
         return [sys.executable, "-m", "crackflow.convert", f"--images={images}", f"--out={place / out}"]
 
@@ -184,10 +227,37 @@ def converting(place: pathlib.Path, images: pathlib.Path, kills: int, draw: rand
     harness.watch(command("whole"))
     length = time.monotonic() - began
     wanted = result("whole")[:2] + [[]]
-    return campaign(kills, command, lambda: draw.uniform(0.1, length), check, result, reset, wanted)
+    return campaign(plan, command, length, check, result, reset, wanted, place)
 
 
-def tuning(place: pathlib.Path, data: pathlib.Path, kills: int, draw: random.Random) -> Tally:
+def writing_whole(place: pathlib.Path, verb: str, options: list[str], names: list[str], plan: Plan) -> dict:
+    """A verb whose folder holds the files `names`, the same of each run."""
+
+    def command(out: str = "out") -> list[str]:
+        return [sys.executable, "-m", f"crackflow.{verb}", *options, f"--out={place / out}"]
+
+    def result(out: str = "out") -> list[bytes]:
+        return [(place / out / name).read_bytes() for name in names]
+
+    def check() -> list[str]:
+        """Until the end there is nothing of a final name, but what predict goes on with."""
+        there = set(os.listdir(place / "out")) - {"unfinished"} if (place / "out").exists() else set()
+        return (
+            [f"{verb}: only {sorted(there)}"]
+            if there and not all((place / "out" / name).exists() for name in names)
+            else []
+        )
+
+    def reset() -> None:
+        subprocess.run(["rm", "-rf", str(place / "out")], check=True)
+
+    began = time.monotonic()
+    harness.watch(command("whole"))
+    length = time.monotonic() - began
+    return campaign(plan, command, length, check, result, reset, result("whole"), place)
+
+
+def tuning(place: pathlib.Path, data: pathlib.Path, plan: Plan) -> dict:
     ended: dict[str, bytes] = {}
 
     def command(out: str = "out") -> list[str]:
@@ -216,43 +286,120 @@ def tuning(place: pathlib.Path, data: pathlib.Path, kills: int, draw: random.Ran
     harness.watch(command("whole"))
     length = time.monotonic() - began
     print(f"an undisturbed search takes {length:.1f} s", file=sys.stderr)
-    return campaign(kills, command, lambda: draw.uniform(0.2, length / 2), check, result, reset, result("whole"))
+    return campaign(plan, command, length / 2, check, result, reset, result("whole"), place)
+
+
+KINDS = ("campaigns", "damage", "disks")  # keys of the JSON
+KILLED = {"train": 0.3, "pack": 0.15, "convert": 0.2, "tune": 0.15, "predict": 0.1, "export": 0.1}  # shares of --kills
+
+
+class Notebook:
+    """What --json holds, kept up to date after every kill, damage and disk, so that a stopped campaign goes on."""
+
+    def __init__(self, path: str, seed: int) -> None:
+        earlier = harness.results(path)
+        self._path, self._seed = path, seed
+        goes_on = earlier.get("seed") == seed and "damage" in earlier
+        self.kept = {name: earlier[name] if goes_on else {} for name in KINDS}
+
+    def save(self, kind: str, name: str, tally: dict) -> None:
+        self.kept[kind][name] = tally
+        if self._path:
+            with contextlib.redirect_stdout(io.StringIO()):
+                harness.save(self._path, self.content())
+
+    def plan(self, kind: str, name: str, points: int) -> Plan:
+        return Plan(
+            points,
+            self.kept[kind].get(name, {}),
+            lambda number: random.Random(f"{self._seed} {kind} {name} {number}"),
+            lambda tally: self.save(kind, name, tally),
+        )
+
+    def content(self) -> dict:
+        kills, damage, disks = (list(self.kept[kind].values()) for kind in KINDS)
+        everything = kills + damage + disks
+        return {
+            "totals": {
+                "kills": sum(tally["kills"] for tally in kills),
+                "damages": sum(tally["points"] for tally in damage),
+                "full_disks": sum(tally["points"] for tally in disks),
+                "lost": sum(len(tally["damaged"]) + tally["failed"] for tally in kills)
+                + sum(len(tally["wrong"]) for tally in disks),
+                "identical": all(tally["identical"] for tally in kills),
+                "silently_used": sum(len(tally["silent"]) for tally in damage),
+                "leftovers": sum(len(tally.get("leftovers", ())) for tally in everything),
+                "tracebacks": sum(len(tally["tracebacks"]) for tally in everything),
+            },
+            "seed": self._seed,
+            "train_flags": " ".join(TRAIN),
+            "tune_flags": " ".join(TUNE),
+            **self.kept,
+        }
 
 
 def main() -> None:
-    options = harness.arguments(__doc__, kills=60, seed=0, images=1200, only="convert,pack,train,tune")
-    draw = random.Random(options.seed)
-    shares = {"train": round(0.4 * options.kills), "pack": options.kills // 6, "tune": options.kills // 6}
-    shares["convert"] = options.kills - sum(shares.values())
-    metu = harness.data_folder() / "metu"
-    began = time.monotonic()
+    everything = ",".join([*KILLED, "damage", "disks"])
+    options = harness.arguments(__doc__, kills=60, damages=300, disks=30, seed=0, images=1200, only=everything)
+    run_campaigns(options, set(options.only.split(",")))
+
+
+def run_campaigns(options, only: set[str]) -> dict:
+    """The results; `options` as the command line gives them."""
+    metu, notebook = harness.data_folder() / "metu", Notebook(options.json, options.seed)
     with tempfile.TemporaryDirectory(prefix="crackflow-faults-") as folder:
         place = pathlib.Path(folder)
         some = subset(metu, place / "images", options.images)
-        command = [sys.executable, "-m", "crackflow.convert"]
-        harness.watch([*command, f"--images={some}", f"--out={place / 'small'}"])
-        harness.watch([*command, f"--images={metu}", f"--out={place / 'metu'}"])
+        small = place / "small"
+        harness.watch([sys.executable, "-m", "crackflow.convert", f"--images={some}", f"--out={small}"])
+        few = subset(metu, place / "few", 24)
         campaigns = {
-            "convert": lambda: converting(made(place / "convert"), metu, shares["convert"], draw),
-            "pack": lambda: packing(place / "metu", shares["pack"], draw),
-            "train": lambda: training(made(place / "train"), place / "small", shares["train"], draw),
-            "tune": lambda: tuning(made(place / "tune"), place / "small", shares["tune"], draw),
+            "convert": lambda plan: converting(made(place / "convert"), some, plan),
+            "pack": lambda plan: packing(small, plan),
+            "train": lambda plan: training(made(place / "train"), small, plan),
+            "tune": lambda plan: tuning(made(place / "tune"), small, plan),
+            "predict": lambda plan: writing_whole(
+                made(place / "predict"), "predict", [f"--photos={few}"], ["predictions.csv", "findings.json"], plan
+            ),
+            "export": lambda plan: writing_whole(
+                made(place / "export"), "export", ["--formats=tflite"], ["model_float32.tflite"], plan
+            ),
         }
-        found = harness.results(options.json).get("campaigns", {})
-        found |= {name: dataclasses.asdict(campaigns[name]()) for name in options.only.split(",")}
-    harness.save(
-        options.json,
-        {
-            "kills": sum(tally["kills"] for tally in found.values()),
-            "lost_or_damaged": sum(len(tally["damaged"]) + tally["failed"] for tally in found.values()),
-            "identical": all(tally["identical"] for tally in found.values()),
-            "seconds": round(time.monotonic() - began, 1),
-            "seed": options.seed,
-            "train_flags": " ".join(TRAIN),
-            "tune_flags": " ".join(TUNE),
-            "campaigns": found,
-        },
-    )
+        for name in [name for name in campaigns if name in only]:
+            campaigns[name](notebook.plan("campaigns", name, round(KILLED[name] * options.kills)))
+        if "damage" in only:
+            damaging(place, small, options.damages, notebook)
+        if "disks" in only:
+            filling(place, small, few, options.disks, notebook)
+    harness.save(options.json, notebook.content())
+    return notebook.content()
+
+
+def damaging(place: pathlib.Path, data: pathlib.Path, points: int, notebook: Notebook) -> None:
+    run, out = place / "train" / "whole", place / "tune" / "whole"
+    if not run.exists():
+        harness.watch([sys.executable, "-m", "crackflow.train", f"--data={data}", f"--run_dir={run}", *TRAIN])
+    if not out.exists():
+        harness.watch([sys.executable, "-m", "crackflow.tune", f"--data={data}", f"--out={out}", *TUNE])
+    targets = faults_damage.targets(data, run, out, 64)
+    for number, (name, target) in enumerate(targets.items()):
+        share = points * (number + 1) // len(targets) - points * number // len(targets)
+        plan = notebook.plan("damage", name, share)
+        tally = faults_damage.campaign(target, share, plan.done, plan.draw_of, plan.save)
+        print(name, tally, file=sys.stderr)
+
+
+def filling(place: pathlib.Path, data: pathlib.Path, images: pathlib.Path, points: int, notebook: Notebook) -> None:
+    disk = place / "disk"
+    if not faults_disks.can_mount(disk):
+        print("no right to mount a small disk: that part is left out", file=sys.stderr)
+        return
+    commands = faults_disks.commands(data, images, TRAIN, TUNE)
+    for number, (name, (command, prepare)) in enumerate(commands.items()):
+        share = points * (number + 1) // len(commands) - points * number // len(commands)
+        plan = notebook.plan("disks", name, share)
+        tally = faults_disks.campaign(disk, command, prepare, share, plan.done, plan.draw_of, plan.save)
+        print(name, tally, file=sys.stderr)
 
 
 def made(place: pathlib.Path) -> pathlib.Path:

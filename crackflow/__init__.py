@@ -17,6 +17,8 @@ import platform
 import sys
 from typing import TYPE_CHECKING
 
+from crackflow.core import errors
+
 if TYPE_CHECKING:
     from crackflow.report.prediction import Finding, Model, Prediction
     from crackflow.report.prediction import load as load_model
@@ -27,6 +29,9 @@ if sys.argv[:1] == ["-m"] and not getattr(sys.flags, "safe_path", False):
     if not __file__.startswith(os.path.join(sys.path[0], "")):
         del sys.path[0]
         os.environ["PYTHONSAFEPATH"] = "1"  # for its workers; Python 3.10 does not know it
+if sys.argv[:1] == ["-m"]:
+    # Memory or open files may run out while a command loads its libraries, before it has begun.
+    sys.excepthook = errors.end_on_shortage
 if platform.machine() in ("x86_64", "AMD64"):
     # TensorFlow hears this at its first import. By itself it turns these on only for processors with AVX512-VNNI; with
     # AVX2 alone they nearly double the speed of training as well (285 ms a step without, 147 with: BUILD_NOTES.md).

@@ -13,7 +13,7 @@ import os
 import numpy as np
 from PIL import Image
 
-from crackflow.core import atomic, flags, progress, runtime
+from crackflow.core import atomic, flags, leftovers, progress, runtime
 from crackflow.core.config import PreviewConfig
 from crackflow.core.errors import UserError
 from crackflow.data import dataset, pipeline
@@ -38,6 +38,7 @@ def run(config: PreviewConfig) -> None:
     pixels = grid(np.stack([np.asarray(column)[: config.pictures] for column in columns], 1))
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
+    leftovers.remove_leftovers(*os.path.split(os.path.abspath(config.out)))
     atomic.write_bytes(config.out, buffer.getvalue())
     names = ["cracked" if one else "clean" for one in label[: config.pictures]]
     progress.say(f"rows: {', '.join(names)}; first column: the picture itself")

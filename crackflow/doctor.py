@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 
-from crackflow.core import atomic, flags, progress, runtime
+from crackflow.core import atomic, flags, leftovers, progress, runtime
 from crackflow.core.backend import tf
 from crackflow.core.config import DoctorConfig
 from crackflow.core.errors import UserError
@@ -28,7 +28,7 @@ def run(config: DoctorConfig) -> dict:
     if config.data:
         stages = diagnosis.measure(dataset.load(config.data), config)
     else:
-        with tempfile.TemporaryDirectory(prefix="crackflow-doctor-", ignore_cleanup_errors=True) as place:
+        with leftovers.scratch_folder(tempfile.gettempdir(), "crackflow-doctor") as place:
             stages = diagnosis.measure(make_data(place, config.images), config)
     advice = diagnosis.advise(stages, on_gpu=bool(tf.config.list_physical_devices("GPU")))
     progress.say_lines(table(stages))
@@ -43,6 +43,7 @@ def run(config: DoctorConfig) -> dict:
         },
     }
     if config.json:
+        leftovers.remove_leftovers(*os.path.split(os.path.abspath(config.json)))
         atomic.write_text(config.json, json.dumps(content, indent=1) + "\n")
     return content
 

@@ -14,11 +14,11 @@ import os
 
 import numpy as np
 
-from crackflow.core import atomic, flags, progress, runtime, tables
+from crackflow.core import atomic, flags, progress, runtime, system_files, tables
 from crackflow.core.backend import keras
 from crackflow.core.config import ExplainConfig
 from crackflow.core.errors import UserError
-from crackflow.data import system_files, windows
+from crackflow.data import windows
 from crackflow.model import bundle
 from crackflow.report import explanation, overlays, page, saliency
 from crackflow.run import folder

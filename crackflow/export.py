@@ -9,11 +9,14 @@ milliseconds. Scaling, temperature, threshold and review band are inside. A form
 files are then kept, to be looked at. onnx needs pip install 'crackflow[onnx]'.
 """
 
+import contextlib
 import os
+import tempfile
+from collections.abc import Iterator
 
 import numpy as np
 
-from crackflow.core import atomic, flags, progress, runtime
+from crackflow.core import atomic, flags, leftovers, progress, runtime
 from crackflow.core.config import ExportConfig
 from crackflow.core.errors import CheckFailed
 from crackflow.data import dataset, images, pipeline, synthetic
@@ -33,7 +36,7 @@ def run(config: ExportConfig) -> dict:
     runtime.keep_all_of_float32()  # what the other formats are held against
     loaded = bundle.load(config.model)
     calibration, proof, labels = _images(config, loaded.card)
-    with atomic.folder(config.out, PARITY, config.overwrite, OURS) as stage:
+    with atomic.folder(config.out, PARITY, config.overwrite, OURS) as stage, _temporary_files_in(stage):
         files = parity.export(exporting.Served(loaded), list(config.formats), stage, calibration)
         rows = parity.compare(loaded, files, proof, labels)
         content = {
@@ -51,6 +54,17 @@ def run(config: ExportConfig) -> dict:
     if wrong:
         raise CheckFailed("; ".join(wrong) + f"; look at {os.path.join(config.out, PARITY)}")
     return content
+
+
+@contextlib.contextmanager
+def _temporary_files_in(stage: str) -> Iterator[None]:
+    """Converters write whole models into temporary folders, which a killed process would leave in /tmp for ever."""
+    before = tempfile.tempdir
+    with leftovers.scratch_folder(stage, "converters") as tempfile.tempdir:
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
 
 
 def _images(config: ExportConfig, card: bundle.Card) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -19,10 +19,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from crackflow import __version__
-from crackflow.core import atomic, errors, flags, progress, runtime, tables
+from crackflow.core import atomic, errors, flags, progress, runtime, system_files, tables
 from crackflow.core.config import PredictConfig
 from crackflow.core.errors import TryAgain, UserError
-from crackflow.data import images, photographs, system_files
+from crackflow.data import images, photographs
 from crackflow.report import album, chance, overlays, photo_evaluation, prediction, prediction_log
 from crackflow.run import folder
 

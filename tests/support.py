@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from crackflow import convert
-from crackflow.core import flags, tables
+from crackflow.core import flags, leftovers, tables
 from crackflow.core.config import ConvertConfig
 from crackflow.data import dataset, records
 
@@ -144,6 +144,34 @@ def expect_one_line(done, code, *parts):
     assert "Traceback" not in done.stderr
     for part in parts:
         assert part in done.stderr, done.stderr
+
+
+def in_dead_process(function):
+    """Call `function` in a process that ends at once afterwards, as by SIGKILL: nothing is closed, nothing tidied."""
+    child = os.fork()
+    if not child:
+        try:
+            function()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+
+
+def dead_name(name, kind=leftovers.UNFINISHED):
+    """A temporary name for `name` that a process gave which has ended."""
+    reader, writer = os.pipe()
+    in_dead_process(lambda: os.write(writer, leftovers.temporary_name(name, kind).encode()))
+    os.close(writer)
+    with os.fdopen(reader) as told:
+        return told.read()
+
+
+def killed_while_writing(path):
+    """What lies beside `path` after a process was killed that wrote it."""
+    before = set(os.listdir(os.path.dirname(path)))
+    in_dead_process(lambda: leftovers.claim(os.fspath(path)).write(b"half"))
+    (left,) = set(os.listdir(os.path.dirname(path))) - before
+    return left
 
 
 _HAS_ADDONS = importlib.util.find_spec("tensorflow_addons") is not None

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from crackflow import convert
-from crackflow.core import atomic
+from crackflow.core import atomic, leftovers
 from crackflow.core.config import ConvertConfig, OnBad
 from crackflow.core.errors import CheckFailed, UserError
 from crackflow.data import dataset
@@ -141,9 +141,9 @@ def fingerprint(out):
 def test_killed_between_the_two_renames_the_older_data_set_comes_back(tmp_path):
     photos, out = support.photos(tmp_path / "photos", 8), tmp_path / "out"
     old = support.made(photos, out)["fingerprint"]
-    aside = tmp_path / ".out.replaced-abc123"
+    aside = tmp_path / support.dead_name("out", leftovers.REPLACED)
     out.rename(aside)  # as a kill right there leaves it
-    stage = tmp_path / ".out.partial-def456"
+    stage = tmp_path / support.dead_name("out")
     stage.mkdir()
     support.put(stage / atomic.LOCK, b"")
     support.put(photos / "Positive/bad.jpg", b"")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 
 import pytest
 
@@ -95,3 +96,10 @@ def test_a_setting_out_of_range_is_refused(settings, message):
 def test_an_unknown_format_is_one_line(tmp_path):
     done = support.called("export", f"--out={tmp_path}/out", "--formats=caffe")
     support.expect_one_line(done, 2, "--formats: expected savedmodel or tflite or onnx values", "'caffe'")
+
+
+def test_temporary_files_of_converters_lie_in_the_unfinished_folder_and_go_with_it(tmp_path):
+    before = tempfile.gettempdir()
+    with export._temporary_files_in(str(tmp_path)):
+        assert tempfile.mkdtemp().startswith(str(tmp_path))
+    assert tempfile.gettempdir() == before and os.listdir(tmp_path) == []

@@ -12,21 +12,13 @@ Synopsis::
 import contextlib
 import fnmatch
 import os
-import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from typing import IO, BinaryIO
 
-from crackflow.core import locks
+from crackflow.core import leftovers, locks, system_files
 from crackflow.core.errors import UserError
-
-LOCK = ".lock"
-UNFINISHED = ".partial-"
-REPLACED = ".replaced-"
-# What systems put into a folder that somebody looks into: Mac, Windows, and the thumbnails of Synology and QNAP.
-LITTER = {".ds_store", "thumbs.db", "desktop.ini", "@eadir", ".@__thumb"}
-APPLE_DOUBLE = "._"  # begins the name of a file that a Mac lays beside each of its own on a foreign disk
+from crackflow.core.leftovers import LOCK
 
 
 @contextlib.contextmanager
@@ -47,7 +39,7 @@ def folder(out: str, marker: str, overwrite: bool, ours: Sequence[str], unfinish
             _tidy(parent, name, out)  # first: it may bring an older folder back
     _expect_free(out, marker, overwrite, ours, unfinished)
     os.makedirs(parent, exist_ok=True)
-    stage = os.path.join(parent, f".{name}{UNFINISHED}{secrets.token_hex(4)}")
+    stage = os.path.join(parent, leftovers.temporary_name(name))
     try:
         os.mkdir(stage)  # inside, so that a signal that comes with it leaves nothing either
         with open(os.path.join(stage, LOCK), "w") as lock:
@@ -68,14 +60,7 @@ def folder(out: str, marker: str, overwrite: bool, ours: Sequence[str], unfinish
 
 def is_unfinished(place: str) -> bool:
     """Whether the folder `place` is one that `folder` fills, or that a killed run left."""
-    name = os.path.basename(os.path.abspath(place))
-    return name.startswith(".") and UNFINISHED in name
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    return leftovers.is_temporary(os.path.basename(os.path.abspath(place)))
 
 
 def _is_lockable(file: IO) -> bool:
@@ -109,9 +94,10 @@ def _expect_free(out: str, marker: str, overwrite: bool, ours: Sequence[str], un
 
 
 def _is_litter(path: str) -> bool:
-    """Whether the system made what lies at `path`, relative to a folder of ours, or a folder that it lies in."""
-    parts = path.lower().split(os.sep)
-    return not LITTER.isdisjoint(parts) or parts[-1].startswith(APPLE_DOUBLE)
+    """Whether the system made what lies at `path`, relative to a folder of ours, or a folder that it lies in; or a
+    killed process left it."""
+    parts = path.split(os.sep)
+    return any(map(system_files.is_left_by_looking, parts)) or leftovers.is_temporary(parts[-1])
 
 
 def _matches(path: str, pattern: str) -> bool:
@@ -123,34 +109,27 @@ def _matches(path: str, pattern: str) -> bool:
 
 def _tidy(parent: str, name: str, out: str) -> None:
     """Remove what killed runs left; put back an old folder whose replacement never arrived."""
+    leftovers.remove_leftovers(parent, name)
     for left in sorted(os.listdir(parent)):
-        place = os.path.join(parent, left)
-        if left.startswith(f".{name}{UNFINISHED}") and not _is_locked(place):
-            shutil.rmtree(place, ignore_errors=True)
-        elif left.startswith(f".{name}{REPLACED}"):
+        if leftovers.belongs_to(left, name, leftovers.REPLACED):
+            place = os.path.join(parent, left)
             if os.path.lexists(out):
                 shutil.rmtree(place, ignore_errors=True)
             else:
                 os.rename(place, out)
 
 
-def _is_locked(place: str) -> bool:
-    try:
-        with open(os.path.join(place, LOCK), "r+") as lock:  # NFS locks nothing that is open for reading alone
-            return not locks.lock(lock, wait=False)
-    except FileNotFoundError:  # killed before it was made, or just after it was removed
-        return False
-    except OSError:  # a file system without locks, where nobody can tell
-        return True
-
-
 def _move(stage: str, out: str, marker: str, overwrite: bool, ours: Sequence[str], unfinished: str | None) -> None:
     _expect_free(out, marker, overwrite, ours, unfinished)  # another run may have finished meanwhile
     parent, name = os.path.split(out)
     if os.path.isdir(out):
-        aside = os.path.join(parent, f".{name}{REPLACED}{secrets.token_hex(4)}")
+        aside = os.path.join(parent, leftovers.temporary_name(name, leftovers.REPLACED))
         os.rename(out, aside)
-        os.rename(stage, out)
+        try:
+            os.rename(stage, out)
+        except BaseException:
+            os.rename(aside, out)
+            raise
         shutil.rmtree(aside, ignore_errors=True)
     else:
         os.rename(stage, out)
@@ -168,40 +147,40 @@ def _sync(place: str) -> None:
 
 @contextlib.contextmanager
 def file(path: str) -> Iterator[BinaryIO]:
-    """A file to write that takes the name `path` when all of it is on the disk, and vanishes when that fails.
-
-    One writer at a time: until then it is called `path`.partial, so that what a killed process leaves is written over.
-    """
-    partial = f"{path}.partial"
+    """A file to write that takes the name `path` when all of it is on the disk, and vanishes when that fails. What a
+    killed process leaves, `leftovers.remove_leftovers` removes."""
+    opened = leftovers.claim(path)
     try:
-        with open(partial, "wb") as opened:
+        with opened:
             yield opened
             opened.flush()
             os.fsync(opened.fileno())
-        os.replace(partial, path)
+            is_named = _is_renamed_open(opened.name, path)
+        if not is_named:
+            with locks.folder(os.path.dirname(opened.name)):
+                os.replace(opened.name, path)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.remove(partial)
+            os.remove(opened.name)
         raise
     _sync(os.path.dirname(os.path.abspath(path)))
 
 
+def _is_renamed_open(temporary: str, path: str) -> bool:
+    """Give `temporary` its name while it is still locked, so that nobody takes it for a dead process's; False where
+    the system, Windows, gives no open file another name."""
+    try:
+        os.replace(temporary, path)
+    except PermissionError:
+        return False
+    return True
+
+
 def write_bytes(path: str, data: bytes) -> None:
     """`data` in `path`: the old file or the new one, never a part. Folders that are missing are made."""
-    parent = os.path.dirname(os.path.abspath(path))
-    os.makedirs(parent, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.remove(temporary)
-        raise
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    with file(path) as opened:
+        opened.write(data)
 
 
 def write_text(path: str, text: str) -> None:

@@ -201,13 +201,9 @@ def main(
         _leave(errors.EXIT_TRY_AGAIN, error)
     except KeyboardInterrupt:
         _leave(errors.EXIT_INTERRUPTED, "interrupted; nothing half-written was left under the final name")
-    except OSError as error:
-        mistake = errors.from_os_error(error)
-        if mistake is None:
-            raise
-        _leave(errors.EXIT_USER_ERROR, mistake)
     except Exception as error:
-        mistake = errors.raised_inside(error)
+        mistake = (isinstance(error, OSError) and errors.from_os_error(error)) or errors.raised_inside(error)
+        mistake = mistake or errors.from_shortage(error)
         if mistake is None:
             raise
         _leave(errors.EXIT_USER_ERROR, mistake)

@@ -43,6 +43,11 @@ def save(path: str, columns: Iterable[str], rows: Iterable[Iterable]) -> str:
     return digest.hexdigest()
 
 
+def as_text(columns: Iterable[str], rows: Iterable[Iterable]) -> str:
+    """What `save` writes."""
+    return "".join(map(_line, (columns, *rows)))
+
+
 def _line(cells: Iterable) -> str:
     return ",".join(_cell(escaping.to_cell(str(cell))) for cell in cells) + "\n"
 

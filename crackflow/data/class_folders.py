@@ -13,8 +13,9 @@ import dataclasses
 import os
 from typing import NamedTuple
 
+from crackflow.core import system_files
 from crackflow.core.errors import UserError
-from crackflow.data import folder_names, images, system_files
+from crackflow.data import folder_names, images
 
 MAX_DEPTH = 6  # below the folder that was given
 PICTURE_ENDINGS = tuple(ending for endings in images.EXTENSIONS.values() for ending in endings)

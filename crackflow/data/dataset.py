@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 
-from crackflow.core import atomic
+from crackflow.core import atomic, sealed
 from crackflow.core.errors import UserError
 from crackflow.data import splits
 
@@ -103,7 +103,10 @@ def read(folder: str) -> Dataset:
         raise UserError(f"{path!r} is of version {facts['version']}, expected {VERSION}; convert the images again")
     if not _is_well_formed(facts):
         raise Damaged(f"{path!r} is damaged (it is not as crackflow.convert writes it); convert the images again")
-    return Dataset(folder, facts)
+    try:
+        return Dataset(folder, sealed.unseal(facts))
+    except ValueError as error:
+        raise Damaged(f"{path!r} is damaged ({error}); convert the images again") from error
 
 
 def _is_well_formed(facts: dict) -> bool:
@@ -127,7 +130,7 @@ def _is_well_formed(facts: dict) -> bool:
 
 def save(folder: str, facts: dict) -> None:
     """dataset.json, last of all files: without it the folder is no data set."""
-    atomic.write_text(os.path.join(folder, DATASET), json.dumps(facts, indent=1, ensure_ascii=True) + "\n")
+    atomic.write_text(os.path.join(folder, DATASET), json.dumps(sealed.seal(facts), indent=1, ensure_ascii=True) + "\n")
 
 
 def fingerprint(facts: dict) -> str:

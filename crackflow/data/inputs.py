@@ -80,6 +80,7 @@ def open_feed(
     Raises: UserError when no service is there.
     """
     val_batch_size = val_batch_size or batch_size
+    pack.remove_leftovers(made)  # also where there is to be none: they are as large as the whole one
     if data_service:
         service.expect_reachable(data_service)
         return Feed(

@@ -17,9 +17,10 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 
+from crackflow.core import system_files
 from crackflow.core.config import Layout
 from crackflow.core.errors import UserError
-from crackflow.data import class_folders, folder_names, mask_names, photograph_names, rejections, system_files
+from crackflow.data import class_folders, folder_names, mask_names, photograph_names, rejections
 from crackflow.data.class_folders import ClassFolder, Tree, is_folder
 
 UNLABELLED = -1

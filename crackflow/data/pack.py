@@ -22,7 +22,7 @@ from collections.abc import Callable
 import google_crc32c
 import numpy as np
 
-from crackflow.core import atomic, locks, progress
+from crackflow.core import atomic, leftovers, locks, progress
 from crackflow.core.backend import tf
 from crackflow.core.share import WHOLE, Share
 from crackflow.data import order, pipeline
@@ -85,6 +85,7 @@ def ensure(made: Dataset, split: str, image_px: int, channels: int) -> Pack:
 
     Raises: OSError when the folder can't be written or the disk is full; nothing half-written stays.
     """
+    remove_leftovers(made)
     found = find(made, split, image_px, channels)
     if found:  # without a lock, which a folder that can only be read has no place for
         return found
@@ -101,6 +102,11 @@ def ensure(made: Dataset, split: str, image_px: int, channels: int) -> Pack:
     if not found:
         raise OSError(f"the pack {base(made, split, image_px, channels)!r} is not what was written a moment ago")
     return found
+
+
+def remove_leftovers(made: Dataset) -> None:
+    """Remove what processes left of packs of `made` that were killed while they built one."""
+    leftovers.remove_leftovers(os.path.join(made.folder, FOLDER))
 
 
 def _facts(made: Dataset, split: str, image_px: int, channels: int) -> dict:

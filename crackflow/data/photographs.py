@@ -18,9 +18,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import ExifTags, Image
 
-from crackflow.core import tables
+from crackflow.core import system_files, tables
 from crackflow.core.errors import UserError
-from crackflow.data import images, layouts, rejections, system_files
+from crackflow.data import images, layouts, rejections
 
 NULL_ISLAND = 1e-6  # degrees from 0, 0: a tenth of a metre, nearer than any camera knows
 

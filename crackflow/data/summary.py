@@ -15,10 +15,10 @@ import time
 from collections.abc import Mapping, Sequence
 
 from crackflow import __version__
-from crackflow.core import tables
+from crackflow.core import system_files, tables
 from crackflow.core.config import ConvertConfig, Encoding, Layout
 from crackflow.core.errors import UserError, one_line
-from crackflow.data import bit_depth, dataset, splits, system_files
+from crackflow.data import bit_depth, dataset, splits
 from crackflow.data.layouts import Found
 from crackflow.data.looking import Seen
 from crackflow.data.shards import Entry, Settings, Shard

@@ -19,7 +19,6 @@ import json
 import math
 import os
 import re
-import tempfile
 import warnings
 
 import h5py
@@ -129,19 +128,16 @@ def save(
     training_images: TrainingImages | None = None,
 ) -> None:
     """`model` in float32, without optimizer, `card` and the rest, in one file that appears whole or not at all."""
-    plain = as_float32(model)
-    with tempfile.TemporaryDirectory(prefix=".model-", dir=os.path.dirname(os.path.abspath(path))) as folder:
-        temporary = os.path.join(folder, FILE)
+    plain, buffer = as_float32(model), io.BytesIO()
+    with h5py.File(io.BytesIO(), "w") as theirs, h5py.File(buffer, "w", libver=FORMAT) as file:
         with warnings.catch_warnings():
             # H5 is the format that was asked for; Keras advises against it at every save.
             warnings.filterwarnings("ignore", "You are saving your model as an HDF5 file", UserWarning)
-            keras.models.save_model(plain, temporary, include_optimizer=False, save_format="h5")
-        buffer = io.BytesIO()
-        with h5py.File(temporary) as theirs, h5py.File(buffer, "w", libver=FORMAT) as file:
-            _copy(theirs, file)
-            file.attrs[ATTRIBUTE] = np.bytes_(json.dumps(dataclasses.asdict(card)).encode())
-            for one in filter(None, (familiarity, locator, training_images)):
-                one.write(file)
+            keras.models.save_model(plain, theirs, include_optimizer=False, save_format="h5")
+        _copy(theirs, file)
+        file.attrs[ATTRIBUTE] = np.bytes_(json.dumps(dataclasses.asdict(card)).encode())
+        for one in filter(None, (familiarity, locator, training_images)):
+            one.write(file)
     atomic.write_bytes(path, buffer.getvalue() + _seal(buffer.getvalue()))
 
 

@@ -71,8 +71,8 @@ def names(folder: str) -> list[str]:
 
 
 def is_name(name: str) -> bool:
-    """Whether `save` writes files of this name, unfinished ones included."""
-    return _NAME.fullmatch(name.removesuffix(".partial")) is not None
+    """Whether `save` writes files of this name."""
+    return _NAME.fullmatch(name) is not None
 
 
 def _step(name: str) -> int:

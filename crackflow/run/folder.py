@@ -14,7 +14,7 @@ import os
 import shutil
 from collections.abc import Iterator
 
-from crackflow.core import atomic, flags, locks, progress
+from crackflow.core import atomic, flags, leftovers, locks, progress
 from crackflow.core.cluster import Cluster
 from crackflow.core.config import Resume, TrainConfig
 from crackflow.core.errors import UserError
@@ -80,6 +80,8 @@ def opened(run_dir: str, identity: dict, overwrite: bool, resume: Resume, team: 
     os.makedirs(place, exist_ok=True)
     busy = f"--run_dir: another process trains into {run_dir!r}; choose another folder"
     with held(os.path.join(place, LOCK), busy, f"{run_dir!r} can't be locked; see that no other run uses it"):
+        for opened_folder in (run_dir, place):
+            leftovers.remove_leftovers(opened_folder)
         start = _prepared(run_dir, identity, overwrite)
         team.gathered([0])
         _expect_one_folder(run_dir, start, team)
@@ -118,7 +120,7 @@ def _expect_ours(run_dir: str, overwrite: bool, resume: Resume) -> None:
     place = os.path.join(run_dir, CHECKPOINTS)
     # What a run leaves that was killed before it wrote its flags.
     begun = all(map(_is_ours, os.listdir(place))) if os.path.isdir(place) else True
-    if begun and set(os.listdir(run_dir)) <= {CHECKPOINTS}:
+    if begun and all(name == CHECKPOINTS or leftovers.is_temporary(name) for name in os.listdir(run_dir)):
         return
     told = f"--run_dir: {run_dir!r} exists and is not empty; choose another folder, or replace it with --overwrite"
     if os.path.exists(os.path.join(run_dir, FLAGS)):
@@ -189,7 +191,7 @@ def _clear(run_dir: str) -> None:
     """Remove what a run writes, and nothing else that may lie there."""
     shutil.rmtree(os.path.join(run_dir, TENSORBOARD), ignore_errors=True)
     place = os.path.join(run_dir, CHECKPOINTS)
-    written = [os.path.join(place, name) for name in os.listdir(place) if _is_ours(name) and name != LOCK]
+    written = [os.path.join(place, name) for name in os.listdir(place) if checkpoint.is_name(name)]
     for name in [os.path.join(run_dir, name) for name in OURS] + written:
         if os.path.exists(name):
             os.remove(name)
@@ -197,7 +199,7 @@ def _clear(run_dir: str) -> None:
 
 def _is_ours(name: str) -> bool:
     """Whether a run writes a file of this name among its checkpoints."""
-    return name == LOCK or checkpoint.is_name(name)
+    return name == LOCK or checkpoint.is_name(name) or leftovers.is_temporary(name)
 
 
 def save_flags(run_dir: str, config: object) -> str:

@@ -12,7 +12,7 @@ Synopsis::
 import dataclasses
 from collections.abc import Collection
 
-from crackflow.core import cluster, flags, progress, runtime
+from crackflow.core import cluster, errors, flags, progress, runtime
 from crackflow.core.backend import keras, tf
 from crackflow.core.config import SETTLED_IMAGES, TrainConfig
 from crackflow.core.errors import UserError
@@ -81,6 +81,10 @@ class Job:
                 pipeline.eval_steps(self.made.count("val"), self.config.part_size),
             )
         except tf.errors.ResourceExhaustedError as error:
+            # TensorFlow says so of a full disk and of too many open files as well.
+            short = errors.from_shortage(error)
+            if short and str(short) != errors.MEMORY_FULL:
+                raise short from error
             raise UserError(
                 f"--batch_size: expected a batch that fits into the memory of the device, received "
                 f"{self.config.batch_size}; ask for less, or for parts with --accumulate"

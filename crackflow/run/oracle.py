@@ -32,7 +32,7 @@ import grpc
 import threadpoolctl
 from sklearn.exceptions import ConvergenceWarning
 
-from crackflow.core import atomic, progress
+from crackflow.core import atomic, progress, sealed
 from crackflow.core.backend import load_tuner, load_tuner_service
 from crackflow.core.config import TuneConfig, Tuner
 from crackflow.core.errors import TryAgain, UserError
@@ -86,7 +86,7 @@ class Kept:
 
     def save(self) -> None:
         content = {"state": self.get_state(), "trials": [trial.get_state() for trial in self.trials.values()]}
-        atomic.write_text(self.path, json.dumps(content) + "\n")
+        atomic.write_text(self.path, json.dumps(sealed.seal(content)) + "\n")
 
     def _save_trial(self, trial: Trial) -> None:
         """Nothing: `save` has all of them."""
@@ -95,12 +95,11 @@ class Kept:
         """Become what was saved. Trials that had begun and not ended and are nobody's are run again, first; so are
         those whose failures ended the search: what made them fail may have been mended."""
         try:
-            with open(self.path, encoding="utf-8") as file:
-                content = json.load(file)
+            content = read_state(self.path)
             self.trials = {it["trial_id"]: Trial.from_state(it) for it in content["trials"]}
             self.set_state(content["state"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{self.path!r} is damaged ({error}); begin anew with --overwrite") from error
+            raise _damaged(self.path, error) from error
         if self.has_failed():
             del self.end_order[-FAILURES:]
         under_way = {worker: one for worker, one in self.ongoing_trials.items() if one.trial_id not in self.end_order}
@@ -231,13 +230,28 @@ def make(config: TuneConfig, path: str, shared: bool = False) -> Kept:
     return oracle
 
 
+def read_state(path: str) -> dict:
+    """What the file of an oracle holds. Raises: UserError where that is not what was written."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = sealed.unseal(json.load(file))
+        if set(content) != {"state", "trials"}:
+            raise ValueError(f"it holds {', '.join(sorted(content))}")
+        return content
+    except ValueError as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: str, error: Exception) -> UserError:
+    return UserError(f"{path!r} is damaged ({error}); begin anew with --overwrite")
+
+
 def is_over(path: str, max_trials: int) -> bool:
     """Whether the file of an oracle says that `max_trials` trials have ended."""
     try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
+        content = read_state(path)
         return len(content["trials"]) == len(content["state"]["end_order"]) >= max_trials
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, UserError, KeyError, TypeError):
         return False
 
 

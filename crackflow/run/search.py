@@ -15,6 +15,7 @@ out/best.cfg         flags with which crackflow.train trains the best one
 
 import contextlib
 import dataclasses
+import glob
 import json
 import math
 import os
@@ -25,7 +26,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from crackflow.core import atomic, errors, flags, listening, locks, progress, tables
+from crackflow.core import atomic, errors, flags, leftovers, listening, locks, progress, sealed, tables
 from crackflow.core.config import TuneConfig
 from crackflow.core.errors import TryAgain, UserError
 from crackflow.data import dataset, inputs
@@ -153,7 +154,9 @@ def _opened(config: TuneConfig, named: dict) -> Iterator[None]:
     if os.path.exists(out) and not os.path.isdir(out):
         raise UserError(f"--out: expected a folder, received {out!r}, which is a file; choose another name")
     theirs = _stored(out)
-    there = os.path.isdir(out) and [name for name in os.listdir(out) if name != LOCK]
+    there = os.path.isdir(out) and [
+        name for name in os.listdir(out) if name != LOCK and not leftovers.is_temporary(name)
+    ]
     if there and theirs is None:
         told = "--overwrite: it" if config.overwrite else f"--out: {out!r}"
         raise UserError(f"{told} holds no {SEARCH}, so crackflow.tune did not make it; choose another folder")
@@ -161,12 +164,20 @@ def _opened(config: TuneConfig, named: dict) -> Iterator[None]:
     busy = f"--out: another process searches in {out!r}; choose another folder"
     unlocked = f"{out!r} can't be locked; see that no other search uses it"
     with folder.held(os.path.join(out, LOCK), busy, unlocked):
+        for opened_folder in (out, *_trial_folders(out)):
+            leftovers.remove_leftovers(opened_folder)
         if theirs is not None and config.overwrite:
             _clear(out)
         elif theirs is not None:
             expect_same(out, named, theirs)
-        folder.save_json(out, SEARCH, named)
+        folder.save_json(out, SEARCH, sealed.seal(named))
         yield
+
+
+def _trial_folders(out: str) -> list[str]:
+    """Those in which trials write, of all that there are."""
+    trials = glob.glob(os.path.join(glob.escape(out), TRIALS, "*"))
+    return trials + [os.path.join(place, folder.CHECKPOINTS) for place in trials]
 
 
 def _clear(out: str) -> None:
@@ -180,7 +191,7 @@ def _clear(out: str) -> None:
 def _stored(out: str) -> dict | None:
     try:
         with open(os.path.join(out, SEARCH), encoding="utf-8") as file:
-            found = json.load(file)
+            found = sealed.unseal(json.load(file))
         return {"flags": dict(found["flags"]), "fingerprint": found["fingerprint"]}
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -392,13 +403,11 @@ def collected(config: TuneConfig) -> Found:
 def write_table(config: TuneConfig) -> None:
     """trials.csv, and best.cfg once there is a best one."""
     found = collected(config)
-    temporary = os.path.join(config.out, f".{TABLE}")
     rows = [
         [_cell(getattr(one, name)) for name in COLUMNS] + [one.chosen.get(name, "") for name in space.SPACE]
         for one in found.outcomes
     ]
-    tables.save(temporary, [*COLUMNS, *space.SPACE], rows)
-    os.replace(temporary, os.path.join(config.out, TABLE))
+    atomic.write_text(os.path.join(config.out, TABLE), tables.as_text([*COLUMNS, *space.SPACE], rows))
     if found.best:
         best = found.best
         text = flags.as_flagfile(

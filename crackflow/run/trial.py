@@ -12,6 +12,7 @@ A trial is a run of crackflow.train up to its epochs, with checkpoints: killed, 
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import statistics
@@ -22,7 +23,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from crackflow.core import atomic, cluster, errors, locks, progress, runtime, workers
+from crackflow.core import atomic, cluster, errors, locks, progress, runtime, sealed, workers
 from crackflow.core.backend import keras
 from crackflow.core.config import Architecture, Network, Objective, TuneConfig
 from crackflow.core.errors import TryAgain, UserError
@@ -101,6 +102,8 @@ def run(task: Task) -> None:
     except TryAgain:
         raise
     except Exception as error:
+        if errors.is_disk_full(error):  # no fault of the trial, which is run again
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         line = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         atomic.write_text(os.path.join(task.folder, ERROR), traceback.format_exc())
         found = Outcome(task.name, FAILED, None, message=errors.one_line(line)[:500])
@@ -112,7 +115,7 @@ def run(task: Task) -> None:
 def save(place: str, found: Outcome) -> None:
     """result.json in the folder of a trial."""
     os.makedirs(place, exist_ok=True)
-    folder.save_json(place, RESULT, dataclasses.asdict(found))
+    folder.save_json(place, RESULT, sealed.seal(dataclasses.asdict(found)))
 
 
 def outcome(task: Task) -> Outcome | None:
@@ -125,7 +128,7 @@ def read(place: str) -> Outcome | None:
     """The result in the folder of a trial; None where there is none that is whole."""
     try:
         with open(os.path.join(place, RESULT), encoding="utf-8") as file:
-            return Outcome(**json.load(file))
+            return Outcome(**sealed.unseal(json.load(file)))
     except (OSError, ValueError, TypeError):
         return None
 

@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from crackflow.core import atomic
+from crackflow.core import atomic, leftovers, locks
 from crackflow.core.errors import UserError
 from tests import support
 
@@ -118,13 +118,14 @@ def test_a_pattern_names_one_folder_or_with_two_stars_all_below():
 
 def test_left_overs_of_killed_runs_go_and_those_of_other_names_stay(tmp_path):
     fill(tmp_path / "out", "a")
-    leave(tmp_path, ".out.partial-aaa", ".out.replaced-bbb", ".other.partial-ccc", ".output.partial-ddd")
+    others = [support.dead_name("other"), support.dead_name("output"), ".out.partial-notes", ".out.replaced-2025"]
+    leave(tmp_path, support.dead_name("out"), support.dead_name("out", leftovers.REPLACED), *others)
     fill(tmp_path / "out", "b", overwrite=True)
-    assert sorted(os.listdir(tmp_path)) == [".other.partial-ccc", ".output.partial-ddd", "out"]
+    assert sorted(os.listdir(tmp_path)) == sorted([*others, "out"])
 
 
 def test_an_older_folder_that_lost_its_place_is_refused_before_the_work_like_any_other(tmp_path):
-    leave(tmp_path, ".out.replaced-bbb")
+    leave(tmp_path, support.dead_name("out", leftovers.REPLACED))
     with (
         pytest.raises(UserError, match="exists and is not empty"),
         atomic.folder(str(tmp_path / "out"), MARKER, False, ()),
@@ -135,7 +136,7 @@ def test_an_older_folder_that_lost_its_place_is_refused_before_the_work_like_any
 
 def test_an_older_folder_that_lost_its_place_comes_back_when_the_next_run_fails(tmp_path):
     fill(tmp_path / "out", "a")
-    (tmp_path / "out").rename(tmp_path / ".out.replaced-bbb")
+    (tmp_path / "out").rename(tmp_path / support.dead_name("out", leftovers.REPLACED))
     with pytest.raises(RuntimeError, match="half way"):
         fill(tmp_path / "out", "b", overwrite=True, fail=True)
     assert everything(tmp_path) == ["out/a", "out/marker.json"]
@@ -219,7 +220,7 @@ def test_a_file_system_without_locks_is_no_reason_to_fail(tmp_path, no_locks):
 
 
 def test_without_locks_nobody_s_unfinished_folder_is_taken_for_dead(tmp_path, no_locks):
-    alive = tmp_path / f".out{atomic.UNFINISHED}0"
+    alive = tmp_path / leftovers.temporary_name("out")
     alive.mkdir()
     (alive / atomic.LOCK).touch()
     fill(tmp_path / "out", "a")
@@ -241,11 +242,19 @@ def test_left_overs_go_on_a_network_file_system_too(tmp_path, monkeypatch):
         return lock(file, how)
 
     monkeypatch.setattr(fcntl, "flock", as_nfs)
-    left = tmp_path / f".out{atomic.UNFINISHED}deadbeef"
+    left = tmp_path / support.dead_name("out")
     left.mkdir()
     (left / atomic.LOCK).write_text("")
     fill(tmp_path / "out", "a")
     assert os.listdir(tmp_path) == ["out"]
+
+
+def is_locked(place):
+    try:
+        with open(os.path.join(place, atomic.LOCK), "r+") as lock:
+            return not locks.lock(lock, wait=False)
+    except FileNotFoundError:
+        return False
 
 
 @pytest.fixture
@@ -256,7 +265,7 @@ def renamed(monkeypatch):
     def watched(source, target):
         opened = [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd")]
         inside = [name for name in opened if name.startswith(f"{source}/")]
-        seen.append((os.path.basename(source), bool(inside), atomic._is_locked(source)))
+        seen.append((os.path.basename(source), bool(inside), is_locked(source)))
         rename(source, target)
 
     monkeypatch.setattr(os, "rename", watched)

@@ -4,6 +4,7 @@ import os
 import pytest
 
 from crackflow.core import errors
+from tests import support
 
 
 @pytest.mark.parametrize(
@@ -52,3 +53,67 @@ def test_one_line_is_one_line_that_can_be_written(text):
 def test_a_config_error_is_a_users_error_and_a_value_error():
     assert issubclass(errors.ConfigError, errors.UserError) and issubclass(errors.ConfigError, ValueError)
     assert not issubclass(errors.CheckFailed, errors.UserError)
+
+
+class ResourceExhaustedError(Exception):
+    """Called as TensorFlow's is."""
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError(), "memory ran out; close other programs, raise the limit"),
+        (ResourceExhaustedError("OOM when allocating tensor with shape[1024]"), "memory ran out"),
+        (ResourceExhaustedError("a device of a new kind has no more of it"), "memory ran out"),
+        (RuntimeError("can't start new thread"), "memory ran out"),
+        (ImportError("libtensorflow_cc.so.2: failed to map segment from shared object"), "memory ran out"),
+        (ResourceExhaustedError("events.out.tfevents; No space left on device"), "the disk is full; free some"),
+        (RuntimeError("Can't write data (file write failed: errno = 28, No space left on device)"), "the disk is full"),
+        (OSError("Unable to flush file's cached information (errno = 122, Disk quota exceeded)"), "the disk is full"),
+        (ResourceExhaustedError("wall.jpg; Too many open files"), "too many files are open at once; allow more"),
+        (
+            OSError(errno.EMFILE, "Too many open files", "wall.jpg"),
+            "too many files are open at once: 'wall.jpg'; allow",
+        ),
+    ],
+)
+def test_what_ran_out_is_told_whoever_says_so_and_however_deep_it_lies(error, message):
+    assert str(errors.from_shortage(error)).startswith(message)
+    try:
+        try:
+            raise error
+        except Exception as cause:
+            raise ValueError("reading failed") from cause
+    except ValueError as outer:
+        assert str(errors.from_shortage(outer)).startswith(message)
+    assert errors.is_disk_full(error) == message.startswith("the disk")
+
+
+def test_a_programming_mistake_is_no_shortage():
+    assert errors.from_shortage(ValueError("expected 3 channels")) is None
+    circular = ValueError("a")
+    circular.__cause__ = circular
+    assert errors.from_shortage(circular) is None
+
+
+@pytest.mark.parametrize(("code", "message"), [(errno.ENFILE, "too many files are open"), (errno.ENOMEM, "memory ran")])
+def test_limits_of_the_system_are_told_as_such(code, message):
+    assert str(errors.from_os_error(OSError(code, "x"))).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "text", ["libcc.so.2: failed to map segment from shared object", "[Errno 24] Too many open files"]
+)
+def test_what_runs_out_before_a_command_has_begun_is_one_line_as_well(tmp_path, text):
+    (tmp_path / "numpy.py").write_text(f"raise ImportError({text!r})")
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{support.ROOT}"}
+    done = support.command("convert", "--images=a", "--out=b", env=environment, cwd=tmp_path)
+    support.expect_one_line(done, 2, "crackflow.", "then run it again")
+    assert os.listdir(tmp_path) == ["numpy.py"] or sorted(os.listdir(tmp_path)) == ["__pycache__", "numpy.py"]
+
+
+def test_another_mistake_of_a_library_keeps_its_traceback(tmp_path):
+    (tmp_path / "numpy.py").write_text("raise ImportError('no such symbol')")
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{support.ROOT}"}
+    done = support.command("convert", "--images=a", "--out=b", env=environment, cwd=tmp_path)
+    assert done.returncode == 1 and "Traceback" in done.stderr and "no such symbol" in done.stderr

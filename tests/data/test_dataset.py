@@ -22,7 +22,7 @@ def data(whole, tmp_path):
 
 def edit(data, **changes):
     facts = json.loads((data / "dataset.json").read_text())
-    facts |= changes
+    facts |= changes | {"crc32": ...}
     (data / "dataset.json").write_text(json.dumps({key: value for key, value in facts.items() if value is not ...}))
 
 
@@ -117,3 +117,10 @@ def test_the_fingerprint_tells_content_and_nothing_else(whole):
     changed = json.loads(json.dumps(facts))
     changed["splits"]["test"]["shards"][0]["sha256"] = "0" * 64
     assert dataset.fingerprint(changed) != facts["fingerprint"]
+
+
+@pytest.mark.parametrize("change", [{"source_px": 4000}, {"seed": 9}, {"source": "elsewhere"}])
+def test_a_value_that_is_not_what_was_written_is_damage_and_not_used(data, change):
+    facts = json.loads((data / "dataset.json").read_text())
+    (data / "dataset.json").write_text(json.dumps(facts | change))
+    refused(data, r"dataset.json' is damaged \(its content is not what was written\); convert the images again")

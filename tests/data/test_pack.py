@@ -14,7 +14,7 @@ import pytest
 from crackflow.core import atomic
 from crackflow.core.share import Share
 from crackflow.data import dataset, pack, pipeline
-from tests import small
+from tests import small, support
 
 PX = 24
 
@@ -255,3 +255,12 @@ def test_the_description_beside_a_pack_says_what_it_is(made):
     facts = json.loads(contents(pack.base(made, "val", PX, 1) + ".json"))
     assert facts["fingerprint"] == made.facts["fingerprint"]
     assert (facts["count"], facts["image_px"], facts["channels"]) == (made.count("val"), PX, 1)
+
+
+def test_what_a_killed_process_left_of_any_pack_goes_even_when_none_is_to_be_built(made):
+    pack.ensure(made, "val", PX, 3)
+    before = sorted(os.listdir(os.path.join(made.folder, pack.FOLDER)))
+    for name in ("train-999.npy", "val-32.labels.npy", "val-32.json"):
+        support.killed_while_writing(os.path.join(made.folder, pack.FOLDER, name))
+    pack.ensure(made, "val", PX, 3)
+    assert sorted(os.listdir(os.path.join(made.folder, pack.FOLDER))) == before

@@ -1,10 +1,12 @@
 import dataclasses
 import json
+import os
 
 import h5py
 import numpy as np
 import pytest
 
+from crackflow.core import leftovers
 from crackflow.core.backend import keras, tf
 from crackflow.core.config import Network, TrainConfig
 from crackflow.core.errors import UserError
@@ -248,3 +250,11 @@ def test_an_impossible_threshold_of_photographs_is_refused(trained, tmp_path, na
     rewritten(path, **{name: value})
     with pytest.raises(UserError, match="its card has an impossible photo_"):
         bundle.load(str(path))
+
+
+def test_nothing_but_the_model_is_ever_written_beside_it(trained, tmp_path, monkeypatch):
+    seen, replace = [], os.replace
+    monkeypatch.setattr(os, "replace", lambda *names: (seen.extend(os.listdir(tmp_path)), replace(*names)))
+    bundle.save(str(tmp_path / "model.h5"), trained, CARD)
+    (temporary,) = seen
+    assert leftovers.is_temporary(temporary) and os.listdir(tmp_path) == ["model.h5"]

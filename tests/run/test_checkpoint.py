@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from crackflow.run import checkpoint
 from crackflow.run.checkpoint import Snapshot
+from tests import support
 
 
 def snapshot(step, size=1000):
@@ -112,7 +113,7 @@ def test_a_disk_that_is_full_leaves_the_older_ones(tmp_path):
 
 def test_what_a_killed_process_left_is_no_snapshot(tmp_path):
     checkpoint.save(str(tmp_path), snapshot(1))
-    (tmp_path / "step-000000002.npz.partial").write_bytes(b"half")
+    left = support.killed_while_writing(tmp_path / "step-000000002.npz")
     assert checkpoint.latest(str(tmp_path)).snapshot.step == 1
     checkpoint.save(str(tmp_path), snapshot(2))
-    assert sorted(os.listdir(tmp_path)) == ["step-000000001.npz", "step-000000002.npz"]
+    assert sorted(os.listdir(tmp_path)) == [left, "step-000000001.npz", "step-000000002.npz"]

@@ -6,10 +6,11 @@ import os
 import numpy as np
 import pytest
 
-from crackflow.core import cluster, flags
+from crackflow.core import cluster, flags, leftovers
 from crackflow.core.config import Network, Optimization, Precision, Resume, Safety, Strategy, TrainConfig
 from crackflow.core.errors import UserError
 from crackflow.run import checkpoint, folder
+from tests import support
 
 ALONE = cluster.Cluster(None, cluster.Choice("one", ""))
 
@@ -75,7 +76,7 @@ def test_checkpoints_of_another_program_are_neither_a_run_nor_removed(tmp_path, 
 def test_what_a_run_that_was_killed_at_once_left_is_no_reason_to_refuse(tmp_path):
     place = tmp_path / "run" / "checkpoints"
     place.mkdir(parents=True)
-    for name in (".lock", "step-000000000.npz", "step-000000005.npz.partial"):
+    for name in (".lock", "step-000000000.npz", support.dead_name("step-000000005.npz")):
         (place / name).write_text("")
     opened(tmp_path / "run")
     assert os.listdir(place) == [".lock"]
@@ -249,3 +250,30 @@ def test_json_never_holds_a_nan(tmp_path):
     with pytest.raises(ValueError, match="Out of range float values"):
         folder.save_json(str(tmp_path), "a.json", {"x": float("nan")})
     assert json.loads((tmp_path / "a.json").read_text()) == {"x": 1.5}
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_what_a_killed_process_left_in_a_run_goes_and_nothing_else(tmp_path, finished):
+    run = stopped_run(tmp_path / "run")
+    if finished:
+        (run / "report.html").write_text("done")
+    users = [run / ".model-notes.txt", run / ".report.html.original", run / "checkpoints" / "notes.partial"]
+    for path in users:
+        path.write_text("mine")
+    before = support.tree(run)
+    for name in ("report.html", "model.h5", "history.csv", "checkpoints/step-000000009.npz"):
+        support.killed_while_writing(run / name)
+    with leftovers.claim(str(run / "metrics.json")) as alive:
+        assert opened(run).finished == finished
+        assert os.path.exists(alive.name)
+    os.remove(alive.name)
+    assert {path: facts[2] for path, facts in support.tree(run).items() if not path.endswith(b".lock")} == {
+        path: facts[2] for path, facts in before.items()
+    }
+
+
+def test_a_killed_process_that_had_not_written_its_flags_yet_is_no_reason_to_refuse(tmp_path):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    support.killed_while_writing(tmp_path / "run" / "flags.cfg")
+    opened(tmp_path / "run")
+    assert os.listdir(tmp_path / "run") == ["checkpoints"]

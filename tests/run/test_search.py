@@ -11,7 +11,7 @@ from crackflow.core.config import CHOICES, TrainConfig, TuneConfig, Tuner
 from crackflow.core.errors import UserError
 from crackflow.model import space
 from crackflow.run import search, trial
-from tests import small
+from tests import small, support
 
 CONFIG = TuneConfig(data="/d", out="/o")
 
@@ -223,3 +223,26 @@ def test_a_worker_does_not_take_the_search_that_the_chief_is_about_to_remove_for
     assert search.run(TuneConfig(**asked), worker) is None
     with pytest.raises(Joined):
         search.run(TuneConfig(**asked, overwrite=True), worker)
+
+
+def test_what_a_killed_process_left_in_a_search_goes_and_nothing_else(tmp_path):
+    out = tmp_path / "search"
+    out.mkdir()
+    support.killed_while_writing(out / "search.json")  # killed before there was any other file
+    config = dataclasses.replace(CONFIG, out=str(out))
+    with search._opened(config, search.identity(config, "f")):
+        assert sorted(os.listdir(out)) == [".lock", "search.json"]
+    (out / "trials/0/checkpoints").mkdir(parents=True)
+    (out / "trials/0/.model-notes.txt").write_text("mine")
+    names = (
+        "oracle.json",
+        "trials.csv",
+        "report.html",
+        "trials/0/result.json",
+        "trials/0/checkpoints/step-000000001.npz",
+    )
+    for name in names:
+        support.killed_while_writing(out / name)
+    with search._opened(config, search.identity(config, "f")):
+        left = [path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()]
+        assert sorted(left) == [".lock", "search.json", "trials/0/.model-notes.txt"]

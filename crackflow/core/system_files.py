@@ -4,6 +4,7 @@ Synopsis::
 
     system_files.kind("@eaDir", is_folder=True)      # "@eaDir"
     system_files.kind("wall.jpg", is_folder=False)   # ""
+    system_files.is_left_by_looking("desktop.ini")   # whether an overview of a folder may have put it there
     system_files.summary(passed_over)                # "7 files and folders of the system passed over (6 @eaDir, 1 ..."
 
 They are passed over wherever photographs or classes are listed. A folder that the user names is theirs, whatever it is
@@ -14,10 +15,18 @@ import re
 from collections.abc import Mapping
 
 HIDDEN = "names with a dot in front"
+# What systems put into a folder, of whomever, that somebody looks into: Synology and QNAP; Windows; Mac.
+THUMBNAIL_FOLDERS, VIEW_FILES, HIDDEN_VIEW_NAMES = (
+    ("@eaDir", "@__thumb"),
+    ("Thumbs.db", "desktop.ini"),
+    (".DS_Store", ".@__thumb"),
+)
+APPLE_DOUBLE = "._"  # begins the name of a file that a Mac lays beside each of its own on a foreign disk
 FOLDERS = {
     # network storage: Synology, QNAP, NetApp, Nextcloud
-    *("@eaDir", "@tmp", "@sharebin", "#recycle", "#snapshot", "#snapshots", "#SynoRecycle"),
-    *("@Recycle", "@Recently-Snapshot", "@__thumb", "~snapshot", "files_trashbin", "files_versions"),
+    *THUMBNAIL_FOLDERS,
+    *("@tmp", "@sharebin", "#recycle", "#snapshot", "#snapshots", "#SynoRecycle"),
+    *("@Recycle", "@Recently-Snapshot", "~snapshot", "files_trashbin", "files_versions"),
     # Windows, Mac, Linux
     *("$RECYCLE.BIN", "RECYCLER", "RECYCLED", "System Volume Information", "$Extend", "DfsrPrivate"),
     *("__MACOSX", "Network Trash Folder", "Temporary Items", "TheVolumeSettingsFolder", "lost+found"),
@@ -27,7 +36,8 @@ FOLDERS = {
     *("CVS", "RCS", "_darcs", "__pycache__", "node_modules"),
 }
 FILES = {
-    *("Thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "autorun.inf", "IndexerVolumeGuid"),
+    *VIEW_FILES,
+    *("ehthumbs.db", "ehthumbs_vista.db", "autorun.inf", "IndexerVolumeGuid"),
     *("Icon\r", "Picasa.ini", "ZbThumbnail.info", "pspbrwse.jbf", "digikam4.db", "thumbnails-digikam.db"),
     *("WPSettings.dat", "pagefile.sys"),
 }
@@ -44,6 +54,7 @@ FILE_PATTERNS = {
 }
 _FOLDERS = {name.lower(): name for name in FOLDERS}
 _FILES = {name.lower(): name for name in FILES}
+_LEFT_BY_LOOKING = {name.lower() for name in THUMBNAIL_FOLDERS + VIEW_FILES + HIDDEN_VIEW_NAMES}
 
 
 def kind(name: str, is_folder: bool) -> str:
@@ -55,6 +66,11 @@ def kind(name: str, is_folder: bool) -> str:
     if lower in known:
         return known[lower]
     return next((label for pattern, label in patterns.items() if re.fullmatch(pattern, lower, re.S)), "")
+
+
+def is_left_by_looking(name: str) -> bool:
+    """Whether systems put files or folders of this name into every folder that somebody looks into."""
+    return name.lower() in _LEFT_BY_LOOKING or name.startswith(APPLE_DOUBLE)
 
 
 def summary(passed_over: Mapping[str, int]) -> str:

@@ -2,7 +2,7 @@ import collections
 
 import pytest
 
-from crackflow.data import system_files
+from crackflow.core import system_files
 
 FOLDERS = [
     *("@eaDir", "#recycle", "$RECYCLE.BIN", "$Recycle.Bin", "System Volume Information", "__MACOSX", "lost+found"),

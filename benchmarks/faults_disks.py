@@ -1,0 +1,135 @@
+"""A disk that fills up while a command writes: one line and exit code 2 or 75, nothing half-valid, and with room the
+same command ends well.
+
+Part of benchmarks.faults. Needs the right to mount a tmpfs.
+"""
+
+import contextlib
+import os
+import pathlib
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+from benchmarks import harness
+from crackflow.core import leftovers
+
+MIN_SHARE, MAX_SHARE = 0.02, 0.95  # of what a command needs
+ROOM_MB = 4096
+EXIT_CODES = (0, 2, 75)
+
+
+def can_mount(place: pathlib.Path) -> bool:
+    try:
+        with disk(place, 64):
+            return True
+    except subprocess.CalledProcessError:
+        return False
+
+
+@contextlib.contextmanager
+def disk(place: pathlib.Path, kilobytes: int) -> Iterator[Callable[[int], None]]:
+    """An empty tmpfs in the new folder `place`; gives what changes its size."""
+    place.mkdir()
+
+    def mount(kilobytes: int, how: str = "") -> None:
+        line = ["mount", "-t", "tmpfs", "-o", f"{how}size={kilobytes}k", "tmpfs", str(place)]
+        subprocess.run(line, check=True, capture_output=True)
+
+    try:
+        mount(kilobytes)
+        try:
+            yield lambda kilobytes: mount(kilobytes, "remount,")
+        finally:
+            subprocess.run(["umount", "-l", str(place)], check=True)
+    finally:
+        place.rmdir()
+
+
+def used_kilobytes(place: pathlib.Path) -> int:
+    files = [path for path in place.rglob("*") if path.is_file() and not path.is_symlink()]
+    return sum(-(-path.stat().st_size // 4096) * 4 for path in files)
+
+
+def temporary_files(place: pathlib.Path) -> list[str]:
+    return [str(path.relative_to(place)) for path in place.rglob("*") if leftovers.is_temporary(path.name)]
+
+
+def campaign(
+    place: pathlib.Path,
+    command: Callable[[pathlib.Path], Sequence[str]],
+    prepare: Callable[[pathlib.Path], None],
+    points: int,
+    done: dict,
+    draw_of: Callable[[int], random.Random],
+    save: Callable[[dict], None],
+) -> dict:
+    """`command(disk)` on disks of `points` sizes, drawn between 2 and 95 % of what it needs. `prepare(disk)` puts there
+    what it begins with."""
+    tally = {"points": 0, "wrong": [], "tracebacks": [], "leftovers": [], "codes": {}} | done
+    if tally["points"] >= points:
+        return tally
+    with disk(place, ROOM_MB << 10):
+        prepare(place)
+        before = used_kilobytes(place)
+        run(command(place), expected=(0,))
+        needed = max(used_kilobytes(place) - before, 16)
+    for number in range(tally["points"], points):
+        size = before + round(needed * draw_of(number).uniform(MIN_SHARE, MAX_SHARE)) + 16
+        with disk(place, ROOM_MB << 10) as resize:
+            prepare(place)
+            resize(size)
+            code, error = run(command(place))
+            tally["codes"][str(code)] = tally["codes"].get(str(code), 0) + 1
+            lines = [line for line in error.splitlines() if line and not line.lower().startswith("warning: ")]
+            if "Traceback" in error:
+                tally["tracebacks"].append(f"{size} kB: {lines[-1:]}")
+            elif code not in EXIT_CODES or (code and len(lines) != 1):
+                tally["wrong"].append(f"{size} kB: exit code {code}, {lines[-3:]}")
+            resize(ROOM_MB << 10)
+            if code:  # else there was room enough, as for a training without checkpoints
+                code, error = run(command(place))
+            if code:
+                tally["wrong"].append(f"{size} kB, then room: exit code {code}, {error[-300:]}")
+            tally["leftovers"] += temporary_files(place)
+        tally["points"] += 1
+        save(tally)
+    return tally
+
+
+def run(command: Sequence[str], expected: Sequence[int] = ()) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", *command], capture_output=True, text=True, errors="replace", cwd=harness.REPOSITORY
+    )
+    if expected and done.returncode not in expected:
+        sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
+    return done.returncode, done.stderr
+
+
+def commands(data: pathlib.Path, images: pathlib.Path, train: Sequence[str], tune: Sequence[str]) -> dict:
+    """Name -> (command, what must lie on the disk before)."""
+
+    def nothing(place: pathlib.Path) -> None:
+        """Nothing."""
+
+    def data_there(place: pathlib.Path) -> None:
+        shutil.copytree(data, place / "data", ignore=shutil.ignore_patterns("packs"))
+
+    photos = sorted(path for path in images.rglob("*") if path.is_file())[:40]
+    pattern = os.path.commonpath(photos)
+    return {
+        "convert": (lambda place: ["crackflow.convert", f"--images={images}", f"--out={place / 'out'}"], nothing),
+        "predict": (lambda place: ["crackflow.predict", f"--photos={pattern}", f"--out={place / 'out'}"], nothing),
+        "export": (
+            lambda place: ["crackflow.export", f"--out={place / 'out'}", "--formats=savedmodel,tflite"],
+            nothing,
+        ),
+        "pack": (
+            lambda place: ["crackflow.train", f"--data={place / 'data'}", f"--run_dir={place / 'run'}", *train],
+            data_there,
+        ),
+        "train": (lambda place: ["crackflow.train", f"--data={data}", f"--run_dir={place / 'run'}", *train], nothing),
+        "tune": (lambda place: ["crackflow.tune", f"--data={data}", f"--out={place / 'out'}", *tune], nothing),
+    }

@@ -1,0 +1,36 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crackflow.core import sealed
+
+CONTENT = {"a": 1, "10": [1.5, None, "é"], "9": {"b": True}}
+
+
+def test_what_was_sealed_comes_back():
+    assert sealed.unseal(json.loads(json.dumps(sealed.seal(CONTENT)))) == CONTENT
+    assert sealed.unseal(sealed.seal({2: (1, 2)})) == {"2": [1, 2]}
+
+
+def test_what_has_no_checksum_is_taken_as_it_is():
+    assert sealed.unseal(CONTENT) == CONTENT
+
+
+@given(st.data())
+def test_no_bit_that_turns_gives_other_content(data):
+    text = bytearray(json.dumps(sealed.seal(CONTENT)).encode())
+    text[data.draw(st.integers(0, len(text) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    try:
+        found = sealed.unseal(json.loads(text.decode()))
+    except ValueError:  # of JSON, of UTF-8 or of the checksum
+        return
+    # A bit in the key of the checksum itself: the rest is as it was.
+    assert {name: found[name] for name in CONTENT} == CONTENT
+
+
+@pytest.mark.parametrize("content", [[], None, 3])
+def test_what_is_no_object_is_refused(content):
+    with pytest.raises(ValueError, match="expected an object"):
+        sealed.unseal(content)
