@@ -50,7 +50,7 @@ def folder(out: str, marker: str, overwrite: bool, ours: Sequence[str], unfinish
     stage = os.path.join(parent, f".{name}{UNFINISHED}{secrets.token_hex(4)}")
     try:
         os.mkdir(stage)  # inside, so that a signal that comes with it leaves nothing either
-        with open(os.path.join(stage, LOCK), "w") as lock:
+        with locks.open_file(os.path.join(stage, LOCK)) as lock:
             locked = _is_lockable(lock)
             yield stage
             _sync(stage)
@@ -174,7 +174,9 @@ def file(path: str) -> Iterator[BinaryIO]:
     """
     partial = f"{path}.partial"
     try:
-        with open(partial, "wb") as opened:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(partial)  # what a killed process left, or a link to a file of somebody's
+        with open(partial, "xb") as opened:
             yield opened
             opened.flush()
             os.fsync(opened.fileno())

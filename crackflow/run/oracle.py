@@ -99,7 +99,7 @@ class Kept:
                 content = json.load(file)
             self.trials = {it["trial_id"]: Trial.from_state(it) for it in content["trials"]}
             self.set_state(content["state"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{self.path!r} is damaged ({error}); begin anew with --overwrite") from error
         if self.has_failed():
             del self.end_order[-FAILURES:]
@@ -237,7 +237,7 @@ def is_over(path: str, max_trials: int) -> bool:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
         return len(content["trials"]) == len(content["state"]["end_order"]) >= max_trials
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 

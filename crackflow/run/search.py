@@ -211,7 +211,7 @@ def _theirs(out: str) -> dict:
 def _rehearsed(config: TuneConfig) -> trial.Rehearsal:
     """The dry run, by whoever comes first; the others wait. Raises: UserError, the traceback shown before."""
     place = os.path.join(config.out, REHEARSAL)
-    with open(os.path.join(config.out, f".{REHEARSAL}{LOCK}"), "w") as lock:
+    with locks.open_file(os.path.join(config.out, f".{REHEARSAL}{LOCK}")) as lock:
         with contextlib.suppress(OSError):
             locks.lock(lock)
         found = _read_rehearsal(place)
