@@ -96,7 +96,7 @@ def read(folder: str) -> Dataset:
             f"expected a data set made by crackflow.convert, found no {DATASET} in {folder!r} ({error.strerror}); "
             "make one with: python -m crackflow.convert --images=... --out=..."
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Damaged(f"{path!r} is damaged ({error}); convert the images again") from error
     missing = [key for key in REQUIRED if not isinstance(facts, dict) or key not in facts]
     if missing:

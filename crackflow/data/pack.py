@@ -75,7 +75,7 @@ def find(made: Dataset, split: str, image_px: int, channels: int) -> Pack | None
         if sums != [facts.get("pixels_crc32c"), facts.get("labels_crc32c")]:
             return None
         labels = np.load(f"{place}.labels.npy")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError, MemoryError):
         return None
     return Pack(made, split, f"{place}.npy", wanted["count"], image_px, channels, labels)
 

@@ -182,7 +182,7 @@ def _stored(out: str) -> dict | None:
         with open(os.path.join(out, SEARCH), encoding="utf-8") as file:
             found = json.load(file)
         return {"flags": dict(found["flags"]), "fingerprint": found["fingerprint"]}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -242,7 +242,7 @@ def _read_rehearsal(place: str) -> trial.Rehearsal | None:
         with open(place, encoding="utf-8") as file:
             found = json.load(file)
         return trial.Rehearsal(**found | {"params": tuple(found["params"])})
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
