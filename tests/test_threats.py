@@ -19,12 +19,13 @@ from crackflow.core import atomic, locks
 from crackflow.core.config import Network
 from crackflow.core.errors import UserError
 from crackflow.data import dataset, rows
-from crackflow.model import bundle, networks, weights
+from crackflow.model import weights
 from crackflow.report import prediction_log
 from crackflow.run import checkpoint, oracle, trial
 from tests import small, support
 from tests.data.test_dataset import data, whole  # noqa: F401 - fixtures
 from tests.model.test_guard import hostile, layer, put, refusal, sound  # noqa: F401 - fixtures
+from tests.report.test_prediction_log import photo, record  # noqa: F401 - a fixture
 from tests.test_hostile import png
 
 MOST_MB, MOST_SECONDS = 200, 20
@@ -66,8 +67,8 @@ def chunk(kind, content):
 
 def with_chunk(kind, content):
     """A sound PNG of 64 x 64 pixels with one more chunk before its pixels."""
-    whole = png(64, 64, b"".join(b"\0" + bytes(range(192)) for _ in range(64)))
-    return whole[:33] + chunk(kind, content) + whole[33:]
+    plain = png(64, 64, b"".join(b"\0" + bytes(range(192)) for _ in range(64)))
+    return plain[:33] + chunk(kind, content) + plain[33:]
 
 
 def ifd(tags, following=0):
@@ -178,13 +179,10 @@ def grown(config):
 
 
 def padded(config):
-    one = layer(config, "ZeroPadding2D") if "ZeroPadding2D" in str(config) else None
-    if one is None:
-        grown(config)
-        one = layer(config, "UpSampling2D")
-        one["class_name"], one["config"] = "ZeroPadding2D", {"name": "grown", "padding": [[0, 10**6], [0, 10**6]]}
-    else:
-        one["config"]["padding"] = [[0, 10**6], [0, 10**6]]
+    """As `grown`, by a million pixels of border."""
+    grown(config)
+    one = layer(config, "UpSampling2D")
+    one["class_name"], one["config"] = "ZeroPadding2D", {"name": "grown", "padding": [[0, 10**6], [0, 10**6]]}
 
 
 @pytest.mark.parametrize("change", [grown, padded])
@@ -348,18 +346,18 @@ RUN = {"model": "m"}
     ],
 )
 def test_lines_of_a_log_that_somebody_made_up_are_passed_over(tmp_path, content):
-    photo = str(tmp_path / "a.jpg")
-    content = json.loads(json.dumps(content).replace("FILE", photo))
+    file = str(tmp_path / "a.jpg")
+    content = json.loads(json.dumps(content).replace("FILE", file))
     place = tmp_path / "out/unfinished"
     place.mkdir(parents=True)
     first = log_line(content) if "run" in content else log_line({"run": RUN, "overwrite": False})
     (place / "photos.jsonl").write_text(first + log_line(content) + "[" * 5000 + "\n")
     with prediction_log.opened(str(tmp_path / "out"), RUN, overwrite=False) as log:
-        assert log.find(photo) is None
+        assert log.find(file) is None
 
 
 @pytest.mark.parametrize("name", ["overlays/000001.jpg", "photos.jsonl", ".lock", "overlays", "."])
-def test_a_link_in_unfinished_results_is_not_written_through(tmp_path, name):
+def test_a_link_in_unfinished_results_is_not_written_through(tmp_path, photo, name):  # noqa: F811
     place, mine = tmp_path / "out/unfinished", tmp_path / "mine"
     (place / "overlays").mkdir(parents=True)
     if name in ("overlays", "."):
@@ -372,20 +370,24 @@ def test_a_link_in_unfinished_results_is_not_written_through(tmp_path, name):
     else:
         mine.write_bytes(b"kept")
         os.symlink(mine, place / name)
-    with pytest.raises((UserError, OSError)) as caught:
+    with pytest.raises((UserError, OSError), match="symbolic link"):
         with prediction_log.opened(str(tmp_path / "out"), RUN, overwrite=False) as log:
-            with open(log._file("overlays", type("R", (), {"number": 1})), "rb"):
-                pass
-            log.append(small_record(tmp_path), b"new", None)
+            log.append(record(photo), b"new", None)
     kept = mine / "000001.jpg" if mine.is_dir() else mine
-    assert kept.read_bytes() == b"kept" and caught
+    assert kept.read_bytes() == b"kept"
 
 
-def small_record(place):
-    found = prediction_log.Prediction.__dataclass_fields__
-    told = {name: None for name in found} | {"findings": [], "scales": (), "heat": prediction_log.NO_HEAT}
-    photo = prediction_log.Photograph(prediction_log.NO_PIXELS, "0" * 64, None, ())
-    return prediction_log.Record(prediction_log.Prediction(**told), photo, str(place / "a.jpg"), ())
+@pytest.mark.parametrize("field", ["probability", "findings", "warnings", "width", "scales", "distance"])
+def test_what_a_made_up_line_says_in_other_kinds_is_passed_over(tmp_path, photo, field):  # noqa: F811
+    with prediction_log.opened(str(tmp_path / "out"), RUN, overwrite=False) as log:
+        log.append(record(photo), b"overlay", None)
+    lines = (tmp_path / "out/unfinished/photos.jsonl").read_text().splitlines(keepends=True)
+    content = json.loads(lines[1])
+    del content["crc32"]
+    content["prediction"][field] = ["x"]
+    (tmp_path / "out/unfinished/photos.jsonl").write_text(lines[0] + log_line(content))
+    with prediction_log.opened(str(tmp_path / "out"), RUN, overwrite=False) as log:
+        assert log.find(photo[0]) is None
 
 
 def test_a_link_in_the_place_of_a_lock_or_an_unfinished_file_is_not_written_through(tmp_path):
@@ -411,7 +413,9 @@ def snapshot_bytes(header, body=b"", method=zipfile.ZIP_STORED):
 @pytest.mark.parametrize(
     "content",
     [
-        lambda: snapshot_bytes("{'descr': '|u1', 'fortran_order': False, 'shape': (10**17,)}".replace("10**17", "9" * 17)),
+        lambda: snapshot_bytes(
+            "{'descr': '|u1', 'fortran_order': False, 'shape': (10**17,)}".replace("10**17", "9" * 17)
+        ),
         lambda: snapshot_bytes("{'descr': '|u1', 'fortran_order': False, 'shape': (500000000,)}"),
         lambda: snapshot_bytes("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}", b"cos\nsystem\n(S'true'\ntR."),
         lambda: snapshot_bytes(

@@ -4,8 +4,8 @@ Synopsis::
 
     tiff_directory.expect_modest(data)       # raises TooMuch with the reason
 
-Each of 65,535 tags of a page may name the same bytes of the file, and each page leads to the next: a megabyte can ask for
-gigabytes, or for hours. Layout: TIFF 6.0; BigTIFF has numbers of 8 bytes where that has 4.
+Each of 65,535 tags of a page may name the same bytes of the file, and each page leads to the next: a megabyte can ask
+for gigabytes, or for hours. Layout: TIFF 6.0; BigTIFF has numbers of 8 bytes where that has 4.
 """
 
 from collections.abc import Iterator

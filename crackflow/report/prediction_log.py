@@ -35,6 +35,7 @@ from crackflow.run import folder
 
 FOLDER, LINES, OVERLAYS, PICTURES, LOCK = "unfinished", "photos.jsonl", "overlays", "pictures", ".lock"
 OWNED_FILES = tuple(f"{FOLDER}/{name}" for name in (LINES, LOCK, f"{OVERLAYS}/*.jpg", f"{PICTURES}/*.jpg"))
+MOST_NUMBER = 10**9  # of an overlay
 NO_PIXELS = np.zeros((0, 0, 3), np.uint8)
 NO_HEAT = np.zeros((0, 0), np.float32)
 
@@ -242,16 +243,32 @@ def _from_dict(content: dict) -> Record:
 
 
 def _is_record(content: dict) -> bool:
-    return isinstance(content.get("file"), str) and type(content.get("number")) is int and content["number"] >= 0
+    number = content.get("number")
+    return isinstance(content.get("file"), str) and type(number) is int and 0 <= number < MOST_NUMBER
 
 
 def _readable(content: dict) -> Record | None:
     """None for a line with a sound checksum that this version did not write."""
     try:
         content["overlay_crc32"], content["picture_crc32"]
-        return _from_dict(content)
+        record = _from_dict(content)
+        return record if _is_sound(record) else None
     except (KeyError, TypeError, AttributeError, ValueError):
         return None
+
+
+def _is_sound(record: Record) -> bool:
+    """Whether the values are of their kinds, so that whoever shows them can."""
+    found, photo = record.prediction, record.photo
+    numbers = [found.probability, found.shift, found.distance or 0.0, *found.scales, *(photo.place or (0.0, 0.0))]
+    texts = [found.name, found.decision, found.label, photo.sha256, *found.warnings, *photo.notes]
+    whole = [found.width, found.height, *record.stat]
+    for one in found.findings:
+        numbers += [one.probability, one.length_px or 0.0, one.length_mm or 0.0, *one.box]
+        numbers += [side for outline in one.outlines for x, y in outline for side in (x, y)]
+        texts += [one.decision, one.length_note]
+    sound = all(type(one) in (int, float) for one in numbers) and all(type(one) is int for one in whole)
+    return sound and all(isinstance(one, str) for one in texts) and len(photo.place or "ab") == 2
 
 
 def _open(path: str, mode: str) -> BinaryIO:
@@ -262,7 +279,9 @@ def _open(path: str, mode: str) -> BinaryIO:
 
 def _expect_no_link(path: str) -> None:
     if os.path.islink(path):
-        raise UserError(f"expected unfinished results of crackflow.predict, found the symbolic link {path!r}; remove it")
+        raise UserError(
+            f"expected unfinished results of crackflow.predict, found the symbolic link {path!r}; remove it"
+        )
 
 
 def _to_json(content: dict) -> str:
