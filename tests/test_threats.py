@@ -384,7 +384,7 @@ def test_what_a_made_up_line_says_in_other_kinds_is_passed_over(tmp_path, photo,
     lines = (tmp_path / "out/unfinished/photos.jsonl").read_text().splitlines(keepends=True)
     content = json.loads(lines[1])
     del content["crc32"]
-    content["prediction"][field] = ["x"]
+    content["prediction"][field] = [7] if field == "warnings" else ["x"]
     (tmp_path / "out/unfinished/photos.jsonl").write_text(lines[0] + log_line(content))
     with prediction_log.opened(str(tmp_path / "out"), RUN, overwrite=False) as log:
         assert log.find(photo[0]) is None
@@ -439,25 +439,37 @@ def test_results_of_trials_that_somebody_made_up_are_passed_over(tmp_path, text)
     assert oracle.is_over(str(tmp_path / "oracle.json"), 1) is False
 
 
-def test_a_flag_file_that_names_itself_ends(tmp_path):
+def test_a_flag_file_that_names_itself_or_many_is_refused(tmp_path):
     (tmp_path / "a.cfg").write_text(f"--flagfile={tmp_path / 'b.cfg'}\n--shards=3\n")
     (tmp_path / "b.cfg").write_text(f"--flagfile={tmp_path / 'a.cfg'}\n")
     done = support.called("convert", f"--flagfile={tmp_path / 'a.cfg'}", "--images=nowhere", f"--out={tmp_path / 'o'}")
-    support.expect_one_line(done, 2, "nowhere")
+    support.expect_one_line(done, 2, "names itself or very many")
+    for number in range(30):
+        (tmp_path / f"{number}.cfg").write_text(f"--flagfile={tmp_path / f'{number + 1}.cfg'}\n" * 2)
+    (tmp_path / "30.cfg").write_text("--shards=3\n")
+    done = support.called("convert", f"--flagfile={tmp_path / '0.cfg'}")
+    support.expect_one_line(done, 2, "names itself or very many")
+
+
+def test_a_flag_file_without_an_end_is_not_read(tmp_path):
+    (tmp_path / "large.cfg").write_text("# " + "x" * (1 << 20))
+    for path, message in ((tmp_path / "large.cfg", "too large"), ("/dev/zero", "which is a device")):
+        support.expect_one_line(support.called("convert", f"--flagfile={path}"), 2, message)
 
 
 # ------------------------------------------------------------------------------------------------- what the page says
 
 
 def test_no_loader_that_runs_what_it_reads_is_used():
-    """`pickle` has two places: between a process and its own child, and a folder of Beam's that only we write."""
+    """`pickle` has two places: between a process and its own child, and a folder of Beam's that only we write. A
+    SavedModel is loaded where crackflow.export compares what it wrote a moment ago."""
     found = set()
     forbidden = r"\b(pickle\.loads?|yaml\.(unsafe_|full_)?load|joblib|marshal|shelve|dill|saved_model\.load"
     forbidden += r"|allow_pickle=True|enable_unsafe_deserialization|safe_mode=False|eval\(|exec\()"
     for path in (support.ROOT / "crackflow").rglob("*.py"):
         if re.search(forbidden, path.read_text(encoding="utf-8")):
             found.add(path.relative_to(support.ROOT / "crackflow").as_posix())
-    assert found == {"core/workers.py", "core/beam.py"}
+    assert found == {"core/workers.py", "core/beam.py", "run/parity.py"}
 
 
 def test_every_test_that_the_threat_list_names_is_there():
