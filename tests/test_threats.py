@@ -201,7 +201,7 @@ def test_a_file_that_is_larger_than_any_model_is_not_read(tmp_path):
 
 def reached(file, secret):
     del file["stem_conv"]
-    file["stem_conv"] = h5py.ExternalLink(secret, "/")
+    file["stem_conv"] = h5py.ExternalLink(secret, "/stem_conv")
 
 
 def lent(file, secret):

@@ -258,12 +258,12 @@ def _expect_fitting(config: dict, stored: list[tuple[str, list[tuple[int, ...]]]
             expected = [(name, [tuple(one.shape) for one in weights]) for name, weights in weighed if weights]
     except Exception as error:  # a damaged description can raise nearly anything inside Keras
         raise Damaged(f"its description makes no network: {str(error).strip()[:300]}") from error
-    _expect_moderate(model)
     if len(expected) != len(stored):
         raise Damaged(f"expected weights of {len(expected)} layers, found those of {len(stored)}")
     for (name, shapes), (_, found) in zip(expected, stored, strict=True):
         if shapes != found:
             raise Damaged(f"the weights of its layer {name!r}: expected the shapes {shapes}, found {found}")
+    _expect_moderate(model)
 
 
 def _expect_moderate(model: keras.Model) -> None:
