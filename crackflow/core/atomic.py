@@ -42,7 +42,7 @@ def folder(out: str, marker: str, overwrite: bool, ours: Sequence[str], unfinish
     stage = os.path.join(parent, leftovers.temporary_name(name))
     try:
         os.mkdir(stage)  # inside, so that a signal that comes with it leaves nothing either
-        with open(os.path.join(stage, LOCK), "w") as lock:
+        with locks.open_file(os.path.join(stage, LOCK)) as lock:
             locked = _is_lockable(lock)
             yield stage
             _sync(stage)

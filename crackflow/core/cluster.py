@@ -17,6 +17,7 @@ import dataclasses
 import inspect
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -205,13 +206,17 @@ def _checked(text: str) -> dict:
         workers = [*cluster.get("chief", []), *cluster.get("worker", [])]
         kind, index = task.get("type", "worker"), int(task.get("index", 0))
         index += len(cluster.get("chief", [])) if kind == "worker" else 0
-        usable = all(isinstance(it, str) for it in workers) and kind in ("chief", "worker")
+        usable = all(map(_is_address, workers)) and kind in ("chief", "worker")
         usable = usable and (0 <= index < len(workers) or not workers)
-    except (ValueError, AttributeError, TypeError):
+    except (ValueError, AttributeError, TypeError, OverflowError, RecursionError):
         usable = False
     if not usable:
         raise UserError(f"TF_CONFIG: expected {shape}, received {text!r}; unset it to train on this host alone")
     return {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+
+
+def _is_address(text: object) -> bool:
+    return isinstance(text, str) and re.fullmatch(r"\S+:[0-9]{1,5}", text, re.ASCII) is not None
 
 
 def _from_slurm() -> dict:

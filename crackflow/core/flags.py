@@ -17,6 +17,7 @@ import dataclasses
 import enum
 import os
 import signal
+import stat
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple, TypeVar, get_args, get_origin, get_type_hints
@@ -26,6 +27,7 @@ from absl import flags as absl_flags
 from crackflow.core import errors, progress
 
 Config = TypeVar("Config")
+MOST_FLAGFILES, MOST_FLAGFILE_BYTES = 100, 1 << 20
 GIVEN = "_given"  # no field of the settings: what was written out is no setting
 
 
@@ -82,6 +84,7 @@ def parse(config_class: type[Config], argv: Sequence[str]) -> Config:
     """
     values = define(config_class)
     try:
+        _expect_few_flagfiles(argv)
         rest = values(["crackflow", *argv])[1:]
     except (absl_flags.Error, OSError, ValueError) as error:  # absl lets some of int() and of text pass
         raise errors.UserError(f"{errors.one_line(error)}; --help lists the flags") from error
@@ -92,6 +95,35 @@ def parse(config_class: type[Config], argv: Sequence[str]) -> Config:
     config = _build(config_class, values)
     object.__setattr__(config, GIVEN, frozenset(name for name in values if values[name].present))
     return config
+
+
+def _expect_few_flagfiles(argv: Sequence[str]) -> None:
+    """Files that name each other, a few lines each, would be read 2 ** 30 times. Raises: UserError; OSError."""
+    left, read = _flagfiles(argv), 0
+    while left:
+        path, read = left.pop(), read + 1
+        if read > MOST_FLAGFILES:
+            raise errors.UserError(
+                f"--flagfile: expected files that name no more than {MOST_FLAGFILES} others, received {path!r}, which "
+                "names itself or very many"
+            )
+        if os.path.isfile(path) and os.path.getsize(path) > MOST_FLAGFILE_BYTES:
+            raise errors.UserError(f"--flagfile: expected a file of flags, received {path!r}, which is too large")
+        if os.path.exists(path) and stat.S_ISCHR(os.stat(path).st_mode):  # a pipe ends, /dev/zero does not
+            raise errors.UserError(f"--flagfile: expected a file of flags, received {path!r}, which is a device")
+        if os.path.isfile(path):
+            with open(path, encoding="utf-8", errors="replace") as file:
+                left += _flagfiles([line.strip() for line in file])
+
+
+def _flagfiles(words: Sequence[str]) -> list[str]:
+    """What `words` name as flag files, as absl reads them."""
+    found = []
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        name, equals, path = word.partition("=")
+        if name in ("--flagfile", "-flagfile"):
+            found.append(os.path.expanduser((path if equals else following).strip()))
+    return found
 
 
 def given(config: object) -> frozenset[str]:

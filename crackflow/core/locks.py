@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    with open(path, "w") as file:            # NFS locks nothing that is open for reading alone
+    with locks.open_file(path) as file:
         if not locks.lock(file, wait=False): ...     # another process has it
     with locks.folder("data") as locked:     # whether nobody else is in such a block for the same folder
         ...
@@ -12,6 +12,7 @@ a killed process left locks nobody out.
 """
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from typing import IO
@@ -19,6 +20,14 @@ from typing import IO
 import filelock
 
 FOLDER_LOCK = ".crackflow.lock"
+
+
+def open_file(path: str) -> IO:
+    """The lock file `path`, made where there is none: open for writing, as NFS locks nothing that is open for reading
+    alone. Raises: OSError where a symbolic link lies there, which would empty somebody's file."""
+    if os.path.islink(path):
+        raise OSError(errno.ELOOP, "expected a lock file, found a symbolic link", path)
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666), "w")
 
 
 def lock(file: IO, wait: bool = True) -> bool:

@@ -18,10 +18,12 @@ import json
 import os
 
 from crackflow.core import atomic, sealed
+from crackflow.core.config import Encoding
 from crackflow.core.errors import UserError
 from crackflow.data import splits
 
 VERSION = 1
+MOST_PX, CHANNELS = 65_500, (1, 3)  # a JPEG has no longer side
 DATASET, GROUPS, REJECTED, MANIFEST = "dataset.json", "groups.csv", "rejected.csv", "manifest.csv"
 JOINED = "joined"  # the layout of a set that was put together of others
 REQUIRED = ("version", "classes", "positive_class", "image_px", "channels", "encoding", "splits", "fingerprint")
@@ -94,7 +96,7 @@ def read(folder: str) -> Dataset:
             f"expected a data set made by crackflow.convert, found no {DATASET} in {folder!r} ({error.strerror}); "
             "make one with: python -m crackflow.convert --images=... --out=..."
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Damaged(f"{path!r} is damaged ({error}); convert the images again") from error
     missing = [key for key in REQUIRED if not isinstance(facts, dict) or key not in facts]
     if missing:
@@ -121,11 +123,25 @@ def _is_well_formed(facts: dict) -> bool:
         texts = [*facts["classes"], *(facts[key] for key in ("positive_class", "encoding", "fingerprint"))]
         texts += [shard[key] for shard in shards for key in ("file", "sha256")]
         texts += [one for table in facts.get("tables", {}).items() for one in table]
+        parts = [(facts["splits"][name]["count"], facts["splits"][name]["shards"]) for name in splits.NAMES]
+        files = [shard["file"] for shard in shards] + list(facts.get("tables", {}))
     except (KeyError, TypeError, AttributeError):
         return False
     whole = set(facts["splits"]) == set(splits.NAMES) and len(facts["classes"]) == 2
     whole = whole and facts["classes"][1] == facts["positive_class"]
-    return whole and all(type(one) is int for one in numbers) and all(type(one) is str for one in texts)
+    whole = whole and all(type(one) is int and one >= 0 for one in numbers) and all(type(one) is str for one in texts)
+    whole = whole and facts["image_px"] <= MOST_PX and facts["channels"] in CHANNELS
+    whole = whole and facts["encoding"] in {one.value for one in Encoding}
+    return (
+        whole
+        and all(count == sum(shard["count"] for shard in shards) for count, shards in parts)
+        and all(map(_is_plain_name, files))
+    )
+
+
+def _is_plain_name(name: str) -> bool:
+    """Whether `name` is that of a file in the folder itself, on every system."""
+    return name not in ("", os.curdir, os.pardir) and not set(name) & set("/\\:\0")
 
 
 def save(folder: str, facts: dict) -> None:

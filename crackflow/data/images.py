@@ -29,7 +29,7 @@ import simplejpeg
 from PIL import Image
 
 from crackflow.core import workers
-from crackflow.data import bit_depth, file_damage, file_kinds, jpeg, jpeg_damage, tiff_file
+from crackflow.data import bit_depth, file_damage, file_kinds, jpeg, jpeg_damage, tiff_directory, tiff_file
 
 THUMB_PX = 16
 BAND_ROWS = 64  # of a photograph, scaled at once
@@ -116,6 +116,7 @@ def parse_photo(data: bytes, name: str, max_megapixels: float, min_side_px: int 
         _expect_size(header.width, header.height, *limits)
         notes = _misnamed(name, "JPEG")
         return Photo(data, "JPEG", header.width, header.height, 1, header.components == 1, True, tuple(notes))
+    _expect_modest(data)
     image = _open_or_none(data)
     if image is None or tiff_file.is_beyond_pillow(image):
         return _parse_odd_tiff(data, name, *limits)
@@ -134,6 +135,15 @@ def parse_photo(data: bytes, name: str, max_megapixels: float, min_side_px: int 
     grey = _is_grey(image) or (decoded is not None and decoded.mode == "L")
     notes = _notes(image, turned) + pages + _misnamed(name, image.format) + told
     return Photo(data, image.format, width, height, turned, grey, plain, tuple(notes), decoded)
+
+
+def _expect_modest(data: bytes) -> None:
+    if not tiff_file.is_tiff(data):
+        return
+    try:
+        tiff_directory.expect_modest(data)
+    except tiff_directory.TooMuch as error:
+        raise BadImage(str(error)) from error
 
 
 def _parse_odd_tiff(data: bytes, name: str, *limits: float) -> Photo:

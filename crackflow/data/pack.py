@@ -75,7 +75,7 @@ def find(made: Dataset, split: str, image_px: int, channels: int) -> Pack | None
         if sums != [facts.get("pixels_crc32c"), facts.get("labels_crc32c")]:
             return None
         labels = np.load(f"{place}.labels.npy")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError, MemoryError):
         return None
     return Pack(made, split, f"{place}.npy", wanted["count"], image_px, channels, labels)
 
@@ -90,7 +90,7 @@ def ensure(made: Dataset, split: str, image_px: int, channels: int) -> Pack:
     if found:  # without a lock, which a folder that can only be read has no place for
         return found
     os.makedirs(os.path.join(made.folder, FOLDER), exist_ok=True)
-    with open(f"{base(made, split, image_px, channels)}{LOCK}", "w") as lock:
+    with locks.open_file(f"{base(made, split, image_px, channels)}{LOCK}") as lock:
         with contextlib.suppress(OSError):  # where a network's file system has no locks, each builds by itself
             locks.lock(lock)  # waits for another process that builds; a dead one holds no lock
         found = find(made, split, image_px, channels)

@@ -133,10 +133,10 @@ def _places(made: Dataset, split: str) -> tuple[array.array, array.array, array.
                     where.append(0 if bits is None else cells.parse(line[bits]))
     except FileNotFoundError as error:
         raise UserError(f"{path!r} is missing; restore it or convert the images again") from error
-    except (csv.Error, StopIteration, KeyError, IndexError, ValueError) as error:
+    except (csv.Error, StopIteration, KeyError, IndexError, ValueError, OverflowError) as error:
         raise UserError(f"{path!r} is damaged; restore it or convert the images again") from error
     counts = [shard["count"] for shard in shards]
-    if not np.array_equal(shard_of, np.repeat(np.arange(len(shards)), counts)):
+    if len(shard_of) != sum(counts) or not np.array_equal(shard_of, np.repeat(np.arange(len(shards)), counts)):
         raise UserError(
             f"{path!r} does not fit the shards of {dataset.DATASET}; restore it or convert the images again"
         )

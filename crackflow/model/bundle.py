@@ -41,6 +41,7 @@ SEAL = b"\ncrackflow sha256 "
 SEAL_BYTES = len(SEAL) + 64 + 1
 PAIRS = ("classes", "review", "photo_shift_ci95", "photo_level_ci95")  # of the card; JSON makes lists of them
 MOST_PX = 4096
+MOST_FILE_BYTES = 1 << 31  # of all networks here the largest has 113 MB
 MOST_SOURCE_PX = 1 << 16  # a JPEG has no longer side
 
 
@@ -187,8 +188,7 @@ def load(path: str) -> Bundle:
     `model.guard` does not know.
     """
     file = locate(path or SHIPPED, "model")
-    with open(file, "rb") as opened:
-        data = opened.read()
+    data = _read(file)
     if data[-SEAL_BYTES:].startswith(SEAL) and data[-SEAL_BYTES:] != _seal(data[:-SEAL_BYTES]):
         raise UserError(f"{file!r} is damaged: its bytes are not those that were written; train it again or restore it")
     try:
@@ -210,6 +210,17 @@ def load(path: str) -> Bundle:
     except Exception as error:  # damaged files make libhdf5 and Keras raise nearly anything
         raise UserError(f"{file!r} is damaged or no model: {_short(error)}; train it again or restore it") from error
     return Bundle(model, card, familiarity, locator, hashlib.sha256(data).hexdigest(), training_images)
+
+
+def _read(file: str) -> bytes:
+    """Raises: UserError when it is larger than a model can be."""
+    size = os.path.getsize(file)
+    if size > MOST_FILE_BYTES:
+        raise UserError(
+            f"{file!r} is no model: it has {size >> 20:,} MiB, expected at most {MOST_FILE_BYTES >> 20:,} MiB"
+        )
+    with open(file, "rb") as opened:
+        return opened.read(size)
 
 
 def locate(path: str, flag: str) -> str:

@@ -45,6 +45,7 @@ ELSEWHERE = {"LayerScale": "tf_keras.src.applications.convnext", OPERATORS: "tf_
 SIGNATURE, OLDEST = b"\x89HDF\r\n\x1a\n", 2
 MOST_LAYERS = 2000  # of all networks here the largest has 270
 MOST_DEPTH = 50
+MOST_VALUES = 2048  # of a layer, for each pixel of the picture; --stem=1024 without a stride makes 1,024
 
 
 class Unsafe(Exception):
@@ -82,16 +83,25 @@ def check(file: h5py.File) -> None:
 def expect_plain_data(file: h5py.File) -> None:
     """No text of variable length, no link out of the file, nothing larger than the file itself: after this it is safe
     to read. Raises: Unsafe or Damaged."""
-    size = file.id.get_filesize()
+    _expect_inside(file, strict=True)
 
-    seen = set()
+
+def expect_own_data(file: h5py.File) -> None:
+    """As `expect_plain_data`, for weights that Keras itself or another program wrote, in the older format and with
+    attributes of their own: no link, no array that lies elsewhere or is larger than the file. Raises: Unsafe or
+    Damaged."""
+    _expect_inside(file, strict=False)
+
+
+def _expect_inside(file: h5py.File, strict: bool) -> None:
+    size, seen = file.id.get_filesize(), set()
 
     def look(group: h5py.Group, depth: int) -> int:
         place = h5py.h5o.get_info(group.id).addr
         if depth > MOST_DEPTH or place in seen:
             raise Damaged("its groups are nested too deep, or hold themselves")
         seen.add(place)
-        total = _attributes(group)
+        total = _attributes(group) if strict else 0
         for name in group:
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise Unsafe(f"{name!r} is a link to another place or file")
@@ -103,13 +113,18 @@ def expect_plain_data(file: h5py.File) -> None:
                 raise Damaged(f"{name!r} is neither a group nor an array")
             if one.external or one.is_virtual:
                 raise Unsafe(f"the array {name!r} lies in another file")
-            if one.dtype.kind not in "fiub":
+            if strict and one.dtype.kind not in "fiub":
                 raise Damaged(f"the array {name!r} holds no numbers, but {one.dtype}")
-            total += one.nbytes + _attributes(one)
+            total += max(one.nbytes, _piece_bytes(one)) + (_attributes(one) if strict else 0)
         return total
 
     if look(file, 0) > size:
         raise Damaged("its arrays would be larger than the file")
+
+
+def _piece_bytes(one: h5py.Dataset) -> int:
+    """Of a piece in which an array is stored: libhdf5 unpacks a whole one to read one number."""
+    return math.prod(one.chunks) * one.dtype.itemsize if one.chunks else 0
 
 
 def _attributes(one: h5py.Group | h5py.Dataset) -> int:
@@ -248,3 +263,19 @@ def _expect_fitting(config: dict, stored: list[tuple[str, list[tuple[int, ...]]]
     for (name, shapes), (_, found) in zip(expected, stored, strict=True):
         if shapes != found:
             raise Damaged(f"the weights of its layer {name!r}: expected the shapes {shapes}, found {found}")
+    _expect_moderate(model)
+
+
+def _expect_moderate(model: keras.Model) -> None:
+    """No layer makes more of a picture than a network needs: one that only enlarges it has no weights to tell."""
+    pixels = math.prod(side or 1 for side in model.inputs[0].shape[1:3])
+    for layer in (one for one in (model, *model.submodules) if isinstance(one, keras.layers.Layer)):
+        for call in range(len(layer.inbound_nodes)):
+            made = layer.get_output_shape_at(call)
+            for shape in made if isinstance(made, list) else [made]:
+                values = math.prod(side or 1 for side in shape[1:])
+                if values > MOST_VALUES * pixels:
+                    raise Damaged(
+                        f"its layer {layer.name!r} makes {values / pixels:,.0f} values for each pixel of the picture: "
+                        f"expected at most {MOST_VALUES:,}"
+                    )

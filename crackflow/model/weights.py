@@ -14,7 +14,7 @@ import numpy as np
 
 from crackflow.core.backend import keras
 from crackflow.core.errors import UserError
-from crackflow.model import localizing
+from crackflow.model import guard, localizing
 
 LEAST = 0.5  # of the layers with weights; an H5 file of a whole backbone fills all but the new last one
 
@@ -27,8 +27,9 @@ def take(model: keras.Model, path: str) -> tuple[list[str], list[str]]:
     """
     try:
         with h5py.File(path, "r") as file:
+            guard.expect_own_data(file)
             stored = _layers(file)
-    except (OSError, KeyError, RuntimeError) as error:
+    except (OSError, KeyError, RuntimeError, guard.Unsafe, guard.Damaged) as error:
         raise UserError(
             f"--weights: expected an H5 file of weights saved by Keras, received {path!r}: {error}"
         ) from error

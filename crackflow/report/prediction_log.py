@@ -35,6 +35,7 @@ from crackflow.run import folder
 
 FOLDER, LINES, OVERLAYS, PICTURES, LOCK = "unfinished", "photos.jsonl", "overlays", "pictures", ".lock"
 OWNED_FILES = tuple(f"{FOLDER}/{name}" for name in (LINES, LOCK, f"{OVERLAYS}/*.jpg", f"{PICTURES}/*.jpg"))
+MOST_NUMBER = 10**9  # of an overlay
 NO_PIXELS = np.zeros((0, 0, 3), np.uint8)
 NO_HEAT = np.zeros((0, 0), np.float32)
 
@@ -72,13 +73,13 @@ class PredictionLog:
     def __init__(self, path: str) -> None:
         self._path, self._offsets, self._last_number = path, {}, 0
         lines = os.path.join(path, LINES)
-        self._reader, self._writer = open(lines, "rb"), open(lines, "ab", buffering=0)  # noqa: SIM115 - close() does
+        self._reader, self._writer = _open(lines, "rb"), _open(lines, "ab")
         end = 0
         for line in self._reader:
             if not line.endswith(b"\n"):
                 break
             content = _parse_line(line)
-            if content and "number" in content:
+            if content and _is_record(content):
                 self._offsets[content["file"]] = end
                 self._last_number = max(self._last_number, content["number"])
             end += len(line)
@@ -99,7 +100,9 @@ class PredictionLog:
         content = self._read(os.path.abspath(file))
         if content is None:
             return None
-        record = _from_dict(content)
+        record = _readable(content)
+        if record is None:
+            return None
         if _checksum(self._file(OVERLAYS, record)) == content["overlay_crc32"] and _is_same(file, record):
             return record
         del self._offsets[record.file]
@@ -118,7 +121,7 @@ class PredictionLog:
         record = dataclasses.replace(record, number=self._last_number + 1)
         for kind, data in ((OVERLAYS, overlay), (PICTURES, picture)):
             if data is not None:
-                with open(self._file(kind, record), "wb") as file:
+                with _open(self._file(kind, record), "wb") as file:
                     file.write(data)
         sums = {"overlay_crc32": zlib.crc32(overlay), "picture_crc32": None if picture is None else zlib.crc32(picture)}
         self._offsets[record.file] = _write_line(self._writer, _as_dict(record) | sums)
@@ -128,6 +131,7 @@ class PredictionLog:
     def copy_overlay(self, record: Record, path: str) -> None:
         """The overlay as `path`: a second name where the file system has such, else a copy."""
         source = self._file(OVERLAYS, record)
+        _expect_no_link(source)
         try:
             os.link(source, path)
         except OSError:
@@ -152,7 +156,8 @@ def opened(out: str, run: dict[str, str], overwrite: bool) -> Iterator[Predictio
     """
     target = os.path.realpath(out)
     path, existed = os.path.join(target, FOLDER), os.path.isdir(target)
-    for name in (OVERLAYS, PICTURES):
+    for name in ("", OVERLAYS, PICTURES):
+        _expect_no_link(os.path.join(path, name).rstrip(os.sep))
         os.makedirs(os.path.join(path, name), exist_ok=True)
     busy = f"--out: another process looks at photographs for {out!r}; let it end, or choose another folder"
     unlocked = f"{out!r} can't be locked; see that no other run uses it"
@@ -174,7 +179,7 @@ def _begin(out: str, lines: str, run: dict[str, str], overwrite: bool) -> None:
     differing = next((name for name in run | was if was.get(name) != run.get(name)), None)
     # A command with --overwrite goes on with what it began itself, and begins everything else anew.
     if stored is None or (overwrite and (differing or not stored["overwrite"])):
-        with open(lines, "wb", buffering=0) as file:
+        with _open(lines, "wb") as file:
             _write_line(file, {"run": run, "overwrite": overwrite})
     elif differing:
         raise UserError(
@@ -189,7 +194,7 @@ def _stored_run(lines: str) -> dict | None:
             content = _parse_line(file.readline())
     except FileNotFoundError:
         return None
-    return content if content and "run" in content else None
+    return content if content and isinstance(content.get("run"), dict) and "overwrite" in content else None
 
 
 def _remove(path: str, parent: str | None) -> None:
@@ -237,6 +242,48 @@ def _from_dict(content: dict) -> Record:
     )
 
 
+def _is_record(content: dict) -> bool:
+    number = content.get("number")
+    return isinstance(content.get("file"), str) and type(number) is int and 0 <= number < MOST_NUMBER
+
+
+def _readable(content: dict) -> Record | None:
+    """None for a line with a sound checksum that this version did not write."""
+    try:
+        content["overlay_crc32"], content["picture_crc32"]
+        record = _from_dict(content)
+        return record if _is_sound(record) else None
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return None
+
+
+def _is_sound(record: Record) -> bool:
+    """Whether the values are of their kinds, so that whoever shows them can."""
+    found, photo = record.prediction, record.photo
+    numbers = [found.probability, found.shift, found.distance or 0.0, *found.scales, *(photo.place or (0.0, 0.0))]
+    texts = [found.name, found.decision, found.label, photo.sha256, *found.warnings, *photo.notes]
+    whole = [found.width, found.height, *record.stat]
+    for one in found.findings:
+        numbers += [one.probability, one.length_px or 0.0, one.length_mm or 0.0, *one.box]
+        numbers += [side for outline in one.outlines for x, y in outline for side in (x, y)]
+        texts += [one.decision, one.length_note]
+    sound = all(type(one) in (int, float) for one in numbers) and all(type(one) is int for one in whole)
+    return sound and all(isinstance(one, str) for one in texts) and len(photo.place or "ab") == 2
+
+
+def _open(path: str, mode: str) -> BinaryIO:
+    """As `open`, unbuffered where it writes. Raises: UserError for a symbolic link, which leads to a file elsewhere."""
+    _expect_no_link(path)
+    return open(path, mode, buffering=-1 if mode == "rb" else 0)
+
+
+def _expect_no_link(path: str) -> None:
+    if os.path.islink(path):
+        raise UserError(
+            f"expected unfinished results of crackflow.predict, found the symbolic link {path!r}; remove it"
+        )
+
+
 def _to_json(content: dict) -> str:
     return json.dumps(content, default=lambda number: number.item())  # NumPy's
 
@@ -261,7 +308,7 @@ def _parse_line(line: bytes) -> dict | None:
         content = json.loads(line)
         expected = content.pop("crc32")
         return content if zlib.crc32(_to_json(content).encode()) == expected else None
-    except (ValueError, AttributeError, KeyError, TypeError):
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -26,7 +26,13 @@ from crackflow.core import atomic
 KEPT = 2
 # What reading a file of which some bytes are wrong or missing ends with.
 DAMAGE = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
-DAMAGE += (SyntaxError, tokenize.TokenError)  # NumPy reads the header of an array as Python's text
+DAMAGE += (
+    SyntaxError,
+    tokenize.TokenError,
+    MemoryError,
+    OverflowError,
+    AttributeError,
+)  # NumPy reads the header of an array as Python's text
 FACTS = "facts"
 _NAME = re.compile(r"step-(\d{9})\.npz")
 
@@ -95,5 +101,7 @@ def latest(folder: str, before: float = math.inf) -> Found:
 def load(path: str) -> Snapshot:
     """All of a snapshot. Raises: one of `DAMAGE`."""
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:  # np.load leaves a bad file open
+        if sum(one.file_size for one in stored.zip.infolist()) > os.fstat(file.fileno()).st_size:
+            raise zipfile.BadZipFile("its arrays would be larger than the file")
         arrays = {name: stored[name] for name in stored.files}
     return Snapshot(json.loads(arrays.pop(FACTS).tobytes()), arrays)

@@ -94,7 +94,7 @@ def held(path: str, busy: str, unlocked: str) -> Iterator[None]:
 
     Raises: UserError(busy) when another process has it.
     """
-    with open(path, "w") as lock:
+    with locks.open_file(path) as lock:
         try:
             alone = locks.lock(lock, wait=False)
         except OSError:

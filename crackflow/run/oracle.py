@@ -98,7 +98,7 @@ class Kept:
             content = read_state(self.path)
             self.trials = {it["trial_id"]: Trial.from_state(it) for it in content["trials"]}
             self.set_state(content["state"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise _damaged(self.path, error) from error
         if self.has_failed():
             del self.end_order[-FAILURES:]
@@ -251,7 +251,7 @@ def is_over(path: str, max_trials: int) -> bool:
     try:
         content = read_state(path)
         return len(content["trials"]) == len(content["state"]["end_order"]) >= max_trials
-    except (OSError, UserError, KeyError, TypeError):
+    except (OSError, UserError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 

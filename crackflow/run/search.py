@@ -193,7 +193,7 @@ def _stored(out: str) -> dict | None:
         with open(os.path.join(out, SEARCH), encoding="utf-8") as file:
             found = sealed.unseal(json.load(file))
         return {"flags": dict(found["flags"]), "fingerprint": found["fingerprint"]}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -222,7 +222,7 @@ def _theirs(out: str) -> dict:
 def _rehearsed(config: TuneConfig) -> trial.Rehearsal:
     """The dry run, by whoever comes first; the others wait. Raises: UserError, the traceback shown before."""
     place = os.path.join(config.out, REHEARSAL)
-    with open(os.path.join(config.out, f".{REHEARSAL}{LOCK}"), "w") as lock:
+    with locks.open_file(os.path.join(config.out, f".{REHEARSAL}{LOCK}")) as lock:
         with contextlib.suppress(OSError):
             locks.lock(lock)
         found = _read_rehearsal(place)
@@ -253,7 +253,7 @@ def _read_rehearsal(place: str) -> trial.Rehearsal | None:
         with open(place, encoding="utf-8") as file:
             found = json.load(file)
         return trial.Rehearsal(**found | {"params": tuple(found["params"])})
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -129,7 +129,7 @@ def read(place: str) -> Outcome | None:
     try:
         with open(os.path.join(place, RESULT), encoding="utf-8") as file:
             return Outcome(**sealed.unseal(json.load(file)))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
 
 
@@ -276,7 +276,7 @@ def held(place: str) -> Iterator[None]:
     """The folder of a trial, for this worker alone. Raises: UserError when another one has it."""
     os.makedirs(place, exist_ok=True)
     deadline = time.monotonic() + LOCK_SECONDS
-    with open(os.path.join(place, LOCK), "w") as lock:
+    with locks.open_file(os.path.join(place, LOCK)) as lock:
         with contextlib.suppress(OSError):  # a network's file system without locks
             while not locks.lock(lock, wait=False):
                 if time.monotonic() > deadline:

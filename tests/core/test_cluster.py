@@ -79,6 +79,12 @@ def test_a_single_worker_is_no_cluster(monkeypatch):
         '{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "ps", "index": 0}}',
         '{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 2}}',
         '{"cluster": {"worker": ["a:1", 3]}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"worker": "a:1"}}',
+        '{"cluster": {"worker": ["a", "b"]}}',
+        '{"cluster": {"worker": ["a:1", "b:x\\n"]}}',
+        '{"cluster": {"worker": ["a:1"]}, "task": {"index": Infinity}}',
+        '{"cluster": {"worker": {"a:1": 1}, "chief": 7}}',
+        "[" * 20_000,
     ],
 )
 def test_an_unusable_tf_config_is_the_users(monkeypatch, text):

@@ -1,0 +1,64 @@
+"""How much a TIFF file asks a reader to take in before its first pixel: pages, and values of tags.
+
+Synopsis::
+
+    tiff_directory.expect_modest(data)       # raises TooMuch with the reason
+
+Each of 65,535 tags of a page may name the same bytes of the file, and each page leads to the next: a megabyte can ask
+for gigabytes, or for hours. Layout: TIFF 6.0; BigTIFF has numbers of 8 bytes where that has 4.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+MOST_PAGES = 1000  # orthophotos have a dozen; a reader needs 1 ms for each
+SPARE = 1 << 20  # bytes by which the values of a page may exceed the file
+KIND_BYTES = np.zeros(1 << 16, np.uint64)
+KIND_BYTES[1:14] = (1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4)  # BYTE, ASCII, SHORT, LONG, RATIONAL, ...
+KIND_BYTES[16:19] = 8  # of BigTIFF
+
+
+class TooMuch(ValueError):
+    """The message is the reason."""
+
+
+class _Form(NamedTuple):
+    order: str
+    big: bool
+
+    @property
+    def entry(self) -> np.dtype:
+        kind = "u8" if self.big else "u4"
+        names = [("tag", "u2"), ("kind", "u2"), ("count", kind), ("value", kind)]
+        return np.dtype([(name, self.order + one) for name, one in names])
+
+    def number(self, data: bytes, at: int, size: int) -> int:
+        """0 where the file has ended."""
+        return int.from_bytes(data[at : at + size], "little" if self.order == "<" else "big")
+
+
+def expect_modest(data: bytes) -> None:
+    """Raises: TooMuch for more than `MOST_PAGES` pages, and for tags whose values take more bytes than the file has,
+    because they lie in the same place. What lies behind the end of the file is the reader's to refuse."""
+    form = _Form("<" if data[:2] == b"II" else ">", 43 in data[2:4])
+    for number, entries in enumerate(_pages(data, form), 1):
+        if number > MOST_PAGES:
+            raise TooMuch(f"a TIFF of more than {MOST_PAGES:,} pages: expected one picture; save the page you need")
+        sizes = KIND_BYTES[entries["kind"]].astype(float) * entries["count"]
+        here = sizes[(sizes > form.entry["value"].itemsize) & (entries["value"] + sizes <= len(data))]
+        if here.sum() > len(data) + SPARE:
+            raise TooMuch("damaged: the values of its TIFF tags would be larger than the file")
+
+
+def _pages(data: bytes, form: _Form) -> Iterator[np.ndarray]:
+    """The entries of each page; one that comes again ends it."""
+    head, tail = (8, 8) if form.big else (2, 4)
+    at, seen = form.number(data, 8 if form.big else 4, tail), set()
+    while at and at < len(data) and at not in seen:
+        seen.add(at)
+        room = max((len(data) - at - head) // form.entry.itemsize, 0)
+        count = min(form.number(data, at, head), room)
+        yield np.frombuffer(data, form.entry, count, at + head) if count else np.zeros(0, form.entry)
+        at = form.number(data, at + head + count * form.entry.itemsize, tail)
