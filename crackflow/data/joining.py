@@ -203,7 +203,7 @@ def _expect_alike(parts: Sequence[Dataset]) -> None:
 def _expect_apart(members: Sequence[_Member]) -> None:
     for number, member in enumerate(members):
         for other in members[number + 1 :]:
-            for sha256 in member.hash_of.keys() & other.hash_of.keys():
+            for sha256 in sorted(member.hash_of.keys() & other.hash_of.keys()):
                 path, copy = member.hash_of[sha256], other.hash_of[sha256]
                 here, there = member.split_of.get(path), other.split_of.get(copy)
                 if here == there == "train":
