@@ -119,7 +119,7 @@ def _expect_few_flagfiles(argv: Sequence[str]) -> None:
 def _flagfiles(words: Sequence[str]) -> list[str]:
     """What `words` name as flag files, as absl reads them."""
     found = []
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words, ""][1:], strict=True):
         name, equals, path = word.partition("=")
         if name in ("--flagfile", "-flagfile"):
             found.append(os.path.expanduser((path if equals else following).strip()))
