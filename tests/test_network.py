@@ -5,6 +5,7 @@ import json
 import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -29,9 +30,9 @@ for service, stolen in zip(sys.argv[2::2], sys.argv[3::2]):
     batches = batches.apply(tf.data.experimental.service.distribute("parallel_epochs", service))
     print("served", list(batches.as_numpy_iterator()), flush=True)
 """
-PATIENCE_SECONDS = (
-    5  # for the service that does not answer, where TensorFlow tries for an hour; one that does takes 0.1
-)
+# For the service that does not answer, where TensorFlow tries for an hour; one that does takes 0.1.
+PATIENCE_SECONDS = 5
+START_SECONDS = 120  # of a client, on a busy machine
 
 
 def other_addresses():
@@ -96,15 +97,18 @@ def test_a_client_elsewhere_has_no_worker_read_a_file_and_write_another(others, 
     (tmp_path / "secret").write_text("mine")
     address = f"[{others[-1]}]" if ":" in others[-1] else others[-1]
     line = [sys.executable, "-c", CLIENT, str(tmp_path / "secret")]
-    for host, stolen in ((address, "told to"), ("localhost", "by itself")):
-        dispatcher, _ = started(host)
+    services = [started(address), started("localhost")]  # they end with the last reference to them
+    for (dispatcher, _), stolen in zip(services, ("told to", "by itself"), strict=True):
         line += [f"grpc://{address}:{port_of(dispatcher.address)}", str(tmp_path / stolen)]
     client = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    watch = threading.Timer(START_SECONDS, client.kill)
+    watch.start()
     try:
         assert [client.stdout.readline().split()[0] for _ in range(3)] == ["asking", "served", "asking"]
         with pytest.raises(subprocess.TimeoutExpired):
             client.wait(PATIENCE_SECONDS)
     finally:
+        watch.cancel()
         client.kill()
         rest = client.communicate()[0]
     assert (tmp_path / "told to").read_text() == "mine"
