@@ -79,7 +79,7 @@ def convert(config: ConvertConfig) -> dict:
         facts = summary.facts(config, found, form, written, checksums, sorted_out.leaks, rejected, notes)
         dataset.save(stage, facts)
     progress.say_lines(summary.text(config.out, facts, time.perf_counter() - began))
-    for line in [sorted_out.conflict] * bool(sorted_out.conflict) + sorted_out.advice:
+    for line in filter(None, [sorted_out.conflict, *sorted_out.advice]):
         progress.warn(line)
     _warn_of_thin_splits(
         facts, [name for name, part in zip(splits.NAMES, config.split or (1, 1, 1), strict=True) if part]

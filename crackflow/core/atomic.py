@@ -14,7 +14,7 @@ import fnmatch
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from typing import IO, BinaryIO
+from typing import BinaryIO
 
 from crackflow.core import leftovers, locks, system_files
 from crackflow.core.errors import UserError
@@ -43,7 +43,7 @@ def folder(out: str, marker: str, overwrite: bool, ours: Sequence[str], unfinish
     try:
         os.mkdir(stage)  # inside, so that a signal that comes with it leaves nothing either
         with locks.open_file(os.path.join(stage, LOCK)) as lock:
-            locked = _is_lockable(lock)
+            locked = locks.lock_where_possible(lock)
             yield stage
             _sync(stage)
             with locks.folder(parent) as alone:
@@ -61,13 +61,6 @@ def folder(out: str, marker: str, overwrite: bool, ours: Sequence[str], unfinish
 def is_unfinished(place: str) -> bool:
     """Whether the folder `place` is one that `folder` fills, or that a killed run left."""
     return leftovers.is_temporary(os.path.basename(os.path.abspath(place)))
-
-
-def _is_lockable(file: IO) -> bool:
-    """Lock `file`, where its file system has locks."""
-    with contextlib.suppress(OSError):
-        return locks.lock(file)
-    return False
 
 
 def _expect_free(out: str, marker: str, overwrite: bool, ours: Sequence[str], unfinished: str | None) -> None:

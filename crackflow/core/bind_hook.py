@@ -94,10 +94,8 @@ def _narrowed(place: bytes, address: ipaddress.IPv4Address | ipaddress.IPv6Addre
     if family == socket.AF_INET and place[4:8] == bytes(4) and address.version == 4:
         return place[:4] + address.packed + place[8:]
     if family == socket.AF_INET6 and place[8:24] == bytes(16):
-        mapped = (
-            address.packed if address.version == 6 else bytes(10) + b"\xff\xff" + address.packed
-        )  # RFC 4291, 2.5.5.2
-        return place[:8] + mapped + place[24:]
+        mapped = b"" if address.version == 6 else bytes(10) + b"\xff\xff"  # RFC 4291, 2.5.5.2
+        return place[:8] + mapped + address.packed + place[24:]
     return place
 
 

@@ -11,7 +11,7 @@ import os
 import re
 import sys
 
-from crackflow.core.escaping import one_line as one_line
+from crackflow.core.escaping import one_line
 
 EXIT_CHECK_FAILED = 1
 EXIT_USER_ERROR = 2
@@ -72,14 +72,19 @@ def from_shortage(error: BaseException) -> UserError | None:
     return None
 
 
+def signed(message: object) -> str:
+    """The line with which a command ends: its name and `message`."""
+    program = os.path.splitext(os.path.basename(sys.argv[0]))[0]
+    return f"{one_line(f'crackflow.{program}: {message}')}\n"
+
+
 def end_on_shortage(kind: type[BaseException], error: BaseException, trace: object) -> None:
     """For `sys.excepthook` of a command: one line and exit code 2 where something ran out, a traceback for all else."""
     mistake = from_shortage(error)
     if mistake is None:
         sys.__excepthook__(kind, error, trace)
         return
-    program = os.path.splitext(os.path.basename(sys.argv[0]))[0]
-    sys.stderr.write(f"{one_line(f'crackflow.{program}: {mistake}')}\n")
+    sys.stderr.write(signed(mistake))
     sys.stderr.flush()
     os._exit(EXIT_USER_ERROR)
 

@@ -25,6 +25,7 @@ from typing import NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 from absl import flags as absl_flags
 
 from crackflow.core import errors, progress
+from crackflow.core.escaping import one_line
 
 Config = TypeVar("Config")
 MOST_FLAGFILES, MOST_FLAGFILE_BYTES = 100, 1 << 20
@@ -87,7 +88,7 @@ def parse(config_class: type[Config], argv: Sequence[str]) -> Config:
         _expect_few_flagfiles(argv)
         rest = values(["crackflow", *argv])[1:]
     except (absl_flags.Error, OSError, ValueError) as error:  # absl lets some of int() and of text pass
-        raise errors.UserError(f"{errors.one_line(error)}; --help lists the flags") from error
+        raise errors.UserError(f"{one_line(error)}; --help lists the flags") from error
     if values.help:
         raise HelpAsked(_help(config_class))
     if rest:
@@ -246,7 +247,6 @@ def _interrupt(signum: int, frame: object) -> None:
 
 
 def _leave(code: int, message: object) -> None:
-    program = os.path.splitext(os.path.basename(sys.argv[0]))[0]
     with contextlib.suppress(OSError):  # nobody may read it any more; the exit code tells
-        sys.stderr.write(f"{errors.one_line(f'crackflow.{program}: {message}')}\n")
+        sys.stderr.write(errors.signed(message))
     sys.exit(code)

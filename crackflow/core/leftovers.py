@@ -65,8 +65,7 @@ def claim(path: str) -> BinaryIO:
     parent, name = os.path.split(os.path.abspath(path))
     while True:
         file = open(os.path.join(parent, temporary_name(name)), "xb")  # noqa: SIM115 - the caller closes it
-        with contextlib.suppress(OSError):
-            locks.lock(file)
+        locks.lock_where_possible(file)
         if os.path.lexists(file.name):
             return file
         file.close()  # between its making and its locking, another machine took it for a dead process's
@@ -80,8 +79,7 @@ def scratch_folder(parent: str, name: str):
     os.mkdir(path)
     try:
         with open(os.path.join(path, LOCK), "w") as lock:
-            with contextlib.suppress(OSError):
-                locks.lock(lock)
+            locks.lock_where_possible(lock)
             yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
@@ -167,11 +165,10 @@ def _host() -> str:
 def _is_alive(owner: Owner) -> bool:
     """Whether the process runs on this machine, and is not another one that was given its number later."""
     try:
-        os.kill(owner.process, 0)
+        with contextlib.suppress(PermissionError):  # somebody else's lives as well
+            os.kill(owner.process, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:  # somebody else's
-        pass
     started = _started(owner.process)
     return started is None or owner.started in (0, started)
 

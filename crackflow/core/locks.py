@@ -38,6 +38,13 @@ def lock(file: IO, wait: bool = True) -> bool:
     return filelock.lock_descriptor(file.fileno(), blocking=wait)
 
 
+def lock_where_possible(file: IO) -> bool:
+    """As `lock`, waiting; False where its file system has no locks."""
+    with contextlib.suppress(OSError):
+        return lock(file)
+    return False
+
+
 @contextlib.contextmanager
 def folder(path: str) -> Iterator[bool]:
     """One process at a time is inside for the folder `path`; True where that is certain, False where the folder can't

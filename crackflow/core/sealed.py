@@ -3,7 +3,7 @@
 Synopsis::
 
     atomic.write_text("oracle.json", json.dumps(sealed.seal(content)))
-    content = sealed.unseal(json.loads(text))      # ValueError where it is not what was written
+    content = sealed.read("oracle.json")           # ValueError where it is not what was written
 """
 
 import json
@@ -16,6 +16,15 @@ def seal(content: dict) -> dict:
     """`content`, as JSON gives it back, with the key `KEY`: CRC-32 of the rest."""
     plain = json.loads(json.dumps(content))
     return plain | {KEY: _checksum(plain)}
+
+
+def read(path: str) -> dict:
+    """The content of the file. Raises: OSError; ValueError where it is not what was written, or no JSON object."""
+    with open(path, encoding="utf-8") as file:
+        try:
+            return unseal(json.load(file))
+        except RecursionError as error:
+            raise ValueError("its brackets are nested without end") from error
 
 
 def unseal(content: dict) -> dict:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from crackflow.core.config import GroupBy
-from crackflow.core.errors import one_line
+from crackflow.core.escaping import one_line
 from crackflow.data import splits
 
 # A split has too little of a class below this part of what was asked for.

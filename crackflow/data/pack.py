@@ -22,7 +22,7 @@ from collections.abc import Callable
 import google_crc32c
 import numpy as np
 
-from crackflow.core import atomic, leftovers, locks, progress
+from crackflow.core import atomic, leftovers, locks, progress, sealed
 from crackflow.core.backend import tf
 from crackflow.core.share import WHOLE, Share
 from crackflow.data import order, pipeline
@@ -67,15 +67,14 @@ def find(made: Dataset, split: str, image_px: int, channels: int) -> Pack | None
     place = base(made, split, image_px, channels)
     wanted = _facts(made, split, image_px, channels)
     try:
-        with open(f"{place}.json", encoding="utf-8") as file:
-            facts = json.load(file)
+        facts = sealed.read(f"{place}.json")
         if {key: facts.get(key) for key in wanted} != wanted:
             return None
         sums = [_checksum(f"{place}.npy"), _checksum(f"{place}.labels.npy")]
         if sums != [facts.get("pixels_crc32c"), facts.get("labels_crc32c")]:
             return None
         labels = np.load(f"{place}.labels.npy")
-    except (OSError, ValueError, AttributeError, RecursionError, MemoryError):
+    except (OSError, ValueError, MemoryError):
         return None
     return Pack(made, split, f"{place}.npy", wanted["count"], image_px, channels, labels)
 
@@ -91,8 +90,7 @@ def ensure(made: Dataset, split: str, image_px: int, channels: int) -> Pack:
         return found
     os.makedirs(os.path.join(made.folder, FOLDER), exist_ok=True)
     with locks.open_file(f"{base(made, split, image_px, channels)}{LOCK}") as lock:
-        with contextlib.suppress(OSError):  # where a network's file system has no locks, each builds by itself
-            locks.lock(lock)  # waits for another process that builds; a dead one holds no lock
+        locks.lock_where_possible(lock)  # waits for another process that builds; without locks each builds by itself
         found = find(made, split, image_px, channels)
         if found:
             return found

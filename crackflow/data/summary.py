@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from crackflow import __version__
 from crackflow.core import system_files, tables
 from crackflow.core.config import ConvertConfig, Encoding, Layout
-from crackflow.core.errors import UserError, one_line
+from crackflow.core.errors import UserError
+from crackflow.core.escaping import one_line
 from crackflow.data import bit_depth, dataset, splits
 from crackflow.data.layouts import Found
 from crackflow.data.looking import Seen
@@ -200,7 +201,7 @@ def text(out: str, facts: dict, seconds: float) -> str:
     if leaks["random_split_test"]:
         lines.append(_leak_line(leaks))
     if facts["layout"] == Layout.CLASSES.value:  # which may have been guessed
-        lines.append(f"cracked: {one_line(facts['classes'][1])}; clean: {one_line(facts['classes'][0])}")
+        lines.append(f"cracked: {facts['classes'][1]}; clean: {facts['classes'][0]}")
     if leaks["conflicts"]:
         lines.append(f"left out: {leaks['conflicts']:,} files whose picture is found in both classes")
     if leaks.get("surplus"):
@@ -212,7 +213,7 @@ def text(out: str, facts: dict, seconds: float) -> str:
 
 
 def _class_counts(split: dict) -> str:
-    return ", ".join(f"{count:,} {one_line(kind)}" for kind, count in split["class_counts"].items())
+    return ", ".join(f"{count:,} {kind}" for kind, count in split["class_counts"].items())
 
 
 def thin_splits(facts: dict, names: Sequence[str]) -> str:

@@ -28,7 +28,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 from crackflow.core import atomic
-from crackflow.core.errors import one_line
+from crackflow.core.escaping import one_line
 from crackflow.report import decision
 from crackflow.report.metrics import reliability, wilson
 

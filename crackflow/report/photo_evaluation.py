@@ -181,8 +181,9 @@ def _scores(model: prediction.Model, made: Dataset, places: Sequence, walls: Seq
     for split, row in places[: len(judged.verdicts)]:
         pixels = model.checked(_pixels(made, rows[split].fields(row)["image"], rows[split].name(row)))
         pictures.append(images.scaled(pixels, *(max(round(side * shrink), 1) for side in pixels.shape[:2])))
-    randoms = (np.random.default_rng((seed, number)) for number in range(len(walls)))
-    parts = [_wall_parts(model, pictures, count, random) for count, random in zip(walls, randoms, strict=True)]
+    parts = [
+        _wall_parts(model, pictures, count, np.random.default_rng((seed, number))) for number, count in enumerate(walls)
+    ]
     return logits[~large], judged.groups[~large], np.concatenate(parts), np.repeat(np.array(walls) / 4, 4)
 
 

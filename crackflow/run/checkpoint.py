@@ -26,13 +26,8 @@ from crackflow.core import atomic
 KEPT = 2
 # What reading a file of which some bytes are wrong or missing ends with.
 DAMAGE = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
-DAMAGE += (
-    SyntaxError,
-    tokenize.TokenError,
-    MemoryError,
-    OverflowError,
-    AttributeError,
-)  # NumPy reads the header of an array as Python's text
+# NumPy reads the header of an array as Python's text, and takes the shape in it at its word.
+DAMAGE += (SyntaxError, tokenize.TokenError, MemoryError, OverflowError, AttributeError)
 FACTS = "facts"
 _NAME = re.compile(r"step-(\d{9})\.npz")
 

@@ -98,7 +98,7 @@ class Kept:
             content = read_state(self.path)
             self.trials = {it["trial_id"]: Trial.from_state(it) for it in content["trials"]}
             self.set_state(content["state"])
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise _damaged(self.path, error) from error
         if self.has_failed():
             del self.end_order[-FAILURES:]
@@ -233,8 +233,7 @@ def make(config: TuneConfig, path: str, shared: bool = False) -> Kept:
 def read_state(path: str) -> dict:
     """What the file of an oracle holds. Raises: UserError where that is not what was written."""
     try:
-        with open(path, encoding="utf-8") as file:
-            content = sealed.unseal(json.load(file))
+        content = sealed.read(path)
         if set(content) != {"state", "trials"}:
             raise ValueError(f"it holds {', '.join(sorted(content))}")
         return content
@@ -251,7 +250,7 @@ def is_over(path: str, max_trials: int) -> bool:
     try:
         content = read_state(path)
         return len(content["trials"]) == len(content["state"]["end_order"]) >= max_trials
-    except (OSError, UserError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, UserError, KeyError, TypeError):
         return False
 
 

@@ -16,7 +16,6 @@ out/best.cfg         flags with which crackflow.train trains the best one
 import contextlib
 import dataclasses
 import glob
-import json
 import math
 import os
 import shutil
@@ -190,10 +189,9 @@ def _clear(out: str) -> None:
 
 def _stored(out: str) -> dict | None:
     try:
-        with open(os.path.join(out, SEARCH), encoding="utf-8") as file:
-            found = sealed.unseal(json.load(file))
+        found = sealed.read(os.path.join(out, SEARCH))
         return {"flags": dict(found["flags"]), "fingerprint": found["fingerprint"]}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -223,8 +221,7 @@ def _rehearsed(config: TuneConfig) -> trial.Rehearsal:
     """The dry run, by whoever comes first; the others wait. Raises: UserError, the traceback shown before."""
     place = os.path.join(config.out, REHEARSAL)
     with locks.open_file(os.path.join(config.out, f".{REHEARSAL}{LOCK}")) as lock:
-        with contextlib.suppress(OSError):
-            locks.lock(lock)
+        locks.lock_where_possible(lock)
         found = _read_rehearsal(place)
         if found is None:
             progress.say("a dry run first: the smallest and the largest network of the space, a few steps each")
@@ -250,10 +247,9 @@ def _rehearsed(config: TuneConfig) -> trial.Rehearsal:
 
 def _read_rehearsal(place: str) -> trial.Rehearsal | None:
     try:
-        with open(place, encoding="utf-8") as file:
-            found = json.load(file)
+        found = sealed.read(place)
         return trial.Rehearsal(**found | {"params": tuple(found["params"])})
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

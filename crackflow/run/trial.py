@@ -27,6 +27,7 @@ from crackflow.core import atomic, cluster, errors, locks, progress, runtime, se
 from crackflow.core.backend import keras
 from crackflow.core.config import Architecture, Network, Objective, TuneConfig
 from crackflow.core.errors import TryAgain, UserError
+from crackflow.core.escaping import one_line
 from crackflow.model import bundle, networks, space
 from crackflow.run import checkpoint, folder, job, scoring
 
@@ -106,7 +107,7 @@ def run(task: Task) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         line = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         atomic.write_text(os.path.join(task.folder, ERROR), traceback.format_exc())
-        found = Outcome(task.name, FAILED, None, message=errors.one_line(line)[:500])
+        found = Outcome(task.name, FAILED, None, message=one_line(line)[:500])
     seconds, peak = round(time.monotonic() - began, 1), runtime.peak_memory_mb()
     found = dataclasses.replace(found, chosen=task.chosen, worker=task.worker, seconds=seconds, peak_mb=peak)
     save(task.folder, found)
@@ -127,9 +128,8 @@ def outcome(task: Task) -> Outcome | None:
 def read(place: str) -> Outcome | None:
     """The result in the folder of a trial; None where there is none that is whole."""
     try:
-        with open(os.path.join(place, RESULT), encoding="utf-8") as file:
-            return Outcome(**sealed.unseal(json.load(file)))
-    except (OSError, ValueError, TypeError, RecursionError):
+        return Outcome(**sealed.read(os.path.join(place, RESULT)))
+    except (OSError, ValueError, TypeError):
         return None
 
 

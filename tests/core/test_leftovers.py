@@ -213,3 +213,4 @@ def test_a_folder_that_is_not_there_or_can_not_be_read_is_no_reason_to_fail(tmp_
     leftovers.remove_leftovers(str(tmp_path / "no"))
     (tmp_path / "file").write_text("")
     leftovers.remove_leftovers(str(tmp_path / "file"))
+    assert os.listdir(tmp_path) == ["file"]

@@ -71,6 +71,14 @@ def test_a_file_system_without_locks_says_so(tmp_path, no_locks):
         locks.lock(file, wait=False)
 
 
+def test_where_there_are_no_locks_the_work_goes_on_without(tmp_path, request):
+    with open(tmp_path / "lock", "w") as file:
+        assert locks.lock_where_possible(file)
+    request.getfixturevalue("no_locks")
+    with open(tmp_path / "lock", "w") as file:
+        assert not locks.lock_where_possible(file)
+
+
 def test_a_folder_that_can_not_be_locked_is_entered_all_the_same(tmp_path, no_locks):
     with locks.folder(str(tmp_path)) as locked:
         assert not locked

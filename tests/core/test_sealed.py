@@ -34,3 +34,13 @@ def test_no_bit_that_turns_gives_other_content(data):
 def test_what_is_no_object_is_refused(content):
     with pytest.raises(ValueError, match="expected an object"):
         sealed.unseal(content)
+
+
+@pytest.mark.parametrize("text, reason", [("[" * 100_000, "its brackets are nested without end"), ("{", "Expecting")])
+def test_a_file_that_is_not_what_was_written_is_refused(text, reason, tmp_path):
+    path = tmp_path / "file.json"
+    path.write_text(json.dumps(sealed.seal(CONTENT)))
+    assert sealed.read(str(path)) == CONTENT
+    path.write_text(text)
+    with pytest.raises(ValueError, match=reason):
+        sealed.read(str(path))
