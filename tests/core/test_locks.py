@@ -71,10 +71,12 @@ def test_a_file_system_without_locks_says_so(tmp_path, no_locks):
         locks.lock(file, wait=False)
 
 
-def test_where_there_are_no_locks_the_work_goes_on_without(tmp_path, request):
-    with open(tmp_path / "lock", "w") as file:
-        assert locks.lock_where_possible(file)
-    request.getfixturevalue("no_locks")
+def test_what_is_locked_where_possible_is_locked_where_there_are_locks(tmp_path):
+    with open(tmp_path / "lock", "w") as file, open(tmp_path / "lock", "w") as other:
+        assert locks.lock_where_possible(file) and not locks.lock(other, wait=False)
+
+
+def test_where_there_are_no_locks_the_work_goes_on_without(tmp_path, no_locks):
     with open(tmp_path / "lock", "w") as file:
         assert not locks.lock_where_possible(file)
 
