@@ -88,9 +88,10 @@ class Plan:
     save: Callable[[dict], None]
 
 
-def campaign(plan: Plan, command, longest_s, check, result, reset, wanted, place, ready=None) -> dict:
+def campaign(plan: Plan, command, longest_s, check, result, reset, wanted, place, ready=None, is_whole=None) -> dict:
     """Kill `command()` within `longest_s` until it has been killed often enough, then let it end and compare. When it
-    ends by itself before, its `result()` must be the `wanted` one, and it begins again after `reset()`."""
+    ends by itself before, or `is_whole()` after a kill on its way out, its `result()` must be the `wanted` one, and it
+    begins again after `reset()`."""
     tally, began = Tally(**{"identical": True} | plan.done), time.monotonic()
     earlier = tally.seconds
 
@@ -111,6 +112,9 @@ def campaign(plan: Plan, command, longest_s, check, result, reset, wanted, place
         tally.tracebacks += [error[-500:]] * ("Traceback" in error)
         if code is None:
             tally.kills += 1
+            if is_whole and is_whole():
+                ended_well()
+                reset()
         elif code:
             print(error[-2000:], file=sys.stderr)
             tally.failed += 1
@@ -227,7 +231,7 @@ def converting(place: pathlib.Path, images: pathlib.Path, plan: Plan) -> dict:
     harness.watch(command("whole"))
     length = time.monotonic() - began
     wanted = result("whole")[:2] + [[]]
-    return campaign(plan, command, length, check, result, reset, wanted, place)
+    return campaign(plan, command, length, check, result, reset, wanted, place, is_whole=(place / "out").exists)
 
 
 def writing_whole(place: pathlib.Path, verb: str, options: list[str], names: list[str], plan: Plan) -> dict:
@@ -239,14 +243,13 @@ def writing_whole(place: pathlib.Path, verb: str, options: list[str], names: lis
     def result(out: str = "out") -> list[bytes]:
         return [(place / out / name).read_bytes() for name in names]
 
+    def is_whole() -> bool:
+        return all((place / "out" / name).exists() for name in names)
+
     def check() -> list[str]:
         """Until the end there is nothing of a final name, but what predict goes on with."""
         there = set(os.listdir(place / "out")) - {"unfinished"} if (place / "out").exists() else set()
-        return (
-            [f"{verb}: only {sorted(there)}"]
-            if there and not all((place / "out" / name).exists() for name in names)
-            else []
-        )
+        return [f"{verb}: only {sorted(there)}"] if there and not is_whole() else []
 
     def reset() -> None:
         subprocess.run(["rm", "-rf", str(place / "out")], check=True)
@@ -254,7 +257,7 @@ def writing_whole(place: pathlib.Path, verb: str, options: list[str], names: lis
     began = time.monotonic()
     harness.watch(command("whole"))
     length = time.monotonic() - began
-    return campaign(plan, command, length, check, result, reset, result("whole"), place)
+    return campaign(plan, command, length, check, result, reset, result("whole"), place, is_whole=is_whole)
 
 
 def tuning(place: pathlib.Path, data: pathlib.Path, plan: Plan) -> dict:

@@ -3,11 +3,12 @@
   python -m benchmarks.photo_calibration                                        # the shipped model
   python -m benchmarks.photo_calibration --model=shipped/run/model.h5 --data=shipped/metu
 
-crackflow.train does this with its own validation images. The model that comes with crackflow was trained on pictures of
+crackflow.train does this with its own images. The model that comes with crackflow was trained on pictures of
 128 pixels, which are no photographs: its threshold is chosen on the clean ones of METU's validation split at full size,
 none of which it was trained on, and on walls that are laid of them (data/mosaics.py).
 """
 
+import dataclasses
 import json
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from crackflow.data import dataset, pipeline
 from crackflow.model import bundle
 from crackflow.report import photo_evaluation
 from crackflow.run import scoring
+from crackflow.train import KNOWN_IMAGES
 
 # Photographs, and walls with their windows: more than crackflow.train has the time for. The large ones are of 12
 # megapixels: what the line through the small ones can only guess. The highest place of 33 of them is exceeded in 3 of
@@ -27,8 +29,15 @@ from crackflow.run import scoring
 MOST, WALLS = 500, (36,) * 40 + (732,) * 33
 
 
+def mean_brightness(made: dataset.Dataset, card: bundle.Card, seed: int) -> float:
+    """0..255: of training images, as crackflow.train measures it."""
+    some = pipeline.some(made, "train", KNOWN_IMAGES, 256, card.image_px, card.channels, seed)
+    return float(np.concatenate([np.asarray(image).mean((1, 2, 3)) for image, _ in some]).mean())
+
+
 def calibrated(loaded: bundle.Bundle, made: dataset.Dataset, seed: int) -> bundle.Bundle:
-    card = loaded.card
+    card = dataclasses.replace(loaded.card, brightness=mean_brightness(made, loaded.card, seed))
+    loaded = dataclasses.replace(loaded, card=card)
     checks = pipeline.eval_batches(made, "val", 128, card.image_px, card.channels)
     labels, logits = scoring.judge(loaded.model, checks)
     probabilities = bundle.to_probabilities(logits, card.temperature)
@@ -50,7 +59,8 @@ def main() -> None:
     for before, after in zip(loaded.model.get_weights(), again.model.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
     card = again.card
-    print(json.dumps({name: value for name, value in vars(card).items() if name.startswith("photo_")}, indent=1))
+    facts = {name: value for name, value in vars(card).items() if name.startswith(("photo_", "brightness"))}
+    print(json.dumps(facts, indent=1))
     print(f"{options.model}: SHA-256 {again.sha256}, before {loaded.sha256}; the same weights")
 
 

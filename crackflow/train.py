@@ -153,7 +153,10 @@ def choose_and_save(plain: keras.Model, work: job.Job, checks, seen: membership.
         validation=verdict._asdict(),
     )
     path = os.path.join(config.run_dir, bundle.FILE)
-    known = _known(plain, checks, made, config, recipe, image_px) if made.count("train") > 1 else None
+    known, brightness = None, 0.0
+    if made.count("train") > 1:
+        known, brightness = _known(plain, checks, made, config, recipe, image_px)
+    card = dataclasses.replace(card, brightness=brightness)
     seen = seen and seen.and_earlier(work.source and work.source.training_images)
     chosen = photo_evaluation.with_photo_threshold(
         bundle.Bundle(plain, card, None, work.model.locator), made, labels, probabilities, config.seed
@@ -162,12 +165,16 @@ def choose_and_save(plain: keras.Model, work: job.Job, checks, seen: membership.
     return bundle.load(path)
 
 
-def _known(plain, checks, made, config, recipe, image_px) -> familiarity.Familiarity:
-    """What images of the training split look like to the network."""
-    look = familiarity.Looks(plain)
-    some = pipeline.some(made, "train", KNOWN_IMAGES, _at_once(config), image_px, recipe.channels, config.seed)
-    known = np.concatenate([look(image) for image, _ in some])
-    return familiarity.fit(known, scoring.looks(look, checks), seed=config.seed)
+def _known(plain, checks, made, config, recipe, image_px) -> tuple[familiarity.Familiarity, float]:
+    """What images of the training split look like to the network, and their mean brightness, 0..255."""
+    look, known, brightness = familiarity.Looks(plain), [], []
+    for image, _ in pipeline.some(
+        made, "train", KNOWN_IMAGES, _at_once(config), image_px, recipe.channels, config.seed
+    ):
+        known.append(look(image))
+        brightness.append(np.asarray(image).mean((1, 2, 3)))
+    fitted = familiarity.fit(np.concatenate(known), scoring.looks(look, checks), seed=config.seed)
+    return fitted, float(np.concatenate(brightness).mean())
 
 
 def _doubts(card: bundle.Card, tested: str) -> list[str]:

@@ -100,6 +100,29 @@ def test_a_campaign_of_kills_goes_on_where_it_was_and_finds_what_is_left_behind(
     assert saved[-1] == tally
 
 
+def test_what_was_killed_after_its_end_is_compared_and_begun_again(tmp_path):
+    """The command does not replace what is there, and lives on for a while after it has written all."""
+    code = "import sys, time; open(sys.argv[1], 'xb').write(b'a'); time.sleep(5)"
+    target, wanted = tmp_path / "a", [b"a", b"b"]
+    for content, identical in zip(wanted, (True, False), strict=True):
+        plan = faults.Plan(2, {}, draw_of, lambda tally: None)
+        command = [sys.executable, "-c", code.replace("5", "0.5"), str(target)]
+        tally = faults.campaign(
+            plan,
+            lambda command=command: command,
+            0.2,
+            lambda: [],
+            target.read_bytes,
+            target.unlink,
+            content,
+            tmp_path,
+            target.exists,
+            target.exists,
+        )
+        assert tally["kills"] == 2 and not tally["failed"] and tally["identical"] == identical
+        target.unlink()
+
+
 def test_results_that_are_written_down_are_gone_on_with(tmp_path):
     path = str(tmp_path / "faults.json")
     faults.Notebook(path, 0).save("damage", "shard", {"points": 3, "silent": [], "tracebacks": []})

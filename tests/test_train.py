@@ -124,6 +124,8 @@ def test_the_model_knows_what_its_training_images_looked_like(run_dir):
     assert (loaded.familiarity.distances(known) > loaded.familiarity.limit).mean() <= 0.1
     noise = looks(np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8))
     assert np.median(loaded.familiarity.distances(noise)) > loaded.familiarity.limit
+    images = np.concatenate([image.numpy() for image, _ in pipeline.some(made, "train", 10**6, 16, 32, 3, 0)])
+    assert 0 < loaded.card.brightness == pytest.approx(images.mean(), rel=1e-6)
 
 
 def test_plain_keras_loads_the_model(run_dir):

@@ -58,7 +58,8 @@ class Card:
     where one class was missing; empty in older files. photo_shift, photo_level, photo_growth, photo_most: what
     the logits of photographs are lowered by (`report.photo_threshold`), chosen on validation data, with intervals, by
     photo_images clean ones, so that a share photo_false_alarms of them is called cracked; all 0 in files of earlier
-    versions, which decide by the most probable place as it is.
+    versions, which decide by the most probable place as it is. brightness: the mean of the training images, 0..255,
+    to which photographs are brought; 0 where it is unknown, and in files of earlier versions: they stay as they are.
     """
 
     network: str
@@ -83,6 +84,7 @@ class Card:
     photo_level_ci95: tuple[float, float] = (0.0, 0.0)
     photo_images: int = 0
     photo_false_alarms: float = 0.0
+    brightness: float = 0.0
 
     def shift_of(self, windows: float) -> float:
         """Logits taken off every place of a photograph that would make so many windows."""
@@ -263,6 +265,7 @@ def _card(text: str | None, file: str) -> Card:
         "photo_level_ci95": _is_interval(card.photo_level_ci95),
         "photo_images": type(card.photo_images) is int and card.photo_images >= 0,
         "photo_false_alarms": 0 <= card.photo_false_alarms <= 1,
+        "brightness": 0 <= card.brightness <= 255,
         "network": isinstance(card.network, str) and isinstance(card.fingerprint, str),
         "versions": isinstance(card.versions, dict),
         "validation": _is_verdict(card.validation),

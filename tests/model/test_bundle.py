@@ -242,13 +242,16 @@ def test_the_threshold_of_photographs_comes_back_and_grows_with_the_size(trained
         ("photo_level_ci95", [0.0, float("inf")]),
         ("photo_images", -1),
         ("photo_false_alarms", 2.0),
+        ("brightness", -1.0),
+        ("brightness", 256.0),
+        ("brightness", float("nan")),
     ],
 )
 def test_an_impossible_threshold_of_photographs_is_refused(trained, tmp_path, name, value):
     path = tmp_path / "model.h5"
     bundle.save(str(path), trained, CARD)
     rewritten(path, **{name: value})
-    with pytest.raises(UserError, match="its card has an impossible photo_"):
+    with pytest.raises(UserError, match="its card has an impossible (photo_|brightness)"):
         bundle.load(str(path))
 
 

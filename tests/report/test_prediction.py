@@ -296,3 +296,20 @@ def test_a_given_threshold_is_compared_with_what_is_left():
     for given, decision in ((own.probability - 0.001, "cracked"), (own.probability + 0.001, "clean")):
         (found,) = prediction.Model(bundle.Bundle(darkness(), card), threshold=given).predict(wall())
         assert found.decision == decision and found.probability == pytest.approx(own.probability, abs=1e-6)
+
+
+def test_a_photograph_exposed_otherwise_is_brought_to_the_brightness_of_training():
+    picture = np.clip(wall(crack=((0, 90), (20, 92))), 62, 200)
+    mean = float(picture.mean())
+    (usual,) = model(brightness=mean).predict(picture)
+    for gain in (0.5, 0.8, 1.2):
+        (found,) = model(brightness=mean).predict(np.uint8(picture * gain + 0.5))
+        assert special.logit(found.probability) == pytest.approx(special.logit(usual.probability), abs=0.5)
+        (left,) = model().predict(np.uint8(picture * gain + 0.5))
+        assert abs(special.logit(left.probability) - special.logit(usual.probability)) > 2
+
+
+def test_a_photograph_is_made_at_most_so_many_times_as_bright_or_dark():
+    for level, brightness, seen in ((10, 200, 25), (250, 20, 100), (100, 200, 200), (0, 100, 0), (200, 0, 200)):
+        levels = model(brightness=float(brightness))._levels(np.full((8, 8, 3), level, np.uint8))
+        assert levels[level] == seen and (np.diff(levels.astype(int)) >= 0).all()
