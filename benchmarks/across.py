@@ -14,10 +14,10 @@ import tempfile
 
 from benchmarks import harness
 from crackflow.core import runtime
-from crackflow.data import dataset, pipeline
-from crackflow.model import bundle
-from crackflow.report import metrics
-from crackflow.run import scoring
+from crackflow.data import dataset
+from crackflow.evaluation import metrics, scoring
+from crackflow.model import model_file
+from crackflow.pipeline import stream
 
 FLAGS = "launch/flags/metu_accurate.cfg"
 SETS = ("metu", "deepcrack", "cfd")
@@ -44,15 +44,15 @@ def measure(seed: int, sets: list[pathlib.Path], place: pathlib.Path) -> dict:
     harness.watch([*evaluate, f"--data={','.join(map(str, sets))}", f"--out={matrix}"])
     harness.watch([*evaluate, f"--data={sets[0]}", f"--out={careful}", "--threshold=recall:0.99"])
     found = json.loads((matrix / "metrics.json").read_text())["datasets"]
-    loaded = bundle.load(str(run))
+    loaded = model_file.load(str(run))
     made = dataset.load(str(sets[0]))
-    batches = pipeline.eval_batches(made, "test", 128, loaded.card.image_px, loaded.card.channels)
+    batches = stream.eval_batches(made, "test", 128, loaded.card.image_px, loaded.card.channels)
     labels, logits = scoring.judge(loaded.model, batches)
     chosen = json.loads((careful / "metrics.json").read_text())
     return {
         "seed": seed,
         "temperature": loaded.card.temperature,
-        "ece_raw": metrics.calibration_error(labels, bundle.to_probabilities(logits)),
+        "ece_raw": metrics.calibration_error(labels, model_file.to_probabilities(logits)),
         "datasets": {name: {key: found[name][key] for key in KEEP} for name in SETS},
         "recall_099": {key: chosen[key] for key in ("recall", "recall_ci95", "specificity", "threshold", "confusion")},
     }

@@ -15,13 +15,14 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks import harness
-from crackflow.core import runtime, timing
+from crackflow.core import runtime, throughput
 from crackflow.core.backend import keras, load_addons, tf
 from crackflow.core.config import Augment, Augmentation, Network, Precision, TrainConfig, Xla
 from crackflow.core.errors import UserError
-from crackflow.model import networks, training
-from crackflow.model.augment import Augmenter
-from crackflow.run.diagnosis import stepper
+from crackflow.model import networks
+from crackflow.training import trainer
+from crackflow.training.augment import Augmenter
+from crackflow.training.profiling import stepper
 
 STANDARD = Augmentation(augment=Augment.STANDARD).filled()
 
@@ -90,7 +91,7 @@ def ours(preset: Augment, compiled: bool) -> Callable[[tf.Tensor], tf.Tensor]:
     return tf.function(lambda image: augmenter(image, step.assign_add(1)), autograph=False)
 
 
-def trainer(preset: Augment, network: str, px: int, batch: int, xla: str) -> keras.Model:
+def compiled_model(preset: Augment, network: str, px: int, batch: int, xla: str) -> keras.Model:
     config = TrainConfig(
         data="-",
         run_dir="-",
@@ -98,7 +99,7 @@ def trainer(preset: Augment, network: str, px: int, batch: int, xla: str) -> ker
         augmentation=Augmentation(augment=preset),
         steps_per_execution=1,
     )
-    return training.trainable(networks.NETWORKS[Network(network)].build(px), config, 10_000, xla)
+    return trainer.trainable(networks.NETWORKS[Network(network)].build(px), config, 10_000, xla)
 
 
 def main() -> None:
@@ -127,13 +128,15 @@ def main() -> None:
 
         return advance
 
-    alone = timing.interleaved({name: caller(f) for name, f in functions.items()}, options.seconds, options.windows)
+    alone = throughput.interleaved({name: caller(f) for name, f in functions.items()}, options.seconds, options.windows)
     feed = tf.data.Dataset.from_tensors((image, label)).repeat()
     presets = {
-        preset.value: stepper(trainer(preset, options.model, options.image_px, options.batch, xla), feed, options.batch)
+        preset.value: stepper(
+            compiled_model(preset, options.model, options.image_px, options.batch, xla), feed, options.batch
+        )
         for preset in Augment
     }
-    steps = timing.interleaved(presets, options.step_seconds, options.windows)
+    steps = throughput.interleaved(presets, options.step_seconds, options.windows)
     micros = {name: 1e6 / rate.median for name, rate in alone.items()}
     per_step = {name: 1e6 / rate.median for name, rate in steps.items()}
     standard = micros["crackflow standard"]

@@ -10,12 +10,14 @@ import sys
 import tempfile
 
 from benchmarks import harness
-from crackflow.core import runtime, timing
+from crackflow.core import runtime, throughput
 from crackflow.core.backend import keras
 from crackflow.core.config import Input, Network, Precision, TrainConfig, Xla
-from crackflow.data import dataset, inputs
-from crackflow.model import networks, training
-from crackflow.run.diagnosis import stepper, taker
+from crackflow.data import dataset
+from crackflow.model import networks
+from crackflow.pipeline import loader
+from crackflow.training import trainer
+from crackflow.training.profiling import stepper, taker
 
 
 def main() -> None:
@@ -27,21 +29,21 @@ def main() -> None:
     config = TrainConfig(
         data="-", run_dir="-", model=Network(options.model), batch_size=options.batch, steps_per_execution=1
     )
-    model = training.trainable(recipe.build(options.image_px), config, 10_000, xla.value)
+    model = trainer.trainable(recipe.build(options.image_px), config, 10_000, xla.value)
     images = harness.data_folder() / "metu"
     with tempfile.TemporaryDirectory(prefix="crackflow-") as place:
         harness.watch([sys.executable, "-m", "crackflow.convert", f"--images={images}", f"--out={place}/metu"])
         made = dataset.load(f"{place}/metu")
         feeds = {
-            kind.value: inputs.open_feed(kind, made, options.batch, options.image_px, recipe.channels, seed=0).train()
+            kind.value: loader.open_feed(kind, made, options.batch, options.image_px, recipe.channels, seed=0).train()
             for kind in (Input.SYNTHETIC, Input.PACK, Input.STREAM)
         }
-        step = timing.interleaved(
+        step = throughput.interleaved(
             {name: stepper(model, feed, options.batch) for name, feed in feeds.items()},
             options.seconds,
             options.windows,
         )
-        alone = {name: timing.rate(taker(feeds[name]), 1.0, 3).median for name in ("pack", "stream")}
+        alone = {name: throughput.rate(taker(feeds[name]), 1.0, 3).median for name in ("pack", "stream")}
     results = {
         "network": options.model,
         "image_px": options.image_px,

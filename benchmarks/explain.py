@@ -20,9 +20,9 @@ import numpy as np
 from benchmarks import harness
 from crackflow.core import runtime
 from crackflow.core.config import ExplainConfig, Method, Network, Toward
-from crackflow.data import images, windows
-from crackflow.model import bundle, networks
-from crackflow.report import explanation, saliency
+from crackflow.data import image_file
+from crackflow.explanation import inputs, saliency, study
+from crackflow.model import model_file, networks
 
 FLAGS = "launch/flags/metu_accurate.cfg"
 PATCH_PX, PX, COUNT, BATCH = 128, 227, 1000, 32
@@ -37,25 +37,25 @@ def trained(place: pathlib.Path) -> str:
     return str(run)
 
 
-def scores(loaded: bundle.Bundle) -> dict:
+def scores(loaded: model_file.Bundle) -> dict:
     """The content of scores.json on DeepCrack, all methods."""
     root = harness.data_folder() / "deepcrack"
-    files, rejected = windows.listed(str(root / "images"), str(root / "masks"))
-    study = explanation.Study(loaded, list(Method), Toward.DECIDED, (), ExplainConfig.sample, seed=0)
+    files, rejected = inputs.listed(str(root / "images"), str(root / "masks"))
+    run = study.Study(loaded, list(Method), Toward.DECIDED, (), ExplainConfig.sample, seed=0)
     settings = loaded.card.channels, PATCH_PX, ExplainConfig.min_crack_fraction, ExplainConfig.max_megapixels
-    for number, _ in enumerate(study.findings(windows.pieces(files, *settings, rejected), BATCH)):
+    for number, _ in enumerate(run.findings(inputs.pieces(files, *settings, rejected), BATCH)):
         if not number % 500:
             print(f"{number} windows", file=sys.stderr)
-    return study.scores()
+    return run.scores()
 
 
-def of_227_px(loaded: bundle.Bundle) -> dict:
+def of_227_px(loaded: model_file.Bundle) -> dict:
     """Seconds for 1,000 maps of the default method by a network that sees 227 px, three times."""
     model = networks.NETWORKS[Network(loaded.card.network)].build(PX)
     model.set_weights(loaded.model.get_weights())
     explainer = saliency.Explainer(model, ExplainConfig.method[0])
     paths = sorted((harness.data_folder() / "metu" / "Positive").iterdir())[:COUNT]
-    pictures = np.stack([images.pixels(images.open_photo(str(path), 100.0), 3, PX) for path in paths])
+    pictures = np.stack([image_file.pixels(image_file.open_photo(str(path), 100.0), 3, PX) for path in paths])
     explainer(pictures[:BATCH], np.ones(BATCH, bool))
     found = []
     for _ in range(3):
@@ -83,7 +83,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
         place = pathlib.Path(folder)
         model = options.model or trained(place)
-        loaded = bundle.load(model)
+        loaded = model_file.load(model)
         results = {
             "network": loaded.card.network,
             "image_px": loaded.card.image_px,

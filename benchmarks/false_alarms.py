@@ -4,9 +4,9 @@
   python -m benchmarks.false_alarms --share=0.2                                        # a fifth of the photographs
   python -m benchmarks.false_alarms --sizes=3,12 --real=0 --json=FILE                  # beside what the file holds
 
-Clean walls are laid of METU's clean test images (data/mosaics.py), less two that show a crack; the shipped model was
-not trained on them, nor its threshold chosen. Others are made by crackflow.synth. For each size half as many have one
-of METU's cracked test images blended in at a random place, and count as found when the crack itself is. Real
+Clean walls are laid of METU's clean test images (synthesis/mosaics.py), less two that show a crack; the shipped model
+was not trained on them, nor its threshold chosen. Others are made by crackflow.synth. For each size half as many have
+one of METU's cracked test images blended in at a random place, and count as found when the crack itself is. Real
 photographs: METU's test images, DeepCrack, CFD and uav75, and clean parts of the last two, away from any mask.
 `logits`: of the most probable place, or of the crack, before anything is taken off. `before`: the most probable place
 alone decides; `after`: as the model's card says. A false alarm is a place that hangs together at or above the
@@ -23,9 +23,12 @@ from scipy import ndimage, special
 
 from benchmarks import harness
 from crackflow.core import runtime
-from crackflow.data import images, mosaics, patches, synthetic, windows
-from crackflow.model import bundle
-from crackflow.report import metrics, prediction
+from crackflow.data import image_file, mask_tiles
+from crackflow.evaluation import metrics
+from crackflow.explanation import inputs
+from crackflow.inference import predictor
+from crackflow.model import model_file
+from crackflow.synthesis import concrete, mosaics
 
 SIZES = {0.05: 200, 0.2: 120, 0.8: 80, 3.0: 40, 12.0: 24}  # megapixels: clean walls
 MADE_UP_TO, MADE_SHARE = 3.0, 0.25  # made surfaces are smooth noise drawn pixel by pixel: 12 MP take a minute each
@@ -41,11 +44,11 @@ class Models:
     """The model with and without its threshold of photographs."""
 
     def __init__(self) -> None:
-        loaded = bundle.load("")
-        self.after = prediction.Model(loaded)
+        loaded = model_file.load("")
+        self.after = predictor.Model(loaded)
         card = {"photo_shift": 0.0, "photo_level": 0.0, "photo_growth": 0.0, "photo_most": 0.0}
         plain = type(loaded.card)(**(vars(loaded.card) | card))
-        self.before = prediction.Model(type(loaded)(loaded.model, plain, None, loaded.locator))
+        self.before = predictor.Model(type(loaded)(loaded.model, plain, None, loaded.locator))
 
     def heats(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         glance = self.before.glance(pixels)  # without the distance from training, which decides nothing
@@ -121,7 +124,7 @@ def of_size(models: Models, metu: dict, megapixels: float, count: int) -> dict:
     clean = (mosaics.lay(metu["Negative"], *shape, random) for _ in range(count))
     result = {"laid": clean_walls(models, clean, megapixels)}
     if megapixels <= MADE_UP_TO:
-        made = (synthetic.make(31, 2 * one, min(shape)).image for one in range(max(round(count * MADE_SHARE), 1)))
+        made = (concrete.make(31, 2 * one, min(shape)).image for one in range(max(round(count * MADE_SHARE), 1)))
         result["made"] = clean_walls(models, made, min(shape) ** 2 / 1e6)
     cracks = (metu["Positive"][random.integers(len(metu["Positive"]))] for _ in range(max(count // 2, 1)))
     laid = (blended(mosaics.lay(metu["Negative"], *shape, random), crack, random) for crack in cracks)
@@ -131,9 +134,12 @@ def of_size(models: Models, metu: dict, megapixels: float, count: int) -> dict:
 def masked(name: str):
     """(pixels, mask) of every photograph of a set with masks."""
     place = harness.data_folder() / name
-    for file in windows.listed(str(place / "images"), str(place / "masks"))[0]:
-        photo = images.open_photo(f"{file.root}/{file.path}", 100)
-        yield images.pixels(photo, 3, 0), patches.read_mask(file.masks, file.mask, photo, 100) > patches.CRACK_ABOVE
+    for file in inputs.listed(str(place / "images"), str(place / "masks"))[0]:
+        photo = image_file.open_photo(f"{file.root}/{file.path}", 100)
+        yield (
+            image_file.pixels(photo, 3, 0),
+            mask_tiles.read_mask(file.masks, file.mask, photo, 100) > mask_tiles.CRACK_ABOVE,
+        )
 
 
 def clean_part(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray | None:

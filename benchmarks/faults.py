@@ -29,10 +29,10 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks import faults_damage, faults_disks, harness
-from crackflow.core import tables
+from crackflow.core import csv_files
 from crackflow.data import dataset
-from crackflow.model import bundle
-from crackflow.run import checkpoint
+from crackflow.model import model_file
+from crackflow.training import checkpoint
 
 TRAIN = (
     "--model=crackflow_xs --image_px=64 --epochs=3 --batch_size=32 --deterministic --early_stopping_epochs=0 "
@@ -97,7 +97,7 @@ def campaign(plan: Plan, command, longest_s, check, result, reset, wanted, place
 
     def ended_well() -> None:
         tally.identical &= result() == wanted
-        tally.leftovers += faults_disks.temporary_files(place)
+        tally.leftovers += faults_disks.find_temporary_files(place)
 
     def note() -> None:
         tally.seconds = round(earlier + time.monotonic() - began, 1)
@@ -142,19 +142,19 @@ def training(place: pathlib.Path, data: pathlib.Path, plan: Plan) -> dict:
         run, wrong = place / "run", []
         wrong += checkpoint.latest(str(run / "checkpoints")).damaged
         if (run / "history.csv").exists():
-            epochs = [int(row["epoch"]) for row in tables.read(str(run / "history.csv"))]
+            epochs = [int(row["epoch"]) for row in csv_files.read(str(run / "history.csv"))]
             wrong += [] if epochs == list(range(1, len(epochs) + 1)) else [f"history.csv: epochs {epochs}"]
         for name in ("metrics.json",):
             if (run / name).exists():
                 json.loads((run / name).read_text())
         if (run / "model.h5").exists():
-            bundle.load(str(run))
+            model_file.load(str(run))
         return wrong
 
     def result(run: str = "run") -> list:
-        rows = tables.read(str(place / run / "history.csv"))
+        rows = csv_files.read(str(place / run / "history.csv"))
         history = [{name: row[name] for name in ("loss", "accuracy", "val_loss", "val_accuracy")} for row in rows]
-        return [history, [weight.tobytes() for weight in bundle.load(str(place / run)).model.get_weights()]]
+        return [history, [weight.tobytes() for weight in model_file.load(str(place / run)).model.get_weights()]]
 
     def reset() -> None:
         subprocess.run(["rm", "-rf", str(place / "run")], check=True)

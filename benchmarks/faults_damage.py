@@ -12,10 +12,13 @@ import pathlib
 import random
 from collections.abc import Callable
 
+from crackflow.conversion import verify
 from crackflow.core.errors import CheckFailed, UserError
-from crackflow.data import dataset, pack, verifying
-from crackflow.model import bundle
-from crackflow.run import checkpoint, oracle, search, trial
+from crackflow.data import dataset
+from crackflow.model import model_file
+from crackflow.pipeline import pack
+from crackflow.search import oracle, search, trial
+from crackflow.training import checkpoint
 
 REFUSED = "refused"
 
@@ -100,7 +103,7 @@ def targets(data: pathlib.Path, run: pathlib.Path, out: pathlib.Path, px: int) -
 
 def _verified(data: pathlib.Path) -> object:
     with _here() as pool:
-        wrong = verifying.damages(str(data), pool, 2, lambda count: None)
+        wrong = verify.damages(str(data), pool, 2, lambda count: None)
     if wrong:
         raise CheckFailed(wrong[0])
     return dataset.load(str(data)).facts
@@ -127,7 +130,7 @@ def _packed(data: pathlib.Path, px: int) -> object:
 
 
 def _weights(run: pathlib.Path) -> object:
-    loaded = bundle.load(str(run))
+    loaded = model_file.load(str(run))
     return [weight.tobytes() for weight in loaded.model.get_weights()], loaded.card
 
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 from benchmarks import harness
-from crackflow.core import leftovers
+from crackflow.core import temporary_files
 
 MIN_SHARE, MAX_SHARE = 0.02, 0.95  # of what a command needs
 ROOM_MB = 4096
@@ -53,8 +53,8 @@ def used_kilobytes(place: pathlib.Path) -> int:
     return sum(-(-path.stat().st_size // 4096) * 4 for path in files)
 
 
-def temporary_files(place: pathlib.Path) -> list[str]:
-    return [str(path.relative_to(place)) for path in place.rglob("*") if leftovers.is_temporary(path.name)]
+def find_temporary_files(place: pathlib.Path) -> list[str]:
+    return [str(path.relative_to(place)) for path in place.rglob("*") if temporary_files.is_temporary(path.name)]
 
 
 def campaign(
@@ -93,7 +93,7 @@ def campaign(
                 code, error = run(command(place))
             if code:
                 tally["wrong"].append(f"{size} kB, then room: exit code {code}, {error[-300:]}")
-            tally["leftovers"] += temporary_files(place)
+            tally["leftovers"] += find_temporary_files(place)
         tally["points"] += 1
         save(tally)
     return tally

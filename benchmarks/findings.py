@@ -14,8 +14,11 @@ from scipy import ndimage
 
 from benchmarks import harness
 from crackflow.core import runtime
-from crackflow.data import images, patches, synthetic, windows
-from crackflow.report import metrics, prediction
+from crackflow.data import image_file, mask_tiles
+from crackflow.evaluation import metrics
+from crackflow.explanation import inputs
+from crackflow.inference import predictor
+from crackflow.synthesis import concrete
 
 NEAR_PX, APART_PX, SMALLEST_PX = 8, 8, 20
 MADE = 300
@@ -26,24 +29,24 @@ def photographs(name: str):
     """(pixels uint8 [H, W, 3], mask bool [H, W]) one after the other."""
     if name == "made":
         for index in range(MADE):
-            example = synthetic.make(101, index, SIDE)
+            example = concrete.make(101, index, SIDE)
             yield example.image, example.mask > 0
         return
     place = harness.data_folder() / name
-    for file in windows.listed(str(place / "images"), str(place / "masks"))[0]:
-        photo = images.open_photo(f"{file.root}/{file.path}", 100)
-        mask = patches.read_mask(file.masks, file.mask, photo, 100) > patches.CRACK_ABOVE
-        yield images.pixels(photo, 3, 0), mask
+    for file in inputs.listed(str(place / "images"), str(place / "masks"))[0]:
+        photo = image_file.open_photo(f"{file.root}/{file.path}", 100)
+        mask = mask_tiles.read_mask(file.masks, file.mask, photo, 100) > mask_tiles.CRACK_ABOVE
+        yield image_file.pixels(photo, 3, 0), mask
 
 
-def filled(found: prediction.Finding, shape: tuple[int, int]) -> np.ndarray:
+def filled(found: predictor.Finding, shape: tuple[int, int]) -> np.ndarray:
     page = Image.new("1", shape[::-1])
     for outline in found.outlines:
         ImageDraw.Draw(page).polygon(outline, fill=1)
     return np.asarray(page)
 
 
-def judged(model: prediction.Model, name: str) -> dict:
+def judged(model: predictor.Model, name: str) -> dict:
     cracks, right, sure, photos = [], [], [], []
     area = {"crack": 0, "covered": 0, "outlined": 0, "near": 0}
     for pixels, mask in photographs(name):
@@ -54,7 +57,7 @@ def judged(model: prediction.Model, name: str) -> dict:
             inside = filled(one, mask.shape)
             covered |= inside
             right.append(near[inside].mean() >= 0.5 if inside.any() else False)
-            sure.append(one.decision == prediction.CRACKED)
+            sure.append(one.decision == predictor.CRACKED)
         pieces, _ = ndimage.label(ndimage.binary_dilation(mask, iterations=APART_PX // 2))
         for number in range(1, pieces.max() + 1):
             piece = mask & (pieces == number)
@@ -87,7 +90,7 @@ def judged(model: prediction.Model, name: str) -> dict:
 def main() -> None:
     options = harness.arguments(__doc__)
     runtime.set_up(seed=0, threads=0, deterministic=False)
-    model = prediction.load()
+    model = predictor.load()
     results = {name: judged(model, name) for name in ("made", "deepcrack", "cfd")}
     harness.save(options.json, {"sha256": model.bundle.sha256, "threshold": model.card.threshold, "sets": results})
 

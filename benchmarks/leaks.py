@@ -16,9 +16,9 @@ import time
 import numpy as np
 
 from benchmarks import harness
-from crackflow.core import tables, workers
+from crackflow.conversion import layouts, near_duplicates, scan
+from crackflow.core import csv_files, process_pool
 from crackflow.core.config import Layout, OnBad
-from crackflow.data import layouts, leaks, looking
 
 SIZES = (1_000, 10_000, 40_000, 160_000, 640_000)
 
@@ -28,7 +28,7 @@ def against_oracle(data: pathlib.Path) -> dict:
     with tempfile.TemporaryDirectory(prefix="crackflow-") as place:
         out = pathlib.Path(place) / "data"
         harness.watch([sys.executable, "-m", "crackflow.convert", f"--images={data / 'metu'}", f"--out={out}"])
-        rows = {row["path"]: row for row in tables.read(str(out / "groups.csv"))}
+        rows = {row["path"]: row for row in csv_files.read(str(out / "groups.csv"))}
     members: dict[str, list[dict]] = {}
     joined: dict[str, set[str]] = {}
     with open(data / "metu_groups.csv", newline="") as file:
@@ -52,18 +52,18 @@ def against_oracle(data: pathlib.Path) -> dict:
 def thumbnails(data: pathlib.Path) -> np.ndarray:
     """float32 [10000, 16, 16]: METU's thumbnails less their means."""
     found = layouts.scan(str(data / "metu"), Layout.CLASSES, "")
-    looks = leaks.Looks.empty(len(found.files))
-    settings = looking.Settings(str(data / "metu"), 100.0, 128, 0.005)
-    size = workers.count(0)
-    with workers.pool(size) as pool:
-        looking.look_at_all(found.files, looks, settings, OnBad.SKIP, pool, 4 * size, lambda _: None)
+    looks = near_duplicates.Looks.empty(len(found.files))
+    settings = scan.Settings(str(data / "metu"), 100.0, 128, 0.005)
+    size = process_pool.count(0)
+    with process_pool.pool(size) as pool:
+        scan.look_at_all(found.files, looks, settings, OnBad.SKIP, pool, 4 * size, lambda _: None)
     return looks.thumb.astype(np.float32)
 
 
-def made_looks(base: np.ndarray, count: int, seed: int) -> leaks.Looks:
+def made_looks(base: np.ndarray, count: int, seed: int) -> near_duplicates.Looks:
     """`count` pictures that all differ: sums of two METU thumbnails, one of them transposed and mirrored."""
     random = np.random.default_rng(seed)
-    looks = leaks.Looks.empty(count)
+    looks = near_duplicates.Looks.empty(count)
     for start in range(0, count, 10_000):
         stop = min(start + 10_000, count)
         one, other = random.integers(0, len(base), (2, stop - start))
@@ -83,7 +83,7 @@ def main() -> None:
     for count in (size for size in SIZES if size <= options.largest):
         looks = made_looks(base, count, seed=count)
         began = time.perf_counter()
-        leaks.same_picture(looks, near=True)
+        near_duplicates.same_picture(looks, near=True)
         seconds = time.perf_counter() - began
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
         curve.append({"images": count, "seconds": round(seconds, 2), "us_an_image": round(1e6 * seconds / count, 1)})

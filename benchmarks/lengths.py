@@ -7,7 +7,7 @@
 `drawn`: lines, 600 px long, and circles of 100 px radius, 2 to 32 px wide, in every direction, in cells that all are
 sure: length over what was drawn. `wide`: a crack of 475 mm, 8 to 24 px wide, through the shipped model, of
 CRACKFLOW_DATA/reports. Photographs: through the shipped model. The truth is the mask's skeleton, less its spurs,
-smoothed as the lines of crackflow.report.centerline are, its loops kept. A finding is right when half of its outline
+smoothed as the lines of crackflow.inference.centerline are, its loops kept. A finding is right when half of its outline
 lies within 8 pixels of the mask, as in benchmarks.findings. `ratio`: the lengths of right findings over the truth
 within 8 pixels of their outlines, sums of all photographs; `within_20`: the share of photographs whose own ratio is .8
 to 1.2; `sure`: the same of findings nine tenths of which lie within 8 pixels of the mask; `overall`: all lengths, those
@@ -29,7 +29,7 @@ from skimage import morphology
 from benchmarks import findings as found_cracks
 from benchmarks import harness
 from crackflow.core import runtime
-from crackflow.report import centerline, findings, prediction
+from crackflow.inference import centerline, crack_tracing, predictor
 
 NEAR_PX, SPUR_PX, CELL, ACROSS = found_cracks.NEAR_PX, 3, 16, 8
 WIDE, MM_PER_PX, WIDE_MM = "reports/05-wide-crack-length-doubled/wide", 0.53, 475
@@ -111,7 +111,7 @@ def area_of(outline: list) -> float:
     return abs(float(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]))) / 2
 
 
-def measured(told: prediction.Prediction, mask: np.ndarray) -> dict:
+def measured(told: predictor.Prediction, mask: np.ndarray) -> dict:
     """What one photograph adds."""
     near = ndimage.distance_transform_edt(~mask) <= NEAR_PX if mask.any() else np.zeros(mask.shape, bool)
     middles, links = truth(mask)
@@ -157,7 +157,7 @@ def summed(photos: list[dict], name: str = "right") -> dict:
     return {"photographs": len(pairs), "ratio": float(told.sum() / true.sum()), "within_20": float(near.mean())}
 
 
-def in_photographs(model: prediction.Model, name: str, kept: str) -> dict:
+def in_photographs(model: predictor.Model, name: str, kept: str) -> dict:
     photos = [measured(model.tell(*one), mask) for one, mask in glances(model, name, kept)]
     boxes = np.array([ratio for one in photos for ratio in one["box"]])
     whole = {key: sum(one["truth"][key] for one in photos) for key in ("all", "right", "net")}
@@ -175,7 +175,7 @@ def in_photographs(model: prediction.Model, name: str, kept: str) -> dict:
     }
 
 
-def glances(model: prediction.Model, name: str, kept: str):
+def glances(model: predictor.Model, name: str, kept: str):
     """((what the network said of a photograph, its name), mask) one after the other; in `kept`, where it is given."""
     file = pathlib.Path(kept) / f"{name}-{model.bundle.sha256[:12]}.pickle"
     if kept and file.exists():
@@ -218,7 +218,7 @@ def drawn_length(width: int, angle: int | None) -> tuple[float | None, float]:
     grain = np.random.default_rng(width).normal(0, 4, cover.shape)
     picture = np.clip(170 - 100 * cover + grain, 0, 255).astype(np.uint8)[..., None]
     cells = (cover > 0.5).reshape(side // CELL, CELL, side // CELL, CELL).any((1, 3)).astype(np.float32)
-    found = findings.trace(cells, CELL, ACROSS, picture, 0.5, cells)
+    found = crack_tracing.trace(cells, CELL, ACROSS, picture, 0.5, cells)
     known = [one.length_px for one in found if one.length_px is not None]
     return (sum(known) if known else None), true
 
@@ -237,7 +237,7 @@ def drawn() -> dict:
     return found
 
 
-def wide(model: prediction.Model) -> dict:
+def wide(model: predictor.Model) -> dict:
     found = {}
     for file in sorted((harness.data_folder() / WIDE).iterdir()):
         (told,) = model.predict([str(file)], mm_per_px=MM_PER_PX)
@@ -250,7 +250,7 @@ def main() -> None:
     options = harness.arguments(__doc__, kept="", parts="drawn,wide,deepcrack,cfd,uav75")
     parts = options.parts.split(",")
     runtime.set_up(seed=0, threads=0, deterministic=False)
-    model = prediction.load()
+    model = predictor.load()
     results = {"sets": {}} | harness.results(options.json) | {"sha256": model.bundle.sha256}
     if "drawn" in parts:
         results["drawn"] = drawn()

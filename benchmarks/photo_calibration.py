@@ -5,7 +5,7 @@
 
 crackflow.train does this with its own images. The model that comes with crackflow was trained on pictures of
 128 pixels, which are no photographs: its threshold is chosen on the clean ones of METU's validation split at full size,
-none of which it was trained on, and on walls that are laid of them (data/mosaics.py).
+none of which it was trained on, and on walls that are laid of them (synthesis/mosaics.py).
 """
 
 import dataclasses
@@ -17,10 +17,10 @@ import numpy as np
 
 from benchmarks import harness
 from crackflow.core import runtime
-from crackflow.data import dataset, pipeline
-from crackflow.model import bundle
-from crackflow.report import photo_evaluation
-from crackflow.run import scoring
+from crackflow.data import dataset
+from crackflow.evaluation import photo_evaluation, scoring
+from crackflow.model import model_file
+from crackflow.pipeline import stream
 from crackflow.train import KNOWN_IMAGES
 
 # Photographs, and walls with their windows: more than crackflow.train has the time for. The large ones are of 12
@@ -29,33 +29,33 @@ from crackflow.train import KNOWN_IMAGES
 MOST, WALLS = 500, (36,) * 40 + (732,) * 33
 
 
-def mean_brightness(made: dataset.Dataset, card: bundle.Card, seed: int) -> float:
+def mean_brightness(made: dataset.Dataset, card: model_file.Card, seed: int) -> float:
     """0..255: of training images, as crackflow.train measures it."""
-    some = pipeline.some(made, "train", KNOWN_IMAGES, 256, card.image_px, card.channels, seed)
+    some = stream.some(made, "train", KNOWN_IMAGES, 256, card.image_px, card.channels, seed)
     return float(np.concatenate([np.asarray(image).mean((1, 2, 3)) for image, _ in some]).mean())
 
 
-def calibrated(loaded: bundle.Bundle, made: dataset.Dataset, seed: int) -> bundle.Bundle:
+def calibrated(loaded: model_file.Bundle, made: dataset.Dataset, seed: int) -> model_file.Bundle:
     card = dataclasses.replace(loaded.card, brightness=mean_brightness(made, loaded.card, seed))
     loaded = dataclasses.replace(loaded, card=card)
-    checks = pipeline.eval_batches(made, "val", 128, card.image_px, card.channels)
+    checks = stream.eval_batches(made, "val", 128, card.image_px, card.channels)
     labels, logits = scoring.judge(loaded.model, checks)
-    probabilities = bundle.to_probabilities(logits, card.temperature)
+    probabilities = model_file.to_probabilities(logits, card.temperature)
     return photo_evaluation.with_photo_threshold(loaded, made, labels, probabilities, seed, MOST, WALLS)
 
 
 def main() -> None:
-    options = harness.arguments(__doc__, model=bundle.SHIPPED, data="", seed=0)
+    options = harness.arguments(__doc__, model=model_file.SHIPPED, data="", seed=0)
     runtime.set_up(seed=0, threads=0, deterministic=False)
-    loaded = bundle.load(options.model)
+    loaded = model_file.load(options.model)
     with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
         data = options.data or f"{folder}/metu"
         if not options.data:
             images = f"--images={harness.data_folder() / 'metu'}"
             harness.watch([sys.executable, "-m", "crackflow.convert", images, f"--out={data}"])
         chosen = calibrated(loaded, dataset.load(data), options.seed)
-    bundle.save(options.model, loaded.model, chosen.card, loaded.familiarity, loaded.locator)
-    again = bundle.load(options.model)
+    model_file.save(options.model, loaded.model, chosen.card, loaded.familiarity, loaded.locator)
+    again = model_file.load(options.model)
     for before, after in zip(loaded.model.get_weights(), again.model.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
     card = again.card

@@ -20,8 +20,8 @@ from PIL import Image
 from benchmarks import harness
 from crackflow.core import runtime
 from crackflow.core.backend import tf
-from crackflow.data import images, photographs
-from crackflow.report import prediction
+from crackflow.data import image_file
+from crackflow.inference import photo_files, predictor
 
 SIZES = {"12 MP": (13, 18), "100 MP": (38, 51)}  # rows and columns of METU's images of 227 pixels
 BATCH, TIMED_BATCHES = 64, 24
@@ -52,11 +52,11 @@ def seconds(work, repeats: int) -> dict:
     return {name: round(value, 3) for name, value in named.items()}
 
 
-def against_tiles(model: prediction.Model, file: str, repeats: int) -> dict:
+def against_tiles(model: predictor.Model, file: str, repeats: int) -> dict:
     """Every window of one scale, all at once and each alone."""
-    pixels = photographs.read(file, 3, 200).pixels
+    pixels = photo_files.read(file, 3, 200).pixels
     card, scorer = model.card, model._scorer
-    small = images.scaled(pixels, *(round(side * card.scale) for side in pixels.shape[:2]))
+    small = image_file.scaled(pixels, *(round(side * card.scale) for side in pixels.shape[:2]))
     every = np.lib.stride_tricks.sliding_window_view(small, (card.image_px, card.image_px), (0, 1))
     every = every[:: scorer.step, :: scorer.step].reshape(-1, 3, card.image_px, card.image_px)
     score = tf.function(lambda image: model.bundle.model(image, training=False))
@@ -75,7 +75,7 @@ def against_tiles(model: prediction.Model, file: str, repeats: int) -> dict:
 def main() -> None:
     options = harness.arguments(__doc__, repeats=5)
     runtime.set_up(seed=0, threads=0, deterministic=False)
-    model = prediction.load()
+    model = predictor.load()
     results = {}
     with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
         for name, shape in SIZES.items():

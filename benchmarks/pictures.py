@@ -22,11 +22,15 @@ from benchmarks import harness, report, tune
 from crackflow import augment_preview
 from crackflow.core.backend import keras
 from crackflow.core.config import Augment, Augmentation, Method
-from crackflow.data import images, synthetic, varied
-from crackflow.model import bundle
-from crackflow.model.augment import Augmenter
-from crackflow.report import curves, metrics, overlays, prediction, saliency, trials
-from crackflow.run import trial
+from crackflow.data import image_file, overlays
+from crackflow.evaluation import metrics
+from crackflow.explanation import saliency
+from crackflow.inference import predictor
+from crackflow.model import model_file
+from crackflow.report import plots, search_page
+from crackflow.search import trial
+from crackflow.synthesis import concrete, varied
+from crackflow.training.augment import Augmenter
 
 COLUMNS, PX, GAP = 8, 160, 4
 FOUND, FOUND_PX = (1, 3, 5, 2), 340
@@ -96,16 +100,16 @@ def pareto() -> None:
     winner = max((one for one in outcomes if one.epochs == tune.EPOCHS), key=lambda one: one.score)
     points = found["compare"]["points"]
     family = [
-        trials.Point(name, points[name]["images_per_sec"]["median"], points[name]["val_accuracy"])
+        search_page.Point(name, points[name]["images_per_sec"]["median"], points[name]["val_accuracy"])
         for name in tune.FAMILY
         if name in points
     ]
-    curves.save_png(trials.pareto(outcomes, winner, family), harness.REPOSITORY / "docs" / "images" / "pareto.png")
+    plots.save_png(search_page.pareto(outcomes, winner, family), harness.REPOSITORY / "docs" / "images" / "pareto.png")
 
 
 def augmentation() -> None:
     """Made surfaces as they are, and under `standard` and `strong`."""
-    made = [synthetic.make(seed=1, index=index, image_px=PX) for index in (1, 5, 9, 13)]
+    made = [concrete.make(seed=1, index=index, image_px=PX) for index in (1, 5, 9, 13)]
     image = np.stack([example.image for example in made])
     columns = [image]
     for preset in (Augment.STANDARD, Augment.STRONG):
@@ -118,7 +122,7 @@ def augmentation() -> None:
 def surfaces() -> None:
     """Two rows of made surfaces: cracked above, clean below."""
     rows = [
-        [synthetic.make(seed=1, index=2 * column + label, image_px=PX).image for column in range(COLUMNS)]
+        [concrete.make(seed=1, index=2 * column + label, image_px=PX).image for column in range(COLUMNS)]
         for label in (1, 0)
     ]
     sheet = np.full((2 * PX + GAP, COLUMNS * (PX + GAP) - GAP, 3), 255, np.uint8)
@@ -171,19 +175,19 @@ def unseen() -> None:
 
 def findings() -> None:
     """What the shipped model finds in made photographs, of which the last is clean."""
-    model = prediction.load()
+    model = predictor.load()
     row = []
     for index in FOUND:
-        picture = synthetic.make(seed=3, index=index, image_px=681).image
+        picture = concrete.make(seed=3, index=index, image_px=681).image
         row.append(overlays.marked(picture, model.predict(picture)[0]))
     Image.fromarray(overlays.sheet([row], FOUND_PX)).save(
         harness.REPOSITORY / "docs" / "images" / "findings.jpg", quality=88
     )
 
 
-def explanations(loaded: bundle.Bundle) -> None:
+def explanations(loaded: model_file.Bundle) -> None:
     """Made cracks, their masks, and the six maps of each."""
-    made = [synthetic.make(seed=4, index=index, image_px=loaded.card.image_px) for index in range(40)]
+    made = [concrete.make(seed=4, index=index, image_px=loaded.card.image_px) for index in range(40)]
     probabilities = loaded.probabilities(np.stack([one.image for one in made]))
     found = [one for one, high in zip(made, probabilities > 0.9, strict=True) if one.label and high][:4]
     image = np.stack([one.image for one in found])
@@ -196,7 +200,7 @@ def explanations(loaded: bundle.Bundle) -> None:
     Image.fromarray(page).save(harness.REPOSITORY / "docs" / "images" / "explanations.jpg", quality=88)
 
 
-def filters(loaded: bundle.Bundle, picture: np.ndarray, name: str, with_photograph: bool) -> None:
+def filters(loaded: model_file.Bundle, picture: np.ndarray, name: str, with_photograph: bool) -> None:
     """Classical filters and the strongest maps of the first layer on `picture` uint8 [H, W, 3]."""
     grey = picture.astype(np.float32).mean(-1)
     laplacian = ndimage.gaussian_laplace(grey, 2.0)
@@ -213,7 +217,7 @@ def filters(loaded: bundle.Bundle, picture: np.ndarray, name: str, with_photogra
     }
     panels = panels if with_photograph else dict(list(panels.items())[2:])
     first = next(layer.name for layer in loaded.model.layers if isinstance(layer, keras.layers.Conv2D))
-    seen = images.resize_array(picture, loaded.card.image_px)
+    seen = image_file.resize_array(picture, loaded.card.image_px)
     maps = np.asarray(keras.Model(loaded.model.inputs, loaded.model.get_layer(first).output)(seen[None]))[0]
     strongest = np.argsort(-maps.std((0, 1)))[: 10 - len(panels)]
     panels |= {f"first layer, filter {channel}": maps[..., channel] for channel in strongest}
@@ -238,11 +242,11 @@ def main() -> None:
     networks()
     pareto()
     if options.model:
-        loaded = bundle.load(options.model)
+        loaded = model_file.load(options.model)
         explanations(loaded)
-        filters(loaded, synthetic.make(seed=4, index=1, image_px=227).image, "filters.png", with_photograph=True)
-        photograph = images.open_photo(str(harness.data_folder() / "metu" / "Positive" / "00012.jpg"), 100.0)
-        filters(loaded, images.pixels(photograph, 3, 0), "filters_metu.png", with_photograph=False)
+        filters(loaded, concrete.make(seed=4, index=1, image_px=227).image, "filters.png", with_photograph=True)
+        photograph = image_file.open_photo(str(harness.data_folder() / "metu" / "Positive" / "00012.jpg"), 100.0)
+        filters(loaded, image_file.pixels(photograph, 3, 0), "filters_metu.png", with_photograph=False)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,12 @@ import tempfile
 import numpy as np
 
 from benchmarks import harness
-from crackflow.core import runtime, timing
+from crackflow.core import runtime, throughput
 from crackflow.core.backend import tf
-from crackflow.data import dataset, order, pack, pipeline
-from crackflow.data.rows import Rows
-from crackflow.run.diagnosis import taker
+from crackflow.data import dataset
+from crackflow.data.record_reader import Rows
+from crackflow.pipeline import pack, shuffle, stream
+from crackflow.training.profiling import taker
 
 BATCH, SIZES = 128, (227, 128)
 
@@ -28,7 +29,7 @@ def one_size(made: dataset.Dataset, image_px: int, seconds: float, windows: int)
         return np.asarray([rows.fetch(row)[1] for row in numbers.tolist()], np.int32)
 
     positions = tf.data.Dataset.counter().map(
-        lambda k: order.shuffled(k * BATCH + tf.range(BATCH, dtype=tf.int64), rows.count, 0),
+        lambda k: shuffle.shuffled(k * BATCH + tf.range(BATCH, dtype=tf.int64), rows.count, 0),
         num_parallel_calls=tf.data.AUTOTUNE,
     )
     labels = positions.map(
@@ -38,12 +39,12 @@ def one_size(made: dataset.Dataset, image_px: int, seconds: float, windows: int)
     steps = {
         "order": taker(positions.map(lambda chosen: (chosen,))),
         "stream: fetched": taker(labels.map(lambda label: (label,))),
-        "stream: decoded": taker(pipeline.train_batches(made, BATCH, made.image_px, 3, seed=0)),
+        "stream: decoded": taker(stream.train_batches(made, BATCH, made.image_px, 3, seed=0)),
         "pack: gathered": taker(pack.train_batches(packed, BATCH, seed=0)),
     }
     if image_px != made.image_px:
-        steps["stream: resized"] = taker(pipeline.train_batches(made, BATCH, image_px, 3, seed=0))
-    found = timing.interleaved(steps, seconds, windows)
+        steps["stream: resized"] = taker(stream.train_batches(made, BATCH, image_px, 3, seed=0))
+    found = throughput.interleaved(steps, seconds, windows)
     for name, rate in found.items():
         print(f"{image_px} px  {name:<24} {rate.median:10,.0f} images/s", file=sys.stderr)
     return {name: {key: round(value) for key, value in rate._asdict().items()} for name, rate in found.items()}

@@ -16,9 +16,10 @@ import time
 import numpy as np
 
 from benchmarks import harness
-from crackflow.core import runtime, tables, timing
-from crackflow.data import dataset, pack, pipeline, records
-from crackflow.run.diagnosis import taker
+from crackflow.core import csv_files, runtime, throughput
+from crackflow.data import dataset, records
+from crackflow.pipeline import pack, stream
+from crackflow.training.profiling import taker
 
 SIZES, PX, BATCH = (10_000, 100_000, 1_000_000), 32, 128
 IMAGES_A_SHARD = 10_000
@@ -37,7 +38,7 @@ def make(folder: str, count: int) -> None:
                 opened.write(records.frame(records.example(one.tobytes(), row % 2, b"made", row)))
         size = os.path.getsize(os.path.join(folder, file))
         shards.append({"file": file, "count": IMAGES_A_SHARD, "bytes": size, "sha256": f"{shard:064d}"})
-    tables.save(
+    csv_files.save(
         os.path.join(folder, dataset.MANIFEST), ("shard", "record", "offset", "label", "sha256", "path"), manifest
     )
     empty = {"count": 0, "class_counts": {"Negative": 0, "Positive": 0}, "shards": []}
@@ -61,15 +62,15 @@ def measure(folder: str, seconds: float, windows: int) -> dict:
     began = time.perf_counter()
     packed = pack.ensure(made, "train", PX, 3)
     built = time.perf_counter() - began
-    found = timing.interleaved({"pack": taker(pack.train_batches(packed, BATCH, 0))}, seconds, windows)
+    found = throughput.interleaved({"pack": taker(pack.train_batches(packed, BATCH, 0))}, seconds, windows)
     after_pack = _private_mb()
-    streamed = taker(pipeline.train_batches(made, BATCH, PX, 3, 0))
+    streamed = taker(stream.train_batches(made, BATCH, PX, 3, 0))
     streamed()  # builds the graph
     began, taken = time.perf_counter(), 0
     while taken < made.count("train"):
         taken += streamed()
     first = (time.perf_counter() - began) / taken
-    found |= timing.interleaved({"stream": streamed}, seconds, windows)
+    found |= throughput.interleaved({"stream": streamed}, seconds, windows)
     cost = {name: round(1e6 / rate.median, 2) for name, rate in found.items()}
     return {
         "images": made.count("train"),

@@ -20,7 +20,7 @@ import sys
 import tempfile
 
 from benchmarks import harness
-from crackflow.core import runtime, tables
+from crackflow.core import csv_files, runtime
 from crackflow.core.backend import keras, tf
 from crackflow.core.config import Network
 from crackflow.model import networks
@@ -95,7 +95,7 @@ def speed(way: str, network: str, data: pathlib.Path, place: pathlib.Path, batch
     done = subprocess.run(command, cwd=harness.REPOSITORY, capture_output=True, text=True, env=environment)
     if done.returncode:
         sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
-    return float(tables.read(str(run / "history.csv"))[-1]["images_per_sec"])
+    return float(csv_files.read(str(run / "history.csv"))[-1]["images_per_sec"])
 
 
 def main() -> None:

@@ -19,9 +19,12 @@ import numpy as np
 
 from benchmarks import harness
 from crackflow.core import runtime
-from crackflow.data import dataset, images, pipeline, synthetic, windows
-from crackflow.model import bundle
-from crackflow.report import prediction
+from crackflow.data import dataset, image_file
+from crackflow.explanation import inputs
+from crackflow.inference import predictor
+from crackflow.model import model_file
+from crackflow.pipeline import stream
+from crackflow.synthesis import concrete
 
 UNSEEN = ("deepcrack", "cfd")
 MADE, MADE_SEED = 1500, 77
@@ -49,7 +52,7 @@ def made(place: pathlib.Path) -> dict[str, pathlib.Path]:
 def metrics(sets: dict[str, pathlib.Path], place: pathlib.Path) -> dict:
     out = place / "measured"
     data = ",".join(str(sets[name]) for name in ("metu", *UNSEEN, "made"))
-    model = f"--model={bundle.SHIPPED}"
+    model = f"--model={model_file.SHIPPED}"
     harness.watch([sys.executable, "-m", "crackflow.evaluate", model, f"--data={data}", f"--out={out}"])
     found = json.loads((out / "metrics.json").read_text())["datasets"]
     return {name: {key: found[name].get(key) for key in KEEP} for name in found}
@@ -61,20 +64,20 @@ def chequers(random: np.random.Generator, px: int) -> np.ndarray:
     return random.integers(0, 256, (2, 3), np.uint8)[squares]
 
 
-def unlike(model: prediction.Model, sets: dict[str, pathlib.Path]) -> dict:
+def unlike(model: predictor.Model, sets: dict[str, pathlib.Path]) -> dict:
     """For each kind of photograph: how many, and the share that is told to look unlike training."""
     px = model.card.source_px
-    taken = pipeline.eval_batches(dataset.load(str(sets["metu"])), "test", 64, px, model.card.channels)
+    taken = stream.eval_batches(dataset.load(str(sets["metu"])), "test", 64, px, model.card.channels)
     known = [one for image, _, weight in taken for one in image.numpy()[weight.numpy() > 0]]
     kinds = {
         "METU, test images": known,
-        "made surfaces without cracks": [synthetic.make(5, 2 * one, px).image for one in range(400)],
-        "made surfaces without cracks, 3 x 3 windows": [synthetic.make(6, 2 * one, 3 * px).image for one in range(100)],
+        "made surfaces without cracks": [concrete.make(5, 2 * one, px).image for one in range(400)],
+        "made surfaces without cracks, 3 x 3 windows": [concrete.make(6, 2 * one, 3 * px).image for one in range(100)],
     }
     for name in UNSEEN:
-        files, _ = windows.listed(str(harness.data_folder() / name / "images"), "")
-        opened = (images.open_photo(f"{file.root}/{file.path}", 100) for file in files)
-        kinds[name] = [images.pixels(photo, model.card.channels, 0) for photo in opened]
+        files, _ = inputs.listed(str(harness.data_folder() / name / "images"), "")
+        opened = (image_file.open_photo(f"{file.root}/{file.path}", 100) for file in files)
+        kinds[name] = [image_file.pixels(photo, model.card.channels, 0) for photo in opened]
     random = np.random.default_rng(0)
     kinds["noise"] = list(random.integers(0, 256, (100, px, px, 3), np.uint8))
     kinds["one colour"] = [np.tile(random.integers(0, 256, 3, np.uint8), (px, px, 1)) for _ in range(100)]
@@ -92,11 +95,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
         place = pathlib.Path(folder)
         sets = made(place)
-        model = prediction.load()
+        model = predictor.load()
         card = model.card
         results = {
             "sha256": model.bundle.sha256,
-            "bytes": pathlib.Path(bundle.SHIPPED).stat().st_size,
+            "bytes": pathlib.Path(model_file.SHIPPED).stat().st_size,
             "parameters": model.bundle.model.count_params(),
             "trained_on": card.fingerprint,
             "threshold": card.threshold,

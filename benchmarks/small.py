@@ -20,9 +20,10 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks import harness
 from crackflow.core import runtime
-from crackflow.data import dataset, pipeline
-from crackflow.model import bundle
-from crackflow.run import scoring
+from crackflow.data import dataset
+from crackflow.evaluation import scoring
+from crackflow.model import model_file
+from crackflow.pipeline import stream
 
 SETS = ("metu", "brick", "synthetic")
 SIZES = (20, 50, 100, 200, 400)
@@ -88,10 +89,10 @@ def measure(source: pathlib.Path, images: dict, size: int, seed: int, place: pat
 
 def scores(run: pathlib.Path, others: pathlib.Path) -> dict:
     """The model of `run` on the images of the data set `others`, at its own threshold."""
-    loaded, made = bundle.load(str(run)), dataset.load(str(others))
+    loaded, made = model_file.load(str(run)), dataset.load(str(others))
     card = loaded.card
-    labels, logits = scoring.judge(loaded.model, pipeline.eval_batches(made, "test", 64, card.image_px, card.channels))
-    called = bundle.to_probabilities(logits, card.temperature) >= card.threshold
+    labels, logits = scoring.judge(loaded.model, stream.eval_batches(made, "test", 64, card.image_px, card.channels))
+    called = model_file.to_probabilities(logits, card.temperature) >= card.threshold
     return {
         "accuracy": float((called == labels).mean()),
         "recall": float(called[labels == 1].mean()),

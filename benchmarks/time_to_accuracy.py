@@ -19,10 +19,10 @@ import sys
 import tempfile
 
 from benchmarks import harness
-from crackflow.core import runtime, tables
+from crackflow.core import csv_files, runtime
 from crackflow.core.config import Network
-from crackflow.model import bundle, networks
-from crackflow.run import scoring
+from crackflow.evaluation import scoring
+from crackflow.model import model_file, networks
 
 # How the settings were chosen, on validation images, is in BUILD_NOTES.md.
 FLAGS = {
@@ -47,9 +47,9 @@ def measure(setting: str, network: str, seed: int, alone: bool, images: pathlib.
         "evaluate": command("evaluate", f"--model={run}", f"--data={data}", f"--out={test}"),
     }
     metrics = json.loads((test / "metrics.json").read_text())
-    history = tables.read(str(run / "history.csv"))
+    history = csv_files.read(str(run / "history.csv"))
     keep = ("accuracy", "accuracy_ci95", "f1", "recall", "specificity", "roc_auc", "ece", "threshold", "n", "confusion")
-    loaded = bundle.load(str(run))
+    loaded = model_file.load(str(run))
     return {
         "setting": setting,
         "network": network,

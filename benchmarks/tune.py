@@ -23,11 +23,12 @@ import time
 import numpy as np
 
 from benchmarks import harness
-from crackflow.core import runtime, tables
+from crackflow.core import csv_files, runtime
 from crackflow.core.backend import keras
 from crackflow.core.config import Architecture, Network
-from crackflow.model import bundle, networks, space
-from crackflow.run import scoring
+from crackflow.evaluation import scoring
+from crackflow.model import model_file, networks
+from crackflow.search import space
 
 FAMILY = ("crackflow_xs", "crackflow_s", "crackflow_m", "crackflow_l")
 PX, EPOCHS, TRIALS, FIRST = 96, 6, 30, 5
@@ -77,7 +78,7 @@ def search(data: pathlib.Path, out: pathlib.Path, trials: int) -> dict:
     watcher.join()
     if process.returncode:
         sys.exit(f"{' '.join(line)} ended with {process.returncode}")
-    rows = tables.read(str(out / "trials.csv"))
+    rows = csv_files.read(str(out / "trials.csv"))
     late = {ended: size for ended, size in own.items() if ended >= FIRST}
     return {
         "command": " ".join(["python", *line[1:]]).replace(str(out), "OUT").replace(str(data), "DATA"),
@@ -98,13 +99,13 @@ def train(name: str, options: list[str], data: pathlib.Path, place: pathlib.Path
     line = [sys.executable, "-m", "crackflow.train", *options, f"--data={data}", f"--run_dir={run}", f"--seed={seed}"]
     seconds = harness.watch(line).seconds
     metrics = json.loads((run / "metrics.json").read_text())
-    rows = tables.read(str(run / "history.csv"))
+    rows = csv_files.read(str(run / "history.csv"))
     best = min(rows, key=lambda row: float(row["val_loss"]))
     return {
         "network": name,
         "seed": seed,
         "epochs": len(rows),
-        "parameters": bundle.load(str(run)).model.count_params(),
+        "parameters": model_file.load(str(run)).model.count_params(),
         "val_accuracy": float(best["val_accuracy"]),
         "accuracy": metrics["accuracy"],
         "roc_auc": metrics["roc_auc"],
@@ -150,7 +151,7 @@ def compare(
 
 def winner(out: pathlib.Path) -> str:
     """The trial that best.cfg is of."""
-    rows = [row for row in tables.read(str(out / "trials.csv")) if row["epochs"] == str(EPOCHS)]
+    rows = [row for row in csv_files.read(str(out / "trials.csv")) if row["epochs"] == str(EPOCHS)]
     return max(rows, key=lambda row: float(row["score"]))["trial"]
 
 

@@ -25,10 +25,10 @@ from collections.abc import Iterator
 from benchmarks import harness
 from crackflow.core import runtime
 from crackflow.core.config import Network
-from crackflow.data import dataset, pipeline
-from crackflow.model import bundle, networks
-from crackflow.report import decision, metrics
-from crackflow.run import scoring
+from crackflow.data import dataset
+from crackflow.evaluation import metrics, scoring, thresholds
+from crackflow.model import model_file, networks
+from crackflow.pipeline import stream
 
 SCRIPT, FLAGS = "launch/shipped.sh", "launch/flags/shipped.cfg"
 UNSEEN = {"deepcrack_128": 128, "deepcrack_160": 160, "cfd_128": 128, "cfd_160": 160}
@@ -80,7 +80,10 @@ def measured_on(place: pathlib.Path) -> dict[str, pathlib.Path]:
 def first(place: pathlib.Path, run: pathlib.Path) -> None:
     """The data sets and the run of seed 0, by the documented command, unless they lie there from before."""
     if (run / "model.h5").exists():
-        trained, lies = bundle.load(str(run)).card.fingerprint, dataset.load(str(place / "both")).facts["fingerprint"]
+        trained, lies = (
+            model_file.load(str(run)).card.fingerprint,
+            dataset.load(str(place / "both")).facts["fingerprint"],
+        )
         if trained != lies:
             sys.exit(f"{run} was trained on other data than {place / 'both'}: choose another --place")
     else:
@@ -104,16 +107,16 @@ def joined(place: pathlib.Path, name: str) -> None:
 
 def measure(run: pathlib.Path, sets: dict[str, pathlib.Path]) -> dict:
     """Figures of the model in `run` on each set, as crackflow.evaluate gives them, and its card's."""
-    loaded, figures = bundle.load(str(run)), {}
+    loaded, figures = model_file.load(str(run)), {}
     card = loaded.card
     for name, path in sets.items():
         data = dataset.load(str(path))
-        batches = pipeline.eval_batches(data, "test", BATCH, card.image_px, card.channels)
+        batches = stream.eval_batches(data, "test", BATCH, card.image_px, card.channels)
         labels, logits = scoring.judge(loaded.model, batches)
-        probabilities = bundle.to_probabilities(logits, card.temperature)
-        groups = pipeline.identities(data, "test")[1]
+        probabilities = model_file.to_probabilities(logits, card.temperature)
+        groups = stream.identities(data, "test")[1]
         found = metrics.measure(labels, probabilities, groups, card.threshold, RESAMPLES, seed=0)
-        held = decision.in_review(probabilities, card.review)
+        held = thresholds.in_review(probabilities, card.review)
         figures[name] = {key: found[key] for key in KEEP} | {"review": float(held.mean())}
     facts = {"threshold": card.threshold, "temperature": card.temperature, "review": card.review}
     return {"parameters": loaded.model.count_params(), **facts, "datasets": figures}
@@ -143,7 +146,7 @@ def ablated(place: pathlib.Path, sets: dict[str, pathlib.Path]) -> Iterator[dict
 
 def speeds(run: pathlib.Path, seconds: float) -> dict:
     """Images/s at inference of the model in `run` and of crackflow_s, in turn, in windows of `seconds`."""
-    ours, small = bundle.load(str(run)).model, networks.NETWORKS[Network.CRACKFLOW_S].build(128)
+    ours, small = model_file.load(str(run)).model, networks.NETWORKS[Network.CRACKFLOW_S].build(128)
     found = scoring.speeds({"shipped": ours, "crackflow_s": small}, seconds=seconds, windows=9, compiled=False)
     rates = {name: rate.median for name, rate in found.items()}
     return {**rates, "ratio": rates["shipped"] / rates["crackflow_s"]}
@@ -160,7 +163,7 @@ def main() -> None:
                 first(place, run)
                 sets = measured_on(place)
                 if options.ship:
-                    shutil.copyfile(run / "model.h5", bundle.SHIPPED)
+                    shutil.copyfile(run / "model.h5", model_file.SHIPPED)
             elif not (run / "model.h5").exists():
                 crackflow("train", *OURS, f"--data={place}/both", f"--run_dir={run}", f"--seed={seed}")
             runs.append({"seed": seed, **measure(run, sets)})

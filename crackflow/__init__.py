@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 from crackflow.core import errors
 
 if TYPE_CHECKING:
-    from crackflow.report.prediction import Finding, Model, Prediction
-    from crackflow.report.prediction import load as load_model
+    from crackflow.inference.predictor import Finding, Model, Prediction
+    from crackflow.inference.predictor import load as load_model
 
 if sys.argv[:1] == ["-m"] and not getattr(sys.flags, "safe_path", False):
     # `python -m crackflow.<verb>` looks for modules in the folder it is started in before all others. A command that
@@ -46,4 +46,4 @@ def __getattr__(name: str) -> object:
     """What needs TensorFlow is loaded when it is first asked for."""
     if name not in _PLACES:
         raise AttributeError(f"module 'crackflow' has no attribute {name!r}")
-    return getattr(importlib.import_module("crackflow.report.prediction"), _PLACES[name])
+    return getattr(importlib.import_module("crackflow.inference.predictor"), _PLACES[name])

@@ -13,11 +13,12 @@ import os
 import numpy as np
 from PIL import Image
 
-from crackflow.core import atomic, flags, leftovers, progress, runtime
+from crackflow.core import atomic, console, flags, runtime, temporary_files
 from crackflow.core.config import PreviewConfig
 from crackflow.core.errors import UserError
-from crackflow.data import dataset, pipeline
-from crackflow.model import augment
+from crackflow.data import dataset
+from crackflow.pipeline import stream
+from crackflow.training import augment
 
 GAP = 4  # pixels between the pictures
 
@@ -31,18 +32,18 @@ def run(config: PreviewConfig) -> None:
     made.expect_images("train")
     # As many as there are rows, or both of a pair for MixUp.
     count = config.pictures + config.pictures % 2
-    batches = pipeline.train_batches(made, count, config.image_px, made.facts["channels"], config.seed)
+    batches = stream.train_batches(made, count, config.image_px, made.facts["channels"], config.seed)
     image, label = next(iter(batches))
     augmenter = augment.Augmenter(config.augmentation, config.seed, compiled=False)
     columns = [image, *(augmenter(image, step) for step in range(config.steps))]
     pixels = grid(np.stack([np.asarray(column)[: config.pictures] for column in columns], 1))
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
-    leftovers.remove_leftovers(*os.path.split(os.path.abspath(config.out)))
+    temporary_files.remove_leftovers(*os.path.split(os.path.abspath(config.out)))
     atomic.write_bytes(config.out, buffer.getvalue())
     names = ["cracked" if one else "clean" for one in label[: config.pictures]]
-    progress.say(f"rows: {', '.join(names)}; first column: the picture itself")
-    progress.say(f"preview {config.out}")
+    console.say(f"rows: {', '.join(names)}; first column: the picture itself")
+    console.say(f"preview {config.out}")
 
 
 def grid(image: np.ndarray) -> np.ndarray:

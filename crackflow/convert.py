@@ -13,22 +13,11 @@ import glob
 import os
 import time
 
-from crackflow.core import atomic, beam, flags, progress, workers
+from crackflow.conversion import grouping, join, layouts, near_duplicates, scan, shards, summary, verify
+from crackflow.core import atomic, beam_pool, console, flags, process_pool
 from crackflow.core.config import ConvertConfig, GroupBy, Layout, OnBad, Runner
 from crackflow.core.errors import CheckFailed, UserError
-from crackflow.data import (
-    dataset,
-    grouping,
-    joining,
-    layouts,
-    leaks,
-    looking,
-    rejections,
-    shards,
-    splits,
-    summary,
-    verifying,
-)
+from crackflow.data import dataset, rejections, splits
 
 OURS = (dataset.GROUPS, dataset.REJECTED, dataset.MANIFEST, "*-of-*.tfrecord", "packs/**")
 
@@ -36,9 +25,9 @@ OURS = (dataset.GROUPS, dataset.REJECTED, dataset.MANIFEST, "*-of-*.tfrecord", "
 def run(config: ConvertConfig) -> None:
     """Convert; or with `verify` check, with `join` put together, what was converted before."""
     if config.verify:
-        verify(config)
+        verify_dataset(config)
     elif config.join:
-        join(config)
+        join_datasets(config)
     else:
         convert(config)
 
@@ -46,20 +35,20 @@ def run(config: ConvertConfig) -> None:
 def convert(config: ConvertConfig) -> dict:
     """The data set in `config.out`; returns its dataset.json. Raises: UserError."""
     began = time.perf_counter()
-    size = workers.count(config.workers)
+    size = process_pool.count(config.workers)
     by_name = config.group_by_name and config.group_by is not GroupBy.NONE
     found = layouts.scan(config.images, config.layout, config.positive_class, by_name)
     _expect_apart("--images", config.images, config.out)
     if config.on_bad is OnBad.FAIL and found.rejected:
-        raise looking.refusal(*min(found.rejected))
+        raise scan.refusal(*min(found.rejected))
     with (
         atomic.folder(config.out, dataset.DATASET, config.overwrite, OURS) as stage,
         _pool(config, size, stage) as pool,
     ):
-        looks = leaks.Looks.empty(len(found.files), os.path.join(stage, "thumbnails.tmp"))
-        judge = looking.Settings(config.images, config.max_megapixels, config.patch_px, config.min_crack_fraction)
-        with progress.bar(len(found.files), "reading ") as advance:
-            seen = looking.look_at_all(found.files, looks, judge, config.on_bad, pool, 4 * size, advance)
+        looks = near_duplicates.Looks.empty(len(found.files), os.path.join(stage, "thumbnails.tmp"))
+        judge = scan.Settings(config.images, config.max_megapixels, config.patch_px, config.min_crack_fraction)
+        with console.bar(len(found.files), "reading ") as advance:
+            seen = scan.look_at_all(found.files, looks, judge, config.on_bad, pool, 4 * size, advance)
         sorted_out = grouping.sort_out(found.files, seen, looks, config, found.classes)
         with contextlib.suppress(FileNotFoundError):  # they may have been kept in memory
             os.remove(os.path.join(stage, "thumbnails.tmp"))
@@ -67,7 +56,7 @@ def convert(config: ConvertConfig) -> dict:
         _expect_enough(config, found, sorted_out.entries, rejected, sorted_out.conflict)
         form = summary.choose_form(config, found.layout, seen, sorted_out.entries)
         plans = shards.plan(form.entries, form.bytes_an_image, config.shards, config.seed)
-        with progress.bar(sorted_out.leaks["images"], "writing ") as advance:
+        with console.bar(sorted_out.leaks["images"], "writing ") as advance:
             written = []
             for shard in shards.write(plans, stage, form.settings, pool, 2 * size):
                 written.append(shard)
@@ -78,36 +67,36 @@ def convert(config: ConvertConfig) -> dict:
         notes = summary.notes(found.layout, seen)
         facts = summary.facts(config, found, form, written, checksums, sorted_out.leaks, rejected, notes)
         dataset.save(stage, facts)
-    progress.say_lines(summary.text(config.out, facts, time.perf_counter() - began))
+    console.say_lines(summary.text(config.out, facts, time.perf_counter() - began))
     for line in filter(None, [sorted_out.conflict, *sorted_out.advice]):
-        progress.warn(line)
+        console.warn(line)
     _warn_of_thin_splits(
         facts, [name for name, part in zip(splits.NAMES, config.split or (1, 1, 1), strict=True) if part]
     )
     return facts
 
 
-def verify(config: ConvertConfig) -> None:
+def verify_dataset(config: ConvertConfig) -> None:
     """Exit quietly when every record of `config.verify` is intact. Raises: CheckFailed naming every damage."""
     if atomic.is_unfinished(config.verify):
         raise CheckFailed(f"{config.verify!r} is no whole data set: the run that made it was killed, or is not done")
     if os.path.isdir(config.verify) and not os.path.exists(os.path.join(config.verify, dataset.DATASET)):
         raise CheckFailed(f"{config.verify!r} is no whole data set: it has no {dataset.DATASET}")
-    size = workers.count(config.workers)
+    size = process_pool.count(config.workers)
     try:
         total = sum(split["count"] for split in dataset.read(config.verify).facts["splits"].values())
     except dataset.Damaged as error:
         raise CheckFailed(str(error)) from error
-    with workers.pool(size) as pool, progress.bar(total, "checking") as advance:
-        found = verifying.damages(config.verify, pool, 2 * size, advance)
+    with process_pool.pool(size) as pool, console.bar(total, "checking") as advance:
+        found = verify.damages(config.verify, pool, 2 * size, advance)
     for damage in found:
-        progress.say(damage)
+        console.say(damage)
     if found:
         raise CheckFailed(f"{config.verify!r} is damaged in {len(found)} places; the first: {found[0]}")
-    progress.say(f"{config.verify}: {total:,} images intact")
+    console.say(f"{config.verify}: {total:,} images intact")
 
 
-def join(config: ConvertConfig) -> dict:
+def join_datasets(config: ConvertConfig) -> dict:
     """One data set in `config.out` of several; returns its dataset.json. Raises: UserError."""
     began = time.perf_counter()
     parts = [dataset.load(folder) for folder in config.join]
@@ -115,16 +104,16 @@ def join(config: ConvertConfig) -> dict:
         _expect_apart("--join", folder, config.out)
     repeat = config.repeat or (1,) * len(parts)
     total = sum(
-        part.count(split) * joining.times(split, often)
+        part.count(split) * join.times(split, often)
         for part, often in zip(parts, repeat, strict=True)
         for split in part.facts["splits"]
     )
-    size = workers.count(config.workers)
-    with atomic.folder(config.out, dataset.DATASET, config.overwrite, OURS) as stage, workers.pool(size) as pool:
-        with progress.bar(total, "joining ") as advance:
-            facts = joining.join(parts, repeat, stage, pool, 2 * size, advance)
+    size = process_pool.count(config.workers)
+    with atomic.folder(config.out, dataset.DATASET, config.overwrite, OURS) as stage, process_pool.pool(size) as pool:
+        with console.bar(total, "joining ") as advance:
+            facts = join.join(parts, repeat, stage, pool, 2 * size, advance)
         dataset.save(stage, facts)
-    progress.say_lines(summary.text(config.out, facts, time.perf_counter() - began))
+    console.say_lines(summary.text(config.out, facts, time.perf_counter() - began))
     _warn_of_thin_splits(facts, [name for name, split in facts["splits"].items() if split["count"]])
     return facts
 
@@ -132,14 +121,14 @@ def join(config: ConvertConfig) -> dict:
 def _warn_of_thin_splits(facts: dict, names: list[str]) -> None:
     """`names`: of the splits that are to have images."""
     if told := summary.thin_splits(facts, names):
-        progress.warn(told)
+        console.warn(told)
 
 
 def _pool(config: ConvertConfig, size: int, stage: str):
     """Who works on images and shards: processes of this host, or Beam's workers."""
     if config.runner is Runner.BEAM:
-        return contextlib.nullcontext(beam.Pool(config.beam_options, stage))
-    return workers.pool(size)
+        return contextlib.nullcontext(beam_pool.Pool(config.beam_options, stage))
+    return process_pool.pool(size)
 
 
 def _expect_apart(flag: str, source: str, out: str) -> None:

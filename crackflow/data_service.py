@@ -16,11 +16,11 @@ import os
 import socket
 import threading
 
-from crackflow.core import flags, listening, progress, rendezvous, runtime
+from crackflow.core import console, flags, listening, rendezvous, runtime
 from crackflow.core.backend import tf
 from crackflow.core.config import DataServiceConfig, ServiceRole
 from crackflow.core.errors import UserError
-from crackflow.data import service
+from crackflow.pipeline import remote
 
 
 def run(config: DataServiceConfig) -> None:
@@ -28,11 +28,11 @@ def run(config: DataServiceConfig) -> None:
     dispatcher answers."""
     runtime.set_up(seed=0, threads=config.threads, deterministic=False)
     server = start(config)
-    progress.say(f"{config.role.value} listens on {server.address}; bound to {server.bound}; stop it with Ctrl-C")
+    console.say(f"{config.role.value} listens on {server.address}; bound to {server.bound}; stop it with Ctrl-C")
     try:
         threading.Event().wait()
     except KeyboardInterrupt:
-        progress.say("stopped")
+        console.say("stopped")
         os._exit(0)  # TensorFlow's servers would wait for clients that went without a word
 
 
@@ -54,7 +54,7 @@ def start(config: DataServiceConfig) -> Server:
     except tf.errors.OpError as error:
         raise UserError(f"--port: expected a free port, received {config.port}: {error.message}") from error
     listening.warn_if_open(config.role.value, config.host, listening.everywhere(port))
-    scheme = service.SCHEME if config.role is ServiceRole.DISPATCHER else ""
+    scheme = remote.SCHEME if config.role is ServiceRole.DISPATCHER else ""
     bound = sorted(host for host, number in listening.addresses() - before if number == port)
     return Server(server, f"{scheme}{_known_as(config.host)}:{port}", ", ".join(bound) or config.host)
 
@@ -70,8 +70,8 @@ def _dispatcher(config: DataServiceConfig) -> tuple[object, int]:
 def _worker(config: DataServiceConfig) -> tuple[object, int]:
     """As `_dispatcher`."""
     api = tf.data.experimental.service
-    service.expect_reachable(config.dispatcher)
-    address = config.dispatcher.removeprefix(service.SCHEME)
+    remote.expect_reachable(config.dispatcher)
+    address = config.dispatcher.removeprefix(remote.SCHEME)
     place = f"{_known_as(config.host)}:{config.port or '%port%'}"
     settings = api.WorkerConfig(dispatcher_address=address, worker_address=place, port=config.port)
     with rendezvous.ended_by_signals():  # it waits for a dispatcher that died since
@@ -91,7 +91,7 @@ def _expect_free(port: int) -> None:
     if not port:
         return
     with contextlib.suppress(OSError):
-        service.knock(f"localhost:{port}")
+        remote.knock(f"localhost:{port}")
         raise UserError(f"--port: expected a free port, received {port}, where something listens; choose another")
 
 

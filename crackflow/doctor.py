@@ -12,12 +12,12 @@ import subprocess
 import sys
 import tempfile
 
-from crackflow.core import atomic, flags, leftovers, progress, runtime
+from crackflow.core import atomic, console, flags, runtime, temporary_files
 from crackflow.core.backend import tf
 from crackflow.core.config import DoctorConfig
 from crackflow.core.errors import UserError
 from crackflow.data import dataset
-from crackflow.run import diagnosis
+from crackflow.training import profiling
 
 
 def run(config: DoctorConfig) -> dict:
@@ -26,14 +26,14 @@ def run(config: DoctorConfig) -> dict:
         raise UserError(f"--json: expected a file to write, received the folder {config.json!r}; name a file in it")
     runtime.set_up(seed=0, threads=config.threads, deterministic=False)
     if config.data:
-        stages = diagnosis.measure(dataset.load(config.data), config)
+        stages = profiling.measure(dataset.load(config.data), config)
     else:
-        with leftovers.scratch_folder(tempfile.gettempdir(), "crackflow-doctor") as place:
-            stages = diagnosis.measure(make_data(place, config.images), config)
-    advice = diagnosis.advise(stages, on_gpu=bool(tf.config.list_physical_devices("GPU")))
-    progress.say_lines(table(stages))
-    progress.say(f"bottleneck: {advice.bottleneck}")
-    progress.say(f"what helps: {advice.help}")
+        with temporary_files.scratch_folder(tempfile.gettempdir(), "crackflow-doctor") as place:
+            stages = profiling.measure(make_data(place, config.images), config)
+    advice = profiling.advise(stages, on_gpu=bool(tf.config.list_physical_devices("GPU")))
+    console.say_lines(table(stages))
+    console.say(f"bottleneck: {advice.bottleneck}")
+    console.say(f"what helps: {advice.help}")
     content = {
         "machine": runtime.machine(),
         "versions": runtime.versions(),
@@ -43,7 +43,7 @@ def run(config: DoctorConfig) -> dict:
         },
     }
     if config.json:
-        leftovers.remove_leftovers(*os.path.split(os.path.abspath(config.json)))
+        temporary_files.remove_leftovers(*os.path.split(os.path.abspath(config.json)))
         atomic.write_text(config.json, json.dumps(content, indent=1) + "\n")
     return content
 
@@ -51,7 +51,7 @@ def run(config: DoctorConfig) -> dict:
 def make_data(place: str, count: int) -> dataset.Dataset:
     """A data set of `count` made images in the folder `place`, by the commands that a user would run."""
     images, out = os.path.join(place, "images"), os.path.join(place, "made")
-    progress.say(f"no --data: making {count:,} images")
+    console.say(f"no --data: making {count:,} images")
     for verb, *options in (
         ("synth", f"--out={images}", f"--count={count}"),
         ("convert", f"--images={images}", f"--out={out}"),
@@ -60,7 +60,7 @@ def make_data(place: str, count: int) -> dataset.Dataset:
     return dataset.load(out)
 
 
-def table(stages: list[diagnosis.Stage]) -> str:
+def table(stages: list[profiling.Stage]) -> str:
     """One line a stage: images/s (median, and from lowest to highest window), and what was measured."""
     rows = [("", "images/s", "lowest to highest", "")]
     for name, rate, note in stages:

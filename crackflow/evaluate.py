@@ -15,76 +15,78 @@ without them beside.
 import dataclasses
 import os
 
-from crackflow.core import atomic, flags, progress, runtime
+from crackflow.core import atomic, console, flags, runtime
 from crackflow.core.config import EvalSplit, EvaluateConfig
 from crackflow.core.errors import UserError
-from crackflow.data import dataset, pipeline
-from crackflow.model import bundle
-from crackflow.report import assessment, decision, gallery, overlap, page, photo_evaluation
-from crackflow.run import folder, scoring
+from crackflow.data import dataset
+from crackflow.evaluation import evaluator, overlap, photo_evaluation, scoring, thresholds
+from crackflow.model import model_file
+from crackflow.pipeline import stream
+from crackflow.report import evaluation_files, run_page
+from crackflow.training import run_folder
 
 # Of several data sets each has a folder with its name.
-OURS = (folder.REPORT, *gallery.OURS, *(f"*/{path}" for path in gallery.OURS))
+OURS = (run_folder.REPORT, *evaluation_files.OURS, *(f"*/{path}" for path in evaluation_files.OURS))
 
 
 def run(config: EvaluateConfig) -> dict:
     """Score every data set, write the results; returns the content of metrics.json. Raises: UserError."""
     runtime.set_up(config.seed, config.threads, deterministic=False)
-    if os.path.exists(os.path.join(config.out, folder.FLAGS)):  # its metrics.json would pass for one of ours
+    if os.path.exists(os.path.join(config.out, run_folder.FLAGS)):  # its metrics.json would pass for one of ours
         raise UserError(
             f"--out: expected a folder of its own, received {config.out!r}, which holds a training run; choose "
             f"another, such as {os.path.join(config.out, 'test')!r}"
         )
-    loaded = bundle.load(config.model)
+    loaded = model_file.load(config.model)
     sets = _named([dataset.load(path) for path in config.data])
     if config.threshold:
         loaded = _decided_anew(loaded, next(iter(sets.values())), config)
-    with atomic.folder(config.out, folder.METRICS, config.overwrite, OURS) as stage:
+    with atomic.folder(config.out, run_folder.METRICS, config.overwrite, OURS) as stage:
         found = {}
         for name, made in sets.items():
             splits = _splits(made, config.split)
             decided_on = ["val"] if config.threshold and not found else []
             settings = config.batch_size, config.resamples, config.seed, decided_on, config.photographs
-            found[name] = assessment.assess(loaded, made, splits, *settings)
+            found[name] = evaluator.assess(loaded, made, splits, *settings)
         for name, evaluation in found.items():
-            gallery.save(evaluation, stage if len(found) == 1 else os.path.join(stage, name))
+            evaluation_files.save(evaluation, stage if len(found) == 1 else os.path.join(stage, name))
         content = _content(found)
-        folder.save_json(stage, folder.METRICS, content)
-        page.write(_report(config, loaded, sets, list(found.values())), os.path.join(stage, folder.REPORT))
+        run_folder.save_json(stage, run_folder.METRICS, content)
+        run_page.write(_report(config, loaded, sets, list(found.values())), os.path.join(stage, run_folder.REPORT))
     for name, evaluation in found.items():
-        progress.say(_line(name, evaluation))
+        console.say(_line(name, evaluation))
         if evaluation.photographs:
-            progress.say(_photographs(evaluation.photographs))
+            console.say(_photographs(evaluation.photographs))
         if warning := overlap.in_words(evaluation.overlap):
-            progress.alarm(f"{name} {evaluation.split}: {warning}")
-    for warning in page.guesses(list(found.values())):
-        progress.alarm(warning)
+            console.alarm(f"{name} {evaluation.split}: {warning}")
+    for warning in run_page.guesses(list(found.values())):
+        console.alarm(warning)
     if len(found) > 1:
-        columns, rows = page.matrix(list(found.values()))
+        columns, rows = run_page.matrix(list(found.values()))
         shown = [[(name, False), *((cell.value, cell.fallen) for cell in cells)] for name, cells in rows]
-        progress.show(["", *columns], shown)
-    progress.say(f"report {os.path.join(config.out, folder.REPORT)}")
+        console.show(["", *columns], shown)
+    console.say(f"report {os.path.join(config.out, run_folder.REPORT)}")
     return content
 
 
-def _decided_anew(loaded: bundle.Bundle, made: dataset.Dataset, config: EvaluateConfig) -> bundle.Bundle:
+def _decided_anew(loaded: model_file.Bundle, made: dataset.Dataset, config: EvaluateConfig) -> model_file.Bundle:
     """`loaded` with the threshold that the rule asks for on the validation images of `made`, and the band around it.
     Raises: UserError when there are none."""
     made.expect_images("val")
     card = loaded.card
-    checks = pipeline.eval_batches(made, "val", config.batch_size, card.image_px, card.channels)
+    checks = stream.eval_batches(made, "val", config.batch_size, card.image_px, card.channels)
     labels, logits = scoring.judge(loaded.model, checks)
-    probabilities = bundle.to_probabilities(logits, card.temperature)
-    if not decision.can_choose(labels, config.threshold):
+    probabilities = model_file.to_probabilities(logits, card.temperature)
+    if not thresholds.can_choose(labels, config.threshold):
         raise UserError(
             f"--threshold={config.threshold}: expected validation images of both classes in {made.folder!r}, found "
             "one; choose bayes:C, or another data set"
         )
-    threshold = assessment.choose_threshold(
+    threshold = evaluator.choose_threshold(
         loaded.model, made, checks, labels, probabilities, card.temperature, config.threshold
     )
     # As many are left to a person as before.
-    band = decision.review_band(probabilities, threshold, decision.in_review(probabilities, card.review).mean())
+    band = thresholds.review_band(probabilities, threshold, thresholds.in_review(probabilities, card.review).mean())
     chosen = dataclasses.replace(card, threshold=threshold, threshold_rule=config.threshold, review=band)
     loaded = dataclasses.replace(loaded, card=chosen)
     if not config.photographs:
@@ -109,13 +111,13 @@ def _splits(made: dataset.Dataset, wanted: EvalSplit) -> list[str]:
     return [name for name in made.facts["splits"] if made.count(name)]
 
 
-def _content(found: dict[str, page.Evaluation]) -> dict:
+def _content(found: dict[str, run_page.Evaluation]) -> dict:
     if len(found) == 1:
-        return assessment.content(next(iter(found.values())))
-    return {"datasets": {name: assessment.content(evaluation) for name, evaluation in found.items()}}
+        return evaluator.content(next(iter(found.values())))
+    return {"datasets": {name: evaluator.content(evaluation) for name, evaluation in found.items()}}
 
 
-def _line(name: str, evaluation: page.Evaluation) -> str:
+def _line(name: str, evaluation: run_page.Evaluation) -> str:
     measured = evaluation.metrics
     low, high = measured["accuracy_ci95"]
     confusion = measured["confusion"]
@@ -139,9 +141,9 @@ def _photographs(measured: dict) -> str:
     )
 
 
-def _report(config, loaded, sets, evaluations) -> page.Report:
+def _report(config, loaded, sets, evaluations) -> run_page.Report:
     card = loaded.card
-    return page.Report(
+    return run_page.Report(
         title="crackflow: " + ", ".join(sets),
         headline=f"{card.network}, measured on {sum(one.metrics['n'] for one in evaluations):,} images.",
         data=next(iter(sets.values())).facts,

@@ -14,18 +14,19 @@ import os
 
 import numpy as np
 
-from crackflow.core import atomic, flags, progress, runtime, system_files, tables
+from crackflow.core import atomic, console, csv_files, flags, runtime, system_files
 from crackflow.core.backend import keras
 from crackflow.core.config import ExplainConfig
 from crackflow.core.errors import UserError
-from crackflow.data import windows
-from crackflow.model import bundle
-from crackflow.report import explanation, overlays, page, saliency
-from crackflow.run import folder
+from crackflow.data import overlays
+from crackflow.explanation import inputs, saliency, study
+from crackflow.model import model_file
+from crackflow.report import run_page
+from crackflow.training import run_folder
 
 SCORES = "scores.json"
 COLUMNS = ("path", "probability", "decided", "explained", "overlay")
-OURS = ("explanations.csv", "rejected.csv", "contact_sheet.png", folder.REPORT)
+OURS = ("explanations.csv", "rejected.csv", "contact_sheet.png", run_folder.REPORT)
 OURS += ("overlays/*.png", "filters/*.png", "activations/*.png")
 SHEET_ROWS = 24  # of the contact sheet: the first pictures of each decision, half and half where there are enough
 SHOWN_PX = 160  # of a picture in the contact sheet
@@ -34,26 +35,28 @@ SHOWN_PX = 160  # of a picture in the contact sheet
 def run(config: ExplainConfig) -> dict:
     """Explain every photograph, write the results; returns the content of scores.json. Raises: UserError."""
     runtime.set_up(config.seed, config.threads, deterministic=False)
-    loaded = bundle.load(config.model)
+    loaded = model_file.load(config.model)
     study = _study(config, loaded)
     passed_over: collections.Counter = collections.Counter()
-    files, rejected = windows.listed(config.images, config.masks, config.out, passed_over)
+    files, rejected = inputs.listed(config.images, config.masks, config.out, passed_over)
     with atomic.folder(config.out, SCORES, config.overwrite, OURS) as stage:
         found = _explain_all(config, study, files, rejected, stage)
         layers = _show_layers(config, loaded.model, found, stage)
-        tables.save(os.path.join(stage, "rejected.csv"), ("path", "reason"), rejected)
+        csv_files.save(os.path.join(stage, "rejected.csv"), ("path", "reason"), rejected)
         content = _content(config, loaded, study)
-        folder.save_json(stage, SCORES, content)
-        page.write(_report(config, loaded, content, found, layers), os.path.join(stage, folder.REPORT))
+        run_folder.save_json(stage, SCORES, content)
+        run_page.write(_report(config, loaded, content, found, layers), os.path.join(stage, run_folder.REPORT))
     for line in _lines(content, rejected):
-        progress.say(line)
+        console.say(line)
     if passed_over:
-        progress.say(system_files.summary(passed_over))
-    progress.say(f"overlays {os.path.join(config.out, 'overlays')}, report {os.path.join(config.out, folder.REPORT)}")
+        console.say(system_files.summary(passed_over))
+    console.say(
+        f"overlays {os.path.join(config.out, 'overlays')}, report {os.path.join(config.out, run_folder.REPORT)}"
+    )
     return content
 
 
-def _study(config: ExplainConfig, loaded: bundle.Bundle) -> explanation.Study:
+def _study(config: ExplainConfig, loaded: model_file.Bundle) -> study.Study:
     there = {layer.name for layer in loaded.model.layers}
     unknown = [name for name in config.layers if name not in there]
     every = [stage.name for stage in saliency.stages(loaded.model)]
@@ -63,16 +66,16 @@ def _study(config: ExplainConfig, loaded: bundle.Bundle) -> explanation.Study:
             f"received {', '.join(unknown)}"
         )
     among = [name for name in config.layers if name in every]
-    return explanation.Study(loaded, config.method, config.toward, among, config.sample, config.seed)
+    return study.Study(loaded, config.method, config.toward, among, config.sample, config.seed)
 
 
-def _explain_all(config, study, files, rejected, stage) -> list[explanation.Finding]:
+def _explain_all(config, study, files, rejected, stage) -> list[study.Finding]:
     """Overlays and the table; gives the findings of the contact sheet."""
     os.makedirs(os.path.join(stage, "overlays"))
     shown, rows, classes = {True: [], False: []}, [], study.loaded.card.classes
     reading = config.patch_px, config.min_crack_fraction, config.max_megapixels, rejected
-    with progress.bar(len(files), "explaining") as advance:
-        pieces = windows.pieces(_counted(files, advance), study.loaded.card.channels, *reading)
+    with console.bar(len(files), "explaining") as advance:
+        pieces = inputs.pieces(_counted(files, advance), study.loaded.card.channels, *reading)
         for number, one in enumerate(study.findings(pieces, config.batch_size), start=1):
             file = f"overlays/{number:06d}.png"
             with open(os.path.join(stage, file), "wb") as opened:
@@ -87,7 +90,7 @@ def _explain_all(config, study, files, rejected, stage) -> list[explanation.Find
             f"--images: expected photographs, none of {len(files):,} files can be used; the first: "
             + (": ".join(rejected[0]) if rejected else "no part of it is clearly cracked or clean")
         )
-    tables.save(os.path.join(stage, "explanations.csv"), COLUMNS, rows)
+    csv_files.save(os.path.join(stage, "explanations.csv"), COLUMNS, rows)
     few = min(len(shown[False]), SHEET_ROWS // 2)
     chosen = shown[True][: SHEET_ROWS - few] + shown[False][: SHEET_ROWS - min(len(shown[True]), SHEET_ROWS - few)]
     grid = [_sheet_row(one, bool(config.masks), config.method) for one in chosen]
@@ -102,13 +105,13 @@ def _counted(files, advance):
         advance(1)
 
 
-def _sheet_row(one: explanation.Finding, with_mask: bool, methods) -> list[np.ndarray]:
+def _sheet_row(one: study.Finding, with_mask: bool, methods) -> list[np.ndarray]:
     picture = one.piece.pixels
     mask = [(one.piece.mask[..., None] * 255).astype(np.uint8)] if with_mask else []
     return [picture, *mask, *(overlays.overlay(picture, one.maps[method]) for method in methods)]
 
 
-def _show_layers(config, model: keras.Model, found: list[explanation.Finding], stage: str) -> list[tuple[str, bytes]]:
+def _show_layers(config, model: keras.Model, found: list[study.Finding], stage: str) -> list[tuple[str, bytes]]:
     """filters/*.png and activations/*.png, of the first layer and every stage, or of the layers asked for; gives
     (caption, PNG) of each."""
     shown = []
@@ -135,14 +138,14 @@ def _write(stage: str, kind: str, name: str, data: bytes) -> None:
         opened.write(data)
 
 
-def _report(config, loaded, content, found, layers) -> page.Report:
+def _report(config, loaded, content, found, layers) -> run_page.Report:
     card, names = loaded.card, ", ".join(method.value.replace("_", " ") for method in config.method)
     pictures = []
     for one in found:
         row = overlays.sheet([_sheet_row(one, bool(config.masks), config.method)], SHOWN_PX)
         decided = card.classes[one.probability >= card.threshold]
         pictures.append((f"{one.piece.name}: {decided}, {one.probability:.4f}", overlays.as_png(row)))
-    return page.Report(
+    return run_page.Report(
         title=f"crackflow: {card.network} explained",
         headline=f"{names}: {content['explained']:,} pictures of {os.path.basename(os.path.abspath(config.images))}.",
         data={},
@@ -155,7 +158,7 @@ def _report(config, loaded, content, found, layers) -> page.Report:
         },
         flags=flags.as_flagfile(config),
         versions=runtime.versions(),
-        explained=page.Explained(content, pictures, layers),
+        explained=run_page.Explained(content, pictures, layers),
     )
 
 
@@ -163,7 +166,7 @@ def _columns(config) -> list[str]:
     return ["photograph", *(["mask"] if config.masks else []), *(method.value for method in config.method)]
 
 
-def _content(config: ExplainConfig, loaded: bundle.Bundle, study: explanation.Study) -> dict:
+def _content(config: ExplainConfig, loaded: model_file.Bundle, study: study.Study) -> dict:
     card = loaded.card
     facts = {"network": card.network, "image_px": card.image_px, "threshold": card.threshold}
     stages = {method.value: [stage.name for stage in one.stages] for method, one in study.explainers.items()}

@@ -16,12 +16,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from crackflow.core import atomic, flags, leftovers, progress, runtime
+from crackflow.core import atomic, console, flags, runtime, temporary_files
 from crackflow.core.config import ExportConfig
 from crackflow.core.errors import CheckFailed
-from crackflow.data import dataset, images, pipeline, synthetic
-from crackflow.model import bundle, exporting
-from crackflow.run import folder, parity
+from crackflow.data import dataset, image_file
+from crackflow.model import export_formats, export_parity, model_file
+from crackflow.pipeline import stream
+from crackflow.synthesis import concrete
+from crackflow.training import run_folder
 
 PARITY = "parity.json"
 CALIBRATION = 256  # images whose activations give int8 its ranges
@@ -34,11 +36,11 @@ def run(config: ExportConfig) -> dict:
     format is not the model."""
     runtime.set_up(config.seed, config.threads, deterministic=False)
     runtime.keep_all_of_float32()  # what the other formats are held against
-    loaded = bundle.load(config.model)
+    loaded = model_file.load(config.model)
     calibration, proof, labels = _images(config, loaded.card)
     with atomic.folder(config.out, PARITY, config.overwrite, OURS) as stage, _temporary_files_in(stage):
-        files = parity.export(exporting.Served(loaded), list(config.formats), stage, calibration)
-        rows = parity.compare(loaded, files, proof, labels)
+        files = export_parity.export(export_formats.Served(loaded), list(config.formats), stage, calibration)
+        rows = export_parity.compare(loaded, files, proof, labels)
         content = {
             "model": {"sha256": loaded.sha256, "network": loaded.card.network, "threshold": loaded.card.threshold},
             "images": len(proof),
@@ -46,11 +48,11 @@ def run(config: ExportConfig) -> dict:
             "versions": runtime.versions(),
             "formats": rows,
         }
-        folder.save_json(stage, PARITY, content)
+        run_folder.save_json(stage, PARITY, content)
     for name, row in rows.items():
-        progress.say(_line(name, row))
-    progress.say(f"parity {os.path.join(config.out, PARITY)}")
-    wrong = parity.failures(rows)
+        console.say(_line(name, row))
+    console.say(f"parity {os.path.join(config.out, PARITY)}")
+    wrong = export_parity.failures(rows)
     if wrong:
         raise CheckFailed("; ".join(wrong) + f"; look at {os.path.join(config.out, PARITY)}")
     return content
@@ -60,14 +62,14 @@ def run(config: ExportConfig) -> dict:
 def _temporary_files_in(stage: str) -> Iterator[None]:
     """Converters write whole models into temporary folders, which a killed process would leave in /tmp for ever."""
     before = tempfile.tempdir
-    with leftovers.scratch_folder(stage, "converters") as tempfile.tempdir:
+    with temporary_files.scratch_folder(stage, "converters") as tempfile.tempdir:
         try:
             yield
         finally:
             tempfile.tempdir = before
 
 
-def _images(config: ExportConfig, card: bundle.Card) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _images(config: ExportConfig, card: model_file.Card) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(calibration, proof, labels of the proof): uint8 [N, px, px, C] twice and int [N]."""
     if config.data:
         made = dataset.load(config.data)
@@ -75,22 +77,22 @@ def _images(config: ExportConfig, card: bundle.Card) -> tuple[np.ndarray, np.nda
         made.expect_images("test")
         return _taken(made, "train", CALIBRATION, config, card)[0], *_taken(made, "test", config.images, config, card)
     side = card.source_px or card.image_px
-    examples = [synthetic.make(config.seed, index, side) for index in range(config.images + CALIBRATION)]
-    shaped = np.stack([images.resize_array(_channels(one.image, card.channels), card.image_px) for one in examples])
+    examples = [concrete.make(config.seed, index, side) for index in range(config.images + CALIBRATION)]
+    shaped = np.stack([image_file.resize_array(_channels(one.image, card.channels), card.image_px) for one in examples])
     labels = np.array([one.label for one in examples])
     return shaped[config.images :], shaped[: config.images], labels[: config.images]
 
 
 def _taken(
-    made: dataset.Dataset, split: str, count: int, config: ExportConfig, card: bundle.Card
+    made: dataset.Dataset, split: str, count: int, config: ExportConfig, card: model_file.Card
 ) -> tuple[np.ndarray, np.ndarray]:
-    batches = pipeline.some(made, split, count, 64, card.image_px, card.channels, config.seed)
+    batches = stream.some(made, split, count, 64, card.image_px, card.channels, config.seed)
     taken, labels = zip(*((image.numpy(), label.numpy()) for image, label in batches), strict=True)
     return np.concatenate(taken), np.concatenate(labels)
 
 
 def _channels(values: np.ndarray, channels: int) -> np.ndarray:
-    return images.grey(values) if channels == 1 else values
+    return image_file.grey(values) if channels == 1 else values
 
 
 def _line(name: str, row: dict) -> str:

@@ -19,16 +19,18 @@ from collections.abc import Iterator
 import numpy as np
 
 from crackflow import __version__
-from crackflow.core import atomic, errors, flags, progress, runtime, system_files, tables
+from crackflow.core import atomic, console, csv_files, errors, flags, runtime, system_files
 from crackflow.core.config import PredictConfig
 from crackflow.core.errors import TryAgain, UserError
-from crackflow.data import images, photographs
-from crackflow.report import album, chance, overlays, photo_evaluation, prediction, prediction_log
-from crackflow.run import folder
+from crackflow.data import image_file, overlays
+from crackflow.evaluation import chance, photo_evaluation
+from crackflow.inference import photo_files, prediction_log, predictor
+from crackflow.report import findings_page
+from crackflow.training import run_folder
 
 FINDINGS, GEOJSON, PREDICTIONS = "findings.json", "findings.geojson", "predictions.csv"
 COLUMNS = ("path", "label", "probability", "decision")
-OURS = (PREDICTIONS, GEOJSON, "rejected.csv", folder.REPORT, "overlays/*.jpg", *prediction_log.OWNED_FILES)
+OURS = (PREDICTIONS, GEOJSON, "rejected.csv", run_folder.REPORT, "overlays/*.jpg", *prediction_log.OWNED_FILES)
 # Flags that may differ between two parts of one run: what they change is made anew, or they change no result.
 FREE = {"out", "model", "threads", "page_photos", "overwrite"}
 
@@ -37,36 +39,36 @@ def run(config: PredictConfig) -> dict:
     """Look at every photograph, write the results; returns the content of findings.json. Raises: UserError;
     TryAgain when it stopped and can go on."""
     runtime.set_up(0, config.threads, deterministic=False)
-    model = prediction.load(config.model, config.threshold)
+    model = predictor.load(config.model, config.threshold)
     passed_over: collections.Counter = collections.Counter()
-    files, rejected = photographs.listed(config.photos, config.out, passed_over)
+    files, rejected = photo_files.listed(config.photos, config.out, passed_over)
     with atomic.folder(config.out, FINDINGS, config.overwrite, OURS, prediction_log.FOLDER) as stage:
         with (
             prediction_log.opened(config.out, _settings(config, model), config.overwrite) as log,
             _going_on(log, files),
         ):
-            shown = album.Album(config.page_photos)
+            shown = findings_page.Album(config.page_photos)
             facts = _look_at_all(config, model, files, rejected, shown, stage, log)
             content = _about(model) | {"mm_per_px": config.mm_per_px or None, "photos": facts}
             rows = [
                 tuple(one[name] if name != "probability" else f"{one[name]:.6f}" for name in COLUMNS) for one in facts
             ]
-            tables.save(os.path.join(stage, PREDICTIONS), COLUMNS, rows)
-            tables.save(os.path.join(stage, "rejected.csv"), ("path", "reason"), rejected)
+            csv_files.save(os.path.join(stage, PREDICTIONS), COLUMNS, rows)
+            csv_files.save(os.path.join(stage, "rejected.csv"), ("path", "reason"), rejected)
             places = _geojson(facts)
             if places["features"]:
-                folder.save_json(stage, GEOJSON, places)
-            shown.write(os.path.join(stage, folder.REPORT), content, len(facts), flags.as_flagfile(config))
-            folder.save_json(stage, FINDINGS, content)
+                run_folder.save_json(stage, GEOJSON, places)
+            shown.write(os.path.join(stage, run_folder.REPORT), content, len(facts), flags.as_flagfile(config))
+            run_folder.save_json(stage, FINDINGS, content)
     _tell(config, facts, rejected)
     for doubt in content["warnings"]:
-        progress.alarm(doubt)
+        console.alarm(doubt)
     if passed_over:
-        progress.say(system_files.summary(passed_over))
+        console.say(system_files.summary(passed_over))
     return content
 
 
-def _settings(config: PredictConfig, model: prediction.Model) -> dict[str, str]:
+def _settings(config: PredictConfig, model: predictor.Model) -> dict[str, str]:
     """What two parts of one run have in common."""
     settings = {f"--{name}": value for name, value in flags.as_dict(config, FREE).items()}
     settings |= {"--photos": os.path.abspath(config.photos), "--model": model.bundle.sha256}
@@ -74,11 +76,11 @@ def _settings(config: PredictConfig, model: prediction.Model) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _going_on(log: prediction_log.PredictionLog, files: list[photographs.Named]) -> Iterator[None]:
+def _going_on(log: prediction_log.PredictionLog, files: list[photo_files.Named]) -> Iterator[None]:
     """Around the work: says what is done when it is stopped. Raises: TryAgain after a signal."""
     began = sum(named.file in log for named in files)
     if began:
-        progress.say(f"going on: {began:,} of {len(files):,} photographs were looked at before")
+        console.say(f"going on: {began:,} of {len(files):,} photographs were looked at before")
     try:
         yield
     except KeyboardInterrupt as error:
@@ -92,7 +94,7 @@ def _going_on(log: prediction_log.PredictionLog, files: list[photographs.Named])
         raise UserError(f"{mistake}; {_done(log, files)}") from error
 
 
-def _done(log: prediction_log.PredictionLog, files: list[photographs.Named]) -> str:
+def _done(log: prediction_log.PredictionLog, files: list[photo_files.Named]) -> str:
     count = sum(named.file in log for named in files)
     return f"{count:,} of {len(files):,} photographs are done, and the same command goes on with the others"
 
@@ -101,12 +103,12 @@ def _look_at_all(config, model, files, rejected, shown, stage, log) -> list[dict
     """Overlays, and what findings.json says of each photograph."""
     os.makedirs(os.path.join(stage, "overlays"))
     facts = []
-    with progress.bar(len(files), "looking") as advance:
+    with console.bar(len(files), "looking") as advance:
         for named in files:
             advance(1)
             try:
                 record = _stored(named, config, model, shown, log) or _look_at(named, config, model, shown, log)
-            except images.BadImage as error:
+            except image_file.BadImage as error:
                 rejected.append((named.path, str(error)))
                 continue
             overlay = f"overlays/{len(facts) + 1:06d}.jpg"
@@ -129,7 +131,7 @@ def _stored(named, config, model, shown, log) -> prediction_log.Record | None:
     def picture() -> bytes:  # not stored where the page had no room for it
         return log.picture(record) or overlays.as_jpeg(
             overlays.fitted(
-                photographs.read(named.file, model.card.channels, config.max_megapixels).pixels, overlays.SHOWN_PX
+                photo_files.read(named.file, model.card.channels, config.max_megapixels).pixels, overlays.SHOWN_PX
             )
         )
 
@@ -140,7 +142,7 @@ def _stored(named, config, model, shown, log) -> prediction_log.Record | None:
 
 def _look_at(named, config, model, shown, log) -> prediction_log.Record:
     stat = prediction_log.file_stat(named.file)
-    photo = photographs.read(named.file, model.card.channels, config.max_megapixels)
+    photo = photo_files.read(named.file, model.card.channels, config.max_megapixels)
     glance = model.glance(photo.pixels, config.scale, config.mm_per_px)
     small = overlays.fitted(photo.pixels, overlays.SHOWN_PX)
     photo = photo._replace(pixels=small)  # the photograph itself is as large as all that follows
@@ -149,11 +151,11 @@ def _look_at(named, config, model, shown, log) -> prediction_log.Record:
     overlay = overlays.as_jpeg(overlays.marked(small, found))
     record = log.append(record, overlay, shown.add(record.prediction, small))
     for warning in found.warnings:
-        progress.warn(f"{named.path}: {warning}")
+        console.warn(f"{named.path}: {warning}")
     return record
 
 
-def _about(model: prediction.Model) -> dict:
+def _about(model: predictor.Model) -> dict:
     card = model.card
     return {
         "crackflow": __version__,
@@ -171,7 +173,7 @@ def _about(model: prediction.Model) -> dict:
     }
 
 
-def _facts(found: prediction.Prediction, photo: photographs.Photograph, overlay: str) -> dict:
+def _facts(found: predictor.Prediction, photo: photo_files.Photograph, overlay: str) -> dict:
     return {
         "path": found.name,
         "sha256": photo.sha256,
@@ -225,14 +227,14 @@ def _tell(config: PredictConfig, facts: list[dict], rejected: list[tuple[str, st
     counts = {name: int((decisions == name).sum()) for name in ("cracked", "review", "clean")}
     if len(facts) <= 10:
         for one in facts:
-            progress.say(
+            console.say(
                 f"{one['path']}: {one['decision']}, probability {one['probability']:.3f}, "
                 f"{len(one['findings'])} finding{'s' if len(one['findings']) != 1 else ''}"
             )
-    progress.say(", ".join(f"{name} {count:,}" for name, count in counts.items()))
+    console.say(", ".join(f"{name} {count:,}" for name, count in counts.items()))
     if rejected:
-        progress.say(f"left out: {len(rejected):,}, each with its reason in rejected.csv; the first: {rejected[0][1]}")
-    progress.say(f"findings {os.path.join(config.out, FINDINGS)}, report {os.path.join(config.out, folder.REPORT)}")
+        console.say(f"left out: {len(rejected):,}, each with its reason in rejected.csv; the first: {rejected[0][1]}")
+    console.say(f"findings {os.path.join(config.out, FINDINGS)}, report {os.path.join(config.out, run_folder.REPORT)}")
 
 
 if __name__ == "__main__":

@@ -13,12 +13,12 @@ import os
 from collections.abc import Callable
 
 import crackflow
-from crackflow.core import atomic, flags, progress, workers
+from crackflow.core import atomic, console, flags, process_pool
 from crackflow.core.config import Surfaces, SynthConfig
-from crackflow.data import donors, synthetic, varied
+from crackflow.synthesis import concrete, donors, varied
 
 MARKER = "synth.json"
-OURS = tuple(f"{name}/{'[0-9]' * 8}.*" for name in (synthetic.POSITIVE, synthetic.NEGATIVE, synthetic.MASKS))
+OURS = tuple(f"{name}/{'[0-9]' * 8}.*" for name in (concrete.POSITIVE, concrete.NEGATIVE, concrete.MASKS))
 BATCH_PIXELS = 16 * 227 * 227  # a tenth of a second: the bar moves, and handing over costs nothing beside it
 
 
@@ -26,36 +26,34 @@ def run(config: SynthConfig) -> None:
     """Fill `config.out` with `config.count` images, half of them cracked. Raises: UserError when `out` is taken."""
     lent = donors.fingerprint(config.donors)
     with atomic.folder(config.out, MARKER, config.overwrite, OURS) as stage:
-        for name in (synthetic.POSITIVE, synthetic.NEGATIVE, synthetic.MASKS):
+        for name in (concrete.POSITIVE, concrete.NEGATIVE, concrete.MASKS):
             os.mkdir(os.path.join(stage, name))
         write(config, stage)
         atomic.write_text(os.path.join(stage, MARKER), json.dumps(facts(config, lent), indent=2) + "\n")
-    progress.say(
-        f"{config.out}: {config.count:,} images of {config.image_px} px, {config.count // 2:,} of them cracked"
-    )
+    console.say(f"{config.out}: {config.count:,} images of {config.image_px} px, {config.count // 2:,} of them cracked")
 
 
 def write(config: SynthConfig, folder: str) -> None:
     """Make the images in all processes, into the class folders of `folder`."""
     batch = min(64, max(1, BATCH_PIXELS // config.image_px**2))
     starts = range(0, config.count, batch)
-    batches = (synthetic.Batch(folder, maker(config), start, min(start + batch, config.count)) for start in starts)
-    size = min(workers.count(config.workers), len(starts))
-    with workers.pool(size) as pool, progress.bar(config.count, "making images") as advance:
+    batches = (concrete.Batch(folder, maker(config), start, min(start + batch, config.count)) for start in starts)
+    size = min(process_pool.count(config.workers), len(starts))
+    with process_pool.pool(size) as pool, console.bar(config.count, "making images") as advance:
         try:
-            for done in workers.ordered(pool, synthetic.write, batches, ahead=4 * size):
+            for done in process_pool.ordered(pool, concrete.write, batches, ahead=4 * size):
                 advance(done)
         except BaseException:
             pool.shutdown(cancel_futures=True)  # waits: a batch still being written would outlive its folder
             raise
 
 
-def maker(config: SynthConfig) -> Callable[..., synthetic.Example]:
+def maker(config: SynthConfig) -> Callable[..., concrete.Example]:
     """From an index, an example."""
     settings = {"seed": config.seed, "image_px": config.image_px}
     if config.surfaces is Surfaces.VARIED:
         return functools.partial(varied.make, **settings, donors_in=config.donors)
-    return functools.partial(synthetic.make, **settings)
+    return functools.partial(concrete.make, **settings)
 
 
 def facts(config: SynthConfig, lent: str) -> dict:

@@ -13,13 +13,15 @@ import os
 
 import numpy as np
 
-from crackflow.core import flags, progress, runtime
+from crackflow.core import console, flags, runtime
 from crackflow.core.backend import keras
 from crackflow.core.config import TrainConfig
-from crackflow.data import digests, pipeline
-from crackflow.model import bundle, familiarity, membership
-from crackflow.report import assessment, chance, decision, overlap, page, photo_evaluation
-from crackflow.run import folder, job, scoring
+from crackflow.data import digests
+from crackflow.evaluation import chance, evaluator, overlap, photo_evaluation, scoring, thresholds
+from crackflow.model import model_file, ood, training_images
+from crackflow.pipeline import stream
+from crackflow.report import run_page
+from crackflow.training import job, run_folder
 
 RESAMPLES = 1000
 AT_ONCE = 256  # images that the chief's one device looks at, in float32: --batch_size is shared by all devices
@@ -27,7 +29,7 @@ REMEDY, SHORTCUT = "Take more photographs of both classes", "begin with the mode
 KNOWN_IMAGES = 2048  # of the training split, from which crackflow.predict knows what it was trained on
 
 
-def run(config: TrainConfig) -> page.Evaluation | None:
+def run(config: TrainConfig) -> run_page.Evaluation | None:
     """The whole path: data, network, fit, threshold, model.h5, report; None where another process or an earlier run
     makes these. Raises: UserError; TryAgain when it stopped and can go on."""
     runtime.set_up(config.seed, config.threads, config.deterministic, config.cpu_devices)
@@ -38,69 +40,68 @@ def run(config: TrainConfig) -> page.Evaluation | None:
     # As it was asked for, and with what follows from the data.
     asked, config = _with_network_of(config, work.config), work.config
     made, recipe, image_px, team = work.made, work.recipe, work.image_px, work.team
-    progress.say(f"devices {team.choice.value} ({team.choice.reason})")
-    progress.say(
-        f"precision {work.precision.value} ({work.precision.reason}); XLA {work.xla.value} ({work.xla.reason})"
-    )
-    progress.say(f"an epoch is {work.describe_epoch()}")
+    console.say(f"devices {team.choice.value} ({team.choice.reason})")
+    console.say(f"precision {work.precision.value} ({work.precision.reason}); XLA {work.xla.value} ({work.xla.reason})")
+    console.say(f"an epoch is {work.describe_epoch()}")
     # Now: a damaged manifest.csv must not be found out after the training.
-    seen = membership.TrainingImages.of(made)
+    seen = training_images.TrainingImages.of(made)
     if made.count("test"):
         digests.of(made, "test")
-    identity = folder.identity(config, made.facts["fingerprint"], work.precision.value)
-    with folder.opened(config.run_dir, identity, config.overwrite, config.safety.resume, team) as start:
+    identity = run_folder.identity(config, made.facts["fingerprint"], work.precision.value)
+    with run_folder.opened(config.run_dir, identity, config.overwrite, config.safety.resume, team) as start:
         if start.found:
-            progress.say(f"{config.run_dir} holds {start.found}")
+            console.say(f"{config.run_dir} holds {start.found}")
         if start.finished:
             return None
-        text = folder.save_flags(config.run_dir, asked) if team.is_chief else ""
+        text = run_folder.save_flags(config.run_dir, asked) if team.is_chief else ""
         feed = work.open_feed()
-        progress.say(f"input {feed.choice.value} ({feed.choice.reason})")
+        console.say(f"input {feed.choice.value} ({feed.choice.reason})")
         fit = work.fit(identity)
         if start.snapshot:
             fit.take(start.snapshot)
         watched = work.train(fit, feed)
         with team.expecting_others():  # reading the statistics of BatchNorm takes all of them
-            plain = bundle.as_float32(work.model)
+            plain = model_file.as_float32(work.model)
         found = None
         if team.is_chief:
             at_once = _at_once(config)
-            checks = pipeline.eval_batches(made, "val", at_once, image_px, recipe.channels)
+            checks = stream.eval_batches(made, "val", at_once, image_px, recipe.channels)
             loaded = choose_and_save(plain, work, checks, seen)
             tested = "test" if made.count("test") else "val"
-            found = assessment.assess(loaded, made, [tested], at_once, RESAMPLES, config.seed)
-            found = dataclasses.replace(found, basis=page.TEST if tested == "test" else page.VALIDATION)
-            told = assessment.content(found) | {"split": tested, "basis": found.basis}
-            folder.save_json(config.run_dir, folder.METRICS, told)
+            found = evaluator.assess(loaded, made, [tested], at_once, RESAMPLES, config.seed)
+            found = dataclasses.replace(found, basis=run_page.TEST if tested == "test" else run_page.VALIDATION)
+            told = evaluator.content(found) | {"split": tested, "basis": found.basis}
+            run_folder.save_json(config.run_dir, run_folder.METRICS, told)
             choices = {"Devices": team.choice, "Precision": work.precision, "XLA": work.xla, "Input": feed.choice}
             facts = _facts(config, watched, loaded, image_px, choices) | {"An epoch": work.describe_epoch()}
             doubts = _doubts(loaded.card, tested)
             report = _report(config, made, found, watched, facts, text, doubts)
-            page.write(report, os.path.join(config.run_dir, folder.REPORT))
-            progress.say(
+            run_page.write(report, os.path.join(config.run_dir, run_folder.REPORT))
+            console.say(
                 f"{_figure(found)} at threshold {loaded.card.threshold:.3f}; model "
-                f"{os.path.join(config.run_dir, bundle.FILE)}, report {os.path.join(config.run_dir, folder.REPORT)}"
+                f"{os.path.join(config.run_dir, model_file.FILE)}, report "
+                f"{os.path.join(config.run_dir, run_folder.REPORT)}"
             )
             warning = overlap.in_words(found.overlap)
             # Of validation it has been said, unless it was trained on as well.
-            if warning and (found.basis == page.TEST or found.overlap["trained_on"]):
-                progress.alarm(f"{tested}: {warning}")
-            for doubt in [*doubts, *page.guesses([found])]:
-                progress.alarm(f"{doubt} {_remedy(config)}")
+            if warning and (found.basis == run_page.TEST or found.overlap["trained_on"]):
+                console.alarm(f"{tested}: {warning}")
+            for doubt in [*doubts, *run_page.guesses([found])]:
+                console.alarm(f"{doubt} {_remedy(config)}")
         team.gathered([0])  # a worker that left early would look lost
         return found
 
 
 def _remedy(config: TrainConfig) -> str:
-    if config.weights == bundle.SHIPPED_NAME:
+    if config.weights == model_file.SHIPPED_NAME:
         return f"{REMEDY}."
-    return f"{REMEDY}, or {SHORTCUT}: --weights={bundle.SHIPPED_NAME}."
+    return f"{REMEDY}, or {SHORTCUT}: --weights={model_file.SHIPPED_NAME}."
 
 
-def _figure(found: page.Evaluation) -> str:
+def _figure(found: run_page.Evaluation) -> str:
     """The accuracy, called what it is."""
     accuracy = f"accuracy {found.metrics['accuracy']:.4f}"
-    return f"test {accuracy}" if found.basis == page.TEST else f"no test split: {accuracy} on {found.basis};"
+    return f"test {accuracy}" if found.basis == run_page.TEST else f"no test split: {accuracy} on {found.basis};"
 
 
 def _with_network_of(config: TrainConfig, other: TrainConfig) -> TrainConfig:
@@ -115,28 +116,30 @@ def _at_once(config: TrainConfig) -> int:
 def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
     """So that flags.cfg replays the run from any folder."""
     names = [name for name in ("data", "run_dir", "weights") if getattr(config, name)]
-    names = [name for name in names if getattr(config, name) != bundle.SHIPPED_NAME or name != "weights"]
+    names = [name for name in names if getattr(config, name) != model_file.SHIPPED_NAME or name != "weights"]
     return dataclasses.replace(config, **{name: os.path.abspath(getattr(config, name)) for name in names})
 
 
-def choose_and_save(plain: keras.Model, work: job.Job, checks, seen: membership.TrainingImages | None) -> bundle.Bundle:
+def choose_and_save(
+    plain: keras.Model, work: job.Job, checks, seen: training_images.TrainingImages | None
+) -> model_file.Bundle:
     """Temperature, threshold and review band from validation data, then model.h5; returns the model as a user will
     load it. `seen`: the images of the run's data set."""
     made, config, recipe, image_px = work.made, work.config, work.recipe, work.image_px
     labels, logits = scoring.judge(plain, checks)
-    temperature = decision.fit_temperature(labels, logits)
-    probabilities = bundle.to_probabilities(logits, temperature)
-    _, groups = pipeline.identities(made, "val")
+    temperature = thresholds.fit_temperature(labels, logits)
+    probabilities = model_file.to_probabilities(logits, temperature)
+    _, groups = stream.identities(made, "val")
     rule = config.threshold
-    if not decision.can_choose(labels, rule):
+    if not thresholds.can_choose(labels, rule):
         rule = "bayes:1"
-        progress.warn(
+        console.warn(
             f"the validation images are of one class, so that --threshold={config.threshold} can't choose by "
             f"them; {rule} is taken instead"
         )
-    threshold = assessment.choose_threshold(plain, made, checks, labels, probabilities, temperature, rule)
+    threshold = evaluator.choose_threshold(plain, made, checks, labels, probabilities, temperature, rule)
     verdict = chance.compare(labels, probabilities, threshold, groups)
-    card = bundle.Card(
+    card = model_file.Card(
         network=config.model.value,
         classes=made.classes,
         threshold=threshold,
@@ -147,37 +150,35 @@ def choose_and_save(plain: keras.Model, work: job.Job, checks, seen: membership.
         versions=runtime.versions(),
         seed=config.seed,
         threshold_rule=rule,
-        review=decision.review_band(probabilities, threshold, config.review),
+        review=thresholds.review_band(probabilities, threshold, config.review),
         source_px=made.source_px,
         mm_per_px=config.mm_per_px,
         validation=verdict._asdict(),
     )
-    path = os.path.join(config.run_dir, bundle.FILE)
+    path = os.path.join(config.run_dir, model_file.FILE)
     known, brightness = None, 0.0
     if made.count("train") > 1:
         known, brightness = _known(plain, checks, made, config, recipe, image_px)
     card = dataclasses.replace(card, brightness=brightness)
     seen = seen and seen.and_earlier(work.source and work.source.training_images)
     chosen = photo_evaluation.with_photo_threshold(
-        bundle.Bundle(plain, card, None, work.model.locator), made, labels, probabilities, config.seed
+        model_file.Bundle(plain, card, None, work.model.locator), made, labels, probabilities, config.seed
     )
-    bundle.save(path, plain, chosen.card, known, work.model.locator, seen)
-    return bundle.load(path)
+    model_file.save(path, plain, chosen.card, known, work.model.locator, seen)
+    return model_file.load(path)
 
 
-def _known(plain, checks, made, config, recipe, image_px) -> tuple[familiarity.Familiarity, float]:
+def _known(plain, checks, made, config, recipe, image_px) -> tuple[ood.Familiarity, float]:
     """What images of the training split look like to the network, and their mean brightness, 0..255."""
-    look, known, brightness = familiarity.Looks(plain), [], []
-    for image, _ in pipeline.some(
-        made, "train", KNOWN_IMAGES, _at_once(config), image_px, recipe.channels, config.seed
-    ):
+    look, known, brightness = ood.Looks(plain), [], []
+    for image, _ in stream.some(made, "train", KNOWN_IMAGES, _at_once(config), image_px, recipe.channels, config.seed):
         known.append(look(image))
         brightness.append(np.asarray(image).mean((1, 2, 3)))
-    fitted = familiarity.fit(np.concatenate(known), scoring.looks(look, checks), seed=config.seed)
+    fitted = ood.fit(np.concatenate(known), scoring.looks(look, checks), seed=config.seed)
     return fitted, float(np.concatenate(brightness).mean())
 
 
-def _doubts(card: bundle.Card, tested: str) -> list[str]:
+def _doubts(card: model_file.Card, tested: str) -> list[str]:
     """That the model is no better than a guess, as far as its validation images tell; nothing where the evaluation of
     the split `tested` says the same."""
     told = tested == "val" and chance.Verdict(**card.validation).is_doubtful
@@ -201,8 +202,8 @@ def _facts(config, watched, loaded, image_px, choices) -> dict[str, str]:
     }
 
 
-def _report(config, made, found, watched, facts, text, doubts) -> page.Report:
-    return page.Report(
+def _report(config, made, found, watched, facts, text, doubts) -> run_page.Report:
+    return run_page.Report(
         title=f"crackflow: {found.name}",
         headline=f"{config.model.value}, trained on {made.told('train')} of {found.name}.",
         warnings=doubts,

@@ -12,11 +12,11 @@ with a larger --max_trials an ended one does. Exit code 75: stopped by a signal,
 import dataclasses
 import os
 
-from crackflow.core import flags, progress
+from crackflow.core import console, flags
 from crackflow.core.config import TuneConfig
 from crackflow.core.errors import UserError
-from crackflow.report import curves, trials
-from crackflow.run import search, trial
+from crackflow.report import plots, search_page
+from crackflow.search import search, trial
 
 
 def run(config: TuneConfig) -> search.Found | None:
@@ -27,16 +27,16 @@ def run(config: TuneConfig) -> search.Found | None:
     if found is None:
         return None
     search.write_table(config)
-    curves.save_png(trials.pareto(found.outcomes, found.best), os.path.join(config.out, search.PARETO))
-    trials.write(os.path.join(config.out, search.REPORT), found, config)
-    trials.write_hparams(os.path.join(config.out, search.TRIALS), found.outcomes)
+    plots.save_png(search_page.pareto(found.outcomes, found.best), os.path.join(config.out, search.PARETO))
+    search_page.write(os.path.join(config.out, search.REPORT), found, config)
+    search_page.write_hparams(os.path.join(config.out, search.TRIALS), found.outcomes)
     failed = sum(one.status == trial.FAILED for one in found.outcomes)
     if failed:
-        progress.warn(f"{failed} of {len(found.outcomes)} trials failed; {search.TABLE} says why")
+        console.warn(f"{failed} of {len(found.outcomes)} trials failed; {search.TABLE} says why")
     if not found.best:
         raise UserError(impossible(found, config))
-    progress.say(f"the best of {len(found.outcomes)}: {search.in_words(found.best)}")
-    progress.say(
+    console.say(f"the best of {len(found.outcomes)}: {search.in_words(found.best)}")
+    console.say(
         f"python -m crackflow.train --flagfile={os.path.join(config.out, search.BEST)}      # report: "
         f"{os.path.join(config.out, search.REPORT)}"
     )

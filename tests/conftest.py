@@ -21,7 +21,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A worker process of a test then starts in 0.02 s instead of 0.7 s; tests that run the real command go without.
-multiprocessing.set_forkserver_preload(["crackflow.data.looking", "crackflow.data.shards", "crackflow.data.verifying"])
+multiprocessing.set_forkserver_preload(
+    ["crackflow.conversion.scan", "crackflow.conversion.shards", "crackflow.conversion.verify"]
+)
 
 
 # Minutes each. First of all, or one of two processes would be left with them at the end.

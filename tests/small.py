@@ -10,7 +10,8 @@ from PIL import Image
 
 from crackflow import convert
 from crackflow.core.config import ConvertConfig, Encoding, Network
-from crackflow.data import dataset, synthetic
+from crackflow.data import dataset
+from crackflow.synthesis import concrete
 
 COUNT, IMAGE_PX = 96, 64
 
@@ -27,7 +28,7 @@ def images() -> pathlib.Path:
     """Positive/ and Negative/, 48 pictures of 64 px each, and masks/ of the cracked."""
     root = _place() / "images"
     for index in range(COUNT):
-        made = synthetic.make(seed=5, index=index, image_px=IMAGE_PX)
+        made = concrete.make(seed=5, index=index, image_px=IMAGE_PX)
         folder = root / ("Positive" if made.label else "Negative")
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(made.image).save(folder / f"{index:05d}.jpg", quality=95)

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from crackflow import convert
-from crackflow.core import flags, leftovers, tables
+from crackflow.core import csv_files, flags, temporary_files
 from crackflow.core.config import ConvertConfig
 from crackflow.data import dataset, records
 
@@ -67,7 +67,7 @@ def made(images, out, **settings):
 
 
 def rows(out, table):
-    return tables.read(os.path.join(out, table))
+    return csv_files.read(os.path.join(out, table))
 
 
 def stored(out):
@@ -157,10 +157,10 @@ def in_dead_process(function):
     os.waitpid(child, 0)
 
 
-def dead_name(name, kind=leftovers.UNFINISHED):
+def dead_name(name, kind=temporary_files.UNFINISHED):
     """A temporary name for `name` that a process gave which has ended."""
     reader, writer = os.pipe()
-    in_dead_process(lambda: os.write(writer, leftovers.temporary_name(name, kind).encode()))
+    in_dead_process(lambda: os.write(writer, temporary_files.temporary_name(name, kind).encode()))
     os.close(writer)
     with os.fdopen(reader) as told:
         return told.read()
@@ -169,7 +169,7 @@ def dead_name(name, kind=leftovers.UNFINISHED):
 def killed_while_writing(path):
     """What lies beside `path` after a process was killed that wrote it."""
     before = set(os.listdir(os.path.dirname(path)))
-    in_dead_process(lambda: leftovers.claim(os.fspath(path)).write(b"half"))
+    in_dead_process(lambda: temporary_files.claim(os.fspath(path)).write(b"half"))
     (left,) = set(os.listdir(os.path.dirname(path))) - before
     return left
 

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from crackflow import convert
-from crackflow.core import atomic, leftovers
+from crackflow.core import atomic, temporary_files
 from crackflow.core.config import ConvertConfig, OnBad
 from crackflow.core.errors import CheckFailed, UserError
 from crackflow.data import dataset
@@ -141,7 +141,7 @@ def fingerprint(out):
 def test_killed_between_the_two_renames_the_older_data_set_comes_back(tmp_path):
     photos, out = support.photos(tmp_path / "photos", 8), tmp_path / "out"
     old = support.made(photos, out)["fingerprint"]
-    aside = tmp_path / support.dead_name("out", leftovers.REPLACED)
+    aside = tmp_path / support.dead_name("out", temporary_files.REPLACED)
     out.rename(aside)  # as a kill right there leaves it
     stage = tmp_path / support.dead_name("out")
     stage.mkdir()

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from crackflow import data_service
-from crackflow.core import tables
+from crackflow.core import csv_files
 from crackflow.core.config import DataServiceConfig, ServiceRole
 from crackflow.core.errors import ConfigError, UserError
 from tests import small, support
@@ -38,7 +38,7 @@ def test_a_run_is_fed_by_the_service(tmp_path):
         done = support.command("train", *options, "--batch_size=16", f"--data_service={address}", timeout=300)
     assert done.returncode == 0, done.stderr
     assert f"input service ({address})" in done.stdout
-    assert [row["epoch"] for row in tables.read(str(tmp_path / "run" / "history.csv"))] == ["1", "2"]
+    assert [row["epoch"] for row in csv_files.read(str(tmp_path / "run" / "history.csv"))] == ["1", "2"]
 
 
 def test_a_port_in_use_is_one_line():

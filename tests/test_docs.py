@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests import support
-from tests.report.test_prediction import wall
+from tests.inference.test_predictor import wall
 
 
 def cells(page):

@@ -2,19 +2,19 @@ import json
 
 from crackflow import doctor
 from crackflow.core.config import DoctorConfig
-from crackflow.core.timing import Rate
-from crackflow.run import diagnosis
+from crackflow.core.throughput import Rate
+from crackflow.training import profiling
 from tests import small, support
 
 STAGES = [
-    diagnosis.DISK,
-    diagnosis.RECORDS,
-    diagnosis.DECODE,
-    diagnosis.STREAM,
-    diagnosis.PACK,
-    diagnosis.AUGMENT,
-    diagnosis.STEP,
-    diagnosis.TOGETHER,
+    profiling.DISK,
+    profiling.RECORDS,
+    profiling.DECODE,
+    profiling.STREAM,
+    profiling.PACK,
+    profiling.AUGMENT,
+    profiling.STEP,
+    profiling.TOGETHER,
 ]
 
 
@@ -38,7 +38,7 @@ def test_without_data_images_are_made_and_removed(tmp_path):
 
 
 def test_the_table_is_aligned():
-    stages = [diagnosis.Stage("disk", Rate(1234567, 9, 10), "a note"), diagnosis.Stage("train step", Rate(1, 1, 1), "")]
+    stages = [profiling.Stage("disk", Rate(1234567, 9, 10), "a note"), profiling.Stage("train step", Rate(1, 1, 1), "")]
     first, second, third = doctor.table(stages).splitlines()
     assert second == "disk        1,234,567            9 to 10  a note"
     assert first.index("images/s") + len("images/s") == second.index("7  ") + 1

@@ -13,10 +13,10 @@ import pytest
 from crackflow import convert, evaluate
 from crackflow.core.config import ConvertConfig, EvalSplit, EvaluateConfig, Network
 from crackflow.core.errors import UserError
-from crackflow.data import dataset, pipeline
-from crackflow.model import bundle, membership, networks
-from crackflow.report import decision
-from crackflow.run import scoring
+from crackflow.data import dataset
+from crackflow.evaluation import scoring, thresholds
+from crackflow.model import model_file, networks, training_images
+from crackflow.pipeline import stream
 from tests import small, support
 
 
@@ -26,10 +26,10 @@ def model(tmp_path_factory):
     made = networks.NETWORKS[Network.CRACKFLOW_XS].build(small.IMAGE_PX)
     generator = np.random.default_rng(0)
     made.set_weights([generator.normal(0, 0.1, w.shape) if w.ndim > 1 else w for w in made.get_weights()])
-    card = bundle.Card(
+    card = model_file.Card(
         "crackflow_xs", ("Negative", "Positive"), 0.5, 3.0, small.IMAGE_PX, 3, "f" * 64, {"crackflow": "0"}, 0
     )
-    bundle.save(str(path), made, card)
+    model_file.save(str(path), made, card)
     return str(path)
 
 
@@ -65,29 +65,29 @@ def test_a_threshold_by_rule_is_chosen_on_validation_images_and_moves_the_band(m
 
 def test_few_validation_images_choose_a_threshold_as_they_do_in_training(model, tmp_path):
     content = evaluate.run(config(model, tmp_path, threshold="f1", split=EvalSplit.VAL))
-    loaded = bundle.load(model)
-    checks = pipeline.eval_batches(small.data(), "val", 16, loaded.card.image_px, loaded.card.channels)
+    loaded = model_file.load(model)
+    checks = stream.eval_batches(small.data(), "val", 16, loaded.card.image_px, loaded.card.channels)
     labels, logits = scoring.judge(loaded.model, scoring.in_eight_orientations(checks))
-    chosen = decision.choose_threshold(labels, bundle.to_probabilities(logits, loaded.card.temperature), "f1")
+    chosen = thresholds.choose_threshold(labels, model_file.to_probabilities(logits, loaded.card.temperature), "f1")
     few = min(np.bincount(labels)) // 8
-    assert content["threshold"] == pytest.approx(decision.shrunk(chosen, "f1", few), abs=1e-6)
+    assert content["threshold"] == pytest.approx(thresholds.shrunk(chosen, "f1", few), abs=1e-6)
     assert content["threshold"] != pytest.approx(chosen, abs=1e-6)
 
 
 def test_a_rule_moves_the_band_and_leaves_as_many_to_a_person_as_before(model, tmp_path):
-    wide = decision.review_band(probabilities_of(model), 0.5, 0.4)
-    loaded = bundle.load(model)
+    wide = thresholds.review_band(probabilities_of(model), 0.5, 0.4)
+    loaded = model_file.load(model)
     card = dataclasses.replace(loaded.card, threshold=0.5, review=wide)
-    bundle.save(str(tmp_path / "wide.h5"), loaded.model, card)
+    model_file.save(str(tmp_path / "wide.h5"), loaded.model, card)
     content = evaluate.run(config(str(tmp_path / "wide.h5"), tmp_path, threshold="youden", split=EvalSplit.VAL))
     assert content["review"]["share"] == pytest.approx(0.4, abs=1 / 16)
 
 
 def probabilities_of(model):
-    loaded = bundle.load(model)
-    batches = pipeline.eval_batches(small.data(), "val", 16, loaded.card.image_px, loaded.card.channels)
+    loaded = model_file.load(model)
+    batches = stream.eval_batches(small.data(), "val", 16, loaded.card.image_px, loaded.card.channels)
     _, logits = scoring.judge(loaded.model, batches)
-    return bundle.to_probabilities(logits, loaded.card.temperature)
+    return model_file.to_probabilities(logits, loaded.card.temperature)
 
 
 def test_a_rule_that_measures_needs_both_classes_among_the_validation_images(model, tmp_path, monkeypatch):
@@ -114,8 +114,8 @@ def test_an_image_that_a_joined_set_has_several_times_counts_once(model, tmp_pat
 
 def trained_on(model, place, **settings):
     """The model as if it had been trained on the small data set, in a file that tells which images these were."""
-    loaded, images = bundle.load(model), membership.TrainingImages.of(small.data())
-    bundle.save(str(place), loaded.model, dataclasses.replace(loaded.card, **settings), training_images=images)
+    loaded, images = model_file.load(model), training_images.TrainingImages.of(small.data())
+    model_file.save(str(place), loaded.model, dataclasses.replace(loaded.card, **settings), training_images=images)
     return str(place)
 
 
@@ -155,9 +155,9 @@ def test_a_test_of_unseen_images_has_no_warning_and_an_older_model_says_nothing_
 
 
 def test_an_older_model_is_known_on_its_own_data_set_by_the_fingerprint(model, tmp_path, capsys):
-    loaded = bundle.load(model)
+    loaded = model_file.load(model)
     own = dataclasses.replace(loaded.card, fingerprint=small.data().facts["fingerprint"])
-    bundle.save(str(tmp_path / "old.h5"), loaded.model, own)
+    model_file.save(str(tmp_path / "old.h5"), loaded.model, own)
     found = evaluate.run(config(str(tmp_path / "old.h5"), tmp_path))["training_overlap"]
     assert (found["trained_on"], found["validated_on"], found["without"]["n"]) == (64, 16, 16)
     assert "80 of 96 images were in the model's training data" in capsys.readouterr().err

@@ -10,10 +10,10 @@ import pytest
 from crackflow import explain
 from crackflow.core.config import ExplainConfig, Method, Network, Toward
 from crackflow.core.errors import UserError
-from crackflow.model import bundle, networks
+from crackflow.model import model_file, networks
 from tests import support
 
-CARD = bundle.Card("crackflow_xs", ("clean", "cracked"), 0.5, 1.0, 64, 3, "f" * 64, {}, 0)
+CARD = model_file.Card("crackflow_xs", ("clean", "cracked"), 0.5, 1.0, 64, 3, "f" * 64, {}, 0)
 
 
 def network(path):
@@ -22,7 +22,7 @@ def network(path):
     generator = np.random.default_rng(0)
     weights = [0.05 * generator.normal(size=one.shape) if one.ndim > 1 else one for one in model.get_weights()]
     model.set_weights(weights)
-    bundle.save(str(path), model, CARD)
+    model_file.save(str(path), model, CARD)
     return str(path)
 
 

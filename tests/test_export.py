@@ -10,16 +10,15 @@ from crackflow import export
 from crackflow.core.backend import tf
 from crackflow.core.config import ExportConfig, Format
 from crackflow.core.errors import CheckFailed, ConfigError, UserError
-from crackflow.model import bundle
-from crackflow.run import parity
+from crackflow.model import export_parity, model_file
 from tests import support
-from tests.report.test_prediction import CARD, darkness
+from tests.inference.test_predictor import CARD, darkness
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     path = tmp_path_factory.mktemp("export") / "model.h5"
-    bundle.save(str(path), darkness(), CARD)
+    model_file.save(str(path), darkness(), CARD)
     return str(path)
 
 
@@ -58,7 +57,7 @@ def test_a_data_set_without_test_images_is_a_clear_error(model, tmp_path):
 
 
 def test_a_difference_is_exit_1_and_the_files_are_kept(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(parity, "FLOAT_LIMIT", -1.0)
+    monkeypatch.setattr(export_parity, "FLOAT_LIMIT", -1.0)
     asked = ExportConfig(model=model, out=str(tmp_path / "out"), images=16, formats=(Format.SAVEDMODEL,))
     with pytest.raises(CheckFailed, match="savedmodel: expected accuracy within 1% .* look at .*parity.json"):
         export.run(asked)

@@ -12,11 +12,13 @@ import pytest
 
 from benchmarks import faults, faults_damage, faults_disks
 from crackflow.core.config import Network, TuneConfig, Tuner
-from crackflow.data import dataset, pack
-from crackflow.model import bundle, networks, space
-from crackflow.run import checkpoint, oracle, search, trial
+from crackflow.data import dataset
+from crackflow.model import model_file, networks
+from crackflow.pipeline import pack
+from crackflow.search import oracle, search, space, trial
+from crackflow.training import checkpoint
 from tests import small, support
-from tests.model.test_bundle import CARD
+from tests.model.test_model_file import CARD
 
 PX, POINTS = 32, 4
 
@@ -34,7 +36,7 @@ def targets(tmp_path_factory):
     for step in (1, 2):
         facts = {"step": step, "identity": {"flags": {}}}
         checkpoint.save(str(run / "checkpoints"), checkpoint.Snapshot(facts, {"weight/0": np.arange(99.0) * step}))
-    bundle.save(str(run / "model.h5"), networks.NETWORKS[Network.CRACKFLOW_XS].build(32), CARD)
+    model_file.save(str(run / "model.h5"), networks.NETWORKS[Network.CRACKFLOW_XS].build(32), CARD)
     config = TuneConfig(data=str(data), out=str(out), tuner=Tuner.RANDOM, max_trials=4)
     with search._opened(config, search.identity(config, "f" * 64)):
         kept = oracle.make(config, str(out / search.ORACLE))

@@ -10,15 +10,15 @@ import h5py
 import numpy as np
 import pytest
 
-from crackflow.core import tables
+from crackflow.core import csv_files
 from crackflow.core.config import Network
 from crackflow.core.errors import UserError
-from crackflow.model import bundle, networks
-from crackflow.report import prediction
+from crackflow.inference import predictor
+from crackflow.model import model_file, networks
 from tests import support
-from tests.data.test_photographs import located
-from tests.model.test_guard import borrowed, circle, evil, function, layer, loop, outside, put, resized
-from tests.report.test_prediction import CARD, darkness, wall
+from tests.inference.test_photo_files import located
+from tests.inference.test_predictor import CARD, darkness, wall
+from tests.model.test_safe_load import borrowed, circle, evil, function, layer, loop, outside, put, resized
 
 SEED, EACH = 0, 100
 LONGEST_SECONDS = 10.0
@@ -81,14 +81,14 @@ def photographs(generator):
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):
     path = tmp_path_factory.mktemp("hostile") / "model.h5"
-    bundle.save(str(path), networks.NETWORKS[Network.CRACKFLOW_XS].build(64), CARD)
+    model_file.save(str(path), networks.NETWORKS[Network.CRACKFLOW_XS].build(64), CARD)
     return path.read_bytes()
 
 
 def models(sound, place, generator):
     """Files of hostile models, EACH of them, with what they would run if they could."""
     trace = str(place / "trace")
-    body = sound[: -bundle.SEAL_BYTES]
+    body = sound[: -model_file.SEAL_BYTES]
     command = {"class_name": "function", "module": "os", "config": "system", "registered_name": "function"}
 
     def described(change, number):
@@ -136,7 +136,7 @@ def test_a_hundred_model_files_run_nothing_and_end_in_one_line_each(sound, tmp_p
     for path in files:
         start = time.monotonic()
         try:
-            prediction.load(path)
+            predictor.load(path)
         except UserError as error:
             refused += 1
             assert "\n" not in str(error) and str(path) in str(error)
@@ -158,7 +158,7 @@ def test_the_command_says_it_in_one_line(sound, tmp_path, number):
 
 
 def test_a_hundred_photographs_are_read_or_listed_with_a_reason(tmp_path):
-    bundle.save(str(tmp_path / "model.h5"), darkness(), CARD)
+    model_file.save(str(tmp_path / "model.h5"), darkness(), CARD)
     for number, data in enumerate(photographs(np.random.default_rng(SEED))):
         support.put(tmp_path / f"site/{number:03d}.jpg", data)
     os.symlink(tmp_path / "site", tmp_path / "site/again")
@@ -168,19 +168,19 @@ def test_a_hundred_photographs_are_read_or_listed_with_a_reason(tmp_path):
     done = support.command("predict", *flags, timeout=110)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
-    read = tables.read(str(tmp_path / "out/predictions.csv"))
-    rejected = tables.read(str(tmp_path / "out/rejected.csv"))
+    read = csv_files.read(str(tmp_path / "out/predictions.csv"))
+    rejected = csv_files.read(str(tmp_path / "out/rejected.csv"))
     assert len(read) + len(rejected) == EACH + 3
     assert len(rejected) > 30 and all(row["reason"] for row in rejected)
 
 
 def test_each_photograph_alone_is_answered_in_time():
-    model = prediction.Model(bundle.Bundle(darkness(), CARD))
+    model = predictor.Model(model_file.Bundle(darkness(), CARD))
     for data in photographs(np.random.default_rng(SEED + 1)):
         start = time.monotonic()
         try:
-            pixels = prediction.images.pixels(prediction.images.parse_photo(data, "a.jpg", 200), 3, 0)
+            pixels = predictor.images.pixels(predictor.images.parse_photo(data, "a.jpg", 200), 3, 0)
             model.look(pixels, "a.jpg", scale=1.0)
-        except prediction.images.BadImage as error:
+        except predictor.images.BadImage as error:
             assert str(error)
         assert time.monotonic() - start < LONGEST_SECONDS

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import yaml
 
-from crackflow.core import flags, tables
+from crackflow.core import csv_files, flags
 from crackflow.core.config import Strategy, TrainConfig, TuneConfig
-from crackflow.run import search
+from crackflow.search import search
 from tests import small, support
 
 LAUNCH = support.ROOT / "launch"
@@ -33,19 +33,19 @@ from crackflow.model import bundle
 
 index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
 place = pathlib.Path(os.environ["LEFT"])
-plain, shares = bundle.as_float32, []
+plain, shares = model_file.as_float32, []
 
 def as_float32(model):
     found = plain(model)
     np.savez(place / f"weights-{index}.npz", *found.get_weights())
     return found
 
-def recorded(feed, first_batch=0, share=None, with_cells=False, own=inputs.Feed.train):
+def recorded(feed, first_batch=0, share=None, with_cells=False, own=loader.Feed.train):
     shares.append([share.first, share.count, share.of])
     (place / f"shares-{index}.json").write_text(json.dumps(shares))
     return own(feed, first_batch, share, with_cells)
 
-bundle.as_float32, inputs.Feed.train = as_float32, recorded
+model_file.as_float32, loader.Feed.train = as_float32, recorded
 sys.argv[0] = "train.py"
 flags.main(TrainConfig, train.run, None, [argument for argument in sys.argv[1:] if argument != "crackflow.train"])
 """
@@ -95,7 +95,7 @@ def worker_pids(parent):
 
 
 def history(run_dir):
-    return tables.read(os.path.join(run_dir, "history.csv"))
+    return csv_files.read(os.path.join(run_dir, "history.csv"))
 
 
 @pytest.fixture(scope="module")

@@ -13,13 +13,13 @@ import unicodedata
 
 import pytest
 
-from crackflow.core import escaping, progress, tables
+from crackflow.core import console, csv_files, escaping
 from crackflow.core.config import TuneConfig
-from crackflow.data import synthetic
-from crackflow.report import trials
-from crackflow.run import search, trial
+from crackflow.report import search_page
+from crackflow.search import search, trial
+from crackflow.synthesis import concrete
 from tests import support
-from tests.run.test_search import outcome
+from tests.search.test_search import outcome
 
 PX = 64
 NAMES = [
@@ -99,7 +99,7 @@ def did(verb, out, *arguments, code=0):
 
 
 def picture(number):
-    made = synthetic.make(seed=1, index=number, image_px=PX)
+    made = concrete.make(seed=1, index=number, image_px=PX)
     return support.encoded(made.image, quality=95), made.label
 
 
@@ -139,7 +139,7 @@ def run_dir(root, data):
 
 def test_names_come_back_from_the_tables_as_they_are(root, data):
     there = {f"{path.parent.name}/{path.name}" for path in (root / "photographs").rglob("*.jpg")}
-    told = {row["path"] for name in ("groups.csv", "rejected.csv") for row in tables.read(str(data / name))}
+    told = {row["path"] for name in ("groups.csv", "rejected.csv") for row in csv_files.read(str(data / name))}
     assert told == there
     did("convert", data, f"--verify={data}")
     with open(data / "dataset.json", encoding="utf-8") as file:
@@ -151,7 +151,7 @@ def test_predict(root, run_dir):
     flags = [f"--photos={root / 'site'}", f"--model={run_dir}", f"--out={out}"]
     said = did("predict", out, *flags)
     assert "left out: 1" in said and escaping.one_line(str(out)) in said
-    assert {row["path"] for row in tables.read(str(out / "predictions.csv"))} == set(NAMES)
+    assert {row["path"] for row in csv_files.read(str(out / "predictions.csv"))} == set(NAMES)
     with open(out / "findings.json", encoding="utf-8") as file:
         assert {photo["path"] for photo in json.load(file)["photos"]} == set(NAMES)
     for name in NAMES[:1] + NAMES[3:4]:  # each photograph of a few is said by its name
@@ -181,7 +181,7 @@ def test_explain(root, run_dir):
     out = root / "why"
     flags = [f"--images={root / 'site'}", f"--model={run_dir}", f"--out={out}", "--sample=3", "--method=grad_cam"]
     did("explain", out, *flags)
-    assert {row["path"].partition("#")[0] for row in tables.read(str(out / "explanations.csv"))} <= set(NAMES)
+    assert {row["path"].partition("#")[0] for row in csv_files.read(str(out / "explanations.csv"))} <= set(NAMES)
 
 
 def test_augment_preview_and_doctor_and_synth(root, data):
@@ -209,8 +209,8 @@ def test_tune(root, data, tmp_path):
         [best, outcome("2", accuracy=0.8, images_per_sec=9000.0), failed], best, None, trial.Rehearsal(5000.0)
     )
     (tmp_path / "search").mkdir()
-    (tmp_path / "search/report.html").write_text(trials.render(found, config), encoding="utf-8")
-    tables.save(str(tmp_path / "search/trials.csv"), ["message"], [[failed.message], [f"={failed.message}"]])
+    (tmp_path / "search/report.html").write_text(search_page.render(found, config), encoding="utf-8")
+    csv_files.save(str(tmp_path / "search/trials.csv"), ["message"], [[failed.message], [f"={failed.message}"]])
     assert expect_plain_tables(tmp_path) == {"trials.csv"}
     expect_quiet_pages(tmp_path)
 
@@ -244,8 +244,8 @@ def test_a_mistake_is_one_line_whatever_the_name_in_it(root, verb):
 
 def test_the_looks_of_a_terminal_are_ours_alone(monkeypatch, capsys):
     """Where stdout is one, a table is drawn with colours; a name adds none."""
-    monkeypatch.setattr(progress.sys.stdout, "isatty", lambda: True, raising=False)
-    progress.show([NAMES[0]], [[(NAMES[12], True)]])
+    monkeypatch.setattr(console.sys.stdout, "isatty", lambda: True, raising=False)
+    console.show([NAMES[0]], [[(NAMES[12], True)]])
     out = capsys.readouterr().out
     assert set(re.findall(r"\x1b\[[\d;]*m", out)) <= {"\x1b[1m", "\x1b[0m", "\x1b[31m"} and "\x07" not in out
     assert NAMES[12] in re.sub(r"\x1b\[[\d;]*m", "", out)

@@ -13,7 +13,7 @@ from crackflow import data_service
 from crackflow.core import listening, rendezvous
 from crackflow.core.config import DataServiceConfig, ServiceRole, TuneConfig, Tuner
 from crackflow.core.errors import UserError
-from crackflow.run import oracle, search
+from crackflow.search import oracle, search
 from tests import support
 from tests.core.test_rendezvous import free_ports
 

@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 
 from crackflow import predict
-from crackflow.core import tables
+from crackflow.core import csv_files
 from crackflow.core.config import PredictConfig
 from crackflow.core.errors import ConfigError, UserError
-from crackflow.model import bundle
+from crackflow.model import model_file
 from tests import support
-from tests.data.test_photographs import located
-from tests.report.test_prediction import CARD, darkness, wall
+from tests.inference.test_photo_files import located
+from tests.inference.test_predictor import CARD, darkness, wall
 
 
 def jpeg(pixels):
@@ -30,7 +30,7 @@ def jpeg(pixels):
 def place(tmp_path_factory):
     """model.h5, and site/ with a cracked and a clean wall, one with a place, and a broken file."""
     root = tmp_path_factory.mktemp("predict")
-    bundle.save(str(root / "model.h5"), darkness(), CARD)
+    model_file.save(str(root / "model.h5"), darkness(), CARD)
     support.put(root / "site/cracked.jpg", jpeg(wall()))
     support.put(root / "site/sub/clean.png", support.encoded(wall(crack=None), "PNG"))
     support.put(root / "site/here.jpg", located((46.0, 30.0, 0.0), (7.0, 0.0, 0.0), pixels=wall(crack=None)))
@@ -50,7 +50,7 @@ def done(place, tmp_path_factory):
 
 
 def test_the_table_has_a_row_for_each_photograph(done):
-    rows = tables.read(str(done[0] / "predictions.csv"))
+    rows = csv_files.read(str(done[0] / "predictions.csv"))
     assert list(rows[0]) == ["path", "label", "probability", "decision"]
     assert {row["path"] for row in rows} == {"cracked.jpg", "here.jpg", os.path.join("sub", "clean.png")}
     decisions = {row["path"]: row["decision"] for row in rows}
@@ -86,7 +86,7 @@ def test_without_places_there_is_no_map(place, tmp_path):
 
 
 def test_what_cannot_be_read_is_listed(done):
-    (row,) = tables.read(str(done[0] / "rejected.csv"))
+    (row,) = csv_files.read(str(done[0] / "rejected.csv"))
     assert row["path"] == "broken.jpg" and row["reason"]
 
 
@@ -152,7 +152,7 @@ def test_the_shipped_model_works_without_any_other_flag(place, tmp_path, monkeyp
     done = support.command("predict", f"--photos={place / 'site/cracked.jpg'}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    rows = tables.read(str(tmp_path / "findings/predictions.csv"))
+    rows = csv_files.read(str(tmp_path / "findings/predictions.csv"))
     assert rows[0]["decision"] in ("cracked", "clean", "review")
     (photo,) = json.loads((tmp_path / "findings/findings.json").read_text())["photos"]
     count = len(photo["findings"])
@@ -172,11 +172,11 @@ def test_the_page_recounts_for_another_threshold_what_the_command_decides_with_i
     card = dataclasses.replace(
         CARD, photo_shift=6.0, photo_level=3.0, photo_growth=2.0, photo_most=20.0, review=(0.4, 0.6)
     )
-    bundle.save(str(tmp_path / "model.h5"), darkness(), card)
+    model_file.save(str(tmp_path / "model.h5"), darkness(), card)
     content = run(place, tmp_path / "own", model=str(tmp_path / "model.h5"))
     page = (tmp_path / "own/report.html").read_text()
     shown = re.findall(r'data-probability="([^"]+)" data-decision="([^"]+)"', page)
-    table = tables.read(str(tmp_path / "own/predictions.csv"))
+    table = csv_files.read(str(tmp_path / "own/predictions.csv"))
     assert sorted((f"{float(p):.6f}", one) for p, one in shown) == sorted(
         (row["probability"], row["decision"]) for row in table
     )

@@ -15,12 +15,12 @@ import pytest
 from crackflow import predict
 from crackflow.core.config import PredictConfig
 from crackflow.core.errors import TryAgain, UserError
-from crackflow.data import images, photographs
-from crackflow.model import bundle
-from crackflow.report import prediction_log
+from crackflow.data import image_file
+from crackflow.inference import photo_files, prediction_log
+from crackflow.model import model_file
 from tests import support
-from tests.data.test_photographs import located
-from tests.report.test_prediction import CARD, darkness, wall
+from tests.inference.test_photo_files import located
+from tests.inference.test_predictor import CARD, darkness, wall
 from tests.test_predict import jpeg
 
 
@@ -37,7 +37,7 @@ UNFINISHED = prediction_log.FOLDER
 def place(tmp_path_factory):
     """model.h5; site/ with walls that all look different, one with a position, and a broken file among them."""
     root = tmp_path_factory.mktemp("resume")
-    bundle.save(str(root / "model.h5"), darkness(), CARD)
+    model_file.save(str(root / "model.h5"), darkness(), CARD)
     for number in range(COUNT - 1):
         support.put(root / f"site/{number}.jpg", scene(20 + 8 * number if number % 2 else None))
     support.put(root / "site/here.jpg", located((46.0, 30.0, 0.0), (7.0, 0.0, 0.0), pixels=wall(crack=None)))
@@ -85,7 +85,7 @@ def undisturbed(place, tmp_path_factory):
 def stop_after(monkeypatch):
     """`stop_after(n)`: Ctrl-C comes when the photograph after the first n that are looked at is about to be read;
     gives the list of the files that are read."""
-    own = photographs.read
+    own = photo_files.read
 
     def set_up(count):
         seen = []
@@ -96,7 +96,7 @@ def stop_after(monkeypatch):
             seen.append(os.path.basename(file))
             return own(file, *settings)
 
-        monkeypatch.setattr(photographs, "read", read)
+        monkeypatch.setattr(photo_files, "read", read)
         return seen
 
     return set_up
@@ -423,8 +423,8 @@ def test_what_a_system_leaves_in_a_folder_that_was_looked_into_is_no_hindrance(p
 
 
 def test_the_sha256_of_a_photograph_is_computed_once(place, monkeypatch):
-    own, seen = images.digest, []
-    monkeypatch.setattr(images, "digest", lambda data: (seen.append(len(data)), own(data))[1])
+    own, seen = image_file.digest, []
+    monkeypatch.setattr(image_file, "digest", lambda data: (seen.append(len(data)), own(data))[1])
     run(place)
     assert len(seen) == COUNT
 

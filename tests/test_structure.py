@@ -13,7 +13,11 @@ from packaging.requirements import Requirement
 
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "crackflow"
-ROOMS = ["core", "data", "model", "run", "report"]  # each may import those before it
+# Each may import those before it.
+ROOMS = [
+    *("core", "data", "synthesis", "conversion", "pipeline", "model", "training", "explanation"),
+    *("inference", "evaluation", "search", "report"),
+]
 
 
 def modules():

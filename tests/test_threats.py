@@ -18,14 +18,15 @@ from PIL import Image
 from crackflow.core import atomic, locks
 from crackflow.core.config import Network
 from crackflow.core.errors import UserError
-from crackflow.data import dataset, rows
-from crackflow.model import weights
-from crackflow.report import prediction_log
-from crackflow.run import checkpoint, oracle, trial
+from crackflow.data import dataset, record_reader
+from crackflow.inference import prediction_log
+from crackflow.model import layer_weights
+from crackflow.search import oracle, trial
+from crackflow.training import checkpoint
 from tests import small, support
 from tests.data.test_dataset import data, whole  # noqa: F401 - fixtures
-from tests.model.test_guard import hostile, layer, put, refusal, sound  # noqa: F401 - fixtures
-from tests.report.test_prediction_log import photo, record  # noqa: F401 - a fixture
+from tests.inference.test_prediction_log import photo, record  # noqa: F401 - a fixture
+from tests.model.test_safe_load import hostile, layer, put, refusal, sound  # noqa: F401 - fixtures
 from tests.test_hostile import png
 
 MOST_MB, MOST_SECONDS = 200, 20
@@ -37,12 +38,12 @@ def peak():
 data = sys.stdin.buffer.read()
 before, start = peak(), time.process_time()
 try:
-    photo = images.parse_photo(data, "a.jpg", 200)
-    images.thumbnail(photo), images.pixels(photo, 3, 0)
+    photo = image_file.parse_photo(data, "a.jpg", 200)
+    image_file.thumbnail(photo), image_file.pixels(photo, 3, 0)
     said = "read"
-except images.BadImage as error:
+except image_file.BadImage as error:
     said = str(error)
-photographs.place(data)
+photo_files.place(data)
 print(peak() - before, time.process_time() - start, said)
 """
 
@@ -235,7 +236,7 @@ def test_plain_weights_of_keras_reach_no_other_file_and_no_memory(tmp_path, chan
         change(file, secret)
     before = peak_mb()
     with pytest.raises(UserError, match="--weights: expected an H5 file of weights saved by Keras") as caught:
-        weights.take(model, path)
+        layer_weights.take(model, path)
     assert "\n" not in str(caught.value) and peak_mb() - before < MOST_MB
 
 
@@ -296,7 +297,7 @@ def test_counts_that_agree_and_are_not_in_the_manifest_take_no_memory(data, coun
     rewritten(data, change)
     before = peak_mb()
     with pytest.raises(UserError, match="does not fit the shards|is damaged"):
-        rows.Rows(dataset.load(str(data)), "train")
+        record_reader.Rows(dataset.load(str(data)), "train")
     assert peak_mb() - before < MOST_MB
 
 
@@ -314,7 +315,7 @@ def test_offsets_in_a_manifest_that_no_file_has_are_one_line(data, offset):  # n
     with open(path, "w") as file:
         file.write("\n".join(lines))
     with pytest.raises(UserError) as caught:
-        rows.Rows(dataset.load(str(data)), "train").fetch(0)
+        record_reader.Rows(dataset.load(str(data)), "train").fetch(0)
     assert "\n" not in str(caught.value)
 
 
@@ -469,7 +470,7 @@ def test_no_loader_that_runs_what_it_reads_is_used():
     for path in (support.ROOT / "crackflow").rglob("*.py"):
         if re.search(forbidden, path.read_text(encoding="utf-8")):
             found.add(path.relative_to(support.ROOT / "crackflow").as_posix())
-    assert found == {"core/workers.py", "core/beam.py", "run/parity.py"}
+    assert found == {"core/process_pool.py", "core/beam_pool.py", "model/export_parity.py"}
 
 
 def test_every_test_that_the_threat_list_names_is_there():

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 from crackflow import train
-from crackflow.core import tables
+from crackflow.core import csv_files
 from crackflow.core.backend import keras
 from crackflow.core.config import Architecture, Input, Network, Optimization, Padding, TrainConfig
 from crackflow.core.errors import UserError
-from crackflow.data import pipeline
-from crackflow.model import bundle, familiarity, networks
-from crackflow.report import decision
-from crackflow.run import checkpoint, job, scoring
+from crackflow.evaluation import scoring, thresholds
+from crackflow.model import model_file, networks, ood
+from crackflow.pipeline import stream
+from crackflow.training import checkpoint, job
 from tests import small, support
 from tests.support import command, with_addons, without_addons
 
@@ -63,8 +63,8 @@ def test_what_masks_taught_lies_in_the_model_and_one_device_is_not_asked_for_mor
     sizes = []
 
     def noting(name, at):
-        plain = getattr(pipeline, name)
-        monkeypatch.setattr(pipeline, name, lambda *given, **more: (sizes.append(given[at]), plain(*given, **more))[1])
+        plain = getattr(stream, name)
+        monkeypatch.setattr(stream, name, lambda *given, **more: (sizes.append(given[at]), plain(*given, **more))[1])
 
     noting("eval_batches", 2)  # where their batch size stands
     noting("some", 3)
@@ -84,47 +84,47 @@ def test_what_masks_taught_lies_in_the_model_and_one_device_is_not_asked_for_mor
     assert sizes[0] == 16 and set(sizes[1:]) == {4}  # the first: of the fit, which all devices share
     last = checkpoint.latest(str(tmp_path / "run" / "checkpoints")).snapshot.arrays
     (kernel,) = (array for name, array in last.items() if name.startswith("weight/") and "cells/kernel" in name)
-    np.testing.assert_array_equal(bundle.load(str(tmp_path / "run")).locator.weights, kernel.ravel())
+    np.testing.assert_array_equal(model_file.load(str(tmp_path / "run")).locator.weights, kernel.ravel())
 
 
 def test_history_has_a_row_for_each_epoch(run_dir):
-    rows = tables.read(str(run_dir / "history.csv"))
+    rows = csv_files.read(str(run_dir / "history.csv"))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert all(float(row["images_per_sec"]) > 0 for row in rows)
 
 
 def test_the_model_knows_all_that_its_user_needs(run_dir):
-    card = bundle.load(str(run_dir)).card
+    card = model_file.load(str(run_dir)).card
     made = small.data()
     assert card.classes == made.classes and card.fingerprint == made.facts["fingerprint"]
     assert card.image_px == 32 and 0 < card.threshold < 1 and card.versions["tensorflow"].startswith("2.")
 
 
 def test_decisions_are_fitted_on_validation_images_by_the_rule_asked_for(run_dir):
-    loaded, made = bundle.load(str(run_dir)), small.data()
-    batches = pipeline.eval_batches(made, "val", 16, 32, 3)
+    loaded, made = model_file.load(str(run_dir)), small.data()
+    batches = stream.eval_batches(made, "val", 16, 32, 3)
     labels, logits = scoring.judge(loaded.model, batches)
-    temperature = decision.fit_temperature(labels, logits)
-    probabilities = bundle.to_probabilities(logits, temperature)
+    temperature = thresholds.fit_temperature(labels, logits)
+    probabilities = model_file.to_probabilities(logits, temperature)
     more, logits = scoring.judge(loaded.model, scoring.in_eight_orientations(batches))  # of eight images of each class
-    threshold = decision.choose_threshold(more, bundle.to_probabilities(logits, temperature), "cost:5")
-    threshold = decision.shrunk(threshold, "cost:5", 8)
+    threshold = thresholds.choose_threshold(more, model_file.to_probabilities(logits, temperature), "cost:5")
+    threshold = thresholds.shrunk(threshold, "cost:5", 8)
     card = loaded.card
     assert card.threshold_rule == "cost:5" and card.temperature == pytest.approx(temperature, rel=1e-3)
     assert card.threshold == pytest.approx(threshold, abs=1e-3)
-    assert card.review == pytest.approx(decision.review_band(probabilities, threshold, 0.2), abs=1e-3)
+    assert card.review == pytest.approx(thresholds.review_band(probabilities, threshold, 0.2), abs=1e-3)
     assert card.review[0] < card.threshold < card.review[1]
 
 
 def test_the_model_knows_what_its_training_images_looked_like(run_dir):
-    loaded, made = bundle.load(str(run_dir)), small.data()
+    loaded, made = model_file.load(str(run_dir)), small.data()
     assert loaded.card.source_px == made.source_px == 64 and loaded.card.mm_per_px == 0.25
-    looks = familiarity.Looks(loaded.model)
-    known = scoring.looks(looks, pipeline.eval_batches(made, "val", 16, 32, 3))
+    looks = ood.Looks(loaded.model)
+    known = scoring.looks(looks, stream.eval_batches(made, "val", 16, 32, 3))
     assert (loaded.familiarity.distances(known) > loaded.familiarity.limit).mean() <= 0.1
     noise = looks(np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8))
     assert np.median(loaded.familiarity.distances(noise)) > loaded.familiarity.limit
-    images = np.concatenate([image.numpy() for image, _ in pipeline.some(made, "train", 10**6, 16, 32, 3, 0)])
+    images = np.concatenate([image.numpy() for image, _ in stream.some(made, "train", 10**6, 16, 32, 3, 0)])
     assert 0 < loaded.card.brightness == pytest.approx(images.mean(), rel=1e-6)
 
 
@@ -144,7 +144,7 @@ def test_the_report_is_one_page_with_the_run_inside(run_dir):
 def test_flags_replay_the_run_to_the_same_weights(run_dir, tmp_path):
     done = command("train", f"--flagfile={run_dir / 'flags.cfg'}", f"--run_dir={tmp_path / 'again'}")
     assert done.returncode == 0, done.stderr
-    ours, theirs = (bundle.load(str(path)).model.get_weights() for path in (run_dir, tmp_path / "again"))
+    ours, theirs = (model_file.load(str(path)).model.get_weights() for path in (run_dir, tmp_path / "again"))
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(one, other, atol=2e-3)  # threads add in another order
 
@@ -191,7 +191,7 @@ def test_evaluation_writes_the_promised_keys_and_files(evaluated):
     for name in ("confusion.png", "roc.png", "precision_recall.png", "scores.png", "calibration.png", "report.html"):
         assert (out / name).stat().st_size > 1000
     wrong = measured["confusion"]["fp"] + measured["confusion"]["fn"]
-    assert len(tables.read(str(out / "errors.csv"))) == min(wrong, 24)
+    assert len(csv_files.read(str(out / "errors.csv"))) == min(wrong, 24)
 
 
 def test_evaluation_repeats_what_training_reported(run_dir, evaluated):
@@ -204,7 +204,7 @@ def test_a_run_says_that_its_figures_are_of_a_test_and_which_images_it_has_seen(
     measured = json.loads((run_dir / "metrics.json").read_text())
     assert (measured["split"], measured["basis"]) == ("test", "test")
     assert measured["training_overlap"] == {"n": 16, "trained_on": 0, "validated_on": 0, "without": None}
-    seen = bundle.load(str(run_dir)).training_images
+    seen = model_file.load(str(run_dir)).training_images
     assert (len(seen.trained), len(seen.validated)) == (64, 16)
 
 
@@ -223,7 +223,7 @@ def test_without_a_test_split_the_figure_is_called_validation_and_a_model_knows_
     assert "test accuracy" not in said and "training data" not in said
     assert f"accuracy on {told}" in (run / "report.html").read_text()
     assert {"--image_px=32", f"--weights={run_dir}"} <= set((run / "flags.cfg").read_text().split())
-    seen = bundle.load(str(run)).training_images
+    seen = model_file.load(str(run)).training_images
     assert len(seen.trained) == 80 + bare["splits"]["train"]["count"]
 
 
@@ -261,9 +261,9 @@ def test_what_training_can_do_besides_runs_as_a_command(run_dir, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "precision mixed_bfloat16 (asked for)" in done.stdout
-    layers = sum(bool(layer.weights) for layer in bundle.load(str(run_dir)).model.layers)
+    layers = sum(bool(layer.weights) for layer in model_file.load(str(run_dir)).model.layers)
     assert f"weights of {layers} layers from" in done.stdout and "new: none" in done.stdout
-    rates = [float(row["learning_rate"]) for row in tables.read(str(tmp_path / "run" / "history.csv"))]
+    rates = [float(row["learning_rate"]) for row in csv_files.read(str(tmp_path / "run" / "history.csv"))]
     assert 0 <= rates[1] < rates[0]
 
 
@@ -297,7 +297,7 @@ def test_optimizers_and_metrics_of_tensorflow_addons_run_as_a_command(tmp_path):
         "--batch_size=16", "--optimizer=moving_average", "--metrics=mcc,kappa", "--model=crackflow_xs",
     )  # fmt: skip
     assert done.returncode == 0 and done.stderr.count("\n") == done.stderr.count("WARNING: "), done.stderr
-    row = tables.read(str(tmp_path / "run" / "history.csv"))[0]
+    row = csv_files.read(str(tmp_path / "run" / "history.csv"))[0]
     assert all(-1 <= float(row[name]) <= 1 for name in ("mcc", "val_mcc", "kappa", "val_kappa"))
 
 
@@ -324,7 +324,7 @@ def test_balanced_classes_need_both(tmp_path):
     one_sided.facts["splits"]["train"]["class_counts"] = counts | {made.classes[1]: 0}
     config = TrainConfig(data="d", run_dir="r", optimization=Optimization(class_weights=(0.0, 0.0)))
     with pytest.raises(UserError, match="--class_weights: expected both classes in the training split, received"):
-        job.trainer(config, one_sided, networks.NETWORKS[config.model].build(32), 10, "off")
+        job.build_trainer(config, one_sided, networks.NETWORKS[config.model].build(32), 10, "off")
 
 
 def test_a_run_killed_at_any_moment_ends_bit_for_bit_as_if_nothing_had_been(tmp_path):
@@ -354,10 +354,12 @@ def test_a_run_killed_at_any_moment_ends_bit_for_bit_as_if_nothing_had_been(tmp_
     for place in (run, whole):
         done = command("train", *options(place))
         assert done.returncode == 0 and done.stderr == "", done.stderr
-    for one, other in zip(*(bundle.load(str(place)).model.get_weights() for place in (run, whole)), strict=True):
+    for one, other in zip(*(model_file.load(str(place)).model.get_weights() for place in (run, whole)), strict=True):
         np.testing.assert_array_equal(one, other)
     same = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
-    one, other = ([[row[name] for name in same] for row in tables.read(str(it / "history.csv"))] for it in (run, whole))
+    one, other = (
+        [[row[name] for name in same] for row in csv_files.read(str(it / "history.csv"))] for it in (run, whole)
+    )
     assert one == other and len(one) == 4
 
 

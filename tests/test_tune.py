@@ -11,13 +11,13 @@ import time
 import pytest
 
 from crackflow import tune
-from crackflow.core import tables
+from crackflow.core import csv_files
 from crackflow.core.config import CHOICES, TuneConfig
-from crackflow.model import bundle
-from crackflow.report import trials
-from crackflow.run import search, trial
+from crackflow.model import model_file
+from crackflow.report import search_page
+from crackflow.search import search, trial
 from tests import small, support
-from tests.run.test_search import outcome
+from tests.search.test_search import outcome
 
 SEARCHED = ("depth", "width", "learning_rate")
 HELD = ",".join(sorted(set(CHOICES) - set(SEARCHED)))
@@ -83,7 +83,7 @@ def test_a_search_that_was_killed_goes_on_and_no_trial_is_lost_or_repeated(kille
     assert (content(out, "0"), os.stat(result(out, "0")).st_mtime_ns) == before
     assert "trial 0:" not in done.stdout and "trial 1:" in done.stdout
     assert "dry run" not in done.stdout  # that was done
-    rows = tables.read(os.path.join(out, "trials.csv"))
+    rows = csv_files.read(os.path.join(out, "trials.csv"))
     assert [row["trial"] for row in rows] == ["0", "1"]
     assert {row["status"] for row in rows} == {"completed"}
     drawn = {tuple(row[name] for name in SEARCHED) for row in rows}
@@ -95,21 +95,21 @@ def test_it_leaves_what_it_promises(killed):
     assert done.stderr == ""
     for name in ("best.cfg", "trials.csv", "pareto.png", "report.html", "search.json", "trials/0/flags.cfg"):
         assert os.path.getsize(os.path.join(out, name)), name
-    assert os.listdir(os.path.join(out, "trials", "0", "tensorboard", trials.HPARAMS))
+    assert os.listdir(os.path.join(out, "trials", "0", "tensorboard", search_page.HPARAMS))
     assert not os.path.exists(os.path.join(out, "trials", "0", "checkpoints"))
-    best = max(tables.read(os.path.join(out, "trials.csv")), key=lambda row: float(row["score"]))
+    best = max(csv_files.read(os.path.join(out, "trials.csv")), key=lambda row: float(row["score"]))
     assert f"the best of 2: trial {best['trial']}:" in done.stdout
 
 
 def test_the_flagfile_trains_the_network_that_was_found(killed, tmp_path):
     out, _, _ = killed
-    best = max(tables.read(os.path.join(out, "trials.csv")), key=lambda row: float(row["score"]))
+    best = max(csv_files.read(os.path.join(out, "trials.csv")), key=lambda row: float(row["score"]))
     done = support.command("train", f"--flagfile={os.path.join(out, 'best.cfg')}", f"--run_dir={tmp_path / 'run'}")
     assert done.returncode == 0, done.stderr
-    loaded = bundle.load(str(tmp_path / "run"))
+    loaded = model_file.load(str(tmp_path / "run"))
     assert loaded.model.count_params() == int(best["params"]) and loaded.card.image_px == 32
     one, other = (
-        tables.read(os.path.join(place, "history.csv"))
+        csv_files.read(os.path.join(place, "history.csv"))
         for place in (tmp_path / "run", os.path.join(out, "trials", best["trial"]))
     )
     assert float(one[-1]["val_loss"]) == pytest.approx(float(other[-1]["val_loss"]), rel=2e-2)
@@ -137,7 +137,7 @@ def test_an_impossible_space_ends_with_the_nearest_trial(tmp_path):
         "the nearest, trial ", "images/s, fewer than",
     )  # fmt: skip
     assert "is more than the smallest network reaches" in done.stderr
-    rows = tables.read(str(out / "trials.csv"))
+    rows = csv_files.read(str(out / "trials.csv"))
     assert [row["status"] for row in rows] == ["infeasible"]
     assert "No trial was within the limits" in (out / "report.html").read_text()
     assert not (out / "best.cfg").exists()
@@ -191,7 +191,7 @@ def worker(out, name):
 def test_two_workers_share_a_search_and_each_trial_runs_once_though_one_is_killed(shared):
     out, told, error = shared
     assert "worker-1 ended with code 137; starting it again (1 of 3)" in error
-    rows = tables.read(os.path.join(out, "trials.csv"))
+    rows = csv_files.read(os.path.join(out, "trials.csv"))
     assert [row["trial"] for row in rows] == ["0", "1"]
     assert {row["status"] for row in rows} == {"completed"}
     assert collections.Counter(row["worker"] for row in rows).keys() == {"worker-0", "worker-1"}

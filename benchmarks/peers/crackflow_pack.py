@@ -15,7 +15,7 @@ import crackflow
 from benchmarks.peers import protocol
 from benchmarks.peers.crackflow_stream import converted
 from crackflow.core import runtime
-from crackflow.data import pack
+from crackflow.pipeline import pack
 
 
 def main() -> None:

@@ -15,7 +15,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 import crackflow
 from benchmarks.peers import protocol
 from crackflow.core import runtime
-from crackflow.data import dataset, pipeline
+from crackflow.data import dataset
+from crackflow.pipeline import stream
 
 
 def converted(options) -> dataset.Dataset:
@@ -32,7 +33,7 @@ def main() -> None:
     options = protocol.options()
     runtime.set_up(seed=0, threads=0, deterministic=False)
     made = converted(options)
-    batches = pipeline.train_batches(made, options.batch, options.image_px, 3, seed=0)
+    batches = stream.train_batches(made, options.batch, options.image_px, 3, seed=0)
     protocol.serve("crackflow_stream", crackflow.__version__, iter(batches), options)
 
 

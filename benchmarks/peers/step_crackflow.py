@@ -15,7 +15,8 @@ from benchmarks.peers import protocol
 from crackflow.core import runtime
 from crackflow.core.backend import keras, tf
 from crackflow.core.config import Augment, Augmentation, Network, Optimization, TrainConfig, Xla
-from crackflow.model import networks, training
+from crackflow.model import networks
+from crackflow.training import trainer
 
 
 def main() -> None:
@@ -32,7 +33,7 @@ def main() -> None:
     )
     network = networks.NETWORKS[Network(options.network)].build(options.image_px)
     parameters = network.count_params()
-    model = training.trainable(network, config, 10_000, runtime.choose_xla(Xla.AUTO).value)
+    model = trainer.trainable(network, config, 10_000, runtime.choose_xla(Xla.AUTO).value)
     function = model.make_train_function()
     batches = iter(tf.data.Dataset.from_tensors(protocol.made_batch(options)).repeat())
     gpus = runtime.machine()["gpus"]

@@ -16,9 +16,9 @@ import shutil
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
-from crackflow.core import leftovers, locks, system_files
+from crackflow.core import locks, system_files, temporary_files
 from crackflow.core.errors import UserError
-from crackflow.core.leftovers import LOCK
+from crackflow.core.temporary_files import LOCK
 
 
 @contextlib.contextmanager
@@ -39,7 +39,7 @@ def folder(out: str, marker: str, overwrite: bool, ours: Sequence[str], unfinish
             _tidy(parent, name, out)  # first: it may bring an older folder back
     _expect_free(out, marker, overwrite, ours, unfinished)
     os.makedirs(parent, exist_ok=True)
-    stage = os.path.join(parent, leftovers.temporary_name(name))
+    stage = os.path.join(parent, temporary_files.temporary_name(name))
     try:
         os.mkdir(stage)  # inside, so that a signal that comes with it leaves nothing either
         with locks.open_file(os.path.join(stage, LOCK)) as lock:
@@ -60,7 +60,7 @@ def folder(out: str, marker: str, overwrite: bool, ours: Sequence[str], unfinish
 
 def is_unfinished(place: str) -> bool:
     """Whether the folder `place` is one that `folder` fills, or that a killed run left."""
-    return leftovers.is_temporary(os.path.basename(os.path.abspath(place)))
+    return temporary_files.is_temporary(os.path.basename(os.path.abspath(place)))
 
 
 def _expect_free(out: str, marker: str, overwrite: bool, ours: Sequence[str], unfinished: str | None) -> None:
@@ -90,7 +90,7 @@ def _is_litter(path: str) -> bool:
     """Whether the system made what lies at `path`, relative to a folder of ours, or a folder that it lies in; or a
     killed process left it."""
     parts = path.split(os.sep)
-    return any(map(system_files.is_left_by_looking, parts)) or leftovers.is_temporary(parts[-1])
+    return any(map(system_files.is_left_by_looking, parts)) or temporary_files.is_temporary(parts[-1])
 
 
 def _matches(path: str, pattern: str) -> bool:
@@ -102,9 +102,9 @@ def _matches(path: str, pattern: str) -> bool:
 
 def _tidy(parent: str, name: str, out: str) -> None:
     """Remove what killed runs left; put back an old folder whose replacement never arrived."""
-    leftovers.remove_leftovers(parent, name)
+    temporary_files.remove_leftovers(parent, name)
     for left in sorted(os.listdir(parent)):
-        if leftovers.belongs_to(left, name, leftovers.REPLACED):
+        if temporary_files.belongs_to(left, name, temporary_files.REPLACED):
             place = os.path.join(parent, left)
             if os.path.lexists(out):
                 shutil.rmtree(place, ignore_errors=True)
@@ -116,7 +116,7 @@ def _move(stage: str, out: str, marker: str, overwrite: bool, ours: Sequence[str
     _expect_free(out, marker, overwrite, ours, unfinished)  # another run may have finished meanwhile
     parent, name = os.path.split(out)
     if os.path.isdir(out):
-        aside = os.path.join(parent, leftovers.temporary_name(name, leftovers.REPLACED))
+        aside = os.path.join(parent, temporary_files.temporary_name(name, temporary_files.REPLACED))
         os.rename(out, aside)
         try:
             os.rename(stage, out)
@@ -141,8 +141,8 @@ def _sync(place: str) -> None:
 @contextlib.contextmanager
 def file(path: str) -> Iterator[BinaryIO]:
     """A file to write that takes the name `path` when all of it is on the disk, and vanishes when that fails. What a
-    killed process leaves, `leftovers.remove_leftovers` removes."""
-    opened = leftovers.claim(path)
+    killed process leaves, `temporary_files.remove_leftovers` removes."""
+    opened = temporary_files.claim(path)
     try:
         with opened:
             yield opened

@@ -350,7 +350,7 @@ class ConvertConfig:
 
 
 # What each preset changes; none and d4 change nothing of these. Chosen so that a crack stays in the picture and
-# visible: tests/model/test_augment.py holds them to it with synth's masks.
+# visible: tests/training/test_augment.py holds them to it with synth's masks.
 STRENGTHS = {
     Augment.STANDARD: {
         "rotation": 15.0,
@@ -660,7 +660,7 @@ class TrainConfig:
         return replicas * math.lcm(parts, 2 if mixes else 1), reasons
 
 
-# What `model.space` lets a search choose, in these two groups.
+# What `search.space` lets a search choose, in these two groups.
 ARCHITECTURE_CHOICES = ("stem", "stem_kernel", "stem_stride", "depth", "width", "growth", "repeats", "block", "kernel")
 ARCHITECTURE_CHOICES += ("downsampling", "squeeze_excite", "activation", "pooling", "dropout")
 TRAINING_CHOICES = ("optimizer", "learning_rate", "schedule", "batch_size", "augment")

@@ -24,7 +24,7 @@ from typing import NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 from absl import flags as absl_flags
 
-from crackflow.core import errors, progress
+from crackflow.core import console, errors
 from crackflow.core.escaping import one_line
 
 Config = TypeVar("Config")
@@ -221,11 +221,11 @@ def main(
     """Parse, run, and leave with the documented exit code (0 done, 1 check failed, 2 the user's mistake, 75 run it
     again, 130 interrupted)."""
     signal.signal(signal.SIGTERM, _interrupt)
-    progress.make_streams_safe()
+    console.make_streams_safe()
     try:
         run(parse(config_class, sys.argv[1:] if argv is None else argv))
     except HelpAsked as asked:
-        progress.say_lines(f"{(about or '').strip()}\n\nFlags:\n{asked}")
+        console.say_lines(f"{(about or '').strip()}\n\nFlags:\n{asked}")
     except errors.UserError as error:
         _leave(errors.EXIT_USER_ERROR, error)
     except errors.CheckFailed as error:

@@ -19,7 +19,7 @@ import socket
 import stat
 from collections.abc import Iterator
 
-from crackflow.core import bind_hook, progress
+from crackflow.core import bind_hook, console
 from crackflow.core.errors import UserError
 
 LOCAL_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
@@ -85,7 +85,7 @@ def warn_if_open(what: str, host: str, place: str, reached: str = REACHED) -> No
     """One line on stderr where `host` is more than this machine. `place`: what is listened on; `reached`: what reaching
     it means."""
     if loopback(host) is None:
-        progress.warn(f"{what} listens on {place}, and {reached}; close its network to all others, see docs/SCALING.md")
+        console.warn(f"{what} listens on {place}, and {reached}; close its network to all others, see docs/SCALING.md")
 
 
 def everywhere(port: int | str) -> str:

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 
-from crackflow.core import listening, progress
+from crackflow.core import console, listening
 from crackflow.core.errors import UserError
 
 SILENT_SECONDS = 5.0  # workers that a launcher starts together differ by less, TensorFlow's import included
@@ -40,7 +40,7 @@ def wait_for_workers(workers: Sequence[str], index: int, source: str, hint: str)
         due = time.monotonic() + SILENT_SECONDS
         while absent := meeting.absent():
             if time.monotonic() >= due:
-                progress.say(_message(absent, len(workers), f"named by {source}; {hint}"))
+                console.say(_message(absent, len(workers), f"named by {source}; {hint}"))
                 due = time.monotonic() + REPEAT_SECONDS
             meeting.changed.wait(KNOCK_SECONDS)
             meeting.changed.clear()

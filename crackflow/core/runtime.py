@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from crackflow import __version__
-from crackflow.core import workers
+from crackflow.core import process_pool
 from crackflow.core.backend import keras, tf, without_start_up_noise
 from crackflow.core.config import Precision, Xla
 
@@ -180,7 +180,7 @@ def machine() -> dict[str, object]:
         gpus = tf.config.list_physical_devices("GPU")
     return {
         "cpu": next(with_name, platform.processor()),
-        "cores": workers.count(0),
+        "cores": process_pool.count(0),
         "gpus": [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus],
         "system": platform.platform(),
     }

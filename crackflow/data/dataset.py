@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 
-from crackflow.core import atomic, sealed
+from crackflow.core import atomic, checked_json
 from crackflow.core.config import Encoding
 from crackflow.core.errors import UserError
 from crackflow.data import splits
@@ -106,7 +106,7 @@ def read(folder: str) -> Dataset:
     if not _is_well_formed(facts):
         raise Damaged(f"{path!r} is damaged (it is not as crackflow.convert writes it); convert the images again")
     try:
-        return Dataset(folder, sealed.unseal(facts))
+        return Dataset(folder, checked_json.unseal(facts))
     except ValueError as error:
         raise Damaged(f"{path!r} is damaged ({error}); convert the images again") from error
 
@@ -146,7 +146,9 @@ def _is_plain_name(name: str) -> bool:
 
 def save(folder: str, facts: dict) -> None:
     """dataset.json, last of all files: without it the folder is no data set."""
-    atomic.write_text(os.path.join(folder, DATASET), json.dumps(sealed.seal(facts), indent=1, ensure_ascii=True) + "\n")
+    atomic.write_text(
+        os.path.join(folder, DATASET), json.dumps(checked_json.seal(facts), indent=1, ensure_ascii=True) + "\n"
+    )
 
 
 def fingerprint(facts: dict) -> str:

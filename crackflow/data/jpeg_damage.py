@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import simplejpeg
 
-from crackflow.data import jpeg
+from crackflow.data import jpeg_header
 
 MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")  # that ends coded data: no stuffed zero, no restart
 LEFT_OVER = re.compile(r"(\d+) extraneous bytes before marker 0x([0-9a-f]+)")
@@ -56,7 +56,7 @@ class Layout(NamedTuple):
 
     @property
     def whole(self) -> bytes:
-        return self.data + jpeg.END
+        return self.data + jpeg_header.END
 
 
 def describe(data: bytes) -> str:
@@ -110,13 +110,13 @@ def _parsed(data: bytes) -> Layout | None:
             continue
         segment = data[at : at + 2 + size]
         at += len(segment)
-        if 0xE0 <= marker <= 0xEF or marker == jpeg.COMMENT:
+        if 0xE0 <= marker <= 0xEF or marker == jpeg_header.COMMENT:
             continue
-        if marker in jpeg.FRAMES:
+        if marker in jpeg_header.FRAMES:
             frame = _frame(segment, len(out))
-        elif marker == jpeg.HUFFMAN:
+        elif marker == jpeg_header.HUFFMAN:
             symbols |= _all_zeros(segment)
-        elif marker == jpeg.START_OF_SCAN:
+        elif marker == jpeg_header.START_OF_SCAN:
             end = _coded_end(data, at)
             scan, segment = _scan(segment, len(out), end - at, frame is not None and frame[0])
             scans.append(scan)
@@ -192,7 +192,9 @@ def _of_several_scans(layout: Layout, said: str, missing: str) -> str:
         return f"damaged: truncated: its {missing} is missing after scan {count} of its JPEG data" if missing else ""
     if not missing and _is_padding(layout, said):
         return ""
-    bad = next((n for n, s in enumerate(layout.scans, 1) if _warning(layout.data[: s.end] + jpeg.END, layout)), count)
+    bad = next(
+        (n for n, s in enumerate(layout.scans, 1) if _warning(layout.data[: s.end] + jpeg_header.END, layout)), count
+    )
     return (
         f"damaged: truncated: its JPEG data break off in scan {bad}, each of which adds detail to the whole picture "
         f"({_plain(said)})"
@@ -214,7 +216,7 @@ def _of_blanks(layout: Layout) -> str:
     if layout.zeros_are_flat:
         return ""
     at = layout.data.find(bytes(2 * BLANK), layout.scans[0].start)
-    if at < 0 or not _warning(layout.data[: at + 1] + jpeg.END, layout):  # the picture ends before them
+    if at < 0 or not _warning(layout.data[: at + 1] + jpeg_header.END, layout):  # the picture ends before them
         return ""
     return _upper_part(layout, at, "blank data")
 
@@ -228,7 +230,7 @@ def _blank_tail(coded: bytes) -> int:
 def _upper_part(layout: Layout, end: int, cause: str) -> str:
     """How much of the picture the bytes before `end` hold. Decoders believe a frame header that promises fewer rows, so
     the largest height that decodes without a loss is how far the data reach."""
-    before, after = layout.data[: layout.height_at], layout.data[layout.height_at + 2 : end] + jpeg.END
+    before, after = layout.data[: layout.height_at], layout.data[layout.height_at + 2 : end] + jpeg_header.END
     low, high = 0, -(-layout.height // layout.rows)  # rows of blocks: `low` are there, `high` are not
     while high - low > 1:
         middle = (low + high) // 2
@@ -254,7 +256,7 @@ def _is_padding(layout: Layout, said: str) -> bool:
         return False
     most = len(layout.data) - int(left[1])
     ends = range(max(most - READ_AHEAD, layout.scans[-1].start + 1), most + 1)
-    end = next((one for one in ends if not _warning(layout.data[:one] + jpeg.END, layout)), 0)
+    end = next((one for one in ends if not _warning(layout.data[:one] + jpeg_header.END, layout)), 0)
     picture, rest = layout.data[:end], layout.data[end:]
     if not end or len(set(picture[-4:])) == 1:  # blank data were taken for picture
         return False
@@ -266,11 +268,11 @@ def _spare_bits_are_ones(picture: bytes, layout: Layout) -> bool:
     if picture.endswith((b"\xff\x00", b"\xff")):
         return True
     space = SPACES[len(layout.components)]
-    whole = simplejpeg.decode_jpeg(picture + jpeg.END, space, strict=False)
+    whole = simplejpeg.decode_jpeg(picture + jpeg_header.END, space, strict=False)
     for bits in range(7, 0, -1):
         mask = (1 << bits) - 1
         last = picture[-1] ^ mask
-        changed = picture[:-1] + (b"\xff\x00" if last == 0xFF else bytes([last])) + jpeg.END
+        changed = picture[:-1] + (b"\xff\x00" if last == 0xFF else bytes([last])) + jpeg_header.END
         if np.array_equal(simplejpeg.decode_jpeg(changed, space, strict=False), whole):
             return picture[-1] & mask == mask
     return True

@@ -5,8 +5,8 @@ Synopsis::
     features = blocks.features(image, Architecture(stem=16, widths=(32, 48), repeats=(0, 1)))
 
 A convolution is followed by BatchNorm, which makes its bias superfluous, and the activation. Where padding is `valid`,
-no zeros are added, so that a window of a photograph is seen as if it were alone and `model.dense` scores all of them
-at once; where a picture is too small for that, the convolution pads all the same.
+no zeros are added, so that a window of a photograph is seen as if it were alone and `inference.sliding_window` scores
+all of them at once; where a picture is too small for that, the convolution pads all the same.
 """
 
 from crackflow.core.backend import keras

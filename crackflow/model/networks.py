@@ -87,7 +87,7 @@ def _fixed(values: np.ndarray) -> keras.initializers.Initializer:
 
 
 def _application(application: Callable, image, first=None, **settings):
-    """Features of a network of Keras Applications, randomly initialised (`model.weights` takes trained ones), on
+    """Features of a network of Keras Applications, randomly initialised (`model.layer_weights` takes trained ones), on
     grey levels 0..255, which they normalise themselves, or `first` does."""
     x = layers.Rescaling(1.0, name="grey_levels")(image)
     x = first(x) if first else x

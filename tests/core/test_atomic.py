@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from crackflow.core import atomic, leftovers, locks
+from crackflow.core import atomic, locks, temporary_files
 from crackflow.core.errors import UserError
 from tests import support
 
@@ -119,13 +119,13 @@ def test_a_pattern_names_one_folder_or_with_two_stars_all_below():
 def test_left_overs_of_killed_runs_go_and_those_of_other_names_stay(tmp_path):
     fill(tmp_path / "out", "a")
     others = [support.dead_name("other"), support.dead_name("output"), ".out.partial-notes", ".out.replaced-2025"]
-    leave(tmp_path, support.dead_name("out"), support.dead_name("out", leftovers.REPLACED), *others)
+    leave(tmp_path, support.dead_name("out"), support.dead_name("out", temporary_files.REPLACED), *others)
     fill(tmp_path / "out", "b", overwrite=True)
     assert sorted(os.listdir(tmp_path)) == sorted([*others, "out"])
 
 
 def test_an_older_folder_that_lost_its_place_is_refused_before_the_work_like_any_other(tmp_path):
-    leave(tmp_path, support.dead_name("out", leftovers.REPLACED))
+    leave(tmp_path, support.dead_name("out", temporary_files.REPLACED))
     with (
         pytest.raises(UserError, match="exists and is not empty"),
         atomic.folder(str(tmp_path / "out"), MARKER, False, ()),
@@ -136,7 +136,7 @@ def test_an_older_folder_that_lost_its_place_is_refused_before_the_work_like_any
 
 def test_an_older_folder_that_lost_its_place_comes_back_when_the_next_run_fails(tmp_path):
     fill(tmp_path / "out", "a")
-    (tmp_path / "out").rename(tmp_path / support.dead_name("out", leftovers.REPLACED))
+    (tmp_path / "out").rename(tmp_path / support.dead_name("out", temporary_files.REPLACED))
     with pytest.raises(RuntimeError, match="half way"):
         fill(tmp_path / "out", "b", overwrite=True, fail=True)
     assert everything(tmp_path) == ["out/a", "out/marker.json"]
@@ -220,7 +220,7 @@ def test_a_file_system_without_locks_is_no_reason_to_fail(tmp_path, no_locks):
 
 
 def test_without_locks_nobody_s_unfinished_folder_is_taken_for_dead(tmp_path, no_locks):
-    alive = tmp_path / leftovers.temporary_name("out")
+    alive = tmp_path / temporary_files.temporary_name("out")
     alive.mkdir()
     (alive / atomic.LOCK).touch()
     fill(tmp_path / "out", "a")

@@ -13,7 +13,7 @@ import crackflow
 from crackflow.core import backend
 from crackflow.core.config import ExtraMetric, Optimization, Optimizer
 from crackflow.core.errors import UserError
-from crackflow.model import optimizers
+from crackflow.training import optimizers
 from tests import support
 
 HAS_ADDONS = importlib.util.find_spec("tensorflow_addons") is not None

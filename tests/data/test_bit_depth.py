@@ -7,7 +7,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from crackflow.data import bit_depth, images
+from crackflow.data import bit_depth, image_file
 from tests import support
 
 GREY = support.picture(2)[..., 0]
@@ -120,6 +120,6 @@ def test_a_packed_12_bit_tiff_is_scaled_by_its_bits():
     table = struct.pack("<H", len(entries))
     table += b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries) + bytes(4)
     data = b"II*\0" + struct.pack("<I", 8 + len(pairs)) + pairs + table
-    photo = images.parse_photo(data, "a.tif", 1)
+    photo = image_file.parse_photo(data, "a.tif", 1)
     assert photo.notes == ("scaled to 8 bits from 0 to 4,095, as its file says",)
-    assert images.pixels(photo, 1, 0)[0, :2, 0].tolist() == [18, 255]
+    assert image_file.pixels(photo, 1, 0)[0, :2, 0].tolist() == [18, 255]

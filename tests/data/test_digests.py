@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 from crackflow.core.errors import UserError
-from crackflow.data import dataset, digests, pipeline
+from crackflow.data import dataset, digests
+from crackflow.pipeline import stream
 from tests import small, support
 
 
 def test_digests_are_those_of_the_source_files_in_the_order_of_the_records_whatever_the_conversion():
     for made in (small.data(), small.data("png", 32)):
         for split in ("train", "val", "test"):
-            paths, _ = pipeline.identities(made, split)
+            paths, _ = stream.identities(made, split)
             expected = [support.sha256(small.images() / path) for path in paths]
             assert [one.tobytes().hex() for one in digests.of(made, split)] == expected
 

@@ -5,7 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from crackflow.data import file_kinds, images
+from crackflow.data import file_kinds, image_file
 from tests import support
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
@@ -47,8 +47,8 @@ KINDS = {
 @pytest.mark.parametrize("what", KINDS)
 def test_what_is_called_a_photograph_and_is_none_is_named(what, tmp_path):
     support.put(tmp_path / "wall.jpg", KINDS[what])
-    with pytest.raises(images.BadImage, match="^not an image: "):
-        images.open_photo(str(tmp_path / "wall.jpg"), 100)
+    with pytest.raises(image_file.BadImage, match="^not an image: "):
+        image_file.open_photo(str(tmp_path / "wall.jpg"), 100)
     assert file_kinds.describe(KINDS[what]).startswith(what)
 
 

@@ -5,7 +5,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from crackflow.data import images, tiff_file
+from crackflow.data import image_file, tiff_file
 from tests import support
 
 GREY = support.picture(2)[..., 0]
@@ -25,28 +25,30 @@ def test_kinds_that_pillow_does_not_open_are_read_with_their_header():
 
 def test_an_orientation_is_applied_to_them_too():
     data = tiff(GREY[:40] / 255, photometric="minisblack", extratags=[(274, 3, 1, 6, True)])
-    photo = images.parse_photo(data, "a.tif", 1)
+    photo = image_file.parse_photo(data, "a.tif", 1)
     assert (photo.width, photo.height) == (40, 64)
-    away = images.pixels(photo, 1, 0)[..., 0].astype(int) - np.rot90(GREY[:40], -1)
+    away = image_file.pixels(photo, 1, 0)[..., 0].astype(int) - np.rot90(GREY[:40], -1)
     assert np.abs(away).max() <= 1
 
 
 def test_too_large_is_said_before_a_pixel_is_decoded():
     data = tiff(GREY / 255)
-    with pytest.raises(images.BadImage, match=r"64 x 64 = 0 megapixels: expected at most 0.001 \(--max_megapixels\)"):
-        images.parse_photo(data, "a.tif", 0.001)
+    with pytest.raises(
+        image_file.BadImage, match=r"64 x 64 = 0 megapixels: expected at most 0.001 \(--max_megapixels\)"
+    ):
+        image_file.parse_photo(data, "a.tif", 0.001)
 
 
 @pytest.mark.parametrize("size", [10, 100, 300, 900])
 def test_a_cut_file_is_damaged_and_nothing_is_printed(size, capsys):
-    with pytest.raises(images.BadImage, match="^damaged: "):
-        images.parse_photo(tiff(GREY / 255)[:size], "a.tif", 1)
+    with pytest.raises(image_file.BadImage, match="^damaged: "):
+        image_file.parse_photo(tiff(GREY / 255)[:size], "a.tif", 1)
     assert capsys.readouterr() == ("", "")
 
 
 def test_what_nobody_reads_is_named():
-    with pytest.raises(images.BadImage, match="a TIFF of 5 x 64 bits: expected grey, or red, green and blue"):
-        images.parse_photo(tiff(np.zeros((32, 32, 5)), photometric="minisblack", planarconfig="contig"), "a.tif", 1)
+    with pytest.raises(image_file.BadImage, match="a TIFF of 5 x 64 bits: expected grey, or red, green and blue"):
+        image_file.parse_photo(tiff(np.zeros((32, 32, 5)), photometric="minisblack", planarconfig="contig"), "a.tif", 1)
 
 
 def test_no_other_file_is_taken_for_one():

@@ -7,7 +7,8 @@ import pytest
 
 from crackflow.core.backend import keras, tf
 from crackflow.core.config import Activation, Architecture, Block, Downsampling, Network, Padding, Pooling
-from crackflow.model import dense, networks
+from crackflow.inference import sliding_window
+from crackflow.model import networks
 
 layers = keras.layers
 SMALL = {"stem": 16, "widths": (16, 32), "repeats": (1, 1)}
@@ -63,8 +64,8 @@ def test_every_block_takes_bytes_and_gives_float32_logits_under_every_policy(blo
 def test_a_network_without_padding_scores_every_window_of_a_photograph_as_if_alone(block):
     px = 96
     model = enliven(build(px, block=block, pooling=Pooling.MEAN_MAX, downsampling=Downsampling.AVERAGE))
-    scorer = dense.scorer(model)
-    assert isinstance(scorer, dense.Convolutional)
+    scorer = sliding_window.scorer(model)
+    assert isinstance(scorer, sliding_window.Convolutional)
     photograph = np.random.default_rng(2).integers(0, 256, (128, 144, 3), np.uint8)
     found = scorer.score(photograph)
     for row, column in np.ndindex(found.shape):

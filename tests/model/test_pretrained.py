@@ -11,18 +11,18 @@ from crackflow.core import flags
 from crackflow.core.backend import keras
 from crackflow.core.config import Architecture, Network, Padding, TrainConfig
 from crackflow.core.errors import ConfigError, UserError
-from crackflow.model import bundle, networks, pretrained
+from crackflow.model import model_file, networks, pretrained
 
 PLAIN = ["--data=d", "--run_dir=r"]
 DESIGN = Architecture(stem=8, widths=(16,), repeats=(1,), padding=Padding.SAME)
-CARD = bundle.Card("custom", ("clean", "cracked"), 0.5, 1.0, 48, 3, "f" * 64, {"crackflow": "0"}, 0)
+CARD = model_file.Card("custom", ("clean", "cracked"), 0.5, 1.0, 48, 3, "f" * 64, {"crackflow": "0"}, 0)
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A run folder with a model of DESIGN at 48 px."""
     run = tmp_path_factory.mktemp("run")
-    bundle.save(str(run / "model.h5"), networks.recipe(Network.CUSTOM, DESIGN).build(48), CARD)
+    model_file.save(str(run / "model.h5"), networks.recipe(Network.CUSTOM, DESIGN).build(48), CARD)
     return str(run)
 
 
@@ -68,7 +68,7 @@ def test_settings_made_in_python_must_fit_where_they_differ_from_the_defaults(pl
 def test_the_same_network_may_have_another_name(tmp_path):
     xs = networks.NETWORKS[Network.CRACKFLOW_XS]
     card = dataclasses.replace(CARD, network="crackflow_xs")
-    bundle.save(str(tmp_path / "model.h5"), xs.build(48), card)
+    model_file.save(str(tmp_path / "model.h5"), xs.build(48), card)
     options = ["--model=custom", "--stem=16", "--widths=32,32,48", "--repeats=0,0,0"]
     config, source = asked(str(tmp_path), *options)
     assert (config.model, config.image_px) == (Network.CUSTOM, 48) and source
@@ -78,7 +78,7 @@ def test_the_same_network_may_have_another_name(tmp_path):
 def test_the_shipped_model_has_a_name_on_every_machine():
     config, source = asked("shipped")
     assert config.weights == "shipped" and config.architecture.standardised and source.locator
-    assert source.sha256 == bundle.load("").sha256 == bundle.load("shipped").sha256
+    assert source.sha256 == model_file.load("").sha256 == model_file.load("shipped").sha256
 
 
 def test_a_model_of_ones_own_that_is_called_shipped_must_be_told_apart(tmp_path, monkeypatch, place):
@@ -86,7 +86,7 @@ def test_a_model_of_ones_own_that_is_called_shipped_must_be_told_apart(tmp_path,
     os.mkdir("shipped")
     assert pretrained.load("shipped").card.network == "custom"  # the folder holds no model
     os.symlink(os.path.join(place, "model.h5"), "shipped/model.h5")
-    for flag, load in (("weights", pretrained.load), ("model", bundle.load)):
+    for flag, load in (("weights", pretrained.load), ("model", model_file.load)):
         with pytest.raises(UserError, match=f"here is one of that name as well; write --{flag}=./shipped for that"):
             load("shipped")
     assert pretrained.load("./shipped").card == CARD
@@ -120,7 +120,7 @@ def test_a_model_that_no_flags_describe_goes_by_layer_names(tmp_path):
     image = keras.Input((32, 32, 3), dtype="uint8")
     x = keras.layers.GlobalMaxPooling2D()(keras.layers.Rescaling(1 / 255)(image))
     strange = keras.Model(image, keras.layers.Dense(1)(x))
-    bundle.save(str(tmp_path / "model.h5"), strange, dataclasses.replace(CARD, image_px=32))
+    model_file.save(str(tmp_path / "model.h5"), strange, dataclasses.replace(CARD, image_px=32))
     assert pretrained.load(str(tmp_path)) is not None and asked(str(tmp_path))[1] is None
 
 

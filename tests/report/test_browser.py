@@ -12,9 +12,11 @@ from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from crackflow.report import album, metrics, overlays, page, slices, trials
-from tests.report import test_album, test_trials
-from tests.report.test_page import evaluation, report
+from crackflow.data import overlays
+from crackflow.evaluation import metrics, slices
+from crackflow.report import findings_page, run_page, search_page
+from tests.report import test_findings_page, test_search_page
+from tests.report.test_run_page import evaluation, report
 
 BROWSER, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
 pytestmark = [
@@ -28,9 +30,9 @@ def full(name="metu", wrong=6):
     """An evaluation that has every section."""
     whole = evaluation(wrong=wrong, name=name)
     picture = overlays.as_png(np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8))
-    shown = [page.Mistake(f"Positive/{one}.jpg", "Positive", 0.05, picture) for one in range(3)]
+    shown = [run_page.Mistake(f"Positive/{one}.jpg", "Positive", 0.05, picture) for one in range(3)]
     sharpness = {"sharpness": np.arange(200.0), "crack width": np.where(whole.labels, np.arange(200.0), np.nan)}
-    return page.Evaluation(
+    return run_page.Evaluation(
         **{one: getattr(whole, one) for one in ("name", "split", "metrics", "labels", "probabilities", "classes")},
         mistakes=shown,
         review={
@@ -64,7 +66,7 @@ def browser(tmp_path_factory):
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
-    page.write(report(evaluations=[full(), full("walls", wrong=40)]), path)
+    run_page.write(report(evaluations=[full(), full("walls", wrong=40)]), path)
     return path
 
 
@@ -91,7 +93,7 @@ def test_the_page_loads_without_an_error_or_a_request(opened):
 
 def test_an_injected_script_does_not_run(browser, tmp_path):
     nasty = full(name="<img src=x onerror='document.title=1'><script>document.title=2</script>")
-    page.write(report(evaluations=[nasty], title="quiet"), tmp_path / "report.html")
+    run_page.write(report(evaluations=[nasty], title="quiet"), tmp_path / "report.html")
     browser.get((tmp_path / "report.html").as_uri())
     browser.execute_script(
         "const s = document.createElement('script'); s.text = 'document.title=3'; document.body.append(s)"
@@ -113,7 +115,7 @@ def test_the_slider_recomputes_the_matrix_and_the_rates(opened, threshold):
     assert shown["threshold"] == f"{threshold:.3f}"
     assert {name: int(shown[name]) for name in ("tn", "fp", "fn", "tp")} == expected["confusion"]
     for name in ("accuracy", "recall", "specificity", "precision", "f1"):
-        assert shown[name].replace("\u00a0", " ") == page.percent(expected[name]).replace("\u00a0", " "), name
+        assert shown[name].replace("\u00a0", " ") == run_page.percent(expected[name]).replace("\u00a0", " "), name
 
 
 def test_the_slider_starts_at_the_models_threshold_and_comes_back_to_it(opened):
@@ -132,7 +134,7 @@ def test_a_threshold_between_two_places_of_the_slider_is_the_one_that_counts(bro
     probabilities[0] = 0.3702  # the slider stands at 0.370, the threshold lies above
     found = metrics.measure(one.labels, probabilities, np.arange(200), 0.3704, 2, 0)
     between = dataclasses.replace(one, probabilities=probabilities, metrics=found)
-    page.write(report(evaluations=[between]), tmp_path / "report.html")
+    run_page.write(report(evaluations=[between]), tmp_path / "report.html")
     browser.get((tmp_path / "report.html").as_uri())
     box = browser.find_element(By.CSS_SELECTOR, ".threshold")
     expected = [str(found["confusion"][name]) for name in ("tn", "fp", "fn", "tp")]
@@ -253,15 +255,15 @@ def test_a_screenshot_is_not_blank(opened, tmp_path):
 @pytest.fixture(scope="module")
 def photographs(browser, tmp_path_factory):
     """A page of findings: one cracked, one in between, one clean."""
-    shown = album.Album(10)
+    shown = findings_page.Album(10)
     for one in (
-        test_album.photo("wall.jpg"),
-        test_album.photo("pale.jpg", 0.5, (test_album.FAINT,), "review"),
-        test_album.photo("clean.jpg", 0.1, (), "clean"),
+        test_findings_page.photo("wall.jpg"),
+        test_findings_page.photo("pale.jpg", 0.5, (test_findings_page.FAINT,), "review"),
+        test_findings_page.photo("clean.jpg", 0.1, (), "clean"),
     ):
         shown.add(one, np.full((64, 100, 3), 150, np.uint8))
     path = tmp_path_factory.mktemp("album") / "report.html"
-    shown.write(path, test_album.CONTENT, 3, "--photos=a\n")
+    shown.write(path, test_findings_page.CONTENT, 3, "--photos=a\n")
     return path
 
 
@@ -352,11 +354,11 @@ def test_the_album_never_scrolls_sideways(browser, photographs, size):
 def searched(tmp_path_factory):
     """The page of a search of 20 trials, one of which failed."""
     outcomes = [
-        *test_trials.drawn(20),
-        test_trials.outcome("20", status="failed", score=None, accuracy=None, message="no"),
+        *test_search_page.drawn(20),
+        test_search_page.outcome("20", status="failed", score=None, accuracy=None, message="no"),
     ]
     path = tmp_path_factory.mktemp("trials") / "report.html"
-    trials.write(path, test_trials.found(outcomes), test_trials.CONFIG)
+    search_page.write(path, test_search_page.found(outcomes), test_search_page.CONFIG)
     return path
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crackflow.data import images
+from crackflow.data import image_file
 from tests import support
 
 NAME = "06-alpha-zero-photo-turned-white"
@@ -23,11 +23,11 @@ def test_predict_finds_the_crack_in_the_picture_that_says_it_is_transparent(repo
 
 def test_the_pixels_are_those_below_the_transparency(report):
     folder = report(NAME)
-    plain, clear = (images.open_photo(str(folder / name), 100) for name in ("plain.png", "alpha0.png"))
-    np.testing.assert_array_equal(images.pixels(clear, 3, 0), images.pixels(plain, 3, 0))
+    plain, clear = (image_file.open_photo(str(folder / name), 100) for name in ("plain.png", "alpha0.png"))
+    np.testing.assert_array_equal(image_file.pixels(clear, 3, 0), image_file.pixels(plain, 3, 0))
     assert clear.notes == ("its colours were taken, although it says that all of it is transparent",)
-    bitmap = images.open_photo(str(folder / "v4alpha0.bmp"), 100)
-    assert 100 < images.pixels(bitmap, 3, 0).mean() < 200
+    bitmap = image_file.open_photo(str(folder / "v4alpha0.bmp"), 100)
+    assert 100 < image_file.pixels(bitmap, 3, 0).mean() < 200
 
 
 def test_different_pictures_are_no_copies_of_each_other(tmp_path):
@@ -61,7 +61,7 @@ def clear_palette(colours):
     ids=["webp", "tiff", "lzw", "palette"],
 )
 def test_other_formats_too(data):
-    away = images.pixels(images.parse_photo(data, "x", 100), 3, 0).astype(int) - support.picture(5)
+    away = image_file.pixels(image_file.parse_photo(data, "x", 100), 3, 0).astype(int) - support.picture(5)
     assert np.abs(away).mean() < 20  # of 64 colours; white would be off by 130
 
 
@@ -70,15 +70,15 @@ def test_partly_transparent_stays_laid_over_white():
     values[:32, :, 3] = 255
     buffer = io.BytesIO()
     Image.fromarray(values).save(buffer, "PNG")
-    found = images.pixels(images.parse_photo(buffer.getvalue(), "x.png", 100), 3, 0)
+    found = image_file.pixels(image_file.parse_photo(buffer.getvalue(), "x.png", 100), 3, 0)
     np.testing.assert_array_equal(found[:32], values[:32, :, :3])
     assert (found[32:] == 255).all()
 
 
 def test_an_empty_layer_is_refused_and_not_called_clean():
-    photo = images.parse_photo(clear(np.zeros((64, 64, 3), np.uint8)), "x.png", 100)
-    for read in (images.thumbnail, lambda photo: images.pixels(photo, 3, 0)):
+    photo = image_file.parse_photo(clear(np.zeros((64, 64, 3), np.uint8)), "x.png", 100)
+    for read in (image_file.thumbnail, lambda photo: image_file.pixels(photo, 3, 0)):
         with pytest.raises(
-            images.BadImage, match="^transparent everywhere, and of one colour: there is nothing to see$"
+            image_file.BadImage, match="^transparent everywhere, and of one colour: there is nothing to see$"
         ):
             read(photo)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from crackflow.data import images, patches
+from crackflow.data import image_file, mask_tiles
 from tests import support
 
 NAME = "11-black-jpeg-masks-refused"
@@ -21,8 +21,8 @@ def test_clean_pictures_with_jpeg_masks_are_converted(report, tmp_path):
 
 def read(tmp_path, data):
     support.put(tmp_path / "mask", data)
-    photo = images.parse_photo(support.encoded(support.picture(0), "PNG"), "photo.png", 1.0)
-    return patches.read_mask(str(tmp_path), "mask", photo, 1.0)
+    photo = image_file.parse_photo(support.encoded(support.picture(0), "PNG"), "photo.png", 1.0)
+    return mask_tiles.read_mask(str(tmp_path), "mask", photo, 1.0)
 
 
 def test_at_every_quality(tmp_path):
@@ -40,5 +40,5 @@ def test_any_single_value_up_to_16_is_clean(tmp_path, form, value):
 
 @pytest.mark.parametrize("value", [17, 100])
 def test_a_single_value_above_is_still_refused(tmp_path, value):
-    with pytest.raises(images.BadImage, match=f"has no value above {value}"):
+    with pytest.raises(image_file.BadImage, match=f"has no value above {value}"):
         read(tmp_path, support.encoded(BLACK + np.uint8(value), "PNG"))

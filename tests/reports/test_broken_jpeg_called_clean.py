@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from crackflow.conversion import scan
+from crackflow.conversion.layouts import File
 from crackflow.core.config import ConvertConfig
-from crackflow.data import images, looking, photographs, windows
-from crackflow.data.layouts import File
+from crackflow.data import image_file
+from crackflow.explanation import inputs
+from crackflow.inference import photo_files
 from tests import support
 
 NAME = "02-broken-jpeg-called-clean"
@@ -77,13 +80,13 @@ BROKEN = {
 @pytest.mark.parametrize("kind", BROKEN)
 def test_every_verb_refuses_other_files_that_lost_a_part(tmp_path, kind):
     support.put(tmp_path / "a.jpg", BROKEN[kind]())
-    with pytest.raises(images.BadImage, match="^damaged: "):
-        photographs.read(str(tmp_path / "a.jpg"), 3, 100)
+    with pytest.raises(image_file.BadImage, match="^damaged: "):
+        photo_files.read(str(tmp_path / "a.jpg"), 3, 100)
     rejected = []
-    assert not list(windows.pieces([windows.Named(str(tmp_path), "a.jpg")], 1, 0, 0.01, 100, rejected))
+    assert not list(inputs.pieces([inputs.Named(str(tmp_path), "a.jpg")], 1, 0, 0.01, 100, rejected))
     assert rejected[0][1].startswith("damaged: ")
-    judge = looking.Settings(str(tmp_path), ConvertConfig.max_megapixels, 32, 0.01)
-    [(found, _)] = [looking._look_at_some((judge, [File("a.jpg", 0, "")]))]
+    judge = scan.Settings(str(tmp_path), ConvertConfig.max_megapixels, 32, 0.01)
+    [(found, _)] = [scan._look_at_some((judge, [File("a.jpg", 0, "")]))]
     assert str(found[0]).startswith("damaged: ")
 
 
@@ -102,6 +105,6 @@ def test_every_verb_refuses_other_files_that_lost_a_part(tmp_path, kind):
 )
 def test_bytes_that_no_pixel_needs_are_no_damage(sound):
     data = whole(quality=90)
-    values = images.pixels(images.parse_photo(sound(data), "a.jpg", 100), 3, 0)
+    values = image_file.pixels(image_file.parse_photo(sound(data), "a.jpg", 100), 3, 0)
     np.testing.assert_array_equal(values, support.pixels(data))
-    assert images.thumbnail(images.parse_photo(sound(data), "a.jpg", 100)).grey.mean() > 60
+    assert image_file.thumbnail(image_file.parse_photo(sound(data), "a.jpg", 100)).grey.mean() > 60

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from crackflow.data import images
+from crackflow.data import image_file
 from tests import support
 
 NAME = "07-deep-and-odd-tiff-read-wrongly"
@@ -20,15 +20,17 @@ GREY = support.picture(7)[..., :1].astype(np.float64)[..., 0]
     + ["u8_whiteiszero.tif", "u16.tif"],
 )
 def test_every_one_is_as_bright_as_it_was_taken(report, name):
-    photo = images.open_photo(str(report(NAME) / name), 100)
+    photo = image_file.open_photo(str(report(NAME) / name), 100)
     for channels in (1, 3):
-        assert abs(images.pixels(photo, channels, 0).mean() - TRUE_MEAN) < 2.5
-    assert abs(images.thumbnail(photo).grey.mean() - TRUE_MEAN) < 2.5
+        assert abs(image_file.pixels(photo, channels, 0).mean() - TRUE_MEAN) < 2.5
+    assert abs(image_file.thumbnail(photo).grey.mean() - TRUE_MEAN) < 2.5
 
 
 def test_the_notes_say_from_which_range(report):
     folder = report(NAME)
-    notes = {path.name: images.open_photo(str(path), 100).notes for path in folder.iterdir() if path.suffix != ".txt"}
+    notes = {
+        path.name: image_file.open_photo(str(path), 100).notes for path in folder.iterdir() if path.suffix != ".txt"
+    }
     assert notes["float01.tif"] == ("scaled to 8 bits from 0 to 1, no value being higher",)
     assert notes["u12in16.png"] == ("scaled to 8 bits from 0 to 4,095, no value being higher",)
     assert notes["u16.tif"] == ("scaled from 16 to 8 bits",)
@@ -75,7 +77,7 @@ ODD = {
 
 @pytest.mark.parametrize("kind", ODD)
 def test_other_kinds_too(kind):
-    found = images.pixels(images.parse_photo(ODD[kind], "a.tif", 100), 1, 0)[..., 0]
+    found = image_file.pixels(image_file.parse_photo(ODD[kind], "a.tif", 100), 1, 0)[..., 0]
     assert np.abs(found - GREY).max() <= 1.01
 
 
@@ -91,5 +93,5 @@ def test_other_kinds_too(kind):
 )
 def test_values_that_could_mean_anything_are_named(low, high, kind, shown):
     values = np.linspace(low, high, 64 * 64).reshape(64, 64).astype(kind)
-    with pytest.raises(images.BadImage, match=f"^{shown}"):
-        images.parse_photo(tiff(values), "a.tif", 100)
+    with pytest.raises(image_file.BadImage, match=f"^{shown}"):
+        image_file.parse_photo(tiff(values), "a.tif", 100)

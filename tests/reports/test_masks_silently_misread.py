@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from crackflow.core.errors import UserError
-from crackflow.data import images, patches
+from crackflow.data import image_file, mask_tiles
 from tests import support
 
 NAME = "03-masks-silently-misread"
@@ -117,13 +117,13 @@ DRAWN_OTHERWISE = {
 def read(tmp_path, data, photo=None):
     support.put(tmp_path / "mask.png", data)
     photo = support.encoded(support.picture(0) if photo is None else photo, "PNG")
-    return patches.read_mask(str(tmp_path), "mask.png", images.parse_photo(photo, "photo.png", 1.0), 1.0)
+    return mask_tiles.read_mask(str(tmp_path), "mask.png", image_file.parse_photo(photo, "photo.png", 1.0), 1.0)
 
 
 @pytest.mark.parametrize("kind", DRAWN_OTHERWISE)
 def test_masks_drawn_otherwise_are_refused_with_the_reason(tmp_path, kind):
     data, reason = DRAWN_OTHERWISE[kind]
-    with pytest.raises(images.BadImage, match=f"^its mask 'mask.png' ({reason})"):
+    with pytest.raises(image_file.BadImage, match=f"^its mask 'mask.png' ({reason})"):
         read(tmp_path, data)
 
 
@@ -146,7 +146,7 @@ MEANT_SO = {
 
 @pytest.mark.parametrize("kind", MEANT_SO)
 def test_masks_of_every_encoding_that_are_white_on_black_are_taken(tmp_path, kind):
-    found = read(tmp_path, MEANT_SO[kind]) > patches.CRACK_ABOVE
+    found = read(tmp_path, MEANT_SO[kind]) > mask_tiles.CRACK_ABOVE
     assert found[20:24].all() or found[28:32].all()
     assert found.mean() < 0.2
 
@@ -154,8 +154,8 @@ def test_masks_of_every_encoding_that_are_white_on_black_are_taken(tmp_path, kin
 def test_a_crack_from_close_by_that_fills_most_of_the_picture_is_taken(tmp_path):
     mask, photo = crack(width=44), np.full((64, 64, 3), 180, np.uint8)
     photo[20:64] = 40
-    assert (read(tmp_path, png(mask), photo) > patches.CRACK_ABOVE).mean() > 0.6
-    with pytest.raises(images.BadImage, match="is white in 69 % of the picture: expected white"):
+    assert (read(tmp_path, png(mask), photo) > mask_tiles.CRACK_ABOVE).mean() > 0.6
+    with pytest.raises(image_file.BadImage, match="is white in 69 % of the picture: expected white"):
         read(tmp_path, png(mask), 220 - photo)
 
 
@@ -175,5 +175,5 @@ def test_no_real_mask_is_refused(real_data):
         root = real_data(name)
         photos = {path.stem: path for path in (root / "images").iterdir()}
         for path in sorted((root / "masks").iterdir())[::9]:
-            photo = images.open_photo(str(photos[path.stem]), 100)
-            assert patches.read_mask(str(root / "masks"), path.name, photo, 100).any()
+            photo = image_file.open_photo(str(photos[path.stem]), 100)
+            assert mask_tiles.read_mask(str(root / "masks"), path.name, photo, 100).any()

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from crackflow.data import images
-from crackflow.report import prediction
+from crackflow.data import image_file
+from crackflow.inference import predictor
 from tests import support
 
 NAME = "19-nothing-to-see-called-clean"
@@ -32,18 +32,18 @@ def test_convert_lists_them(report, tmp_path):
 @pytest.mark.parametrize("width, height", [(15, 400), (400, 15), (2, 2)])
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF"])
 def test_other_shapes_and_formats_too(width, height, form):
-    with pytest.raises(images.BadImage, match=f"^{width} x {height} pixels: expected at least 16 on each side$"):
-        images.parse_photo(support.encoded(support.picture(1, width, height), form), "a", 100)
+    with pytest.raises(image_file.BadImage, match=f"^{width} x {height} pixels: expected at least 16 on each side$"):
+        image_file.parse_photo(support.encoded(support.picture(1, width, height), form), "a", 100)
 
 
 def test_sixteen_pixels_are_enough_to_be_read():
-    photo = images.parse_photo(support.encoded(support.picture(1, 16, 300), "PNG"), "a.png", 100)
-    assert images.pixels(photo, 3, 0).shape == (300, 16, 3)
+    photo = image_file.parse_photo(support.encoded(support.picture(1, 16, 300), "PNG"), "a.png", 100)
+    assert image_file.pixels(photo, 3, 0).shape == (300, 16, 3)
 
 
 def test_less_than_a_window_is_told_and_less_than_half_of_one_is_left_to_a_person():
     wall = np.random.default_rng(0).normal(170, 2, (300, 300, 3)).astype(np.uint8)
-    model = prediction.load()
+    model = predictor.load()
     strip, small, whole = model.predict([wall[:40], wall[:100, :100], wall], scale=1)
     assert (strip.decision, small.decision, whole.decision) == ("review", "clean", "clean")
     assert "300 x 40 pixels, to the network 300 x 40: its window of 128 is filled up" in strip.warnings[0]

@@ -7,7 +7,7 @@ import pytest
 
 from crackflow import evaluate, predict, synth, train
 from crackflow.core.config import EvaluateConfig, Optimization, PredictConfig, SynthConfig, TrainConfig
-from crackflow.model import bundle
+from crackflow.model import model_file
 from tests import support
 
 PX = 64  # small pictures: what is tested are steps, patience and statistics
@@ -25,7 +25,7 @@ def trained(images, place, **settings):
     """(card of the model, content of its metrics.json)."""
     support.made(images, place / "data")
     train.run(TrainConfig(data=str(place / "data"), run_dir=str(place / "run"), image_px=PX, **settings))
-    return bundle.load(str(place / "run")).card, json.loads((place / "run/metrics.json").read_text())
+    return model_file.load(str(place / "run")).card, json.loads((place / "run/metrics.json").read_text())
 
 
 def test_four_hundred_images_and_no_flag_make_a_usable_model(surfaces, tmp_path, capsys):
@@ -74,4 +74,4 @@ def test_four_validation_images_are_too_few_to_tell_and_that_is_said(surfaces, t
     train.run(TrainConfig(data=str(tmp_path / "data"), run_dir=str(tmp_path / "run"), image_px=PX, epochs=1))
     said = capsys.readouterr().err
     assert "of unknown worth: these 2 cracked and 2 clean images are too few to tell it from a guess" in said
-    assert bundle.load(str(tmp_path / "run")).card.validation["p_value"] >= 1 / 6 - 1e-9
+    assert model_file.load(str(tmp_path / "run")).card.validation["p_value"] >= 1 / 6 - 1e-9

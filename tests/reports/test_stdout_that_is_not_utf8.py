@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from crackflow.core import tables
+from crackflow.core import csv_files
 from tests import support
 
 # What each verb does with its streams, without TensorFlow's start: a bar, a table, a line, a mistake.
@@ -18,9 +18,9 @@ from crackflow.core.config import ConvertConfig
 from crackflow.core.errors import UserError
 
 def run(config):
-    with progress.bar(2, "reading"):
-        progress.say(config.images)
-    progress.show(["photograph"], [[(config.images, True)]])
+    with console.bar(2, "reading"):
+        console.say(config.images)
+    console.show(["photograph"], [[(config.images, True)]])
     open(config.out, "w").close()
     if config.seed:
         raise UserError(f"--images: received {config.images}")
@@ -92,7 +92,7 @@ def test_predict_ends_well_and_its_files_are_utf8(kind, report, tmp_path):
     assert done.returncode == 0 and len(warned) == (kind != "report")
     assert all(line.startswith("warning: ") and "it looks unlike the training images" in line for line in warned)
     assert name.split(" ")[0][:4] in done.stdout
-    (row,) = tables.read(str(tmp_path / "o/predictions.csv"))
+    (row,) = csv_files.read(str(tmp_path / "o/predictions.csv"))
     assert row["path"] == name
     for file in ("findings.json", "report.html"):
         text = (tmp_path / "o" / file).read_text(encoding="utf-8")

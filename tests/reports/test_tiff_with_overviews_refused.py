@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import tifffile
 
-from crackflow.data import images, photographs
+from crackflow.data import image_file
+from crackflow.inference import photo_files
 from tests import support
 
 NAME = "16-tiff-with-overviews-refused"
 
 
 def test_the_first_page_of_a_cloud_optimised_tiff_is_the_photograph(report):
-    photo = photographs.read(str(report(NAME) / "cog.tif"), 3, 100)
+    photo = photo_files.read(str(report(NAME) / "cog.tif"), 3, 100)
     assert photo.pixels.shape == (200, 240, 3) and abs(photo.pixels.mean() - 168.3) < 1
     assert photo.notes == ("read from its first page, of which the others are smaller copies or masks",)
 
@@ -45,9 +46,9 @@ def pages(*others, first=0, values=None, **options):
     ids=["copies", "masks", "BigTIFF", "big-endian", "double floats"],
 )
 def test_copies_and_masks_are_passed_over(data):
-    photo = images.parse_photo(data, "a.tif", 100)
+    photo = image_file.parse_photo(data, "a.tif", 100)
     expected = support.picture(3)
-    found = images.pixels(photo, 3, 0).astype(int)
+    found = image_file.pixels(photo, 3, 0).astype(int)
     assert np.abs(found - (expected if found[..., 0].sum() != found[..., 1].sum() else expected[..., :1])).max() <= 1
 
 
@@ -57,10 +58,10 @@ def test_copies_and_masks_are_passed_over(data):
     ids=["a second page", "a page of a document", "a copy that is no smaller"],
 )
 def test_other_pictures_are_still_refused(data):
-    with pytest.raises(images.BadImage, match="animated or multi-page, [23] frames: expected one picture"):
-        images.parse_photo(data, "a.tif", 100)
+    with pytest.raises(image_file.BadImage, match="animated or multi-page, [23] frames: expected one picture"):
+        image_file.parse_photo(data, "a.tif", 100)
 
 
 def test_a_small_preview_before_the_picture_is_still_a_cameras_raw():
-    with pytest.raises(images.BadImage, match="^camera RAW"):
-        images.parse_photo(pages((1, 0), first=1), "a.nef", 100)
+    with pytest.raises(image_file.BadImage, match="^camera RAW"):
+        image_file.parse_photo(pages((1, 0), first=1), "a.nef", 100)

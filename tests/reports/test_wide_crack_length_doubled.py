@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from crackflow.report import findings, prediction
+from crackflow.inference import crack_tracing, predictor
 
 CELL, ACROSS = 16, 8
 
 
 def test_a_crack_is_as_long_however_wide_it_is(report):
-    model = prediction.load()
+    model = predictor.load()
     for file in sorted((report("05-wide-crack-length-doubled") / "wide").iterdir()):
         (told,) = model.predict([file], mm_per_px=0.53)
         assert sum(one.length_mm for one in told.findings) == pytest.approx(475, rel=0.05), file.name
@@ -24,7 +24,7 @@ def length_of(draw, width):
     picture = np.random.default_rng(width).normal(170, 4, mask.shape)
     picture[mask] -= 100
     cells = mask.reshape(20, CELL, 30, CELL).any((1, 3)).astype(np.float32)
-    found = findings.trace(cells, CELL, ACROSS, picture.clip(0, 255).astype(np.uint8)[..., None], 0.5, cells)
+    found = crack_tracing.trace(cells, CELL, ACROSS, picture.clip(0, 255).astype(np.uint8)[..., None], 0.5, cells)
     return sum(one.length_px for one in found)
 
 

@@ -1,0 +1,1 @@
+"""From folders of photographs to TFRecord: layouts, scanning, duplicates, splits, shards."""

@@ -1,0 +1,140 @@
+"""Where the class folders lie: at once within the folder that was given, within the only folder in it, or deeper.
+
+Synopsis::
+
+    tree = class_folders.tree("archive", positive_class="")
+    tree.inside, tree.folders       # "SDNET2018", ["Decks", "Walls"]
+    found = class_folders.find(tree, "")
+    found.folders[0]        # ClassFolder("SDNET2018/Decks/Cracked", label=1, surface="D", is_coded=False)
+"""
+
+import collections
+import dataclasses
+import os
+from typing import NamedTuple
+
+from crackflow.conversion import folder_names
+from crackflow.core import system_files
+from crackflow.core.errors import UserError
+from crackflow.data import image_file
+
+MAX_DEPTH = 6  # below the folder that was given
+PICTURE_ENDINGS = tuple(ending for endings in image_file.EXTENSIONS.values() for ending in endings)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tree:
+    """The folder `root` that was given. `inside`: the folder in it that holds the others, empty for itself; `folders`:
+    the names of these; `passed_over`: how many files and folders of the system, by kind."""
+
+    root: str
+    inside: str
+    folders: list[str]
+    passed_over: collections.Counter
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassFolder:
+    """`path`: relative to the root; `label`: 1 cracked, 0 clean; `surface`: D, P or W of SDNET2018, or empty;
+    `is_coded`: it is called as SDNET2018's are, CD or UW."""
+
+    path: str
+    label: int
+    surface: str
+    is_coded: bool
+
+
+class Found(NamedTuple):
+    """`folders`: sorted by path; `strays`: folders with pictures that are in none of them; `passed_over`: how many
+    folders of the system on the way, by kind."""
+
+    folders: list[ClassFolder]
+    strays: list[str]
+    passed_over: collections.Counter
+
+
+def tree(root: str, positive_class: str) -> Tree:
+    """Raises: UserError when `root` is no folder, or holds none."""
+    if not os.path.isdir(root):
+        what = "a file" if os.path.exists(root) else "nothing there"
+        raise UserError(f"--images: expected a folder, received {root!r} ({what}); check the path")
+    passed_over = collections.Counter()
+    inside, folders = "", subfolders(root, passed_over)
+    if not folders:
+        raise UserError(
+            f"--images: expected class folders in {root!r}, such as Positive/ and Negative/, found none; "
+            "put the images of each class in a folder of its own"
+        )
+    for _ in range(MAX_DEPTH):  # an archive unpacks into a folder of its own
+        if len(folders) > 1 or folders[0] == positive_class or folder_names.label(folders[0]) is not None:
+            break
+        within = subfolders(os.path.join(root, inside, folders[0]), passed_over)
+        if not within:
+            break
+        inside, folders = os.path.join(inside, folders[0]), within
+    return Tree(root, inside, folders, passed_over)
+
+
+def subfolders(folder: str, passed_over: collections.Counter) -> list[str]:
+    """Names of the folders in `folder` that may hold photographs; none where it can't be read."""
+    try:
+        names = [entry.name for entry in os.scandir(folder) if is_folder(entry)]
+    except OSError:
+        return []
+    kinds = {name: system_files.kind(name, True) for name in names}
+    passed_over.update(kind for kind in kinds.values() if kind)
+    return sorted(name for name, kind in kinds.items() if not kind)
+
+
+def is_folder(entry: os.DirEntry) -> bool:
+    """Whether it is a folder or a link to one; not, where that can't be told."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def find(tree: Tree, positive_class: str) -> Found:
+    """The class folders in `tree`, at any depth."""
+    found, strays, seen, passed_over = [], [], set(), collections.Counter()
+    waiting = [(tree.inside, tree.folders, 0)]
+    while waiting:
+        here, names, depth = waiting.pop()
+        place = os.path.realpath(os.path.join(tree.root, here))
+        if place in seen:
+            continue
+        seen.add(place)
+        if _has_pictures(place):
+            strays.append(here or os.curdir)
+        labels = _labels(os.path.basename(place), names, positive_class)
+        surface = folder_names.surface(os.path.basename(place))
+        for name in reversed(names):
+            path = os.path.join(here, name)
+            if name in labels:
+                is_coded = name in CODES
+                found.append(ClassFolder(path, labels[name], name[1] if is_coded else surface, is_coded))
+            elif depth < MAX_DEPTH:
+                waiting.append((path, subfolders(os.path.join(tree.root, path), passed_over), depth + 1))
+    return Found(sorted(found, key=lambda one: one.path), sorted(strays), passed_over)
+
+
+CODES = {f"{kind}{surface}": int(kind == "C") for kind in "CU" for surface in "DPW"}  # SDNET2018's class folders
+
+
+def _labels(parent: str, names: list[str], positive_class: str) -> dict[str, int]:
+    """What those of the folders `names` in the folder `parent` mean that are classes."""
+    if positive_class in names and len(names) == 2:
+        return {name: int(name == positive_class) for name in names}
+    labels = {name: folder_names.label(name) for name in names}
+    for name in names:
+        if name in CODES and (folder_names.surface(parent) == name[1] or {f"C{name[1]}", f"U{name[1]}"} <= set(names)):
+            labels[name] = CODES[name]
+    return {name: label for name, label in labels.items() if label is not None}
+
+
+def _has_pictures(folder: str) -> bool:
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:
+        return False
+    return any(entry.name.lower().endswith(PICTURE_ENDINGS) and not is_folder(entry) for entry in entries)

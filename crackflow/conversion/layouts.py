@@ -1,0 +1,306 @@
+"""Which files a folder holds, what each one shows, and which photograph it was cut from.
+
+Synopsis::
+
+    found = layouts.scan("photos", Layout.AUTO, positive_class="")
+    found.layout, found.classes                 # Layout.CLASSES, ("Negative", "Positive")
+    found.files[0].path, found.files[0].label   # "Positive/00001.jpg", 1
+
+Covered: one folder a class, with `masks/` of the cracked pictures beside them or without, and such pairs of folders
+within others (bridge 1/cracked, bridge 2/cracked); SDNET2018 (`D|P|W` / `C?|U?`, or Decks/Cracked ...); `images/` +
+`masks/`, cut to labelled windows later. What the names of folders mean is told in `folder_names`.
+"""
+
+import collections
+import dataclasses
+import os
+import re
+from collections.abc import Iterable, Iterator
+
+from crackflow.conversion import class_folders, folder_names, photograph_names
+from crackflow.conversion.class_folders import ClassFolder, Tree, is_folder
+from crackflow.core import system_files
+from crackflow.core.config import Layout
+from crackflow.core.errors import UserError
+from crackflow.data import mask_names, rejections
+
+UNLABELLED = -1
+SDNET_CLASSES = ("uncracked", "cracked")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class File:
+    """One file. `label`: 0 clean, 1 cracked, -1 told by its mask. `source`: files of one source stay together.
+    `mask`: path of a picture of the same size, empty where there is none."""
+
+    path: str
+    label: int
+    source: str
+    mask: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """`notes`: how many files, and what was made of their names; `passed_over`: how many files and folders of the
+    system, by kind."""
+
+    layout: Layout
+    classes: tuple[str, str]
+    files: list[File]
+    rejected: list[tuple[str, str]]
+    notes: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    passed_over: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+
+
+def scan(root: str, layout: Layout, positive_class: str, group_by_name: bool = True) -> Found:
+    """The files under `root`, sorted by path. `group_by_name`: what is named as windows of one photograph has one
+    source. Raises: UserError when the folder can't be read as a data set."""
+    tree = class_folders.tree(root, positive_class)
+    if layout in (Layout.AUTO, Layout.MASKS) and (pair := _mask_folders(tree, layout)):
+        found = _scan_masks(tree, *pair)
+    else:
+        _expect_no_splits(tree, tree.folders)
+        found = _scan_labelled(tree, layout, positive_class)
+    _expect_both(root, found)
+    _tell_splits(found)
+    if group_by_name:
+        return dataclasses.replace(found, **photograph_names.grouped(found.files, found.layout, found.notes))
+    return dataclasses.replace(found, files=[dataclasses.replace(file, source=file.path) for file in found.files])
+
+
+def _mask_folders(tree: Tree, layout: Layout) -> tuple[str, str] | None:
+    """Names of the folders of the pictures and of their masks, where names say so and no other pair could be meant.
+    Raises: UserError when the masks layout was asked for and one is missing."""
+    if {"images", "masks"} <= set(tree.folders):
+        return "images", "masks"
+    roles = {role: [name for name in tree.folders if folder_names.role(name) == role] for role in ("images", "masks")}
+    if layout is Layout.MASKS:
+        missing = next((role for role, names in roles.items() if len(names) != 1), None)
+        if missing:
+            _expect_no_splits(tree, tree.folders)
+            listed = ", ".join(tree.folders)
+            raise UserError(f"--layout=masks: expected {missing}/ in {tree.root!r}, found {listed}")
+    elif any(len(names) != 1 for names in roles.values()) or len(tree.folders) != 2:
+        return None
+    return roles["images"][0], roles["masks"][0]
+
+
+def find_masks(root: str, pictures: Iterable[str]) -> dict[str, str]:
+    """Picture -> its mask, both relative to `root`, which `scan` has read as pictures and masks; those without one are
+    left out. Raises: UserError when it can't be read so any more."""
+    tree = class_folders.tree(root, "")
+    images_folder, masks_folder = _mask_folders(tree, Layout.MASKS)
+    masks, folder = _Masks(tree, masks_folder, []), os.path.join(tree.inside, images_folder)
+    return {picture: mask for picture in pictures if (mask := masks.of(picture, folder))}
+
+
+def _expect_no_splits(tree: Tree, names: list[str]) -> None:
+    """`names`: of folders. Raises: UserError when two of them or more are splits of one set."""
+    splits = {folder_names.split(name): name for name in names if folder_names.split(name)}
+    if len(splits) > 1:
+        listed = sorted(splits.values())
+        one = os.path.join(tree.root, tree.inside, splits.get("train") or listed[0])
+        raise UserError(
+            f"--images: {' and '.join(listed)} in {tree.root!r} look like splits of one set, which crackflow makes "
+            f"itself; give one of them (--images={one}), or move what is in them into one folder a class"
+        )
+
+
+def _tell_splits(found: Found) -> None:
+    """Note that folders within the classes, or within the pictures, are called as splits are."""
+    names = {part for file in found.files for part in file.path.split("/")[1:-1] if folder_names.split(part)}
+    if len({folder_names.split(name) for name in names}) > 1:
+        listed = ", ".join(sorted(names))
+        found.notes[f"in folders that look like splits ({listed}): they are put together and split anew"] += len(
+            found.files
+        )
+
+
+def _scan_labelled(tree: Tree, layout: Layout, positive_class: str) -> Found:
+    """Class folders: at once within the folder, or deeper."""
+    at_once = any(name == positive_class or folder_names.label(name) is not None for name in tree.folders)
+    if at_once and layout is not Layout.SDNET:
+        return _scan_classes(tree, positive_class)
+    deeper = class_folders.find(tree, positive_class)
+    _expect_no_splits(tree, [part for one in deeper.folders for part in one.path.split(os.sep)])
+    if layout is Layout.SDNET and not deeper.folders:
+        raise UserError(
+            f"--layout=sdnet: expected folders such as D/CD and D/UD, or Decks/Cracked and Decks/Non-cracked, in "
+            f"{tree.root!r}, found {', '.join(tree.folders[:6])}"
+        )
+    if layout is not Layout.SDNET and len({one.label for one in deeper.folders}) != 2:
+        return _scan_classes(tree, positive_class)
+    tree.passed_over.update(deeper.passed_over)
+    return _scan_deeper(tree, layout, deeper.folders, deeper.strays)
+
+
+def _scan_deeper(tree: Tree, layout: Layout, folders: list[ClassFolder], strays: list[str]) -> Found:
+    rejected = [(stray, "pictures in no class folder, passed over") for stray in strays]
+    files = []
+    for one in folders:
+        for path in walk(tree.root, one.path, rejected, passed_over=tree.passed_over):
+            files.append((File(path, one.label, path), one.surface))
+    is_sdnet = layout is Layout.SDNET or (layout is Layout.AUTO and _is_sdnet(folders, files))
+    names = [{os.path.basename(one.path) for one in folders if one.label == label} for label in (0, 1)]
+    classes = SDNET_CLASSES
+    if not is_sdnet and all(len(one) == 1 for one in names):
+        classes = names[0].pop(), names[1].pop()
+    if is_sdnet:
+        # 7001-115.jpg is window 115 of photograph 7001: windows of one photograph stay together.
+        files = [(dataclasses.replace(file, source=_sdnet_source(file.path, surface)), "") for file, surface in files]
+    kind = Layout.SDNET if is_sdnet else Layout.CLASSES
+    return Found(
+        kind, classes, sorted((file for file, _ in files), key=_by_path), rejected, passed_over=tree.passed_over
+    )
+
+
+def _is_sdnet(folders: list[ClassFolder], files: list[tuple[File, str]]) -> bool:
+    """Whether folders are called as SDNET2018's, and where only surfaces are, most files as well."""
+    if not all(one.surface for one in folders):
+        return False
+    named = sum(re.fullmatch(r"\d+-\d+\.\w+", os.path.basename(file.path)) is not None for file, _ in files)
+    return all(one.is_coded for one in folders) or named > 0.8 * len(files)
+
+
+def _sdnet_source(path: str, surface: str) -> str:
+    return f"{surface}/{os.path.basename(path).rsplit('-', 1)[0]}"
+
+
+def _expect_both(root: str, found: Found) -> None:
+    if found.layout is Layout.MASKS:
+        if not found.files:
+            why = rejections.most_common(found.rejected)
+            what = "pictures that have masks" if found.rejected else "pictures"
+            place = os.path.join(root, "images")
+            raise UserError(f"--images: expected {what} in {place!r}, found none" + (f"; {why}" if why else ""))
+        return
+    for label, name in enumerate(found.classes):
+        if not any(file.label == label for file in found.files):
+            own = [row for row in found.rejected if name in row[0].split("/")]
+            why = rejections.most_common(own) or system_files.summary(found.passed_over) or "the folder is empty"
+            raise UserError(
+                f"--images: expected images of both classes, found none of {name!r} in {root!r}; add some ({why})"
+            )
+
+
+def _scan_classes(tree: Tree, positive_class: str) -> Found:
+    masks_folders = [name for name in tree.folders if folder_names.role(name) == "masks"]
+    # "target" and "background" are two classes; beside two others a folder of that name holds masks.
+    is_one_of_three = len(masks_folders) == 1 and len(tree.folders) == 3
+    masks_folder = "masks" if "masks" in tree.folders else masks_folders[0] if is_one_of_three else ""
+    folders = [name for name in tree.folders if name != masks_folder]
+    if len(folders) != 2:
+        listed = ", ".join(folders[:6])
+        raise UserError(
+            f"--images: expected two class folders in {tree.root!r}, one with cracks and one without, "
+            f"found {len(folders)}: {listed}; move the others elsewhere"
+        )
+    positive = _positive_of(folders, positive_class)
+    negative = next(name for name in folders if name != positive)
+    files, rejected, notes = [], [], collections.Counter()
+    masks = _Masks(tree, masks_folder, rejected) if masks_folder else None
+    for label, name in enumerate((negative, positive)):
+        folder = os.path.join(tree.inside, name)
+        for path in walk(tree.root, folder, rejected, passed_over=tree.passed_over):
+            mask = masks.of(path, folder) if label and masks else ""
+            files.append(File(path, label, path, mask))
+    if masks:
+        masks.tell(notes)
+    return Found(Layout.CLASSES, (negative, positive), sorted(files, key=_by_path), rejected, notes, tree.passed_over)
+
+
+def _positive_of(folders: list[str], positive_class: str) -> str:
+    if positive_class:
+        if positive_class not in folders:
+            raise UserError(f"--positive_class: expected one of {', '.join(folders)}, received {positive_class!r}")
+        return positive_class
+    positive = [name for name in folders if folder_names.label(name) == 1]
+    negative = [name for name in folders if folder_names.label(name) == 0]
+    if len(positive) == 1:
+        return positive[0]
+    if len(negative) == 1:
+        return next(name for name in folders if name != negative[0])
+    raise UserError(f"expected --positive_class to name the folder that means cracked: {' or '.join(folders)}")
+
+
+def _scan_masks(tree: Tree, pictures: str, masks_folder: str) -> Found:
+    files, rejected, notes = [], [], collections.Counter()
+    masks = _Masks(tree, masks_folder, rejected)
+    folder = os.path.join(tree.inside, pictures)
+    for path in walk(tree.root, folder, rejected, passed_over=tree.passed_over):
+        try:
+            files.append(File(path, UNLABELLED, path, masks.find(path, folder)))
+        except LookupError as error:
+            rejected.append((path, f"{error.args[0]} in {masks_folder}/"))
+    masks.tell(notes)
+    return Found(Layout.MASKS, SDNET_CLASSES, sorted(files, key=_by_path), rejected, notes, tree.passed_over)
+
+
+class _Masks:
+    """The masks in the folder `name` of `tree`, found by the names of their pictures."""
+
+    def __init__(self, tree: Tree, name: str, rejected: list[tuple[str, str]]) -> None:
+        self._folder = os.path.join(tree.inside, name)
+        paths = walk(tree.root, self._folder, rejected, passed_over=tree.passed_over)
+        self._index = mask_names.MaskIndex(os.path.relpath(path, self._folder) for path in paths)
+
+    def find(self, path: str, folder: str) -> str:
+        """The mask of the picture `path` in the folder `folder`. Raises: LookupError with the reason."""
+        return os.path.join(self._folder, self._index.find(os.path.relpath(path, folder)))
+
+    def of(self, path: str, folder: str) -> str:
+        """As `find`; empty where there is none."""
+        try:
+            return self.find(path, folder)
+        except LookupError:
+            return ""
+
+    def tell(self, notes: collections.Counter) -> None:
+        if self._index.loosely:
+            notes["masks found by a name that differs from the picture's, as 1_mask.png does from 1.jpg"] += (
+                self._index.loosely
+            )
+
+
+def _by_path(file: File) -> str:
+    return file.path
+
+
+def walk(
+    root: str,
+    folder: str,
+    rejected: list[tuple[str, str]],
+    without: str = "",
+    passed_over: collections.Counter | None = None,
+) -> Iterator[str]:
+    """Paths relative to `root` of all files under `folder`, empty for `root` itself; links to folders are followed,
+    once each. The folder `without` is passed over: results that lie among the photographs; and what the system keeps
+    there, which `passed_over` counts by kind."""
+    own = os.path.realpath(without) if without else ""
+    seen = set()
+    waiting = [folder.replace(os.sep, "/")]  # a data set names its files alike on every system
+    while waiting:
+        here = waiting.pop()
+        try:
+            facts = os.stat(os.path.join(root, here))
+            entries = sorted(os.scandir(os.path.join(root, here)), key=lambda entry: entry.name)
+        except OSError as error:
+            rejected.append((here, f"unreadable folder: {error.strerror}"))
+            continue
+        # Some file systems of Windows number no files.
+        folder_id = (facts.st_dev, facts.st_ino) if facts.st_ino else os.path.realpath(os.path.join(root, here))
+        if folder_id in seen:
+            rejected.append((here, "a link to a folder that was read already (a loop?)"))
+            continue
+        seen.add(folder_id)
+        for entry in entries:
+            path = f"{here}/{entry.name}" if here else entry.name
+            is_a_folder = is_folder(entry)
+            if kind := system_files.kind(entry.name, is_a_folder):
+                if passed_over is not None:
+                    passed_over[kind] += 1
+            elif is_a_folder:
+                if os.path.realpath(entry.path) != own:
+                    waiting.append(path)
+            else:
+                yield path

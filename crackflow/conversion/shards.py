@@ -1,0 +1,154 @@
+"""Records into shard files: planned once, written in parallel, the same bytes whatever the number of processes.
+
+Synopsis::
+
+    entries = [shards.Entry("Positive/00001.jpg", label=1, group=0, digest=..., plain=True), ...]
+    plan = shards.plan({"train": entries, ...}, stored_bytes, wanted=0, seed=0)
+    for shard in shards.write(plan, folder, settings, pool, ahead): ...
+"""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from crackflow.core import process_pool
+from crackflow.core.errors import UserError
+from crackflow.data import image_file, mask_grid, records
+from crackflow.data.mask_tiles import Window
+
+# Enough shards for 16 parallel readers of 4 workers before they get small; none so large that copying one hurts.
+IMAGES_A_SHARD = 256
+MAX_AUTO_SHARDS = 64
+MAX_SHARD_BYTES = 128 << 20
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """One source file of a split. `plain`: its bytes may be stored. `windows`: cut these instead of the whole. `cells`:
+    where the crack lies in the whole, as `data.mask_grid` has it."""
+
+    path: str
+    label: int
+    group: int
+    digest: bytes
+    plain: bool
+    windows: tuple[Window, ...] = ()
+    cells: int = 0
+
+    @property
+    def count(self) -> int:
+        return len(self.windows) or 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How pixels become records."""
+
+    root: str
+    encoding: str
+    channels: int
+    image_px: int
+    jpeg_quality: int
+    max_megapixels: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """One shard: which entries it holds, in order."""
+
+    split: str
+    file: str
+    entries: tuple[Entry, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One written shard. `rows`: (record, offset, label, sha256 of the source file, path, cells) for the manifest."""
+
+    split: str
+    file: str
+    count: int
+    bytes: int
+    sha256: str
+    rows: list[tuple[int, int, int, str, str, str]]
+
+
+def plan(entries: dict[str, list[Entry]], bytes_an_image: float, wanted: int, seed: int) -> list[Plan]:
+    """Shards for each split, entries in an order drawn from `seed`. `wanted`: training shards, 0 for automatic;
+    without a training split, of the largest."""
+    plans = []
+    counts = {name: sum(entry.count for entry in part) for name, part in entries.items()}
+    train = max(counts.get("train") or max(counts.values()), 1)
+    for number, (split, members) in enumerate(entries.items()):
+        images_here = sum(entry.count for entry in members)
+        shards = max(1, round(wanted * images_here / train)) if wanted else _auto(images_here, bytes_an_image)
+        shards = min(shards, len(members))
+        order = np.random.default_rng([seed, 2, number]).permutation(len(members))
+        for shard in range(shards):
+            file = f"{split}-{shard:05d}-of-{shards:05d}.tfrecord"
+            plans.append(Plan(split, file, tuple(members[row] for row in order[shard::shards].tolist())))
+    return plans
+
+
+def _auto(count: int, bytes_an_image: float) -> int:
+    by_count = min(-(-count // IMAGES_A_SHARD), MAX_AUTO_SHARDS)
+    return max(1, by_count, int(count * bytes_an_image / MAX_SHARD_BYTES))
+
+
+def write(
+    plans: Sequence[Plan], folder: str, settings: Settings, pool: concurrent.futures.Executor, ahead: int
+) -> Iterator[Shard]:
+    """Write all shards into `folder`; yields each, in order. Raises: UserError when a source file has changed."""
+    yield from process_pool.ordered(pool, _write_one, ((one, folder, settings) for one in plans), ahead)
+
+
+def _write_one(task: tuple[Plan, str, Settings]) -> Shard:
+    """In a worker: one shard, on the disk when this returns."""
+    one, folder, settings = task
+    digest, offset, rows = hashlib.sha256(), 0, []
+    # Under a name of its own: Beam may run this twice at once, and end one of the two anywhere.
+    target = os.path.join(folder, one.file)
+    temporary = f"{target}.{secrets.token_hex(4)}.tmp"
+    with open(temporary, "wb", buffering=1 << 20) as file:
+        for entry in one.entries:
+            for (path, label, where), image in _encoded(entry, settings):
+                data = records.frame(records.example(image, label, os.fsencode(path), entry.group))
+                rows.append((len(rows), offset, label, entry.digest.hex(), path, mask_grid.text(where)))
+                digest.update(data)
+                file.write(data)
+                offset += len(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, target)
+    return Shard(one.split, one.file, len(rows), offset, digest.hexdigest(), rows)
+
+
+def _encoded(entry: Entry, settings: Settings) -> Iterator[tuple[tuple[str, int, int], bytes]]:
+    """((name, label, cells), bytes) of the image, or of each of its windows."""
+    try:
+        data = image_file.read_file(os.path.join(settings.root, entry.path))
+    except image_file.BadImage as error:
+        raise UserError(f"{entry.path!r} could be read before, and now: {error}; run the conversion again") from error
+    if image_file.digest(data) != entry.digest:
+        raise UserError(f"{entry.path!r} changed while it was converted; run the conversion again")
+    if entry.plain:
+        yield (entry.path, entry.label, entry.cells), data
+        return
+    photo = image_file.parse_photo(data, entry.path, settings.max_megapixels)
+    if not entry.windows:
+        values = image_file.pixels(photo, settings.channels, settings.image_px)
+        told = entry.path, entry.label, entry.cells
+        yield told, image_file.encode(values, settings.encoding, settings.jpeg_quality)
+        return
+    whole = image_file.pixels(photo, settings.channels, 0)
+    for window in entry.windows:
+        values = whole[window.y : window.y + window.px, window.x : window.x + window.px]
+        if settings.image_px:
+            values = image_file.resize_array(values, settings.image_px)
+        told = window.name(entry.path), window.label, window.cells
+        yield told, image_file.encode(values, settings.encoding, settings.jpeg_quality)

@@ -1,0 +1,242 @@
+"""What a conversion decided and did: the form of the records, the tables beside them, dataset.json, and the words.
+
+Synopsis::
+
+    form = summary.choose_form(config, layout, seen, entries)     # encoding, channels, size; which bytes pass through
+    facts = summary.facts(config, found, form, written, tables, leaks, rejected, notes)
+    print(summary.text("data/metu", facts, seconds))
+"""
+
+import collections
+import dataclasses
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+
+from crackflow import __version__
+from crackflow.conversion.layouts import Found
+from crackflow.conversion.scan import Seen
+from crackflow.conversion.shards import Entry, Settings, Shard
+from crackflow.core import csv_files, system_files
+from crackflow.core.config import ConvertConfig, Encoding, Layout
+from crackflow.core.errors import UserError
+from crackflow.core.escaping import one_line
+from crackflow.data import bit_depth, dataset, splits
+
+GROUP_COLUMNS = ("path", "label", "group", "split")
+LARGE_PX = 512  # a crack of 4 pixels is one of 1 at 128, where the networks look
+REJECTED_COLUMNS = ("path", "reason")
+MANIFEST_COLUMNS = ("shard", "record", "offset", "label", "sha256", "path", "cells")
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """How the records are written. `image_px`: side of all images, 0 when they differ; `source_px`: side of what they
+    were made of, the median where that differs."""
+
+    settings: Settings
+    entries: dict[str, list[Entry]]
+    image_px: int
+    source_px: int
+    bytes_an_image: float
+
+
+def choose_form(config: ConvertConfig, layout: Layout, seen: Seen, entries: dict[str, list[Entry]]) -> Form:
+    """Raises: UserError when raw pixels of several sizes are asked for, which no reader could tell apart."""
+    cuts = layout is Layout.MASKS
+    image_px = config.image_px or (config.patch_px if cuts else _common_px(seen.sizes))
+    if config.encoding is Encoding.RAW and not image_px:
+        sizes = ", ".join(f"{width} x {height}" for (width, height), _ in seen.sizes.most_common(3))
+        raise UserError(f"--encoding=raw: expected images of one square size, found {sizes}; add --image_px=...")
+    channels = 3 if seen.colour else 1
+    keeps_size = not config.image_px or set(seen.sizes) == {(config.image_px, config.image_px)}
+    passes = config.encoding is Encoding.JPEG and keeps_size and not cuts
+    if not passes:
+        entries = {
+            name: [dataclasses.replace(one, plain=False) for one in members] for name, members in entries.items()
+        }
+    settings = Settings(
+        config.images, config.encoding.value, channels, config.image_px, config.jpeg_quality, config.max_megapixels
+    )
+    files = max(len(seen.accepted), 1)
+    size = seen.stored_bytes / files if passes or not image_px else float(image_px**2 * channels)
+    if config.encoding is Encoding.JPEG and not passes and image_px:
+        size /= 4  # JPEG at quality 95 takes about a quarter of the raw bytes of a photograph
+    source_px = config.patch_px if cuts else _median_px(seen.sizes)
+    return Form(settings, entries, image_px, source_px, size)
+
+
+def _median_px(sizes: Mapping[tuple[int, int], int]) -> int:
+    """The side of a square as large as half of the images are at most."""
+    sides = sorted((math.sqrt(width * height), count) for (width, height), count in sizes.items())
+    passed, half = 0, sum(count for _, count in sides) / 2
+    for side, count in sides:
+        passed += count
+        if passed >= half:
+            return round(side)
+    return 0
+
+
+def _common_px(sizes: Mapping[tuple[int, int], int]) -> int:
+    """The side of all images when they are squares of one size, else 0."""
+    if len(sizes) != 1:
+        return 0
+    ((width, height),) = sizes
+    return width if width == height else 0
+
+
+def save_tables(
+    stage: str, entries: dict[str, list[Entry]], written: Sequence[Shard], rejected: Sequence[tuple[str, str]]
+) -> dict[str, str]:
+    """groups.csv, rejected.csv and manifest.csv in `stage`; returns the SHA-256 of each."""
+    return {
+        dataset.GROUPS: csv_files.save(os.path.join(stage, dataset.GROUPS), GROUP_COLUMNS, _group_rows(entries)),
+        dataset.REJECTED: csv_files.save(os.path.join(stage, dataset.REJECTED), REJECTED_COLUMNS, rejected),
+        dataset.MANIFEST: csv_files.save(
+            os.path.join(stage, dataset.MANIFEST),
+            MANIFEST_COLUMNS,
+            ((shard.file, *row) for shard in written for row in shard.rows),
+        ),
+    }
+
+
+def _group_rows(entries: dict[str, list[Entry]]) -> list[tuple[str, int, int, str]]:
+    rows = []
+    for split, members in entries.items():
+        for one in members:
+            if one.windows:
+                rows += [(window.name(one.path), window.label, one.group, split) for window in one.windows]
+            else:
+                rows.append((one.path, one.label, one.group, split))
+    return sorted(rows)
+
+
+def notes(layout: Layout, seen: Seen) -> collections.Counter:
+    """What was changed on the way; and how many pictures are so large that a crack may be lost in one window."""
+    told = seen.notes + _uneven_depths(seen.notes)
+    large = sum(count for size, count in seen.sizes.items() if min(size) > LARGE_PX)
+    if layout is Layout.MASKS or not large:
+        return told
+    advice = (
+        f"larger than {LARGE_PX} pixels: each is one window to a network, which sees it at --image_px (128) and loses "
+        "fine cracks; cut photographs of walls into windows, or draw masks"
+    )
+    return told + collections.Counter({advice: large})
+
+
+def _uneven_depths(notes: Mapping[str, int]) -> collections.Counter:
+    """Each picture of more than 8 bits is scaled by itself, so a dark one may come out brighter than the others."""
+    deep = {note: count for note, count in notes.items() if bit_depth.is_scaling(note)}
+    if len(deep) < 2 or not any(bit_depth.GUESSED in note for note in deep):
+        return collections.Counter()
+    return collections.Counter({bit_depth.UNEVEN: sum(deep.values())})
+
+
+def facts(
+    config: ConvertConfig,
+    found: Found,
+    form: Form,
+    written: Sequence[Shard],
+    checksums: dict[str, str],
+    leaks: dict[str, int],
+    rejected: Sequence[tuple[str, str]],
+    notes: collections.Counter,
+) -> dict:
+    """The content of dataset.json."""
+    made = {
+        "version": dataset.VERSION,
+        "classes": list(found.classes),
+        "positive_class": found.classes[1],
+        "image_px": form.image_px,
+        "source_px": form.source_px,
+        "channels": form.settings.channels,
+        "encoding": form.settings.encoding,
+        "splits": {name: split_facts(name, found.classes, written) for name in splits.NAMES},
+        "seed": config.seed,
+        "group_by": config.group_by.value,
+        "source": os.path.abspath(config.images),
+        "layout": found.layout.value,
+        "leaks": leaks,
+        "rejected": len(rejected),
+        "notes": _note_lines(notes + found.notes, found.passed_over),
+        "tables": checksums,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "crackflow": __version__,
+    }
+    return made | {"fingerprint": dataset.fingerprint(made)}
+
+
+def _note_lines(notes: collections.Counter, passed_over: collections.Counter) -> list[str]:
+    lines = [f"{count:,} {what}" for what, count in sorted(notes.items())]
+    return lines + [system_files.summary(passed_over)] * bool(passed_over)
+
+
+def split_facts(name: str, classes: Sequence[str], written: Sequence[Shard]) -> dict:
+    """What dataset.json says of the split `name`."""
+    mine = [shard for shard in written if shard.split == name]
+    labels = collections.Counter(row[2] for shard in mine for row in shard.rows)
+    count, different = sum(shard.count for shard in mine), len({row[4] for shard in mine for row in shard.rows})
+    return {
+        "count": count,
+        **({"different": different} if different < count else {}),  # some were written several times
+        "class_counts": {kind: labels[label] for label, kind in enumerate(classes)},
+        "shards": [
+            {"file": shard.file, "count": shard.count, "bytes": shard.bytes, "sha256": shard.sha256} for shard in mine
+        ],
+    }
+
+
+def text(out: str, facts: dict, seconds: float) -> str:
+    """What the person at the terminal reads at the end."""
+    leaks, counts = facts["leaks"], {name: split["count"] for name, split in facts["splits"].items()}
+    total = sum(counts.values())
+    lines = [
+        f"{total:,} images in {seconds:.1f} s ({total / seconds:,.0f} images/s): "
+        + ", ".join(f"{name} {count:,}" for name, count in counts.items()),
+        "classes: " + "; ".join(f"{name} {_class_counts(split)}" for name, split in facts["splits"].items()),
+        f"copies: {leaks['byte_copies']:,} byte copies, {leaks['near_copies']:,} near copies; "
+        f"{leaks['groups']:,} groups that stay together ({facts['group_by']})",
+    ]
+    if leaks["random_split_test"]:
+        lines.append(_leak_line(leaks))
+    if facts["layout"] == Layout.CLASSES.value:  # which may have been guessed
+        lines.append(f"cracked: {facts['classes'][1]}; clean: {facts['classes'][0]}")
+    if leaks["conflicts"]:
+        lines.append(f"left out: {leaks['conflicts']:,} files whose picture is found in both classes")
+    if leaks.get("surplus"):
+        lines.append(f"left out: {leaks['surplus']:,} near copies beyond --max_near_copies")
+    if facts["rejected"] and dataset.REJECTED in facts["tables"]:
+        lines.append(f"rejected: {facts['rejected']:,} files, each with its reason in {dataset.REJECTED}")
+    lines += [f"note: {note}" for note in facts["notes"]]
+    return "\n".join(map(one_line, [*lines, f"wrote {out}, fingerprint {facts['fingerprint'][:12]}"]))
+
+
+def _class_counts(split: dict) -> str:
+    return ", ".join(f"{count:,} {kind}" for kind, count in split["class_counts"].items())
+
+
+def thin_splits(facts: dict, names: Sequence[str]) -> str:
+    """A line on the classes of which a split of `names` has none, or too few to be measured; empty without."""
+    thin = splits.thin({name: facts["splits"][name]["class_counts"] for name in names})
+    if not thin:
+        return ""
+    told = ", ".join(
+        f"{split} has " + " and ".join(f"{count or 'none'} of {one_line(kind)!r}" for kind, count in counts.items())
+        for split, counts in thin.items()
+    )
+    why = (
+        "copies and windows of one photograph stay together; "
+        if facts["leaks"]["groups"] < facts["leaks"]["images"]
+        else ""
+    )
+    return (
+        f"{told}: expected {splits.MIN_IMAGES} or more of each class, for figures on fewer say little; {why}"
+        "add photographs, or convert with other parts (--split)"
+    )
+
+
+def _leak_line(leaks: dict[str, int]) -> str:
+    tested, twins = leaks["random_split_test"], leaks["random_split_twins"]
+    share = f"{twins:,} of {tested:,} test images ({100 * twins / tested:.1f} %)"
+    return f"leaks: a random split would have put a twin of {share} into training; this split: {leaks['split_twins']:,}"

@@ -1,0 +1,123 @@
+"""Is a data set what it was when it was written? Every file, record and image is read again.
+
+Synopsis::
+
+    damages = verify.damages("data/metu", pool, ahead, advance)     # [] when intact
+"""
+
+import collections
+import concurrent.futures
+import csv
+import hashlib
+import os
+from collections.abc import Callable
+
+from crackflow.core import csv_files, process_pool
+from crackflow.data import dataset, image_file, records
+
+Sources = dict[int, str]  # record number -> source path
+
+
+def damages(folder: str, pool: concurrent.futures.Executor, ahead: int, advance: Callable[[int], None]) -> list[str]:
+    """A sentence for each damage, naming shard, record and source image. Raises: UserError when it is no data set."""
+    found = dataset.read(folder)
+    problems = [
+        f"{name}: does not have the SHA-256 that {dataset.DATASET} gives"
+        for name, wanted in found.facts.get("tables", {}).items()
+        if _sha256(os.path.join(folder, name)) != wanted
+    ]
+    if dataset.fingerprint(found.facts) != found.facts["fingerprint"]:
+        problems.append(f"{dataset.DATASET}: the fingerprint does not fit the shards it lists")
+    problems += [
+        f"{dataset.DATASET}: the counts of split {name} contradict each other"
+        for name, split in found.facts["splits"].items()
+        if {sum(shard["count"] for shard in split["shards"]), sum(split["class_counts"].values())} != {split["count"]}
+    ]
+    sources = _sources(folder)
+    shards = [shard for split in found.facts["splits"].values() for shard in split["shards"]]
+    tasks = [(folder, found.facts, shard, sources[shard["file"]]) for shard in shards]
+    for shard, result in zip(shards, process_pool.ordered(pool, _verify_one, tasks, ahead), strict=True):
+        problems += result
+        advance(shard["count"])
+    return problems
+
+
+def _sources(folder: str) -> dict[str, Sources]:
+    """For each shard, the source image of each record, as far as the manifest can be read."""
+    found = collections.defaultdict(dict)
+    for row in _rows(os.path.join(folder, dataset.MANIFEST)):
+        record = row.get("record") or ""
+        if record.isascii() and record.isdigit():
+            found[row.get("shard")][int(record)] = row.get("path")
+    return found
+
+
+def _rows(path: str) -> list[dict[str, str]]:
+    try:
+        return csv_files.read(path) if os.path.exists(path) else []
+    except csv.Error:  # so damaged that it is no table; its SHA-256 says so too
+        return []
+
+
+def _sha256(path: str) -> str:
+    if not os.path.exists(path):
+        return "missing"
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _slowly(file)
+
+
+def _slowly(file) -> str:
+    """`hashlib.file_digest` for Python 3.10, which lacks it."""
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _verify_one(task: tuple[str, dict, dict, Sources]) -> list[str]:
+    """In a worker: what is wrong with one shard."""
+    folder, facts, shard, sources = task
+    path, number, problems = os.path.join(folder, shard["file"]), 0, []
+
+    def complain(what: str) -> None:
+        source = sources.get(number)
+        problems.append(f"{shard['file']}: record {number} ({source!r}): {what}")
+
+    try:
+        with open(path, "rb") as file:
+            for _, payload in records.read(file):
+                reason = _wrong_with(payload, facts, sources.get(number))
+                if reason:
+                    complain(reason)
+                number += 1
+    except records.Damage as damage:
+        complain(f"{damage}; the records after it can't be read")
+        return problems
+    except OSError as error:
+        complain(f"unreadable: {error.strerror}; so are all {shard['count']} records of this shard")
+        return problems
+    if number != shard["count"]:
+        complain(f"missing: the shard holds {number} records, expected {shard['count']}")
+    elif _sha256(path) != shard["sha256"]:
+        problems.append(f"{shard['file']}: every record can be read, but its SHA-256 is not the one recorded")
+    return problems
+
+
+def _wrong_with(payload: bytes, facts: dict, source: str | None) -> str:
+    try:
+        fields = records.parse(payload)
+        if facts["encoding"] == "raw":
+            expected = facts["image_px"] ** 2 * facts["channels"]
+            if len(fields["image"]) != expected:
+                return f"{len(fields['image'])} bytes of pixels, expected {expected}"
+        else:
+            photo = image_file.parse_photo(fields["image"], os.fsdecode(fields["path"]), float("inf"), min_side_px=1)
+            if not image_file.thumbnail(photo).strict:
+                return "its JPEG data is damaged, where most decoders look past it; convert the images again"
+    except (records.Damage, image_file.BadImage) as error:
+        return str(error)
+    if source is not None and os.fsdecode(fields["path"]) != source:
+        return f"is of {os.fsdecode(fields['path'])!r}"
+    if fields["label"] not in (0, 1):
+        return f"its label is {fields['label']}, expected 0 or 1"
+    return ""

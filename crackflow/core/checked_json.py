@@ -1,0 +1,41 @@
+"""JSON with a checksum inside, so that a bit that turned on the disk is found out.
+
+Synopsis::
+
+    atomic.write_text("oracle.json", json.dumps(checked_json.seal(content)))
+    content = checked_json.read("oracle.json")           # ValueError where it is not what was written
+"""
+
+import json
+import zlib
+
+KEY = "crc32"
+
+
+def seal(content: dict) -> dict:
+    """`content`, as JSON gives it back, with the key `KEY`: CRC-32 of the rest."""
+    plain = json.loads(json.dumps(content))
+    return plain | {KEY: _checksum(plain)}
+
+
+def read(path: str) -> dict:
+    """The content of the file. Raises: OSError; ValueError where it is not what was written, or no JSON object."""
+    with open(path, encoding="utf-8") as file:
+        try:
+            return unseal(json.load(file))
+        except RecursionError as error:
+            raise ValueError("its brackets are nested without end") from error
+
+
+def unseal(content: dict) -> dict:
+    """`content` without its checksum. What has none, of an earlier version, is taken as it is. Raises: ValueError."""
+    if not isinstance(content, dict):
+        raise ValueError("expected an object")
+    plain = {name: value for name, value in content.items() if name != KEY}
+    if KEY in content and content[KEY] != _checksum(plain):
+        raise ValueError("its content is not what was written")
+    return plain
+
+
+def _checksum(plain: dict) -> int:
+    return zlib.crc32(json.dumps(plain, sort_keys=True).encode())

@@ -1,0 +1,175 @@
+"""A progress bar with images/s and the time left: on a terminal only, and on stderr, so that output stays clean.
+
+Synopsis::
+
+    with console.bar(10_000, "reading images") as advance:
+        advance(64)
+"""
+
+import contextlib
+import io
+import logging
+import os
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from crackflow.core.escaping import one_line, visible
+
+WIDTH = 160  # of a table that goes to a file or a pipe
+
+
+class ImagesPerSecond(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f} images/s" if speed else "")
+
+
+@contextlib.contextmanager
+def bar(total: int, what: str) -> Iterator[Callable[[int], None]]:
+    """Gives `advance(n)`. Nothing is drawn when stderr is not a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+    columns += (ImagesPerSecond(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as shown:
+        task = shown.add_task(one_line(what), total=total)
+        yield lambda step: shown.advance(task, step)
+
+
+def make_streams_safe() -> None:
+    """From now on stdout and stderr write what their encoding lacks as \\u escapes, whatever the locale or
+    PYTHONIOENCODING says; and where the process was started without them, what is said goes nowhere.
+
+    File names come in every script, and undecodable ones as lone surrogates that no encoding has.
+    """
+    for number in range(3):  # else the next file that is opened gets the number, and what C code prints with it
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            nowhere = open(os.devnull, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 - it stays open
+            setattr(sys, name, nowhere)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    sys.excepthook = _show_exception
+    threading.excepthook = lambda ended: _show_exception(ended.exc_type, ended.exc_value, ended.exc_traceback)
+    logging.lastResort.setFormatter(_Visible())
+    warnings.formatwarning = _warning_in_words
+
+
+class _Visible(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record), keep="\n")
+
+
+def _show_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A fault of ours, as Python shows it; its message may hold a file name."""
+    complain("".join(traceback.format_exception(kind, error, trace)))
+
+
+def _warning_in_words(message: Warning | str, category: type[Warning], path: str, line: int, source=None) -> str:
+    return f"{one_line(path)}:{line}: {category.__name__}: {one_line(message)}\n"
+
+
+_silent = False
+
+
+def be_silent() -> None:
+    """From now on nothing is said here: of several workers of one run, one speaks."""
+    global _silent
+    _silent = True
+
+
+def show(columns: Sequence[str], rows: Iterable[Sequence[tuple[str, bool]]]) -> None:
+    """A table on stdout. `rows`: (text, whether it is a warning) for each column; warnings are red and end in "!"."""
+    if _silent or sys.stdout is None:
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(Text(one_line(column)))
+    for row in rows:
+        cells = ((one_line(text), warns) for text, warns in row)
+        table.add_row(*(Text(f"{text} !" if warns else text, style="red" if warns else "") for text, warns in cells))
+    on_terminal, text = sys.stdout.isatty(), io.StringIO()
+    Console(file=text, force_terminal=on_terminal, width=None if on_terminal else WIDTH).print(table)
+    _to_stdout(text.getvalue().rstrip("\n"))
+
+
+def say(text: str) -> None:
+    """One line for the person at the terminal, on stdout; what a name in it would do there is made visible."""
+    _to_stdout(one_line(text))
+
+
+def say_lines(text: str) -> None:
+    """As `say`, several lines; names within them are the caller's to keep on one (`escaping.one_line`)."""
+    _to_stdout(visible(text, keep="\n"))
+
+
+def _to_stdout(text: str) -> None:
+    if _silent or sys.stdout is None:
+        return
+    with _whoever_listens():
+        sys.stdout.write(_writable(text, sys.stdout) + "\n")
+        sys.stdout.flush()
+
+
+def warn(text: str) -> None:
+    """One line on stderr that begins with "warning": the work goes on, and whoever trusts its result should read it."""
+    _to_stderr(f"warning: {one_line(text)}")
+
+
+def alarm(text: str) -> None:
+    """As `warn`, after WARNING and in red on a terminal: what nobody may overlook."""
+    red = ("\x1b[1;31m", "\x1b[0m") if sys.stderr and sys.stderr.isatty() else ("", "")
+    _to_stderr(f"{red[0]}WARNING: {one_line(text)}{red[1]}")
+
+
+def complain(text: str) -> None:
+    """Lines on stderr, also of a silent process: tracebacks, with what acts on a terminal made visible."""
+    _write_error(visible(text.rstrip("\n"), keep="\n"))
+
+
+def _to_stderr(line: str) -> None:
+    if not _silent:
+        _write_error(line)
+
+
+def _write_error(line: str) -> None:
+    if sys.stderr is None:
+        return
+    with contextlib.suppress(OSError):  # nobody may read it any more, or its disk is full; the work goes on
+        sys.stderr.write(_writable(line, sys.stderr) + "\n")
+        sys.stderr.flush()
+
+
+def _writable(text: str, stream: TextIO) -> str:
+    """`text` without what `stream` can't hold; for processes in which nobody called `make_streams_safe`."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"  # of a StringIO it is None
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+@contextlib.contextmanager
+def _whoever_listens() -> Iterator[None]:
+    """Where the reader of stdout has gone (`| head -1`) or its disk is full, what is said goes nowhere, and the work
+    goes on."""
+    try:
+        yield
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            with contextlib.suppress(OSError):
+                sys.stderr.write(f"warning: stdout can't be written ({error.strerror}); the work goes on without it\n")
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

@@ -1,0 +1,184 @@
+"""Temporary files and folders: what they are called, who owns them, and how those of dead processes go.
+
+Synopsis::
+
+    with temporary_files.claim("run/model.h5") as file:     # run/.model.h5.partial-1f0c9a3e-4711-88123-5b2d90aa, locked
+        ...
+    temporary_files.remove_leftovers("run")                 # those in this folder whose process has ended
+    temporary_files.remove_leftovers("run", "model.h5")     # only those that were to become run/model.h5
+
+A name holds the machine (8 hexadecimal digits), the process, when that was started and a random number, so that no file
+of a user's is taken for one. While its process lives, the file, or the file `LOCK` in the folder, is locked.
+"""
+
+import contextlib
+import functools
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import socket
+import stat
+from typing import BinaryIO, NamedTuple
+
+from crackflow.core import locks
+
+LOCK = ".lock"
+UNFINISHED, REPLACED = "partial", "replaced"
+MAX_NAME_BYTES = 190  # of what follows; systems allow 255 for a whole name
+_NAME = re.compile(
+    rf"\.(?P<name>.+)\.(?P<kind>{UNFINISHED}|{REPLACED})"
+    r"-(?P<host>[0-9a-f]{8})-(?P<process>\d{1,10})-(?P<started>\d{1,20})-[0-9a-f]{8}",
+    re.DOTALL,
+)
+
+
+class Owner(NamedTuple):
+    """A process: `host`: of the machine, or of the container, in which `process` is its number; `started`: in clock
+    ticks after the system, 0 where nobody tells."""
+
+    host: str
+    process: int
+    started: int
+
+
+def temporary_name(name: str, kind: str = UNFINISHED) -> str:
+    """A name of this process that no other file has, for what is to be called `name`, or was until it is replaced."""
+    host, process, started = _this_process()
+    return f".{_shortened(name)}.{kind}-{host}-{process}-{started}-{secrets.token_hex(4)}"
+
+
+def is_temporary(name: str) -> bool:
+    """Whether `temporary_name` gives such names."""
+    return _NAME.fullmatch(name) is not None
+
+
+def belongs_to(temporary: str, name: str, kind: str) -> bool:
+    """Whether `temporary` is a name that `temporary_name` gives for `name` and `kind`."""
+    parts = _NAME.fullmatch(temporary)
+    return parts is not None and parts["name"] == _shortened(name) and parts["kind"] == kind
+
+
+def claim(path: str) -> BinaryIO:
+    """A new file beside `path`, open for writing and locked, where its file system has locks. Raises: OSError."""
+    parent, name = os.path.split(os.path.abspath(path))
+    while True:
+        file = open(os.path.join(parent, temporary_name(name)), "xb")  # noqa: SIM115 - the caller closes it
+        locks.lock_where_possible(file)
+        if os.path.lexists(file.name):
+            return file
+        file.close()  # between its making and its locking, another machine took it for a dead process's
+
+
+@contextlib.contextmanager
+def scratch_folder(parent: str, name: str):
+    """A new folder in `parent`, removed when the block ends. Those of killed processes go first."""
+    remove_leftovers(parent, name)
+    path = os.path.join(parent, temporary_name(name))
+    os.mkdir(path)
+    try:
+        with open(os.path.join(path, LOCK), "w") as lock:
+            locks.lock_where_possible(lock)
+            yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def remove_leftovers(folder: str, name: str = "") -> None:
+    """Remove from `folder`, not from folders in it, what processes left unfinished that have ended; with `name`, only
+    what was to become `name`. What can't be removed stays, and so does what may be of a process that lives: one of this
+    machine, or whoever holds its lock, or, where locks can't be had, of any other machine."""
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return
+    for left in names:
+        parts = _NAME.fullmatch(left)
+        if parts and parts["kind"] == UNFINISHED and (not name or parts["name"] == _shortened(name)):
+            with contextlib.suppress(OSError):
+                _remove_if_dead(os.path.join(folder, left), _owner(parts))
+
+
+def _owner(parts: re.Match) -> Owner:
+    return Owner(parts["host"], int(parts["process"]), int(parts["started"]))
+
+
+def _shortened(name: str) -> str:
+    while len(os.fsencode(name)) > MAX_NAME_BYTES:
+        name = name[:-1]
+    return name
+
+
+def _remove_if_dead(path: str, owner: Owner) -> None:
+    mode = os.lstat(path).st_mode
+    if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+        return
+    is_here = owner.host == _host()
+    if is_here and os.name != "nt" and _is_alive(owner):
+        return
+    lock = os.path.join(path, LOCK) if stat.S_ISDIR(mode) else path
+    with contextlib.ExitStack() as stack:
+        if os.name == "nt":  # which removes no open file, so that for a moment a living process's is closed
+            stack.enter_context(locks.folder(os.path.dirname(path)))
+        is_free = _is_free(lock, stack)
+        if is_free or (is_free is None and is_here and os.name != "nt"):
+            _remove(path)
+
+
+def _is_free(lock: str, stack: contextlib.ExitStack) -> bool | None:
+    """Whether nobody holds `lock`, which is then held until `stack` ends; None where nobody can tell."""
+    try:
+        file = open(lock, "r+b")  # NFS locks nothing that is open for reading alone
+        try:
+            is_free = locks.lock(file, wait=False)
+        except OSError:
+            file.close()
+            raise
+    except OSError:
+        return None
+    file.close() if os.name == "nt" or not is_free else stack.callback(file.close)
+    return is_free
+
+
+def _remove(path: str) -> None:
+    if os.path.isdir(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        os.remove(path)
+
+
+def _this_process() -> Owner:
+    return Owner(_host(), os.getpid(), _started(os.getpid()) or 0)
+
+
+@functools.cache
+def _host() -> str:
+    """Of one machine and one space of process numbers, of which containers with the name of their host have others."""
+    try:
+        numbers = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        numbers = ""
+    return hashlib.sha256(f"{socket.gethostname()} {numbers}".encode()).hexdigest()[:8]
+
+
+def _is_alive(owner: Owner) -> bool:
+    """Whether the process runs on this machine, and is not another one that was given its number later."""
+    try:
+        with contextlib.suppress(PermissionError):  # somebody else's lives as well
+            os.kill(owner.process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    started = _started(owner.process)
+    return started is None or owner.started in (0, started)
+
+
+def _started(process: int) -> int | None:
+    """When it was started, in clock ticks after the system; -1 where it has ended and its parent does not know yet;
+    None where nobody tells."""
+    try:
+        with open(f"/proc/{process}/stat", "rb") as file:
+            state, *fields = file.read().rpartition(b")")[2].split()  # the name in front may hold anything
+    except OSError:
+        return None
+    return -1 if state in (b"Z", b"X") else int(fields[18])  # field 22 of proc(5)

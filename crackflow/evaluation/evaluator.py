@@ -1,0 +1,188 @@
+"""A model on one split of one data set: scores, metrics with intervals, its weak places, its worst mistakes, and labels
+that may be wrong.
+
+Synopsis::
+
+    evaluation = evaluator.assess(loaded, made, ["test"], batch_size=128, resamples=1000, seed=0)
+    evaluation.metrics["accuracy"], evaluation.metrics["accuracy_ci95"]
+    evaluator.content(evaluation)                      # of metrics.json
+"""
+
+import dataclasses
+import os
+from collections.abc import Collection, Iterable
+
+import numpy as np
+
+from crackflow.core.backend import keras
+from crackflow.core.config import ExplainConfig
+from crackflow.data import overlays
+from crackflow.data.dataset import Dataset
+from crackflow.evaluation import chance, metrics, overlap, photo_evaluation, scoring, slices, thresholds
+from crackflow.explanation import saliency
+from crackflow.inference import predictor
+from crackflow.model import model_file
+from crackflow.model.model_file import Bundle
+from crackflow.pipeline import stream
+from crackflow.report import run_page
+from crackflow.training import job
+
+MISTAKES_SHOWN = SUSPECTS_SHOWN = 24
+
+
+def assess(
+    loaded: Bundle,
+    made: Dataset,
+    splits: list[str],
+    batch_size: int,
+    resamples: int,
+    seed: int,
+    decided_on: Collection[str] = (),
+    photographs: int = 0,
+) -> run_page.Evaluation:
+    """Every image of `splits` counts once, however often a joined data set has it; at most `photographs` of them are
+    looked at as crackflow.predict does as well. `decided_on`: splits on which the threshold was chosen since the model
+    was trained. Raises: UserError when a split is empty."""
+    card = loaded.card
+    parts = [_score(loaded, made, split, batch_size) for split in splits]
+    labels, logits, looks, groups = (np.concatenate([part[k] for part in parts]) for k in range(4))
+    paths = [path for part in parts for path in part[4]]
+    first = {path: row for row, path in reversed(list(enumerate(paths)))}
+    kept = np.array(sorted(first.values()))
+    labels, logits, looks, groups = labels[kept], logits[kept], looks[kept], groups[kept]
+    paths = [paths[row] for row in kept]
+    seen = overlap.seen(card.fingerprint, loaded.training_images, made, splits, decided_on)
+    probabilities = model_file.to_probabilities(logits, card.temperature)
+    wrong = metrics.worst_mistakes(labels, probabilities, card.threshold, MISTAKES_SHOWN)
+    doubtful = thresholds.suspects(labels, probabilities, len(labels))
+    shown = doubtful[:SUSPECTS_SHOWN]
+    batches = (batch for split in splits for batch in _batches(loaded, made, split, batch_size))
+    found = scoring.pick_images(batches, kept[[*wrong, *shown]].tolist() if len(wrong) + len(shown) else [])
+    pictures = {int(row): found[int(kept[row])] for row in {*wrong, *shown} if int(kept[row]) in found}
+    heat = _heat(loaded, {int(row): pictures[row] for row in wrong})
+
+    def mistake(row: int) -> run_page.Mistake:
+        picture = overlays.as_png(pictures[row]) if row in pictures else b""
+        facts = paths[row], made.classes[labels[row]], float(probabilities[row])
+        return run_page.Mistake(*facts, picture, heat.get(row, b""))
+
+    decisions = probabilities >= card.threshold
+    values = {"brightness": looks[:, 0], "sharpness": looks[:, 1], "crack width": slices.crack_widths(made, paths)}
+    measured = labels, probabilities, groups, card.threshold, resamples, seed
+    places = [(split, row) for split in splits for row in range(made.count(split))]
+    of_photos, judged = _photographs(loaded, made, [places[row] for row in kept], decisions, labels, photographs, seed)
+    return run_page.Evaluation(
+        name=os.path.basename(os.path.abspath(made.folder)),
+        split="+".join(splits),
+        metrics=metrics.measure(*measured),
+        overlap=overlap.measure(None if seen is None else seen[kept], *measured),
+        labels=labels,
+        probabilities=probabilities,
+        mistakes=[mistake(int(row)) for row in wrong],
+        classes=made.classes,
+        review=_review(labels, probabilities, card),
+        suspects=[mistake(int(row)) for row in doubtful],
+        slices=slices.divide(
+            labels, decisions, values, {"folder": slices.folders(paths, made.facts.get("layout") or "")}
+        ),
+        verdict=chance.compare(labels, probabilities, card.threshold, groups),
+        photographs=of_photos,
+        photograph_rows=judged,
+    )
+
+
+def choose_threshold(
+    model: keras.Model,
+    made: Dataset,
+    batches: Iterable,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    temperature: float,
+    rule: str,
+) -> float:
+    """The threshold that `rule` asks for on the validation images of `made`, which `batches` (image, label, weight) are
+    and whose labels [N] and probabilities [N] by `temperature` are known. Where they are few, each is looked at in its
+    eight orientations, and the threshold moved towards what the rule expects: see `thresholds.shrunk`."""
+    if not job.has_few_checks(made):
+        return thresholds.choose_threshold(labels, probabilities, rule)
+    more, logits = scoring.judge(model, scoring.in_eight_orientations(batches))
+    threshold = thresholds.choose_threshold(more, model_file.to_probabilities(logits, temperature), rule)
+    return thresholds.shrunk(threshold, rule, int(np.bincount(labels, minlength=2).min()))
+
+
+def _photographs(
+    loaded: Bundle, made: Dataset, places: list, decisions: np.ndarray, labels: np.ndarray, limit: int, seed: int
+) -> tuple[dict, list[tuple[str, ...]]]:
+    """What metrics.json says of photographs, and the rows of photographs.csv. `decisions`, `labels`: of windows, at
+    `places`."""
+    if not limit:
+        return {}, []
+    drawn = photo_evaluation.sample(len(places), limit, seed)
+    model = predictor.Model(dataclasses.replace(loaded, familiarity=None))  # which decides nothing
+    judged = photo_evaluation.judge(model, made, [places[number] for number in drawn])
+    drawn = drawn[: len(judged.verdicts)]  # large ones are fewer
+    called, truth = decisions[drawn], labels[drawn] == 1
+    windows = {
+        "recall": float(called[truth].mean()) if truth.any() else None,
+        "specificity": float((~called[~truth]).mean()) if (~truth).any() else None,
+    }
+    return photo_evaluation.measure(judged, len(places)) | {"windows": windows}, judged.table
+
+
+def content(evaluation: run_page.Evaluation) -> dict:
+    """Of metrics.json: the metrics, and `review`, `slices`, `suspects`, how many labels may be wrong,
+    `training_overlap`, how many images the model has seen (None where that is not known), `chance_p_value` and
+    `better_than_chance`, whether a guess would have done as well (None, False: one class only), and `photographs` where
+    they were looked at."""
+    photographs = {"photographs": evaluation.photographs} if evaluation.photographs else {}
+    return (
+        evaluation.metrics
+        | photographs
+        | {
+            "training_overlap": evaluation.overlap or None,
+            "review": evaluation.review,
+            "slices": [dataclasses.asdict(one) for one in evaluation.slices],
+            "suspects": len(evaluation.suspects),
+            "chance_p_value": evaluation.verdict.p_value,
+            "better_than_chance": evaluation.verdict.better,
+        }
+    )
+
+
+def _heat(loaded: Bundle, pictures: dict[int, np.ndarray]) -> dict[int, bytes]:
+    """Each of `pictures` as PNG under a map of what speaks for cracked."""
+    if not pictures:
+        return {}
+    explainer = saliency.Explainer(loaded.model, ExplainConfig.method[0])
+    maps = explainer(np.stack(list(pictures.values())), np.ones(len(pictures), bool))
+    return {
+        row: overlays.as_png(overlays.overlay(picture, one))
+        for (row, picture), one in zip(pictures.items(), maps, strict=True)
+    }
+
+
+def _batches(loaded: Bundle, made: Dataset, split: str, batch_size: int):
+    return stream.eval_batches(made, split, batch_size, loaded.card.image_px, loaded.card.channels)
+
+
+def _score(loaded: Bundle, made: Dataset, split: str, batch_size: int) -> tuple:
+    """(labels, logits, looks, groups, paths) of one split."""
+    found = scoring.judge(loaded.model, _batches(loaded, made, split, batch_size), slices.looks)
+    paths, groups = stream.identities(made, split)
+    return *found, groups, paths
+
+
+def _review(labels: np.ndarray, probabilities: np.ndarray, card: model_file.Card) -> dict:
+    """What the model would leave to a person, and how good it is on the rest."""
+    held = thresholds.in_review(probabilities, card.review)
+    right = ((probabilities >= card.threshold) == labels) & ~held
+    decided = int((~held).sum())
+    return {
+        "low": card.review[0],
+        "high": card.review[1],
+        "count": int(held.sum()),
+        "share": float(held.mean()),
+        "accuracy": float(right.sum() / decided) if decided else None,
+        "accuracy_ci95": list(metrics.wilson(int(right.sum()), decided)) if decided else None,
+        "missed": int((~held & (labels == 1) & (probabilities < card.threshold)).sum()),
+    }

@@ -1,0 +1,89 @@
+"""A model over every image of a batch stream: labels and logits, padding taken off.
+
+Synopsis::
+
+    labels, logits = scoring.judge(model, batches)
+    scoring.speeds({"ours": model, "theirs": other}, seconds=0.5, windows=5)["ours"].median      # images/s
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+
+from crackflow.core import throughput
+from crackflow.core.backend import keras, tf
+
+
+def judge(model: keras.Model, batches: Iterable, look: Callable | None = None) -> tuple[np.ndarray, ...]:
+    """(labels int64 [N], logits float32 [N]) in the order of `batches` (image, label, weight); and with `look`, a
+    function of uint8 [B, px, px, C] to [B, ...], a third array of what that returned."""
+    labels, logits, looks = [], [], []
+    for image, label, weight in batches:
+        real = weight.numpy() > 0
+        labels.append(label.numpy()[real])
+        logits.append(model.predict_on_batch(image)[real])
+        if look:
+            looks.append(look(np.asarray(image)[real]))
+    parts = (labels, logits, looks) if look else (labels, logits)
+    labels, *rest = (np.concatenate(part) for part in parts)
+    return labels.astype(np.int64), *rest
+
+
+def in_eight_orientations(batches: Iterable) -> Iterator[tuple]:
+    """Each of `batches` (image uint8 [B, px, px, C], label, weight) eight times: in its quarter turns, and mirrored.
+    A surface has no upside: with few images these are more to choose a threshold by, though no more evidence."""
+    for image, label, weight in batches:
+        for turns in range(4):
+            turned = np.rot90(np.asarray(image), turns, (1, 2))
+            yield turned, label, weight
+            yield turned[:, :, ::-1], label, weight
+
+
+def best_accuracy(labels: np.ndarray, logits: np.ndarray) -> float:
+    """The share of images told rightly at the threshold that is best for them: networks are compared each at its own,
+    for after a short training 0.5 may call all images cracked. labels: int or bool [N]; logits: float [N]."""
+    order = np.argsort(-logits, kind="stable")
+    labels, logits = np.asarray(labels)[order] > 0, np.asarray(logits)[order]
+    # With the first k called cracked: cracked ones among them, and clean ones behind them.
+    right = np.concatenate([[0], np.cumsum(labels)]) + (~labels).sum() - np.concatenate([[0], np.cumsum(~labels)])
+    ends = np.concatenate([[True], logits[1:] != logits[:-1], [True]])  # equal scores are called alike
+    return float(right[ends].max() / len(labels))
+
+
+def looks(look: Callable, batches: Iterable) -> np.ndarray:
+    """What `look`, of uint8 [B, px, px, C], gives for the images of `batches`, one after the other."""
+    return np.concatenate([look(image)[weight.numpy() > 0] for image, _, weight in batches])
+
+
+def pick_images(batches: Iterable, rows: Sequence[int]) -> dict[int, np.ndarray]:
+    """Row -> uint8 [px, px, C] for the asked `rows` of `batches`, which are gone through once."""
+    wanted, found, start = set(int(row) for row in rows), {}, 0
+    for image, _, weight in batches if wanted else ():
+        count = int((weight.numpy() > 0).sum())
+        for row in [row for row in wanted if start <= row < start + count]:
+            found[row] = image[row - start].numpy()
+        start += count
+        if len(found) == len(wanted):
+            break
+    return found
+
+
+SPEED_BATCH = 64
+
+
+def speeds(models: dict[str, keras.Model], seconds: float, windows: int, compiled: bool) -> dict[str, throughput.Rate]:
+    """Images/s of each model over batches of 64 random pictures held in memory; a window of each in turn, so that a
+    slow moment hits all. What comes before the first window is left out. `compiled`: by XLA."""
+    return throughput.interleaved({name: _scorer(model, compiled) for name, model in models.items()}, seconds, windows)
+
+
+def _scorer(model: keras.Model, compiled: bool) -> Callable[[], int]:
+    shape = (SPEED_BATCH, *model.input_shape[1:])
+    image = tf.constant(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+    score = tf.function(lambda image: model(image, training=False), jit_compile=compiled)
+
+    def advance() -> int:
+        score(image).numpy()  # waits for the device
+        return SPEED_BATCH
+
+    return advance

@@ -1,0 +1,167 @@
+"""Where a model is weak: its figures on parts of a data set.
+
+Synopsis::
+
+    looks = slices.looks(image)                                # uint8 [B, px, px, C] -> float32 [B, 2]
+    parts = slices.divide(labels, decisions, {"brightness": looks[:, 0]}, {"folder": folders})
+    parts[0].kind, parts[0].name, parts[0].recall_ci95         # "brightness", "12 to 96", (0.91, 0.97)
+
+labels, decisions: bool [N]; values: float [N], NaN where unknown; names: N texts, empty where there is none.
+"""
+
+import collections
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from crackflow.conversion import class_folders, folder_names, layouts
+from crackflow.core.config import ConvertConfig, Layout
+from crackflow.core.errors import UserError
+from crackflow.data import dataset, image_file, mask_tiles
+from crackflow.data.dataset import Dataset
+from crackflow.evaluation import metrics
+
+QUARTERS = 4
+MOST_NAMES = 12  # folders shown, the largest; the others together
+# What a folder's name says of the class is no property of the surface: its place in the path, by layout.
+CLASS_PART = {Layout.CLASSES.value: 0, Layout.SDNET.value: 1, Layout.MASKS.value: 0}
+LAPLACIAN = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]], np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Slice:
+    """`kind`: what the images have in common; `name`: which of it; `n` images, `cracked` of them; recall, specificity
+    and their 95 % intervals (Wilson), None without an image of that class; accuracy."""
+
+    kind: str
+    name: str
+    n: int
+    cracked: int
+    accuracy: float
+    accuracy_ci95: list[float]
+    recall: float | None
+    recall_ci95: list[float] | None
+    specificity: float | None
+    specificity_ci95: list[float] | None
+
+
+def looks(image: np.ndarray) -> np.ndarray:
+    """float32 [B, 2] of `image` uint8 [B, px, px, C]: brightness, mean grey level 0..255; sharpness, the variance of
+    the Laplacian of the grey levels (Pech-Pacheco et al. 2000), which blur lowers and noise raises."""
+    grey = np.asarray(image).astype(np.float32).mean(-1)
+    edges = ndimage.correlate(grey, LAPLACIAN[None], mode="nearest")
+    return np.stack([grey.mean((1, 2)), edges.var((1, 2))], 1)
+
+
+def folders(paths: Sequence[str], layout: str) -> list[str]:
+    """For each path of a data set the folders it lies in, without the one that tells its class; for one of a joined
+    data set, which of them it comes from."""
+    if layout == dataset.JOINED:
+        return [pathlib.PurePath(path).parts[0] for path in paths]
+    found = []
+    for path in paths:
+        parts = pathlib.PurePath(path).parent.parts
+        skipped = _class_part(parts, layout)
+        found.append("/".join(part for place, part in enumerate(parts) if place != skipped))
+    return found
+
+
+def _class_part(parts: Sequence[str], layout: str) -> int | None:
+    """Which of the folders of a path tells its class, or that it is a picture and no mask."""
+    if layout not in CLASS_PART:
+        return None
+    if layout == Layout.MASKS.value:
+        told = (folder_names.role(part) == "images" for part in parts)
+    else:
+        told = (part in class_folders.CODES or folder_names.label(part) is not None for part in parts)
+    return next((place for place, tells in enumerate(told) if tells), CLASS_PART[layout])
+
+
+def crack_widths(made: Dataset, paths: Sequence[str]) -> np.ndarray:
+    """float64 [N]: mean width of the crack in each window, in pixels of the photograph; NaN without a crack, or where
+    the masks that `made` was cut by are no longer found."""
+    found, root = np.full(len(paths), np.nan), made.facts.get("source") or ""
+    if made.facts.get("layout") != Layout.MASKS.value:
+        return found
+    rows = collections.defaultdict(list)
+    for row, path in enumerate(paths):
+        rows[path.rpartition("#xywh=")[0] or path].append(row)
+    try:
+        masks = layouts.find_masks(root, rows)
+    except UserError:  # the folder was moved, or is another one now
+        return found
+    for picture, mask in masks.items():
+        inside = rows[picture]
+        try:
+            photo = image_file.open_photo(os.path.join(root, mask), ConvertConfig.max_megapixels, min_side_px=1)
+            crack = image_file.pixels(photo, channels=1, image_px=0, under="black")[..., 0] > mask_tiles.CRACK_ABOVE
+        except image_file.BadImage:
+            continue
+        for row in inside:
+            x, y, width, height = mask_tiles.place(paths[row]) or (0, 0, crack.shape[1], crack.shape[0])
+            found[row] = width_px(crack[y : y + height, x : x + width])
+    return found
+
+
+def width_px(crack: np.ndarray) -> float:
+    """Mean width in pixels of what is True in `crack` bool [H, W]; NaN when nothing is.
+
+    From the distance transform: in a strip of w pixels the mean distance to the outside is w / 4 + 1 / 2, within a
+    tenth from 2 pixels on; a strip of 1 reads as 2.
+    """
+    if not crack.any():
+        return float("nan")
+    away = ndimage.distance_transform_edt(np.pad(crack, 1, mode="edge"))[1:-1, 1:-1]
+    return float(4 * (away[crack].mean() - 0.5))
+
+
+def divide(
+    labels: np.ndarray,
+    decisions: np.ndarray,
+    values: Mapping[str, np.ndarray],
+    names: Mapping[str, Sequence[str]],
+) -> list[Slice]:
+    """Quarters of each of `values`, and each of `names` where there is more than one. Where nothing differs there is
+    no slice."""
+    labels, decisions, found = np.asarray(labels, bool), np.asarray(decisions, bool), []
+    for kind, given in names.items():
+        given = np.asarray(given, object)
+        common = [name for name, _ in collections.Counter(given.tolist()).most_common(MOST_NAMES)]
+        parts = {name or "(none)": given == name for name in common}
+        rest = ~np.isin(given.astype(str), [str(name) for name in common])
+        parts |= {f"{len(set(given[rest].tolist())):,} others": rest} if rest.any() else {}
+        found += [_slice(kind, *part, labels, decisions) for part in parts.items() if len(parts) > 1]
+    for kind, given in values.items():
+        known = np.isfinite(given)
+        if not known.any():
+            continue
+        edges = np.unique(np.quantile(given[known], np.linspace(0, 1, QUARTERS + 1)))
+        which = np.clip(np.searchsorted(edges, given, side="right") - 1, 0, len(edges) - 2)
+        for quarter in range(len(edges) - 1):
+            name = f"{_short(edges[quarter])} to {_short(edges[quarter + 1])}"
+            found.append(_slice(kind, name, known & (which == quarter), labels, decisions))
+    return [one for one in found if one]
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _slice(kind: str, name: str, inside: np.ndarray, labels: np.ndarray, decisions: np.ndarray) -> Slice | None:
+    cracked, clean = inside & labels, inside & ~labels
+    if not inside.any():
+        return None
+    counts = {
+        "accuracy": (int((inside & (labels == decisions)).sum()), int(inside.sum())),
+        "recall": (int((cracked & decisions).sum()), int(cracked.sum())),
+        "specificity": (int((clean & ~decisions).sum()), int(clean.sum())),
+    }
+    rates = {}
+    for measure, (right, trials) in counts.items():
+        rates[measure] = right / trials if trials else None
+        rates[f"{measure}_ci95"] = list(metrics.wilson(right, trials)) if trials else None
+    return Slice(kind, name, int(inside.sum()), int(cracked.sum()), **rates)

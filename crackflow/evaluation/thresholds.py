@@ -1,0 +1,163 @@
+"""From scores to decisions: temperature, threshold by rule, and the band that is left to a person.
+
+Synopsis::
+
+    temperature = thresholds.fit_temperature(val_labels, val_logits)                   # 1.7
+    threshold = thresholds.choose_threshold(val_labels, val_probabilities, "cost:20")  # 0.08
+    low, high = thresholds.review_band(val_probabilities, threshold, share=0.01)       # 0.05, 0.13
+    covered, error = thresholds.coverage(labels, probabilities, threshold)             # float64 [N], float64 [N]
+
+All of it is chosen on validation images. labels: int or bool [N], 1 means cracked; probabilities: float [N], 0..1, of
+cracked, after the temperature; logits: float [N].
+"""
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, logit
+
+from crackflow.core.config import SETTLED_IMAGES, threshold_rule
+from crackflow.evaluation import metrics
+
+LOWEST_THRESHOLD, HIGHEST_THRESHOLD = 0.01, 0.99
+COLDEST, HOTTEST = 0.05, 20.0
+FARTHEST_LOGIT = 40.0  # a probability of 1 - 4e-18, which float64 rounds to 1
+
+
+def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
+    """T, 0.05..20, with the least cross-entropy of sigmoid(logits / T): Guo et al. 2017 (ICML), in the binary form.
+
+    The targets are Platt's (1999): (n1 + 1) / (n1 + 2) for the n1 cracked images, 1 / (n0 + 2) for the n0 clean ones.
+    With 0 and 1, validation images without a mistake would send T to 0. 1.0 when only one class is present.
+    """
+    labels, logits = np.asarray(labels).astype(bool), np.asarray(logits, np.float64)
+    if labels.shape != logits.shape or labels.ndim != 1 or not np.isfinite(logits).all():
+        raise ValueError(
+            "fit_temperature: expected finite logits [N] and as many labels, "
+            f"received {logits.shape} and {labels.shape}"
+        )
+    if labels.all() or not labels.any():
+        return 1.0
+    cracked, clean = labels.sum(), (~labels).sum()
+    target = np.where(labels, (cracked + 1) / (cracked + 2), 1 / (clean + 2))
+
+    def entropy(log_temperature: float) -> float:
+        scaled = logits / np.exp(log_temperature)
+        return float(np.mean(np.logaddexp(0.0, scaled) - target * scaled))
+
+    # Convex in 1 / T, so there is one minimum.
+    found = minimize_scalar(entropy, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded")
+    return float(np.exp(found.x))
+
+
+def choose_threshold(labels: np.ndarray, probabilities: np.ndarray, rule: str = "f1") -> float:
+    """The threshold, 0.01..0.99, that `rule` asks for; among equally good ones the nearest to 0.5, the lower of two.
+
+    f1: the best F1. youden: the largest recall + specificity (Youden 1950). recall:R: of the thresholds that find a
+    share R of the cracked images, one with the fewest false alarms; if none does, 0.01. cost:C: the least
+    C x missed cracks + false alarms. bayes:C: 1 / (1 + C), which is that in the long run where the probabilities are
+    true (Elkan, The foundations of cost-sensitive learning, IJCAI 2001), whatever these images say. Candidates lie
+    halfway between neighbouring scores, so that they are as far from both sides as they can be; 0 and 1 count as
+    scores. 0.5 when only one class is present: there is nothing to choose by. O(N log N). Raises: ConfigError for
+    another rule.
+    """
+    name, value = threshold_rule(rule)
+    labels, probabilities = metrics.checked("choose_threshold", labels, probabilities)
+    if name == "bayes":
+        return float(np.clip(1 / (1 + value), LOWEST_THRESHOLD, HIGHEST_THRESHOLD))
+    if labels.all() or not labels.any():
+        return 0.5
+    scores = np.unique(np.concatenate([[0.0], probabilities, [1.0]]))
+    halfway = scores[:-1] + np.diff(scores) / 2
+    # Between two adjacent floats there is no halfway: rounding may land on the lower one, which then would pass.
+    halfway = np.where(halfway > scores[:-1], halfway, scores[1:])
+    candidates = np.unique(np.clip(halfway, LOWEST_THRESHOLD, HIGHEST_THRESHOLD))
+    called = len(labels) - np.searchsorted(np.sort(probabilities), candidates, side="left")
+    found = labels.sum() - np.searchsorted(np.sort(probabilities[labels]), candidates, side="left")
+    merit = _merit(name, value, found, called - found, int(labels.sum()), int((~labels).sum()))
+    best = candidates[merit == merit.max()]
+    return float(best[np.argmin(np.abs(best - 0.5))])
+
+
+def shrunk(threshold: float, rule: str, images: int) -> float:
+    """`threshold`, chosen by `rule` on `images` of the rarer class, moved towards what the rule asks for where the
+    probabilities are true: as far as images are missing to SETTLED_IMAGES, in the logit.
+
+    That is 0.5 for f1 and youden and 1 / (1 + C) for cost:C; recall:R has none, and keeps its own. Ten brick windows of
+    each class chose thresholds with which models of a ROC area of 0.98 told 82 to 92 % of others rightly.
+    """
+    name, value = threshold_rule(rule)
+    expected = {"f1": 0.5, "youden": 0.5, "cost": 1 / (1 + value) if value else 0.5}.get(name)
+    if expected is None:
+        return threshold
+    weight = min(images / SETTLED_IMAGES, 1.0)
+    return float(expit(weight * logit(threshold) + (1 - weight) * logit(expected)))
+
+
+def _merit(name: str, value: float, found: np.ndarray, alarms: np.ndarray, cracked: int, clean: int) -> np.ndarray:
+    """How well each candidate serves the rule; `found` and `alarms`: int [candidates], cracked and clean images called
+    cracked."""
+    if name == "f1":
+        return 2 * found / (cracked + found + alarms)
+    if name == "youden":
+        # Whole numbers: equal merits stay equal.
+        return found * clean - alarms * cracked
+    if name == "cost":
+        return -(value * (cracked - found) + alarms)
+    enough = found >= value * cracked - 1e-9
+    if not enough.any():
+        return -np.arange(len(found))
+    return np.where(enough, -alarms, -clean - 1)
+
+
+def can_choose(labels: np.ndarray, rule: str) -> bool:
+    """Whether `labels` [N] are what `rule` chooses by: of both classes, unless it asks for none."""
+    return threshold_rule(rule)[0] == "bayes" or bool(np.any(labels) and not np.all(labels))
+
+
+def review_band(probabilities: np.ndarray, threshold: float, share: float) -> tuple[float, float]:
+    """(low, high): from low up to, not including, high a person decides. Holds `share` of `probabilities`, as nearly as
+    their ties allow; the threshold itself, twice, for none.
+
+    The band is as wide in the logit on both sides. It needs no labels, so it can be chosen anew for other surfaces.
+    """
+    distance = np.sort(np.abs(_logit(np.asarray(probabilities, np.float64)) - logit(threshold)))
+    count = int(np.floor(share * len(distance) + 1e-9))
+    if not count:
+        return threshold, threshold
+    width = distance[count - 1 : count + 1].mean()
+    return float(expit(logit(threshold) - width)), float(expit(logit(threshold) + width))
+
+
+def in_review(probabilities: np.ndarray, band: tuple[float, float]) -> np.ndarray:
+    """bool [N]: which images are left to a person."""
+    probabilities = np.asarray(probabilities, np.float64)
+    return (probabilities >= band[0]) & (probabilities < band[1])
+
+
+def coverage(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """(covered, error), float64 [N] each: when the surest k of N images are decided, k / N and the share of mistakes
+    among those k. Sure is far from the threshold in the logit. Geifman and El-Yaniv 2017 (NeurIPS)."""
+    labels, probabilities = metrics.checked("coverage", labels, probabilities)
+    order = np.argsort(-np.abs(_logit(probabilities) - logit(threshold)), kind="stable")
+    wrong = ((probabilities >= threshold) != labels)[order]
+    count = np.arange(1, len(labels) + 1)
+    return count / len(labels), np.cumsum(wrong) / count
+
+
+def suspects(labels: np.ndarray, probabilities: np.ndarray, count: int) -> np.ndarray:
+    """int64 [<= count]: images whose label is probably wrong, the surest first.
+
+    Confident learning (Northcutt et al. 2021, J. Artif. Intell. Res. 70:1373): the model gives the other class at least
+    the probability that it gives, on average, to images labelled so. Nothing with one class only.
+    """
+    labels, probabilities = metrics.checked("suspects", labels, probabilities)
+    if labels.all() or not labels.any():
+        return np.zeros(0, np.int64)
+    usual = np.array([(1 - probabilities[~labels]).mean(), probabilities[labels].mean()])
+    other = np.where(labels, 1 - probabilities, probabilities)
+    doubtful = np.flatnonzero((other >= usual[1 - labels.astype(int)]) & (other > 0.5))
+    return doubtful[np.argsort(-other[doubtful], kind="stable")][: max(count, 0)]
+
+
+def _logit(probabilities: np.ndarray) -> np.ndarray:
+    return np.clip(logit(probabilities), -FARTHEST_LOGIT, FARTHEST_LOGIT)

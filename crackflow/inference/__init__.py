@@ -1,0 +1,1 @@
+"""Trained models on photographs of any size."""

@@ -1,0 +1,395 @@
+"""Every window of a photograph, scored at once as if each were alone.
+
+Synopsis::
+
+    scorer = sliding_window.scorer(model)
+    logits = scorer.score(pixels)                # uint8 [H, W, C], 0..255 -> float32 [h, w]
+    logits[i, j]                                 # of pixels[y : y + scorer.px, x : x + scorer.px], y = i * scorer.step
+
+A network without padding has the same features for a window as for the photograph around it (Long, Shelhamer and
+Darrell, Fully convolutional networks for semantic segmentation, CVPR 2015). So its convolutions run once over the
+photograph, in overlapping tiles of bounded size, and what it pools over a picture is pooled over every window.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from crackflow.core import runtime
+from crackflow.core.backend import APPLICATION_LAYERS, keras, tf
+
+layers = keras.layers
+# One at a time through the network. On 2 cores, 12 megapixels: BUILD_NOTES.md, "photographs".
+TILE_PX = 768
+BAND = 64  # rows of windows that are pooled at once
+BATCH = 64  # windows at once, where the network takes one at a time
+CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D, layers.MaxPooling2D)
+CONVOLUTIONS += (layers.AveragePooling2D,)
+POINTWISE = (layers.Rescaling, layers.BatchNormalization, layers.Activation, layers.ReLU, layers.Add, layers.Dropout)
+POINTWISE += (layers.Concatenate,)
+POOLS = (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
+Locate = Callable[[np.ndarray], np.ndarray]  # features float32 [h, w, K] of cells -> logits float32 [h, w]
+LEVELS = "levels"  # what windows are standardised by, beside the names of layers
+POOLED = (layers.Concatenate, layers.Dense, layers.Activation, layers.ReLU, layers.Dropout)
+
+
+class Reach(NamedTuple):
+    """The pixels that cell 0 of a layer sees, from `low` up to, not including, `high`; its neighbour sees those `step`
+    further."""
+
+    low: int
+    high: int
+    step: int
+
+
+class Convolutional:
+    """A network that adds no zeros, run over whole photographs. `features`: the layers up to its pooling, uint8
+    [1, H, W, C] to float32 [1, h, w, K]; `decide`: the rest, over every window. `around`: pixels beside a part of a
+    photograph that must be seen with it, for its windows to be scored as in the whole."""
+
+    around = 0
+
+    def __init__(self, model: keras.Model, reach: Reach, trunk: str) -> None:
+        self.px, self.step = model.input_shape[1], reach.step
+        self._reach = reach
+        self._cells = model.get_layer(trunk).output_shape[1]
+        self._takes_maximum = any(isinstance(one, layers.GlobalMaxPooling2D) for one in model.layers)
+        photograph = keras.Input((None, None, model.input_shape[3]), dtype="uint8")
+        names = [layer.name for layer in model.layers]
+        chain = model.layers[: names.index(trunk) + 1]
+        standardised = [layer for layer in chain if _standardises(layer)]
+        takes = [photograph, *(keras.Input((None, None, 2 * layer.input_shape[3])) for layer in standardised)]
+        tensors = self._twins(chain, dict(zip((names[0], LEVELS), takes, strict=False)), 1)
+        self._features, self._levels = _compiled(keras.Model(takes, tensors[trunk])), None
+        for layer in standardised:  # one at most
+            self._levels = _compiled(_levels(photograph, tensors[_parents(layer)[0]], self._size(layer)))
+        self._decide = self._head(model, trunk, self._cells)
+
+    def _head(self, model: keras.Model, trunk: str, across: int) -> Callable:
+        """What follows `trunk`, with the pooling of `_twins`: float32 [1, h, w, K] to [1, h', w', 1]."""
+        cells = keras.Input((None, None, model.get_layer(trunk).output_shape[3]))
+        start = [layer.name for layer in model.layers].index(trunk) + 1
+        found = self._twins(model.layers[start:], {trunk: cells}, across)
+        head = keras.Model(cells, found[_parents(model.layers[-1])[0]])
+        return _compiled(head)
+
+    def _twins(self, chain: list[keras.layers.Layer], tensors: dict, across: int) -> dict:
+        """Layers with the same weights, applied to `tensors` (by the name of the layer that made them); what is pooled
+        over a picture is pooled over `across` cells; 0: over one, of which nothing but the maximum counts."""
+        for layer in chain:
+            if isinstance(layer, layers.InputLayer):
+                continue
+            if isinstance(layer, layers.Reshape):  # of the logits: [B, 1] -> [B]
+                continue
+            taken = [tensors[name] for name in _parents(layer)]
+            taken += [tensors[LEVELS]] if _standardises(layer) else []
+            twin = self._twin(layer, across)
+            tensors[layer.name] = twin(taken[0] if len(taken) == 1 else taken)
+            twin.set_weights(layer.get_weights())
+        return tensors
+
+    def _twin(self, layer: keras.layers.Layer, across: int) -> keras.layers.Layer:
+        if isinstance(layer, layers.GlobalAveragePooling2D):
+            if not across and self._takes_maximum:  # which tells where; the mean is of the whole window
+                return layers.Rescaling(0.0, name=layer.name)
+            return layers.AveragePooling2D(max(across, 1), 1, name=layer.name)
+        if isinstance(layer, layers.GlobalMaxPooling2D):
+            return layers.MaxPooling2D(max(across, 1), 1, name=layer.name)
+        if _standardises(layer):
+            return _AsItsWindows(self._size(layer), layer.epsilon, name=layer.name)
+        return layer.__class__.from_config(layer.get_config())
+
+    def _size(self, layer: keras.layers.Layer) -> int:
+        """Of a cell of the trunk, in pixels of what `layer` takes."""
+        return layer.input_shape[1] // self._cells
+
+    def score(self, pixels: np.ndarray) -> np.ndarray:
+        """Logits float32 [h, w] of every window of `pixels`, uint8 [H, W, C], 0..255. Where the last ones don't fit, or
+        the picture is smaller than a window, it is mirrored beyond its border."""
+        return self._pooled(self._decide, self._cells_in(pixels), self._cells)
+
+    def places(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """(what `score` gives, None): where in a window the crack lies can't be told."""
+        return self.score(pixels), None
+
+    def _cells_in(self, pixels: np.ndarray) -> np.ndarray:
+        """float32 [h, w, K]: the cells that are pooled."""
+        whole = _padded(pixels, self.px, self.step)
+        levels = self._levels_of(whole) if self._levels else None
+        rows, columns = (self._cells_of(side) for side in whole.shape[:2])
+        tile = max(self._cells_of(TILE_PX), 1)
+        features = None
+        for top, down in _ranges(rows, tile):
+            for left, right in _ranges(columns, tile):
+                found = self._tile(whole, levels, slice(top, down), slice(left, right))
+                if features is None:
+                    features = np.empty((rows, columns, found.shape[-1]), np.float32)
+                features[top:down, left:right] = found
+        return features
+
+    def _levels_of(self, whole: np.ndarray) -> np.ndarray:
+        """`_levels` over the windows of `whole`, and of these the mean over the windows that hold a cell: float32
+        [h + 2, w + 2, 2 K], the border repeated once."""
+        tiles = [list(_ranges(side, TILE_PX - TILE_PX % self.step)) for side in whole.shape[:2]]
+        found = [
+            [self._levels(whole[None, top:down, left:right])[0] for left, right in tiles[1]] for top, down in tiles[0]
+        ]
+        levels = np.concatenate([np.concatenate(row, axis=1) for row in found])
+        for axis in (0, 1):
+            levels = _over_windows(levels.swapaxes(0, axis), self._cells).swapaxes(0, axis)
+        return np.pad(levels, ((1, 1), (1, 1), (0, 0)), "edge")
+
+    def _cells_of(self, side: int) -> int:
+        """Cells of the trunk in `side` pixels."""
+        return (side - self._reach.high) // self.step + 1
+
+    def _tile(self, whole: np.ndarray, levels: None, rows: slice, columns: slice) -> np.ndarray:
+        """`rows` and `columns` of the trunk's cells: float32 [h, w, K]."""
+        y, x = (
+            slice(cells.start * self.step, (cells.stop - 1) * self.step + self._reach.high) for cells in (rows, columns)
+        )
+        return self._features(whole[None, y, x])[0].numpy()
+
+    def _pooled(self, decide: Callable, features: np.ndarray, across: int) -> np.ndarray:
+        bands = _ranges(features.shape[0] - across + 1, BAND)
+        parts = [decide(features[None, top : down + across - 1])[0, ..., 0] for top, down in bands]
+        return np.concatenate([part.numpy() for part in parts])
+
+
+class Surrounded(Convolutional):
+    """A network that adds zeros, run over whole photographs in the same way. Its zeros lie around the photograph, and
+    no longer around each window: a window's cells see the ground beside it, where alone they see nothing."""
+
+    def __init__(self, model: keras.Model, reach: Reach, trunk: str, locate: Locate | None) -> None:
+        super().__init__(model, reach, trunk)
+        # What a cell sees; and where a layer standardises, all windows that hold what it sees.
+        self.around = self._cells_around() * self.step + (self.px if self._levels else 0)
+        self._locate = locate or self._of_one_cell(model, trunk)
+
+    def _of_one_cell(self, model: keras.Model, trunk: str) -> Locate:
+        """What a cell adds where it is the maximum of its window, or without a maximum in the network what a window of
+        such cells alone would have: the network's own last layer says where the crack is, as class activation maps do
+        (Zhou et al., CVPR 2016)."""
+        one_cell = self._head(model, trunk, 0)
+        return lambda features: self._pooled(one_cell, features, 1)
+
+    def places(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(what `score` gives, logits float32 [h + c - 1, w + c - 1] of the cells of `step` pixels, c of them across a
+        window)."""
+        features = self._cells_in(pixels)
+        return self._pooled(self._decide, features, self._cells), self._locate(features)
+
+    def _cells_around(self) -> int:
+        return max(-(self._reach.low // self.step), -(-self._reach.high // self.step))
+
+    def _cells_of(self, side: int) -> int:
+        return side // self.step
+
+    def _tile(self, whole: np.ndarray, levels: np.ndarray | None, rows: slice, columns: slice) -> np.ndarray:
+        before, after = -(self._reach.low // self.step), -(-self._reach.high // self.step)
+        around = [slice(max(cells.start - before, 0), cells.stop + after) for cells in (rows, columns)]
+        y, x = (slice(cells.start * self.step, cells.stop * self.step) for cells in around)
+        seen = [whole[None, y, x]]
+        if levels is not None:
+            y, x = (slice(cells.start, cells.stop + 2) for cells in around)  # one cell more on each side
+            seen.append(levels[None, y, x])
+        found = self._features(*seen)[0].numpy()
+        y, x = (
+            slice(inner.start - outer.start, inner.stop - outer.start)
+            for inner, outer in zip((rows, columns), around, strict=True)
+        )
+        return found[y, x]
+
+
+class _AsItsWindows(layers.Layer):
+    """Stands for a layer that standardises over the picture: every pixel by the mean and the mean square of the windows
+    that hold it, float32 [1, h + 2, w + 2, 2 K] for cells of `size` pixels and one more all around; from middle to
+    middle of the cells in straight lines."""
+
+    def __init__(self, size: int, epsilon: float, **settings) -> None:
+        super().__init__(dtype="float32", **settings)
+        self._size, self._epsilon = size, epsilon
+
+    def call(self, inputs: list[tf.Tensor]) -> tf.Tensor:
+        picture, levels = inputs
+        fine = tf.image.resize(levels, tf.shape(levels)[1:3] * self._size)
+        inside = fine[:, self._size : -self._size, self._size : -self._size]
+        mean, square = tf.split(inside, 2, -1)
+        return (picture - mean) * tf.math.rsqrt(square - mean**2 + self._epsilon)
+
+
+def _levels(photograph: tf.Tensor, standardised: tf.Tensor, size: int) -> keras.Model:
+    """`photograph` to mean and mean square of each channel of `standardised` in cells of `size` x `size` of its pixels:
+    float32 [1, h, w, 2 K]."""
+    both = layers.Concatenate()([standardised, layers.Multiply()([standardised, standardised])])
+    return keras.Model(photograph, layers.AveragePooling2D(size, dtype="float32")(both))
+
+
+def _compiled(model: keras.Model) -> Callable:
+    """`model`, not training, on one picture of any height and width."""
+    shapes = [tf.TensorSpec([1, *taken.shape[1:]], taken.dtype) for taken in model.inputs]
+    function = tf.function(lambda *taken: model(taken, training=False), input_signature=shapes)
+
+    def call(*taken: np.ndarray) -> tf.Tensor:
+        with runtime.layers_unfused():
+            return function(*taken)
+
+    return call
+
+
+def _over_windows(levels: np.ndarray, across: int) -> np.ndarray:
+    """Along the first axis: the mean over all windows of `across` cells that hold a cell, of their means."""
+    count = len(levels) - across + 1
+    windows = sum(levels[start : start + count] for start in range(across)) / across
+    total, often = np.zeros_like(levels), np.zeros((len(levels), 1, 1), np.float32)
+    for start in range(across):
+        total[start : start + count] += windows
+        often[start : start + count] += 1
+    return total / often
+
+
+class Windows:
+    """Any network, window by window in batches: `overlap` windows across each pixel and direction."""
+
+    around = 0
+
+    def __init__(self, model: keras.Model, overlap: int = 2) -> None:
+        self.px = model.input_shape[1]
+        self.step = max(self.px // overlap, 1)
+        self._decide = tf.function(lambda image: model(image, training=False), reduce_retracing=True)
+
+    def score(self, pixels: np.ndarray) -> np.ndarray:
+        """As `Convolutional.score`."""
+        whole = _padded(pixels, self.px, self.step)
+        every = np.lib.stride_tricks.sliding_window_view(whole, (self.px, self.px), (0, 1))
+        every = every[:: self.step, :: self.step]
+        shape, every = every.shape[:2], every.reshape(-1, whole.shape[2], self.px, self.px)
+        parts = [self._decide(every[at : at + BATCH].transpose(0, 2, 3, 1)) for at in range(0, len(every), BATCH)]
+        return np.concatenate([part.numpy().reshape(-1) for part in parts]).reshape(shape)
+
+    def places(self, pixels: np.ndarray) -> tuple[np.ndarray, None]:
+        """As `Convolutional.places`."""
+        return self.score(pixels), None
+
+
+def scorer(model: keras.Model, locate: Locate | None = None) -> Convolutional | Windows:
+    """Every window of a photograph by `model`, uint8 [B, px, px, C] to logits float32 [B]: what it gives for the window
+    alone, or, where it adds zeros at borders, for the window in its surroundings. `locate`: which cells the crack lies
+    in, where that was learnt; otherwise the network's last layer is read. Networks without zeros tell no places."""
+    model = _by_itself(model)
+    found = _trunk(model)
+    if not found:
+        return Windows(model)
+    reach, trunk, adds_zeros = found
+    return Surrounded(model, reach, trunk, locate) if adds_zeros else Convolutional(model, reach, trunk)
+
+
+def _by_itself(model: keras.Model) -> keras.Model:
+    """`model`, or where its layers were applied again elsewhere, as explanations do, the same with layers of its own:
+    whether one occurs twice in the network can't be told otherwise."""
+    if all(len(layer.inbound_nodes) <= 1 for layer in model.layers):
+        return model
+    with keras.saving.custom_object_scope(APPLICATION_LAYERS):
+        alone = keras.Model.from_config(keras.Model(model.inputs, model.outputs).get_config())
+    alone.set_weights(model.get_weights())
+    return alone
+
+
+def pooled_layer(model: keras.Model) -> str:
+    """Name of the layer that `model` pools over the whole picture; empty where there is none, or more than one."""
+    sources = {name for layer in model.layers if isinstance(layer, POOLS) for name in _parents(layer)}
+    return sources.pop() if len(sources) == 1 else ""
+
+
+def _trunk(model: keras.Model) -> tuple[Reach, str, bool] | None:
+    """The reach and name of the layer that `model` pools over the whole picture, and whether a layer before it adds
+    zeros at the border; if every such layer is the same wherever in a photograph it is applied, and either none of them
+    adds zeros or all keep the size of the picture by them."""
+    trunk = pooled_layer(model)
+    if not trunk or any(len(layer.inbound_nodes) > 1 for layer in model.layers):
+        return None
+    names = [layer.name for layer in model.layers]
+    start = names.index(trunk) + 1
+    rest = [layer for layer in model.layers[start:] if not isinstance(layer, POOLS)]
+    if not all(isinstance(layer, POOLED) for layer in rest[:-1]) or not isinstance(rest[-1], layers.Reshape):
+        return None
+    reach: dict[str, Reach | None] = {}
+    for layer in model.layers[:start]:
+        reach[layer.name] = _reach(layer, [reach[name] for name in _parents(layer)])
+        if reach[layer.name] is None:
+            return None
+    found = reach[trunk]
+    standardises = sum(map(_standardises, model.layers[:start]))
+    if standardises > 1:
+        return None
+    if not any(isinstance(layer, CONVOLUTIONS) and _zeros(layer) for layer in model.layers[:start]):
+        return (found, trunk, False) if found.low == 0 and not standardises else None
+    keeps = model.get_layer(trunk).output_shape[1] * found.step == model.input_shape[1]
+    crops = any(isinstance(layer, layers.Cropping2D) for layer in model.layers[:start])
+    return (found, trunk, True) if keeps and not crops else None
+
+
+def _reach(layer: keras.layers.Layer, before: list[Reach]) -> Reach | None:
+    if isinstance(layer, layers.InputLayer):
+        return Reach(0, 1, 1)
+    if isinstance(layer, layers.Cropping2D):
+        (above, below), sides = layer.cropping
+        if {above, below, *sides} != {above}:
+            return None
+        low, high, step = before[0]
+        return Reach(low + above * step, high + above * step, step)
+    if isinstance(layer, CONVOLUTIONS):
+        square = len(set(_sizes(layer))) == len(set(layer.strides)) == len(set(_apart(layer))) == 1
+        pools_border = layer.padding == "same" and hasattr(layer, "pool_size")  # over fewer pixels there
+        if not square or layer.data_format != "channels_last" or pools_border:
+            return None
+        low, high, step = before[0]
+        sees, zeros = (_sizes(layer)[0] - 1) * _apart(layer)[0], _zeros(layer) // 2
+        if layer.padding == "same" and layer.input_shape[1] % layer.strides[0]:
+            return None  # how many zeros come first depends on the size of the picture
+        return Reach(low - zeros * step, high + (sees - zeros) * step, step * layer.strides[0])
+    if _standardises(layer):  # by levels that are taken of the photograph beforehand, cell by cell
+        return before[0] if (before[0].low, before[0].high) == (0, before[0].step) else None
+    if not isinstance(layer, POINTWISE) or len({one.step for one in before}) != 1:
+        return None
+    return Reach(min(one.low for one in before), max(one.high for one in before), before[0].step)
+
+
+def _standardises(layer: keras.layers.Layer) -> bool:
+    """Whether it is what `blocks` standardises a picture by, or alike."""
+    is_one = isinstance(layer, layers.LayerNormalization) and list(layer.axis) == [1, 2]
+    return is_one and not layer.center and not layer.scale
+
+
+def _zeros(layer: keras.layers.Layer) -> int:
+    """How many it adds to a row, half of them, rounded down, before the first pixel: as TensorFlow pads pictures whose
+    sides are multiples of the stride."""
+    if layer.padding != "same":
+        return 0
+    return max((_sizes(layer)[0] - 1) * _apart(layer)[0] + 1 - layer.strides[0], 0)
+
+
+def _sizes(layer: keras.layers.Layer) -> tuple[int, ...]:
+    return getattr(layer, "kernel_size", None) or layer.pool_size
+
+
+def _apart(layer: keras.layers.Layer) -> tuple[int, ...]:
+    return getattr(layer, "dilation_rate", (1, 1))
+
+
+def _parents(layer: keras.layers.Layer) -> list[str]:
+    return [node.layer.name for node in layer.inbound_nodes[0].parent_nodes]
+
+
+def _ranges(count: int, size: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, count, size):
+        yield start, min(start + size, count)
+
+
+def _padded(pixels: np.ndarray, px: int, step: int) -> np.ndarray:
+    """`pixels`, mirrored to the right and below until windows of side `px`, `step` apart, cover them."""
+    missing = [px + max(-(-(side - px) // step), 0) * step - side for side in pixels.shape[:2]]
+    if not any(missing):
+        return pixels
+    return np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)), "symmetric")

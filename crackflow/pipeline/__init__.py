@@ -1,0 +1,1 @@
+"""From TFRecord to batches: streaming, packed, remote; shuffling and decoding."""

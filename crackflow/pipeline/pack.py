@@ -1,0 +1,219 @@
+"""The pack: a split decoded once into a plain .npy, which TensorFlow maps into memory instead of reading it.
+
+Synopsis::
+
+    made = dataset.load("data/metu")
+    packed = pack.ensure(made, "train", image_px=128, channels=3)       # built unless it lies there, sound
+    for image, label in pack.train_batches(packed, batch_size=64, seed=0): ...
+    # image: uint8 [64, 128, 128, 3], 0..255;  label: int32 [64]
+
+In the folder `packs` of the data set: train-128.npy uint8 [N, 128, 128, 3], train-128.labels.npy int32 [N] and
+train-128.json, which is written last and says what the other two must be. Grey ones are called train-128-grey.
+
+The order of training is that of `pipeline.shuffle`, a perfect shuffle that starts anywhere.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+
+import google_crc32c
+import numpy as np
+
+from crackflow.core import atomic, checked_json, console, locks, temporary_files
+from crackflow.core.backend import tf
+from crackflow.core.sharding import WHOLE, Share
+from crackflow.data.dataset import Dataset
+from crackflow.data.record_reader import Rows
+from crackflow.pipeline import shuffle, stream
+
+FOLDER, LOCK, VERSION = "packs", ".lock", 2
+HEADER_BYTES = 128  # of .npy format 1.0 for these shapes; TensorFlow takes pixels at a multiple of 64 without a copy
+BUILD_BATCH = 256
+CRC_BLOCK = 16 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Pack:
+    """A sound pack of `split` of the data set `made`. `labels`: int32 [count]."""
+
+    made: Dataset
+    split: str
+    path: str
+    count: int
+    image_px: int
+    channels: int
+    labels: np.ndarray
+
+    def read_cells(self) -> np.ndarray:
+        """int64 [count], of `data.mask_grid`, from manifest.csv: seconds for a million images."""
+        return Rows(self.made, self.split).cells
+
+
+def nbytes(made: Dataset, split: str, image_px: int, channels: int) -> int:
+    """Size of the pack of `split`, which has made.count(split) images."""
+    return HEADER_BYTES + made.count(split) * image_px**2 * channels
+
+
+def base(made: Dataset, split: str, image_px: int, channels: int) -> str:
+    """Path of the pack, up to its extension."""
+    return os.path.join(made.folder, FOLDER, f"{split}-{image_px}" + ("" if channels == 3 else "-grey"))
+
+
+def find(made: Dataset, split: str, image_px: int, channels: int) -> Pack | None:
+    """The pack, if it lies there and is sound: of this data set, and every byte as it was written."""
+    place = base(made, split, image_px, channels)
+    wanted = _facts(made, split, image_px, channels)
+    try:
+        facts = checked_json.read(f"{place}.json")
+        if {key: facts.get(key) for key in wanted} != wanted:
+            return None
+        sums = [_checksum(f"{place}.npy"), _checksum(f"{place}.labels.npy")]
+        if sums != [facts.get("pixels_crc32c"), facts.get("labels_crc32c")]:
+            return None
+        labels = np.load(f"{place}.labels.npy")
+    except (OSError, ValueError, MemoryError):
+        return None
+    return Pack(made, split, f"{place}.npy", wanted["count"], image_px, channels, labels)
+
+
+def ensure(made: Dataset, split: str, image_px: int, channels: int) -> Pack:
+    """The pack, built first where there is none, or a stale or damaged one. Of several processes one builds.
+
+    Raises: OSError when the folder can't be written or the disk is full; nothing half-written stays.
+    """
+    remove_leftovers(made)
+    found = find(made, split, image_px, channels)
+    if found:  # without a lock, which a folder that can only be read has no place for
+        return found
+    os.makedirs(os.path.join(made.folder, FOLDER), exist_ok=True)
+    with locks.open_file(f"{base(made, split, image_px, channels)}{LOCK}") as lock:
+        locks.lock_where_possible(lock)  # waits for another process that builds; without locks each builds by itself
+        found = find(made, split, image_px, channels)
+        if found:
+            return found
+        with console.bar(made.count(split), f"packing {split} at {image_px} px") as advance:
+            _build(made, split, image_px, channels, advance)
+    found = find(made, split, image_px, channels)
+    if not found:
+        raise OSError(f"the pack {base(made, split, image_px, channels)!r} is not what was written a moment ago")
+    return found
+
+
+def remove_leftovers(made: Dataset) -> None:
+    """Remove what processes left of packs of `made` that were killed while they built one."""
+    temporary_files.remove_leftovers(os.path.join(made.folder, FOLDER))
+
+
+def _facts(made: Dataset, split: str, image_px: int, channels: int) -> dict:
+    return {
+        "version": VERSION,
+        "fingerprint": made.facts["fingerprint"],
+        "split": split,
+        "count": made.count(split),
+        "image_px": image_px,
+        "channels": channels,
+    }
+
+
+def _build(made: Dataset, split: str, image_px: int, channels: int, advance: Callable[[int], None]) -> None:
+    place, facts = base(made, split, image_px, channels), _facts(made, split, image_px, channels)
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(f"{place}.json")  # from here on, there is no pack until the last line
+    shape = (facts["count"], image_px, image_px, channels)
+    labels = []
+    with atomic.file(f"{place}.npy") as file:
+        crc = _write(file, _header(shape), 0)
+        for image, label, weight in stream.eval_batches(made, split, BUILD_BATCH, image_px, channels):
+            real = int(np.count_nonzero(weight.numpy()))
+            crc = _write(file, image.numpy()[:real].tobytes(), crc)
+            labels.append(label.numpy()[:real])
+            advance(real)
+    with atomic.file(f"{place}.labels.npy") as file:
+        np.save(file, np.concatenate(labels).astype(np.int32))
+    facts |= {"pixels_crc32c": crc, "labels_crc32c": _checksum(f"{place}.labels.npy")}
+    atomic.write_text(f"{place}.json", json.dumps(facts, indent=1) + "\n")
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    """The first `HEADER_BYTES` of a .npy file of uint8 [shape]."""
+    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}"
+    start = np.lib.format.magic(1, 0) + (HEADER_BYTES - 10).to_bytes(2, "little")
+    return (start + text.encode()).ljust(HEADER_BYTES - 1) + b"\n"
+
+
+def _write(file, data: bytes, crc: int) -> int:
+    file.write(data)
+    return google_crc32c.extend(crc, data)
+
+
+def _checksum(path: str) -> int:
+    """CRC-32C of a file."""
+    crc = 0
+    with open(path, "rb") as file:
+        while block := file.read(CRC_BLOCK):
+            crc = google_crc32c.extend(crc, block)
+    return crc
+
+
+def rows(packed: Pack) -> tf.Tensor:
+    """uint8 [N, px * px * C] that lies in the mapped file: nothing is read until a row is used, nothing is copied.
+
+    Handed over by DLPack: the operation made for it (ImmutableConst) maps the file too, but TensorFlow then tries to
+    fold it into a constant, which reads all of it and takes its size in memory once more.
+    """
+    mapped = np.load(packed.path, mmap_mode="c")  # DLPack wants an array that could be written; nobody does
+    return tf.experimental.dlpack.from_dlpack(np.asarray(mapped).reshape(packed.count, -1).__dlpack__())
+
+
+def _mapped(numbers: tf.data.Dataset, batch: Callable) -> tf.data.Dataset:
+    """tf.data's graph rewriting would serialize what `batch` captures: the whole pack, in memory."""
+    batch = tf.autograph.experimental.do_not_convert(batch)  # as in `pipeline`
+    ds = numbers.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
+    options = tf.data.Options()
+    options.experimental_optimization.apply_default_optimizations = False
+    return ds.with_options(options)
+
+
+def train_batches(
+    packed: Pack, batch_size: int, seed: int, first_batch: int = 0, share: Share = WHOLE, with_cells: bool = False
+) -> tf.data.Dataset:
+    """Endless batches: image uint8 [b, px, px, C], label int32 [b], from global batch `first_batch` of the run on; with
+    cells, int64 [b] of `data.mask_grid` as well.
+
+    `share`: which parts of each global batch of `batch_size` come here, one after the other; b is the size of a part.
+    """
+    pixels, told = rows(packed), [tf.constant(packed.labels)]
+    if with_cells:
+        told.append(tf.constant(packed.read_cells()))
+    size = share.size(batch_size)
+    shape = [size, packed.image_px, packed.image_px, packed.channels]
+
+    def batch(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        at = share.place(number, batch_size)
+        chosen = shuffle.shuffled(at.batch * batch_size + at.first + tf.range(size, dtype=tf.int64), packed.count, seed)
+        return tf.reshape(tf.gather(pixels, chosen), shape), *(tf.gather(one, chosen) for one in told)
+
+    ds = tf.data.Dataset.counter(first_batch * share.count)
+    return _mapped(ds, batch)
+
+
+def eval_batches(packed: Pack, batch_size: int, share: Share = WHOLE) -> tf.data.Dataset:
+    """As `stream.eval_batches`: every image once, in the order of the shards, weight 0 on the padding."""
+    pixels, labels = rows(packed), tf.constant(packed.labels)
+    size = share.size(batch_size)
+    shape = [size, packed.image_px, packed.image_px, packed.channels]
+
+    def batch(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        at = share.place(number, batch_size)
+        place = at.batch * batch_size + at.first + tf.range(size, dtype=tf.int64)
+        inside = place < packed.count
+        chosen = tf.minimum(place, packed.count - 1)
+        weight = tf.cast(inside, tf.float32)
+        image = tf.gather(pixels, chosen) * tf.cast(inside, tf.uint8)[:, None]
+        return tf.reshape(image, shape), tf.gather(labels, chosen) * tf.cast(inside, tf.int32), weight
+
+    ds = tf.data.Dataset.range(stream.eval_steps(packed.count, batch_size) * share.count)
+    return _mapped(ds, batch)

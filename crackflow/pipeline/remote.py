@@ -1,0 +1,135 @@
+"""The stream, decoded by other processes or hosts: tf.data service.
+
+Synopsis::
+
+    batches = remote.train_batches(made, "grpc://input:5050", 64, 128, 3, seed=0)       # as `pipeline` gives them
+
+The graph that the service's workers run holds the numbers of this process's parts, and where each record lies; the
+dispatcher hands each number to one worker, so every part comes once. They come as they are ready, not in their order.
+All workers must see the shards under the same path as this process.
+"""
+
+import socket
+
+from crackflow.core import rendezvous
+from crackflow.core.backend import tf
+from crackflow.core.errors import UserError
+from crackflow.core.sharding import WHOLE, Share
+from crackflow.data.dataset import Dataset
+from crackflow.data.record_reader import Rows
+from crackflow.pipeline import decode, shuffle, stream
+
+SCHEME = "grpc://"
+CONNECT_S = 10
+
+
+def train_batches(
+    made: Dataset,
+    address: str,
+    batch_size: int,
+    image_px: int,
+    channels: int,
+    seed: int,
+    first_batch: int = 0,
+    share: Share = WHOLE,
+    with_cells: bool = False,
+) -> tf.data.Dataset:
+    """As `stream.train_batches`: the same parts of the same batches, in any order. Raises: as that does."""
+    rows = Rows(made, "train")
+    window = stream.window_rows(rows.count, rows.bytes)
+    size = share.size(batch_size)
+
+    def chosen(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        at = share.place(number, batch_size)
+        places = at.batch * batch_size + at.first + tf.range(size, dtype=tf.int64)
+        return shuffle.shuffled(places, rows.count, seed, window), tf.ones([size])
+
+    numbers = tf.data.Dataset.counter(first_batch * share.count)
+    batches = _decoded(numbers.map(chosen), rows, made, size, image_px, channels)
+    return _served(batches.map(lambda image, label, _, where: (image, label, where)[: 2 + with_cells]), address)
+
+
+def eval_batches(
+    made: Dataset,
+    split: str,
+    address: str,
+    batch_size: int,
+    image_px: int,
+    channels: int,
+    share: Share = WHOLE,
+) -> tf.data.Dataset:
+    """As `stream.eval_batches`, in any order: every image once. Raises: as that does."""
+    rows = Rows(made, split)
+    size = share.size(batch_size)
+
+    def chosen(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        at = share.place(number, batch_size)
+        place = at.batch * batch_size + at.first + tf.range(size, dtype=tf.int64)
+        return tf.minimum(place, rows.count - 1), tf.cast(place < rows.count, tf.float32)
+
+    numbers = tf.data.Dataset.range(stream.eval_steps(rows.count, batch_size) * share.count)
+    batches = _decoded(numbers.map(chosen), rows, made, size, image_px, channels)
+    return _served(batches.map(lambda image, label, weight, _: (image, label, weight)), address)
+
+
+def _decoded(
+    chosen: tf.data.Dataset, rows: Rows, made: Dataset, size: int, image_px: int, channels: int
+) -> tf.data.Dataset:
+    """(rows int64 [b], weight float32 [b]) to (image, label, weight, cells), by operations that a graph can carry
+    away."""
+    files, shard, first, cells = (tf.constant(table) for table in (*rows.places(), rows.cells))
+    encoding, stored_px = made.facts["encoding"], made.image_px
+    stored = made.facts["channels"]
+
+    def read(row: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        record = tf.data.experimental.from_variant(
+            tf.raw_ops.TFRecordDatasetV2(
+                filenames=files[shard[row], None],
+                compression_type="",
+                buffer_size=tf.constant(0, tf.int64),
+                byte_offsets=first[row, None],
+            ),
+            tf.TensorSpec([], tf.string),
+        )
+        record = record.take(1).get_single_element()
+        fields = {"image": tf.io.FixedLenFeature([], tf.string), "label": tf.io.FixedLenFeature([], tf.int64)}
+        fields = tf.io.parse_single_example(record, fields)
+        if encoding == "raw":
+            image = tf.reshape(tf.io.decode_raw(fields["image"], tf.uint8), [stored_px, stored_px, stored])
+            image = decode.to_size(decode.to_channels(image, channels), image_px)
+        else:
+            image = decode.decode(fields["image"][None], encoding, stored_px, image_px, channels)[0]
+        label = tf.cast(fields["label"], tf.int32) * tf.cast(weight, tf.int32)
+        return image * tf.cast(weight, tf.uint8), label, weight, cells[row]
+
+    each = chosen.flat_map(lambda *parts: tf.data.Dataset.from_tensor_slices(parts))
+    return each.map(read, num_parallel_calls=tf.data.AUTOTUNE).batch(size, drop_remainder=True)
+
+
+def _served(batches: tf.data.Dataset, address: str) -> tf.data.Dataset:
+    """Made by the workers of the service at `address`, each element by one of them."""
+    away = tf.data.experimental.service.distribute(
+        tf.data.experimental.service.ShardingPolicy.DYNAMIC,
+        address,
+        compression=None,  # pixels of photographs hardly shrink, and the time it takes is the service's
+    )
+    return batches.apply(away).prefetch(2)
+
+
+def knock(address: str) -> None:
+    """Raises: OSError when nothing listens at `address`."""
+    host, _, port = address.removeprefix(SCHEME).rpartition(":")
+    socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+
+
+def expect_reachable(address: str) -> None:
+    """Raises: UserError when no gRPC server listens at `address`, where TensorFlow itself would wait for an hour."""
+    try:
+        found = "" if rendezvous.is_grpc(address.removeprefix(SCHEME)) else "something else that answers"
+    except OSError as error:
+        found = error.strerror or str(error)
+    if found:
+        raise UserError(
+            f"--data_service: expected a dispatcher at {address!r}, received {found}; start one with "
+            "launch/data_service.sh, for other hosts with --host, without which it listens to its own machine alone"
+        )

@@ -1,0 +1,250 @@
+"""The stream, from shards to batches of pixels, decoded as they are needed.
+
+Synopsis::
+
+    made = dataset.load("data/metu")
+    batches = stream.train_batches(made, batch_size=64, image_px=128, channels=3, seed=0)
+    # image: uint8 [64, 128, 128, 3], 0..255;  label: int32 [64]
+    for image, label, weight in stream.eval_batches(made, "test", 64, 128, 3): ...
+
+A batch is a number. From it follow its rows (`pipeline.shuffle`), from them the records (`data.record_reader`); one
+call reads and decodes them one after the other, straight into the batch, and as many calls run at once as keep the
+cores busy.
+
+Memory, whatever the size of the data set: a decoded batch for each core and five more (20 MB each for 128 images of
+227 px), and 20 bytes a record, to know where it lies.
+"""
+
+import atexit
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from crackflow.core import process_pool, runtime
+from crackflow.core.backend import tf
+from crackflow.core.errors import UserError
+from crackflow.core.sharding import WHOLE, Share
+from crackflow.data.dataset import Dataset
+from crackflow.data.record_reader import Rows
+from crackflow.pipeline import decode, shuffle
+
+# Shards that take more than this much of the memory are shuffled within windows of half as much: while one is used, the
+# next is read ahead.
+PART_OF_MEMORY = 0.5
+
+
+def train_batches(
+    made: Dataset,
+    batch_size: int,
+    image_px: int,
+    channels: int,
+    seed: int,
+    split: str = "train",
+    first_batch: int = 0,
+    share: Share = WHOLE,
+    with_cells: bool = False,
+) -> tf.data.Dataset:
+    """Endless batches: image uint8 [b, image_px, image_px, channels], 0..255; label int32 [b], from `first_batch` on;
+    with cells, int64 [b] of `data.mask_grid` as well.
+
+    `share`: which parts of each global batch of `batch_size` come here, one after the other; b is the size of a part.
+    The order is that of `pipeline.shuffle`, with the pack the same while the shards fit into memory. Raises: UserError
+    when the split is empty; while batches are taken, tf.errors.UnknownError with the text of a UserError when a record
+    is damaged.
+    """
+    rows = Rows(made, split)
+    window = window_rows(rows.count, rows.bytes)
+    size = share.size(batch_size)
+    read = Reader(rows, made, size, channels)
+    where = tf.constant(rows.cells)
+
+    def batch(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        at = share.place(number, batch_size)
+        first = at.batch * batch_size
+        chosen = shuffle.shuffled(first + at.first + tf.range(size, dtype=tf.int64), rows.count, seed, window)
+        # The window that this batch begins in, and the one that the batches a window later do.
+        windows = shuffle.windows(tf.stack([first, first + (window or rows.count)]), rows.count, seed, window)
+        found = read(chosen, image_px, tf.stack(windows, 1))
+        return (*found, tf.gather(where, chosen)) if with_cells else found
+
+    return _mapped(tf.data.Dataset.counter(first_batch * share.count), batch)
+
+
+def window_rows(count: int, nbytes: int) -> int:
+    """Rows to shuffle together, of `count` that take `nbytes`; 0 when all of them fit into memory.
+
+    Of the memory the largest power of two counts: hosts of one kind differ by some pages, and those that share a run
+    must cut the same windows, or some images would come twice and others never.
+    """
+    room = PART_OF_MEMORY * (1 << (runtime.memory_bytes().bit_length() - 1))
+    return 0 if nbytes <= room else max(1, int(count * room / 2 / nbytes))
+
+
+def eval_batches(
+    made: Dataset, split: str, batch_size: int, image_px: int, channels: int, share: Share = WHOLE
+) -> tf.data.Dataset:
+    """Every image once, in the order of the shards: image, label int32 [b], weight float32 [b] (0 on padding).
+
+    `share`: as in `train_batches`; each gets as many batches as the others. Raises: as `train_batches`.
+    """
+    rows = Rows(made, split)
+    size = share.size(batch_size)
+    read = Reader(rows, made, size, channels)
+
+    def batch(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        at = share.place(number, batch_size)
+        place = at.batch * batch_size + at.first + tf.range(size, dtype=tf.int64)
+        inside = place < rows.count
+        image, label = read(tf.boolean_mask(place, inside), image_px)
+        return image, label, tf.cast(inside, tf.float32)
+
+    return _mapped(tf.data.Dataset.range(eval_steps(rows.count, batch_size) * share.count), batch)
+
+
+def some(
+    made: Dataset, split: str, count: int, batch_size: int, image_px: int, channels: int, seed: int = 0
+) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
+    """At most `count` images from all over a split, none taken twice, in the order of `train_batches`: image, label;
+    the last batch holds what is left. A joined data set has its parts one after the other: its first images are one's.
+
+    Raises: as `train_batches`.
+    """
+    left = min(count, made.count(split))
+    for image, label in train_batches(made, batch_size, image_px, channels, seed, split):
+        yield image[:left], label[:left]
+        left -= batch_size
+        if left <= 0:
+            return
+
+
+def eval_steps(count: int, batch_size: int) -> int:
+    """Batches that hold `count` images, the last one padded."""
+    return -(-count // batch_size)
+
+
+def _mapped(numbers: tf.data.Dataset, batch: Callable) -> tf.data.Dataset:
+    batch = tf.autograph.experimental.do_not_convert(batch)  # nothing to rewrite: 0.9 s of each start (8 s)
+    # One call more than cores: while one waits for its turn to hand a batch over, another decodes.
+    ds = numbers.map(batch, num_parallel_calls=process_pool.count(0) + 1, deterministic=True)
+    return ds.prefetch(2)  # enough to hide a batch's decoding behind a step; each more costs a batch of memory
+
+
+class _Calls:
+    """Calls from TensorFlow's threads into Python, ended before the interpreter does.
+
+    An iterator that lives to the end is deleted by an interpreter that runs no other thread any more, and waits for its
+    calls: forever, if one of them has yet to begin.
+    """
+
+    QUIET_S = 0.05  # without a call, after which there will be none: the queues are full
+
+    def __init__(self) -> None:
+        self._lock, self._running, self._last, self._ended = threading.Lock(), 0, 0.0, False
+        atexit.register(self._end)
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Around a call. Raises: RuntimeError when the interpreter ends."""
+        with self._lock:
+            self._running, self._last = self._running + 1, time.monotonic()
+        try:
+            if self._ended:
+                raise RuntimeError("the program ends")
+            yield
+        finally:
+            with self._lock:
+                self._running, self._last = self._running - 1, time.monotonic()
+
+    def _end(self) -> None:
+        self._ended = True
+        while self._running or time.monotonic() < self._last + self.QUIET_S:
+            time.sleep(self.QUIET_S / 5)
+
+
+_calls = _Calls()
+
+
+class Reader:
+    """Row numbers to a batch of pixels and labels.
+
+    The split alone says how JPEGs of one size are decoded: quickly what is trained on, exactly what is measured on. All
+    other images are decoded exactly. `at_once`: images of a batch that may be decoded side by side, where not
+    Python decodes them one after the other.
+    """
+
+    def __init__(
+        self, rows: Rows, made: Dataset, batch_size: int, channels: int, at_once: int = decode.AT_ONCE
+    ) -> None:
+        self._rows, self._channels, self._exact = rows, channels, rows.split != "train"
+        self._at_once = at_once
+        self._encoding, self._px = made.facts["encoding"], made.image_px
+        self._size = batch_size
+        self._filled = self._encoding == "raw" or (self._encoding == "jpeg" and self._px > 0)
+        stored = made.facts["channels"] if self._encoding == "raw" else channels
+        self._shape = [batch_size, self._px, self._px, stored]
+        self._batches = decode.Batches(self._shape)
+        self._ahead: list[list[int]] = []
+
+    def __call__(
+        self, chosen: tf.Tensor, image_px: int, windows: tf.Tensor | tuple[()] = ()
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Rows `chosen` int64 [up to B] to image uint8 [B, image_px, image_px, channels] and label int32 [B].
+
+        `windows` int64 [n, 2]: first rows and sizes of what to read ahead.
+        """
+        if self._filled:
+            image, label = tf.numpy_function(self._decoded, [chosen, windows], (tf.uint8, tf.int32), stateful=False)
+            image = decode.to_channels(tf.ensure_shape(image, self._shape), self._channels)
+            image = decode.to_size(image, image_px)
+        else:
+            data, label = tf.numpy_function(self._encoded, [chosen, windows], (tf.string, tf.int32), stateful=False)
+            data = tf.ensure_shape(data, [None])
+            image = decode.decode(data, self._encoding, self._px, image_px, self._channels, self._at_once)
+            image = tf.pad(image, [[0, self._size - tf.shape(data)[0]], [0, 0], [0, 0], [0, 0]])
+            image = tf.ensure_shape(image, [self._size, image_px, image_px, self._channels])
+        return image, tf.ensure_shape(label, [self._size])
+
+    @_calls.one()
+    def _decoded(self, chosen: np.ndarray, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self._read_ahead(windows)
+        image, label = self._batches.take(), np.zeros(self._size, np.int32)
+        for place, row in enumerate(chosen.tolist()):
+            data, label[place] = self._rows.fetch(row)
+            try:
+                decode.fill(image[place], data, self._encoding, self._exact)
+            except ValueError as error:
+                raise UserError(f"{self._rows.name(row)}: {error}; convert the images again") from error
+        image[len(chosen) :] = 0
+        return image, label
+
+    @_calls.one()
+    def _encoded(self, chosen: np.ndarray, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self._read_ahead(windows)
+        label = np.zeros(self._size, np.int32)
+        records = [self._rows.fetch(row) for row in chosen.tolist()]
+        label[: len(records)] = [label for _, label in records]
+        return np.asarray([bytes(data) for data, _ in records], object), label
+
+    def _read_ahead(self, windows: np.ndarray) -> None:
+        """Each window once, until the next ones come."""
+        wanted = windows.tolist()
+        before, self._ahead = self._ahead, wanted or self._ahead
+        for window in wanted:
+            if window not in before:
+                self._rows.read_ahead(*window)
+
+
+def steps(count: int, batch_size: int) -> int:
+    """Whole batches that an epoch of `count` images takes, one at least."""
+    return max(1, count // batch_size)
+
+
+def identities(made: Dataset, split: str) -> tuple[list[str], np.ndarray]:
+    """(source paths, int64 [N] groups) of a split, in the order of `eval_batches`."""
+    rows = Rows(made, split)
+    found = [rows.fields(row) for row in range(rows.count)]
+    paths = [record["path"].decode("utf-8", "surrogateescape") for record in found]
+    return paths, np.asarray([record["group"] for record in found], np.int64)

@@ -1,0 +1,1 @@
+"""Architecture search: space, oracle, trials."""

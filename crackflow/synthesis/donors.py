@@ -1,0 +1,150 @@
+"""Grounds and cracks taken from the photographs of a data set's training split, to be laid into made pictures.
+
+Synopsis::
+
+    lent = donors.Donors("data/metu")
+    ground = lent.ground(rng, 128)              # a Surface: a whole photograph, magnified and turned
+    crack = lent.crack(rng, 128, boldness=0.0)  # a Crack: the dark line of a cracked one, without its ground
+
+A crack is what is darker than the ground around it, long and thin: the picture is divided by its ground, which is its
+mean over 41 pixels without what is dark. Of METU's 4,000 cracked training images 3,947 give one.
+"""
+
+import functools
+import os
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from crackflow.core.errors import UserError
+from crackflow.data import dataset, image_file, record_reader
+from crackflow.synthesis.cracks import MASK_COVER, Crack, edge, tint
+from crackflow.synthesis.surfaces import Surface, between
+
+GROUND_PX, SMOOTH_PX = 41, 9  # of a photograph 227 wide
+NOT_GROUND, DARK = 0.88, 0.78  # of the ground's brightness: left out of it; part of a crack
+LEAST_AREA, LEAST_LENGTH, STOUTEST = 120, 50, 0.35  # pixels; pixels; area over the square of its length
+LEAST_SHARE, MOST_SHARE = 0.006, 0.2  # of the picture, that a crack takes
+DRAWS = 100  # photographs looked at until one of the class is found
+TRIES = 6
+
+
+class Donors:
+    """The training split of the data set in `folder`. Raises: UserError when there is none, or it lacks a class."""
+
+    def __init__(self, folder: str) -> None:
+        made = dataset.load(folder)
+        self._rows = record_reader.Rows(made, "train")
+        if made.facts["encoding"] == "raw":
+            raise UserError(f"{folder!r}: expected records in jpeg or png, received raw; convert with --encoding=png")
+        counts = made.facts["splits"]["train"]["class_counts"]
+        if not all(counts.values()):
+            raise UserError(f"{folder!r}: expected both classes in the training split, received {counts}")
+        self._folder = folder
+
+    def ground(self, rng: np.random.Generator, px: int) -> Surface:
+        """A part of a whole photograph, 0.4 to 1 of its side, as `px` x `px`."""
+        photo = self._photograph(rng, 0)
+        side = int(rng.integers(int(0.4 * min(photo.shape[:2])), min(photo.shape[:2]) + 1))
+        top, left = (int(rng.integers(0, extent - side + 1)) for extent in photo.shape[:2])
+        part = Image.fromarray(photo[top : top + side, left : left + side])
+        part = part.resize((px, px), Image.Resampling.BOX if side > px else Image.Resampling.BICUBIC)
+        planes = _turned(rng, np.asarray(part, np.float32).transpose(2, 0, 1) / 255)
+        bright = planes.mean(0)
+        level = max(float(bright.mean()), 0.05)
+        tone = np.clip(1 + np.float32(between(rng, 0.6, 2.2)) * (bright / level - 1), 0.02, 2)
+        return Surface(tone, planes / np.maximum(bright, 0.02) * level)
+
+    def crack(self, rng: np.random.Generator, px: int, boldness: float, faint: bool = False) -> Crack:
+        """A crack of a photograph, 0.4 to 1.1 times as large as there, anywhere in `px` x `px`, weaker or stronger;
+        `faint`: weaker still. `boldness` 0..1: not small, not weak."""
+        ratio, mask = self._line(rng)
+        for _ in range(TRIES):
+            side = round(len(ratio) * between(rng, 0.4 + 0.3 * boldness, 1.1))
+            seen = _window(rng, _resized(ratio, side), _resized(mask, side), px)
+            if (seen[1] >= MASK_COVER).mean() >= LEAST_SHARE:
+                break
+            ratio, mask = self._line(rng)
+        weakest = 0.25 * (1 + 2 * boldness) if faint else 0.35 * (1 + boldness)
+        strength = np.float32(between(rng, weakest, 1.6))
+        shade = 1 - np.clip(seen[0], 0.02, 1) ** strength
+        cover = np.ascontiguousarray(seen[1])
+        cast = tint(rng)
+        beside = edge(rng, cover, rng.uniform(0, 2 * np.pi), 3.0) if rng.random() < 0.3 else np.zeros_like(cover)
+        return Crack(np.ascontiguousarray(shade), 0.0, cast, beside, (cover >= MASK_COVER) * np.uint8(255))
+
+    def _line(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        for _ in range(DRAWS):
+            found = extracted(self._photograph(rng, 1))
+            if found:
+                return found
+        raise UserError(
+            f"{self._folder!r}: no dark, thin line was found in {DRAWS} cracked images of its training split"
+        )
+
+    def _photograph(self, rng: np.random.Generator, label: int) -> np.ndarray:
+        """uint8 [h, w, 3]."""
+        for _ in range(DRAWS):
+            data, found = self._rows.fetch(int(rng.integers(self._rows.count)))
+            if found == label:
+                return image_file.pixels(image_file.parse_photo(bytes(data), "", float("inf"), min_side_px=1), 3, 0)
+        raise UserError(f"{self._folder!r}: no image of class {label} among {DRAWS} drawn; its classes are too uneven")
+
+
+@functools.lru_cache(maxsize=1)
+def opened(folder: str) -> Donors | None:
+    """The donors in `folder`, opened once in each process; None without a folder."""
+    return Donors(os.fspath(folder)) if folder else None
+
+
+def fingerprint(folder: str) -> str:
+    """That of the data set in `folder`, "" without a folder. Raises: UserError when it can't lend."""
+    return dataset.load(folder).facts["fingerprint"] if opened(folder) else ""
+
+
+def extracted(photo: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """(ratio, mask) of the crack in `photo` uint8 [h, w, 3]: float32 [h, w], 0..1, how bright it leaves the ground, 1
+    beside it; and 0 or 1, where it is. None when nothing long, thin and dark is there."""
+    grey = photo.astype(np.float32).mean(2)
+    mean = functools.partial(ndimage.uniform_filter, size=GROUND_PX)
+    is_ground = (grey > NOT_GROUND * mean(grey)).astype(np.float32)
+    ground = ndimage.uniform_filter(mean(grey * is_ground) / np.maximum(mean(is_ground), 0.02), SMOOTH_PX)
+    ratio = np.clip(grey / np.maximum(ground, 8), 0, 1)
+    pieces, count = ndimage.label(ndimage.uniform_filter(ratio, 3) < DARK, np.ones((3, 3)))
+    area = np.bincount(pieces.ravel(), minlength=count + 1)[1:]
+    if not count:
+        return None
+    boxes = ndimage.find_objects(pieces)
+    length = np.array([max(high.stop - high.start, wide.stop - wide.start) for high, wide in boxes])
+    lines = np.flatnonzero((area >= LEAST_AREA) & (length >= LEAST_LENGTH) & (area < STOUTEST * length**2)) + 1
+    mask = np.isin(pieces, lines)
+    if not LEAST_SHARE < mask.mean() < MOST_SHARE:
+        return None
+    near = ndimage.uniform_filter(ndimage.binary_dilation(mask, iterations=2).astype(np.float32), 3)
+    return 1 - (1 - ratio) * near, mask.astype(np.float32)
+
+
+def _resized(field: np.ndarray, side: int) -> np.ndarray:
+    how = Image.Resampling.BOX if side < len(field) else Image.Resampling.BICUBIC
+    return np.asarray(Image.fromarray(field).resize((side, side), how))
+
+
+def _turned(rng: np.random.Generator, field: np.ndarray) -> np.ndarray:
+    """Under one of the eight symmetries, along the last two axes."""
+    field = np.rot90(field, int(rng.integers(4)), (-2, -1))
+    return np.ascontiguousarray(field[..., ::-1] if rng.random() < 0.5 else field)
+
+
+def _window(rng: np.random.Generator, ratio: np.ndarray, mask: np.ndarray, px: int) -> np.ndarray:
+    """Any `px` x `px` of the crack, which goes on mirrored where the photograph ends, or now and then not at all."""
+    both = _turned(rng, np.stack([ratio, mask]))
+    missing = max(0, px - both.shape[1])
+    around = ((0, 0), (missing, missing), (missing, missing))
+    if missing:
+        both = np.pad(both, around, "symmetric")
+    elif rng.random() < 0.3:
+        beyond = ((px // 2, px // 2),) * 2
+        both = np.stack([np.pad(both[0], beyond, constant_values=1), np.pad(both[1], beyond)])
+    top, left = (int(rng.integers(0, both.shape[1] - px + 1)) for _ in range(2))
+    return both[:, top : top + px, left : left + px]

@@ -1,0 +1,159 @@
+"""One made window of any surface, seen from anywhere: what a network is trained on to work on walls it has never seen.
+
+Synopsis::
+
+    example = make(seed=0, index=1, image_px=128, donors_in="data/metu")      # as `synthesis.concrete` has it
+
+Beside `synthesis.concrete`, which imitates METU: grounds of every kind, magnified 0.3 to 1.3 times; things on them that
+are no cracks; cracks anywhere in the window, also in its corner alone, as in a window of a larger photograph; and
+cameras of every kind. With `donors`, photographs of that data set's training split lend every fifth ground, and two
+cracks of five. Odd indices are cracked; nothing but the crack differs between the classes.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+import simplejpeg
+from scipy.spatial import Voronoi
+
+from crackflow.synthesis import concrete, cracks, distractors, donors, materials, surfaces
+from crackflow.synthesis.concrete import Camera, Example
+from crackflow.synthesis.cracks import Crack, Stroke
+from crackflow.synthesis.surfaces import Surface, between, fractal
+
+MAGNIFIED = 0.3, 1.3  # pixels of the window on one of METU's photographs, 227 wide
+LENT_GROUNDS, LENT_CRACKS = 0.2, 0.4  # shares, where there are donors
+CENTRED, MAPS = 0.3, 0.15  # shares of the made cracks: through the middle; a net of them, as in old asphalt
+WIDEST = 16.0  # of a picture 227 wide; the narrowest are a pixel of the window
+LEAST_SHARE = 0.006  # of the window, that a crack takes: above the 0.005 from which `convert` calls it cracked
+LEAST = 0.10, 0.75  # darker by such a share, and by so many deviations, as in `synthesis.cracks`; fainter than there
+FAINT, FAINTEST = 0.4, (0.08, 0.65)  # share of the cracks that are mostly thin, as on asphalt; their least
+ATTEMPTS = 9
+
+
+def make(seed: int, index: int, image_px: int, donors_in: str = "") -> Example:
+    """Example `index` of the endless series `seed`: the same bytes on every call, in any process. `donors_in`: folder
+    of a data set, or nothing. Raises: UserError when the data set can't lend."""
+    rng = np.random.default_rng([seed, index])
+    lent = donors.opened(donors_in)
+    reference = image_px / between(rng, *MAGNIFIED)
+
+    def ground(rng: np.random.Generator, px: int) -> Surface:
+        return _ground(rng, px, reference, lent)
+
+    surface = distractors.scatter(rng, ground(rng, image_px), reference, ground)
+    lit = concrete.light(rng, image_px) * distractors.light(rng, image_px, reference)
+    surface = dataclasses.replace(surface, tone=surface.tone * lit)
+    camera, grey, compressed = _camera(rng, surface), rng.random() < 0.2, rng.random() < 0.6
+    if index % 2 == 0:
+        nothing = np.zeros((image_px, image_px), np.uint8)
+        return Example(_developed(surface, camera, grey, compressed), nothing, 0, camera.jpeg_quality)
+    faint = rng.random() < FAINT
+    for attempt in range(ATTEMPTS):
+        boldness = attempt / (ATTEMPTS - 1)
+        borrows = lent is not None and rng.random() < LENT_CRACKS
+        if borrows:
+            crack = lent.crack(rng, image_px, boldness, faint)
+        else:
+            crack = _crack(rng, image_px, reference, boldness, faint)
+        cracked = cracks.darken(surface, crack)
+        if _is_visible(concrete.expose(cracked, camera), crack.mask, faint):
+            return Example(_developed(cracked, camera, grey, compressed), crack.mask, 1, camera.jpeg_quality)
+    return make(seed, index + (1 << 40), image_px, donors_in)  # too dark or too wild a ground: another one
+
+
+def _ground(rng: np.random.Generator, px: int, reference: float, lent: donors.Donors | None) -> Surface:
+    if lent is None or rng.random() >= LENT_GROUNDS:
+        return materials.make(rng, px, reference)
+    ground = lent.ground(rng, px)
+    if rng.random() < 0.6:  # under the grain of another
+        grain = materials.make(rng, px, reference).tone
+        tone = ground.tone * (1 + np.float32(rng.uniform(0.1, 1)) * (grain - 1))
+        ground = dataclasses.replace(ground, tone=np.clip(tone, 0.02, 2))
+    return ground
+
+
+def _crack(rng: np.random.Generator, px: int, reference: float, boldness: float, faint: bool) -> Crack:
+    """Of any width, filled here and there, with the inside of any brightness; `faint`: mostly thin and pale ones."""
+    scale = px / reference
+    narrowest, skew = 3.0**boldness, 1.3 - 0.3 * boldness if faint else 1.0
+    usual = narrowest * (WIDEST / narrowest) ** (rng.random() ** skew)
+    width = max(usual * scale, between(rng, 0.8, 1.4) * (1 + boldness))
+    cover = _cover(rng, px, width, boldness, scale)
+    shade = cover
+    if rng.random() < 0.25:
+        filling = fractal(rng, px, between(rng, 10, 60), 4, 0.7, reference=reference)
+        shade = cover * np.clip(np.float32(1.2) * filling + np.float32(rng.uniform(0.2, 1.2)), 0.1, 1)
+    shade = surfaces.soften(shade, rng.uniform(0, min(0.25 * width, 1.0)) * (1 - boldness))
+    angle = rng.uniform(0, 2 * np.pi)
+    if width > 3 * scale:
+        shade = shade * (1 - cracks.wall(rng, shade, angle, width, reference))
+    wide = min(max(math.log(max(width / scale, 1.2) / 1.2) / math.log(13 / 1.2), 0), 1)
+    palest = (0.85 - 0.35 * wide) * (1 - 0.6 * boldness)
+    depth = rng.beta(1.1, 1.6 - 0.5 * boldness) if faint else rng.beta(1.3, 1.3)
+    inside = palest - (palest - 0.03) * depth
+    tint = cracks.tint(rng)
+    beside = cracks.edge(rng, cover, angle, width, reference)
+    return Crack(shade, inside, tint, beside, (cover >= cracks.MASK_COVER) * np.uint8(255))
+
+
+def _cover(rng: np.random.Generator, px: int, width: float, boldness: float, scale: float) -> np.ndarray:
+    """How much of each pixel is crack: float32 [px, px], 0..1."""
+    if rng.random() < MAPS:
+        return cracks.rasterise(_net(rng, px, min(width, 6 * scale + 1), scale), px)
+    for _ in range(0 if rng.random() < CENTRED else 4):
+        larger = int(px * rng.uniform(1.1, 2.6))
+        strokes = cracks.strokes(rng, larger, width, boldness, scale)
+        for corner in rng.uniform(0, larger - px, (3, 2)):
+            away = complex(*corner)
+            seen = [Stroke(one.left - away, one.right - away, one.depth) for one in strokes]
+            cover = cracks.rasterise(seen, px)
+            if (cover >= cracks.MASK_COVER).mean() >= LEAST_SHARE:
+                return cover
+    return cracks.rasterise(cracks.strokes(rng, px, width, boldness, scale), px)
+
+
+def _net(rng: np.random.Generator, px: int, width: float, scale: float) -> list[Stroke]:
+    """Map cracking: ragged edges of a Voronoi diagram, some of them missing."""
+    points = rng.uniform(-0.4 * px, 1.4 * px, (max(int((1.8 * rng.uniform(1.5, 4.5)) ** 2), 6), 2))
+    diagram, kept, strokes = Voronoi(points), rng.uniform(0.4, 1), []
+    for first, last in diagram.ridge_vertices:
+        ends = diagram.vertices[[first, last]]
+        far = first < 0 or last < 0 or np.abs(ends).max() > 2 * px or np.abs(ends[0] - ends[1]).sum() < 6
+        outside = (ends.max(0) < 0).any() or (ends.min(0) > px).any()
+        if rng.random() > kept or far or outside:
+            continue
+        path = cracks.wander(rng, complex(*ends[0]), complex(*ends[1]), cracks.piece(scale, width))
+        fades = (rng.random() < 0.1, rng.random() < 0.1)
+        strokes.append(cracks.stroke(rng, path, max(width * rng.uniform(0.4, 1.1), 0.8), fades))
+    return strokes or cracks.strokes(rng, px, width, 0.5, scale)
+
+
+def _camera(rng: np.random.Generator, surface: Surface) -> Camera:
+    """Darker and lighter exposures, more noise, worse files than `synthesis.concrete` has."""
+    px = len(surface.tone)
+    level = min(max(rng.normal(140, 45), 45), 225)
+    balance = np.clip(surfaces.shades(*rng.normal(1, [0.04, 0.02, 0.05])), 0.8, 1.2)
+    gains = np.float32(level / max(float((surface.tone * surface.colour).mean()), 0.02)) * balance
+    grain = surfaces.white(rng, (px, px)) * np.float32(between(rng, 0.4, 14))
+    grain = surfaces.soften(grain, rng.uniform(0, 0.8))
+    blur = between(rng, 0.15, 1.1) if rng.random() < 0.85 else between(rng, 1.1, 1.8)
+    sharpen = rng.uniform(0.3, 2) if rng.random() < 0.4 else 0.0
+    return Camera(gains, blur, sharpen, grain, float(rng.uniform(0, 0.6)), int(rng.integers(30, 97)))
+
+
+def _developed(surface: Surface, camera: Camera, grey: bool, compressed: bool) -> np.ndarray:
+    """The photograph: uint8 [px, px, 3]; `compressed`: as it comes out of a JPEG file of the camera's quality."""
+    image = concrete.expose(surface, camera)
+    if grey:
+        luma = (image @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.uint8)
+        image = np.repeat(luma[..., None], 3, axis=2)
+    if compressed:
+        data = simplejpeg.encode_jpeg(np.ascontiguousarray(image), camera.jpeg_quality, "RGB", "420")
+        image = simplejpeg.decode_jpeg(data)
+    return image
+
+
+def _is_visible(image: np.ndarray, mask: np.ndarray, faint: bool) -> bool:
+    return cracks.is_visible(image, mask, LEAST_SHARE, *(FAINTEST if faint else LEAST))

@@ -1,0 +1,1 @@
+"""Augmentation, optimisation, the training loop, checkpoints and run folders."""

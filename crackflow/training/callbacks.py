@@ -1,0 +1,219 @@
+"""What happens between steps and epochs: a live bar, history.csv, the best weights, the watch on the loss.
+
+Synopsis::
+
+    watchers = [callbacks.LiveBar(advance, epochs, batch_size), callbacks.History(path), callbacks.Best(patience=4)]
+    model.fit(batches, callbacks=watchers, verbose=0)
+"""
+
+import contextlib
+import csv
+import io
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from crackflow.core import atomic, console
+from crackflow.core.backend import keras, tf
+from crackflow.training import optimizers
+
+COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "images_per_sec", "seconds")
+
+
+class Counting(keras.callbacks.Callback):
+    """Counts steps: Keras reports the last of those that one execution ran."""
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._counted = None
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        if self._counted is None:  # a run that goes on begins within an epoch
+            self._counted = batch
+
+    def passed(self, batch: int) -> int:
+        """Steps since the last call in this epoch; `batch`: the last one's number, from 0."""
+        passed = batch + 1 - self._counted
+        self._counted = batch + 1
+        return passed
+
+
+class Pace(Counting):
+    """Sets how many steps run before Python is returned to, so that Python takes less than a hundredth of the time.
+
+    Measures the executions after the first, which traces. At most a second's work, so that a signal is heard soon.
+    """
+
+    # Keras' loop, its callbacks and ours, and the call of the function, for each execution: 2.5 to 15 ms in three runs.
+    PYTHON_SECONDS, SHARE, MEASURED, LONGEST_SECONDS = 6e-3, 0.01, 3, 1.0
+
+    def __init__(self, steps: int, agreed: Callable[[float], float] = float) -> None:
+        """`steps`: in an epoch; `agreed`: of every worker's seconds a step, those that all take."""
+        super().__init__()
+        self.steps, self.chosen, self._agreed = steps, 0, agreed
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self._times: list[float] = []
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        super().on_train_batch_begin(batch)
+        self._began = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        passed = self.passed(batch)
+        if self.chosen or self.steps < 2:
+            return
+        self._times.append((time.perf_counter() - self._began) / passed)
+        if len(self._times) > self.MEASURED:
+            step = self._agreed(statistics.median(self._times[1:]))
+            enough, most = math.ceil(self.PYTHON_SECONDS / (self.SHARE * step)), int(self.LONGEST_SECONDS / step)
+            self.chosen = max(1, min(enough, most, self.steps))
+            self.model.set_steps_per_execution(self.chosen)
+
+
+class Speed(Counting):
+    """Puts `images_per_sec` (training steps alone), `seconds` and `learning_rate` into the logs of each epoch.
+
+    The first execution of the run traces and compiles; it is left out of the speed. Must come before those who read.
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        super().__init__()
+        self.batch_size = batch_size
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self._traced = False
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        super().on_epoch_begin(epoch)
+        self._began = self._epoch_began = time.perf_counter()
+        self._steps = 0
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        passed = self.passed(batch)
+        if not self._traced:
+            self._traced, self._began = True, time.perf_counter()
+            return
+        self._steps += passed
+        self._ended = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        seconds = self._ended - self._began if self._steps else math.inf
+        logs["images_per_sec"] = self._steps * self.batch_size / seconds
+        logs["seconds"] = time.perf_counter() - self._epoch_began
+        logs["learning_rate"] = optimizers.current_rate(self.model.optimizer)
+
+
+class LiveBar(Counting):
+    """Moves a bar over all images of the run, with `advance`, and says one line for each epoch."""
+
+    def __init__(self, advance: Callable[[int], None], epochs: int, batch_size: int) -> None:
+        super().__init__()
+        self._advance, self.epochs, self.batch_size = advance, epochs, batch_size
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self._advance(self.passed(batch) * self.batch_size)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        console.say(
+            f"epoch {epoch + 1}/{self.epochs}: loss {logs['loss']:.4f}, accuracy {logs['accuracy']:.4f}; "
+            f"validation loss {logs['val_loss']:.4f}, accuracy {logs['val_accuracy']:.4f}; "
+            f"{logs['images_per_sec']:,.0f} images/s"
+        )
+
+
+class History(keras.callbacks.Callback):
+    """One row an epoch in the CSV file `path` ("": in memory alone), on the disk as soon as the epoch ends. `extra`:
+    further metrics."""
+
+    def __init__(self, path: str, extra: Sequence[str] = ()) -> None:
+        super().__init__()
+        self.path = path
+        self.columns = (*COLUMNS, *(prefix + name for name in extra for prefix in ("", "val_")))
+        self.rows: list[dict] = []
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self.rows.append({"epoch": epoch + 1} | {name: float(logs[name]) for name in self.columns[1:]})
+        self.write()
+
+    def write(self) -> None:
+        """The file anew, whole: a run that goes on may have fewer rows than the one that was killed."""
+        if not self.path:
+            return
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in self.rows)
+        try:
+            atomic.write_text(self.path, text.getvalue())
+        except OSError as error:  # such as a full disk, which ends no run; the next epoch writes all rows
+            console.warn(f"{self.path!r} is not written: {error.strerror or error}; training goes on")
+
+
+class Board(keras.callbacks.TensorBoard):
+    """TensorBoard's scalars of each epoch, in `folder`."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(folder, write_graph=False, profile_batch=0)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """As Keras does; a full disk ends no run."""
+        try:
+            super().on_epoch_end(epoch, logs)
+        except (OSError, tf.errors.OpError) as error:
+            console.warn(f"nothing for TensorBoard of epoch {epoch + 1}: {error}; training goes on")
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Nothing: Keras would take 2 ms to prepare scalars of the step, which it then does not write."""
+
+
+class Diverged(Exception):
+    """The loss is no number, or above the limit."""
+
+
+class Guard(keras.callbacks.Callback):
+    """Raises Diverged after the execution that takes the epoch's mean loss above `limit`, or to no number."""
+
+    def __init__(self, limit: float) -> None:
+        super().__init__()
+        self.limit = limit
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        if not logs["loss"] <= self.limit:
+            raise Diverged(f"the training loss became {logs['loss']:.4g}")
+
+
+class Best(keras.callbacks.Callback):
+    """Keeps the weights of the lowest validation loss, stops after `patience` epochs without a lower one (0: never),
+    and puts the best weights back at the end. `epoch`: the best one, from 1.
+
+    `smoothing`: the loss of an epoch is taken for the mean of so many, those before it included, so that an epoch is
+    not chosen by luck where the validation images are few; one that has not so many before it stands in until then.
+    `recent`: the losses that the next mean is made of, the newest last."""
+
+    def __init__(self, patience: int, smoothing: int = 1) -> None:
+        super().__init__()
+        self.patience, self.smoothing = patience, smoothing
+        self.loss, self.epoch, self.stopped = math.inf, 0, False
+        self.recent: list[float] = []
+        self.weights: list[np.ndarray] = []
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self.recent = [*self.recent, logs["val_loss"]][-self.smoothing :]
+        loss = float(np.mean(self.recent))
+        if loss < self.loss or (self.epoch < self.smoothing and math.isfinite(loss)):
+            self.loss, self.epoch = loss, epoch + 1
+            with self._evaluated():
+                self.weights = self.model.get_weights()
+        elif self.patience and epoch + 1 - self.epoch >= self.patience:
+            self.model.stop_training = self.stopped = True
+
+    def _evaluated(self) -> contextlib.AbstractContextManager:
+        """Inside, the model has the weights that were evaluated: an average of the trained ones, where one is kept."""
+        return self.model.averaged() if hasattr(self.model, "averaged") else contextlib.nullcontext()
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        if self.epoch:
+            self.model.set_weights(self.weights)

@@ -1,0 +1,106 @@
+import collections
+
+import pytest
+
+from crackflow.conversion import shards, summary
+from crackflow.conversion.scan import Seen
+from crackflow.core.config import ConvertConfig, Encoding, Layout
+from crackflow.core.errors import UserError
+from tests import support
+
+ENTRIES = {"train": [shards.Entry("a.jpg", 1, 0, b"", True), shards.Entry("b.png", 0, 1, b"", False)]}
+
+
+def form(sizes, layout=Layout.CLASSES, colour=1, **settings):
+    seen = Seen(accepted=[0, 1], sizes=collections.Counter(sizes), colour=colour, stored_bytes=20_000)
+    return summary.choose_form(ConvertConfig("in", "out", **settings), layout, seen, ENTRIES)
+
+
+def plain(made):
+    return [entry.plain for entry in made.entries["train"]]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "settings", "image_px", "passes"),
+    [
+        ({(64, 64): 2}, {}, 64, True),
+        ({(64, 48): 2}, {}, 0, True),
+        ({(64, 64): 1, (32, 32): 1}, {}, 0, True),
+        ({(64, 64): 2}, {"image_px": 64}, 64, True),
+        ({(64, 64): 2}, {"image_px": 32}, 32, False),
+        ({(64, 64): 1, (32, 32): 1}, {"image_px": 32}, 32, False),
+        ({(64, 64): 2}, {"encoding": Encoding.PNG}, 64, False),
+        ({(64, 64): 2}, {"encoding": Encoding.RAW}, 64, False),
+    ],
+)
+def test_bytes_pass_through_only_when_neither_size_nor_encoding_changes(sizes, settings, image_px, passes):
+    made = form(sizes, **settings)
+    assert made.image_px == image_px
+    assert plain(made) == [passes, False]
+
+
+def test_windows_are_always_encoded_anew_and_have_the_size_of_the_window():
+    made = form({(64, 64): 2}, layout=Layout.MASKS, patch_px=32)
+    assert (made.image_px, plain(made)) == (32, [False, False])
+
+
+def test_whole_photographs_in_class_folders_are_said_to_lose_their_fine_cracks():
+    seen = Seen(sizes=collections.Counter({(4032, 3024): 7, (512, 4000): 2}), notes=collections.Counter({"turned": 3}))
+    told = summary.notes(Layout.CLASSES, seen)
+    (large,) = set(told) - {"turned"}
+    assert told == {"turned": 3, large: 7}
+    assert "larger than 512 pixels: each is one window to a network" in large and "draw masks" in large
+    assert summary.notes(Layout.MASKS, seen) == seen.notes  # cut to windows
+
+
+@pytest.mark.parametrize(("colour", "channels"), [(0, 1), (1, 3)])
+def test_one_coloured_picture_makes_all_records_coloured(colour, channels):
+    assert form({(64, 64): 2}, colour=colour).settings.channels == channels
+
+
+def test_raw_pixels_of_several_sizes_are_refused():
+    with pytest.raises(UserError, match="expected images of one square size, found 64 x 48; add --image_px=..."):
+        form({(64, 48): 2}, encoding=Encoding.RAW)
+
+
+def test_the_words_at_the_end_tell_counts_leaks_and_what_was_left_out(tmp_path, capsys):
+    root = support.photos(tmp_path / "photos", 20)
+    support.put(root / "Positive/bad.jpg", b"")
+    support.put(root / "Positive/torn.jpg", (root / "Negative/00000.jpg").read_bytes())
+    support.put(root / "Negative/again.jpg", (root / "Negative/00002.jpg").read_bytes())
+    support.put(root / "Negative/grey.png", support.encoded(support.picture(80), "PNG", "RGBA"))
+    facts = support.made(root, tmp_path / "out")
+    said = capsys.readouterr().out
+    counts = ", ".join(f"{name} {facts['splits'][name]['count']}" for name in ("train", "val", "test"))
+    assert said.startswith("21 images in ") and counts in said
+    line = next(line for line in said.splitlines() if line.startswith("classes: "))
+    for name, split in facts["splits"].items():
+        of = split["class_counts"]
+        assert f"{name} {of['Negative']} Negative, {of['Positive']} Positive" in line
+    assert "copies: 1 byte copies, 0 near copies; 20 groups that stay together (near_duplicates)" in said
+    assert "this split: 0" in said
+    assert "left out: 2 files whose picture is found in both classes" in said
+    assert "rejected: 3 files, each with its reason in rejected.csv" in said
+    assert "note: 1 laid over white where transparent" in said
+    assert said.endswith(f"fingerprint {facts['fingerprint'][:12]}\n")
+
+
+def test_without_a_test_split_nothing_is_said_of_what_would_have_leaked_into_it(tmp_path, capsys):
+    root = support.photos(tmp_path / "photos", 20)
+    for split, said in (((0.5, 0.25, 0.25), True), ((0.5, 0.5, 0), False)):
+        support.made(root, tmp_path / str(said), split=split)
+        assert ("leaks: " in capsys.readouterr().out) == said
+
+
+def counted(groups=100, **class_counts):
+    splits = {name: {"class_counts": dict(zip("ab", counts, strict=True))} for name, counts in class_counts.items()}
+    return {"splits": splits, "leaks": {"groups": groups, "images": 100}}
+
+
+def test_a_line_tells_each_split_that_has_none_or_few_of_a_class():
+    facts = counted(train=(80, 10), val=(9, 0), test=(10, 1))
+    told = summary.thin_splits(facts, ["train", "val", "test"])
+    assert told.startswith("val has 9 of 'a' and none of 'b', test has 1 of 'b': expected 10 or more of each class")
+    assert "\n" not in told and "copies and windows" not in told
+    assert summary.thin_splits(facts, ["train"]) == ""
+    assert "copies and windows of one photograph stay together" in summary.thin_splits(counted(9, val=(9, 0)), ["val"])

@@ -1,0 +1,186 @@
+import json
+import socket
+
+import pytest
+
+from crackflow.core import distribution, rendezvous
+from crackflow.core.backend import tf
+from crackflow.core.config import AllReduce, Strategy
+from crackflow.core.errors import TryAgain, UserError
+from crackflow.core.sharding import WHOLE
+
+NAMES = ("TF_CONFIG", *distribution.SLURM, "SLURM_STEP_TASKS_PER_NODE", "SLURMD_NODENAME")
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch):
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+
+
+def tell(monkeypatch, workers, index=0, **more):
+    config = {"cluster": {"worker": workers} | more, "task": {"type": "worker", "index": index}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+
+
+def slurm(monkeypatch, nodes, tasks, rank, **more):
+    facts = {"SLURM_JOB_ID": 7, "SLURM_STEP_NODELIST": nodes, "SLURM_STEP_TASKS_PER_NODE": tasks, "SLURM_PROCID": rank}
+    for name, value in ({"SLURM_STEP_NUM_TASKS": 4} | facts | more).items():
+        monkeypatch.setenv(name, str(value))
+
+
+def test_one_device_needs_no_strategy():
+    team = distribution.join(Strategy.AUTO)
+    assert team.strategy is None and team.is_chief and team.replicas == team.workers == 1
+    assert team.choice == ("one", "one device: CPU")
+    assert team.gathered([3, 4]).tolist() == [[3, 4]]
+    assert team.distribute(lambda share: share) == WHOLE
+
+
+def test_mirrored_needs_two_devices():
+    with pytest.raises(UserError, match="--strategy=mirrored: expected two devices or more, found .*; use .*--cpu_dev"):
+        distribution.join(Strategy.MIRRORED)
+
+
+def test_multiworker_needs_to_be_told_of_workers():
+    with pytest.raises(UserError, match="--strategy=multiworker: expected TF_CONFIG to name several workers"):
+        distribution.join(Strategy.MULTIWORKER)
+
+
+def test_tf_config_names_the_workers(monkeypatch):
+    tell(monkeypatch, ["a:1", "b:2"], 1)
+    told = distribution.told_workers()
+    assert told.source == "TF_CONFIG" and told.config["task"] == {"type": "worker", "index": 1}
+
+
+def test_a_chief_in_tf_config_is_worker_0(monkeypatch):
+    tell(monkeypatch, ["b:2"], 0, chief=["a:1"])
+    assert distribution.told_workers().config == {
+        "cluster": {"worker": ["a:1", "b:2"]},
+        "task": {"type": "worker", "index": 1},
+    }
+    config = {"cluster": {"worker": ["b:2"], "chief": ["a:1"]}, "task": {"type": "chief", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+    assert distribution.told_workers().config["task"]["index"] == 0
+
+
+def test_a_single_worker_is_no_cluster(monkeypatch):
+    tell(monkeypatch, ["a:1"])
+    assert distribution.told_workers() is None
+    monkeypatch.setenv("TF_CONFIG", "{}")
+    assert distribution.told_workers() is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no json",
+        "[]",
+        '{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "ps", "index": 0}}',
+        '{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 2}}',
+        '{"cluster": {"worker": ["a:1", 3]}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"worker": "a:1"}}',
+        '{"cluster": {"worker": ["a", "b"]}}',
+        '{"cluster": {"worker": ["a:1", "b:x\\n"]}}',
+        '{"cluster": {"worker": ["a:1"]}, "task": {"index": Infinity}}',
+        '{"cluster": {"worker": {"a:1": 1}, "chief": 7}}',
+        "[" * 20_000,
+    ],
+)
+def test_an_unusable_tf_config_is_the_users(monkeypatch, text):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(UserError, match='TF_CONFIG: expected {"cluster".*, received .*; unset it to train on this'):
+        distribution.told_workers()
+
+
+def test_slurm_tasks_keep_the_order_of_the_node_list(monkeypatch):
+    slurm(monkeypatch, "gpu[9-10]", "2(x2)", 2, SLURMD_NODENAME="gpu10")
+    told = distribution.told_workers()
+    assert told.source == "SLURM"
+    assert told.config == {
+        "cluster": {"worker": ["gpu9:12007", "gpu9:12008", "gpu10:12007", "gpu10:12008"]},
+        "task": {"type": "worker", "index": 2},
+    }
+
+
+def test_one_slurm_task_is_no_cluster(monkeypatch):
+    slurm(monkeypatch, "gpu1", "1", 0, SLURM_STEP_NUM_TASKS=1)
+    assert distribution.told_workers() is None
+
+
+def test_slurm_tasks_that_are_elsewhere_are_refused(monkeypatch):
+    slurm(monkeypatch, "gpu[1-2]", "2(x2)", 1, SLURMD_NODENAME="gpu2")
+    with pytest.raises(UserError, match="SLURM: .*task 1 runs on gpu2, not on gpu1:12008; .*--distribution=block"):
+        distribution.told_workers()
+
+
+def test_unusable_slurm_variables_are_the_users(monkeypatch):
+    slurm(monkeypatch, "gpu[1-2]", "2", 3)
+    with pytest.raises(UserError, match="SLURM: expected variables that name the workers of this step, received"):
+        distribution.told_workers()
+
+
+def test_a_lost_worker_means_try_again():
+    team = distribution.Cluster(None, distribution.Choice("multiworker", ""), worker=1, workers=2)
+    with pytest.raises(
+        TryAgain, match=r"worker 1 of 2 lost another one \(UnavailableError: .+\); start all of them again"
+    ):
+        with team.expecting_others():
+            raise tf.errors.UnavailableError(None, None, "Socket closed")
+
+
+def test_the_ports_of_a_slurm_job_follow_from_its_number_or_are_named(monkeypatch):
+    slurm(monkeypatch, "gpu[1-2]", "1(x2)", 0)
+    ports = set()
+    for job in ("7", "8", "123456789"):
+        monkeypatch.setenv("SLURM_JOB_ID", job)
+        ports |= {int(one.split(":")[1]) for one in distribution.told_workers().config["cluster"]["worker"]}
+    assert len(ports) == 3 and all(1024 < port < 32_768 for port in ports)  # systems give out what is above
+    monkeypatch.setenv("CRACKFLOW_PORT", "9000")
+    assert distribution.told_workers().config["cluster"]["worker"] == ["gpu1:9000", "gpu2:9000"]
+    monkeypatch.setenv("CRACKFLOW_PORT", "ssh")
+    with pytest.raises(UserError, match="SLURM: expected variables that name the workers of this step, received"):
+        distribution.told_workers()
+
+
+def test_a_port_that_is_taken_is_one_line(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        address = f"127.0.0.1:{held.getsockname()[1]}"
+        tell(monkeypatch, [address, "b:2"])
+        with pytest.raises(UserError, match=f"TF_CONFIG: expected {address} to be free to listen on, .*; name another"):
+            distribution.join(Strategy.AUTO)
+
+
+def test_a_port_that_is_taken_while_tensorflow_connects_is_one_line(monkeypatch):
+    tell(monkeypatch, ["a:1", "b:2"])
+    monkeypatch.setattr(rendezvous, "wait_for_workers", lambda *_: None)
+
+    def taken(**_):
+        raise tf.errors.UnknownError(None, None, "Could not start gRPC server")
+
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", taken)
+    with pytest.raises(UserError, match="TF_CONFIG: expected a:1 to be free to listen on, .*; name another port"):
+        distribution.join(Strategy.AUTO)
+
+
+@pytest.mark.parametrize("way", AllReduce)
+def test_gradients_are_added_up_as_asked(monkeypatch, way):
+    asked = []
+    tell(monkeypatch, ["a:1", "b:2"])
+    monkeypatch.setattr(rendezvous, "wait_for_workers", lambda *_: None)  # nobody is there
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", lambda **given: asked.append(given))
+    distribution.join(Strategy.AUTO, all_reduce=way)
+    assert asked[0]["communication_options"].implementation.name == way.name
+
+
+def test_alone_nobody_can_be_lost():
+    with pytest.raises(tf.errors.InternalError), distribution.join(Strategy.ONE).expecting_others():
+        raise tf.errors.InternalError(None, None, "a failure of its own")
+
+
+def test_a_trial_of_a_search_trains_alone_whoever_was_started_with_it(monkeypatch):
+    tell(monkeypatch, ["a:1", "b:2"], 1)
+    team = distribution.join(Strategy.AUTO, hosts=False)
+    assert team.strategy is None and team.is_chief and team.workers == 1
+    slurm(monkeypatch, "node[1-2]", "2(x2)", 3)
+    assert distribution.join(Strategy.AUTO, hosts=False).workers == 1

@@ -1,0 +1,86 @@
+import numpy as np
+
+from crackflow.core.backend import tf
+from crackflow.core.config import Architecture, Network
+from crackflow.evaluation import scoring
+from crackflow.model import networks
+from crackflow.pipeline import stream
+from tests import small
+
+
+class Brightness:
+    """Stands where a model stands: the mean of each picture as its logit."""
+
+    @staticmethod
+    def predict_on_batch(image):
+        return tf.reduce_mean(tf.cast(image, tf.float32), [1, 2, 3]).numpy() - 128
+
+
+def batches(size):
+    return stream.eval_batches(small.data(), "test", size, small.IMAGE_PX, 3)
+
+
+def test_every_image_is_scored_once_whatever_the_batch_size():
+    def look(image):
+        return image.mean((1, 2, 3)) - 128
+
+    one, other = (scoring.judge(Brightness, batches(size), look) for size in (1, 7))
+    assert len(one[0]) == small.data().count("test")
+    np.testing.assert_allclose(one[1], one[2], rtol=1e-4, atol=1e-4)
+    for ours, theirs in zip(one, other, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+def test_looks_are_taken_of_every_image_once():
+    one, other = (scoring.looks(lambda image: image.numpy().mean((1, 2)), batches(size)) for size in (1, 7))
+    assert one.shape == (small.data().count("test"), 3)
+    np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+def test_picked_images_are_those_of_the_rows():
+    everything = np.concatenate([image[weight > 0] for image, _, weight in batches(5).as_numpy_iterator()])
+    found = scoring.pick_images(batches(5), [11, 0, 6])
+    assert set(found) == {0, 6, 11}
+    for row, image in found.items():
+        np.testing.assert_array_equal(image, everything[row])
+
+
+def test_picking_nothing_reads_nothing():
+    assert scoring.pick_images(iter(lambda: 1 / 0, None), []) == {}
+
+
+def test_a_faster_network_has_more_images_a_second_and_all_have_as_many_windows():
+    models = {}
+    for name, width in (("narrow", 16), ("wide", 256)):
+        design = Architecture(stem=width, widths=(width,), repeats=(0,))
+        models[name] = networks.recipe(Network.CUSTOM, design).build(64)
+    found = scoring.speeds(models, seconds=0.1, windows=3, compiled=False)
+    assert found["narrow"].median > 2 * found["wide"].median > 0
+    assert all(rate.low <= rate.median <= rate.high for rate in found.values())
+
+
+def test_a_network_that_xla_compiles_is_measured_as_well():
+    network = networks.recipe(Network.CUSTOM, Architecture(stem=16, widths=(16,), repeats=(0,))).build(32)
+    assert scoring.speeds({"one": network}, 0.01, 1, compiled=True)["one"].median > 0
+
+
+def test_the_best_accuracy_is_that_of_the_best_of_all_thresholds():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        labels, logits = rng.integers(0, 2, 9), rng.integers(-3, 4, 9).astype(float)  # with equal scores
+        tried = [np.mean((logits >= cut) == labels) for cut in (*logits, np.inf)]
+        assert scoring.best_accuracy(labels, logits) == max(tried)
+
+
+def test_a_network_that_calls_everything_cracked_at_one_half_is_judged_at_its_own_threshold():
+    labels = np.repeat([0, 1], 50)
+    assert scoring.best_accuracy(labels, np.where(labels, 5.0, 4.0)) == 1.0
+
+
+def test_every_image_comes_in_its_eight_orientations():
+    corner = np.zeros((1, 4, 4, 1), np.uint8)
+    corner[0, 0, 1] = 255  # in another place in each
+    batch = tf.constant(corner), tf.constant([1]), tf.constant([1.0])
+    turned = [image for image, label, weight in scoring.in_eight_orientations([batch])]
+    assert len({image.tobytes() for image in turned}) == len(turned) == 8
+    assert all(image.shape == corner.shape and image.sum() == 255 for image in turned)

@@ -1,0 +1,137 @@
+import dataclasses
+import json
+import os
+import threading
+
+import numpy as np
+import pytest
+
+from crackflow.core.errors import UserError
+from crackflow.inference import prediction_log
+from crackflow.inference.photo_files import Photograph
+from crackflow.inference.predictor import Finding, Prediction
+from tests import support
+
+RUN = {"--scale": "0.0", "--model": "ab12"}
+
+
+def prediction(name="a.jpg"):
+    """With NumPy's numbers in it, as the network gives them."""
+    crack = Finding(
+        (1.5, 2.0, np.float64(3.25), 4.0), [[(0.1, 0.2), (np.float32(0.3), 4.0)]], 0.9, "cracked", 7.1, None
+    )
+    return Prediction(
+        name, np.int64(60), 40, float(np.float32(0.9)), "cracked", "crack", [crack], ["dark"], None, (1.0, 0.5),
+        np.ones((2, 3), np.float32),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """Of a file that lies there."""
+    path = tmp_path / os.fsdecode(b"wall \xff\n.jpg")
+    support.put(path, b"pixels")
+    return str(path), Photograph(np.zeros((40, 60, 3), np.uint8), support.sha256(path), (46.1, -7.2), ("turned",))
+
+
+def opened(tmp_path, run=RUN, overwrite=False):
+    return prediction_log.opened(str(tmp_path / "out"), run, overwrite)
+
+
+def record(photo, name="a.jpg"):
+    path, photograph = photo
+    return prediction_log.new_record(prediction(name), photograph, path, prediction_log.file_stat(path))
+
+
+def test_what_is_found_again_is_what_was_appended(tmp_path, photo):
+    with opened(tmp_path) as log:
+        added = log.append(record(photo), b"overlay", b"picture")
+    with opened(tmp_path) as log:
+        found = log.find(photo[0])
+        assert photo[0] in log and len(log) == 1 and "elsewhere.jpg" not in log
+        for field in dataclasses.fields(Prediction):
+            if field.name != "heat":
+                assert getattr(found.prediction, field.name) == getattr(added.prediction, field.name)
+                assert repr(getattr(found.prediction, field.name)) == repr(getattr(added.prediction, field.name))
+        assert (found.photo.sha256, found.file, found.stat) == (photo[1].sha256, added.file, added.stat)
+        assert found.photo.place == added.photo.place == [46.1, -7.2] and found.photo.notes == added.photo.notes
+        assert log.picture(found) == b"picture"
+        log.copy_overlay(found, str(tmp_path / "copy.jpg"))
+    assert (tmp_path / "copy.jpg").read_bytes() == b"overlay"
+
+
+def test_each_line_is_json_that_other_programs_can_read(tmp_path, photo):
+    with opened(tmp_path) as log:
+        log.append(record(photo), b"overlay", None)
+    first, line = (tmp_path / "out/unfinished/photos.jsonl").read_text("ascii").splitlines()
+    assert json.loads(first)["run"] == RUN
+    assert json.loads(line)["prediction"]["decision"] == "cracked" and json.loads(line)["photo"]["place"] == [
+        46.1,
+        -7.2,
+    ]
+
+
+def test_the_newest_line_of_a_file_counts(tmp_path, photo):
+    with opened(tmp_path) as log:
+        log.append(record(photo, "old"), b"1", None)
+        log.append(record(photo, "new"), b"2", None)
+        assert log.find(photo[0]).prediction.name == "new"
+    with opened(tmp_path) as log:
+        assert (log.find(photo[0]).prediction.name, log.find(photo[0]).number, len(log)) == ("new", 2, 1)
+
+
+@pytest.mark.parametrize("cut", range(1, 60, 7))
+def test_a_line_that_was_cut_off_anywhere_is_gone_and_the_next_is_whole(tmp_path, photo, cut):
+    with opened(tmp_path) as log:
+        log.append(record(photo), b"1", None)
+        other = str(tmp_path / "other.jpg")
+        support.put(other, b"more")
+        log.append(dataclasses.replace(record(photo), file=other, stat=prediction_log.file_stat(other)), b"2", None)
+    path = tmp_path / "out/unfinished/photos.jsonl"
+    os.truncate(path, os.path.getsize(path) - cut)
+    with opened(tmp_path) as log:
+        assert photo[0] in log and other not in log
+        log.append(dataclasses.replace(record(photo), file=other, stat=prediction_log.file_stat(other)), b"3", None)
+    with opened(tmp_path) as log:
+        assert photo[0] in log and log.find(other).number == 2
+
+
+def test_a_file_system_without_links_gets_copies(tmp_path, photo, monkeypatch):
+    def refused(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    with opened(tmp_path) as log:
+        found = log.append(record(photo), b"overlay", None)
+        monkeypatch.setattr(os, "link", refused)
+        log.copy_overlay(found, str(tmp_path / "copy.jpg"))
+    assert (tmp_path / "copy.jpg").read_bytes() == b"overlay"
+
+
+def test_a_write_that_fails_leaves_whole_lines_alone(tmp_path, photo):
+    with opened(tmp_path) as log:
+        log.append(record(photo), b"1", None)
+        size = os.path.getsize(tmp_path / "out/unfinished/photos.jsonl")
+        odd = dataclasses.replace(record(photo), stat=("\N{SNOWMAN}", threading.Lock()))
+        with pytest.raises(AttributeError):
+            log.append(odd, b"2", None)
+        assert os.path.getsize(tmp_path / "out/unfinished/photos.jsonl") == size and log.find(photo[0]).number == 1
+
+
+def test_another_run_is_refused_or_begun_anew(tmp_path, photo):
+    with opened(tmp_path) as log:
+        log.append(record(photo), b"1", None)
+    for other in (RUN | {"--scale": "1.0"}, RUN | {"--new": "1"}, {"--scale": "0.0"}):
+        with pytest.raises(UserError, match="^--.*: the unfinished results in .* were begun with .*, received "):
+            with opened(tmp_path, other):
+                pass
+    with opened(tmp_path, overwrite=True) as log:
+        assert len(log) == 0
+        log.append(record(photo), b"1", None)
+    with opened(tmp_path, overwrite=True) as log:
+        assert len(log) == 1
+
+
+def test_a_log_without_photographs_is_removed(tmp_path):
+    with opened(tmp_path):
+        assert (tmp_path / "out/unfinished").exists()
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,315 @@
+"""A model on photographs, from Python."""
+
+import dataclasses
+import inspect
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import special
+
+import crackflow
+from crackflow.core.backend import keras
+from crackflow.core.config import Network
+from crackflow.core.errors import UserError
+from crackflow.data import image_file
+from crackflow.inference import predictor
+from crackflow.model import mask_head, model_file, networks, ood
+from tests import support
+
+PX = 64
+CARD = model_file.Card("crackflow_xs", ("clean", "cracked"), 0.5, 1.0, PX, 3, "f" * 64, {}, 0, source_px=PX)
+
+
+def darkness():
+    """A network without padding that finds what is darker than 80 grey levels, for sure."""
+    image = keras.Input((PX, PX, 3), dtype="uint8")
+    x = keras.layers.Rescaling(1 / 255)(image)
+    x = keras.layers.Conv2D(1, 3, 4, use_bias=True, name="dark", activation="relu")(x)
+    x = keras.layers.ReLU(name="relu")(x)
+    logit = keras.layers.Dense(1, name="logit")(keras.layers.GlobalMaxPooling2D(name="max")(x))
+    model = keras.Model(image, keras.layers.Reshape((), name="logits")(logit))
+    model.get_layer("dark").set_weights([np.full((3, 3, 3, 1), -1 / 27, np.float32), np.float32([80 / 255])])
+    model.get_layer("logit").set_weights([np.float32([[200.0]]), np.float32([-12.0])])
+    return model
+
+
+def model(known=None, **card):
+    return predictor.Model(model_file.Bundle(darkness(), dataclasses.replace(CARD, **card), known))
+
+
+def wall(height=200, width=260, crack=((0, 90), (259, 120))):
+    """A light wall with a dark line, or none: uint8 [height, width, 3]."""
+    picture = np.clip(180 + np.random.default_rng(0).normal(0, 4, (height, width, 1)), 0, 255).repeat(3, 2)
+    if crack:
+        (x0, y0), (x1, y1) = crack
+        for t in np.linspace(0, 1, 4000):
+            x, y = int(x0 + t * (x1 - x0)), int(y0 + t * (y1 - y0))
+            picture[max(y - 2, 0) : y + 3, max(x - 2, 0) : x + 3] = 10
+    return picture.astype(np.uint8)
+
+
+def test_a_crack_is_found_outlined_and_measured():
+    (found,) = model().predict(wall(), scale=1.0)
+    assert (found.decision, found.label) == ("cracked", "cracked") and found.probability > 0.99
+    (crack,) = found.findings
+    x, y, width, height = crack.box
+    assert x < 10 and x + width > 250 and 75 < y < 95 and 110 < y + height < 135
+    assert crack.length_px == pytest.approx(np.hypot(259, 30), rel=0.1) and crack.length_mm is None
+    assert found.heat.shape == (-(-200 // 4), 260 // 4)
+
+
+def test_a_clean_wall_is_clean():
+    (found,) = model().predict([wall(crack=None)])
+    assert (found.decision, found.label, found.findings) == ("clean", "clean", [])
+    assert found.probability < 0.01 and (found.width, found.height) == (260, 200)
+
+
+def test_one_window_has_the_probability_that_the_model_gives_it():
+    picture = support.picture(3, PX, PX)
+    one = model()
+    (found,) = one.predict(picture, scale=1.0)
+    assert found.probability == pytest.approx(one.bundle.probabilities(picture[None])[0], abs=1e-3)
+
+
+def test_photographs_are_made_as_large_as_training_was():
+    picture = wall()
+    double = image_file.scaled(picture, 400, 520)
+    (small,), (large,) = model().predict(picture, scale=1.0), model(source_px=2 * PX).predict(double, scale=1.0)
+    assert large.probability == pytest.approx(small.probability, abs=0.02)
+    np.testing.assert_allclose(np.array(large.findings[0].box) / 2, small.findings[0].box, atol=6)
+    assert large.findings[0].length_px == pytest.approx(2 * small.findings[0].length_px, rel=0.1)
+
+
+def test_without_a_scale_three_are_looked_at_and_with_one_only_that():
+    assert model().predict(wall())[0].scales == predictor.SCALES
+    assert model().predict(wall(), scale=0.5)[0].scales == (0.5,)
+    assert model().predict(wall(70, 80))[0].scales == (1.0, 2.0)  # half of it is smaller than a window
+
+
+def test_millimetres_give_scale_and_length():
+    (found,) = model(mm_per_px=0.5).predict(wall(), mm_per_px=0.5)
+    assert found.scales == (1.0,) and not found.warnings
+    crack = found.findings[0]
+    assert crack.length_mm == pytest.approx(crack.length_px / 2)
+
+
+def test_millimetres_alone_give_lengths_when_training_had_none():
+    (found,) = model().predict(wall(), mm_per_px=2.0)
+    assert found.scales == predictor.SCALES
+    assert found.findings[0].length_mm == pytest.approx(2 * found.findings[0].length_px)
+
+
+@pytest.mark.parametrize("mm_per_px, warning", [(2.0, "4.0 times as coarse"), (0.1, "5.0 times as fine"), (0.6, "")])
+def test_a_scale_far_from_training_is_a_warning(mm_per_px, warning):
+    (found,) = model(mm_per_px=0.5).predict(wall(), mm_per_px=mm_per_px)
+    assert found.scales == (pytest.approx(mm_per_px / 0.5),)
+    assert [warning in text for text in found.warnings] == ([True] if warning else [])
+
+
+@pytest.mark.parametrize("mm_per_px", [0.001, 100.0])
+def test_millimetres_beyond_any_use_are_a_clear_error(mm_per_px):
+    with pytest.raises(
+        UserError, match="--mm_per_px: expected 0.00781 to 4 for a model that was trained on 0.5, received"
+    ):
+        model(mm_per_px=0.5).predict(wall(), mm_per_px=mm_per_px)
+
+
+@pytest.mark.parametrize("settings", [{"scale": -1.0}, {"scale": 1.0, "mm_per_px": 1.0}, {"max_megapixels": 0.0}])
+def test_numbers_out_of_their_range_are_a_clear_error(settings):
+    with pytest.raises(UserError, match="expected"):
+        model().predict(wall(), **settings)
+
+
+def test_what_looks_unlike_training_is_a_warning():
+    usual = [wall(PX, PX, None if one % 2 else ((0, one % 60), (63, 60 - one % 60))) for one in range(60)]
+    network = networks.NETWORKS[Network.CRACKFLOW_XS].build(PX)
+    looks = ood.Looks(network)(np.stack(usual))
+    one = predictor.Model(model_file.Bundle(network, CARD, ood.fit(looks, looks)))
+    (like,) = one.predict(usual[20], scale=1.0)
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
+    (unlike,) = one.predict(noise, scale=1.0)
+    assert not like.warnings and like.distance <= 1
+    assert "looks unlike the training images" in unlike.warnings[0] and unlike.distance > 1
+
+
+def test_a_model_that_knows_no_training_images_says_nothing_of_them():
+    assert model().predict(wall())[0].distance is None
+
+
+def test_a_photograph_smaller_than_a_window_is_decided_by_what_is_in_it():
+    """And not by its mirror image beside it."""
+    shipped = predictor.load()
+    for seed in range(6):
+        (found,) = shipped.predict(support.picture(seed, 90, 90))
+        assert found.probability == found.heat.max()
+
+
+@pytest.mark.parametrize("band", [64, 128])
+def test_bands_of_rows_leave_no_seam(band, monkeypatch):
+    picture = wall(500, 90, ((10, 0), (80, 499)))
+    whole = model()._look(picture, 1.0).heat
+    monkeypatch.setattr(predictor, "BLOCK_PIXELS", band * picture.shape[1])
+    np.testing.assert_allclose(model()._look(picture, 1.0).heat, whole, atol=1e-5)
+
+
+def test_bands_leave_no_seam_in_what_the_shipped_model_sees_either(monkeypatch):
+    """It adds zeros at borders, and standardises by the windows around a cell."""
+    shipped = predictor.load()
+    picture = support.picture(3, 700, 900)
+    whole = shipped._look(picture, 1.0)
+    monkeypatch.setattr(predictor, "BLOCK_PIXELS", 600 * 600)
+    parts = shipped._look(picture, 1.0)
+    np.testing.assert_allclose(parts.heat, whole.heat, atol=1e-5)
+    np.testing.assert_allclose(parts.spots, whole.spots, atol=1e-5)
+    assert whole.heat.std() > 0.01
+
+
+def padded_darkness(locator=None, **card):
+    """As `darkness`, with zeros at the border: what lies at a cell is known."""
+    image = keras.Input((PX, PX, 3), dtype="uint8")
+    light = keras.layers.Rescaling(-1 / 255, offset=1)(image)  # a zero at the border is white
+    x = keras.layers.Conv2D(1, 5, 4, padding="same", name="dark", activation="relu")(light)
+    logit = keras.layers.Dense(1, name="logit")(keras.layers.GlobalMaxPooling2D(name="max")(x))
+    made = keras.Model(image, keras.layers.Reshape((), name="logits")(logit))
+    made.get_layer("dark").set_weights([np.full((5, 5, 3, 1), 1 / 75, np.float32), np.float32([-0.6])])
+    made.get_layer("logit").set_weights([np.float32([[60.0]]), np.float32([-3.0])])
+    return predictor.Model(model_file.Bundle(made, dataclasses.replace(CARD, **card), None, locator))
+
+
+def test_what_masks_taught_says_where_the_crack_is_whatever_the_temperature_of_windows():
+    locator = mask_head.Locator(np.float32([40.0]), np.float32(-2))
+    plain, taught = padded_darkness(temperature=2.0), padded_darkness(locator, temperature=2.0)
+    one, other = plain._look(wall(), 1.0), taught._look(wall(), 1.0)
+    np.testing.assert_array_equal(one.heat, other.heat)
+    np.testing.assert_allclose(other.spots.min(), 1 / (1 + np.exp(2)), rtol=1e-5)
+    dark = (special.logit(one.spots.astype(np.float64)) * 2 + 3) / 60  # back through the last layer
+    np.testing.assert_allclose(other.spots, special.expit(40 * dark - 2), atol=1e-4)
+    nowhere = padded_darkness(mask_head.Locator(np.float32([0.0]), np.float32(-9)))
+    boxes = [[finding.box for finding in it.predict(wall(), scale=1.0)[0].findings] for it in (taught, nowhere)]
+    assert boxes[0] != boxes[1]
+
+
+@pytest.mark.parametrize("band", [64, 128, 2048])
+def test_what_a_padded_network_knows_of_places_comes_with_every_band(band, monkeypatch):
+    picture = wall(500, 90, ((10, 0), (80, 499)))
+    monkeypatch.setattr(predictor, "BLOCK_PIXELS", band * picture.shape[1])
+    look = padded_darkness()._look(picture, 1.0)
+    assert look.spots.shape == look.heat.shape
+    rows = np.argmax(look.spots[:120], axis=1)
+    expected = (10 + 70 * (np.arange(120) * 4 + 2) / 500) / 4
+    assert np.abs(rows - expected).max() < 3
+
+
+def test_a_padded_network_outlines_the_crack_and_not_the_window_around_it():
+    (found,) = padded_darkness().predict(wall(), scale=1.0)
+    (crack,) = found.findings
+    assert 75 < crack.box[1] < 95 and 110 < crack.box[1] + crack.box[3] < 135
+    assert found.probability > 0.99
+
+
+def test_between_the_bounds_a_person_decides():
+    (found,) = model(threshold=0.5, review=(0.3, 1.1)).predict(wall(), scale=1.0)
+    assert found.decision == "review" and found.findings[0].decision == "review"
+    assert found.label == "cracked"
+
+
+def test_a_given_threshold_stands_instead_of_the_models():
+    loaded = model_file.Bundle(darkness(), dataclasses.replace(CARD, review=(0.3, 0.7)))
+    strict = predictor.Model(loaded, threshold=0.9)
+    assert strict.card.threshold == 0.9 and strict.card.review == (0.0, 0.0)
+
+
+def test_files_and_grey_pictures_are_read(tmp_path):
+    path = tmp_path / "wall.png"
+    Image.fromarray(wall()).save(path)
+    from_file, from_array, grey = model().predict([path, wall(), wall()[..., 0]])
+    assert from_file.probability == pytest.approx(from_array.probability) and from_file.name == str(path)
+    assert grey.probability == pytest.approx(from_array.probability, abs=1e-3)
+    assert from_array.name == "array 1"
+
+
+def test_a_grey_model_takes_coloured_pictures(tmp_path):
+    recipe = networks.NETWORKS[Network.SEED]
+    card = dataclasses.replace(CARD, channels=1, network="seed")
+    one = predictor.Model(model_file.Bundle(recipe.build(PX), card))
+    assert 0 <= one.predict(wall())[0].probability <= 1
+
+
+@pytest.mark.parametrize(
+    "photo", [np.zeros((3, 3, 3)), np.zeros((3, 3, 4), np.uint8), np.zeros((0, 3, 3), np.uint8), np.zeros(3, np.uint8)]
+)
+def test_an_array_of_another_kind_is_a_clear_error(photo):
+    with pytest.raises(UserError, match=r"expected pixels uint8 \[H, W, 3\] or \[H, W\], 0..255, received"):
+        model().predict([photo])
+
+
+def test_a_file_that_is_no_photograph_is_a_clear_error(tmp_path):
+    (tmp_path / "a.jpg").write_text("no")
+    with pytest.raises(UserError, match="expected a photograph, received .*a.jpg': not an image"):
+        model().predict(str(tmp_path / "a.jpg"))
+
+
+def test_the_package_offers_it_with_hints(tmp_path):
+    model_file.save(str(tmp_path / "model.h5"), darkness(), CARD)
+    loaded = crackflow.load_model(tmp_path / "model.h5")
+    assert isinstance(loaded, crackflow.Model)
+    assert isinstance(loaded.predict(wall())[0], crackflow.Prediction)
+    hints = inspect.signature(crackflow.Model.predict).parameters
+    assert all(one.annotation is not inspect.Parameter.empty for name, one in hints.items() if name != "self")
+
+
+def test_the_package_has_nothing_else():
+    with pytest.raises(AttributeError, match="module 'crackflow' has no attribute 'nonsense'"):
+        _ = crackflow.nonsense
+
+
+def test_the_larger_a_photograph_the_more_is_taken_off_all_its_places():
+    spot = wall(PX, PX, None)
+    spot[20:26, 20:26] = 60
+    large = wall(4 * PX, 4 * PX, None)
+    large[20:26, 20:26] = 60
+    plain, card = model(), {"photo_shift": 0.5, "photo_level": -1.0, "photo_growth": 1.5, "photo_most": 9.0}
+    for picture, windows, shift in ((spot, 1, 0.5), (large, 16, -1 + 1.5 * np.log(16))):
+        (before,), (after,) = plain.predict(picture, scale=1.0), model(**card).predict(picture, scale=1.0)
+        assert after.shift == pytest.approx(shift) and before.shift == 0
+        assert special.logit(after.probability) == pytest.approx(special.logit(before.probability) - shift, abs=1e-3)
+        assert after.probability == after.heat.max() and after.heat.shape == before.heat.shape
+        assert model(**card).judge(model(**card).glance(picture, scale=1.0)).windows == windows
+
+
+def test_decision_label_and_findings_follow_from_what_is_left():
+    picture = wall(crack=((0, 90), (20, 92)))
+    (found,) = model().predict(picture)
+    assert found.decision == "cracked" and found.findings
+    for shift in (0.0, 3.0, 8.0, 30.0):
+        (found,) = model(photo_shift=shift, review=(0.3, 0.7)).predict(picture)
+        assert bool(found.findings) == (found.decision != "clean")
+        assert max([0.0, *(one.probability for one in found.findings)]) in (0.0, found.probability)
+        assert (found.label == "cracked") == (found.probability >= 0.5)
+    assert found.decision == "clean"
+
+
+def test_a_given_threshold_is_compared_with_what_is_left():
+    card = dataclasses.replace(CARD, photo_shift=14.0)
+    (own,) = predictor.Model(model_file.Bundle(darkness(), card)).predict(wall())
+    for given, decision in ((own.probability - 0.001, "cracked"), (own.probability + 0.001, "clean")):
+        (found,) = predictor.Model(model_file.Bundle(darkness(), card), threshold=given).predict(wall())
+        assert found.decision == decision and found.probability == pytest.approx(own.probability, abs=1e-6)
+
+
+def test_a_photograph_exposed_otherwise_is_brought_to_the_brightness_of_training():
+    picture = np.clip(wall(crack=((0, 90), (20, 92))), 62, 200)
+    mean = float(picture.mean())
+    (usual,) = model(brightness=mean).predict(picture)
+    for gain in (0.5, 0.8, 1.2):
+        (found,) = model(brightness=mean).predict(np.uint8(picture * gain + 0.5))
+        assert special.logit(found.probability) == pytest.approx(special.logit(usual.probability), abs=0.5)
+        (left,) = model().predict(np.uint8(picture * gain + 0.5))
+        assert abs(special.logit(left.probability) - special.logit(usual.probability)) > 2
+
+
+def test_a_photograph_is_made_at_most_so_many_times_as_bright_or_dark():
+    for level, brightness, seen in ((10, 200, 25), (250, 20, 100), (100, 200, 200), (0, 100, 0), (200, 0, 200)):
+        levels = model(brightness=float(brightness))._levels(np.full((8, 8, 3), level, np.uint8))
+        assert levels[level] == seen and (np.diff(levels.astype(int)) >= 0).all()

@@ -1,0 +1,86 @@
+"""Flags that describe a network which was built before."""
+
+import pytest
+
+from crackflow.core.backend import keras
+from crackflow.core.config import Activation, Architecture, Block, Downsampling, Network, Padding, Pooling
+from crackflow.model import architecture_flags, model_file, networks
+from tests import small
+
+DESIGNS = [
+    Architecture(),
+    Architecture(
+        stem=8,
+        stem_kernel=5,
+        stem_stride=4,
+        widths=(16, 24),
+        repeats=(1, 0),
+        block=Block.SEPARABLE,
+        kernel=5,
+        downsampling=Downsampling.MAX,
+        squeeze_excite=4,
+        activation=Activation.GELU,
+        pooling=Pooling.MAX,
+        dropout=0.3,
+    ),
+    Architecture(
+        stem=7,
+        widths=(9,),
+        repeats=(2,),
+        block=Block.PLAIN,
+        pooling=Pooling.MEAN,
+        padding=Padding.SAME,
+        standardised=True,
+        activation=Activation.SWISH,
+        downsampling=Downsampling.AVERAGE,
+    ),
+    Architecture(stem=1, widths=(2, 2, 2, 2), repeats=(0, 0, 0, 3)),
+]
+
+
+@pytest.mark.parametrize("design", DESIGNS, ids=range(len(DESIGNS)))
+@pytest.mark.parametrize("px", [32, 96])
+def test_the_flags_of_a_network_of_ones_own_follow_from_its_layers(design, px):
+    model = networks.recipe(Network.CUSTOM, design).build(px)
+    found = architecture_flags.flags_of(model, "custom")
+    assert (found.model, found.image_px) == (Network.CUSTOM, px)
+    built = networks.recipe(Network.CUSTOM, found.architecture).build(px)
+    assert architecture_flags.is_same(built, model)
+    if px == 96:  # smaller pictures are padded either way
+        assert found.architecture == design
+
+
+def test_channels_that_several_numbers_squeeze_alike_are_described_by_one_of_them():
+    design = Architecture(stem=4, widths=(9,), repeats=(0,), squeeze_excite=64)
+    found = architecture_flags.flags_of(networks.recipe(Network.CUSTOM, design).build(32), "custom")
+    assert found.architecture.squeeze_excite == 5  # 9 // 5 is 1, as 9 // 64 would be less
+
+
+@pytest.mark.parametrize("name", [one for one in Network if one is not Network.CUSTOM])
+def test_networks_with_a_name_are_called_by_it_whatever_they_were_trained_in(name):
+    model = small.network(name)
+    found = architecture_flags.flags_of(model, name.value)
+    assert (found.model, found.image_px) == (name, small.IMAGE_PX)
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    if name not in architecture_flags.APPLICATIONS:
+        assert architecture_flags.is_same(networks.NETWORKS[name].build(small.IMAGE_PX), model_file.as_float32(model))
+    assert keras.mixed_precision.global_policy().name == "mixed_bfloat16"
+
+
+@pytest.mark.parametrize("name", [Network.CRACKFLOW_XS, Network.CRACKFLOW_M])
+def test_a_name_that_means_another_network_today_gives_way_to_the_layers(name):
+    found = architecture_flags.flags_of(small.network(name), "crackflow_s")
+    assert found.model is Network.CUSTOM and architecture_flags.is_built_by(small.network(name), found)
+
+
+def test_a_network_that_no_flags_build_has_none():
+    image = keras.Input((32, 32, 3), dtype="uint8")
+    x = keras.layers.Conv2D(4, 3, name="stem_conv")(keras.layers.Rescaling(1 / 255)(image))
+    strange = keras.Model(image, keras.layers.Dense(1)(keras.layers.GlobalMaxPooling2D()(x)))
+    assert architecture_flags.flags_of(strange, "custom") is None
+    assert architecture_flags.flags_of(strange, "a name of tomorrow") is None
+    tanh = networks.NETWORKS[Network.CRACKFLOW_XS].build(32).get_config()
+    for layer in tanh["layers"]:
+        if layer["class_name"] == "Activation":
+            layer["config"]["activation"] = "tanh"
+    assert architecture_flags.flags_of(keras.Model.from_config(tanh), "crackflow_xs") is None

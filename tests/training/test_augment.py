@@ -1,0 +1,373 @@
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from crackflow.core.backend import load_addons, tf
+from crackflow.core.config import Augment, Augmentation
+from crackflow.synthesis import concrete
+from crackflow.training import augment, counter_rng
+from tests.support import with_addons
+
+PX = 24
+
+
+def pictures(count=16, px=PX, channels=3, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, px, px, channels), np.uint8)
+
+
+def only(**strengths):
+    """Nothing but `strengths`."""
+    return Augmentation(augment=Augment.NONE, **strengths).filled()
+
+
+def drawn(strengths, count=16, step=0, px=PX, channels=3):
+    return augment.draw(strengths, counter_rng.keys(0, step, 0, count), px, channels)
+
+
+def symmetries(picture):
+    """The 8 flips and quarter turns of [H, H, C], made by NumPy alone."""
+    turns = [np.rot90(picture, k) for k in range(4)]
+    return turns + [turn[:, ::-1] for turn in turns]
+
+
+# Flips and quarter turns
+
+
+def test_each_picture_becomes_one_of_its_eight_symmetries():
+    image = pictures(px=6)
+    for before, after in zip(image, augment.Augmenter(Augmentation(), 0, False)(image, 1).numpy(), strict=True):
+        assert any(np.array_equal(after, one) for one in symmetries(before))
+
+
+def test_all_eight_symmetries_come_alike_often():
+    picture = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    changed = augment.Augmenter(Augmentation(), 0, False)(np.repeat(picture[None], 8000, 0), 7).numpy()
+    counts = [sum(np.array_equal(one, wanted) for one in changed) for wanted in symmetries(picture)]
+    assert sum(counts) == 8000
+    assert 850 < min(counts) and max(counts) < 1150
+
+
+@pytest.mark.parametrize("turn", range(8))
+@pytest.mark.parametrize("px", [7, 8])
+def test_the_matrix_of_a_turn_moves_pixels_where_the_exact_turn_does(turn, px):
+    image = pictures(1, px)
+    nothing = drawn(only(), 1, px=px)
+    matrix = tf.constant(augment._TURNS[turn : turn + 1])
+    moved = augment.resample(tf.cast(image, tf.float32), nothing._replace(matrix=matrix))
+    np.testing.assert_allclose(moved, augment.apply_d4(image, tf.constant([turn])).numpy(), atol=1e-3)
+
+
+# Seeds
+
+
+@pytest.mark.parametrize("preset", Augment)
+def test_the_same_seed_and_step_give_the_same_pixels_and_others_give_others(preset):
+    image = pictures()
+
+    def changed(seed, step):
+        return augment.Augmenter(Augmentation(augment=preset), seed, compiled=False)(image, step).numpy()
+
+    np.testing.assert_array_equal(changed(3, 4), changed(3, 4))
+    for other in (changed(3, 5), changed(2, 4)):
+        assert np.array_equal(changed(3, 4), other) == (preset is Augment.NONE)
+
+
+@pytest.mark.parametrize("replicas", [2, 4, 8])
+def test_replicas_see_the_pictures_that_one_device_sees(replicas):
+    image, label = pictures(), np.arange(16) % 2
+    augmenter = augment.Augmenter(Augmentation(augment=Augment.STRONG, mixup=0.4), 1, compiled=True)
+    whole, whole_label = augmenter.mixed(image, label, step=9)
+    size = 16 // replicas
+    for first in range(0, 16, size):
+        part, part_label = augmenter.mixed(image[first : first + size], label[first : first + size], 9, first)
+        np.testing.assert_array_equal(part, whole[first : first + size])
+        np.testing.assert_array_equal(part_label, whole_label[first : first + size])
+
+
+@pytest.mark.parametrize("preset", Augment)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_xla_gives_the_same_pixels(preset, channels):
+    image = pictures(channels=channels)
+    augmentation = Augmentation(augment=preset)
+    plain, compiled = (augment.Augmenter(augmentation, 5, compiled=each) for each in (False, True))
+    off = np.abs(plain(image, 2).numpy().astype(int) - compiled(image, 2).numpy())
+    if preset in (Augment.NONE, Augment.D4):
+        assert off.max() == 0
+    else:  # cosines and exponentials may differ in the last bit, and then a rounding
+        assert off.max() <= 1 and (off > 0).mean() < 0.002
+
+
+# Geometry
+
+
+def sampled(picture, matrix, shift):
+    """`augment.resample` of one picture, by SciPy."""
+    side = picture.shape[0]
+    middle = (side - 1) / 2
+    y, x = np.indices((side, side), float) - middle
+    source_x = matrix[0, 0] * x + matrix[0, 1] * y + shift[0] + middle
+    source_y = matrix[1, 0] * x + matrix[1, 1] * y + shift[1] + middle
+    bands = [
+        ndimage.map_coordinates(picture[..., band].astype(float), [source_y, source_x], order=1, mode="reflect")
+        for band in range(picture.shape[2])
+    ]
+    return np.stack(bands, -1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 40), st.sampled_from([1, 3]))
+def test_the_resampling_is_that_of_scipy_with_a_mirrored_border(step, px, channels):
+    strengths = Augmentation(augment=Augment.D4, rotation=180.0, zoom=0.8, shear=0.3, shift=0.2).filled()
+    image, plan = pictures(2, px, channels, step), drawn(strengths, 2, step, px, channels)
+    found = augment.resample(tf.cast(image, tf.float32), plan).numpy()
+    for k in range(2):
+        expected = sampled(image[k], plan.matrix[k].numpy(), plan.shift[k].numpy())
+        np.testing.assert_allclose(found[k], expected, atol=0.05)
+
+
+def test_a_white_picture_stays_white_however_it_is_turned():
+    strengths = Augmentation(augment=Augment.D4, rotation=180.0, zoom=1.0, shear=0.5, shift=0.5).filled()
+    white = tf.fill([64, PX, PX, 3], 255.0)
+    np.testing.assert_allclose(augment.resample(white, drawn(strengths, 64)), 255.0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "strengths, low, high",
+    [
+        ({"rotation": 30.0}, -30, 30),
+        ({"rotation": 180.0}, -180, 180),
+    ],
+)
+def test_rotation_is_drawn_from_the_whole_range(strengths, low, high):
+    matrix = drawn(only(**strengths), 4000).matrix.numpy()
+    degrees = np.degrees(np.arctan2(matrix[:, 1, 0], matrix[:, 0, 0]))
+    assert low <= degrees.min() < 0.98 * low and 0.98 * high < degrees.max() <= high
+    np.testing.assert_allclose(np.linalg.det(matrix), 1, atol=1e-5)
+
+
+def test_zoom_changes_the_area_and_shear_does_not():
+    zoomed = np.sqrt(np.linalg.det(drawn(only(zoom=0.25), 4000).matrix.numpy()))
+    assert 0.8 <= zoomed.min() < 0.81 and 1.24 < zoomed.max() <= 1.2501
+    assert abs(np.log(zoomed).mean()) < 0.01
+    np.testing.assert_allclose(np.linalg.det(drawn(only(shear=0.5), 100).matrix.numpy()), 1, atol=1e-5)
+
+
+def test_shift_is_a_share_of_the_side():
+    shift = drawn(only(shift=0.25), 4000).shift.numpy()
+    assert np.abs(shift).max() <= 0.25 * PX and np.abs(shift).max() > 0.24 * PX
+
+
+# Tones
+
+
+def toned(image, plan, strengths):
+    """`augment.tone` in NumPy, from the definitions."""
+    x = image.astype(np.float64)
+    weight = plan.blur.numpy()[:, None, None, None]
+    around = np.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)], mode="symmetric")
+    sides = around[:, :-2, 1:-1] + around[:, 2:, 1:-1] + around[:, 1:-1, :-2] + around[:, 1:-1, 2:]
+    x = (1 - 4 * weight) * x + weight * sides
+    if image.shape[3] == 3:
+        grey = (x @ [0.299, 0.587, 0.114])[..., None]
+        x = grey + plan.colour.numpy()[:, None, None, None] * (x - grey)
+    x = x * plan.scale.numpy()[:, None, None] + plan.offset.numpy()[:, None, None, None]
+    bright = (x @ [0.299, 0.587, 0.114])[..., None] if image.shape[3] == 3 else x
+    exponent = plan.gamma.numpy()[:, None, None, None] - 1
+    return np.clip(x * np.clip(bright / 255, 1e-3, 1) ** exponent, 0, 255)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("preset", [Augment.STANDARD, Augment.STRONG])
+def test_tones_are_those_of_the_definitions(preset, channels):
+    strengths = Augmentation(augment=preset).filled()
+    image, plan = pictures(channels=channels), drawn(strengths, channels=channels)
+    expected = toned(image, plan, strengths)
+    np.testing.assert_allclose(augment.tone(tf.constant(image), plan, strengths), expected, atol=0.3)
+
+
+@pytest.mark.parametrize(
+    "name, strength, field, low, high",
+    [
+        ("contrast", 0.5, "scale", 1 / 1.5, 1.5),
+        ("channel_gain", 0.25, "scale", 0.8, 1.25),
+        ("gamma", 1.0, "gamma", 0.5, 2.0),
+        ("brightness", 0.2, "offset", -51, 51),
+        ("saturation", 0.3, "colour", 0.7, 1.3),
+        ("blur", 0.2, "blur", 0, 0.2),
+        ("sharpen", 0.1, "blur", -0.1, 0),
+        ("noise", 8.0, "noise", 0, 8),
+        ("mixup", 0.5, "share", 0, 0.5),
+    ],
+)
+def test_each_strength_is_the_end_of_what_is_drawn(name, strength, field, low, high):
+    values = getattr(drawn(only(**{name: strength}), 4000), field).numpy()
+    slack = 0.01 * (high - low)
+    assert low - 1e-4 <= values.min() < low + slack and high - slack < values.max() <= high + 1e-4
+
+
+def test_contrast_leaves_the_middle_grey():
+    strengths = only(contrast=1.0)
+    middle = tf.fill([64, 2, 2, 3], augment.MIDDLE)
+    np.testing.assert_allclose(augment.tone(middle, drawn(strengths, 64, px=2), strengths), augment.MIDDLE, atol=0.01)
+
+
+def test_a_grey_picture_stays_grey_whatever_the_saturation():
+    strengths = only(saturation=1.0)
+    grey = np.repeat(pictures(channels=1), 3, axis=3)
+    found = augment.tone(tf.constant(grey), drawn(strengths), strengths).numpy()
+    np.testing.assert_allclose(found, grey, atol=0.01)
+
+
+def test_a_blurred_white_picture_stays_white():
+    strengths = only(blur=0.2, sharpen=0.5)
+    white = tf.fill([16, PX, PX, 3], tf.constant(255, tf.uint8))
+    np.testing.assert_allclose(augment.tone(white, drawn(strengths), strengths), 255.0, atol=1e-3)
+
+
+# Noise, erasing, MixUp
+
+
+def test_noise_has_the_deviation_that_was_drawn():
+    strengths = only(noise=20.0)
+    plan = drawn(strengths, 16, px=64)
+    found = augment.finish(tf.fill([16, 64, 64, 3], 128.0), plan, strengths).numpy().astype(float)
+    np.testing.assert_allclose(found.std((1, 2, 3)), np.hypot(plan.noise, 1 / math.sqrt(12)), rtol=0.05, atol=0.1)
+    np.testing.assert_allclose(found.mean((1, 2, 3)), 128.0, atol=1)
+
+
+def test_erasing_fills_the_rectangle_that_was_drawn_and_nothing_else():
+    strengths = only(erase=0.5)
+    image, plan = pictures(64), drawn(strengths, 64)
+    found = augment.finish(tf.cast(image, tf.float32), plan, strengths).numpy()
+    erased = 0
+    for k, (top, left, bottom, right) in enumerate(plan.box.numpy()):
+        assert 0 <= top <= bottom <= PX and 0 <= left <= right <= PX and max(bottom - top, right - left) <= 0.5 * PX
+        inside = np.zeros((PX, PX), bool)
+        centres = np.arange(PX) + 0.5
+        inside[np.ix_((centres > top) & (centres < bottom), (centres > left) & (centres < right))] = True
+        np.testing.assert_array_equal(found[k][~inside], image[k][~inside])
+        assert (np.abs(found[k][inside] - plan.fill[k].numpy()) <= 0.5).all()
+        erased += inside.any()
+        assert not inside.any() or min(bottom - top, right - left) >= 0.25 * PX  # never as thin as a crack
+    assert 16 < erased < 48
+
+
+def test_mixup_mixes_neighbours_and_their_labels_alike():
+    image, label = pictures(), np.arange(16) % 2
+    augmentation = only(mixup=0.5)
+    found, mixed = augment.Augmenter(augmentation, 3, compiled=False).mixed(image, label, step=4)
+    share = augment.draw(augmentation, counter_rng.keys(3, 4, 0, 16), PX, 3).share.numpy()
+    partner = np.arange(16) ^ 1
+    np.testing.assert_allclose(mixed, (1 - share) * label + share * label[partner], rtol=1e-5)
+    wide = share[:, None, None, None]
+    np.testing.assert_allclose(found, (1 - wide) * image + wide * image[partner], atol=0.51)
+
+
+def test_a_batch_in_parts_is_the_same_as_in_one():
+    image = pictures(2 * augment.PART)
+    augmenter = augment.Augmenter(Augmentation(augment=Augment.STRONG, mixup=0.3), 2, compiled=True)
+    parts = augmenter(image, 5).numpy()
+    augmenter._on_gpu = True  # where the whole batch goes through at once
+    np.testing.assert_array_equal(augmenter(image, 5).numpy(), parts)
+
+
+def test_nothing_asked_for_changes_nothing():
+    image, label = pictures(), np.arange(16) % 2
+    found, same = augment.Augmenter(Augmentation(augment=Augment.NONE), 0, True).mixed(image, label, 3)
+    np.testing.assert_array_equal(found, image)
+    np.testing.assert_array_equal(same, label)
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Augmentation) if field.name != "augment"])
+def test_each_strength_alone_changes_pictures(field):
+    found = augment.Augmenter(only(**{field: 0.2}), 0, compiled=False)(pictures(), 1).numpy()
+    assert found.dtype == np.uint8 and not np.array_equal(found, pictures())
+
+
+# Against tensorflow-addons
+
+
+@with_addons
+def test_a_rotation_is_that_of_tensorflow_addons():
+    image, plan = pictures(), drawn(only(rotation=180.0))
+    angle = np.arctan2(plan.matrix[:, 1, 0], plan.matrix[:, 0, 0])
+    expected = load_addons().image.rotate(tf.cast(image, tf.float32), angle, "bilinear", fill_mode="reflect")
+    np.testing.assert_allclose(augment.resample(tf.cast(image, tf.float32), plan), expected, atol=0.05)
+
+
+@with_addons
+def test_all_of_the_geometry_is_tensorflow_addons_one_transform():
+    strengths = Augmentation(augment=Augment.STRONG).filled()
+    image, plan = pictures(), drawn(strengths)
+    matrix, shift = plan.matrix.numpy(), plan.shift.numpy()
+    middle = np.full(2, (PX - 1) / 2)
+    offset = shift + middle - matrix @ middle
+    rows = np.concatenate([matrix[:, 0], offset[:, :1], matrix[:, 1], offset[:, 1:], np.zeros((16, 2))], 1)
+    transform = load_addons().image.transform
+    expected = transform(tf.cast(image, tf.float32), rows.astype(np.float32), "bilinear", fill_mode="reflect")
+    np.testing.assert_allclose(augment.resample(tf.cast(image, tf.float32), plan), expected, atol=0.05)
+
+
+@with_addons
+def test_a_shift_is_that_of_tensorflow_addons():
+    image, plan = pictures(), drawn(only(shift=0.3))
+    translate = load_addons().image.translate
+    expected = translate(tf.cast(image, tf.float32), -plan.shift, "bilinear", fill_mode="reflect")
+    np.testing.assert_allclose(augment.resample(tf.cast(image, tf.float32), plan), expected, atol=0.05)
+
+
+# Labels
+
+
+def erased(plan, px):
+    centres = np.arange(px) + 0.5
+    top, left, bottom, right = plan.box.numpy().T[..., None]
+    rows, columns = (centres > top) & (centres < bottom), (centres > left) & (centres < right)
+    return (rows[:, :, None] & columns[:, None])[..., None]
+
+
+def crack_contrast(image, mask):
+    """How far the crack's mean grey is from that of the surface beside it, for each picture."""
+    found = []
+    for grey, crack in zip(image.astype(float).mean(-1), mask[..., 0] > 0.5, strict=True):
+        beside = ndimage.binary_dilation(crack, iterations=5) & ~ndimage.binary_dilation(crack, iterations=2)
+        found.append(abs(grey[crack].mean() - grey[beside].mean()) if crack.any() and beside.any() else np.nan)
+    return np.array(found)
+
+
+@pytest.mark.parametrize(
+    "preset, share, contrast", [(Augment.D4, 0.999, 0.999), (Augment.STANDARD, 0.3, 0.45), (Augment.STRONG, 0.2, 0.3)]
+)
+def test_a_crack_stays_in_the_picture_and_visible(preset, share, contrast):
+    """In 99.5 % of pictures: so much of the crack's area, and so much of its contrast, hairlines included."""
+    px, made = 128, [concrete.make(3, 2 * index + 1, 128) for index in range(100)]
+    image = np.stack([example.image for example in made])
+    mask = np.stack([example.mask for example in made])[..., None] / np.float32(255)
+    before, left, seen = crack_contrast(image, mask), [], []
+    augmenter = augment.Augmenter(Augmentation(augment=preset), 0, compiled=True)
+    for step in range(4):
+        plan = augment.draw(augmenter.strengths, counter_rng.keys(0, step, 0, len(made)), px, 3)
+        moved = augment.resample(mask, plan).numpy() * ~erased(plan, px)
+        area = 1 / np.abs(np.linalg.det(plan.matrix.numpy()))
+        left.append(moved.sum((1, 2, 3)) / mask.sum((1, 2, 3)) / area)
+        seen.append(crack_contrast(augmenter(image, step).numpy(), moved) / before)
+    assert np.quantile(left, 0.005) > share
+    assert np.nanquantile(seen, 0.005) > contrast
+
+
+def test_a_hairline_of_one_pixel_survives_the_strongest_zoom_out():
+    strengths = only(zoom=0.3)
+    line = np.full((1, 128, 128, 3), 200, np.uint8)
+    line[:, :, 64] = 40
+    widest = np.eye(2, dtype=np.float32)[None] * 1.3
+    for shift in np.linspace(0, 1.3, 14):
+        plan = drawn(strengths, 1, px=128)._replace(
+            matrix=tf.constant(widest), shift=tf.constant([[shift, 0]], tf.float32)
+        )
+        darkest = augment.resample(tf.cast(line, tf.float32), plan).numpy().min()
+        assert 200 - darkest > 0.34 * 160  # samples 1.3 px apart: one is at most 0.65 px off the line
