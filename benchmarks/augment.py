@@ -17,7 +17,10 @@ import numpy as np
 from benchmarks import harness
 from crackflow.core import runtime, throughput
 from crackflow.core.backend import keras, load_addons, tf
-from crackflow.core.config import Augment, Augmentation, Network, Precision, TrainConfig, Xla
+from crackflow.core.config.augmentation import Augment, Augmentation
+from crackflow.core.config.hardware import Precision, Xla
+from crackflow.core.config.network import Network
+from crackflow.core.config.training import TrainConfig
 from crackflow.core.errors import UserError
 from crackflow.model import networks
 from crackflow.training import trainer

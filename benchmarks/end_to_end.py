@@ -12,7 +12,9 @@ import tempfile
 from benchmarks import harness
 from crackflow.core import runtime, throughput
 from crackflow.core.backend import keras
-from crackflow.core.config import Input, Network, Precision, TrainConfig, Xla
+from crackflow.core.config.hardware import Precision, Xla
+from crackflow.core.config.network import Network
+from crackflow.core.config.training import Input, TrainConfig
 from crackflow.data import dataset
 from crackflow.model import networks
 from crackflow.pipeline import loader

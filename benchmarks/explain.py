@@ -19,7 +19,8 @@ import numpy as np
 
 from benchmarks import harness
 from crackflow.core import runtime
-from crackflow.core.config import ExplainConfig, Method, Network, Toward
+from crackflow.core.config.network import Network
+from crackflow.core.config.trained import ExplainConfig, Method, Toward
 from crackflow.data import image_file
 from crackflow.explanation import inputs, saliency, study
 from crackflow.model import model_file, networks

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import harness
-from crackflow.data import image_file
+from crackflow.data import image_file, thumbnail
 
 SIZES = (2_000, 8_000, 32_000, 100_000)
 WALLS = (2_000, 8_000, 32_000)
@@ -59,7 +59,7 @@ def frames(folder: pathlib.Path, pictures: list[np.ndarray], count: int) -> None
 def noise_of_thumbnails(picture: np.ndarray, count: int = MEASURED) -> tuple[np.ndarray, float]:
     """float32 [16, 16] mean thumbnail less its mean, and the standard deviation of one value of it."""
     grey = np.stack(
-        [image_file.thumbnail(image_file.parse_photo(frame(picture, number), "", 1)).grey for number in range(count)]
+        [thumbnail.thumbnail(image_file.parse_photo(frame(picture, number), "", 1)).grey for number in range(count)]
     )
     grey -= grey.mean((1, 2), keepdims=True)
     return grey.mean(0), float(grey.std(0).mean())

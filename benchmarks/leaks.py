@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks import harness
 from crackflow.conversion import layouts, near_duplicates, scan
 from crackflow.core import csv_files, process_pool
-from crackflow.core.config import Layout, OnBad
+from crackflow.core.config.data import Layout, OnBad
 
 SIZES = (1_000, 10_000, 40_000, 160_000, 640_000)
 

@@ -20,7 +20,7 @@ from PIL import Image
 from benchmarks import harness
 from crackflow.core import runtime
 from crackflow.core.backend import tf
-from crackflow.data import image_file
+from crackflow.data import resize
 from crackflow.inference import photo_files, predictor
 
 SIZES = {"12 MP": (13, 18), "100 MP": (38, 51)}  # rows and columns of METU's images of 227 pixels
@@ -56,7 +56,7 @@ def against_tiles(model: predictor.Model, file: str, repeats: int) -> dict:
     """Every window of one scale, all at once and each alone."""
     pixels = photo_files.read(file, 3, 200).pixels
     card, scorer = model.card, model._scorer
-    small = image_file.scaled(pixels, *(round(side * card.scale) for side in pixels.shape[:2]))
+    small = resize.scaled(pixels, *(round(side * card.scale) for side in pixels.shape[:2]))
     every = np.lib.stride_tricks.sliding_window_view(small, (card.image_px, card.image_px), (0, 1))
     every = every[:: scorer.step, :: scorer.step].reshape(-1, 3, card.image_px, card.image_px)
     score = tf.function(lambda image: model.bundle.model(image, training=False))

@@ -21,8 +21,9 @@ from scipy import ndimage
 from benchmarks import harness, report, tune
 from crackflow import augment_preview
 from crackflow.core.backend import keras
-from crackflow.core.config import Augment, Augmentation, Method
-from crackflow.data import image_file, overlays
+from crackflow.core.config.augmentation import Augment, Augmentation
+from crackflow.core.config.trained import Method
+from crackflow.data import image_file, overlays, resize
 from crackflow.evaluation import metrics
 from crackflow.explanation import saliency
 from crackflow.inference import predictor
@@ -217,7 +218,7 @@ def filters(loaded: model_file.Bundle, picture: np.ndarray, name: str, with_phot
     }
     panels = panels if with_photograph else dict(list(panels.items())[2:])
     first = next(layer.name for layer in loaded.model.layers if isinstance(layer, keras.layers.Conv2D))
-    seen = image_file.resize_array(picture, loaded.card.image_px)
+    seen = resize.resize_array(picture, loaded.card.image_px)
     maps = np.asarray(keras.Model(loaded.model.inputs, loaded.model.get_layer(first).output)(seen[None]))[0]
     strongest = np.argsort(-maps.std((0, 1)))[: 10 - len(panels)]
     panels |= {f"first layer, filter {channel}": maps[..., channel] for channel in strongest}

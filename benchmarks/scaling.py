@@ -22,7 +22,7 @@ import tempfile
 from benchmarks import harness
 from crackflow.core import csv_files, runtime
 from crackflow.core.backend import keras, tf
-from crackflow.core.config import Network
+from crackflow.core.config.network import Network
 from crackflow.model import networks
 
 WAYS = {

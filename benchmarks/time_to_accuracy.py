@@ -20,7 +20,7 @@ import tempfile
 
 from benchmarks import harness
 from crackflow.core import csv_files, runtime
-from crackflow.core.config import Network
+from crackflow.core.config.network import Network
 from crackflow.evaluation import scoring
 from crackflow.model import model_file, networks
 

@@ -17,7 +17,8 @@ from benchmarks import harness
 from benchmarks.competitor import Competitor, python_of
 from benchmarks.peers import layout, roster
 from crackflow.core import runtime
-from crackflow.core.config import Network, Precision
+from crackflow.core.config.hardware import Precision
+from crackflow.core.config.network import Network
 from crackflow.model import networks
 
 PEERS = harness.REPOSITORY / "benchmarks" / "peers"

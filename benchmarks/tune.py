@@ -25,7 +25,7 @@ import numpy as np
 from benchmarks import harness
 from crackflow.core import csv_files, runtime
 from crackflow.core.backend import keras
-from crackflow.core.config import Architecture, Network
+from crackflow.core.config.network import Architecture, Network
 from crackflow.evaluation import scoring
 from crackflow.model import model_file, networks
 from crackflow.search import space

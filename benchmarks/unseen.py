@@ -24,9 +24,10 @@ from collections.abc import Iterator
 
 from benchmarks import harness
 from crackflow.core import runtime
-from crackflow.core.config import Network
+from crackflow.core.config.network import Network
 from crackflow.data import dataset
-from crackflow.evaluation import metrics, scoring, thresholds
+from crackflow.evaluation import metrics, scoring
+from crackflow.inference import photo_threshold
 from crackflow.model import model_file, networks
 from crackflow.pipeline import stream
 
@@ -116,7 +117,7 @@ def measure(run: pathlib.Path, sets: dict[str, pathlib.Path]) -> dict:
         probabilities = model_file.to_probabilities(logits, card.temperature)
         groups = stream.identities(data, "test")[1]
         found = metrics.measure(labels, probabilities, groups, card.threshold, RESAMPLES, seed=0)
-        held = thresholds.in_review(probabilities, card.review)
+        held = photo_threshold.in_review(probabilities, card.review)
         figures[name] = {key: found[key] for key in KEEP} | {"review": float(held.mean())}
     facts = {"threshold": card.threshold, "temperature": card.temperature, "review": card.review}
     return {"parameters": loaded.model.count_params(), **facts, "datasets": figures}

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from crackflow.core import atomic, console, flags, runtime, temporary_files
-from crackflow.core.config import PreviewConfig
+from crackflow.core.config.augmentation import PreviewConfig
 from crackflow.core.errors import UserError
 from crackflow.data import dataset
 from crackflow.pipeline import stream

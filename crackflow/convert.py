@@ -15,7 +15,7 @@ import time
 
 from crackflow.conversion import grouping, join, layouts, near_duplicates, scan, shards, summary, verify
 from crackflow.core import atomic, beam_pool, console, flags, process_pool
-from crackflow.core.config import ConvertConfig, GroupBy, Layout, OnBad, Runner
+from crackflow.core.config.data import ConvertConfig, GroupBy, Layout, OnBad, Runner
 from crackflow.core.errors import CheckFailed, UserError
 from crackflow.data import dataset, rejections, splits
 

@@ -18,7 +18,7 @@ import threading
 
 from crackflow.core import console, flags, listening, rendezvous, runtime
 from crackflow.core.backend import tf
-from crackflow.core.config import DataServiceConfig, ServiceRole
+from crackflow.core.config.tools import DataServiceConfig, ServiceRole
 from crackflow.core.errors import UserError
 from crackflow.pipeline import remote
 

@@ -14,7 +14,7 @@ import tempfile
 
 from crackflow.core import atomic, console, flags, runtime, temporary_files
 from crackflow.core.backend import tf
-from crackflow.core.config import DoctorConfig
+from crackflow.core.config.tools import DoctorConfig
 from crackflow.core.errors import UserError
 from crackflow.data import dataset
 from crackflow.training import profiling

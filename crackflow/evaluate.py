@@ -16,10 +16,11 @@ import dataclasses
 import os
 
 from crackflow.core import atomic, console, flags, runtime
-from crackflow.core.config import EvalSplit, EvaluateConfig
+from crackflow.core.config.trained import EvalSplit, EvaluateConfig
 from crackflow.core.errors import UserError
 from crackflow.data import dataset
-from crackflow.evaluation import evaluator, overlap, photo_evaluation, scoring, thresholds
+from crackflow.evaluation import evaluator, overlap, photo_evaluation, results, scoring, thresholds
+from crackflow.inference import photo_threshold
 from crackflow.model import model_file
 from crackflow.pipeline import stream
 from crackflow.report import evaluation_files, run_page
@@ -51,7 +52,7 @@ def run(config: EvaluateConfig) -> dict:
         for name, evaluation in found.items():
             evaluation_files.save(evaluation, stage if len(found) == 1 else os.path.join(stage, name))
         content = _content(found)
-        run_folder.save_json(stage, run_folder.METRICS, content)
+        atomic.save_json(stage, run_folder.METRICS, content)
         run_page.write(_report(config, loaded, sets, list(found.values())), os.path.join(stage, run_folder.REPORT))
     for name, evaluation in found.items():
         console.say(_line(name, evaluation))
@@ -59,7 +60,7 @@ def run(config: EvaluateConfig) -> dict:
             console.say(_photographs(evaluation.photographs))
         if warning := overlap.in_words(evaluation.overlap):
             console.alarm(f"{name} {evaluation.split}: {warning}")
-    for warning in run_page.guesses(list(found.values())):
+    for warning in results.guesses(list(found.values())):
         console.alarm(warning)
     if len(found) > 1:
         columns, rows = run_page.matrix(list(found.values()))
@@ -86,7 +87,9 @@ def _decided_anew(loaded: model_file.Bundle, made: dataset.Dataset, config: Eval
         loaded.model, made, checks, labels, probabilities, card.temperature, config.threshold
     )
     # As many are left to a person as before.
-    band = thresholds.review_band(probabilities, threshold, thresholds.in_review(probabilities, card.review).mean())
+    band = thresholds.review_band(
+        probabilities, threshold, photo_threshold.in_review(probabilities, card.review).mean()
+    )
     chosen = dataclasses.replace(card, threshold=threshold, threshold_rule=config.threshold, review=band)
     loaded = dataclasses.replace(loaded, card=chosen)
     if not config.photographs:
@@ -111,13 +114,13 @@ def _splits(made: dataset.Dataset, wanted: EvalSplit) -> list[str]:
     return [name for name in made.facts["splits"] if made.count(name)]
 
 
-def _content(found: dict[str, run_page.Evaluation]) -> dict:
+def _content(found: dict[str, results.Evaluation]) -> dict:
     if len(found) == 1:
         return evaluator.content(next(iter(found.values())))
     return {"datasets": {name: evaluator.content(evaluation) for name, evaluation in found.items()}}
 
 
-def _line(name: str, evaluation: run_page.Evaluation) -> str:
+def _line(name: str, evaluation: results.Evaluation) -> str:
     measured = evaluation.metrics
     low, high = measured["accuracy_ci95"]
     confusion = measured["confusion"]

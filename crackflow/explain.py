@@ -16,7 +16,7 @@ import numpy as np
 
 from crackflow.core import atomic, console, csv_files, flags, runtime, system_files
 from crackflow.core.backend import keras
-from crackflow.core.config import ExplainConfig
+from crackflow.core.config.trained import ExplainConfig
 from crackflow.core.errors import UserError
 from crackflow.data import overlays
 from crackflow.explanation import inputs, saliency, study
@@ -44,7 +44,7 @@ def run(config: ExplainConfig) -> dict:
         layers = _show_layers(config, loaded.model, found, stage)
         csv_files.save(os.path.join(stage, "rejected.csv"), ("path", "reason"), rejected)
         content = _content(config, loaded, study)
-        run_folder.save_json(stage, SCORES, content)
+        atomic.save_json(stage, SCORES, content)
         run_page.write(_report(config, loaded, content, found, layers), os.path.join(stage, run_folder.REPORT))
     for line in _lines(content, rejected):
         console.say(line)

@@ -17,13 +17,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from crackflow.core import atomic, console, flags, runtime, temporary_files
-from crackflow.core.config import ExportConfig
+from crackflow.core.config.trained import ExportConfig
 from crackflow.core.errors import CheckFailed
-from crackflow.data import dataset, image_file
+from crackflow.data import dataset, resize
 from crackflow.model import export_formats, export_parity, model_file
 from crackflow.pipeline import stream
 from crackflow.synthesis import concrete
-from crackflow.training import run_folder
 
 PARITY = "parity.json"
 CALIBRATION = 256  # images whose activations give int8 its ranges
@@ -48,7 +47,7 @@ def run(config: ExportConfig) -> dict:
             "versions": runtime.versions(),
             "formats": rows,
         }
-        run_folder.save_json(stage, PARITY, content)
+        atomic.save_json(stage, PARITY, content)
     for name, row in rows.items():
         console.say(_line(name, row))
     console.say(f"parity {os.path.join(config.out, PARITY)}")
@@ -78,7 +77,7 @@ def _images(config: ExportConfig, card: model_file.Card) -> tuple[np.ndarray, np
         return _taken(made, "train", CALIBRATION, config, card)[0], *_taken(made, "test", config.images, config, card)
     side = card.source_px or card.image_px
     examples = [concrete.make(config.seed, index, side) for index in range(config.images + CALIBRATION)]
-    shaped = np.stack([image_file.resize_array(_channels(one.image, card.channels), card.image_px) for one in examples])
+    shaped = np.stack([resize.resize_array(_channels(one.image, card.channels), card.image_px) for one in examples])
     labels = np.array([one.label for one in examples])
     return shaped[config.images :], shaped[: config.images], labels[: config.images]
 
@@ -92,7 +91,7 @@ def _taken(
 
 
 def _channels(values: np.ndarray, channels: int) -> np.ndarray:
-    return image_file.grey(values) if channels == 1 else values
+    return resize.grey(values) if channels == 1 else values
 
 
 def _line(name: str, row: dict) -> str:

@@ -20,7 +20,7 @@ import numpy as np
 
 from crackflow import __version__
 from crackflow.core import atomic, console, csv_files, errors, flags, runtime, system_files
-from crackflow.core.config import PredictConfig
+from crackflow.core.config.trained import PredictConfig
 from crackflow.core.errors import TryAgain, UserError
 from crackflow.data import image_file, overlays
 from crackflow.evaluation import chance, photo_evaluation
@@ -57,9 +57,9 @@ def run(config: PredictConfig) -> dict:
             csv_files.save(os.path.join(stage, "rejected.csv"), ("path", "reason"), rejected)
             places = _geojson(facts)
             if places["features"]:
-                run_folder.save_json(stage, GEOJSON, places)
+                atomic.save_json(stage, GEOJSON, places)
             shown.write(os.path.join(stage, run_folder.REPORT), content, len(facts), flags.as_flagfile(config))
-            run_folder.save_json(stage, FINDINGS, content)
+            atomic.save_json(stage, FINDINGS, content)
     _tell(config, facts, rejected)
     for doubt in content["warnings"]:
         console.alarm(doubt)

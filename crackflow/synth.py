@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import crackflow
 from crackflow.core import atomic, console, flags, process_pool
-from crackflow.core.config import Surfaces, SynthConfig
+from crackflow.core.config.data import Surfaces, SynthConfig
 from crackflow.synthesis import concrete, donors, varied
 
 MARKER = "synth.json"

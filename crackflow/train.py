@@ -13,11 +13,11 @@ import os
 
 import numpy as np
 
-from crackflow.core import console, flags, runtime
+from crackflow.core import atomic, console, flags, runtime
 from crackflow.core.backend import keras
-from crackflow.core.config import TrainConfig
+from crackflow.core.config.training import TrainConfig
 from crackflow.data import digests
-from crackflow.evaluation import chance, evaluator, overlap, photo_evaluation, scoring, thresholds
+from crackflow.evaluation import chance, evaluator, overlap, photo_evaluation, results, scoring, thresholds
 from crackflow.model import model_file, ood, training_images
 from crackflow.pipeline import stream
 from crackflow.report import run_page
@@ -29,7 +29,7 @@ REMEDY, SHORTCUT = "Take more photographs of both classes", "begin with the mode
 KNOWN_IMAGES = 2048  # of the training split, from which crackflow.predict knows what it was trained on
 
 
-def run(config: TrainConfig) -> run_page.Evaluation | None:
+def run(config: TrainConfig) -> results.Evaluation | None:
     """The whole path: data, network, fit, threshold, model.h5, report; None where another process or an earlier run
     makes these. Raises: UserError; TryAgain when it stopped and can go on."""
     runtime.set_up(config.seed, config.threads, config.deterministic, config.cpu_devices)
@@ -69,9 +69,9 @@ def run(config: TrainConfig) -> run_page.Evaluation | None:
             loaded = choose_and_save(plain, work, checks, seen)
             tested = "test" if made.count("test") else "val"
             found = evaluator.assess(loaded, made, [tested], at_once, RESAMPLES, config.seed)
-            found = dataclasses.replace(found, basis=run_page.TEST if tested == "test" else run_page.VALIDATION)
+            found = dataclasses.replace(found, basis=results.TEST if tested == "test" else results.VALIDATION)
             told = evaluator.content(found) | {"split": tested, "basis": found.basis}
-            run_folder.save_json(config.run_dir, run_folder.METRICS, told)
+            atomic.save_json(config.run_dir, run_folder.METRICS, told)
             choices = {"Devices": team.choice, "Precision": work.precision, "XLA": work.xla, "Input": feed.choice}
             facts = _facts(config, watched, loaded, image_px, choices) | {"An epoch": work.describe_epoch()}
             doubts = _doubts(loaded.card, tested)
@@ -84,9 +84,9 @@ def run(config: TrainConfig) -> run_page.Evaluation | None:
             )
             warning = overlap.in_words(found.overlap)
             # Of validation it has been said, unless it was trained on as well.
-            if warning and (found.basis == run_page.TEST or found.overlap["trained_on"]):
+            if warning and (found.basis == results.TEST or found.overlap["trained_on"]):
                 console.alarm(f"{tested}: {warning}")
-            for doubt in [*doubts, *run_page.guesses([found])]:
+            for doubt in [*doubts, *results.guesses([found])]:
                 console.alarm(f"{doubt} {_remedy(config)}")
         team.gathered([0])  # a worker that left early would look lost
         return found
@@ -98,10 +98,10 @@ def _remedy(config: TrainConfig) -> str:
     return f"{REMEDY}, or {SHORTCUT}: --weights={model_file.SHIPPED_NAME}."
 
 
-def _figure(found: run_page.Evaluation) -> str:
+def _figure(found: results.Evaluation) -> str:
     """The accuracy, called what it is."""
     accuracy = f"accuracy {found.metrics['accuracy']:.4f}"
-    return f"test {accuracy}" if found.basis == run_page.TEST else f"no test split: {accuracy} on {found.basis};"
+    return f"test {accuracy}" if found.basis == results.TEST else f"no test split: {accuracy} on {found.basis};"
 
 
 def _with_network_of(config: TrainConfig, other: TrainConfig) -> TrainConfig:

@@ -13,7 +13,7 @@ import dataclasses
 import os
 
 from crackflow.core import console, flags
-from crackflow.core.config import TuneConfig
+from crackflow.core.config.search import TuneConfig
 from crackflow.core.errors import UserError
 from crackflow.report import plots, search_page
 from crackflow.search import search, trial

@@ -9,7 +9,8 @@ import tempfile
 from PIL import Image
 
 from crackflow import convert
-from crackflow.core.config import ConvertConfig, Encoding, Network
+from crackflow.core.config.data import ConvertConfig, Encoding
+from crackflow.core.config.network import Network
 from crackflow.data import dataset
 from crackflow.synthesis import concrete
 

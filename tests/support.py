@@ -16,7 +16,7 @@ from PIL import Image
 
 from crackflow import convert
 from crackflow.core import csv_files, flags, temporary_files
-from crackflow.core.config import ConvertConfig
+from crackflow.core.config.data import ConvertConfig
 from crackflow.data import dataset, records
 
 ROOT = pathlib.Path(__file__).parent.parent

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from crackflow import augment_preview
-from crackflow.core.config import Augment, Augmentation, PreviewConfig
+from crackflow.core.config.augmentation import Augment, Augmentation, PreviewConfig
 from crackflow.pipeline import stream
 from tests import small, support
 

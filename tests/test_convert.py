@@ -10,7 +10,7 @@ from PIL import Image
 
 from crackflow import convert
 from crackflow.core.backend import tf
-from crackflow.core.config import ConvertConfig, Encoding
+from crackflow.core.config.data import ConvertConfig, Encoding
 from crackflow.data import dataset
 from tests import support
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from crackflow import convert
 from crackflow.core import flags
-from crackflow.core.config import ConvertConfig, GroupBy, Layout, OnBad
+from crackflow.core.config.data import ConvertConfig, GroupBy, Layout, OnBad
 from crackflow.core.errors import UserError
 from tests import support
 

@@ -12,9 +12,10 @@ import pytest
 
 from crackflow import convert
 from crackflow.core import atomic, temporary_files
-from crackflow.core.config import ConvertConfig, OnBad
+from crackflow.core.config.data import ConvertConfig, OnBad
 from crackflow.core.errors import CheckFailed, UserError
 from crackflow.data import dataset
+from crackflow.training import run_folder
 from tests import support
 
 COUNT = 1500
@@ -145,7 +146,7 @@ def test_killed_between_the_two_renames_the_older_data_set_comes_back(tmp_path):
     out.rename(aside)  # as a kill right there leaves it
     stage = tmp_path / support.dead_name("out")
     stage.mkdir()
-    support.put(stage / atomic.LOCK, b"")
+    support.put(stage / run_folder.LOCK, b"")
     support.put(photos / "Positive/bad.jpg", b"")
     with pytest.raises(UserError, match="'Positive/bad.jpg': empty file"):
         support.made(photos, out, overwrite=True, on_bad=OnBad.FAIL)

@@ -9,7 +9,7 @@ import pytest
 
 from crackflow import data_service
 from crackflow.core import csv_files
-from crackflow.core.config import DataServiceConfig, ServiceRole
+from crackflow.core.config.tools import DataServiceConfig, ServiceRole
 from crackflow.core.errors import ConfigError, UserError
 from tests import small, support
 

@@ -1,7 +1,7 @@
 import json
 
 from crackflow import doctor
-from crackflow.core.config import DoctorConfig
+from crackflow.core.config.tools import DoctorConfig
 from crackflow.core.throughput import Rate
 from crackflow.training import profiling
 from tests import small, support

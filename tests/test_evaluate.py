@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from crackflow import convert, evaluate
-from crackflow.core.config import ConvertConfig, EvalSplit, EvaluateConfig, Network
+from crackflow.core.config.data import ConvertConfig
+from crackflow.core.config.network import Network
+from crackflow.core.config.trained import EvalSplit, EvaluateConfig
 from crackflow.core.errors import UserError
 from crackflow.data import dataset
 from crackflow.evaluation import scoring, thresholds

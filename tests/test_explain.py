@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from crackflow import explain
-from crackflow.core.config import ExplainConfig, Method, Network, Toward
+from crackflow.core.config.network import Network
+from crackflow.core.config.trained import ExplainConfig, Method, Toward
 from crackflow.core.errors import UserError
 from crackflow.model import model_file, networks
 from tests import support

@@ -8,7 +8,7 @@ import pytest
 
 from crackflow import export
 from crackflow.core.backend import tf
-from crackflow.core.config import ExportConfig, Format
+from crackflow.core.config.trained import ExportConfig, Format
 from crackflow.core.errors import CheckFailed, ConfigError, UserError
 from crackflow.model import export_parity, model_file
 from tests import support

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from benchmarks import faults, faults_damage, faults_disks
-from crackflow.core.config import Network, TuneConfig, Tuner
+from crackflow.core.config.network import Network
+from crackflow.core.config.search import TuneConfig, Tuner
 from crackflow.data import dataset
 from crackflow.model import model_file, networks
 from crackflow.pipeline import pack

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from crackflow.core import csv_files
-from crackflow.core.config import Network
+from crackflow.core.config.network import Network
 from crackflow.core.errors import UserError
 from crackflow.inference import predictor
 from crackflow.model import model_file, networks

@@ -15,7 +15,9 @@ import pytest
 import yaml
 
 from crackflow.core import csv_files, flags
-from crackflow.core.config import Strategy, TrainConfig, TuneConfig
+from crackflow.core.config.hardware import Strategy
+from crackflow.core.config.search import TuneConfig
+from crackflow.core.config.training import TrainConfig
 from crackflow.search import search
 from tests import small, support
 

@@ -14,7 +14,7 @@ import unicodedata
 import pytest
 
 from crackflow.core import console, csv_files, escaping
-from crackflow.core.config import TuneConfig
+from crackflow.core.config.search import TuneConfig
 from crackflow.report import search_page
 from crackflow.search import search, trial
 from crackflow.synthesis import concrete

@@ -11,7 +11,8 @@ import pytest
 
 from crackflow import data_service
 from crackflow.core import listening, rendezvous
-from crackflow.core.config import DataServiceConfig, ServiceRole, TuneConfig, Tuner
+from crackflow.core.config.search import TuneConfig, Tuner
+from crackflow.core.config.tools import DataServiceConfig, ServiceRole
 from crackflow.core.errors import UserError
 from crackflow.search import oracle, search
 from tests import support

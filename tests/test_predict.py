@@ -12,7 +12,7 @@ from PIL import Image
 
 from crackflow import predict
 from crackflow.core import csv_files
-from crackflow.core.config import PredictConfig
+from crackflow.core.config.trained import PredictConfig
 from crackflow.core.errors import ConfigError, UserError
 from crackflow.model import model_file
 from tests import support

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from crackflow import predict
-from crackflow.core.config import PredictConfig
+from crackflow.core.config.trained import PredictConfig
 from crackflow.core.errors import TryAgain, UserError
 from crackflow.data import image_file
 from crackflow.inference import photo_files, prediction_log

@@ -11,7 +11,7 @@ from PIL import Image
 
 from crackflow import synth
 from crackflow.core import flags
-from crackflow.core.config import Surfaces, SynthConfig
+from crackflow.core.config.data import Surfaces, SynthConfig
 from crackflow.core.errors import UserError
 from tests import small
 

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from crackflow.core import atomic, locks
-from crackflow.core.config import Network
+from crackflow.core.config.network import Network
 from crackflow.core.errors import UserError
 from crackflow.data import dataset, record_reader
 from crackflow.inference import prediction_log
@@ -39,7 +39,7 @@ data = sys.stdin.buffer.read()
 before, start = peak(), time.process_time()
 try:
     photo = image_file.parse_photo(data, "a.jpg", 200)
-    image_file.thumbnail(photo), image_file.pixels(photo, 3, 0)
+    thumbnail.thumbnail(photo), image_file.pixels(photo, 3, 0)
     said = "read"
 except image_file.BadImage as error:
     said = str(error)

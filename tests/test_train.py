@@ -16,7 +16,8 @@ import pytest
 from crackflow import train
 from crackflow.core import csv_files
 from crackflow.core.backend import keras
-from crackflow.core.config import Architecture, Input, Network, Optimization, Padding, TrainConfig
+from crackflow.core.config.network import Architecture, Network, Padding
+from crackflow.core.config.training import Input, Optimization, TrainConfig
 from crackflow.core.errors import UserError
 from crackflow.evaluation import scoring, thresholds
 from crackflow.model import model_file, networks, ood

@@ -12,7 +12,7 @@ import pytest
 
 from crackflow import tune
 from crackflow.core import csv_files
-from crackflow.core.config import CHOICES, TuneConfig
+from crackflow.core.config.search import CHOICES, TuneConfig
 from crackflow.model import model_file
 from crackflow.report import search_page
 from crackflow.search import search, trial

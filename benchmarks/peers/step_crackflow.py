@@ -14,7 +14,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 from benchmarks.peers import protocol
 from crackflow.core import runtime
 from crackflow.core.backend import keras, tf
-from crackflow.core.config import Augment, Augmentation, Network, Optimization, TrainConfig, Xla
+from crackflow.core.config.augmentation import Augment, Augmentation
+from crackflow.core.config.hardware import Xla
+from crackflow.core.config.network import Network
+from crackflow.core.config.training import Optimization, TrainConfig
 from crackflow.model import networks
 from crackflow.training import trainer
 

@@ -15,7 +15,7 @@ from crackflow.conversion import large_groups, near_duplicates
 from crackflow.conversion.layouts import UNLABELLED, File
 from crackflow.conversion.scan import Seen
 from crackflow.conversion.shards import Entry
-from crackflow.core.config import ConvertConfig, GroupBy
+from crackflow.core.config.data import ConvertConfig, GroupBy
 from crackflow.data import splits
 
 IN_OTHER_CLASS = "the same picture is in the other class"

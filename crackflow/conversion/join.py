@@ -25,9 +25,9 @@ from crackflow import __version__
 from crackflow.conversion import near_duplicates, summary
 from crackflow.conversion.shards import Shard
 from crackflow.core import console, csv_files, process_pool
-from crackflow.core.config import Encoding
+from crackflow.core.config.data import Encoding
 from crackflow.core.errors import UserError
-from crackflow.data import dataset, image_file, records, splits
+from crackflow.data import dataset, image_file, records, splits, thumbnail
 from crackflow.data.dataset import Dataset
 
 ALIKE = ("encoding", "channels")
@@ -288,7 +288,7 @@ def _look_at_shard(task: tuple[str, str, int, str, int]) -> near_duplicates.Look
                 data = image_file.encode(np.frombuffer(data, np.uint8).reshape(px, px, -1), Encoding.PNG.value, 0)
             try:
                 thumbnails.append(
-                    image_file.thumbnail(image_file.parse_photo(data, "", float("inf"), min_side_px=1)).grey
+                    thumbnail.thumbnail(image_file.parse_photo(data, "", float("inf"), min_side_px=1)).grey
                 )
             except image_file.BadImage as error:
                 raise UserError(f"{path!r}: {os.fsdecode(record['path'])!r}: {error}; convert it again") from error

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from crackflow.core.config import GroupBy
+from crackflow.core.config.data import GroupBy
 from crackflow.core.escaping import one_line
 from crackflow.data import splits
 

@@ -33,7 +33,7 @@ import scipy  # its parts load when they are first used: the workers that look a
 import threadpoolctl
 
 from crackflow.conversion import duplicate_search, orientations
-from crackflow.data.image_file import THUMB_PX
+from crackflow.data.thumbnail import THUMB_PX
 
 # In METU, 3,512 pairs of copies differ by at most 0.41 grey levels; the closest pair of different pictures by 1.37,
 # at a contrast of 1.9. The relative part allows a change of contrast by some percent, and strong re-encoding.

@@ -15,7 +15,7 @@ the coefficients whose degrees add up to 8 at most.
 
 import numpy as np
 
-from crackflow.data.image_file import THUMB_PX
+from crackflow.data.thumbnail import THUMB_PX
 
 PARITIES = ((0, 0), (1, 1), (0, 1), (1, 0))
 

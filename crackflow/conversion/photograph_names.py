@@ -26,7 +26,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from crackflow.conversion import folder_names
-from crackflow.core.config import Layout
+from crackflow.core.config.data import Layout
 
 MIN_RECURRING = 0.5  # of the windows, as many at least must have numbers that another photograph's windows have too
 MOST = 0.9

@@ -19,9 +19,9 @@ import numpy as np
 from crackflow.conversion.layouts import UNLABELLED, File
 from crackflow.conversion.near_duplicates import Looks
 from crackflow.core import process_pool
-from crackflow.core.config import OnBad
+from crackflow.core.config.data import OnBad
 from crackflow.core.errors import UserError
-from crackflow.data import image_file, mask_grid, mask_tiles
+from crackflow.data import image_file, mask_grid, mask_tiles, thumbnail
 
 FILES_A_TASK = 64
 
@@ -136,8 +136,8 @@ def _look_at_some(task: tuple[Settings, Sequence[File]]) -> tuple[list[Look | st
 def _look_at(settings: Settings, file: File) -> tuple[Look, bytes, np.ndarray]:
     """(Look, digest, thumbnail). Raises: image_file.BadImage."""
     photo = image_file.open_photo(os.path.join(settings.root, file.path), settings.max_megapixels)
-    thumbnail = image_file.thumbnail(photo)
-    plain, notes = photo.plain and thumbnail.strict, photo.notes
+    cells = thumbnail.thumbnail(photo)
+    plain, notes = photo.plain and cells.strict, photo.notes
     if photo.plain > plain:
         notes += ("stored anew, its JPEG data being damaged where it does not show",)
     windows, unclear, where = (), (), 0
@@ -149,7 +149,7 @@ def _look_at(settings: Settings, file: File) -> tuple[Look, bytes, np.ndarray]:
             where = _cells_of(file, mask > mask_tiles.CRACK_ABOVE)
     size = len(photo.data)
     look = Look(photo.width, photo.height, photo.grey, plain, size, notes, windows, unclear, where)
-    return look, image_file.digest(photo.data), thumbnail.grey
+    return look, image_file.digest(photo.data), cells.grey
 
 
 def _cells_of(file: File, crack: np.ndarray) -> int:

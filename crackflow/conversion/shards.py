@@ -18,7 +18,7 @@ import numpy as np
 
 from crackflow.core import process_pool
 from crackflow.core.errors import UserError
-from crackflow.data import image_file, mask_grid, records
+from crackflow.data import image_file, mask_grid, records, resize
 from crackflow.data.mask_tiles import Window
 
 # Enough shards for 16 parallel readers of 4 workers before they get small; none so large that copying one hurts.
@@ -149,6 +149,6 @@ def _encoded(entry: Entry, settings: Settings) -> Iterator[tuple[tuple[str, int,
     for window in entry.windows:
         values = whole[window.y : window.y + window.px, window.x : window.x + window.px]
         if settings.image_px:
-            values = image_file.resize_array(values, settings.image_px)
+            values = resize.resize_array(values, settings.image_px)
         told = window.name(entry.path), window.label, window.cells
         yield told, image_file.encode(values, settings.encoding, settings.jpeg_quality)

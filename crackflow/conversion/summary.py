@@ -19,7 +19,7 @@ from crackflow.conversion.layouts import Found
 from crackflow.conversion.scan import Seen
 from crackflow.conversion.shards import Entry, Settings, Shard
 from crackflow.core import csv_files, system_files
-from crackflow.core.config import ConvertConfig, Encoding, Layout
+from crackflow.core.config.data import ConvertConfig, Encoding, Layout
 from crackflow.core.errors import UserError
 from crackflow.core.escaping import one_line
 from crackflow.data import bit_depth, dataset, splits

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable
 
 from crackflow.core import csv_files, process_pool
-from crackflow.data import dataset, image_file, records
+from crackflow.data import dataset, image_file, records, thumbnail
 
 Sources = dict[int, str]  # record number -> source path
 
@@ -112,7 +112,7 @@ def _wrong_with(payload: bytes, facts: dict, source: str | None) -> str:
                 return f"{len(fields['image'])} bytes of pixels, expected {expected}"
         else:
             photo = image_file.parse_photo(fields["image"], os.fsdecode(fields["path"]), float("inf"), min_side_px=1)
-            if not image_file.thumbnail(photo).strict:
+            if not thumbnail.thumbnail(photo).strict:
                 return "its JPEG data is damaged, where most decoders look past it; convert the images again"
     except (records.Damage, image_file.BadImage) as error:
         return str(error)

@@ -11,12 +11,13 @@ Synopsis::
 
 import contextlib
 import fnmatch
+import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
-from crackflow.core import locks, system_files, temporary_files
+from crackflow.core import atomic, locks, system_files, temporary_files
 from crackflow.core.errors import UserError
 from crackflow.core.temporary_files import LOCK
 
@@ -179,3 +180,8 @@ def write_bytes(path: str, data: bytes) -> None:
 def write_text(path: str, text: str) -> None:
     """`text` in `path`, as UTF-8; undecodable bytes of file names go out as they came in."""
     write_bytes(path, text.encode("utf-8", "surrogateescape"))
+
+
+def save_json(folder: str, name: str, content: dict) -> None:
+    """`content` as JSON; NaN is refused, because other programs can't read it."""
+    atomic.write_text(os.path.join(folder, name), json.dumps(content, indent=1, allow_nan=False) + "\n")

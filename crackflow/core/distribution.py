@@ -24,7 +24,7 @@ import numpy as np
 
 from crackflow.core import listening, rendezvous
 from crackflow.core.backend import tf
-from crackflow.core.config import AllReduce, Strategy
+from crackflow.core.config.hardware import AllReduce, Strategy
 from crackflow.core.errors import TryAgain, UserError
 from crackflow.core.runtime import Choice
 from crackflow.core.sharding import Share

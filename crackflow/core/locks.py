@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    with locks.open_file(path) as file:
+    with open_file(path) as file:
         if not locks.lock(file, wait=False): ...     # another process has it
     with locks.folder("data") as locked:     # whether nobody else is in such a block for the same folder
         ...
@@ -18,6 +18,9 @@ from collections.abc import Iterator
 from typing import IO
 
 import filelock
+
+from crackflow.core import console
+from crackflow.core.errors import UserError
 
 FOLDER_LOCK = ".crackflow.lock"
 
@@ -70,3 +73,20 @@ def _lock_folder(path: str, stack: contextlib.ExitStack) -> bool:
 def _remove(path: str) -> None:
     with contextlib.suppress(OSError):  # Windows removes nothing that another process has open, and that one will
         os.remove(path)
+
+
+@contextlib.contextmanager
+def held(path: str, busy: str, unlocked: str) -> Iterator[None]:
+    """The lock file `path`, for this process alone. `unlocked`: said where a network's file system has no locks.
+
+    Raises: UserError(busy) when another process has it.
+    """
+    with open_file(path) as file:
+        try:
+            alone = lock(file, wait=False)
+        except OSError:
+            console.warn(unlocked)
+            alone = True
+        if not alone:
+            raise UserError(busy)
+        yield

@@ -20,7 +20,7 @@ import numpy as np
 from crackflow import __version__
 from crackflow.core import process_pool
 from crackflow.core.backend import keras, tf, without_start_up_noise
-from crackflow.core.config import Precision, Xla
+from crackflow.core.config.hardware import Precision, Xla
 
 try:
     import resource

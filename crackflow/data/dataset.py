@@ -18,7 +18,7 @@ import json
 import os
 
 from crackflow.core import atomic, checked_json
-from crackflow.core.config import Encoding
+from crackflow.core.config.data import Encoding
 from crackflow.core.errors import UserError
 from crackflow.data import splits
 

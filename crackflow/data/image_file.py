@@ -3,7 +3,7 @@
 Synopsis::
 
     photo = image_file.open_photo(path, max_megapixels=100)     # raises BadImage with the reason
-    grey = image_file.thumbnail(photo).grey                     # float32 [16, 16], 0..255, exact area means
+    grey = thumbnail.thumbnail(photo).grey                     # float32 [16, 16], 0..255, exact area means
     pixels = image_file.pixels(photo, channels=3, image_px=0)   # uint8 [H, W, 3], upright
 
 Which value is white in a picture of more than 8 bits is `data.bit_depth`'s to say. A file whose data end early, by
@@ -15,24 +15,27 @@ Not covered: pictures with several frames; colour profiles (pixels are taken as 
 
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import io
 import os
 import stat
 import warnings
-from concurrent import futures
-from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
 from PIL import Image
 
-from crackflow.core import process_pool
-from crackflow.data import bit_depth, file_damage, file_kinds, jpeg_damage, jpeg_header, tiff_directory, tiff_file
+from crackflow.data import (
+    bit_depth,
+    file_damage,
+    file_kinds,
+    jpeg_damage,
+    jpeg_header,
+    resize,
+    tiff_directory,
+    tiff_file,
+)
 
-THUMB_PX = 16
-BAND_ROWS = 64  # of a photograph, scaled at once
 MAX_FILE_BYTES = 1 << 30
 MIN_SIDE_PX = 16  # a cell of the networks, and of the thumbnails by which copies are found
 MAX_SIDE_PX = 65_500  # the longest side a JPEG can have; a narrow strip of 1e8 pixels also took 26 GB to average
@@ -393,62 +396,6 @@ def _laid_over(picture: Image.Image, under: str) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", picture.size, under), picture).convert("RGB")
 
 
-class Thumbnail(NamedTuple):
-    """`grey`: float32 [16, 16], 0..255, upright, area means of the whole picture. `strict`: the decoder that training
-    uses, which forgives no damage, reads the file."""
-
-    grey: np.ndarray
-    strict: bool
-
-
-def thumbnail(photo: Photo) -> Thumbnail:
-    """The picture in small. Decodes every compressed byte.
-
-    A JPEG is decoded at half size inside the inverse DCT: copies differ by at most 0.41 grey levels (root mean
-    square), flipped ones included; at an eighth they differ by 4.3, because the 8 x 8 blocks of a flipped copy lie
-    elsewhere. Raises: BadImage when the pixels are damaged.
-    """
-    values, scale, strict = _grey_and_scale(photo)
-    width, height = (photo.width, photo.height) if photo.turned < 5 else (photo.height, photo.width)
-    rows = _area_weights(values.shape[0], height / scale, THUMB_PX)
-    columns = _area_weights(values.shape[1], width / scale, THUMB_PX)
-    small = rows @ values.astype(np.float32) @ columns.T
-    return Thumbnail(small if photo.turned == 1 else np.asarray(_upright(Image.fromarray(small), photo.turned)), strict)
-
-
-def _grey_and_scale(photo: Photo) -> tuple[np.ndarray, int, bool]:
-    """Grey pixels [H, W], 0..255, as stored (not turned), by how much each side was divided (1 or 2), and `strict`."""
-    half = photo.format == "JPEG" and min(photo.width, photo.height) >= 4 * THUMB_PX
-    width, height = (photo.width, photo.height) if photo.turned < 5 else (photo.height, photo.width)
-    # 132 us for 227 px; Pillow takes 290 to hand the same pixels over
-    least = {"min_height": (height + 1) // 2, "min_width": (width + 1) // 2, "min_factor": 2} if half else {}
-    values, strict = _from_jpeg(photo, "GRAY", **least)
-    if values is not None:
-        return values[..., 0], 1 + half, strict
-    image = photo.decoded or _open(photo.data)
-    if half:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            full = image.size
-            image.draft("L", (full[0] // 2, full[1] // 2))  # it halves only when asked for no more than half
-            half = image.size != full
-    grey = _laid_over(photo.decoded or _eight_bits(_load(photo.data, image)), "white")
-    return np.asarray(grey if grey.mode == "L" else grey.convert("L")), 1 + half, not photo.plain
-
-
-@functools.lru_cache(maxsize=64)
-def _area_weights(size: int, extent: float, cells: int) -> np.ndarray:
-    """float32 [cells, size]: how much of each of `size` pixels, of which `extent` count, lies in each of `cells`.
-
-    Pillow's own box filter takes a pixel wholly or not at all, which moves a flipped copy by part of a pixel.
-    """
-    edges = np.linspace(0, extent, cells + 1)
-    left, right = np.arange(size), np.arange(size) + 1
-    overlap = np.minimum(edges[1:, None], right) - np.maximum(edges[:-1, None], left)
-    weights = np.clip(overlap, 0, None)
-    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
-
-
 def pixels(photo: Photo, channels: int, image_px: int, under: str = "white") -> np.ndarray:
     """The decoded picture: uint8 [H, W, channels], 0..255, upright; [image_px, image_px, channels] unless 0. `under`:
     the colour that it is laid over where it is transparent.
@@ -456,7 +403,7 @@ def pixels(photo: Photo, channels: int, image_px: int, under: str = "white") -> 
     Raises: BadImage when the pixels are damaged.
     """
     values = _decoded(photo, channels, under)
-    return resize_array(values, image_px) if image_px else values
+    return resize.resize_array(values, image_px) if image_px else values
 
 
 def _decoded(photo: Photo, channels: int, under: str) -> np.ndarray:
@@ -466,79 +413,6 @@ def _decoded(photo: Photo, channels: int, under: str) -> np.ndarray:
 
 def _upright(picture: Image.Image, turned: int) -> Image.Image:
     return picture.transpose(UPRIGHT[turned]) if turned in UPRIGHT else picture
-
-
-def resize_array(values: np.ndarray, image_px: int) -> np.ndarray:
-    """uint8 [H, W, C] to uint8 [image_px, image_px, C]: area means when it shrinks, linear when it grows.
-
-    The sides scale alone, so that nothing is cut off and the label stays true. The same pixels, give or take one
-    level, as `decode.to_size` makes while training: Pillow's box filter was up to 20 levels off on average.
-    """
-    height, width = values.shape[:2]
-    if height == width == image_px:
-        return values
-    if min(height, width) >= image_px:
-        rows, columns = _area_weights(height, height, image_px), _area_weights(width, width, image_px)
-        means = np.einsum("yhc,xh->yxc", np.tensordot(rows, values.astype(np.float32), 1), columns, optimize=True)
-        return (means + 0.5).astype(np.uint8)
-    picture = Image.fromarray(values[..., 0] if values.shape[-1] == 1 else values)
-    grown = np.asarray(picture.resize((image_px, image_px), Image.Resampling.BILINEAR))
-    return grown[..., None] if values.shape[-1] == 1 else grown
-
-
-def grey(values: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 1] of uint8 [H, W, 3], weighted as Pillow and JPEG do."""
-    return np.asarray(Image.fromarray(values).convert("L"))[..., None]
-
-
-def scaled(
-    values: np.ndarray, height: int, width: int, rows: slice = slice(None), columns: slice = slice(None)
-) -> np.ndarray:
-    """uint8 [H, W, C] to uint8 [height, width, C], or `rows` and `columns` of that, neighbours each.
-
-    As `resize_array` does, for photographs: in bands, on all cores, with little memory beside the two pictures. 12
-    megapixels to 3.9 take 0.06 s on 2 cores.
-    """
-    if values.shape[:2] == (height, width):
-        return values[rows, columns]
-    (first, last, _), (left, right, _) = rows.indices(height), columns.indices(width)
-    down, across = _taps(values.shape[0], height), [tap[left:right] for tap in _taps(values.shape[1], width)]
-    out = np.empty((last - first, right - left, values.shape[2]), np.uint8)
-
-    def fill(top: int) -> None:
-        band = slice(top, min(top + BAND_ROWS, last))
-        means = _mixed(values, down[0][band], down[1][band])
-        means = _mixed(means.transpose(1, 0, 2), *across).transpose(1, 0, 2)
-        out[band.start - first : band.stop - first] = np.add(means, 0.5, out=means)
-
-    with futures.ThreadPoolExecutor(process_pool.count(0)) as pool:
-        for done in [pool.submit(fill, top) for top in range(first, last, BAND_ROWS)]:
-            done.result()
-    return out
-
-
-def _taps(size: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """(int64 [count, T], float32 [count, T]): of which of `size` pixels each of `count` is made, and how much of each:
-    areas when there are fewer of them, neighbours when there are more."""
-    step = size / count
-    if step >= 1:
-        start = np.arange(count) * step
-        place = np.floor(start).astype(np.int64)[:, None] + np.arange(int(np.ceil(step)) + 1)
-        share = np.minimum(place + 1, (start + step)[:, None]) - np.maximum(place, start[:, None])
-    else:
-        middle = np.clip((np.arange(count) + 0.5) * step - 0.5, 0, size - 1)
-        low = np.floor(middle).astype(np.int64)
-        place, share = np.stack([low, low + 1], 1), np.stack([1 - (middle - low), middle - low], 1)
-    share = np.clip(share, 0, None)
-    return np.minimum(place, size - 1), (share / share.sum(1, keepdims=True)).astype(np.float32)
-
-
-def _mixed(values: np.ndarray, place: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """float32 [count, ...]: rows of `values`, weighted."""
-    total = values[place[:, 0]] * share[:, 0].reshape(-1, 1, 1)
-    for tap in range(1, place.shape[1]):
-        total += values[place[:, tap]] * share[:, tap].reshape(-1, 1, 1)
-    return total
 
 
 def encode(values: np.ndarray, encoding: str, jpeg_quality: int) -> bytes:

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from crackflow.data import image_file
+from crackflow.data import image_file, resize
 
 GAP = 4  # pixels between pictures
 SMOOTH = 1 / 100  # of the side: so that maps of single pixels can be seen at all; for looking, never for scores
@@ -110,7 +110,7 @@ def fitted(picture: np.ndarray, most: int) -> np.ndarray:
     share = most / max(height, width)
     if share >= 1:
         return picture
-    return image_file.scaled(picture, max(round(height * share), 1), max(round(width * share), 1))
+    return resize.scaled(picture, max(round(height * share), 1), max(round(width * share), 1))
 
 
 def marked(picture: np.ndarray, found) -> np.ndarray:

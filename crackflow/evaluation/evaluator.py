@@ -15,16 +15,15 @@ from collections.abc import Collection, Iterable
 import numpy as np
 
 from crackflow.core.backend import keras
-from crackflow.core.config import ExplainConfig
+from crackflow.core.config.trained import ExplainConfig
 from crackflow.data import overlays
 from crackflow.data.dataset import Dataset
-from crackflow.evaluation import chance, metrics, overlap, photo_evaluation, scoring, slices, thresholds
+from crackflow.evaluation import chance, metrics, overlap, photo_evaluation, results, scoring, slices, thresholds
 from crackflow.explanation import saliency
-from crackflow.inference import predictor
+from crackflow.inference import photo_threshold, predictor
 from crackflow.model import model_file
 from crackflow.model.model_file import Bundle
 from crackflow.pipeline import stream
-from crackflow.report import run_page
 from crackflow.training import job
 
 MISTAKES_SHOWN = SUSPECTS_SHOWN = 24
@@ -39,7 +38,7 @@ def assess(
     seed: int,
     decided_on: Collection[str] = (),
     photographs: int = 0,
-) -> run_page.Evaluation:
+) -> results.Evaluation:
     """Every image of `splits` counts once, however often a joined data set has it; at most `photographs` of them are
     looked at as crackflow.predict does as well. `decided_on`: splits on which the threshold was chosen since the model
     was trained. Raises: UserError when a split is empty."""
@@ -61,17 +60,17 @@ def assess(
     pictures = {int(row): found[int(kept[row])] for row in {*wrong, *shown} if int(kept[row]) in found}
     heat = _heat(loaded, {int(row): pictures[row] for row in wrong})
 
-    def mistake(row: int) -> run_page.Mistake:
+    def mistake(row: int) -> results.Mistake:
         picture = overlays.as_png(pictures[row]) if row in pictures else b""
         facts = paths[row], made.classes[labels[row]], float(probabilities[row])
-        return run_page.Mistake(*facts, picture, heat.get(row, b""))
+        return results.Mistake(*facts, picture, heat.get(row, b""))
 
     decisions = probabilities >= card.threshold
     values = {"brightness": looks[:, 0], "sharpness": looks[:, 1], "crack width": slices.crack_widths(made, paths)}
     measured = labels, probabilities, groups, card.threshold, resamples, seed
     places = [(split, row) for split in splits for row in range(made.count(split))]
     of_photos, judged = _photographs(loaded, made, [places[row] for row in kept], decisions, labels, photographs, seed)
-    return run_page.Evaluation(
+    return results.Evaluation(
         name=os.path.basename(os.path.abspath(made.folder)),
         split="+".join(splits),
         metrics=metrics.measure(*measured),
@@ -129,7 +128,7 @@ def _photographs(
     return photo_evaluation.measure(judged, len(places)) | {"windows": windows}, judged.table
 
 
-def content(evaluation: run_page.Evaluation) -> dict:
+def content(evaluation: results.Evaluation) -> dict:
     """Of metrics.json: the metrics, and `review`, `slices`, `suspects`, how many labels may be wrong,
     `training_overlap`, how many images the model has seen (None where that is not known), `chance_p_value` and
     `better_than_chance`, whether a guess would have done as well (None, False: one class only), and `photographs` where
@@ -174,7 +173,7 @@ def _score(loaded: Bundle, made: Dataset, split: str, batch_size: int) -> tuple:
 
 def _review(labels: np.ndarray, probabilities: np.ndarray, card: model_file.Card) -> dict:
     """What the model would leave to a person, and how good it is on the rest."""
-    held = thresholds.in_review(probabilities, card.review)
+    held = photo_threshold.in_review(probabilities, card.review)
     right = ((probabilities >= card.threshold) == labels) & ~held
     decided = int((~held).sum())
     return {

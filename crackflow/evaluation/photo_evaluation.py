@@ -22,7 +22,7 @@ from scipy import special
 
 from crackflow.core import console
 from crackflow.core.errors import UserError
-from crackflow.data import image_file
+from crackflow.data import image_file, resize
 from crackflow.data.dataset import Dataset
 from crackflow.data.record_reader import Rows
 from crackflow.evaluation import metrics
@@ -107,7 +107,7 @@ def _pixels(made: Dataset, data: bytes, name: str) -> np.ndarray:
             )
     except (ValueError, image_file.BadImage) as error:
         raise UserError(f"{name}: {error}; convert the images again") from error
-    return image_file.resize_array(pixels, made.source_px) if _is_smaller(made) else pixels
+    return resize.resize_array(pixels, made.source_px) if _is_smaller(made) else pixels
 
 
 def measure(judged: Judged, available: int) -> dict:
@@ -182,7 +182,7 @@ def _scores(model: predictor.Model, made: Dataset, places: Sequence, walls: Sequ
     pictures = []
     for split, row in places[: len(judged.verdicts)]:
         pixels = model.checked(_pixels(made, rows[split].fields(row)["image"], rows[split].name(row)))
-        pictures.append(image_file.scaled(pixels, *(max(round(side * shrink), 1) for side in pixels.shape[:2])))
+        pictures.append(resize.scaled(pixels, *(max(round(side * shrink), 1) for side in pixels.shape[:2])))
     parts = [
         _wall_parts(model, pictures, count, np.random.default_rng((seed, number))) for number, count in enumerate(walls)
     ]

@@ -19,7 +19,7 @@ import numpy as np
 from scipy import ndimage
 
 from crackflow.conversion import class_folders, folder_names, layouts
-from crackflow.core.config import ConvertConfig, Layout
+from crackflow.core.config.data import ConvertConfig, Layout
 from crackflow.core.errors import UserError
 from crackflow.data import dataset, image_file, mask_tiles
 from crackflow.data.dataset import Dataset

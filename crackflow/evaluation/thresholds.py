@@ -15,7 +15,8 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 
-from crackflow.core.config import SETTLED_IMAGES, threshold_rule
+from crackflow.core.config.threshold import threshold_rule
+from crackflow.core.config.training import SETTLED_IMAGES
 from crackflow.evaluation import metrics
 
 LOWEST_THRESHOLD, HIGHEST_THRESHOLD = 0.01, 0.99
@@ -126,12 +127,6 @@ def review_band(probabilities: np.ndarray, threshold: float, share: float) -> tu
         return threshold, threshold
     width = distance[count - 1 : count + 1].mean()
     return float(expit(logit(threshold) - width)), float(expit(logit(threshold) + width))
-
-
-def in_review(probabilities: np.ndarray, band: tuple[float, float]) -> np.ndarray:
-    """bool [N]: which images are left to a person."""
-    probabilities = np.asarray(probabilities, np.float64)
-    return (probabilities >= band[0]) & (probabilities < band[1])
 
 
 def coverage(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:

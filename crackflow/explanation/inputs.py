@@ -17,9 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crackflow.conversion import layouts
 from crackflow.core.errors import UserError
-from crackflow.data import image_file, mask_names, mask_tiles, rejections
+from crackflow.data import folders, image_file, mask_names, mask_tiles, rejections
 
 UNCLEAR = -1
 
@@ -55,7 +54,7 @@ def listed(
         root, only = os.path.split(os.path.abspath(root))
         paths = [only]
     elif os.path.isdir(root):
-        paths = sorted(layouts.walk(root, "", rejected, without, passed_over))
+        paths = sorted(folders.walk(root, "", rejected, without, passed_over))
     else:
         raise UserError(f"--images: expected a photograph or a folder of them, received {root!r} (nothing there)")
     found = [Named(root, path) for path in paths]
@@ -73,7 +72,7 @@ def listed(
 
 
 def _with_masks(found: list[Named], masks: str, rejected: list[tuple[str, str]]) -> list[Named]:
-    index, masked = mask_names.MaskIndex(layouts.walk(masks, "", rejected)), []
+    index, masked = mask_names.MaskIndex(folders.walk(masks, "", rejected)), []
     for one in found:
         try:
             masked.append(Named(one.root, one.path, masks, index.find(one.path)))

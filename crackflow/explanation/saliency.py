@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from crackflow.core.backend import keras, tf
-from crackflow.core.config import Method
+from crackflow.core.config.trained import Method
 
 INTEGRATION_STEPS = 8  # with 32 the scores on DeepCrack are the same within 0.002, at a quarter of the speed
 OCCLUDED = 8  # a window of an eighth of the picture, moved by half of itself

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from crackflow.core.backend import APPLICATION_LAYERS, keras
-from crackflow.core.config import Method, Toward
-from crackflow.data import image_file
+from crackflow.core.config.trained import Method, Toward
+from crackflow.data import resize
 from crackflow.explanation import faithfulness, saliency
 from crackflow.explanation.inputs import Piece
 from crackflow.model.model_file import Bundle
@@ -229,7 +229,7 @@ def _batches(pieces: Iterable[Piece], size: int, px: int) -> Iterator[tuple[list
 
 
 def _fitted(values: np.ndarray, px: int) -> np.ndarray:
-    return values if values.shape[:2] == (px, px) else image_file.resize_array(values, px)
+    return values if values.shape[:2] == (px, px) else resize.resize_array(values, px)
 
 
 def _bounded(piece: Piece) -> Piece:

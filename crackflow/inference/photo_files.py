@@ -18,10 +18,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import ExifTags, Image
 
-from crackflow.conversion import layouts
 from crackflow.core import csv_files, system_files
 from crackflow.core.errors import UserError
-from crackflow.data import image_file, rejections
+from crackflow.data import folders, image_file, rejections
 
 NULL_ISLAND = 1e-6  # degrees from 0, 0: a tenth of a metre, nearer than any camera knows
 
@@ -52,7 +51,7 @@ def listed(
     passed_over = collections.Counter() if passed_over is None else passed_over
     rejected: list[tuple[str, str]] = []
     if os.path.isdir(wanted):
-        paths = sorted(layouts.walk(wanted, "", rejected, without, passed_over))
+        paths = sorted(folders.walk(wanted, "", rejected, without, passed_over))
         found = [Named(os.path.join(wanted, path), path) for path in paths]
     elif os.path.exists(wanted):
         found = [Named(wanted, wanted)]

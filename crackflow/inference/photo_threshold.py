@@ -120,3 +120,9 @@ def corrected(heat: np.ndarray, shift: float) -> np.ndarray:
     if not shift:
         return heat
     return special.expit(special.logit(heat.astype(np.float64)) - shift).astype(np.float32)
+
+
+def in_review(probabilities: np.ndarray, band: tuple[float, float]) -> np.ndarray:
+    """bool [N]: which images are left to a person."""
+    probabilities = np.asarray(probabilities, np.float64)
+    return (probabilities >= band[0]) & (probabilities < band[1])

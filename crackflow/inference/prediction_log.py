@@ -27,11 +27,11 @@ from typing import BinaryIO
 
 import numpy as np
 
+from crackflow.core import locks
 from crackflow.core.errors import UserError
 from crackflow.data import image_file
 from crackflow.inference.photo_files import Photograph
 from crackflow.inference.predictor import Finding, Prediction
-from crackflow.training import run_folder
 
 FOLDER, LINES, OVERLAYS, PICTURES, LOCK = "unfinished", "photos.jsonl", "overlays", "pictures", ".lock"
 OWNED_FILES = tuple(f"{FOLDER}/{name}" for name in (LINES, LOCK, f"{OVERLAYS}/*.jpg", f"{PICTURES}/*.jpg"))
@@ -161,7 +161,7 @@ def opened(out: str, run: dict[str, str], overwrite: bool) -> Iterator[Predictio
         os.makedirs(os.path.join(path, name), exist_ok=True)
     busy = f"--out: another process looks at photographs for {out!r}; let it end, or choose another folder"
     unlocked = f"{out!r} can't be locked; see that no other run uses it"
-    with run_folder.held(os.path.join(path, LOCK), busy, unlocked):
+    with locks.held(os.path.join(path, LOCK), busy, unlocked):
         _begin(out, os.path.join(path, LINES), run, overwrite)
         log = PredictionLog(path)
         try:

@@ -20,10 +20,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crackflow.core.config import SCALE_RANGE, PredictConfig
+from crackflow.core.config.trained import SCALE_RANGE, PredictConfig
 from crackflow.core.errors import UserError
-from crackflow.data import image_file
-from crackflow.evaluation import thresholds
+from crackflow.data import image_file, resize
 from crackflow.inference import crack_tracing, photo_files, photo_threshold, sliding_window
 from crackflow.model import model_file, ood
 
@@ -180,7 +179,7 @@ class Model:
             return pixels
         if pixels.shape[2] == 1:
             return np.repeat(pixels, self.card.channels, 2)
-        return image_file.grey(pixels)
+        return resize.grey(pixels)
 
     def look(self, pixels: np.ndarray, name: str, scale: float = 0.0, mm_per_px: float = 0.0) -> Prediction:
         """What is in `pixels`, uint8 [H, W, C] with the channels of the model. The rest as `predict`."""
@@ -193,7 +192,7 @@ class Model:
         levels = self._levels(pixels)
         looks = [self._look(pixels, one, levels) for one in scales]
         # As it was for the network: of a larger photograph this is smaller, and of what it saw nothing is lost.
-        seen = image_file.scaled(pixels, *self._size(pixels, scales[0]))
+        seen = resize.scaled(pixels, *self._size(pixels, scales[0]))
         warnings = warnings or self._too_small(pixels, seen)
         return Glance(pixels.shape[1], pixels.shape[0], seen, looks, warnings, mm_per_px)
 
@@ -314,7 +313,7 @@ class Model:
             for left in range(0, across[1], side[1]):
                 rows, y = self._seen(top, side[0], across[0])
                 columns, x = self._seen(left, side[1], across[1])
-                part = levels[image_file.scaled(pixels, height, width, rows, columns)]
+                part = levels[resize.scaled(pixels, height, width, rows, columns)]
                 found, there = self._scorer.places(part)
                 scores.append(found[y, x])
                 spots.append(there if there is None else there[y, x])
@@ -351,7 +350,7 @@ class Model:
     def _distance(self, windows: list[np.ndarray]) -> float | None:
         if self._looks is None:
             return None
-        found = self._looks(np.stack([image_file.resize_array(one, self._scorer.px) for one in windows]))
+        found = self._looks(np.stack([resize.resize_array(one, self._scorer.px) for one in windows]))
         return float(np.median(self.bundle.familiarity.distances(found)))
 
     def _unlike(self, looks: list[Look]) -> list[str]:
@@ -371,7 +370,7 @@ class Model:
         return said
 
     def _decision(self, probability: float) -> str:
-        if thresholds.in_review(np.array([probability]), self.card.review)[0]:
+        if photo_threshold.in_review(np.array([probability]), self.card.review)[0]:
             return REVIEW
         return CRACKED if probability >= self.card.threshold else CLEAN
 

@@ -12,35 +12,22 @@ photograph, in overlapping tiles of bounded size, and what it pools over a pictu
 """
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import numpy as np
 
 from crackflow.core import runtime
 from crackflow.core.backend import APPLICATION_LAYERS, keras, tf
+from crackflow.inference import receptive_field
+from crackflow.inference.receptive_field import ReceptiveField
+from crackflow.model import structure
 
 layers = keras.layers
 # One at a time through the network. On 2 cores, 12 megapixels: BUILD_NOTES.md, "photographs".
 TILE_PX = 768
 BAND = 64  # rows of windows that are pooled at once
 BATCH = 64  # windows at once, where the network takes one at a time
-CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D, layers.MaxPooling2D)
-CONVOLUTIONS += (layers.AveragePooling2D,)
-POINTWISE = (layers.Rescaling, layers.BatchNormalization, layers.Activation, layers.ReLU, layers.Add, layers.Dropout)
-POINTWISE += (layers.Concatenate,)
-POOLS = (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
 Locate = Callable[[np.ndarray], np.ndarray]  # features float32 [h, w, K] of cells -> logits float32 [h, w]
 LEVELS = "levels"  # what windows are standardised by, beside the names of layers
-POOLED = (layers.Concatenate, layers.Dense, layers.Activation, layers.ReLU, layers.Dropout)
-
-
-class Reach(NamedTuple):
-    """The pixels that cell 0 of a layer sees, from `low` up to, not including, `high`; its neighbour sees those `step`
-    further."""
-
-    low: int
-    high: int
-    step: int
 
 
 class Convolutional:
@@ -50,7 +37,7 @@ class Convolutional:
 
     around = 0
 
-    def __init__(self, model: keras.Model, reach: Reach, trunk: str) -> None:
+    def __init__(self, model: keras.Model, reach: ReceptiveField, trunk: str) -> None:
         self.px, self.step = model.input_shape[1], reach.step
         self._reach = reach
         self._cells = model.get_layer(trunk).output_shape[1]
@@ -58,12 +45,12 @@ class Convolutional:
         photograph = keras.Input((None, None, model.input_shape[3]), dtype="uint8")
         names = [layer.name for layer in model.layers]
         chain = model.layers[: names.index(trunk) + 1]
-        standardised = [layer for layer in chain if _standardises(layer)]
+        standardised = [layer for layer in chain if receptive_field.standardizes(layer)]
         takes = [photograph, *(keras.Input((None, None, 2 * layer.input_shape[3])) for layer in standardised)]
         tensors = self._twins(chain, dict(zip((names[0], LEVELS), takes, strict=False)), 1)
         self._features, self._levels = _compiled(keras.Model(takes, tensors[trunk])), None
         for layer in standardised:  # one at most
-            self._levels = _compiled(_levels(photograph, tensors[_parents(layer)[0]], self._size(layer)))
+            self._levels = _compiled(_levels(photograph, tensors[structure.input_layers(layer)[0]], self._size(layer)))
         self._decide = self._head(model, trunk, self._cells)
 
     def _head(self, model: keras.Model, trunk: str, across: int) -> Callable:
@@ -71,7 +58,7 @@ class Convolutional:
         cells = keras.Input((None, None, model.get_layer(trunk).output_shape[3]))
         start = [layer.name for layer in model.layers].index(trunk) + 1
         found = self._twins(model.layers[start:], {trunk: cells}, across)
-        head = keras.Model(cells, found[_parents(model.layers[-1])[0]])
+        head = keras.Model(cells, found[structure.input_layers(model.layers[-1])[0]])
         return _compiled(head)
 
     def _twins(self, chain: list[keras.layers.Layer], tensors: dict, across: int) -> dict:
@@ -82,8 +69,8 @@ class Convolutional:
                 continue
             if isinstance(layer, layers.Reshape):  # of the logits: [B, 1] -> [B]
                 continue
-            taken = [tensors[name] for name in _parents(layer)]
-            taken += [tensors[LEVELS]] if _standardises(layer) else []
+            taken = [tensors[name] for name in structure.input_layers(layer)]
+            taken += [tensors[LEVELS]] if receptive_field.standardizes(layer) else []
             twin = self._twin(layer, across)
             tensors[layer.name] = twin(taken[0] if len(taken) == 1 else taken)
             twin.set_weights(layer.get_weights())
@@ -96,7 +83,7 @@ class Convolutional:
             return layers.AveragePooling2D(max(across, 1), 1, name=layer.name)
         if isinstance(layer, layers.GlobalMaxPooling2D):
             return layers.MaxPooling2D(max(across, 1), 1, name=layer.name)
-        if _standardises(layer):
+        if receptive_field.standardizes(layer):
             return _AsItsWindows(self._size(layer), layer.epsilon, name=layer.name)
         return layer.__class__.from_config(layer.get_config())
 
@@ -161,7 +148,7 @@ class Surrounded(Convolutional):
     """A network that adds zeros, run over whole photographs in the same way. Its zeros lie around the photograph, and
     no longer around each window: a window's cells see the ground beside it, where alone they see nothing."""
 
-    def __init__(self, model: keras.Model, reach: Reach, trunk: str, locate: Locate | None) -> None:
+    def __init__(self, model: keras.Model, reach: ReceptiveField, trunk: str, locate: Locate | None) -> None:
         super().__init__(model, reach, trunk)
         # What a cell sees; and where a layer standardises, all windows that hold what it sees.
         self.around = self._cells_around() * self.step + (self.px if self._levels else 0)
@@ -278,7 +265,7 @@ def scorer(model: keras.Model, locate: Locate | None = None) -> Convolutional | 
     alone, or, where it adds zeros at borders, for the window in its surroundings. `locate`: which cells the crack lies
     in, where that was learnt; otherwise the network's last layer is read. Networks without zeros tell no places."""
     model = _by_itself(model)
-    found = _trunk(model)
+    found = receptive_field.find_backbone(model)
     if not found:
         return Windows(model)
     reach, trunk, adds_zeros = found
@@ -294,92 +281,6 @@ def _by_itself(model: keras.Model) -> keras.Model:
         alone = keras.Model.from_config(keras.Model(model.inputs, model.outputs).get_config())
     alone.set_weights(model.get_weights())
     return alone
-
-
-def pooled_layer(model: keras.Model) -> str:
-    """Name of the layer that `model` pools over the whole picture; empty where there is none, or more than one."""
-    sources = {name for layer in model.layers if isinstance(layer, POOLS) for name in _parents(layer)}
-    return sources.pop() if len(sources) == 1 else ""
-
-
-def _trunk(model: keras.Model) -> tuple[Reach, str, bool] | None:
-    """The reach and name of the layer that `model` pools over the whole picture, and whether a layer before it adds
-    zeros at the border; if every such layer is the same wherever in a photograph it is applied, and either none of them
-    adds zeros or all keep the size of the picture by them."""
-    trunk = pooled_layer(model)
-    if not trunk or any(len(layer.inbound_nodes) > 1 for layer in model.layers):
-        return None
-    names = [layer.name for layer in model.layers]
-    start = names.index(trunk) + 1
-    rest = [layer for layer in model.layers[start:] if not isinstance(layer, POOLS)]
-    if not all(isinstance(layer, POOLED) for layer in rest[:-1]) or not isinstance(rest[-1], layers.Reshape):
-        return None
-    reach: dict[str, Reach | None] = {}
-    for layer in model.layers[:start]:
-        reach[layer.name] = _reach(layer, [reach[name] for name in _parents(layer)])
-        if reach[layer.name] is None:
-            return None
-    found = reach[trunk]
-    standardises = sum(map(_standardises, model.layers[:start]))
-    if standardises > 1:
-        return None
-    if not any(isinstance(layer, CONVOLUTIONS) and _zeros(layer) for layer in model.layers[:start]):
-        return (found, trunk, False) if found.low == 0 and not standardises else None
-    keeps = model.get_layer(trunk).output_shape[1] * found.step == model.input_shape[1]
-    crops = any(isinstance(layer, layers.Cropping2D) for layer in model.layers[:start])
-    return (found, trunk, True) if keeps and not crops else None
-
-
-def _reach(layer: keras.layers.Layer, before: list[Reach]) -> Reach | None:
-    if isinstance(layer, layers.InputLayer):
-        return Reach(0, 1, 1)
-    if isinstance(layer, layers.Cropping2D):
-        (above, below), sides = layer.cropping
-        if {above, below, *sides} != {above}:
-            return None
-        low, high, step = before[0]
-        return Reach(low + above * step, high + above * step, step)
-    if isinstance(layer, CONVOLUTIONS):
-        square = len(set(_sizes(layer))) == len(set(layer.strides)) == len(set(_apart(layer))) == 1
-        pools_border = layer.padding == "same" and hasattr(layer, "pool_size")  # over fewer pixels there
-        if not square or layer.data_format != "channels_last" or pools_border:
-            return None
-        low, high, step = before[0]
-        sees, zeros = (_sizes(layer)[0] - 1) * _apart(layer)[0], _zeros(layer) // 2
-        if layer.padding == "same" and layer.input_shape[1] % layer.strides[0]:
-            return None  # how many zeros come first depends on the size of the picture
-        return Reach(low - zeros * step, high + (sees - zeros) * step, step * layer.strides[0])
-    if _standardises(layer):  # by levels that are taken of the photograph beforehand, cell by cell
-        return before[0] if (before[0].low, before[0].high) == (0, before[0].step) else None
-    if not isinstance(layer, POINTWISE) or len({one.step for one in before}) != 1:
-        return None
-    return Reach(min(one.low for one in before), max(one.high for one in before), before[0].step)
-
-
-def _standardises(layer: keras.layers.Layer) -> bool:
-    """Whether it is what `blocks` standardises a picture by, or alike."""
-    is_one = isinstance(layer, layers.LayerNormalization) and list(layer.axis) == [1, 2]
-    return is_one and not layer.center and not layer.scale
-
-
-def _zeros(layer: keras.layers.Layer) -> int:
-    """How many it adds to a row, half of them, rounded down, before the first pixel: as TensorFlow pads pictures whose
-    sides are multiples of the stride."""
-    if layer.padding != "same":
-        return 0
-    return max((_sizes(layer)[0] - 1) * _apart(layer)[0] + 1 - layer.strides[0], 0)
-
-
-def _sizes(layer: keras.layers.Layer) -> tuple[int, ...]:
-    return getattr(layer, "kernel_size", None) or layer.pool_size
-
-
-def _apart(layer: keras.layers.Layer) -> tuple[int, ...]:
-    return getattr(layer, "dilation_rate", (1, 1))
-
-
-def _parents(layer: keras.layers.Layer) -> list[str]:
-    return [node.layer.name for node in layer.inbound_nodes[0].parent_nodes]
 
 
 def _ranges(count: int, size: int) -> Iterator[tuple[int, int]]:

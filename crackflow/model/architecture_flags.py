@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator
 
 from crackflow.core.backend import APPLICATION_LAYERS, keras, tf
-from crackflow.core.config import Activation, Architecture, Block, Downsampling, Network, Padding, Pooling
+from crackflow.core.config.network import Activation, Architecture, Block, Downsampling, Network, Padding, Pooling
 from crackflow.core.errors import ConfigError
 from crackflow.model import networks
 

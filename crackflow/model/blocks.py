@@ -10,7 +10,7 @@ all of them at once; where a picture is too small for that, the convolution pads
 """
 
 from crackflow.core.backend import keras
-from crackflow.core.config import Architecture, Block, Downsampling, Padding, Pooling
+from crackflow.core.config.network import Architecture, Block, Downsampling, Padding, Pooling
 
 layers = keras.layers
 LEAST_DEVIATION = 0.02  # 5 grey levels: noise alone is not blown up to a texture

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from crackflow.core.backend import tf
-from crackflow.core.config import Format
+from crackflow.core.config.trained import Format
 from crackflow.data import image_file as pictures
 from crackflow.model import export_formats
 from crackflow.model.export_formats import Kind

@@ -22,7 +22,7 @@ import numpy as np
 from crackflow.core.backend import keras, tf
 from crackflow.core.errors import UserError
 from crackflow.data import mask_grid
-from crackflow.inference import sliding_window
+from crackflow.model import structure
 
 LAYER = "cells"
 GROUP = "crackflow_cells"
@@ -40,7 +40,7 @@ def head(network: keras.Model) -> keras.Model:
 
     Raises: UserError when what it pools over the picture is not one layer of 8 x 8 cells.
     """
-    trunk = sliding_window.pooled_layer(network)
+    trunk = structure.pooled_layer(network)
     shape = network.get_layer(trunk).output_shape[1:3] if trunk else ()
     if shape != (mask_grid.SIDE, mask_grid.SIDE):
         received = f"{shape[0]} x {shape[1]}" if shape else "no such layer"
@@ -85,7 +85,7 @@ class Locator:
         """What `write` wrote, or None. Raises: ValueError when it is not of `network`, or no numbers."""
         if GROUP not in file:
             return None
-        trunk = sliding_window.pooled_layer(network)
+        trunk = structure.pooled_layer(network)
         width = network.get_layer(trunk).output_shape[-1] if trunk else None
         try:
             stored = [np.asarray(file[GROUP][name], np.float32) for name in ("weights", "bias")]

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 from crackflow.core.backend import keras
-from crackflow.core.config import Architecture, Block, Network, Padding
+from crackflow.core.config.network import Architecture, Block, Network, Padding
 from crackflow.model import blocks
 
 layers = keras.layers

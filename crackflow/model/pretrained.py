@@ -17,7 +17,8 @@ import h5py
 
 from crackflow.core import flags
 from crackflow.core.backend import keras
-from crackflow.core.config import Architecture, TrainConfig
+from crackflow.core.config.network import Architecture
+from crackflow.core.config.training import TrainConfig
 from crackflow.core.errors import ConfigError, UserError
 from crackflow.model import architecture_flags, model_file
 

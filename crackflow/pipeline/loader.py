@@ -17,7 +17,7 @@ import numpy as np
 
 from crackflow.core import console, runtime
 from crackflow.core.backend import tf
-from crackflow.core.config import Input
+from crackflow.core.config.training import Input
 from crackflow.core.runtime import Choice
 from crackflow.core.sharding import WHOLE, Share
 from crackflow.data.dataset import Dataset

@@ -9,8 +9,8 @@ import os
 
 from crackflow.core import csv_files
 from crackflow.evaluation import photo_evaluation
+from crackflow.evaluation.results import Evaluation, Mistake
 from crackflow.report import plots
-from crackflow.report.run_page import Evaluation, Mistake
 
 OURS = (
     "*.png",

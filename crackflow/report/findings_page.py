@@ -19,7 +19,7 @@ import numpy as np
 from crackflow.core import atomic
 from crackflow.data import overlays
 from crackflow.inference.predictor import Prediction
-from crackflow.report import run_page
+from crackflow.report import html
 
 
 class Shown(NamedTuple):
@@ -57,7 +57,7 @@ class Album:
 
     def render(self, content: dict, total: int, flagfile: str) -> str:
         """The page as text."""
-        environment = run_page.environment()
+        environment = html.environment()
         script = environment.loader.get_source(environment, "album.js")[0]
         low, high = content["review"]
         lowest = min(content["threshold"], low) if low < high else content["threshold"]

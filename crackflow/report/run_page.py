@@ -3,7 +3,7 @@ nothing that the page does not say without it.
 
 Synopsis::
 
-    test = run_page.Evaluation("metu", "test", measured, labels, probabilities, mistakes, ("Negative", "Positive"))
+    test = results.Evaluation("metu", "test", measured, labels, probabilities, mistakes, ("Negative", "Positive"))
     report = run_page.Report("metu run 3", "crackflow_s, trained on ...", dataset.facts, [test], history, facts, flags,
     {}) run_page.write(report, "run/report.html")
 
@@ -12,23 +12,19 @@ Text from outside (file and class names, flags) is escaped, and what UTF-8 canno
 
 import base64
 import dataclasses
-import functools
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from crackflow.core import atomic
-from crackflow.core.escaping import one_line, visible
-from crackflow.evaluation import overlap
-from crackflow.evaluation.chance import Verdict
-from crackflow.evaluation.slices import Slice
-from crackflow.report import plots
+from crackflow.evaluation import results
+from crackflow.evaluation.results import Evaluation
+from crackflow.report import html, plots
 
 # Key in metrics.json, its name, whether it reads as a percentage, and what it means.
 MEASURES = (
@@ -43,7 +39,6 @@ MEASURES = (
     ("pr_auc", "Precision-recall area", False, "average precision over all thresholds"),
     ("ece", "Calibration error", False, "mean gap between stated and observed frequency; 0 is perfect"),
 )
-PERCENT = "\u00a0%"  # after a no-break space
 # Key in scores.json, heading, form. random_: of the same method on random weights.
 EXPLAINED = (
     ("pointing", "Hits the crack", "{:.1%}"),
@@ -60,20 +55,7 @@ EXPLAINED = (
 )
 STEPS = 1000  # of the threshold's slider
 SUSPECTS_SHOWN = 12
-TEST, VALIDATION = "test", "validation, on which threshold, temperature and epoch were chosen"  # what figures are of
 HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "images_per_sec")
-
-
-@dataclasses.dataclass(frozen=True)
-class Mistake:
-    """A wrongly decided image. `truth`: class name; `probability`: 0..1, of cracked; `png`: the picture; `heat`: the
-    same under a map of what speaks for cracked, or empty."""
-
-    path: str
-    truth: str
-    probability: float
-    png: bytes
-    heat: bytes = b""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -84,32 +66,6 @@ class Explained:
     scores: dict
     pictures: list[tuple[str, bytes]]
     layers: list[tuple[str, bytes]]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Evaluation:
-    """`metrics`: of metrics.measure; `labels`: int or bool [N]; `probabilities`: float [N], 0..1; `mistakes`: worst
-    first; `classes`: (clean, cracked); `review`: what is left to a person, as assessment makes it, or {}; `suspects`:
-    labels that may be wrong, the surest first, the later ones without a picture; `slices`: of slices.divide; `overlap`:
-    of overlap.measure, how many of the images the model has seen; `basis`: what kind of figures these are, where a run
-    tells it of itself; `verdict`: whether that is better than a guess; `photographs`: of photo_evaluation.measure, with
-    what windows say of the same images under `windows`, or {}; `photograph_rows`: of photographs.csv."""
-
-    name: str
-    split: str
-    metrics: dict
-    labels: np.ndarray
-    probabilities: np.ndarray
-    mistakes: list[Mistake]
-    classes: tuple[str, str]
-    review: dict = dataclasses.field(default_factory=dict)
-    suspects: list[Mistake] = dataclasses.field(default_factory=list)
-    slices: list[Slice] = dataclasses.field(default_factory=list)
-    overlap: dict = dataclasses.field(default_factory=dict)
-    basis: str = ""
-    verdict: Verdict | None = None
-    photographs: dict = dataclasses.field(default_factory=dict)
-    photograph_rows: list[tuple[str, ...]] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -136,13 +92,13 @@ def write(report: Report, path: str | os.PathLike) -> None:
 
 def render(report: Report) -> str:
     """The page. Its text can always be encoded as UTF-8."""
-    script = environment().loader.get_source(environment(), "report.js")[0]
+    script = html.environment().loader.get_source(html.environment(), "report.js")[0]
     return (
-        environment()
+        html.environment()
         .get_template("report.html.j2")
         .render(
             report=report,
-            warnings=[*report.warnings, *guesses(report.evaluations)],
+            warnings=[*report.warnings, *results.guesses(report.evaluations)],
             script=Markup(script),
             suspects_shown=SUSPECTS_SHOWN,
             # The page may run this script and no other, whatever a file name or a flag holds.
@@ -168,79 +124,18 @@ class Cell(NamedTuple):
     fallen: bool
 
 
-COMPARED = ("accuracy", "recall", "specificity", "precision", "mcc", "roc_auc", "ece")
-
-
 def matrix(evaluations: Sequence[Evaluation]) -> tuple[list[str], list[tuple[str, list[Cell]]]]:
     """(names of measures, (name, cells) of each data set): one model on several data sets."""
-    forms = {key: (name, percent if is_percent else _number) for key, name, is_percent, _ in MEASURES}
+    forms = {key: (name, html.percent if is_percent else html.number) for key, name, is_percent, _ in MEASURES}
     first, rows = evaluations[0].metrics, []
     for one in evaluations:
         cells = []
-        for key in COMPARED:
+        for key in results.COMPARED:
             form, bounds, best = forms[key][1], one.metrics.get(f"{key}_ci95"), first.get(f"{key}_ci95")
             fallen = bool(bounds and best) and (bounds[0] > best[1] if key == "ece" else bounds[1] < best[0])
-            cells.append(Cell(form(one.metrics[key]), _interval(bounds, form) if bounds else "", fallen))
+            cells.append(Cell(form(one.metrics[key]), html.interval(bounds, form) if bounds else "", fallen))
         rows.append((f"{one.name} {one.split}", cells))
-    return [forms[key][0] for key in COMPARED], rows
-
-
-def guesses(evaluations: Sequence[Evaluation]) -> list[str]:
-    """A warning for each evaluation in which the model was not better than a guess."""
-    return [
-        f"On {one.name} ({one.split}) the model is {one.verdict.describe()}."
-        for one in evaluations
-        if one.verdict and one.verdict.is_doubtful
-    ]
-
-
-def in_words(metrics: Mapping) -> str:
-    """'finds 994 of 1,000 cracked surfaces and raises 1 false alarm on 1,000 clean ones'."""
-    tn, fp, fn, tp = (metrics["confusion"][key] for key in ("tn", "fp", "fn", "tp"))
-    alarms = f"{fp:,} false alarm{'' if fp == 1 else 's'}" if fp else "no false alarm"
-    found = f"finds {tp:,} of {tp + fn:,} cracked surfaces" if tp + fn else ""
-    raised = f"raises {alarms} on {tn + fp:,} clean ones" if tn + fp else ""
-    return " and ".join(part for part in (found, raised) if part)
-
-
-def percent(value: float | None) -> str:
-    """'99.55 %' for 0.9955, with a no-break space; 100 only for 1 itself."""
-    if value is None:
-        return "undefined"
-    text = f"{100 * value:.2f}"
-    return f"{'99.99' if text == '100.00' and value < 1 else text}{PERCENT}"
-
-
-@functools.cache
-def environment() -> Environment:
-    """Templates of this folder; whatever goes in is escaped, and made visible where UTF-8 or HTML can't hold it."""
-    made = Environment(
-        loader=PackageLoader("crackflow.report", "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-        finalize=_visible,
-    )
-    made.filters |= {"count": "{:,}".format, "oneline": one_line, "base64": _base64}
-    made.filters |= {"percent": percent, "interval": _interval, "width": _width}
-    made.globals |= {"in_words": in_words, "seen_in_words": overlap.in_words, "VALIDATION": VALIDATION}
-    return made
-
-
-def _visible(value: object) -> object:
-    """Text without what HTML or UTF-8 cannot hold, or what can't be seen: \\udcff, \\x00, \\u202e."""
-    return value if isinstance(value, Markup) or not isinstance(value, str) else visible(value, keep="\n\t")
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
-
-
-def _width(text: object) -> str:
-    """The class of a fact in the grid of facts: how many columns its text needs."""
-    length = len(str(text))
-    return "full" if length > 56 else "half" if length > 26 else ""
+    return [forms[key][0] for key in results.COMPARED], rows
 
 
 def _contents(report: Report) -> list[tuple[str, str]]:
@@ -272,11 +167,11 @@ def _measure_rows(evaluations: Sequence[Evaluation]) -> list[dict]:
     """One row for each measure: name, meaning, and for each evaluation its value and interval as text."""
     rows = []
     for key, name, is_percent, meaning in MEASURES:
-        form = percent if is_percent else _number
+        form = html.percent if is_percent else html.number
         cells = []
         for one in evaluations:
             bounds = one.metrics.get(f"{key}_ci95")
-            cells.append((form(one.metrics[key]), _interval(bounds, form) if bounds else ""))
+            cells.append((form(one.metrics[key]), html.interval(bounds, form) if bounds else ""))
         rows.append({"name": name, "meaning": meaning, "cells": cells})
     thresholds = [(f"{one.metrics['threshold']:.4g}", "") for one in evaluations]
     rows.append({"name": "Threshold", "meaning": "from this probability on it says cracked", "cells": thresholds})
@@ -309,16 +204,6 @@ def _slider(one: Evaluation) -> dict[str, str]:
         return json.dumps((len(scores) - np.searchsorted(np.sort(scores), thresholds, side="left")).tolist())
 
     return {"found": called(probabilities[labels]), "alarms": called(probabilities[~labels])}
-
-
-def _interval(bounds: Sequence[float], form: Callable[[float], str] = percent) -> str:
-    """'98.34 to 99.27 %', kept on one line."""
-    low, high = (form(bound) for bound in bounds)
-    return f"{low.removesuffix(PERCENT)}\u00a0to\u00a0{high}"
-
-
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else plots.four_digits(value)
 
 
 def _figures(one: Evaluation, prefix: str) -> dict:
@@ -405,5 +290,5 @@ def _leaks(facts: Mapping) -> dict | None:
     tested = leaks["random_split_test"]
     return leaks | {
         "copies": leaks["byte_copies"] + leaks["near_copies"],
-        "random_share": f"{100 * leaks['random_split_twins'] / max(tested, 1):.1f}{PERCENT}",
+        "random_share": f"{100 * leaks['random_split_twins'] / max(tested, 1):.1f}{html.PERCENT}",
     }

@@ -26,8 +26,8 @@ from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from crackflow.core import atomic, flags, runtime
-from crackflow.core.config import TuneConfig
-from crackflow.report import plots, run_page
+from crackflow.core.config.search import TuneConfig
+from crackflow.report import html, plots
 from crackflow.search import importance, search, space
 from crackflow.search.trial import COMPLETED, FAILED, INFEASIBLE, Outcome
 
@@ -181,7 +181,7 @@ def write(path: str | os.PathLike, found: search.Found, config: TuneConfig) -> N
 
 def render(found: search.Found, config: TuneConfig) -> str:
     """The page as text; it needs nothing beside it."""
-    environment = run_page.environment()
+    environment = html.environment()
     script = environment.loader.get_source(environment, "trials.js")[0]
     axes, lines = coordinates(found.outcomes, config)
     done = [one for one in found.outcomes if one.status == COMPLETED]

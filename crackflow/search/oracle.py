@@ -34,7 +34,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from crackflow.core import atomic, checked_json, console
 from crackflow.core.backend import load_tuner, load_tuner_service
-from crackflow.core.config import TuneConfig, Tuner
+from crackflow.core.config.search import TuneConfig, Tuner
 from crackflow.core.errors import TryAgain, UserError
 from crackflow.search import space
 

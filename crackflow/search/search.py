@@ -26,7 +26,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from crackflow.core import atomic, checked_json, console, csv_files, errors, flags, listening, locks, temporary_files
-from crackflow.core.config import TuneConfig
+from crackflow.core.config.search import TuneConfig
 from crackflow.core.errors import TryAgain, UserError
 from crackflow.data import dataset
 from crackflow.pipeline import loader
@@ -163,14 +163,14 @@ def _opened(config: TuneConfig, named: dict) -> Iterator[None]:
     os.makedirs(out, exist_ok=True)
     busy = f"--out: another process searches in {out!r}; choose another folder"
     unlocked = f"{out!r} can't be locked; see that no other search uses it"
-    with run_folder.held(os.path.join(out, LOCK), busy, unlocked):
+    with locks.held(os.path.join(out, LOCK), busy, unlocked):
         for opened_folder in (out, *_trial_folders(out)):
             temporary_files.remove_leftovers(opened_folder)
         if theirs is not None and config.overwrite:
             _clear(out)
         elif theirs is not None:
             expect_same(out, named, theirs)
-        run_folder.save_json(out, SEARCH, checked_json.seal(named))
+        atomic.save_json(out, SEARCH, checked_json.seal(named))
         yield
 
 

@@ -13,23 +13,10 @@ multiple of 16, at which bfloat16 is normalised fast (`blocks.BFLOAT16_CHANNELS`
 import dataclasses
 from collections.abc import Callable
 
-from crackflow.core.config import (
-    ARCHITECTURE_CHOICES,
-    CHOICES,
-    Activation,
-    Architecture,
-    Augment,
-    Augmentation,
-    Block,
-    Downsampling,
-    Network,
-    Optimization,
-    Optimizer,
-    Pooling,
-    Schedule,
-    TrainConfig,
-    TuneConfig,
-)
+from crackflow.core.config.augmentation import Augment, Augmentation
+from crackflow.core.config.network import Activation, Architecture, Block, Downsampling, Network, Pooling
+from crackflow.core.config.search import ARCHITECTURE_CHOICES, CHOICES, TuneConfig
+from crackflow.core.config.training import Optimization, Optimizer, Schedule, TrainConfig
 from crackflow.model.blocks import BFLOAT16_CHANNELS
 
 Value = int | float | str

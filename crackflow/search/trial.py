@@ -25,7 +25,8 @@ import numpy as np
 
 from crackflow.core import atomic, checked_json, console, distribution, errors, locks, process_pool, runtime
 from crackflow.core.backend import keras
-from crackflow.core.config import Architecture, Network, Objective, TuneConfig
+from crackflow.core.config.network import Architecture, Network
+from crackflow.core.config.search import Objective, TuneConfig
 from crackflow.core.errors import TryAgain, UserError
 from crackflow.core.escaping import one_line
 from crackflow.evaluation import scoring
@@ -118,7 +119,7 @@ def run(task: Task) -> None:
 def save(place: str, found: Outcome) -> None:
     """result.json in the folder of a trial."""
     os.makedirs(place, exist_ok=True)
-    run_folder.save_json(place, RESULT, checked_json.seal(dataclasses.asdict(found)))
+    atomic.save_json(place, RESULT, checked_json.seal(dataclasses.asdict(found)))
 
 
 def outcome(task: Task) -> Outcome | None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from crackflow.data import image_file
+from crackflow.data import resize
 
 OVERLAP = 8  # a picture's side, divided by this, is blended
 
@@ -50,7 +50,7 @@ def exposed(picture: np.ndarray, colour: np.ndarray) -> np.ndarray:
 
 def _turned(picture: np.ndarray, side: int, random: np.random.Generator) -> np.ndarray:
     """float32 [side, side, C]: `picture` in one of the eight orientations of the square."""
-    square = picture if picture.shape[:2] == (side, side) else image_file.resize_array(picture, side)
+    square = picture if picture.shape[:2] == (side, side) else resize.resize_array(picture, side)
     square = np.rot90(square, random.integers(4))
     return (square[:, ::-1] if random.integers(2) else square).astype(np.float32)
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from crackflow.core.backend import tf
-from crackflow.core.config import Augment, Augmentation
+from crackflow.core.config.augmentation import Augment, Augmentation
 from crackflow.training import counter_rng
 
 PART = 16  # pictures that a CPU resamples at a time; even, so that MixUp's pairs stay together

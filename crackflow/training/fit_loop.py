@@ -18,7 +18,7 @@ import numpy as np
 
 from crackflow.core import console
 from crackflow.core.backend import tf
-from crackflow.core.config import TrainConfig
+from crackflow.core.config.training import TrainConfig
 from crackflow.core.distribution import Cluster
 from crackflow.core.errors import TryAgain, UserError
 from crackflow.training import callbacks, checkpoint, run_folder, trainer

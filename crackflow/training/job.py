@@ -14,14 +14,14 @@ from collections.abc import Collection
 
 from crackflow.core import console, distribution, errors, flags, runtime
 from crackflow.core.backend import keras, tf
-from crackflow.core.config import SETTLED_IMAGES, TrainConfig
+from crackflow.core.config.training import SETTLED_IMAGES, TrainConfig
 from crackflow.core.errors import UserError
 from crackflow.core.runtime import Choice
 from crackflow.data import dataset
 from crackflow.data.record_reader import Rows
 from crackflow.model import layer_weights, mask_head, model_file, networks, pretrained
 from crackflow.pipeline import loader, remote, stream
-from crackflow.training import fit_loop, trainer
+from crackflow.training import fit_loop, losses, trainer
 
 SMOOTHED_EPOCHS = 3  # 40 validation images of synthetic concrete chose an epoch of 0.87 on others, the last had 0.90
 
@@ -169,7 +169,9 @@ def build_trainer(
         counts = made.facts["splits"]["train"]["class_counts"]
         if not all(counts.values()):
             raise UserError(f"--class_weights: expected both classes in the training split, received {counts}")
-        settings = dataclasses.replace(settings, class_weights=trainer.balanced([counts[it] for it in made.classes]))
+        settings = dataclasses.replace(
+            settings, class_weights=losses.balanced_class_weights([counts[it] for it in made.classes])
+        )
     model = trainer.trainable(network, dataclasses.replace(config, optimization=settings), steps, xla)
     if learnt and settings.mask_weight:
         console.say(f"what was learnt from masks: from {config.weights}")

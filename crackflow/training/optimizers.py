@@ -10,7 +10,7 @@ Synopsis::
 from collections.abc import Callable
 
 from crackflow.core.backend import keras, load_addons, tf
-from crackflow.core.config import ExtraMetric, Optimization, Optimizer
+from crackflow.core.config.training import ExtraMetric, Optimization, Optimizer
 from crackflow.training import schedules
 
 MOMENTUM = 0.9

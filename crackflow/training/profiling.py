@@ -21,7 +21,8 @@ import numpy as np
 
 from crackflow.core import runtime, throughput
 from crackflow.core.backend import keras, tf
-from crackflow.core.config import DoctorConfig, Input, TrainConfig
+from crackflow.core.config.tools import DoctorConfig
+from crackflow.core.config.training import Input, TrainConfig
 from crackflow.core.throughput import Rate
 from crackflow.data.dataset import Dataset
 from crackflow.data.record_reader import Rows

@@ -9,13 +9,12 @@ Synopsis::
 
 import contextlib
 import dataclasses
-import json
 import os
 import shutil
 from collections.abc import Iterator
 
 from crackflow.core import atomic, console, flags, locks, temporary_files
-from crackflow.core.config import Resume, TrainConfig
+from crackflow.core.config.training import Resume, TrainConfig
 from crackflow.core.distribution import Cluster
 from crackflow.core.errors import UserError
 from crackflow.training import checkpoint
@@ -79,30 +78,13 @@ def opened(run_dir: str, identity: dict, overwrite: bool, resume: Resume, team: 
     place = os.path.join(run_dir, CHECKPOINTS)
     os.makedirs(place, exist_ok=True)
     busy = f"--run_dir: another process trains into {run_dir!r}; choose another folder"
-    with held(os.path.join(place, LOCK), busy, f"{run_dir!r} can't be locked; see that no other run uses it"):
+    with locks.held(os.path.join(place, LOCK), busy, f"{run_dir!r} can't be locked; see that no other run uses it"):
         for opened_folder in (run_dir, place):
             temporary_files.remove_leftovers(opened_folder)
         start = _prepared(run_dir, identity, overwrite)
         team.gathered([0])
         _expect_one_folder(run_dir, start, team)
         yield start
-
-
-@contextlib.contextmanager
-def held(path: str, busy: str, unlocked: str) -> Iterator[None]:
-    """The lock file `path`, for this process alone. `unlocked`: said where a network's file system has no locks.
-
-    Raises: UserError(busy) when another process has it.
-    """
-    with locks.open_file(path) as lock:
-        try:
-            alone = locks.lock(lock, wait=False)
-        except OSError:
-            console.warn(unlocked)
-            alone = True
-        if not alone:
-            raise UserError(busy)
-        yield
 
 
 def _expect_one_folder(run_dir: str, start: Start, team: Cluster) -> None:
@@ -208,8 +190,3 @@ def save_flags(run_dir: str, config: object) -> str:
     text = flags.as_flagfile(dataclasses.replace(config, overwrite=False))
     atomic.write_text(os.path.join(run_dir, FLAGS), text)
     return text
-
-
-def save_json(folder: str, name: str, content: dict) -> None:
-    """`content` as JSON; NaN is refused, because other programs can't read it."""
-    atomic.write_text(os.path.join(folder, name), json.dumps(content, indent=1, allow_nan=False) + "\n")

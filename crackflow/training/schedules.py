@@ -9,7 +9,7 @@ Synopsis::
 import math
 
 from crackflow.core.backend import keras, tf
-from crackflow.core.config import Optimization, Optimizer, Schedule
+from crackflow.core.config.training import Optimization, Optimizer, Schedule
 
 # Smith and Topin, Super-Convergence, 2018, with the proportions that fastai made common.
 CYCLE_CLIMB, CYCLE_START = 0.3, 1 / 25

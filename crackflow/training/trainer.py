@@ -15,9 +15,9 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from crackflow.core.backend import keras, tf
-from crackflow.core.config import Loss, Optimization, Optimizer, TrainConfig
+from crackflow.core.config.training import Optimization, Optimizer, TrainConfig
 from crackflow.model import mask_head
-from crackflow.training import augment, optimizers
+from crackflow.training import augment, losses, optimizers
 
 SWA_FROM, SWA_EVERY = 0.75, 10  # Izmailov et al., 2018, average the last quarter
 
@@ -130,7 +130,7 @@ class Trainer(keras.Model):
         """The loss is that of the labels; the gradients are those of the masks as well, where there are any."""
         with tf.GradientTape() as tape:
             logits, *grid = self._forward(image)
-            loss = aim = tf.reduce_mean(losses(target, logits, self._settings))
+            loss = aim = tf.reduce_mean(losses.per_example_loss(target, logits, self._settings))
             if grid:
                 smoothing = self._settings.label_smoothing
                 aim += self._settings.mask_weight * mask_head.loss(mask_head.Targets(*where), *grid, smoothing)
@@ -237,26 +237,9 @@ class Trainer(keras.Model):
         """The loss and metrics over images of weight 1: Keras would divide by the padding, of weight 0, as well."""
         image, label, weight = data
         logits = self(image, training=False)
-        self._loss_mean.update_state(losses(label, logits, self._settings), weight)
+        self._loss_mean.update_state(losses.per_example_loss(label, logits, self._settings), weight)
         self.compiled_metrics.update_state(label, logits, weight)
         return {metric.name: metric.result() for metric in self.metrics}
-
-
-def losses(label: tf.Tensor, logits: tf.Tensor, settings: Optimization) -> tf.Tensor:
-    """float32 [B], from labels [B], 0..1 (between the two where pictures were mixed), and logits [B] of any precision.
-
-    Binary cross-entropy, the labels pulled to s/2 and 1 - s/2 (label smoothing: Szegedy et al., 2016), each class
-    with its weight; focal: times |label - p|^gamma, so that what is right already counts less (Lin et al., 2017).
-    """
-    label, logits = tf.cast(label, tf.float32), tf.cast(logits, tf.float32)
-    smoothing = settings.label_smoothing
-    loss = tf.nn.sigmoid_cross_entropy_with_logits(label * (1 - smoothing) + smoothing / 2, logits)
-    if settings.loss is Loss.FOCAL:
-        # Away from 0 and 1, where the power has no finite slope for gamma below 1.
-        wrong = tf.clip_by_value(tf.abs(label - tf.sigmoid(logits)), 1e-6, 1.0)
-        loss *= wrong**settings.focal_gamma
-    clean, cracked = settings.class_weights
-    return loss * (clean + (cracked - clean) * label)
 
 
 def averaging(settings: Optimization, steps: int) -> Callable[[tf.Tensor], tf.Tensor] | None:
@@ -281,13 +264,6 @@ def averaging(settings: Optimization, steps: int) -> Callable[[tf.Tensor], tf.Te
     if settings.optimizer is Optimizer.SWA:
         return of_swa
     return of_ema if settings.ema else None
-
-
-def balanced(counts: tuple[int, int]) -> tuple[float, float]:
-    """Weights of (clean, cracked) by which both classes weigh alike and a picture weighs 1 on average; `counts` of
-    each in the training split, above 0."""
-    total = sum(counts)
-    return tuple(total / (2 * count) for count in counts)
 
 
 def trainable(network: keras.Model, config: TrainConfig, steps: int, xla: str) -> Trainer:

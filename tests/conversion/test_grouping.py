@@ -3,7 +3,7 @@ import csv
 
 import pytest
 
-from crackflow.core.config import GroupBy
+from crackflow.core.config.data import GroupBy
 from tests import support
 
 

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from crackflow import convert
-from crackflow.core.config import ConvertConfig, Encoding
+from crackflow.core.config.data import ConvertConfig, Encoding
 from crackflow.core.errors import ConfigError, UserError
 from crackflow.data import dataset
 from tests import small, support

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crackflow.conversion import large_groups
-from crackflow.core.config import GroupBy
+from crackflow.core.config.data import GroupBy
 from crackflow.data import splits
 from tests import support
 

@@ -4,8 +4,9 @@ import types
 import pytest
 
 from crackflow.conversion import layouts
-from crackflow.core.config import Layout
+from crackflow.core.config.data import Layout
 from crackflow.core.errors import UserError
+from crackflow.data import folders
 from tests import support
 
 
@@ -88,7 +89,7 @@ def test_folders_that_their_file_system_does_not_number_are_told_apart_by_their_
     (tmp_path / "Positive/loop").symlink_to("../Positive", target_is_directory=True)
     monkeypatch.setattr(layouts.os, "stat", lambda path: types.SimpleNamespace(st_dev=0, st_ino=0))
     rejected = []
-    assert list(layouts.walk(str(tmp_path), "Positive", rejected)) == ["Positive/deep/a.jpg"]
+    assert list(folders.walk(str(tmp_path), "Positive", rejected)) == ["Positive/deep/a.jpg"]
     assert [path for path, _ in rejected] == ["Positive/loop"]
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from crackflow.conversion import duplicate_search, near_duplicates
-from crackflow.data import image_file
+from crackflow.data import image_file, thumbnail
 from tests import support
 
 SYMMETRIES = [(turns, flip) for turns in range(4) for flip in (False, True)]
@@ -23,7 +23,7 @@ def moved(values, turns, flip):
 
 def looks_of(files):
     """Looks of encoded images, as the first pass over the files makes them."""
-    thumbnails = [image_file.thumbnail(image_file.parse_photo(data, "x.jpg", 100)).grey for data in files]
+    thumbnails = [thumbnail.thumbnail(image_file.parse_photo(data, "x.jpg", 100)).grey for data in files]
     return near_duplicates.Looks.of([image_file.digest(data) for data in files], thumbnails)
 
 

@@ -4,9 +4,9 @@ import pytest
 from crackflow.conversion import near_duplicates, scan
 from crackflow.conversion.layouts import File
 from crackflow.core import process_pool
-from crackflow.core.config import OnBad
+from crackflow.core.config.data import OnBad
 from crackflow.core.errors import UserError
-from crackflow.data import dataset, image_file, mask_tiles
+from crackflow.data import dataset, image_file, mask_tiles, thumbnail
 from crackflow.pipeline import stream
 from tests import support
 
@@ -33,7 +33,7 @@ def test_each_row_tells_of_its_own_file_over_several_tasks(tmp_path):
     for row, number in enumerate(seen.accepted):
         data = (tmp_path / f"{number:04d}.jpg").read_bytes()
         assert looks.digest[row].tobytes() == image_file.digest(data)
-        grey = image_file.thumbnail(image_file.parse_photo(data, "x.jpg", 100)).grey
+        grey = thumbnail.thumbnail(image_file.parse_photo(data, "x.jpg", 100)).grey
         np.testing.assert_allclose(looks.thumb[row] + looks.mean[row], grey, atol=0.1)
 
 

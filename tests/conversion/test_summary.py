@@ -4,7 +4,7 @@ import pytest
 
 from crackflow.conversion import shards, summary
 from crackflow.conversion.scan import Seen
-from crackflow.core.config import ConvertConfig, Encoding, Layout
+from crackflow.core.config.data import ConvertConfig, Encoding, Layout
 from crackflow.core.errors import UserError
 from tests import support
 

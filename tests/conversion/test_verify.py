@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from crackflow import convert
-from crackflow.core.config import ConvertConfig, Encoding
+from crackflow.core.config.data import ConvertConfig, Encoding
 from crackflow.core.errors import CheckFailed, UserError
 from crackflow.data import dataset, records
 from tests import support

@@ -7,6 +7,7 @@ import pytest
 
 from crackflow.core import atomic, locks, temporary_files
 from crackflow.core.errors import UserError
+from crackflow.training import run_folder
 from tests import support
 
 MARKER = "marker.json"
@@ -222,7 +223,7 @@ def test_a_file_system_without_locks_is_no_reason_to_fail(tmp_path, no_locks):
 def test_without_locks_nobody_s_unfinished_folder_is_taken_for_dead(tmp_path, no_locks):
     alive = tmp_path / temporary_files.temporary_name("out")
     alive.mkdir()
-    (alive / atomic.LOCK).touch()
+    (alive / run_folder.LOCK).touch()
     fill(tmp_path / "out", "a")
     assert alive.exists()
 
@@ -244,14 +245,14 @@ def test_left_overs_go_on_a_network_file_system_too(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", as_nfs)
     left = tmp_path / support.dead_name("out")
     left.mkdir()
-    (left / atomic.LOCK).write_text("")
+    (left / run_folder.LOCK).write_text("")
     fill(tmp_path / "out", "a")
     assert os.listdir(tmp_path) == ["out"]
 
 
 def is_locked(place):
     try:
-        with open(os.path.join(place, atomic.LOCK), "r+") as lock:
+        with open(os.path.join(place, run_folder.LOCK), "r+") as lock:
             return not locks.lock(lock, wait=False)
     except FileNotFoundError:
         return False

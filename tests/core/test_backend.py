@@ -11,7 +11,7 @@ import pytest
 
 import crackflow
 from crackflow.core import backend
-from crackflow.core.config import ExtraMetric, Optimization, Optimizer
+from crackflow.core.config.training import ExtraMetric, Optimization, Optimizer
 from crackflow.core.errors import UserError
 from crackflow.training import optimizers
 from tests import support

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from crackflow.core import beam_pool
-from crackflow.core.config import ConvertConfig, Runner
+from crackflow.core.config.data import ConvertConfig, Runner
 from crackflow.core.errors import ConfigError, UserError
 from tests import support
 

@@ -5,18 +5,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crackflow.core import config
+from crackflow.core.config import augmentation, data, fields, hardware, network, search, tools, training
 from crackflow.core.errors import ConfigError
 
-CLASSES = [kind for kind in vars(config).values() if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
-CHOICES = [kind for kind in vars(config).values() if isinstance(kind, type) and issubclass(kind, enum.Enum)]
+CLASSES = [kind for kind in vars(fields).values() if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
+CHOICES = [kind for kind in vars(fields).values() if isinstance(kind, type) and issubclass(kind, enum.Enum)]
 WITHOUT_PATHS = {
-    config.DoctorConfig,
-    config.Architecture,
-    config.Augmentation,
-    config.Optimization,
-    config.Safety,
-    config.DataServiceConfig,
+    tools.DoctorConfig,
+    network.Architecture,
+    augmentation.Augmentation,
+    training.Optimization,
+    training.Safety,
+    tools.DataServiceConfig,
 }
 CONVERT = {"images": "in", "out": "out"}
 
@@ -34,8 +34,8 @@ def test_settings_are_frozen_and_every_one_has_a_default_and_help(kind):
 
 
 def test_a_batch_that_replicas_can_not_share_is_refused_with_the_next_that_they_can():
-    optimization = config.Optimization(accumulate=3)
-    one = config.TrainConfig(**TRAIN, batch_size=24, optimization=optimization)
+    optimization = training.Optimization(accumulate=3)
+    one = training.TrainConfig(**TRAIN, batch_size=24, optimization=optimization)
     one.expect_shared(8)
     with pytest.raises(
         ConfigError,
@@ -71,7 +71,7 @@ def test_settings_without_their_paths_are_refused(kind):
 )
 def test_a_conversion_setting_out_of_range_is_refused_with_the_range(settings, message):
     with pytest.raises(ConfigError) as refused:
-        config.ConvertConfig(**(CONVERT | settings))
+        data.ConvertConfig(**(CONVERT | settings))
     assert message in str(refused.value)
 
 
@@ -81,73 +81,73 @@ TRAIN = {"data": "in", "run_dir": "out"}
 @pytest.mark.parametrize(
     ("kind", "settings", "message"),
     [
-        (config.Augmentation, {"rotation": 181.0}, "--rotation: expected 0 to 180, or -1 for the preset's"),
-        (config.Augmentation, {"blur": 0.3}, "--blur: expected 0 to 0.2, or -1 for the preset's, received 0.3"),
-        (config.Augmentation, {"noise": -2.0}, "--noise: expected 0 to 128, or -1"),
-        (config.Augmentation, {"mixup": float("nan")}, "--mixup: expected 0 to 0.5, or -1"),
-        (config.Optimization, {"learning_rate": 0.0}, "--learning_rate: expected a number above 0, received 0.0"),
-        (config.Optimization, {"warmup_fraction": 1.0}, "--warmup_fraction: expected a fraction from 0 up to"),
-        (config.Optimization, {"ema": 1.0}, "--ema: expected a fraction from 0 up to"),
+        (augmentation.Augmentation, {"rotation": 181.0}, "--rotation: expected 0 to 180, or -1 for the preset's"),
+        (augmentation.Augmentation, {"blur": 0.3}, "--blur: expected 0 to 0.2, or -1 for the preset's, received 0.3"),
+        (augmentation.Augmentation, {"noise": -2.0}, "--noise: expected 0 to 128, or -1"),
+        (augmentation.Augmentation, {"mixup": float("nan")}, "--mixup: expected 0 to 0.5, or -1"),
+        (training.Optimization, {"learning_rate": 0.0}, "--learning_rate: expected a number above 0, received 0.0"),
+        (training.Optimization, {"warmup_fraction": 1.0}, "--warmup_fraction: expected a fraction from 0 up to"),
+        (training.Optimization, {"ema": 1.0}, "--ema: expected a fraction from 0 up to"),
         (
-            config.Optimization,
-            {"ema": 0.9, "optimizer": config.Optimizer.SWA},
+            training.Optimization,
+            {"ema": 0.9, "optimizer": training.Optimizer.SWA},
             "--ema: expected 0 with --optimizer=swa, which",
         ),
-        (config.Optimization, {"clip_norm": -1.0}, "--clip_norm: expected 0 or more, received -1.0"),
-        (config.Optimization, {"weight_decay": float("inf")}, "--weight_decay: expected 0 or more, received inf"),
-        (config.Optimization, {"accumulate": 0}, "--accumulate: expected 1 or more, received 0"),
-        (config.Optimization, {"rate_batch": -1}, "--rate_batch: expected 0 or more, received -1"),
-        (config.Optimization, {"rate_drops": (0.7, 0.5)}, "--rate_drops: expected rising shares between 0 and 1"),
-        (config.Optimization, {"rate_drops": (0.5, 1.0)}, "--rate_drops: expected rising shares between 0 and 1"),
-        (config.Optimization, {"class_weights": (1.0,)}, "--class_weights: expected two numbers above 0 for clean,"),
-        (config.Optimization, {"class_weights": (0.0, 1.0)}, "--class_weights: expected two numbers above 0"),
+        (training.Optimization, {"clip_norm": -1.0}, "--clip_norm: expected 0 or more, received -1.0"),
+        (training.Optimization, {"weight_decay": float("inf")}, "--weight_decay: expected 0 or more, received inf"),
+        (training.Optimization, {"accumulate": 0}, "--accumulate: expected 1 or more, received 0"),
+        (training.Optimization, {"rate_batch": -1}, "--rate_batch: expected 0 or more, received -1"),
+        (training.Optimization, {"rate_drops": (0.7, 0.5)}, "--rate_drops: expected rising shares between 0 and 1"),
+        (training.Optimization, {"rate_drops": (0.5, 1.0)}, "--rate_drops: expected rising shares between 0 and 1"),
+        (training.Optimization, {"class_weights": (1.0,)}, "--class_weights: expected two numbers above 0 for clean,"),
+        (training.Optimization, {"class_weights": (0.0, 1.0)}, "--class_weights: expected two numbers above 0"),
         (
-            config.TrainConfig,
-            TRAIN | {"batch_size": 10, "optimization": config.Optimization(accumulate=4)},
+            training.TrainConfig,
+            TRAIN | {"batch_size": 10, "optimization": training.Optimization(accumulate=4)},
             "--batch_size: expected a multiple of 4 (--accumulate=4), such as 12, received 10",
         ),
         (
-            config.TrainConfig,
-            TRAIN | {"batch_size": 9, "augmentation": config.Augmentation(mixup=0.2)},
+            training.TrainConfig,
+            TRAIN | {"batch_size": 9, "augmentation": augmentation.Augmentation(mixup=0.2)},
             "--batch_size: expected a multiple of 2 (--mixup, which mixes pairs), such as 10, received 9",
         ),
-        (config.Optimization, {"mask_weight": -1.0}, "--mask_weight: expected 0 or more, received -1.0"),
+        (training.Optimization, {"mask_weight": -1.0}, "--mask_weight: expected 0 or more, received -1.0"),
         (
-            config.TrainConfig,
+            training.TrainConfig,
             TRAIN
             | {
-                "optimization": config.Optimization(mask_weight=1.0),
-                "augmentation": config.Augmentation(augment=config.Augment.D4, zoom=0.1, mixup=0.2),
+                "optimization": training.Optimization(mask_weight=1.0),
+                "augmentation": augmentation.Augmentation(augment=augmentation.Augment.D4, zoom=0.1, mixup=0.2),
             },
             "--augment: expected none or d4 with --mask_weight: masks follow flips and quarter turns alone, received "
             "'--zoom, --mixup'",
         ),
-        (config.TrainConfig, TRAIN | {"review": 1.0}, "--review: expected a fraction from 0 up to, not including, 1"),
+        (training.TrainConfig, TRAIN | {"review": 1.0}, "--review: expected a fraction from 0 up to, not including, 1"),
         (
-            config.TrainConfig,
+            training.TrainConfig,
             TRAIN | {"threshold": "best"},
             "--threshold: expected f1, youden, recall:R, cost:C or bayes:C",
         ),
-        (config.TrainConfig, TRAIN | {"steps_per_execution": -1}, "--steps_per_execution: expected 0 or more"),
-        (config.TrainConfig, TRAIN | {"cpu_devices": 0}, "--cpu_devices: expected 1 or more, received 0"),
+        (training.TrainConfig, TRAIN | {"steps_per_execution": -1}, "--steps_per_execution: expected 0 or more"),
+        (training.TrainConfig, TRAIN | {"cpu_devices": 0}, "--cpu_devices: expected 1 or more, received 0"),
         (
-            config.TrainConfig,
+            training.TrainConfig,
             TRAIN | {"data_service": "host:5"},
             "--data_service: expected grpc://host:port, received 'h",
         ),
         (
-            config.TrainConfig,
-            TRAIN | {"data_service": "grpc://h:5", "input": config.Input.PACK},
+            training.TrainConfig,
+            TRAIN | {"data_service": "grpc://h:5", "input": training.Input.PACK},
             "--input: expected auto or stream with --data_service, received 'pack'",
         ),
         (
-            config.TrainConfig,
+            training.TrainConfig,
             TRAIN | {"data_service": "grpc://h:5", "deterministic": True},
             "--deterministic: expected false with --data_service, which keeps no order, received True",
         ),
-        (config.Safety, {"checkpoint_minutes": 0.0}, "--checkpoint_minutes: expected a number above 0, received 0.0"),
-        (config.Safety, {"loss_limit": float("inf")}, "--loss_limit: expected a number above 0, received inf"),
-        (config.Safety, {"rollbacks": -1}, "--rollbacks: expected 0 or more, received -1"),
+        (training.Safety, {"checkpoint_minutes": 0.0}, "--checkpoint_minutes: expected a number above 0, received 0.0"),
+        (training.Safety, {"loss_limit": float("inf")}, "--loss_limit: expected a number above 0, received inf"),
+        (training.Safety, {"rollbacks": -1}, "--rollbacks: expected 0 or more, received -1"),
     ],
 )
 def test_a_training_setting_out_of_range_is_refused_with_the_range(kind, settings, message):
@@ -156,36 +156,38 @@ def test_a_training_setting_out_of_range_is_refused_with_the_range(kind, setting
     assert message in str(refused.value)
 
 
-@pytest.mark.parametrize("preset", config.Augment)
+@pytest.mark.parametrize("preset", augmentation.Augment)
 def test_a_preset_fills_what_was_not_said_and_nothing_else(preset):
-    filled = config.Augmentation(augment=preset, noise=3.0).filled()
+    filled = augmentation.Augmentation(augment=preset, noise=3.0).filled()
     expected = {"noise": 3.0}
     for field in dataclasses.fields(filled):
         if field.name not in ("augment", "noise"):
-            expected[field.name] = config.STRENGTHS.get(preset, {}).get(field.name, 0.0)
+            expected[field.name] = augmentation.STRENGTHS.get(preset, {}).get(field.name, 0.0)
     assert {name: getattr(filled, name) for name in expected} == expected
     assert filled.augment is preset and filled.filled() == filled
 
 
 def test_each_preset_names_settings_alone_and_strong_is_no_weaker_than_standard():
-    standard, strong = (config.STRENGTHS[preset] for preset in (config.Augment.STANDARD, config.Augment.STRONG))
-    names = {field.name for field in dataclasses.fields(config.Augmentation)}
+    standard, strong = (
+        augmentation.STRENGTHS[preset] for preset in (augmentation.Augment.STANDARD, augmentation.Augment.STRONG)
+    )
+    names = {field.name for field in dataclasses.fields(augmentation.Augmentation)}
     assert set(standard) <= set(strong) <= names
     assert all(strong[name] >= value for name, value in standard.items())
 
 
 def test_verify_needs_no_other_path():
-    assert config.ConvertConfig(verify="data").images == ""
+    assert data.ConvertConfig(verify="data").images == ""
 
 
 @given(st.integers(1, 98), st.integers(0, 50))
 def test_fractions_that_add_up_but_for_rounding_are_taken(train, val):
     val = min(val, 100 - train)
     split = (train / 100, val / 100, (100 - train - val) / 100)
-    assert config.ConvertConfig(**CONVERT, split=split).split == split
+    assert data.ConvertConfig(**CONVERT, split=split).split == split
     off = (train / 100, val / 100, (100 - train - val) / 100 + 0.01)
     with pytest.raises(ConfigError, match="add up to 1"):
-        config.ConvertConfig(**CONVERT, split=off)
+        data.ConvertConfig(**CONVERT, split=off)
 
 
 @pytest.mark.parametrize("kind", CHOICES)
@@ -216,14 +218,14 @@ TUNE = {"data": "d", "out": "o"}
 )
 def test_an_architecture_that_can_not_be_is_refused(settings, words):
     with pytest.raises(ConfigError, match=words):
-        config.Architecture(**settings)
+        network.Architecture(**settings)
 
 
-@pytest.mark.parametrize("kind", [config.TrainConfig, config.DoctorConfig])
+@pytest.mark.parametrize("kind", [training.TrainConfig, tools.DoctorConfig])
 def test_layers_are_only_for_custom_networks(kind):
-    paths = TRAIN if kind is config.TrainConfig else {}
-    layers = config.Architecture(stem=16)
-    kind(**paths, model=config.Network.CUSTOM, architecture=layers)
+    paths = TRAIN if kind is training.TrainConfig else {}
+    layers = network.Architecture(stem=16)
+    kind(**paths, model=network.Network.CUSTOM, architecture=layers)
     with pytest.raises(
         ConfigError, match="--stem: expected nothing with --model=crackflow_s; use --model=custom, rece"
     ):
@@ -242,41 +244,41 @@ def test_layers_are_only_for_custom_networks(kind):
         ({"image_px": 8}, "--image_px: expected 0, or 32 to 1024, received 8"),
         ({"hold": ("colour",)}, "--hold: expected some of stem, stem_kernel, .*, each once, received 'colour'"),
         ({"hold": ("stem", "stem")}, "--hold: expected some of .*, each once, received 'stem,stem'"),
-        ({"hold": config.CHOICES}, "--hold: expected a choice that is left to be searched, received 'stem,"),
+        ({"hold": search.CHOICES}, "--hold: expected a choice that is left to be searched, received 'stem,"),
         (
-            {"hold": config.TRAINING_CHOICES, "model": config.Network.CRACKFLOW_S},
+            {"hold": search.TRAINING_CHOICES, "model": network.Network.CRACKFLOW_S},
             "--hold: expected a choice that is left to be searched, received 'optimizer,",
         ),
         (
-            {"strategy": config.Strategy.MULTIWORKER},
+            {"strategy": hardware.Strategy.MULTIWORKER},
             "--strategy: expected auto, one or mirrored: hosts share a search, not a trial, received 'multiworker'",
         ),
     ],
 )
 def test_a_search_that_can_not_be_is_refused(settings, words):
-    config.TuneConfig(**TUNE)
+    search.TuneConfig(**TUNE)
     with pytest.raises(ConfigError, match=words):
-        config.TuneConfig(**TUNE | settings)
+        search.TuneConfig(**TUNE | settings)
 
 
 @pytest.mark.parametrize(
     "images, replicas, expected", [(8000, 1, 64), (3200, 1, 64), (3199, 1, 32), (320, 1, 32), (4, 1, 32), (320, 3, 33)]
 )
 def test_the_batch_of_a_small_set_is_smaller_and_can_be_shared(images, replicas, expected):
-    sized = config.TrainConfig(data="d", run_dir="r").sized_for(images, replicas)
+    sized = training.TrainConfig(data="d", run_dir="r").sized_for(images, replicas)
     assert sized.batch_size == expected
     sized.expect_shared(replicas)
 
 
 def test_a_batch_size_that_was_asked_for_stays():
-    assert config.TrainConfig(data="d", run_dir="r", batch_size=7).sized_for(10, 1).batch_size == 7
+    assert training.TrainConfig(data="d", run_dir="r", batch_size=7).sized_for(10, 1).batch_size == 7
 
 
 def test_a_batch_that_was_not_asked_for_is_one_that_its_parts_can_share():
-    sized = config.TrainConfig(data="d", run_dir="r", optimization=config.Optimization(accumulate=5))
+    sized = training.TrainConfig(data="d", run_dir="r", optimization=training.Optimization(accumulate=5))
     assert sized.sized_for(320, 2).batch_size == 40
 
 
 @pytest.mark.parametrize("epochs, steps, expected", [(4, 125, 4), (4, 50, 10), (4, 501, 4), (12, 50, 12), (0, 50, 0)])
 def test_patience_is_never_shorter_than_its_steps(epochs, steps, expected):
-    assert config.TrainConfig(data="d", run_dir="r", early_stopping_epochs=epochs).patience_epochs(steps) == expected
+    assert training.TrainConfig(data="d", run_dir="r", early_stopping_epochs=epochs).patience_epochs(steps) == expected

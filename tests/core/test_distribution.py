@@ -5,7 +5,7 @@ import pytest
 
 from crackflow.core import distribution, rendezvous
 from crackflow.core.backend import tf
-from crackflow.core.config import AllReduce, Strategy
+from crackflow.core.config.hardware import AllReduce, Strategy
 from crackflow.core.errors import TryAgain, UserError
 from crackflow.core.sharding import WHOLE
 

@@ -7,24 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crackflow.core import config, errors, flags
-from crackflow.core.config import (
-    Augment,
-    Augmentation,
-    ConvertConfig,
-    Encoding,
-    ExtraMetric,
-    GroupBy,
-    Layout,
-    OnBad,
-    Optimization,
-    Optimizer,
-    PreviewConfig,
-    TrainConfig,
-)
+from crackflow.core import errors, flags
+from crackflow.core.config import fields
+from crackflow.core.config.augmentation import Augment, Augmentation, PreviewConfig
+from crackflow.core.config.data import ConvertConfig, Encoding, GroupBy, Layout, OnBad
+from crackflow.core.config.training import ExtraMetric, Optimization, Optimizer, TrainConfig
 from crackflow.core.errors import ConfigError, UserError
 
-CLASSES = [kind for kind in vars(config).values() if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
+CLASSES = [kind for kind in vars(fields).values() if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
 PATHS = ["--images=in", "--out=out"]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from crackflow.core import runtime
 from crackflow.core.backend import keras, tf
-from crackflow.core.config import Precision, Xla
+from crackflow.core.config.hardware import Precision, Xla
 
 
 def drawn():

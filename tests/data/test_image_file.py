@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps, TiffImagePlugin
 
 from crackflow.core.backend import tf
-from crackflow.data import image_file, tiff_file
+from crackflow.data import image_file, resize, thumbnail, tiff_file
 from crackflow.pipeline import decode
 from tests import support
 
@@ -26,7 +26,7 @@ def exif(orientation):
 def refused(match, data, **settings):
     with pytest.raises(image_file.BadImage, match=match):
         photo = parsed(data, **settings)
-        image_file.thumbnail(photo)
+        thumbnail.thumbnail(photo)
 
 
 def test_a_truncated_jpeg_is_rejected_with_its_reason():
@@ -86,7 +86,7 @@ def test_an_exif_orientation_is_applied_once_as_pillow_applies_it(form, orientat
 def test_a_thumbnail_shows_the_upright_picture(orientation):
     data = support.encoded(support.picture(orientation, 96, 64), exif=exif(orientation), quality=95)
     upright = support.encoded(image_file.pixels(parsed(data), 3, 0), "PNG")
-    difference = image_file.thumbnail(parsed(data)).grey - image_file.thumbnail(parsed(upright)).grey
+    difference = thumbnail.thumbnail(parsed(data)).grey - thumbnail.thumbnail(parsed(upright)).grey
     assert np.abs(difference).max() < 3
     assert np.abs(difference).mean() < 0.6
 
@@ -109,7 +109,7 @@ def test_a_thumbnail_holds_exact_area_means(seed, width, height):
     Image.fromarray(values).save(buffer, "PNG")
     fine = np.repeat(np.repeat(values.astype(np.float64), 16, 0), 16, 1)
     expected = fine.reshape(16, height, 16, width).mean((1, 3))
-    found = image_file.thumbnail(parsed(buffer.getvalue())).grey
+    found = thumbnail.thumbnail(parsed(buffer.getvalue())).grey
     assert (found.dtype, found.shape) == (np.float32, (16, 16))
     np.testing.assert_allclose(found, expected, atol=0.01)
 
@@ -139,7 +139,7 @@ def test_only_an_upright_baseline_jpeg_is_plain(data, plain):
 def test_colour_is_told_from_grey_before_and_after_the_thumbnail(form, mode, grey):
     photo = parsed(support.encoded(support.picture(0), form, mode))
     assert photo.grey is grey
-    image_file.thumbnail(photo)
+    thumbnail.thumbnail(photo)
     assert photo.grey is grey
 
 
@@ -153,7 +153,7 @@ def test_every_mode_becomes_8_bits_or_is_refused(mode):
     for channels in (1, 3):
         values = image_file.pixels(photo, channels, 0)
         assert (values.dtype, values.shape) == (np.uint8, (64, 64, channels))
-    assert image_file.thumbnail(photo).grey.shape == (16, 16)
+    assert thumbnail.thumbnail(photo).grey.shape == (16, 16)
 
 
 FORMS = {
@@ -186,7 +186,7 @@ def test_damage_anywhere_is_either_harmless_or_a_reason(form):
     for seed in range(150):
         try:
             photo = parsed(damaged(FORMS[form], seed), max_megapixels=1)
-            image_file.thumbnail(photo)
+            thumbnail.thumbnail(photo)
             assert image_file.pixels(photo, 3, 0).shape == (photo.height, photo.width, 3)
             outcomes["taken"] += 1
         except image_file.BadImage as reason:
@@ -228,7 +228,7 @@ def test_what_passes_through_unchanged_can_be_decoded_by_tensorflow():
         data = damaged(FORMS["jpeg"], seed)
         try:
             photo = parsed(data, max_megapixels=1)
-            strict = image_file.thumbnail(photo).strict
+            strict = thumbnail.thumbnail(photo).strict
         except image_file.BadImage:
             continue
         if not photo.plain or not strict:
@@ -244,7 +244,7 @@ def test_what_passes_through_unchanged_can_be_decoded_by_tensorflow():
 @given(st.integers(0, 10**6), st.integers(8, 40), st.integers(8, 90), st.integers(8, 90), st.sampled_from([1, 3]))
 def test_shrinking_takes_area_means_and_growing_keeps_the_range(seed, image_px, width, height, channels):
     values = np.random.default_rng(seed).integers(50, 200, (height, width, channels), np.uint8)
-    small = image_file.resize_array(values, image_px)
+    small = resize.resize_array(values, image_px)
     assert (small.dtype, small.shape) == (np.uint8, (image_px, image_px, channels))
     assert small.min() >= 50 and small.max() < 200
     if min(height, width) >= image_px:
@@ -274,31 +274,31 @@ def test_jpeg_keeps_pixels_closely_and_ever_more_closely():
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 120), st.integers(1, 3))
 def test_a_photograph_is_scaled_as_training_images_are(height, width, side, seed):
     values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    expected = image_file.resize_array(values, side)
+    expected = resize.resize_array(values, side)
     shrinks_or_grows = min(height, width) >= side or max(height, width) <= side  # both at once is nobody's case
     if shrinks_or_grows:
-        away = image_file.scaled(values, side, side).astype(int) - expected
+        away = resize.scaled(values, side, side).astype(int) - expected
         assert abs(away).max() <= 1
 
 
 @given(st.integers(1, 300), st.integers(1, 200), st.integers(0, 250), st.integers(1, 250), st.integers(0, 19))
 def test_a_part_of_a_scaled_photograph_is_that_of_the_whole(height, scaled_height, first, count, left):
     values = np.random.default_rng(height).integers(0, 256, (height, 30, 3), np.uint8)
-    whole = image_file.scaled(values, scaled_height, 20)
+    whole = resize.scaled(values, scaled_height, 20)
     first = min(first, scaled_height - 1)
     rows, columns = slice(first, first + count), slice(left, left + 7)
-    np.testing.assert_array_equal(image_file.scaled(values, scaled_height, 20, rows), whole[rows])
-    np.testing.assert_array_equal(image_file.scaled(values, scaled_height, 20, rows, columns), whole[rows, columns])
+    np.testing.assert_array_equal(resize.scaled(values, scaled_height, 20, rows), whole[rows])
+    np.testing.assert_array_equal(resize.scaled(values, scaled_height, 20, rows, columns), whole[rows, columns])
 
 
 def test_a_photograph_of_that_size_already_is_left_alone():
     values = support.picture(0)
-    assert image_file.scaled(values, 64, 64) is not None and np.shares_memory(image_file.scaled(values, 64, 64), values)
+    assert resize.scaled(values, 64, 64) is not None and np.shares_memory(resize.scaled(values, 64, 64), values)
 
 
 def test_grey_is_what_pillow_makes_of_colours():
     values = support.picture(0)
-    np.testing.assert_array_equal(image_file.grey(values)[..., 0], np.asarray(Image.fromarray(values).convert("L")))
+    np.testing.assert_array_equal(resize.grey(values)[..., 0], np.asarray(Image.fromarray(values).convert("L")))
 
 
 @pytest.mark.parametrize("subsampling", [0, 1, 2])

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from crackflow.data import image_file, jpeg_header
+from crackflow.data import image_file, jpeg_header, thumbnail
 from tests import support
 
 PLAIN = support.encoded(support.picture(0, 48, 40))
@@ -83,9 +83,9 @@ def test_no_bytes_make_it_fail(junk, at):
 @pytest.mark.parametrize("size", [(64, 64), (65, 97), (227, 227)])
 def test_both_decoders_hand_over_the_same_grey_pixels(monkeypatch, mode, size):
     data = support.encoded(support.picture(3, *size), mode=mode)
-    quick = image_file.thumbnail(image_file.parse_photo(data, "x.jpg", 100)).grey
+    quick = thumbnail.thumbnail(image_file.parse_photo(data, "x.jpg", 100)).grey
     monkeypatch.setattr(image_file.simplejpeg, "decode_jpeg", refuse)
-    np.testing.assert_array_equal(image_file.thumbnail(image_file.parse_photo(data, "x.jpg", 100)).grey, quick)
+    np.testing.assert_array_equal(thumbnail.thumbnail(image_file.parse_photo(data, "x.jpg", 100)).grey, quick)
 
 
 def refuse(*_, **__):

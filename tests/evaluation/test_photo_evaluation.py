@@ -8,7 +8,8 @@ import pytest
 
 from crackflow import evaluate, predict
 from crackflow.core import csv_files
-from crackflow.core.config import Encoding, EvalSplit, EvaluateConfig, PredictConfig
+from crackflow.core.config.data import Encoding
+from crackflow.core.config.trained import EvalSplit, EvaluateConfig, PredictConfig
 from crackflow.core.errors import ConfigError, UserError
 from crackflow.data import dataset
 from crackflow.data.record_reader import Rows

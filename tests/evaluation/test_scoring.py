@@ -1,7 +1,7 @@
 import numpy as np
 
 from crackflow.core.backend import tf
-from crackflow.core.config import Architecture, Network
+from crackflow.core.config.network import Architecture, Network
 from crackflow.evaluation import scoring
 from crackflow.model import networks
 from crackflow.pipeline import stream

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from crackflow.conversion import layouts
-from crackflow.core.config import Layout
+from crackflow.core.config.data import Layout
 from crackflow.data import dataset
 from crackflow.evaluation import slices
 from tests import support

@@ -12,6 +12,7 @@ from scipy.special import expit
 
 from crackflow.core.errors import ConfigError
 from crackflow.evaluation import metrics, thresholds
+from crackflow.inference import photo_threshold
 from tests.evaluation.test_metrics import FEW, ROWS, columns, sample
 
 
@@ -146,20 +147,20 @@ def test_the_band_holds_the_share_and_those_nearest_to_the_threshold(probabiliti
     probabilities = np.array(probabilities)
     band = thresholds.review_band(probabilities, threshold, share)
     assert band[0] <= threshold <= band[1]
-    held = thresholds.in_review(probabilities, band)
+    held = photo_threshold.in_review(probabilities, band)
     assert held.sum() <= math.floor(share * len(probabilities) + 1e-9) + 1  # one that lies on the edge
 
 
 def test_the_band_of_evenly_spread_scores_is_the_share():
     probabilities = expit(np.linspace(-5, 5, 1001))
-    held = thresholds.in_review(probabilities, thresholds.review_band(probabilities, 0.5, 0.1))
+    held = photo_threshold.in_review(probabilities, thresholds.review_band(probabilities, 0.5, 0.1))
     assert held.sum() == pytest.approx(100, abs=1)
     assert np.abs(probabilities[held] - 0.5).max() <= np.abs(probabilities[~held] - 0.5).min() + 1e-12
 
 
 def test_no_share_is_no_band():
     band = thresholds.review_band(np.array([0.4, 0.5, 0.6]), 0.5, 0.0)
-    assert band == (0.5, 0.5) and not thresholds.in_review([0.4, 0.5, 0.6], band).any()
+    assert band == (0.5, 0.5) and not photo_threshold.in_review([0.4, 0.5, 0.6], band).any()
 
 
 def test_coverage_ends_with_the_error_of_all_and_begins_with_the_surest():

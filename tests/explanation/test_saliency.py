@@ -8,7 +8,8 @@ import pytest
 from scipy import ndimage
 
 from crackflow.core.backend import keras, tf
-from crackflow.core.config import Method, Network
+from crackflow.core.config.network import Network
+from crackflow.core.config.trained import Method
 from crackflow.explanation import saliency
 from crackflow.model import networks
 from tests import small

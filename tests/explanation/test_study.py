@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from crackflow.core.backend import keras
-from crackflow.core.config import Method, Network, Toward
-from crackflow.data import image_file
+from crackflow.core.config.network import Network
+from crackflow.core.config.trained import Method, Toward
+from crackflow.data import resize
 from crackflow.explanation import saliency, study
 from crackflow.explanation.inputs import Piece
 from crackflow.model import model_file, networks
@@ -70,7 +71,7 @@ def test_large_photographs_are_kept_thinned(monkeypatch):
     whole = next(pieces(1, 320))
     np.testing.assert_array_equal(found.piece.pixels, whole.pixels[::4, ::4])
     np.testing.assert_array_equal(found.piece.mask, mask[::4, ::4])
-    np.testing.assert_array_equal(found.image, image_file.resize_array(whole.pixels, 64))
+    np.testing.assert_array_equal(found.image, resize.resize_array(whole.pixels, 64))
     assert found.piece.pixels.base is None  # no view that would keep the photograph
 
 

@@ -10,9 +10,9 @@ from scipy import special
 
 import crackflow
 from crackflow.core.backend import keras
-from crackflow.core.config import Network
+from crackflow.core.config.network import Network
 from crackflow.core.errors import UserError
-from crackflow.data import image_file
+from crackflow.data import resize
 from crackflow.inference import predictor
 from crackflow.model import mask_head, model_file, networks, ood
 from tests import support
@@ -74,7 +74,7 @@ def test_one_window_has_the_probability_that_the_model_gives_it():
 
 def test_photographs_are_made_as_large_as_training_was():
     picture = wall()
-    double = image_file.scaled(picture, 400, 520)
+    double = resize.scaled(picture, 400, 520)
     (small,), (large,) = model().predict(picture, scale=1.0), model(source_px=2 * PX).predict(double, scale=1.0)
     assert large.probability == pytest.approx(small.probability, abs=0.02)
     np.testing.assert_allclose(np.array(large.findings[0].box) / 2, small.findings[0].box, atol=6)

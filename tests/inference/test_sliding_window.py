@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from crackflow.core.backend import keras
-from crackflow.core.config import Architecture, Network, Padding
+from crackflow.core.config.network import Architecture, Network, Padding
 from crackflow.inference import sliding_window
-from crackflow.model import networks
+from crackflow.model import networks, structure
 from tests import support
 
 OURS = (Network.CRACKFLOW_XS, Network.CRACKFLOW_S)
@@ -119,7 +119,7 @@ def test_what_was_learnt_from_masks_tells_the_cells_where_there_is_such_a_thing(
     assert seen[0].shape == (
         scores.shape[0] + 5,
         scores.shape[1] + 5,
-        model.get_layer(sliding_window.pooled_layer(model)).output_shape[3],
+        model.get_layer(structure.pooled_layer(model)).output_shape[3],
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from crackflow.core.backend import keras, tf
-from crackflow.core.config import Activation, Architecture, Block, Downsampling, Network, Padding, Pooling
+from crackflow.core.config.network import Activation, Architecture, Block, Downsampling, Network, Padding, Pooling
 from crackflow.inference import sliding_window
 from crackflow.model import networks
 

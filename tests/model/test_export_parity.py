@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from crackflow.core.backend import tf
-from crackflow.core.config import Format, Network
+from crackflow.core.config.network import Network
+from crackflow.core.config.trained import Format
 from crackflow.core.errors import UserError
 from crackflow.data import image_file
 from crackflow.model import export_formats, export_parity, model_file, networks

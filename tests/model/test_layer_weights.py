@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 
 from crackflow.core.backend import keras
-from crackflow.core.config import Network
+from crackflow.core.config.network import Network
 from crackflow.core.errors import UserError
-from crackflow.inference import sliding_window
-from crackflow.model import layer_weights, mask_head, networks
+from crackflow.model import layer_weights, mask_head, networks, structure
 
 
 def build(name, seed):
@@ -123,7 +122,7 @@ def test_weights_of_another_network_are_refused_with_the_names_of_both(tmp_path)
 
 def test_what_was_learnt_from_masks_is_taken_and_refused_where_it_does_not_fit_the_features(tmp_path):
     model = build(Network.CRACKFLOW_XS, 1)
-    width = model.get_layer(sliding_window.pooled_layer(model)).output_shape[-1]
+    width = model.get_layer(structure.pooled_layer(model)).output_shape[-1]
     path = tmp_path / "w.h5"
     model.save_weights(path)
     assert layer_weights.locator(model, str(path)) is None

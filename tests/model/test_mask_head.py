@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from crackflow.core.backend import keras, tf
-from crackflow.core.config import Architecture, Augment, Augmentation, Network, Padding
+from crackflow.core.config.augmentation import Augment, Augmentation
+from crackflow.core.config.network import Architecture, Network, Padding
 from crackflow.core.errors import UserError
 from crackflow.data import mask_grid
-from crackflow.inference import sliding_window
-from crackflow.model import mask_head, networks
+from crackflow.model import mask_head, networks, structure
 from crackflow.training import augment
 
 PX = 32
@@ -105,7 +105,7 @@ def both_and_locator():
 
 def test_a_locator_gives_the_logits_of_the_layer_it_is_of():
     both, locator = both_and_locator()
-    trunk = keras.Model(both.inputs, both.get_layer(sliding_window.pooled_layer(network())).output)
+    trunk = keras.Model(both.inputs, both.get_layer(structure.pooled_layer(network())).output)
     image = np.random.default_rng(5).integers(0, 256, (2, PX, PX, 3), np.uint8)
     np.testing.assert_allclose(locator(trunk(image).numpy()), both(image)[1], atol=1e-5)
 

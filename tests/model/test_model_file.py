@@ -8,10 +8,10 @@ import pytest
 
 from crackflow.core import temporary_files
 from crackflow.core.backend import keras, tf
-from crackflow.core.config import Network, TrainConfig
+from crackflow.core.config.network import Network
+from crackflow.core.config.training import TrainConfig
 from crackflow.core.errors import UserError
-from crackflow.inference import sliding_window
-from crackflow.model import mask_head, model_file, networks, ood
+from crackflow.model import mask_head, model_file, networks, ood, structure
 from crackflow.training import trainer
 from tests import support
 
@@ -147,7 +147,7 @@ def test_the_card_tells_how_large_photographs_were_made(source_px, scale):
 
 
 def test_what_masks_taught_travels_with_the_model_and_plain_keras_reads_past_it(trained, tmp_path):
-    width = trained.get_layer(sliding_window.pooled_layer(trained)).output_shape[-1]
+    width = trained.get_layer(structure.pooled_layer(trained)).output_shape[-1]
     path = str(tmp_path / "model.h5")
     model_file.save(path, trained, CARD)
     assert model_file.load(path).locator is None

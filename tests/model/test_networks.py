@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from crackflow.core.backend import keras, tf
-from crackflow.core.config import Network
+from crackflow.core.config.network import Network
 from crackflow.model import blocks, networks
 from tests import small
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy.spatial import distance
 
-from crackflow.core.config import Network
+from crackflow.core.config.network import Network
 from crackflow.model import networks, ood
 from tests import small, support
 

@@ -9,7 +9,8 @@ import pytest
 
 from crackflow.core import flags
 from crackflow.core.backend import keras
-from crackflow.core.config import Architecture, Network, Padding, TrainConfig
+from crackflow.core.config.network import Architecture, Network, Padding
+from crackflow.core.config.training import TrainConfig
 from crackflow.core.errors import ConfigError, UserError
 from crackflow.model import model_file, networks, pretrained
 

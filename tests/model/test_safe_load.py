@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from crackflow.core.backend import keras
-from crackflow.core.config import Network
+from crackflow.core.config.network import Network
 from crackflow.core.errors import UserError
 from crackflow.model import model_file, networks, safe_load
 from tests import small

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from crackflow.core.backend import tf
-from crackflow.data import image_file
+from crackflow.data import resize
 from crackflow.pipeline import decode
 from tests import support
 
@@ -104,7 +104,7 @@ def test_pictures_of_one_size_are_resized_as_single_ones(image_px):
 @pytest.mark.parametrize("image_px", [16, 40, 64, 97, 130])
 def test_the_graph_resizes_as_the_converter_does(image_px):
     source = np.random.default_rng(0).integers(0, 256, (64, 80, 3), np.uint8)
-    ours = image_file.resize_array(source, image_px).astype(int)
+    ours = resize.resize_array(source, image_px).astype(int)
     graph = decode.to_size(tf.constant(source), image_px).numpy().astype(int)
     assert graph.shape == ours.shape == (image_px, image_px, 3)
     assert np.abs(ours - graph).max() <= 1

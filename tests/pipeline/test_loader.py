@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from crackflow.core import runtime
-from crackflow.core.config import Input
+from crackflow.core.config.training import Input
 from crackflow.data import dataset
 from crackflow.pipeline import loader, pack
 from tests import small

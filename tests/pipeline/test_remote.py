@@ -9,7 +9,7 @@ import pytest
 
 from crackflow.core import rendezvous
 from crackflow.core.backend import tf
-from crackflow.core.config import Input
+from crackflow.core.config.training import Input
 from crackflow.core.errors import UserError
 from crackflow.core.sharding import Share
 from crackflow.pipeline import loader, remote, stream

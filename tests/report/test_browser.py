@@ -13,8 +13,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from crackflow.data import overlays
-from crackflow.evaluation import metrics, slices
-from crackflow.report import findings_page, run_page, search_page
+from crackflow.evaluation import metrics, results, slices
+from crackflow.report import findings_page, html, run_page, search_page
 from tests.report import test_findings_page, test_search_page
 from tests.report.test_run_page import evaluation, report
 
@@ -30,9 +30,9 @@ def full(name="metu", wrong=6):
     """An evaluation that has every section."""
     whole = evaluation(wrong=wrong, name=name)
     picture = overlays.as_png(np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8))
-    shown = [run_page.Mistake(f"Positive/{one}.jpg", "Positive", 0.05, picture) for one in range(3)]
+    shown = [results.Mistake(f"Positive/{one}.jpg", "Positive", 0.05, picture) for one in range(3)]
     sharpness = {"sharpness": np.arange(200.0), "crack width": np.where(whole.labels, np.arange(200.0), np.nan)}
-    return run_page.Evaluation(
+    return results.Evaluation(
         **{one: getattr(whole, one) for one in ("name", "split", "metrics", "labels", "probabilities", "classes")},
         mistakes=shown,
         review={
@@ -115,7 +115,7 @@ def test_the_slider_recomputes_the_matrix_and_the_rates(opened, threshold):
     assert shown["threshold"] == f"{threshold:.3f}"
     assert {name: int(shown[name]) for name in ("tn", "fp", "fn", "tp")} == expected["confusion"]
     for name in ("accuracy", "recall", "specificity", "precision", "f1"):
-        assert shown[name].replace("\u00a0", " ") == run_page.percent(expected[name]).replace("\u00a0", " "), name
+        assert shown[name].replace("\u00a0", " ") == html.percent(expected[name]).replace("\u00a0", " "), name
 
 
 def test_the_slider_starts_at_the_models_threshold_and_comes_back_to_it(opened):

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from markupsafe import Markup
 
-from crackflow.evaluation import metrics, slices
-from crackflow.report import run_page
+from crackflow.evaluation import metrics, results, slices
+from crackflow.report import html, run_page
 
 CLASSES = ("Negative", "Positive")
 PNG = base64.b64decode(
@@ -66,8 +66,8 @@ def evaluation(wrong=6, count=200, name="metu", mistakes=None, classes=CLASSES):
     probabilities[1 : 2 * wrong : 2] = 0.05
     measured = metrics.measure(labels, probabilities, np.arange(count), 0.37, 100, 0)
     if mistakes is None:
-        mistakes = [run_page.Mistake(f"Positive/{one:05d}.jpg", classes[1], 0.05, PNG) for one in range(wrong)]
-    return run_page.Evaluation(name, "test", measured, labels, probabilities, mistakes, classes)
+        mistakes = [results.Mistake(f"Positive/{one:05d}.jpg", classes[1], 0.05, PNG) for one in range(wrong)]
+    return results.Evaluation(name, "test", measured, labels, probabilities, mistakes, classes)
 
 
 def report(**changes):
@@ -181,7 +181,7 @@ def test_key_figures_stand_beside_their_intervals(whole):
 def test_undefined_figures_are_called_so():
     labels = np.zeros(20, int)
     measured = metrics.measure(labels, labels + 0.1, labels, 0.37, 10, 0)
-    clean = run_page.Evaluation("walls", "test", measured, labels, labels + 0.1, [], CLASSES)
+    clean = results.Evaluation("walls", "test", measured, labels, labels + 0.1, [], CLASSES)
     text = read(evaluations=[clean], history=[]).text
     assert "Recall undefined" in text and "ROC area undefined" in text
     assert "it raises no false alarm on 20 clean ones: 100.00 % accuracy" in text
@@ -199,11 +199,11 @@ def test_undefined_figures_are_called_so():
     ],
 )
 def test_results_are_put_in_words(confusion, words):
-    assert run_page.in_words({"confusion": dict(zip(("tn", "fp", "fn", "tp"), confusion, strict=True))}) == words
+    assert results.in_words({"confusion": dict(zip(("tn", "fp", "fn", "tp"), confusion, strict=True))}) == words
 
 
 def test_percentages_are_never_rounded_up_to_100():
-    shown = [run_page.percent(value).replace("\u00a0", " ") for value in (0.99996, 1.0, 0.5, None)]
+    shown = [html.percent(value).replace("\u00a0", " ") for value in (0.99996, 1.0, 0.5, None)]
     assert shown == ["99.99 %", "100.00 %", "50.00 %", "undefined"]
 
 
@@ -224,12 +224,12 @@ def test_mistakes_are_shown_with_file_truth_and_probability(whole):
     ],
 )
 def test_the_number_of_mistakes_is_told_whatever_is_kept(blank, wrong, kept, words):
-    mistakes = [run_page.Mistake("one.jpg", "Positive", 0.05, PNG)] * kept
+    mistakes = [results.Mistake("one.jpg", "Positive", 0.05, PNG)] * kept
     assert words in read(evaluations=[evaluation(wrong, mistakes=mistakes)]).text
 
 
 def test_a_clean_image_taken_for_cracked_is_a_false_alarm(blank):
-    mistakes = [run_page.Mistake("one.jpg", "Negative", 0.95, PNG)]
+    mistakes = [results.Mistake("one.jpg", "Negative", 0.95, PNG)]
     assert "one.jpg false alarm truth: Negative" in read(evaluations=[evaluation(mistakes=mistakes)]).text
 
 
@@ -312,8 +312,8 @@ def test_what_is_left_to_a_person_and_doubtful_labels_are_told(blank):
         evaluation(),
         review=review | {"missed": 1},
         suspects=[
-            run_page.Mistake("doubt.jpg", "Positive", 0.001, PNG),
-            run_page.Mistake("later.jpg", "Positive", 0.01, b""),
+            results.Mistake("doubt.jpg", "Positive", 0.001, PNG),
+            results.Mistake("later.jpg", "Positive", 0.01, b""),
         ],
         slices=[slices.Slice("brightness", "1 to 9", 20, 0, 1.0, [0.8, 1.0], None, None, 1.0, [0.8, 1.0])],
     )
@@ -342,7 +342,7 @@ def test_explanations_are_a_table_and_pictures():
 
 
 def test_a_mistake_may_show_what_spoke_for_cracked(blank):
-    one = evaluation(mistakes=[run_page.Mistake("one.jpg", "Negative", 0.95, PNG, PNG)])
+    one = evaluation(mistakes=[results.Mistake("one.jpg", "Negative", 0.95, PNG, PNG)])
     found = read(evaluations=[one])
     assert "what speaks for “Positive”" in found.text and "what speaks for Positive" in found.values("alt")
 
@@ -352,7 +352,7 @@ def test_flags_keep_their_lines(whole):
 
 
 def test_hostile_names_are_only_text():
-    one = evaluation(name=NASTY, mistakes=[run_page.Mistake(NASTY, NASTY, 0.05, PNG)], classes=("clean", NASTY))
+    one = evaluation(name=NASTY, mistakes=[results.Mistake(NASTY, NASTY, 0.05, PNG)], classes=("clean", NASTY))
     classes = {"classes": ["clean", NASTY], "positive_class": NASTY, "source": NASTY, "notes": [NASTY]}
     splits = {NASTY: {"count": 2, "class_counts": {"clean": 1, NASTY: 1}, "shards": [SHARD]}}
     hostile = report(
@@ -396,7 +396,7 @@ def test_the_report_needs_no_tensorflow():
 
 
 def test_figures_of_validation_are_called_so_and_are_no_headline():
-    one = dataclasses.replace(evaluation(), basis=run_page.VALIDATION, overlap={"n": 200, "trained_on": 0,
+    one = dataclasses.replace(evaluation(), basis=results.VALIDATION, overlap={"n": 200, "trained_on": 0,
                               "validated_on": 200, "without": None})  # fmt: skip
     text = run_page.render(report(evaluations=[one]))
     assert "<span>accuracy on validation, on which threshold, temperature and epoch were chosen</span>" in text
@@ -404,7 +404,7 @@ def test_figures_of_validation_are_called_so_and_are_no_headline():
     assert "accuracy</b>" not in text and 'class="warn seen"' not in text
     copies = dataclasses.replace(one, overlap=one.overlap | {"trained_on": 3, "validated_on": 197})
     assert "(3 trained on, 197 on which" in run_page.render(report(evaluations=[copies]))
-    tested = run_page.render(report(evaluations=[dataclasses.replace(evaluation(), basis=run_page.TEST)]))
+    tested = run_page.render(report(evaluations=[dataclasses.replace(evaluation(), basis=results.TEST)]))
     assert "accuracy</b>" in tested and "<span>accuracy</span>" in tested and "kept for a test" not in tested
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
 
-from crackflow.core.config import TuneConfig
+from crackflow.core.config.search import TuneConfig
 from crackflow.report import plots, search_page
 from crackflow.search import search, space, trial
 from tests.search.test_search import outcome

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crackflow.data import image_file
+from crackflow.data import image_file, thumbnail
 from tests import support
 
 NAME = "06-alpha-zero-photo-turned-white"
@@ -77,7 +77,7 @@ def test_partly_transparent_stays_laid_over_white():
 
 def test_an_empty_layer_is_refused_and_not_called_clean():
     photo = image_file.parse_photo(clear(np.zeros((64, 64, 3), np.uint8)), "x.png", 100)
-    for read in (image_file.thumbnail, lambda photo: image_file.pixels(photo, 3, 0)):
+    for read in (thumbnail.thumbnail, lambda photo: image_file.pixels(photo, 3, 0)):
         with pytest.raises(
             image_file.BadImage, match="^transparent everywhere, and of one colour: there is nothing to see$"
         ):

@@ -8,8 +8,8 @@ from PIL import Image
 
 from crackflow.conversion import scan
 from crackflow.conversion.layouts import File
-from crackflow.core.config import ConvertConfig
-from crackflow.data import image_file
+from crackflow.core.config.data import ConvertConfig
+from crackflow.data import image_file, thumbnail
 from crackflow.explanation import inputs
 from crackflow.inference import photo_files
 from tests import support
@@ -107,4 +107,4 @@ def test_bytes_that_no_pixel_needs_are_no_damage(sound):
     data = whole(quality=90)
     values = image_file.pixels(image_file.parse_photo(sound(data), "a.jpg", 100), 3, 0)
     np.testing.assert_array_equal(values, support.pixels(data))
-    assert image_file.thumbnail(image_file.parse_photo(sound(data), "a.jpg", 100)).grey.mean() > 60
+    assert thumbnail.thumbnail(image_file.parse_photo(sound(data), "a.jpg", 100)).grey.mean() > 60

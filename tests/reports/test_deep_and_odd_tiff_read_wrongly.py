@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from crackflow.data import image_file
+from crackflow.data import image_file, thumbnail
 from tests import support
 
 NAME = "07-deep-and-odd-tiff-read-wrongly"
@@ -23,7 +23,7 @@ def test_every_one_is_as_bright_as_it_was_taken(report, name):
     photo = image_file.open_photo(str(report(NAME) / name), 100)
     for channels in (1, 3):
         assert abs(image_file.pixels(photo, channels, 0).mean() - TRUE_MEAN) < 2.5
-    assert abs(image_file.thumbnail(photo).grey.mean() - TRUE_MEAN) < 2.5
+    assert abs(thumbnail.thumbnail(photo).grey.mean() - TRUE_MEAN) < 2.5
 
 
 def test_the_notes_say_from_which_range(report):

@@ -6,7 +6,9 @@ import json
 import pytest
 
 from crackflow import evaluate, predict, synth, train
-from crackflow.core.config import EvaluateConfig, Optimization, PredictConfig, SynthConfig, TrainConfig
+from crackflow.core.config.data import SynthConfig
+from crackflow.core.config.trained import EvaluateConfig, PredictConfig
+from crackflow.core.config.training import Optimization, TrainConfig
 from crackflow.model import model_file
 from tests import support
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from crackflow import convert
-from crackflow.core.config import ConvertConfig
+from crackflow.core.config.data import ConvertConfig
 from tests import support
 
 NAME = "08-split-without-one-class"

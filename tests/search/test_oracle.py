@@ -11,7 +11,7 @@ import time
 import pytest
 
 from crackflow.core import atomic
-from crackflow.core.config import CHOICES, TuneConfig, Tuner
+from crackflow.core.config.search import CHOICES, TuneConfig, Tuner
 from crackflow.core.errors import TryAgain, UserError
 from crackflow.model import networks
 from crackflow.search import oracle, space

@@ -7,7 +7,8 @@ import os
 import pytest
 
 from crackflow.core import csv_files, flags
-from crackflow.core.config import CHOICES, TrainConfig, TuneConfig, Tuner
+from crackflow.core.config.search import CHOICES, TuneConfig, Tuner
+from crackflow.core.config.training import TrainConfig
 from crackflow.core.errors import UserError
 from crackflow.search import search, space, trial
 from tests import small, support

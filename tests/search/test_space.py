@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from crackflow.core import flags
 from crackflow.core.backend import load_tuner
-from crackflow.core.config import CHOICES, TRAINING_CHOICES, Architecture, Network, Optimizer, TrainConfig, TuneConfig
+from crackflow.core.config.network import Architecture, Network
+from crackflow.core.config.search import CHOICES, TRAINING_CHOICES, TuneConfig
+from crackflow.core.config.training import Optimizer, TrainConfig
 from crackflow.model import networks
 from crackflow.search import space
 

@@ -9,7 +9,8 @@ import pytest
 
 from crackflow.core import console, csv_files
 from crackflow.core.backend import keras
-from crackflow.core.config import CHOICES, Objective, Strategy, TuneConfig
+from crackflow.core.config.hardware import Strategy
+from crackflow.core.config.search import CHOICES, Objective, TuneConfig
 from crackflow.search import space, trial
 from tests import small
 

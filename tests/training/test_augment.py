@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from crackflow.core.backend import load_addons, tf
-from crackflow.core.config import Augment, Augmentation
+from crackflow.core.config.augmentation import Augment, Augmentation
 from crackflow.synthesis import concrete
 from crackflow.training import augment, counter_rng
 from tests.support import with_addons

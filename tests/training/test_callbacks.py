@@ -7,7 +7,8 @@ import pytest
 
 from crackflow.core import csv_files
 from crackflow.core.backend import keras, tf
-from crackflow.core.config import Network, Optimization, TrainConfig
+from crackflow.core.config.network import Network
+from crackflow.core.config.training import Optimization, TrainConfig
 from crackflow.model import networks
 from crackflow.training import callbacks, trainer
 

@@ -9,16 +9,9 @@ import pytest
 
 from crackflow.core import csv_files, distribution
 from crackflow.core.backend import keras, tf
-from crackflow.core.config import (
-    Architecture,
-    Augment,
-    Augmentation,
-    Network,
-    Optimization,
-    Optimizer,
-    Safety,
-    TrainConfig,
-)
+from crackflow.core.config.augmentation import Augment, Augmentation
+from crackflow.core.config.network import Architecture, Network
+from crackflow.core.config.training import Optimization, Optimizer, Safety, TrainConfig
 from crackflow.core.errors import TryAgain, UserError
 from crackflow.model import networks
 from crackflow.training import callbacks, checkpoint, fit_loop, trainer

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from crackflow.core.backend import keras, tf
-from crackflow.core.config import Architecture, Input, Network, Optimization, Padding, Precision, TrainConfig
+from crackflow.core.config.hardware import Precision
+from crackflow.core.config.network import Architecture, Network, Padding
+from crackflow.core.config.training import Input, Optimization, TrainConfig
 from crackflow.core.errors import UserError
 from crackflow.evaluation import scoring
 from crackflow.model import mask_head, model_file, networks

@@ -4,7 +4,7 @@ from sklearn.metrics import cohen_kappa_score, matthews_corrcoef
 
 from crackflow.core import errors
 from crackflow.core.backend import keras, tf
-from crackflow.core.config import ExtraMetric, Optimization, Optimizer, Schedule
+from crackflow.core.config.training import ExtraMetric, Optimization, Optimizer, Schedule
 from crackflow.training import optimizers
 from tests.support import with_addons, without_addons
 

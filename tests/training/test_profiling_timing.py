@@ -16,7 +16,9 @@ from PIL import Image
 
 from crackflow.core import throughput
 from crackflow.core.backend import keras, tf
-from crackflow.core.config import Augment, Augmentation, Input, Network, TrainConfig
+from crackflow.core.config.augmentation import Augment, Augmentation
+from crackflow.core.config.network import Network
+from crackflow.core.config.training import Input, TrainConfig
 from crackflow.data import records
 from crackflow.model import networks
 from crackflow.pipeline import loader

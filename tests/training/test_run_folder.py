@@ -6,8 +6,10 @@ import os
 import numpy as np
 import pytest
 
-from crackflow.core import distribution, flags, temporary_files
-from crackflow.core.config import Network, Optimization, Precision, Resume, Safety, Strategy, TrainConfig
+from crackflow.core import atomic, distribution, flags, temporary_files
+from crackflow.core.config.hardware import Precision, Strategy
+from crackflow.core.config.network import Network
+from crackflow.core.config.training import Optimization, Resume, Safety, TrainConfig
 from crackflow.core.errors import UserError
 from crackflow.training import checkpoint, run_folder
 from tests import support
@@ -245,10 +247,10 @@ def test_saved_flags_replay_the_run(tmp_path):
 
 
 def test_json_never_holds_a_nan(tmp_path):
-    run_folder.save_json(str(tmp_path), "a.json", {"x": 1.5})
+    atomic.save_json(str(tmp_path), "a.json", {"x": 1.5})
     assert json.loads((tmp_path / "a.json").read_text()) == {"x": 1.5}
     with pytest.raises(ValueError, match="Out of range float values"):
-        run_folder.save_json(str(tmp_path), "a.json", {"x": float("nan")})
+        atomic.save_json(str(tmp_path), "a.json", {"x": float("nan")})
     assert json.loads((tmp_path / "a.json").read_text()) == {"x": 1.5}
 
 

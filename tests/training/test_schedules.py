@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from crackflow.core.config import Optimization, Optimizer, Schedule
+from crackflow.core.config.training import Optimization, Optimizer, Schedule
 from crackflow.training import schedules
 
 

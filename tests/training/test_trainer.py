@@ -5,21 +5,12 @@ import pytest
 from sklearn.metrics import log_loss
 
 from crackflow.core.backend import keras, tf
-from crackflow.core.config import (
-    Architecture,
-    Augment,
-    Augmentation,
-    Loss,
-    Network,
-    Optimization,
-    Optimizer,
-    Padding,
-    TrainConfig,
-)
+from crackflow.core.config.augmentation import Augment, Augmentation
+from crackflow.core.config.network import Architecture, Network, Padding
+from crackflow.core.config.training import Loss, Optimization, Optimizer, TrainConfig
 from crackflow.data import mask_grid
-from crackflow.inference import sliding_window
-from crackflow.model import mask_head, model_file, networks
-from crackflow.training import trainer
+from crackflow.model import mask_head, model_file, networks, structure
+from crackflow.training import losses, trainer
 
 PLAIN = Augmentation(augment=Augment.NONE)
 
@@ -61,13 +52,15 @@ LOGITS, LABELS = np.array([-3.0, 0.5, 8.0], np.float32), np.array([0, 1, 1])
 
 def test_the_loss_is_the_cross_entropy_of_the_smoothed_labels():
     expected, _ = cross_entropy(LABELS * 0.9 + 0.05, LOGITS)
-    np.testing.assert_allclose(trainer.losses(LABELS, LOGITS, Optimization(label_smoothing=0.1)), expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        losses.per_example_loss(LABELS, LOGITS, Optimization(label_smoothing=0.1)), expected, rtol=1e-5
+    )
 
 
 def test_the_focal_loss_counts_what_is_right_for_less():
     plain, p = cross_entropy(LABELS, LOGITS)
     settings = Optimization(loss=Loss.FOCAL, focal_gamma=2.0, label_smoothing=0.0)
-    np.testing.assert_allclose(trainer.losses(LABELS, LOGITS, settings), plain * (LABELS - p) ** 2, rtol=1e-4)
+    np.testing.assert_allclose(losses.per_example_loss(LABELS, LOGITS, settings), plain * (LABELS - p) ** 2, rtol=1e-4)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
@@ -76,24 +69,24 @@ def test_the_focal_loss_has_a_slope_where_everything_is_right(gamma):
     with tf.GradientTape() as tape:
         tape.watch(logits)
         settings = Optimization(loss=Loss.FOCAL, focal_gamma=gamma)
-        loss = trainer.losses(tf.constant([0, 1, 1]), logits, settings)
+        loss = losses.per_example_loss(tf.constant([0, 1, 1]), logits, settings)
     assert np.isfinite(tape.gradient(loss, logits)).all()
 
 
 def test_classes_weigh_what_they_were_told():
-    plain = trainer.losses(LABELS, LOGITS, Optimization())
-    weighed = trainer.losses(LABELS, LOGITS, Optimization(class_weights=(0.5, 3.0)))
+    plain = losses.per_example_loss(LABELS, LOGITS, Optimization())
+    weighed = losses.per_example_loss(LABELS, LOGITS, Optimization(class_weights=(0.5, 3.0)))
     np.testing.assert_allclose(weighed / plain, [0.5, 3, 3], rtol=1e-6)
 
 
 def test_balanced_classes_weigh_alike_and_a_picture_one_on_average():
-    clean, cracked = trainer.balanced((900, 100))
+    clean, cracked = losses.balanced_class_weights((900, 100))
     assert clean * 900 == pytest.approx(cracked * 100)
     assert (clean * 900 + cracked * 100) / 1000 == pytest.approx(1)
 
 
 def test_a_confident_half_precision_logit_has_a_finite_float32_loss():
-    loss = trainer.losses(tf.constant([0]), tf.constant([6e4], tf.float16), Optimization())
+    loss = losses.per_example_loss(tf.constant([0]), tf.constant([6e4], tf.float16), Optimization())
     assert loss.dtype == tf.float32 and math.isfinite(float(loss[0]))
 
 
@@ -169,7 +162,7 @@ def test_a_network_with_masks_learns_where_a_crack_lies_under_any_turn(xla, accu
     stream = tf.data.Dataset.from_tensors(quadrants())
     model.fit(stream.repeat(60), epochs=1, verbose=0)
     image, _, bits = quadrants(seed=4)
-    features = keras.Model(network.inputs, network.get_layer(sliding_window.pooled_layer(network)).output)
+    features = keras.Model(network.inputs, network.get_layer(structure.pooled_layer(network)).output)
     logits = model.locator(features(image, training=False).numpy())
     crack = mask_head.targets(tf.constant(bits), tf.ones(16, tf.int32)).crack.numpy()[..., 0]
     assert ((logits > 0) == crack).mean() > 0.9

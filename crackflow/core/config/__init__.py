@@ -1,0 +1,1 @@
+"""Flags: a dataclass for each command, with its defaults and checks."""

@@ -1,0 +1,61 @@
+"""Every setting and its default, once: frozen dataclasses that refuse a value outside its range.
+
+Synopsis::
+
+    config = ConvertConfig(images="photos", out="data/photos", split=(0.7, 0.15, 0.15))
+    config = dataclasses.replace(config, seed=7)
+
+Command-line flags are made from these fields (`core.flags`); the help text stands beside the default.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from crackflow.core.errors import ConfigError
+
+
+def option(default: object, help: str) -> dataclasses.Field:
+    """A field with its default and the help text that its flag shows."""
+    return dataclasses.field(default=default, metadata={"help": help})
+
+
+def require(held: bool, name: str, expected: str, received: object) -> None:
+    if not held:
+        raise ConfigError(f"--{name}: expected {expected}, received {received!r}")
+
+
+def require_given(config: object, names: Sequence[str]) -> None:
+    for name in names:
+        require(getattr(config, name) != "", name, "a path", "")
+
+
+def require_address(name: str, address: str) -> None:
+    host, _, port = address.removeprefix("grpc://").rpartition(":")
+    told = address.startswith("grpc://") and host and port.isdigit() and 0 < int(port) < 65536
+    require(bool(told), name, "grpc://host:port", address)
+
+
+def require_positive(config: object, names: Sequence[str]) -> None:
+    for name in names:
+        value = getattr(config, name)
+        require(math.isfinite(value) and value > 0, name, "a number above 0", value)
+
+
+def require_at_least(config: object, low: int, names: Sequence[str]) -> None:
+    for name in names:
+        value = getattr(config, name)
+        require(value >= low, name, f"{low} or more", value)
+        require(value < 2**63, name, "a number that fits into 64 bits", value)
+
+
+def require_non_negative(config: object, names: Sequence[str]) -> None:
+    for name in names:
+        value = getattr(config, name)
+        require(0 <= value < math.inf, name, "0 or a number above 0", value)
+
+
+def require_fraction(config: object, names: Sequence[str]) -> None:
+    for name in names:
+        value = getattr(config, name)
+        require(0 <= value < 1, name, "a fraction from 0 up to, not including, 1", value)

@@ -1,0 +1,97 @@
+"""Arrays of pixels, made larger or smaller."""
+
+import functools
+from concurrent import futures
+
+import numpy as np
+from PIL import Image
+
+from crackflow.core import process_pool
+
+BAND_ROWS = 64  # of a photograph, scaled at once
+
+
+@functools.lru_cache(maxsize=64)
+def area_weights(size: int, extent: float, cells: int) -> np.ndarray:
+    """float32 [cells, size]: how much of each of `size` pixels, of which `extent` count, lies in each of `cells`.
+
+    Pillow's own box filter takes a pixel wholly or not at all, which moves a flipped copy by part of a pixel.
+    """
+    edges = np.linspace(0, extent, cells + 1)
+    left, right = np.arange(size), np.arange(size) + 1
+    overlap = np.minimum(edges[1:, None], right) - np.maximum(edges[:-1, None], left)
+    weights = np.clip(overlap, 0, None)
+    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+
+
+def resize_array(values: np.ndarray, image_px: int) -> np.ndarray:
+    """uint8 [H, W, C] to uint8 [image_px, image_px, C]: area means when it shrinks, linear when it grows.
+
+    The sides scale alone, so that nothing is cut off and the label stays true. The same pixels, give or take one
+    level, as `decode.to_size` makes while training: Pillow's box filter was up to 20 levels off on average.
+    """
+    height, width = values.shape[:2]
+    if height == width == image_px:
+        return values
+    if min(height, width) >= image_px:
+        rows, columns = area_weights(height, height, image_px), area_weights(width, width, image_px)
+        means = np.einsum("yhc,xh->yxc", np.tensordot(rows, values.astype(np.float32), 1), columns, optimize=True)
+        return (means + 0.5).astype(np.uint8)
+    picture = Image.fromarray(values[..., 0] if values.shape[-1] == 1 else values)
+    grown = np.asarray(picture.resize((image_px, image_px), Image.Resampling.BILINEAR))
+    return grown[..., None] if values.shape[-1] == 1 else grown
+
+
+def grey(values: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 1] of uint8 [H, W, 3], weighted as Pillow and JPEG do."""
+    return np.asarray(Image.fromarray(values).convert("L"))[..., None]
+
+
+def scaled(
+    values: np.ndarray, height: int, width: int, rows: slice = slice(None), columns: slice = slice(None)
+) -> np.ndarray:
+    """uint8 [H, W, C] to uint8 [height, width, C], or `rows` and `columns` of that, neighbours each.
+
+    As `resize_array` does, for photographs: in bands, on all cores, with little memory beside the two pictures. 12
+    megapixels to 3.9 take 0.06 s on 2 cores.
+    """
+    if values.shape[:2] == (height, width):
+        return values[rows, columns]
+    (first, last, _), (left, right, _) = rows.indices(height), columns.indices(width)
+    down, across = _taps(values.shape[0], height), [tap[left:right] for tap in _taps(values.shape[1], width)]
+    out = np.empty((last - first, right - left, values.shape[2]), np.uint8)
+
+    def fill(top: int) -> None:
+        band = slice(top, min(top + BAND_ROWS, last))
+        means = _mixed(values, down[0][band], down[1][band])
+        means = _mixed(means.transpose(1, 0, 2), *across).transpose(1, 0, 2)
+        out[band.start - first : band.stop - first] = np.add(means, 0.5, out=means)
+
+    with futures.ThreadPoolExecutor(process_pool.count(0)) as pool:
+        for done in [pool.submit(fill, top) for top in range(first, last, BAND_ROWS)]:
+            done.result()
+    return out
+
+
+def _taps(size: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """(int64 [count, T], float32 [count, T]): of which of `size` pixels each of `count` is made, and how much of each:
+    areas when there are fewer of them, neighbours when there are more."""
+    step = size / count
+    if step >= 1:
+        start = np.arange(count) * step
+        place = np.floor(start).astype(np.int64)[:, None] + np.arange(int(np.ceil(step)) + 1)
+        share = np.minimum(place + 1, (start + step)[:, None]) - np.maximum(place, start[:, None])
+    else:
+        middle = np.clip((np.arange(count) + 0.5) * step - 0.5, 0, size - 1)
+        low = np.floor(middle).astype(np.int64)
+        place, share = np.stack([low, low + 1], 1), np.stack([1 - (middle - low), middle - low], 1)
+    share = np.clip(share, 0, None)
+    return np.minimum(place, size - 1), (share / share.sum(1, keepdims=True)).astype(np.float32)
+
+
+def _mixed(values: np.ndarray, place: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """float32 [count, ...]: rows of `values`, weighted."""
+    total = values[place[:, 0]] * share[:, 0].reshape(-1, 1, 1)
+    for tap in range(1, place.shape[1]):
+        total += values[place[:, tap]] * share[:, tap].reshape(-1, 1, 1)
+    return total
