@@ -6,7 +6,7 @@ import re
 from setuptools import find_packages, setup
 
 HERE = pathlib.Path(__file__).parent
-VERSION = re.search(r'__version__ = "(.+)"', (HERE / "crackflow/__init__.py").read_text(encoding="utf-8"))[1]
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "crackflow/version.py").read_text(encoding="utf-8"))[1]
 
 # Where these have wheels; there are none for Python 3.12 and later, Windows, and Linux on ARM.
 ADDONS_WHEELS = "sys_platform == 'darwin' or (sys_platform == 'linux' and platform_machine == 'x86_64')"

@@ -18,6 +18,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from crackflow.core import errors
+from crackflow.version import __version__
 
 if TYPE_CHECKING:
     from crackflow.inference.predictor import Finding, Model, Prediction
@@ -37,8 +38,7 @@ if platform.machine() in ("x86_64", "AMD64"):
     # AVX2 alone they nearly double the speed of training as well (285 ms a step without, 147 with: BUILD_NOTES.md).
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-__version__ = "0.1.0"
-__all__ = ["Finding", "Model", "Prediction", "load_model"]
+__all__ = ["__version__", "Finding", "Model", "Prediction", "load_model"]
 _PLACES = {"Finding": "Finding", "Model": "Model", "Prediction": "Prediction", "load_model": "load"}
 
 

@@ -18,15 +18,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from crackflow import __version__
 from crackflow.core import atomic, console, csv_files, errors, flags, runtime, system_files
 from crackflow.core.config.trained import PredictConfig
 from crackflow.core.errors import TryAgain, UserError
-from crackflow.data import image_file, overlays
+from crackflow.data import overlays
 from crackflow.evaluation import chance, photo_evaluation
 from crackflow.inference import photo_files, prediction_log, predictor
 from crackflow.report import findings_page
 from crackflow.training import run_folder
+from crackflow.version import __version__
 
 FINDINGS, GEOJSON, PREDICTIONS = "findings.json", "findings.geojson", "predictions.csv"
 COLUMNS = ("path", "label", "probability", "decision")
@@ -108,7 +108,7 @@ def _look_at_all(config, model, files, rejected, shown, stage, log) -> list[dict
             advance(1)
             try:
                 record = _stored(named, config, model, shown, log) or _look_at(named, config, model, shown, log)
-            except image_file.BadImage as error:
+            except errors.ImageError as error:
                 rejected.append((named.path, str(error)))
                 continue
             overlay = f"overlays/{len(facts) + 1:06d}.jpg"

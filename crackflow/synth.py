@@ -12,10 +12,10 @@ import json
 import os
 from collections.abc import Callable
 
-import crackflow
 from crackflow.core import atomic, console, flags, process_pool
 from crackflow.core.config.data import Surfaces, SynthConfig
 from crackflow.synthesis import concrete, donors, varied
+from crackflow.version import __version__
 
 MARKER = "synth.json"
 OURS = tuple(f"{name}/{'[0-9]' * 8}.*" for name in (concrete.POSITIVE, concrete.NEGATIVE, concrete.MASKS))
@@ -60,7 +60,7 @@ def facts(config: SynthConfig, lent: str) -> dict:
     """What decides every byte of the folder; its file also marks the folder as one that may be replaced."""
     return {
         "made_by": "crackflow.synth",
-        "version": crackflow.__version__,
+        "version": __version__,
         "seed": config.seed,
         "count": config.count,
         "image_px": config.image_px,

@@ -16,14 +16,14 @@ from crackflow.core import console, flags
 from crackflow.core.config.search import TuneConfig
 from crackflow.core.errors import UserError
 from crackflow.report import plots, search_page
-from crackflow.search import search, trial
+from crackflow.search import roles, search, trial
 
 
 def run(config: TuneConfig) -> search.Found | None:
     """The whole search; None for a worker of a shared one. Raises: UserError when no trial was within the limits;
     TryAgain when it stopped and can go on."""
     config = dataclasses.replace(config, data=os.path.abspath(config.data), out=os.path.abspath(config.out))
-    found = search.run(config, search.role(os.environ))
+    found = search.run(config, roles.role(os.environ))
     if found is None:
         return None
     search.write_table(config)

@@ -181,6 +181,6 @@ def test_each_photograph_alone_is_answered_in_time():
         try:
             pixels = predictor.images.pixels(predictor.images.parse_photo(data, "a.jpg", 200), 3, 0)
             model.look(pixels, "a.jpg", scale=1.0)
-        except predictor.images.BadImage as error:
+        except predictor.images.ImageError as error:
             assert str(error)
         assert time.monotonic() - start < LONGEST_SECONDS

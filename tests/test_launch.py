@@ -18,7 +18,7 @@ from crackflow.core import csv_files, flags
 from crackflow.core.config.hardware import Strategy
 from crackflow.core.config.search import TuneConfig
 from crackflow.core.config.training import TrainConfig
-from crackflow.search import search
+from crackflow.search import roles
 from tests import small, support
 
 LAUNCH = support.ROOT / "launch"
@@ -325,7 +325,7 @@ def test_every_pod_of_a_shared_search_knows_who_it_is_and_finds_the_chief(tmp_pa
         line = [*container["command"], *container.get("args", [])]
         environment = variables | {"JOB_COMPLETION_INDEX": index}
         out = subprocess.run(line, capture_output=True, text=True, env=environment).stdout.splitlines()
-        told = search.role(dict(one.split("=", 1) for one in out[:-1]))
+        told = roles.role(dict(one.split("=", 1) for one in out[:-1]))
         names.add(told.name)
         flags_of.add(out[-1])
         host, _, own = told.address.rpartition(":")

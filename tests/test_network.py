@@ -14,7 +14,7 @@ from crackflow.core import listening, rendezvous
 from crackflow.core.config.search import TuneConfig, Tuner
 from crackflow.core.config.tools import DataServiceConfig, ServiceRole
 from crackflow.core.errors import UserError
-from crackflow.search import oracle, search
+from crackflow.search import oracle, roles, search
 from tests import support
 from tests.core.test_rendezvous import free_ports
 
@@ -161,7 +161,7 @@ def test_who_waits_for_the_other_workers_listens_where_they_are(others, name):
 def chief(host, named, tmp_path):
     """Where the chief of a search listens: with --host=`host`, of which the workers are told `named`."""
     config = TuneConfig(data="d", out=str(tmp_path), host=host)
-    return search.listening_address(config, search.Role("chief", f"{named}:{free_ports(1)[0]}"))
+    return roles.listening_address(config, roles.Role("chief", f"{named}:{free_ports(1)[0]}"))
 
 
 @pytest.mark.parametrize("host, named, reached", [("localhost", "127.0.0.1", False), ("0.0.0.0", "0.0.0.0", True)])
@@ -189,8 +189,8 @@ def test_a_chief_warns_and_says_where_it_listens(others, tmp_path, monkeypatch, 
     monkeypatch.setattr(oracle.Service, "is_done", lambda self: True)
     for host, warned in (("localhost", 0), ("0.0.0.0", 1)):
         settings = TuneConfig(data="d", out=str(tmp_path), tuner=Tuner.RANDOM, host=host)
-        who = search.Role("chief", f"127.0.0.1:{free_ports(1)[0]}")
-        listen = search.listening_address(settings, who)
+        who = roles.Role("chief", f"127.0.0.1:{free_ports(1)[0]}")
+        listen = roles.listening_address(settings, who)
         search._serve(oracle.make(settings, str(tmp_path / f"{host}.json")), settings, who, listen)
         out, error = capsys.readouterr()
         assert f"at {who.address}; listens on {listen}\n" in out

@@ -41,7 +41,7 @@ try:
     photo = image_file.parse_photo(data, "a.jpg", 200)
     thumbnail.thumbnail(photo), image_file.pixels(photo, 3, 0)
     said = "read"
-except image_file.BadImage as error:
+except errors.ImageError as error:
     said = str(error)
 photo_files.place(data)
 print(peak() - before, time.process_time() - start, said)

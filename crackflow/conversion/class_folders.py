@@ -16,7 +16,7 @@ from typing import NamedTuple
 from crackflow.conversion import folder_names
 from crackflow.core import system_files
 from crackflow.core.errors import UserError
-from crackflow.data import image_file
+from crackflow.data import folders, image_file
 
 MAX_DEPTH = 6  # below the folder that was given
 PICTURE_ENDINGS = tuple(ending for endings in image_file.EXTENSIONS.values() for ending in endings)
@@ -78,20 +78,12 @@ def tree(root: str, positive_class: str) -> Tree:
 def subfolders(folder: str, passed_over: collections.Counter) -> list[str]:
     """Names of the folders in `folder` that may hold photographs; none where it can't be read."""
     try:
-        names = [entry.name for entry in os.scandir(folder) if is_folder(entry)]
+        names = [entry.name for entry in os.scandir(folder) if folders.is_folder(entry)]
     except OSError:
         return []
     kinds = {name: system_files.kind(name, True) for name in names}
     passed_over.update(kind for kind in kinds.values() if kind)
     return sorted(name for name, kind in kinds.items() if not kind)
-
-
-def is_folder(entry: os.DirEntry) -> bool:
-    """Whether it is a folder or a link to one; not, where that can't be told."""
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
 
 
 def find(tree: Tree, positive_class: str) -> Found:
@@ -137,4 +129,4 @@ def _has_pictures(folder: str) -> bool:
         entries = list(os.scandir(folder))
     except OSError:
         return False
-    return any(entry.name.lower().endswith(PICTURE_ENDINGS) and not is_folder(entry) for entry in entries)
+    return any(entry.name.lower().endswith(PICTURE_ENDINGS) and not folders.is_folder(entry) for entry in entries)

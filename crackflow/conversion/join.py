@@ -21,14 +21,14 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from crackflow import __version__
 from crackflow.conversion import near_duplicates, summary
 from crackflow.conversion.shards import Shard
-from crackflow.core import console, csv_files, process_pool
+from crackflow.core import console, csv_files, errors, process_pool
 from crackflow.core.config.data import Encoding
 from crackflow.core.errors import UserError
 from crackflow.data import dataset, image_file, records, splits, thumbnail
 from crackflow.data.dataset import Dataset
+from crackflow.version import __version__
 
 ALIKE = ("encoding", "channels")
 
@@ -290,7 +290,7 @@ def _look_at_shard(task: tuple[str, str, int, str, int]) -> near_duplicates.Look
                 thumbnails.append(
                     thumbnail.thumbnail(image_file.parse_photo(data, "", float("inf"), min_side_px=1)).grey
                 )
-            except image_file.BadImage as error:
+            except errors.ImageError as error:
                 raise UserError(f"{path!r}: {os.fsdecode(record['path'])!r}: {error}; convert it again") from error
     return near_duplicates.Looks.of(digests, thumbnails)
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from crackflow.conversion.layouts import UNLABELLED, File
 from crackflow.conversion.near_duplicates import Looks
-from crackflow.core import process_pool
+from crackflow.core import errors, process_pool
 from crackflow.core.config.data import OnBad
 from crackflow.core.errors import UserError
 from crackflow.data import image_file, mask_grid, mask_tiles, thumbnail
@@ -124,7 +124,7 @@ def _look_at_some(task: tuple[Settings, Sequence[File]]) -> tuple[list[Look | st
     for file in files:
         try:
             look, digest, thumbnail = _look_at(settings, file)
-        except image_file.BadImage as error:
+        except errors.ImageError as error:
             results.append(str(error))
         else:
             results.append(look)
@@ -134,7 +134,7 @@ def _look_at_some(task: tuple[Settings, Sequence[File]]) -> tuple[list[Look | st
 
 
 def _look_at(settings: Settings, file: File) -> tuple[Look, bytes, np.ndarray]:
-    """(Look, digest, thumbnail). Raises: image_file.BadImage."""
+    """(Look, digest, thumbnail). Raises: errors.ImageError."""
     photo = image_file.open_photo(os.path.join(settings.root, file.path), settings.max_megapixels)
     cells = thumbnail.thumbnail(photo)
     plain, notes = photo.plain and cells.strict, photo.notes
@@ -153,10 +153,10 @@ def _look_at(settings: Settings, file: File) -> tuple[Look, bytes, np.ndarray]:
 
 
 def _cells_of(file: File, crack: np.ndarray) -> int:
-    """Where the crack lies in a picture of a class folder. Raises: image_file.BadImage when mask and folder
+    """Where the crack lies in a picture of a class folder. Raises: errors.ImageError when mask and folder
     disagree."""
     if file.label == 1 and not crack.any():
-        raise image_file.BadImage(
+        raise errors.ImageError(
             f"its mask {file.mask!r} has no crack, and its folder says that it is cracked: one is wrong"
         )
     return mask_grid.of(crack)

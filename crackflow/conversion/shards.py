@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from crackflow.core import process_pool
+from crackflow.core import errors, process_pool
 from crackflow.core.errors import UserError
 from crackflow.data import image_file, mask_grid, records, resize
 from crackflow.data.mask_tiles import Window
@@ -132,7 +132,7 @@ def _encoded(entry: Entry, settings: Settings) -> Iterator[tuple[tuple[str, int,
     """((name, label, cells), bytes) of the image, or of each of its windows."""
     try:
         data = image_file.read_file(os.path.join(settings.root, entry.path))
-    except image_file.BadImage as error:
+    except errors.ImageError as error:
         raise UserError(f"{entry.path!r} could be read before, and now: {error}; run the conversion again") from error
     if image_file.digest(data) != entry.digest:
         raise UserError(f"{entry.path!r} changed while it was converted; run the conversion again")

@@ -14,7 +14,6 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 
-from crackflow import __version__
 from crackflow.conversion.layouts import Found
 from crackflow.conversion.scan import Seen
 from crackflow.conversion.shards import Entry, Settings, Shard
@@ -23,6 +22,7 @@ from crackflow.core.config.data import ConvertConfig, Encoding, Layout
 from crackflow.core.errors import UserError
 from crackflow.core.escaping import one_line
 from crackflow.data import bit_depth, dataset, splits
+from crackflow.version import __version__
 
 GROUP_COLUMNS = ("path", "label", "group", "split")
 LARGE_PX = 512  # a crack of 4 pixels is one of 1 at 128, where the networks look

@@ -12,7 +12,7 @@ import hashlib
 import os
 from collections.abc import Callable
 
-from crackflow.core import csv_files, process_pool
+from crackflow.core import csv_files, errors, process_pool
 from crackflow.data import dataset, image_file, records, thumbnail
 
 Sources = dict[int, str]  # record number -> source path
@@ -114,7 +114,7 @@ def _wrong_with(payload: bytes, facts: dict, source: str | None) -> str:
             photo = image_file.parse_photo(fields["image"], os.fsdecode(fields["path"]), float("inf"), min_side_px=1)
             if not thumbnail.thumbnail(photo).strict:
                 return "its JPEG data is damaged, where most decoders look past it; convert the images again"
-    except (records.Damage, image_file.BadImage) as error:
+    except (records.Damage, errors.ImageError) as error:
         return str(error)
     if source is not None and os.fsdecode(fields["path"]) != source:
         return f"is of {os.fsdecode(fields['path'])!r}"

@@ -129,3 +129,7 @@ def from_os_error(error: OSError) -> UserError | None:
     if bad_name or error.errno in (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.EISDIR):
         return UserError(f"expected a usable path ({error.strerror}){place}; choose another")
     return None
+
+
+class ImageError(Exception):
+    """This file cannot be used; the message is the reason that rejected.csv gives."""

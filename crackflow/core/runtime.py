@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crackflow import __version__
 from crackflow.core import process_pool
 from crackflow.core.backend import keras, tf, without_start_up_noise
 from crackflow.core.config.hardware import Precision, Xla
+from crackflow.version import __version__
 
 try:
     import resource

@@ -4,7 +4,6 @@ import collections
 import os
 from collections.abc import Iterator
 
-from crackflow.conversion.class_folders import is_folder
 from crackflow.core import system_files
 
 
@@ -46,3 +45,11 @@ def walk(
                     waiting.append(path)
             else:
                 yield path
+
+
+def is_folder(entry: os.DirEntry) -> bool:
+    """Whether it is a folder or a link to one; not, where that can't be told."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False

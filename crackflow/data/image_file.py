@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    photo = image_file.open_photo(path, max_megapixels=100)     # raises BadImage with the reason
+    photo = image_file.open_photo(path, max_megapixels=100)     # raises ImageError with the reason
     grey = thumbnail.thumbnail(photo).grey                     # float32 [16, 16], 0..255, exact area means
     pixels = image_file.pixels(photo, channels=3, image_px=0)   # uint8 [H, W, 3], upright
 
@@ -25,6 +25,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from crackflow.core.errors import ImageError
 from crackflow.data import (
     bit_depth,
     file_damage,
@@ -34,6 +35,7 @@ from crackflow.data import (
     resize,
     tiff_directory,
     tiff_file,
+    transparency,
 )
 
 MAX_FILE_BYTES = 1 << 30
@@ -60,13 +62,8 @@ EXTENSIONS = {
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
 }
 ONE_PICTURE = ("JPEG", "MPO", "BMP", "PPM")  # of MPO, what follows the first is another view
-TRANSPARENT = "laid over white where transparent"
 # Size is checked here, before a pixel is decoded, with a message of our own.
 Image.MAX_IMAGE_PIXELS = None
-
-
-class BadImage(Exception):
-    """This file cannot be used; the message is the reason that rejected.csv gives."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,27 +84,27 @@ class Photo:
 
 
 def read_file(path: str) -> bytes:
-    """The bytes of a regular file. Raises: BadImage when it is none, is empty, too large, or unreadable."""
+    """The bytes of a regular file. Raises: ImageError when it is none, is empty, too large, or unreadable."""
     try:
         facts = os.stat(path)
         if not stat.S_ISREG(facts.st_mode):
-            raise BadImage("not a regular file")
+            raise ImageError("not a regular file")
         if facts.st_size > MAX_FILE_BYTES:
-            raise BadImage(f"the file has {facts.st_size >> 20:,} MiB: expected at most {MAX_FILE_BYTES >> 20:,}")
+            raise ImageError(f"the file has {facts.st_size >> 20:,} MiB: expected at most {MAX_FILE_BYTES >> 20:,}")
         with open(path, "rb", buffering=0) as file:  # one read: a buffer doubled the time
             data = file.read(facts.st_size + 1)  # Python sets aside as much as is asked for, before it reads
     except OSError as error:
-        raise BadImage(f"unreadable: {error.strerror}") from error
+        raise ImageError(f"unreadable: {error.strerror}") from error
     if not data:
-        raise BadImage("empty file")
+        raise ImageError("empty file")
     if len(data) < facts.st_size:
-        raise BadImage(f"unreadable: {len(data):,} of {facts.st_size:,} bytes came; try again")
+        raise ImageError(f"unreadable: {len(data):,} of {facts.st_size:,} bytes came; try again")
     return data
 
 
 def open_photo(path: str, max_megapixels: float, min_side_px: int = MIN_SIDE_PX) -> Photo:
     """The picture in `path`, its header read and checked, its pixels not yet decoded unless they must be, to know how
-    they are meant. Raises: BadImage."""
+    they are meant. Raises: ImageError."""
     return parse_photo(read_file(path), path, max_megapixels, min_side_px)
 
 
@@ -124,9 +121,9 @@ def parse_photo(data: bytes, name: str, max_megapixels: float, min_side_px: int 
     if image is None or tiff_file.is_beyond_pillow(image):
         return _parse_odd_tiff(data, name, *limits)
     if image.format not in EXTENSIONS:
-        raise BadImage(f"{image.format} is not supported: expected one of {', '.join(EXTENSIONS)}")
+        raise ImageError(f"{image.format} is not supported: expected one of {', '.join(EXTENSIONS)}")
     if image.format == "TIFF" and tiff_file.is_raw(image.tag_v2):
-        raise BadImage(tiff_file.RAW)
+        raise ImageError(tiff_file.RAW)
     width, height = image.size
     _expect_size(width, height, *limits)
     pages = _expect_one_picture(data, image.format)
@@ -146,7 +143,7 @@ def _expect_modest(data: bytes) -> None:
     try:
         tiff_directory.expect_modest(data)
     except tiff_directory.TooMuch as error:
-        raise BadImage(str(error)) from error
+        raise ImageError(str(error)) from error
 
 
 def _parse_odd_tiff(data: bytes, name: str, *limits: float) -> Photo:
@@ -156,10 +153,10 @@ def _parse_odd_tiff(data: bytes, name: str, *limits: float) -> Photo:
         _expect_size(page.width, page.height, *limits)
         decoded, note = bit_depth.to_eight(tiff_file.read_samples(data))
     except (tiff_file.TiffError, bit_depth.DepthError) as error:
-        raise BadImage(str(error)) from error
+        raise ImageError(str(error)) from error
     turned = page.turned if page.turned in UPRIGHT else 1
     width, height = (page.height, page.width) if turned >= 5 else (page.width, page.height)
-    decoded, transparent = _without_empty_alpha(decoded)
+    decoded, transparent = transparency.without_empty_alpha(decoded)
     notes = [note, *transparent, *_misnamed(name, "TIFF")]
     return Photo(data, "TIFF", width, height, turned, decoded.mode in ("L", "LA"), False, tuple(notes), decoded)
 
@@ -167,56 +164,56 @@ def _parse_odd_tiff(data: bytes, name: str, *limits: float) -> Photo:
 def _expect_size(width: int, height: int, max_megapixels: float, min_side_px: int) -> None:
     if width * height > max_megapixels * 1e6:
         size = f"{width} x {height} = {width * height / 1e6:,.0f} megapixels"
-        raise BadImage(f"{size}: expected at most {max_megapixels:g} (--max_megapixels)")
+        raise ImageError(f"{size}: expected at most {max_megapixels:g} (--max_megapixels)")
     if max(width, height) > MAX_SIDE_PX:
-        raise BadImage(f"{width} x {height} pixels: expected at most {MAX_SIDE_PX:,} a side")
+        raise ImageError(f"{width} x {height} pixels: expected at most {MAX_SIDE_PX:,} a side")
     if min(width, height) < min_side_px:
-        raise BadImage(f"{width} x {height} pixels: expected at least {min_side_px} on each side")
+        raise ImageError(f"{width} x {height} pixels: expected at least {min_side_px} on each side")
 
 
 def _open_or_none(data: bytes) -> Image.Image | None:
-    """None for a TIFF of a kind that Pillow does not know. Raises: BadImage."""
+    """None for a TIFF of a kind that Pillow does not know. Raises: ImageError."""
     try:
-        return _open(data)
-    except BadImage:
+        return open_image(data)
+    except ImageError:
         if tiff_file.is_tiff(data):
             return None
         raise
 
 
 def _expect_one_picture(data: bytes, form: str) -> list[str]:
-    """What there is to say of further pages. Raises: BadImage when they are other pictures."""
+    """What there is to say of further pages. Raises: ImageError when they are other pictures."""
     if form in ONE_PICTURE:
         return []
     frames, damage = 1, None
     try:
-        frames = _frames(_open(data))
-    except BadImage as error:  # of a later page; Pillow knows none of transparency masks
+        frames = _frames(open_image(data))
+    except ImageError as error:  # of a later page; Pillow knows none of transparency masks
         damage = error
     if frames == 1 and damage is None:
         return []
     if form != "TIFF" or not tiff_file.is_one_picture(data):
-        raise damage or BadImage(
+        raise damage or ImageError(
             f"animated or multi-page, {frames} frames: expected one picture; save the frame you need"
         )
     return ["read from its first page, of which the others are smaller copies or masks"]
 
 
-def _open(data: bytes) -> Image.Image:
+def open_image(data: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return Image.open(io.BytesIO(data))
     except Image.UnidentifiedImageError as error:
         if data[4:8] == b"ftyp":  # ISO base media: HEIC and AVIF of telephones, and films
-            raise BadImage("HEIC, AVIF or a film: save it as JPEG") from error
+            raise ImageError("HEIC, AVIF or a film: save it as JPEG") from error
         if data[:3] == b"PF\n":
-            raise BadImage("PFM in colours: save it as TIFF or PNG") from error
+            raise ImageError("PFM in colours: save it as TIFF or PNG") from error
         what = file_kinds.describe(data)
-        raise BadImage(f"not an image: {what}" if what else "not an image") from error
+        raise ImageError(f"not an image: {what}" if what else "not an image") from error
     except Exception as error:  # a damaged header can raise nearly anything inside a decoder
         cut = file_damage.describe(data, "WEBP") if data[:4] == b"RIFF" else ""  # of which Pillow opens none
-        raise BadImage(cut or f"damaged: {error}") from error
+        raise ImageError(cut or f"damaged: {error}") from error
 
 
 def _frames(image: Image.Image) -> int:
@@ -225,7 +222,7 @@ def _frames(image: Image.Image) -> int:
             warnings.simplefilter("ignore")
             return getattr(image, "n_frames", 1)
     except Exception as error:  # the headers of later frames are read here, and may be damaged too
-        raise BadImage(f"damaged: {error}") from error
+        raise ImageError(f"damaged: {error}") from error
 
 
 def _orientation(image: Image.Image) -> int:
@@ -253,20 +250,16 @@ def _notes(image: Image.Image, turned: int) -> list[str]:
     return notes
 
 
-def _has_alpha(image: Image.Image) -> bool:
-    return image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
-
-
 def _decoded_early(data: bytes, image: Image.Image) -> tuple[Image.Image | None, list[str]]:
     """(`Photo.decoded`, notes): of deep and of transparent pictures, whose values say how they are meant."""
     if bit_depth.is_deep(image):
         return _decoded_deep(data, image)
-    if not _has_alpha(image):
+    if not transparency.has_alpha(image):
         return None, []
     colours_alone = bit_depth.rawmode_of(image) == "RGBa"  # multiplied by alpha, of which 0 leaves nothing to divide
-    picture, notes = _without_empty_alpha(_load(data, image))
+    picture, notes = transparency.without_empty_alpha(load_pixels(data, image))
     if colours_alone and picture.mode == "RGBA" and picture.getchannel("A").getextrema() == (0, 0):
-        return _without_empty_alpha(Image.fromarray(bit_depth.read_as(data, "RGBA"), "RGBA"))
+        return transparency.without_empty_alpha(Image.fromarray(bit_depth.read_as(data, "RGBA"), "RGBA"))
     return picture, notes
 
 
@@ -276,29 +269,13 @@ def _decoded_deep(data: bytes, image: Image.Image) -> tuple[Image.Image, list[st
         samples = bit_depth.read(data)
         picture, note = bit_depth.to_eight(samples)
     except bit_depth.DepthError as error:
-        raise BadImage(str(error)) from error
+        raise ImageError(str(error)) from error
     except Exception as error:  # of Pillow's decoders
         raise _damaged(error) from error
     if _is_packed(image):
         _expect_written(samples.colours)
-    picture, notes = _without_empty_alpha(picture)
+    picture, notes = transparency.without_empty_alpha(picture)
     return picture, [note, *notes]
-
-
-def _without_empty_alpha(image: Image.Image) -> tuple[Image.Image, list[str]]:
-    """(`image` in mode L, RGB or, where it is transparent in part, RGBA, notes). Alpha that is 0 everywhere is what
-    renderers and camera drivers leave that don't use it; over one single colour it means an empty layer, and stays."""
-    if not _has_alpha(image):
-        return image, []
-    clear = image.convert("RGBA")
-    least, most = clear.getchannel("A").getextrema()
-    plain = clear.convert("L" if image.mode in ("LA", "La") else "RGB")
-    if least == 255:
-        return plain, [TRANSPARENT]
-    extrema = plain.getextrema() if plain.mode == "RGB" else [plain.getextrema()]
-    if most == 0 and any(low < high for low, high in extrema):
-        return plain, ["its colours were taken, although it says that all of it is transparent"]
-    return clear, [TRANSPARENT]
 
 
 def _misnamed(name: str, form: str) -> list[str]:
@@ -313,14 +290,14 @@ def digest(data: bytes) -> bytes:
 
 
 def _expect_whole(data: bytes, image: Image.Image) -> None:
-    """Raises: BadImage when part of the file `data`, opened as `image`, is lost and its decoder passes over that."""
+    """Raises: ImageError when part of the file `data`, opened as `image`, is lost and its decoder passes over that."""
     tags = image.tag_v2 if image.format == "TIFF" else {}
     if reason := file_damage.describe_tiff(data, tags) if tags else file_damage.describe(data, image.format):
-        raise BadImage(reason)
+        raise ImageError(reason)
 
 
-def _load(data: bytes, image: Image.Image) -> Image.Image:
-    """`image`, opened from `data`, with its pixels. Raises: BadImage."""
+def load_pixels(data: bytes, image: Image.Image) -> Image.Image:
+    """`image`, opened from `data`, with its pixels. Raises: ImageError."""
     _expect_whole(data, image)
     packed = _is_packed(image)
     try:
@@ -341,29 +318,29 @@ def _is_packed(image: Image.Image) -> bool:
 
 def _expect_written(values: np.ndarray) -> None:
     if reason := file_damage.describe_blank_rows(values):
-        raise BadImage(reason)
+        raise ImageError(reason)
 
 
-def _damaged(error: Exception) -> BadImage:
-    return BadImage(f"damaged: truncated: {error}" if "truncated" in str(error) else f"damaged: {error}")
+def _damaged(error: Exception) -> ImageError:
+    return ImageError(f"damaged: truncated: {error}" if "truncated" in str(error) else f"damaged: {error}")
 
 
 def layers(photo: Photo) -> Image.Image:
     """The decoded picture, upright, 8 bits a channel: mode L or RGB, or RGBA where it is transparent in part.
 
-    Raises: BadImage when the pixels are damaged.
+    Raises: ImageError when the pixels are damaged.
     """
-    values, _ = _from_jpeg(photo, "GRAY" if photo.grey else "RGB")
+    values, _ = decode_jpeg(photo, "GRAY" if photo.grey else "RGB")
     if values is not None:
         picture = Image.fromarray(values[..., 0] if photo.grey else values)
     else:
-        picture = photo.decoded or _eight_bits(_load(photo.data, _open(photo.data)))
-    return _upright(picture, photo.turned)
+        picture = photo.decoded or to_eight_bits(load_pixels(photo.data, open_image(photo.data)))
+    return upright(picture, photo.turned)
 
 
-def _from_jpeg(photo: Photo, space: str, **scale: int) -> tuple[np.ndarray | None, bool]:
+def decode_jpeg(photo: Photo, space: str, **scale: int) -> tuple[np.ndarray | None, bool]:
     """(uint8 [H, W, 1 or 3], as stored, of a JPEG, whether a decoder that forgives nothing made it); None where Pillow
-    is to read it: of other formats and of four inks. Raises: BadImage when part of it is lost."""
+    is to read it: of other formats and of four inks. Raises: ImageError when part of it is lost."""
     if photo.format not in ("JPEG", "MPO"):
         return None, False
     header = jpeg_header.read_header(photo.data)
@@ -375,43 +352,34 @@ def _from_jpeg(photo: Photo, space: str, **scale: int) -> tuple[np.ndarray | Non
     except ValueError:
         values, strict, reason = None, False, jpeg_damage.describe(photo.data)
     if reason:
-        raise BadImage(reason)
+        raise ImageError(reason)
     if values is None and header and header.components in (1, 3):
         with contextlib.suppress(ValueError):  # bytes that no pixel needs; Pillow takes some of them for a loss
             values = simplejpeg.decode_jpeg(photo.data, space, strict=False, **scale)
     return values, strict
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
+def to_eight_bits(image: Image.Image) -> Image.Image:
     """Mode L or RGB."""
     return image if image.mode in ("L", "RGB") else image.convert("L" if image.mode == "1" else "RGB")
-
-
-def _laid_over(picture: Image.Image, under: str) -> Image.Image:
-    """`picture` in mode L, RGB or RGBA in mode L or RGB, over the colour `under` where it is transparent."""
-    if picture.mode != "RGBA":
-        return picture
-    if under == "white" and picture.getchannel("A").getextrema() == (0, 0):
-        raise BadImage("transparent everywhere, and of one colour: there is nothing to see")
-    return Image.alpha_composite(Image.new("RGBA", picture.size, under), picture).convert("RGB")
 
 
 def pixels(photo: Photo, channels: int, image_px: int, under: str = "white") -> np.ndarray:
     """The decoded picture: uint8 [H, W, channels], 0..255, upright; [image_px, image_px, channels] unless 0. `under`:
     the colour that it is laid over where it is transparent.
 
-    Raises: BadImage when the pixels are damaged.
+    Raises: ImageError when the pixels are damaged.
     """
     values = _decoded(photo, channels, under)
     return resize.resize_array(values, image_px) if image_px else values
 
 
 def _decoded(photo: Photo, channels: int, under: str) -> np.ndarray:
-    picture = _laid_over(layers(photo), under).convert("L" if channels == 1 else "RGB")
+    picture = transparency.laid_over(layers(photo), under).convert("L" if channels == 1 else "RGB")
     return np.asarray(picture)[..., None] if channels == 1 else np.asarray(picture)
 
 
-def _upright(picture: Image.Image, turned: int) -> Image.Image:
+def upright(picture: Image.Image, turned: int) -> Image.Image:
     return picture.transpose(UPRIGHT[turned]) if turned in UPRIGHT else picture
 
 

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from crackflow.core.errors import ImageError
 from crackflow.data import image_file, mask_check, mask_grid
-from crackflow.data.image_file import BadImage
 
 CRACK_ABOVE = mask_check.CRACK_ABOVE
 CLEAN_MARGIN_PX = 4
@@ -45,35 +45,35 @@ def place(name: str) -> tuple[int, int, int, int] | None:
 
 
 def read_mask(root: str, path: str, photo: image_file.Photo, max_megapixels: float) -> np.ndarray:
-    """uint8 [H, W], 0..255, of the size of `photo`, from the file `path` under `root`. Raises: BadImage, also for what
-    is drawn otherwise than white on black."""
+    """uint8 [H, W], 0..255, of the size of `photo`, from the file `path` under `root`. Raises: ImageError, also for
+    what is drawn otherwise than white on black."""
     try:
         mask_photo = image_file.open_photo(os.path.join(root, path), max_megapixels, min_side_px=1)
         picture = image_file.layers(mask_photo)
-    except BadImage as error:
-        raise BadImage(f"its mask {path!r}: {error}") from error
+    except ImageError as error:
+        raise ImageError(f"its mask {path!r}: {error}") from error
     if picture.size != (photo.width, photo.height):
         mask_size, size = f"{picture.width} x {picture.height}", f"{photo.width} x {photo.height}"
-        raise BadImage(f"its mask is {mask_size}, the picture {size}: expected the same size")
+        raise ImageError(f"its mask is {mask_size}, the picture {size}: expected the same size")
     lossy = mask_photo.format in ("JPEG", "MPO", "WEBP")
     reason = mask_check.describe(picture, lossy, lambda: image_file.pixels(photo, channels=1, image_px=0)[..., 0])
     if reason:
-        raise BadImage(f"its mask {path!r} {reason}")
+        raise ImageError(f"its mask {path!r} {reason}")
     return mask_check.flattened(picture)
 
 
 def cover(height: int, width: int, patch_px: int) -> list[Window]:
-    """Unlabelled windows that cover a picture; the last of a row may overlap its neighbour. Raises: BadImage when the
+    """Unlabelled windows that cover a picture; the last of a row may overlap its neighbour. Raises: ImageError when the
     picture is smaller than a window."""
     if min(height, width) < patch_px:
-        raise BadImage(f"{width} x {height} pixels: expected at least --patch_px={patch_px} on each side")
+        raise ImageError(f"{width} x {height} pixels: expected at least --patch_px={patch_px} on each side")
     return [Window(x, y, patch_px, -1) for y in _starts(height, patch_px) for x in _starts(width, patch_px)]
 
 
 def cut(mask: np.ndarray, patch_px: int, min_crack_fraction: float) -> tuple[tuple[Window, ...], tuple[Window, ...]]:
     """(labelled, unclear) windows that cover `mask` uint8 [H, W]; the last of a row may overlap its neighbour.
 
-    Raises: BadImage when the picture is smaller than a window.
+    Raises: ImageError when the picture is smaller than a window.
     """
     crack = mask > CRACK_ABOVE
     found = [_labelled(crack, one, min_crack_fraction) for one in cover(*mask.shape, patch_px)]

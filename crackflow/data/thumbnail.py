@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from crackflow.data import image_file, resize
+from crackflow.data import image_file, resize, transparency
 from crackflow.data.image_file import Photo
 
 THUMB_PX = 16
@@ -25,7 +25,7 @@ def thumbnail(photo: Photo) -> Thumbnail:
 
     A JPEG is decoded at half size inside the inverse DCT: copies differ by at most 0.41 grey levels (root mean
     square), flipped ones included; at an eighth they differ by 4.3, because the 8 x 8 blocks of a flipped copy lie
-    elsewhere. Raises: BadImage when the pixels are damaged.
+    elsewhere. Raises: ImageError when the pixels are damaged.
     """
     values, scale, strict = _grey_and_scale(photo)
     width, height = (photo.width, photo.height) if photo.turned < 5 else (photo.height, photo.width)
@@ -33,7 +33,7 @@ def thumbnail(photo: Photo) -> Thumbnail:
     columns = resize.area_weights(values.shape[1], width / scale, THUMB_PX)
     small = rows @ values.astype(np.float32) @ columns.T
     return Thumbnail(
-        small if photo.turned == 1 else np.asarray(image_file._upright(Image.fromarray(small), photo.turned)), strict
+        small if photo.turned == 1 else np.asarray(image_file.upright(Image.fromarray(small), photo.turned)), strict
     )
 
 
@@ -43,15 +43,17 @@ def _grey_and_scale(photo: Photo) -> tuple[np.ndarray, int, bool]:
     width, height = (photo.width, photo.height) if photo.turned < 5 else (photo.height, photo.width)
     # 132 us for 227 px; Pillow takes 290 to hand the same pixels over
     least = {"min_height": (height + 1) // 2, "min_width": (width + 1) // 2, "min_factor": 2} if half else {}
-    values, strict = image_file._from_jpeg(photo, "GRAY", **least)
+    values, strict = image_file.decode_jpeg(photo, "GRAY", **least)
     if values is not None:
         return values[..., 0], 1 + half, strict
-    image = photo.decoded or image_file._open(photo.data)
+    image = photo.decoded or image_file.open_image(photo.data)
     if half:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             full = image.size
             image.draft("L", (full[0] // 2, full[1] // 2))  # it halves only when asked for no more than half
             half = image.size != full
-    grey = image_file._laid_over(photo.decoded or image_file._eight_bits(image_file._load(photo.data, image)), "white")
+    grey = transparency.laid_over(
+        photo.decoded or image_file.to_eight_bits(image_file.load_pixels(photo.data, image)), "white"
+    )
     return np.asarray(grey if grey.mode == "L" else grey.convert("L")), 1 + half, not photo.plain

@@ -20,13 +20,13 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from crackflow.core import console
+from crackflow.core import console, errors
 from crackflow.core.errors import UserError
 from crackflow.data import image_file, resize
 from crackflow.data.dataset import Dataset
 from crackflow.data.record_reader import Rows
 from crackflow.evaluation import metrics
-from crackflow.inference import photo_threshold, predictor
+from crackflow.inference import multi_scale, photo_threshold, predictor
 from crackflow.model.model_file import Bundle, Card
 from crackflow.synthesis import mosaics
 
@@ -55,7 +55,7 @@ class Judged(NamedTuple):
     paths: list[str]
     labels: np.ndarray
     groups: np.ndarray
-    verdicts: list[predictor.Verdict]
+    verdicts: list[multi_scale.Verdict]
     enlarged: bool
 
     @property
@@ -105,7 +105,7 @@ def _pixels(made: Dataset, data: bytes, name: str) -> np.ndarray:
             pixels = image_file.pixels(
                 image_file.parse_photo(data, name, MOST_MEGAPIXELS, min_side_px=1), made.facts["channels"], 0
             )
-    except (ValueError, image_file.BadImage) as error:
+    except (ValueError, errors.ImageError) as error:
         raise UserError(f"{name}: {error}; convert the images again") from error
     return resize.resize_array(pixels, made.source_px) if _is_smaller(made) else pixels
 

@@ -19,6 +19,7 @@ import numpy as np
 from scipy import ndimage
 
 from crackflow.conversion import class_folders, folder_names, layouts
+from crackflow.core import errors
 from crackflow.core.config.data import ConvertConfig, Layout
 from crackflow.core.errors import UserError
 from crackflow.data import dataset, image_file, mask_tiles
@@ -99,7 +100,7 @@ def crack_widths(made: Dataset, paths: Sequence[str]) -> np.ndarray:
         try:
             photo = image_file.open_photo(os.path.join(root, mask), ConvertConfig.max_megapixels, min_side_px=1)
             crack = image_file.pixels(photo, channels=1, image_px=0, under="black")[..., 0] > mask_tiles.CRACK_ABOVE
-        except image_file.BadImage:
+        except errors.ImageError:
             continue
         for row in inside:
             x, y, width, height = mask_tiles.place(paths[row]) or (0, 0, crack.shape[1], crack.shape[0])

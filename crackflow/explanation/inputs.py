@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from crackflow.core import errors
 from crackflow.core.errors import UserError
 from crackflow.data import folders, image_file, mask_names, mask_tiles, rejections
 
@@ -94,7 +95,7 @@ def pieces(
     for file in files:
         try:
             yield from _pieces(file, channels, patch_px, min_crack_fraction, max_megapixels)
-        except image_file.BadImage as error:
+        except errors.ImageError as error:
             rejected.append((file.path, str(error)))
 
 

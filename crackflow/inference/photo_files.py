@@ -82,7 +82,7 @@ def _system_kind(path: str, pattern: str) -> str:
 
 
 def read(file: str, channels: int, max_megapixels: float) -> Photograph:
-    """Raises: BadImage with the reason when it cannot be used."""
+    """Raises: ImageError with the reason when it cannot be used."""
     photo = image_file.open_photo(file, max_megapixels)
     values = image_file.pixels(photo, channels, image_px=0)
     return Photograph(values, image_file.digest(photo.data).hex(), place(photo.data), photo.notes)

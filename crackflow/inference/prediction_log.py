@@ -27,7 +27,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from crackflow.core import locks
+from crackflow.core import errors, locks
 from crackflow.core.errors import UserError
 from crackflow.data import image_file
 from crackflow.inference.photo_files import Photograph
@@ -217,7 +217,7 @@ def _is_same(file: str, record: Record) -> bool:
         return True
     try:
         return image_file.digest(image_file.read_file(file)).hex() == record.photo.sha256
-    except image_file.BadImage:
+    except errors.ImageError:
         return False
 
 

@@ -20,10 +20,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from crackflow.core import errors
 from crackflow.core.config.trained import SCALE_RANGE, PredictConfig
 from crackflow.core.errors import UserError
-from crackflow.data import image_file, resize
+from crackflow.data import resize
 from crackflow.inference import crack_tracing, photo_files, photo_threshold, sliding_window
+from crackflow.inference.multi_scale import MultiScaleScores, ScaleScores, Verdict
 from crackflow.model import model_file, ood
 
 CRACKED, CLEAN, REVIEW = "cracked", "clean", "review"
@@ -84,38 +86,6 @@ class Prediction:
     shift: float = 0.0
 
 
-class Look(NamedTuple):
-    """A photograph at one scale: heat, float32 [h, w] of cells; `spots`, float32 [h, w], how cracked a cell is by
-    itself, where the network can tell; and how far its windows are from training's."""
-
-    scale: float
-    heat: np.ndarray
-    spots: np.ndarray | None
-    distance: float | None
-
-
-class Glance(NamedTuple):
-    """A photograph after the network. width, height: its own; seen: uint8 [h, w, C], as large as the network saw it;
-    looks: at each scale, the first that of `seen`."""
-
-    width: int
-    height: int
-    seen: np.ndarray
-    looks: list[Look]
-    warnings: list[str]
-    mm_per_px: float
-
-
-class Verdict(NamedTuple):
-    """What is decided about a photograph. probability: 0..1; decision: cracked, clean or review; is_cracked: on which
-    side of the threshold it is; windows: how many of the network's it would make, 1 or more."""
-
-    probability: float
-    decision: str
-    is_cracked: bool
-    windows: float
-
-
 class Model:
     """A trained model, ready to look at photographs. `threshold`: not its own; nothing is left to a
     person then but photographs that are too small."""
@@ -163,7 +133,7 @@ class Model:
                 name = os.fspath(photo)
                 try:
                     pixels = photo_files.read(name, self.card.channels, max_megapixels).pixels
-                except image_file.BadImage as error:
+                except errors.ImageError as error:
                     raise UserError(f"expected a photograph, received {name!r}: {error}") from error
             found.append(self.look(pixels, name, scale, mm_per_px))
         return found
@@ -185,7 +155,7 @@ class Model:
         """What is in `pixels`, uint8 [H, W, C] with the channels of the model. The rest as `predict`."""
         return self.tell(self.glance(pixels, scale, mm_per_px), name)
 
-    def glance(self, pixels: np.ndarray, scale: float = 0.0, mm_per_px: float = 0.0) -> Glance:
+    def glance(self, pixels: np.ndarray, scale: float = 0.0, mm_per_px: float = 0.0) -> MultiScaleScores:
         """The first half of `look`, after which `pixels` may go: of 100 megapixels they are 300 MB."""
         scales, warnings = self._scales(scale, mm_per_px)
         scales = [one for one in scales if one >= scales[0] or min(self._size(pixels, one)) >= self._scorer.px]
@@ -194,7 +164,7 @@ class Model:
         # As it was for the network: of a larger photograph this is smaller, and of what it saw nothing is lost.
         seen = resize.scaled(pixels, *self._size(pixels, scales[0]))
         warnings = warnings or self._too_small(pixels, seen)
-        return Glance(pixels.shape[1], pixels.shape[0], seen, looks, warnings, mm_per_px)
+        return MultiScaleScores(pixels.shape[1], pixels.shape[0], seen, looks, warnings, mm_per_px)
 
     def _too_small(self, pixels: np.ndarray, seen: np.ndarray) -> list[str]:
         """A warning when `seen`, what the network saw of `pixels`, does not fill one of its windows."""
@@ -206,7 +176,7 @@ class Model:
             "is filled up with the picture mirrored, and what it says may be wrong"
         ]
 
-    def tell(self, glance: Glance, name: str) -> Prediction:
+    def tell(self, glance: MultiScaleScores, name: str) -> Prediction:
         """The second half of `look`: findings in what was seen."""
         main, step = glance.looks[0], self._scorer.step
         height, width = glance.seen.shape[:2]
@@ -234,28 +204,28 @@ class Model:
             shift=self.card.shift_of(verdict.windows),
         )
 
-    def judge(self, glance: Glance) -> Verdict:
+    def judge(self, glance: MultiScaleScores) -> Verdict:
         """The decision of `tell` alone."""
         return self._verdict(glance, self.heat(glance))
 
-    def _verdict(self, glance: Glance, heat: np.ndarray) -> Verdict:
+    def _verdict(self, glance: MultiScaleScores, heat: np.ndarray) -> Verdict:
         probability = float(heat.max())
         decision = self._decision(probability)
         if decision == CLEAN and min(glance.seen.shape[:2]) < LEAST_SEEN * self._scorer.px:
             decision = REVIEW  # too small to show much
         return Verdict(probability, decision, probability >= self.card.threshold, self.windows(glance))
 
-    def windows(self, glance: Glance) -> float:
+    def windows(self, glance: MultiScaleScores) -> float:
         """How many windows `glance.seen` has room for, by its area."""
         height, width = glance.seen.shape[:2]
         return max(height * width / self._scorer.px**2, 1.0)
 
-    def heat(self, glance: Glance) -> np.ndarray:
+    def heat(self, glance: MultiScaleScores) -> np.ndarray:
         """float32 [h, w], 0..1: how probable every place of the photograph is, less what their number explains."""
         most = self._fused(glance, "heat", MISPLACED_CELLS)
         return photo_threshold.corrected(most, self.card.shift_of(self.windows(glance)))
 
-    def _fused(self, glance: Glance, name: str, reach: int = 0) -> np.ndarray:
+    def _fused(self, glance: MultiScaleScores, name: str, reach: int = 0) -> np.ndarray:
         """float32 [h, w], 0..1: `heat` or `spots` of all scales as one, over the photograph:
         `crack_tracing.together`."""
         main, step = glance.looks[0], self._scorer.step
@@ -298,7 +268,7 @@ class Model:
             gain = min(max(gain, 1 / MAX_GAIN), MAX_GAIN)
         return np.minimum(np.arange(256) * gain + 0.5, 255).astype(np.uint8)
 
-    def _look(self, pixels: np.ndarray, scale: float, levels: np.ndarray) -> Look:
+    def _look(self, pixels: np.ndarray, scale: float, levels: np.ndarray) -> ScaleScores:
         """Of `pixels` with their `levels`, uint8 [256], exchanged. In blocks, so that memory is bounded; the windows of
         one begin where those of the last ended. Each is seen with what lies around it, where the network would miss
         it."""
@@ -325,8 +295,8 @@ class Model:
             cells.append(None if spots[0] is None else np.concatenate(spots, 1))
         warm = crack_tracing.heat(_probabilities(logits, self.card.temperature), px // step)
         if cells[0] is None:
-            return Look(scale, warm, None, self._distance(windows))
-        return Look(scale, warm, _probabilities(cells, self._cell_temperature), self._distance(windows))
+            return ScaleScores(scale, warm, None, self._distance(windows))
+        return ScaleScores(scale, warm, _probabilities(cells, self._cell_temperature), self._distance(windows))
 
     def _block(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns that are looked at at once, of a photograph made so large: multiples of a window."""
@@ -353,7 +323,7 @@ class Model:
         found = self._looks(np.stack([resize.resize_array(one, self._scorer.px) for one in windows]))
         return float(np.median(self.bundle.familiarity.distances(found)))
 
-    def _unlike(self, looks: list[Look]) -> list[str]:
+    def _unlike(self, looks: list[ScaleScores]) -> list[str]:
         limit, main = self.bundle.familiarity.limit, looks[0]
         if main.distance <= limit:
             return []

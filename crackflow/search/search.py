@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    found = search.run(config, search.role(os.environ))
+    found = search.run(config, roles.role(os.environ))
     found.best, found.outcomes, found.nearest          # trial.Outcome
 
 out/search.json      flags and data set, which make it this search
@@ -22,15 +22,15 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterator
 
 from crackflow.core import atomic, checked_json, console, csv_files, errors, flags, listening, locks, temporary_files
 from crackflow.core.config.search import TuneConfig
 from crackflow.core.errors import TryAgain, UserError
 from crackflow.data import dataset
 from crackflow.pipeline import loader
-from crackflow.search import oracle, space, trial
+from crackflow.search import oracle, roles, space, trial
+from crackflow.search.roles import Role
 from crackflow.training import run_folder
 
 SEARCH, ORACLE, REHEARSAL, TRIALS, TABLE, BEST, PARETO, REPORT = (
@@ -47,23 +47,8 @@ LOCK = ".lock"
 # Flags that may differ between two parts of one search: they say where and on what, not what is searched.
 FREE = {"data", "out", "overwrite", "max_trials", "threads", "xla", "strategy", "cpu_devices", "precision"}
 FREE |= {"speed_seconds", "host"}
-CHIEF = "chief"
-VARIABLES = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
 POLL_SECONDS = 0.5
-REACHED = "whoever reaches it takes part in the search: is given its trials, and writes their scores"
 COLUMNS = [field.name for field in dataclasses.fields(trial.Outcome) if field.name != "chosen"]
-
-
-class Role(NamedTuple):
-    """`name`: of a worker; `address`: host:port of the chief, "" for a search in one process."""
-
-    name: str = "alone"
-    address: str = ""
-
-    @property
-    def is_chief(self) -> bool:
-        """Who is called just this; Keras Tuner takes a "mischief" for one as well."""
-        return bool(self.address) and self.name == CHIEF
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,27 +62,10 @@ class Found:
     rehearsal: trial.Rehearsal
 
 
-def role(environment: Mapping[str, str]) -> Role:
-    """Who this process is, by the variables that Keras Tuner defines. Raises: UserError when some are missing."""
-    given = [name for name in VARIABLES if environment.get(name)]
-    if VARIABLES[1] not in given:
-        return Role()
-    missing = [name for name in VARIABLES if name not in given]
-    if missing:
-        raise UserError(
-            f"{', '.join(missing)}: expected beside {VARIABLES[1]}, which says that several processes share a search; "
-            "set them as launch/tune_workers.sh does, or unset all"
-        )
-    name, host, port = (environment[name] for name in VARIABLES)
-    if not port.isdigit() or not 0 < int(port) < 65536:
-        raise UserError(f"{VARIABLES[2]}: expected a port, 1 to 65535, received {port!r}")
-    return Role(name, f"{host}:{port}")
-
-
 def run(config: TuneConfig, who: Role) -> Found | None:
     """The whole search, as whom this process takes part; None for a worker, to whom it is not told. Raises: UserError;
     TryAgain after a signal, or when the chief is gone."""
-    listen = listening_address(config, who) if who.is_chief else ""
+    listen = roles.listening_address(config, who) if who.is_chief else ""
     made = dataset.load(config.data)
     for split in loader.SPLITS:
         made.expect_images(split)
@@ -126,20 +94,6 @@ def run(config: TuneConfig, who: Role) -> Found | None:
             raise UserError(_failed(found.outcomes))
         _tidy(config.out)
         return found
-
-
-def listening_address(config: TuneConfig, who: Role) -> str:
-    """host:port on which the chief `who` listens: loopback, unless --host names more. Raises: UserError when workers
-    are told of another address, and --host does not open it."""
-    host, _, port = who.address.rpartition(":")
-    local = listening.loopback(config.host)
-    if local and not listening.loopback(host):
-        raise UserError(
-            f"--host: expected the name or address that the chief may listen on, as {VARIABLES[1]} is {host}, received "
-            f"{config.host}, which is this machine alone; --host={host} opens it, and {REACHED}"
-        )
-    address = listening.loopback(host) if local else config.host.strip("[]")
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def identity(config: TuneConfig, fingerprint: str) -> dict:
@@ -353,15 +307,15 @@ def _serve(kept: oracle.Kept, config: TuneConfig, who: Role, listen: str) -> Non
     """Give trials to workers until all are done and all workers know."""
     with oracle.served(kept, listen, lambda: write_table(config)) as service:
         console.say(f"chief of the search in {config.out}, at {who.address}; listens on {listen}")
-        listening.warn_if_open("the chief", config.host, listen, REACHED)
+        listening.warn_if_open("the chief", config.host, listen, roles.REACHED)
         silent_until = time.monotonic() + oracle.SILENT_SECONDS
         while not service.is_done():
             time.sleep(POLL_SECONDS)
             if time.monotonic() >= silent_until and service.is_alone():
                 silent_until = math.inf
                 console.say(
-                    f"waiting for workers to ask {who.address} for trials (KERASTUNER_TUNER_ID={CHIEF} makes this "
-                    "process the chief, who runs none; unset KERASTUNER_ORACLE_IP to search alone)"
+                    f"waiting for workers to ask {who.address} for trials (KERASTUNER_TUNER_ID={roles.CHIEF} makes "
+                    "this process the chief, who runs none; unset KERASTUNER_ORACLE_IP to search alone)"
                 )
             for name, lost in service.bury(time.monotonic()):
                 left = f"; its trial {lost} is given to another" if lost else ""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from crackflow.core import errors
 from crackflow.data import file_damage, image_file
 from tests import support
 
@@ -34,7 +35,7 @@ def test_blank_webp_data_are_counted():
     blank = WEBP[:-700] + bytes(700)
     assert file_damage.describe(blank, "WEBP").startswith("damaged: truncated: the last 70")
     assert file_damage.describe(WEBP[:-700], "WEBP").startswith("damaged: truncated: 700 of ")
-    with pytest.raises(image_file.BadImage, match="^damaged: truncated: 700 of [0-9,]+ bytes of its WebP are missing$"):
+    with pytest.raises(errors.ImageError, match="^damaged: truncated: 700 of [0-9,]+ bytes of its WebP are missing$"):
         image_file.parse_photo(WEBP[:-700], "a.webp", 1)
 
 
@@ -75,9 +76,7 @@ def test_parts_of_a_tiff_that_end_in_zeros_or_after_the_file_are_named(compressi
     assert file_damage.describe_tiff(data, tags) == ""
     end = tags[273][-1] + tags[279][-1]
     blank = data[: end - 100] + bytes(100) + data[end:]
-    with pytest.raises(
-        image_file.BadImage, match="^damaged: truncated: part 2 of 2 of its picture ends in blank data$"
-    ):
+    with pytest.raises(errors.ImageError, match="^damaged: truncated: part 2 of 2 of its picture ends in blank data$"):
         image_file.pixels(image_file.parse_photo(blank, "a.tif", 1), 3, 0)
     cut = data[: end - 100]
     assert file_damage.describe_tiff(cut, tags).endswith(

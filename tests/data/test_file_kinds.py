@@ -5,6 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from crackflow.core import errors
 from crackflow.data import file_kinds, image_file
 from tests import support
 
@@ -47,7 +48,7 @@ KINDS = {
 @pytest.mark.parametrize("what", KINDS)
 def test_what_is_called_a_photograph_and_is_none_is_named(what, tmp_path):
     support.put(tmp_path / "wall.jpg", KINDS[what])
-    with pytest.raises(image_file.BadImage, match="^not an image: "):
+    with pytest.raises(errors.ImageError, match="^not an image: "):
         image_file.open_photo(str(tmp_path / "wall.jpg"), 100)
     assert file_kinds.describe(KINDS[what]).startswith(what)
 

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps, TiffImagePlugin
 
+from crackflow.core import errors
 from crackflow.core.backend import tf
 from crackflow.data import image_file, resize, thumbnail, tiff_file
 from crackflow.pipeline import decode
@@ -24,7 +25,7 @@ def exif(orientation):
 
 
 def refused(match, data, **settings):
-    with pytest.raises(image_file.BadImage, match=match):
+    with pytest.raises(errors.ImageError, match=match):
         photo = parsed(data, **settings)
         thumbnail.thumbnail(photo)
 
@@ -40,12 +41,12 @@ def test_a_file_of_one_byte_is_not_an_image():
 
 def test_an_empty_file_is_rejected(tmp_path):
     support.put(tmp_path / "empty.jpg", b"")
-    with pytest.raises(image_file.BadImage, match="^empty file$"):
+    with pytest.raises(errors.ImageError, match="^empty file$"):
         image_file.read_file(str(tmp_path / "empty.jpg"))
 
 
 def test_a_folder_is_no_file(tmp_path):
-    with pytest.raises(image_file.BadImage, match="^not a regular file$"):
+    with pytest.raises(errors.ImageError, match="^not a regular file$"):
         image_file.read_file(str(tmp_path))
 
 
@@ -53,7 +54,7 @@ def test_a_file_beyond_the_limit_is_refused_unread(tmp_path):
     path = tmp_path / "huge.jpg"
     with open(path, "wb") as file:
         file.truncate(image_file.MAX_FILE_BYTES + 1)
-    with pytest.raises(image_file.BadImage, match="the file has 1,024 MiB: expected at most 1,024"):
+    with pytest.raises(errors.ImageError, match="the file has 1,024 MiB: expected at most 1,024"):
         image_file.read_file(str(path))
 
 
@@ -189,7 +190,7 @@ def test_damage_anywhere_is_either_harmless_or_a_reason(form):
             thumbnail.thumbnail(photo)
             assert image_file.pixels(photo, 3, 0).shape == (photo.height, photo.width, 3)
             outcomes["taken"] += 1
-        except image_file.BadImage as reason:
+        except errors.ImageError as reason:
             assert str(reason)
             outcomes["refused"] += 1
     assert min(outcomes.values()) > 5, outcomes
@@ -229,7 +230,7 @@ def test_what_passes_through_unchanged_can_be_decoded_by_tensorflow():
         try:
             photo = parsed(data, max_megapixels=1)
             strict = thumbnail.thumbnail(photo).strict
-        except image_file.BadImage:
+        except errors.ImageError:
             continue
         if not photo.plain or not strict:
             continue

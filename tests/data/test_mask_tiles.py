@@ -4,15 +4,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from crackflow.core.errors import ImageError
 from crackflow.data import image_file, mask_tiles
-from crackflow.data.image_file import BadImage
 from tests import support
 
 
 @given(st.integers(8, 200), st.integers(8, 200), st.integers(8, 64))
 def test_windows_cover_every_pixel_and_stay_inside(width, height, patch_px):
     if min(width, height) < patch_px:
-        with pytest.raises(BadImage, match=f"{width} x {height} pixels: expected at least --patch_px={patch_px}"):
+        with pytest.raises(ImageError, match=f"{width} x {height} pixels: expected at least --patch_px={patch_px}"):
             mask_tiles.cut(np.zeros((height, width), np.uint8), patch_px, 0.01)
         return
     windows, unclear = mask_tiles.cut(np.zeros((height, width), np.uint8), patch_px, 0.01)
@@ -76,7 +76,7 @@ def masked(tmp_path, values, mode, form="PNG"):
 def test_a_mask_of_class_numbers_is_refused_and_not_taken_for_a_clean_one(tmp_path, value):
     crack = np.zeros((64, 64), np.uint8)
     crack[20:24] = value
-    with pytest.raises(BadImage, match=f"its mask 'mask.png' has no value above {value}: expected white, 255, where"):
+    with pytest.raises(ImageError, match=f"its mask 'mask.png' has no value above {value}: expected white, 255, where"):
         masked(tmp_path, crack, "L")
 
 
@@ -85,7 +85,9 @@ def test_masks_of_several_classes_or_of_a_dark_colour_are_refused(tmp_path, valu
     crack = np.zeros((64, 64), np.uint8)
     for number, value in enumerate(values):
         crack[8 + 6 * number : 11 + 6 * number] = value
-    with pytest.raises(BadImage, match=f"has no value above {max(values)}: expected white, 255, where there is crack"):
+    with pytest.raises(
+        ImageError, match=f"has no value above {max(values)}: expected white, 255, where there is crack"
+    ):
         masked(tmp_path, crack, "L")
 
 

@@ -5,6 +5,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from crackflow.core import errors
 from crackflow.data import image_file, tiff_file
 from tests import support
 
@@ -33,21 +34,19 @@ def test_an_orientation_is_applied_to_them_too():
 
 def test_too_large_is_said_before_a_pixel_is_decoded():
     data = tiff(GREY / 255)
-    with pytest.raises(
-        image_file.BadImage, match=r"64 x 64 = 0 megapixels: expected at most 0.001 \(--max_megapixels\)"
-    ):
+    with pytest.raises(errors.ImageError, match=r"64 x 64 = 0 megapixels: expected at most 0.001 \(--max_megapixels\)"):
         image_file.parse_photo(data, "a.tif", 0.001)
 
 
 @pytest.mark.parametrize("size", [10, 100, 300, 900])
 def test_a_cut_file_is_damaged_and_nothing_is_printed(size, capsys):
-    with pytest.raises(image_file.BadImage, match="^damaged: "):
+    with pytest.raises(errors.ImageError, match="^damaged: "):
         image_file.parse_photo(tiff(GREY / 255)[:size], "a.tif", 1)
     assert capsys.readouterr() == ("", "")
 
 
 def test_what_nobody_reads_is_named():
-    with pytest.raises(image_file.BadImage, match="a TIFF of 5 x 64 bits: expected grey, or red, green and blue"):
+    with pytest.raises(errors.ImageError, match="a TIFF of 5 x 64 bits: expected grey, or red, green and blue"):
         image_file.parse_photo(tiff(np.zeros((32, 32, 5)), photometric="minisblack", planarconfig="contig"), "a.tif", 1)
 
 

@@ -14,7 +14,7 @@ from crackflow.core.errors import ConfigError, UserError
 from crackflow.data import dataset
 from crackflow.data.record_reader import Rows
 from crackflow.evaluation import photo_evaluation
-from crackflow.inference import photo_threshold, predictor
+from crackflow.inference import multi_scale, photo_threshold, predictor
 from crackflow.model import model_file
 from crackflow.synthesis import mosaics
 from tests import support
@@ -116,7 +116,7 @@ def test_very_large_photographs_are_fewer(place, monkeypatch):
 
 def test_rates_are_counted_by_hand():
     decided = ((0.9, "cracked"), (0.6, "review"), (0.1, "clean"))
-    verdicts = [predictor.Verdict(one, kind, one >= 0.5, 1.0) for one, kind in decided]
+    verdicts = [multi_scale.Verdict(one, kind, one >= 0.5, 1.0) for one, kind in decided]
     labels = np.array([True, False, True])
     judged = photo_evaluation.Judged(("a", "b"), ["x", "y", "z"], labels, np.arange(3), verdicts, False)
     found = photo_evaluation.measure(judged, 50)
@@ -127,7 +127,7 @@ def test_rates_are_counted_by_hand():
 
 
 def test_rates_without_photographs_of_a_class_are_undefined():
-    one = [predictor.Verdict(0.1, "clean", False, 1.0)]
+    one = [multi_scale.Verdict(0.1, "clean", False, 1.0)]
     judged = photo_evaluation.Judged(("a", "b"), ["x"], np.array([False]), np.arange(1), one, False)
     found = photo_evaluation.measure(judged, 1)
     assert found["recall"] is None and found["recall_ci95"] is None and found["specificity"] == 1

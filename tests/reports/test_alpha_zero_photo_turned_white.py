@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from crackflow.core import errors
 from crackflow.data import image_file, thumbnail
 from tests import support
 
@@ -79,6 +80,6 @@ def test_an_empty_layer_is_refused_and_not_called_clean():
     photo = image_file.parse_photo(clear(np.zeros((64, 64, 3), np.uint8)), "x.png", 100)
     for read in (thumbnail.thumbnail, lambda photo: image_file.pixels(photo, 3, 0)):
         with pytest.raises(
-            image_file.BadImage, match="^transparent everywhere, and of one colour: there is nothing to see$"
+            errors.ImageError, match="^transparent everywhere, and of one colour: there is nothing to see$"
         ):
             read(photo)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from crackflow.core import errors
 from crackflow.data import image_file, mask_tiles
 from tests import support
 
@@ -40,5 +41,5 @@ def test_any_single_value_up_to_16_is_clean(tmp_path, form, value):
 
 @pytest.mark.parametrize("value", [17, 100])
 def test_a_single_value_above_is_still_refused(tmp_path, value):
-    with pytest.raises(image_file.BadImage, match=f"has no value above {value}"):
+    with pytest.raises(errors.ImageError, match=f"has no value above {value}"):
         read(tmp_path, support.encoded(BLACK + np.uint8(value), "PNG"))

@@ -8,6 +8,7 @@ from PIL import Image
 
 from crackflow.conversion import scan
 from crackflow.conversion.layouts import File
+from crackflow.core import errors
 from crackflow.core.config.data import ConvertConfig
 from crackflow.data import image_file, thumbnail
 from crackflow.explanation import inputs
@@ -80,7 +81,7 @@ BROKEN = {
 @pytest.mark.parametrize("kind", BROKEN)
 def test_every_verb_refuses_other_files_that_lost_a_part(tmp_path, kind):
     support.put(tmp_path / "a.jpg", BROKEN[kind]())
-    with pytest.raises(image_file.BadImage, match="^damaged: "):
+    with pytest.raises(errors.ImageError, match="^damaged: "):
         photo_files.read(str(tmp_path / "a.jpg"), 3, 100)
     rejected = []
     assert not list(inputs.pieces([inputs.Named(str(tmp_path), "a.jpg")], 1, 0, 0.01, 100, rejected))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from crackflow.core import errors
 from crackflow.data import image_file, thumbnail
 from tests import support
 
@@ -93,5 +94,5 @@ def test_other_kinds_too(kind):
 )
 def test_values_that_could_mean_anything_are_named(low, high, kind, shown):
     values = np.linspace(low, high, 64 * 64).reshape(64, 64).astype(kind)
-    with pytest.raises(image_file.BadImage, match=f"^{shown}"):
+    with pytest.raises(errors.ImageError, match=f"^{shown}"):
         image_file.parse_photo(tiff(values), "a.tif", 100)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from crackflow.core import errors
 from crackflow.core.errors import UserError
 from crackflow.data import image_file, mask_tiles
 from tests import support
@@ -123,7 +124,7 @@ def read(tmp_path, data, photo=None):
 @pytest.mark.parametrize("kind", DRAWN_OTHERWISE)
 def test_masks_drawn_otherwise_are_refused_with_the_reason(tmp_path, kind):
     data, reason = DRAWN_OTHERWISE[kind]
-    with pytest.raises(image_file.BadImage, match=f"^its mask 'mask.png' ({reason})"):
+    with pytest.raises(errors.ImageError, match=f"^its mask 'mask.png' ({reason})"):
         read(tmp_path, data)
 
 
@@ -155,7 +156,7 @@ def test_a_crack_from_close_by_that_fills_most_of_the_picture_is_taken(tmp_path)
     mask, photo = crack(width=44), np.full((64, 64, 3), 180, np.uint8)
     photo[20:64] = 40
     assert (read(tmp_path, png(mask), photo) > mask_tiles.CRACK_ABOVE).mean() > 0.6
-    with pytest.raises(image_file.BadImage, match="is white in 69 % of the picture: expected white"):
+    with pytest.raises(errors.ImageError, match="is white in 69 % of the picture: expected white"):
         read(tmp_path, png(mask), 220 - photo)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from crackflow.core import errors
 from crackflow.data import image_file
 from crackflow.inference import predictor
 from tests import support
@@ -32,7 +33,7 @@ def test_convert_lists_them(report, tmp_path):
 @pytest.mark.parametrize("width, height", [(15, 400), (400, 15), (2, 2)])
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF"])
 def test_other_shapes_and_formats_too(width, height, form):
-    with pytest.raises(image_file.BadImage, match=f"^{width} x {height} pixels: expected at least 16 on each side$"):
+    with pytest.raises(errors.ImageError, match=f"^{width} x {height} pixels: expected at least 16 on each side$"):
         image_file.parse_photo(support.encoded(support.picture(1, width, height), form), "a", 100)
 
 

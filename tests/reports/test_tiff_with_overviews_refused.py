@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from crackflow.core import errors
 from crackflow.data import image_file
 from crackflow.inference import photo_files
 from tests import support
@@ -58,10 +59,10 @@ def test_copies_and_masks_are_passed_over(data):
     ids=["a second page", "a page of a document", "a copy that is no smaller"],
 )
 def test_other_pictures_are_still_refused(data):
-    with pytest.raises(image_file.BadImage, match="animated or multi-page, [23] frames: expected one picture"):
+    with pytest.raises(errors.ImageError, match="animated or multi-page, [23] frames: expected one picture"):
         image_file.parse_photo(data, "a.tif", 100)
 
 
 def test_a_small_preview_before_the_picture_is_still_a_cameras_raw():
-    with pytest.raises(image_file.BadImage, match="^camera RAW"):
+    with pytest.raises(errors.ImageError, match="^camera RAW"):
         image_file.parse_photo(pages((1, 0), first=1), "a.nef", 100)

@@ -10,7 +10,7 @@ from crackflow.core import csv_files, flags
 from crackflow.core.config.search import CHOICES, TuneConfig, Tuner
 from crackflow.core.config.training import TrainConfig
 from crackflow.core.errors import UserError
-from crackflow.search import search, space, trial
+from crackflow.search import roles, search, space, trial
 from tests import small, support
 
 CONFIG = TuneConfig(data="/d", out="/o")
@@ -40,26 +40,26 @@ def put(out, *outcomes):
 
 
 def test_without_keras_tuners_variables_a_search_is_alone():
-    assert search.role({}) == search.Role("alone", "")
-    assert not search.role({}).is_chief
+    assert roles.role({}) == roles.Role("alone", "")
+    assert not roles.role({}).is_chief
 
 
 @pytest.mark.parametrize(
     "name, chief", [("chief", True), ("mischief-1", False), ("chief-of-staff", False), ("w", False)]
 )
 def test_who_is_called_chief_is_the_chief_and_nobody_else(name, chief):
-    found = search.role(dict(zip(search.VARIABLES, (name, "10.0.0.1", "8889"), strict=True)))
-    assert found == search.Role(name, "10.0.0.1:8889") and found.is_chief is chief
+    found = roles.role(dict(zip(roles.VARIABLES, (name, "10.0.0.1", "8889"), strict=True)))
+    assert found == roles.Role(name, "10.0.0.1:8889") and found.is_chief is chief
 
 
 def test_a_variable_that_is_missing_or_wrong_is_named():
     with pytest.raises(
         UserError, match="KERASTUNER_TUNER_ID, KERASTUNER_ORACLE_PORT: expected beside KERASTUNER_ORACLE"
     ):
-        search.role({"KERASTUNER_ORACLE_IP": "127.0.0.1"})
-    given = dict(zip(search.VARIABLES, ("w", "127.0.0.1", "port"), strict=True))
+        roles.role({"KERASTUNER_ORACLE_IP": "127.0.0.1"})
+    given = dict(zip(roles.VARIABLES, ("w", "127.0.0.1", "port"), strict=True))
     with pytest.raises(UserError, match="KERASTUNER_ORACLE_PORT: expected a port, 1 to 65535, received 'port'"):
-        search.role(given)
+        roles.role(given)
 
 
 def test_a_search_goes_on_with_its_own_flags_and_no_others(tmp_path):
@@ -219,7 +219,7 @@ def test_a_worker_does_not_take_the_search_that_the_chief_is_about_to_remove_for
 
     monkeypatch.setattr(search.oracle, "is_over", lambda *_: True)
     monkeypatch.setattr(search.oracle, "Remote", remote)
-    asked, worker = {"data": small.data().folder, "out": str(tmp_path)}, search.Role("worker-0", "localhost:1")
+    asked, worker = {"data": small.data().folder, "out": str(tmp_path)}, roles.Role("worker-0", "localhost:1")
     assert search.run(TuneConfig(**asked), worker) is None
     with pytest.raises(Joined):
         search.run(TuneConfig(**asked, overwrite=True), worker)

@@ -1,0 +1,36 @@
+"""Photographs with an alpha channel: laid over a colour, or without the channel where it is empty."""
+
+from PIL import Image
+
+from crackflow.core.errors import ImageError
+
+TRANSPARENT = "laid over white where transparent"
+
+
+def has_alpha(image: Image.Image) -> bool:
+    return image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+
+
+def without_empty_alpha(image: Image.Image) -> tuple[Image.Image, list[str]]:
+    """(`image` in mode L, RGB or, where it is transparent in part, RGBA, notes). Alpha that is 0 everywhere is what
+    renderers and camera drivers leave that don't use it; over one single colour it means an empty layer, and stays."""
+    if not has_alpha(image):
+        return image, []
+    clear = image.convert("RGBA")
+    least, most = clear.getchannel("A").getextrema()
+    plain = clear.convert("L" if image.mode in ("LA", "La") else "RGB")
+    if least == 255:
+        return plain, [TRANSPARENT]
+    extrema = plain.getextrema() if plain.mode == "RGB" else [plain.getextrema()]
+    if most == 0 and any(low < high for low, high in extrema):
+        return plain, ["its colours were taken, although it says that all of it is transparent"]
+    return clear, [TRANSPARENT]
+
+
+def laid_over(picture: Image.Image, under: str) -> Image.Image:
+    """`picture` in mode L, RGB or RGBA in mode L or RGB, over the colour `under` where it is transparent."""
+    if picture.mode != "RGBA":
+        return picture
+    if under == "white" and picture.getchannel("A").getextrema() == (0, 0):
+        raise ImageError("transparent everywhere, and of one colour: there is nothing to see")
+    return Image.alpha_composite(Image.new("RGBA", picture.size, under), picture).convert("RGB")
