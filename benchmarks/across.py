@@ -47,7 +47,7 @@ def measure(seed: int, sets: list[pathlib.Path], place: pathlib.Path) -> dict:
     loaded = model_file.load(str(run))
     made = dataset.load(str(sets[0]))
     batches = stream.eval_batches(made, "test", 128, loaded.card.image_px, loaded.card.channels)
-    labels, logits = scoring.judge(loaded.model, batches)
+    labels, logits = scoring.predict_logits(loaded.model, batches)
     chosen = json.loads((careful / "metrics.json").read_text())
     return {
         "seed": seed,
@@ -60,7 +60,7 @@ def measure(seed: int, sets: list[pathlib.Path], place: pathlib.Path) -> dict:
 
 def main() -> None:
     options = harness.arguments(__doc__, seeds=3)
-    runtime.set_up(seed=0, threads=0, deterministic=False)
+    runtime.configure(seed=0, threads=0, deterministic=False)
     with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
         place = pathlib.Path(folder)
         sets = converted(place)

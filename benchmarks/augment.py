@@ -25,7 +25,7 @@ from crackflow.core.errors import UserError
 from crackflow.model import networks
 from crackflow.training import trainer
 from crackflow.training.augment import Augmenter
-from crackflow.training.profiling import stepper
+from crackflow.training.profiling import step_timer
 
 STANDARD = Augmentation(augment=Augment.STANDARD).filled()
 
@@ -102,14 +102,14 @@ def compiled_model(preset: Augment, network: str, px: int, batch: int, xla: str)
         augmentation=Augmentation(augment=preset),
         steps_per_execution=1,
     )
-    return trainer.trainable(networks.NETWORKS[Network(network)].build(px), config, 10_000, xla)
+    return trainer.compile_trainer(networks.NETWORKS[Network(network)].build(px), config, 10_000, xla)
 
 
 def main() -> None:
     options = harness.arguments(
         __doc__, seconds=2.0, windows=7, image_px=128, batch=64, model="crackflow_s", step_seconds=4.0
     )
-    runtime.set_up(seed=0, threads=0, deterministic=False)
+    runtime.configure(seed=0, threads=0, deterministic=False)
     precision, xla = runtime.choose_precision(Precision.AUTO).value, runtime.choose_xla(Xla.AUTO).value
     keras.mixed_precision.set_global_policy(precision)
     shape = (options.batch, options.image_px, options.image_px, 3)
@@ -134,7 +134,7 @@ def main() -> None:
     alone = throughput.interleaved({name: caller(f) for name, f in functions.items()}, options.seconds, options.windows)
     feed = tf.data.Dataset.from_tensors((image, label)).repeat()
     presets = {
-        preset.value: stepper(
+        preset.value: step_timer(
             compiled_model(preset, options.model, options.image_px, options.batch, xla), feed, options.batch
         )
         for preset in Augment

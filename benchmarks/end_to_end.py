@@ -19,33 +19,35 @@ from crackflow.data import dataset
 from crackflow.model import networks
 from crackflow.pipeline import loader
 from crackflow.training import trainer
-from crackflow.training.profiling import stepper, taker
+from crackflow.training.profiling import batch_timer, step_timer
 
 
 def main() -> None:
     options = harness.arguments(__doc__, seconds=5.0, windows=5, image_px=128, batch=64, model="crackflow_s")
-    runtime.set_up(seed=0, threads=0, deterministic=False)
+    runtime.configure(seed=0, threads=0, deterministic=False)
     precision, xla = runtime.choose_precision(Precision.AUTO), runtime.choose_xla(Xla.AUTO)
     keras.mixed_precision.set_global_policy(precision.value)
     recipe = networks.NETWORKS[Network(options.model)]
     config = TrainConfig(
         data="-", run_dir="-", model=Network(options.model), batch_size=options.batch, steps_per_execution=1
     )
-    model = trainer.trainable(recipe.build(options.image_px), config, 10_000, xla.value)
+    model = trainer.compile_trainer(recipe.build(options.image_px), config, 10_000, xla.value)
     images = harness.data_folder() / "metu"
     with tempfile.TemporaryDirectory(prefix="crackflow-") as place:
         harness.watch([sys.executable, "-m", "crackflow.convert", f"--images={images}", f"--out={place}/metu"])
         made = dataset.load(f"{place}/metu")
         feeds = {
-            kind.value: loader.open_feed(kind, made, options.batch, options.image_px, recipe.channels, seed=0).train()
+            kind.value: loader.create_loader(
+                kind, made, options.batch, options.image_px, recipe.channels, seed=0
+            ).train()
             for kind in (Input.SYNTHETIC, Input.PACK, Input.STREAM)
         }
         step = throughput.interleaved(
-            {name: stepper(model, feed, options.batch) for name, feed in feeds.items()},
+            {name: step_timer(model, feed, options.batch) for name, feed in feeds.items()},
             options.seconds,
             options.windows,
         )
-        alone = {name: throughput.rate(taker(feeds[name]), 1.0, 3).median for name in ("pack", "stream")}
+        alone = {name: throughput.measure(batch_timer(feeds[name]), 1.0, 3).median for name in ("pack", "stream")}
     results = {
         "network": options.model,
         "image_px": options.image_px,

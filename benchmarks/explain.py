@@ -38,19 +38,19 @@ def trained(place: pathlib.Path) -> str:
     return str(run)
 
 
-def scores(loaded: model_file.Bundle) -> dict:
+def scores(loaded: model_file.TrainedModel) -> dict:
     """The content of scores.json on DeepCrack, all methods."""
     root = harness.data_folder() / "deepcrack"
-    files, rejected = inputs.listed(str(root / "images"), str(root / "masks"))
-    run = study.Study(loaded, list(Method), Toward.DECIDED, (), ExplainConfig.sample, seed=0)
+    files, rejected = inputs.list_images(str(root / "images"), str(root / "masks"))
+    run = study.ExplanationRun(loaded, list(Method), Toward.DECIDED, (), ExplainConfig.sample, seed=0)
     settings = loaded.card.channels, PATCH_PX, ExplainConfig.min_crack_fraction, ExplainConfig.max_megapixels
-    for number, _ in enumerate(run.findings(inputs.pieces(files, *settings, rejected), BATCH)):
+    for number, _ in enumerate(run.findings(inputs.iter_tiles(files, *settings, rejected), BATCH)):
         if not number % 500:
             print(f"{number} windows", file=sys.stderr)
     return run.scores()
 
 
-def of_227_px(loaded: model_file.Bundle) -> dict:
+def of_227_px(loaded: model_file.TrainedModel) -> dict:
     """Seconds for 1,000 maps of the default method by a network that sees 227 px, three times."""
     model = networks.NETWORKS[Network(loaded.card.network)].build(PX)
     model.set_weights(loaded.model.get_weights())
@@ -80,7 +80,7 @@ def of_the_command(model: str, place: pathlib.Path) -> dict:
 
 def main() -> None:
     options = harness.arguments(__doc__, model="")
-    runtime.set_up(seed=0, threads=0, deterministic=False)
+    runtime.configure(seed=0, threads=0, deterministic=False)
     with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
         place = pathlib.Path(folder)
         model = options.model or trained(place)

@@ -124,7 +124,9 @@ def of_size(models: Models, metu: dict, megapixels: float, count: int) -> dict:
     clean = (mosaics.lay(metu["Negative"], *shape, random) for _ in range(count))
     result = {"laid": clean_walls(models, clean, megapixels)}
     if megapixels <= MADE_UP_TO:
-        made = (concrete.make(31, 2 * one, min(shape)).image for one in range(max(round(count * MADE_SHARE), 1)))
+        made = (
+            concrete.draw_example(31, 2 * one, min(shape)).image for one in range(max(round(count * MADE_SHARE), 1))
+        )
         result["made"] = clean_walls(models, made, min(shape) ** 2 / 1e6)
     cracks = (metu["Positive"][random.integers(len(metu["Positive"]))] for _ in range(max(count // 2, 1)))
     laid = (blended(mosaics.lay(metu["Negative"], *shape, random), crack, random) for crack in cracks)
@@ -134,7 +136,7 @@ def of_size(models: Models, metu: dict, megapixels: float, count: int) -> dict:
 def masked(name: str):
     """(pixels, mask) of every photograph of a set with masks."""
     place = harness.data_folder() / name
-    for file in inputs.listed(str(place / "images"), str(place / "masks"))[0]:
+    for file in inputs.list_images(str(place / "images"), str(place / "masks"))[0]:
         photo = image_file.open_photo(f"{file.root}/{file.path}", 100)
         yield (
             image_file.pixels(photo, 3, 0),
@@ -173,7 +175,7 @@ def real(models: Models, metu: dict, share: float) -> dict:
 
 def main() -> None:
     options = harness.arguments(__doc__, share=1.0, data="", sizes=",".join(map(str, SIZES)), real=1)
-    runtime.set_up(seed=0, threads=0, deterministic=False)
+    runtime.configure(seed=0, threads=0, deterministic=False)
     models = Models()
     with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
         data = options.data or f"{folder}/metu"

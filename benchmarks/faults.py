@@ -44,7 +44,7 @@ TUNE = (
 ).split()
 PACK = (
     "import sys; from crackflow.data import dataset, pack; made = dataset.load(sys.argv[1]); "
-    "pack.ensure(made, 'train', 227, 3)"
+    "pack.build_if_missing(made, 'train', 227, 3)"
 )
 
 

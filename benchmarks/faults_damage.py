@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable
 
 from crackflow.conversion import verify
-from crackflow.core.errors import CheckFailed, UserError
+from crackflow.core.errors import UserError, VerificationError
 from crackflow.data import dataset
 from crackflow.model import model_file
 from crackflow.pipeline import pack
@@ -49,7 +49,7 @@ def damage(path: pathlib.Path, draw: random.Random) -> str:
 def outcome(read: Callable[[], object]) -> object:
     try:
         return read()
-    except (UserError, CheckFailed, dataset.Damaged):
+    except (UserError, VerificationError, dataset.DatasetCorruptedError):
         return REFUSED
 
 
@@ -103,9 +103,9 @@ def targets(data: pathlib.Path, run: pathlib.Path, out: pathlib.Path, px: int) -
 
 def _verified(data: pathlib.Path) -> object:
     with _here() as pool:
-        wrong = verify.damages(str(data), pool, 2, lambda count: None)
+        wrong = verify.find_damage(str(data), pool, 2, lambda count: None)
     if wrong:
-        raise CheckFailed(wrong[0])
+        raise VerificationError(wrong[0])
     return dataset.load(str(data)).facts
 
 

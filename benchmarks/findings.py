@@ -29,11 +29,11 @@ def photographs(name: str):
     """(pixels uint8 [H, W, 3], mask bool [H, W]) one after the other."""
     if name == "made":
         for index in range(MADE):
-            example = concrete.make(101, index, SIDE)
+            example = concrete.draw_example(101, index, SIDE)
             yield example.image, example.mask > 0
         return
     place = harness.data_folder() / name
-    for file in inputs.listed(str(place / "images"), str(place / "masks"))[0]:
+    for file in inputs.list_images(str(place / "images"), str(place / "masks"))[0]:
         photo = image_file.open_photo(f"{file.root}/{file.path}", 100)
         mask = mask_tiles.read_mask(file.masks, file.mask, photo, 100) > mask_tiles.CRACK_ABOVE
         yield image_file.pixels(photo, 3, 0), mask
@@ -89,7 +89,7 @@ def judged(model: predictor.Model, name: str) -> dict:
 
 def main() -> None:
     options = harness.arguments(__doc__)
-    runtime.set_up(seed=0, threads=0, deterministic=False)
+    runtime.configure(seed=0, threads=0, deterministic=False)
     model = predictor.load()
     results = {name: judged(model, name) for name in ("made", "deepcrack", "cfd")}
     harness.save(options.json, {"sha256": model.bundle.sha256, "threshold": model.card.threshold, "sets": results})

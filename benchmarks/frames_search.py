@@ -14,9 +14,9 @@ import numpy as np
 from crackflow.conversion import near_duplicates
 
 
-def made_looks(thumbnail: np.ndarray, noise: float, count: int) -> near_duplicates.Looks:
+def made_looks(thumbnail: np.ndarray, noise: float, count: int) -> near_duplicates.ImageSignatures:
     """`count` frames: `thumbnail` [16, 16] with normal noise of that deviation, no two alike in bytes."""
-    random, looks = np.random.default_rng(count), near_duplicates.Looks.empty(count)
+    random, looks = np.random.default_rng(count), near_duplicates.ImageSignatures.empty(count)
     for start in range(0, count, 10_000):
         stop = min(start + 10_000, count)
         frames = thumbnail + random.normal(0, noise, (stop - start, *thumbnail.shape))
@@ -36,7 +36,7 @@ def main() -> None:
     count = int(sys.argv[2])
     looks = made_looks(np.load(sys.argv[1]), float(sys.argv[3]), count)
     began, cpu_began = time.perf_counter(), time.process_time()
-    groups = len(np.unique(near_duplicates.same_picture(looks, near=True)))
+    groups = len(np.unique(near_duplicates.duplicate_groups(looks, near=True)))
     row = {
         "images": count,
         "groups": groups,

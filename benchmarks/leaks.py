@@ -51,19 +51,19 @@ def against_oracle(data: pathlib.Path) -> dict:
 
 def thumbnails(data: pathlib.Path) -> np.ndarray:
     """float32 [10000, 16, 16]: METU's thumbnails less their means."""
-    found = layouts.scan(str(data / "metu"), Layout.CLASSES, "")
-    looks = near_duplicates.Looks.empty(len(found.files))
-    settings = scan.Settings(str(data / "metu"), 100.0, 128, 0.005)
+    found = layouts.scan_layout(str(data / "metu"), Layout.CLASSES, "")
+    looks = near_duplicates.ImageSignatures.empty(len(found.files))
+    settings = scan.ScanOptions(str(data / "metu"), 100.0, 128, 0.005)
     size = process_pool.count(0)
     with process_pool.pool(size) as pool:
-        scan.look_at_all(found.files, looks, settings, OnBad.SKIP, pool, 4 * size, lambda _: None)
+        scan.scan_images(found.files, looks, settings, OnBad.SKIP, pool, 4 * size, lambda _: None)
     return looks.thumb.astype(np.float32)
 
 
-def made_looks(base: np.ndarray, count: int, seed: int) -> near_duplicates.Looks:
+def made_looks(base: np.ndarray, count: int, seed: int) -> near_duplicates.ImageSignatures:
     """`count` pictures that all differ: sums of two METU thumbnails, one of them transposed and mirrored."""
     random = np.random.default_rng(seed)
-    looks = near_duplicates.Looks.empty(count)
+    looks = near_duplicates.ImageSignatures.empty(count)
     for start in range(0, count, 10_000):
         stop = min(start + 10_000, count)
         one, other = random.integers(0, len(base), (2, stop - start))
@@ -83,7 +83,7 @@ def main() -> None:
     for count in (size for size in SIZES if size <= options.largest):
         looks = made_looks(base, count, seed=count)
         began = time.perf_counter()
-        near_duplicates.same_picture(looks, near=True)
+        near_duplicates.duplicate_groups(looks, near=True)
         seconds = time.perf_counter() - began
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
         curve.append({"images": count, "seconds": round(seconds, 2), "us_an_image": round(1e6 * seconds / count, 1)})

@@ -218,7 +218,7 @@ def drawn_length(width: int, angle: int | None) -> tuple[float | None, float]:
     grain = np.random.default_rng(width).normal(0, 4, cover.shape)
     picture = np.clip(170 - 100 * cover + grain, 0, 255).astype(np.uint8)[..., None]
     cells = (cover > 0.5).reshape(side // CELL, CELL, side // CELL, CELL).any((1, 3)).astype(np.float32)
-    found = crack_tracing.trace(cells, CELL, ACROSS, picture, 0.5, cells)
+    found = crack_tracing.extract_cracks(cells, CELL, ACROSS, picture, 0.5, cells)
     known = [one.length_px for one in found if one.length_px is not None]
     return (sum(known) if known else None), true
 
@@ -249,7 +249,7 @@ def wide(model: predictor.Model) -> dict:
 def main() -> None:
     options = harness.arguments(__doc__, kept="", parts="drawn,wide,deepcrack,cfd,uav75")
     parts = options.parts.split(",")
-    runtime.set_up(seed=0, threads=0, deterministic=False)
+    runtime.configure(seed=0, threads=0, deterministic=False)
     model = predictor.load()
     results = {"sets": {}} | harness.results(options.json) | {"sha256": model.bundle.sha256}
     if "drawn" in parts:

@@ -21,7 +21,7 @@ from crackflow.data import dataset
 from crackflow.evaluation import photo_evaluation, scoring
 from crackflow.model import model_file
 from crackflow.pipeline import stream
-from crackflow.train import KNOWN_IMAGES
+from crackflow.train import NUM_OOD_IMAGES
 
 # Photographs, and walls with their windows: more than crackflow.train has the time for. The large ones are of 12
 # megapixels: what the line through the small ones can only guess. The highest place of 33 of them is exceeded in 3 of
@@ -29,24 +29,24 @@ from crackflow.train import KNOWN_IMAGES
 MOST, WALLS = 500, (36,) * 40 + (732,) * 33
 
 
-def mean_brightness(made: dataset.Dataset, card: model_file.Card, seed: int) -> float:
+def mean_brightness(made: dataset.Dataset, card: model_file.ModelMetadata, seed: int) -> float:
     """0..255: of training images, as crackflow.train measures it."""
-    some = stream.some(made, "train", KNOWN_IMAGES, 256, card.image_px, card.channels, seed)
+    some = stream.sample_batches(made, "train", NUM_OOD_IMAGES, 256, card.image_px, card.channels, seed)
     return float(np.concatenate([np.asarray(image).mean((1, 2, 3)) for image, _ in some]).mean())
 
 
-def calibrated(loaded: model_file.Bundle, made: dataset.Dataset, seed: int) -> model_file.Bundle:
+def calibrated(loaded: model_file.TrainedModel, made: dataset.Dataset, seed: int) -> model_file.TrainedModel:
     card = dataclasses.replace(loaded.card, brightness=mean_brightness(made, loaded.card, seed))
     loaded = dataclasses.replace(loaded, card=card)
     checks = stream.eval_batches(made, "val", 128, card.image_px, card.channels)
-    labels, logits = scoring.judge(loaded.model, checks)
+    labels, logits = scoring.predict_logits(loaded.model, checks)
     probabilities = model_file.to_probabilities(logits, card.temperature)
     return photo_evaluation.with_photo_threshold(loaded, made, labels, probabilities, seed, MOST, WALLS)
 
 
 def main() -> None:
     options = harness.arguments(__doc__, model=model_file.SHIPPED, data="", seed=0)
-    runtime.set_up(seed=0, threads=0, deterministic=False)
+    runtime.configure(seed=0, threads=0, deterministic=False)
     loaded = model_file.load(options.model)
     with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
         data = options.data or f"{folder}/metu"

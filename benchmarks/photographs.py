@@ -74,7 +74,7 @@ def against_tiles(model: predictor.Model, file: str, repeats: int) -> dict:
 
 def main() -> None:
     options = harness.arguments(__doc__, repeats=5)
-    runtime.set_up(seed=0, threads=0, deterministic=False)
+    runtime.configure(seed=0, threads=0, deterministic=False)
     model = predictor.load()
     results = {}
     with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:

@@ -95,7 +95,7 @@ def pareto() -> None:
     kinds = {"images_per_sec": float, "accuracy": float, "epochs": int, "score": float, "params": int}
     rows = [row for row in found["search"]["rows"] if row["status"] == trial.COMPLETED]
     outcomes = [
-        trial.Outcome(row["trial"], row["status"], **{name: kind(row[name]) for name, kind in kinds.items()})
+        trial.TrialResult(row["trial"], row["status"], **{name: kind(row[name]) for name, kind in kinds.items()})
         for row in rows
     ]
     winner = max((one for one in outcomes if one.epochs == tune.EPOCHS), key=lambda one: one.score)
@@ -110,7 +110,7 @@ def pareto() -> None:
 
 def augmentation() -> None:
     """Made surfaces as they are, and under `standard` and `strong`."""
-    made = [concrete.make(seed=1, index=index, image_px=PX) for index in (1, 5, 9, 13)]
+    made = [concrete.draw_example(seed=1, index=index, image_px=PX) for index in (1, 5, 9, 13)]
     image = np.stack([example.image for example in made])
     columns = [image]
     for preset in (Augment.STANDARD, Augment.STRONG):
@@ -123,7 +123,7 @@ def augmentation() -> None:
 def surfaces() -> None:
     """Two rows of made surfaces: cracked above, clean below."""
     rows = [
-        [concrete.make(seed=1, index=2 * column + label, image_px=PX).image for column in range(COLUMNS)]
+        [concrete.draw_example(seed=1, index=2 * column + label, image_px=PX).image for column in range(COLUMNS)]
         for label in (1, 0)
     ]
     sheet = np.full((2 * PX + GAP, COLUMNS * (PX + GAP) - GAP, 3), 255, np.uint8)
@@ -137,7 +137,10 @@ def surfaces() -> None:
 
 def varied_surfaces() -> None:
     """Three rows of varied surfaces, nothing of them lent by a data set: cracked and clean in turn."""
-    row = [[varied.make(seed=2, index=COLUMNS * y + x, image_px=128).image for x in range(COLUMNS)] for y in range(3)]
+    row = [
+        [varied.draw_example(seed=2, index=COLUMNS * y + x, image_px=128).image for x in range(COLUMNS)]
+        for y in range(3)
+    ]
     sheet = augment_preview.grid(np.stack([np.stack(pictures) for pictures in row]))
     Image.fromarray(sheet).save(harness.REPOSITORY / "docs" / "images" / "varied.jpg", quality=88)
 
@@ -179,16 +182,16 @@ def findings() -> None:
     model = predictor.load()
     row = []
     for index in FOUND:
-        picture = concrete.make(seed=3, index=index, image_px=681).image
+        picture = concrete.draw_example(seed=3, index=index, image_px=681).image
         row.append(overlays.marked(picture, model.predict(picture)[0]))
     Image.fromarray(overlays.sheet([row], FOUND_PX)).save(
         harness.REPOSITORY / "docs" / "images" / "findings.jpg", quality=88
     )
 
 
-def explanations(loaded: model_file.Bundle) -> None:
+def explanations(loaded: model_file.TrainedModel) -> None:
     """Made cracks, their masks, and the six maps of each."""
-    made = [concrete.make(seed=4, index=index, image_px=loaded.card.image_px) for index in range(40)]
+    made = [concrete.draw_example(seed=4, index=index, image_px=loaded.card.image_px) for index in range(40)]
     probabilities = loaded.probabilities(np.stack([one.image for one in made]))
     found = [one for one, high in zip(made, probabilities > 0.9, strict=True) if one.label and high][:4]
     image = np.stack([one.image for one in found])
@@ -201,7 +204,7 @@ def explanations(loaded: model_file.Bundle) -> None:
     Image.fromarray(page).save(harness.REPOSITORY / "docs" / "images" / "explanations.jpg", quality=88)
 
 
-def filters(loaded: model_file.Bundle, picture: np.ndarray, name: str, with_photograph: bool) -> None:
+def filters(loaded: model_file.TrainedModel, picture: np.ndarray, name: str, with_photograph: bool) -> None:
     """Classical filters and the strongest maps of the first layer on `picture` uint8 [H, W, 3]."""
     grey = picture.astype(np.float32).mean(-1)
     laplacian = ndimage.gaussian_laplace(grey, 2.0)
@@ -245,7 +248,7 @@ def main() -> None:
     if options.model:
         loaded = model_file.load(options.model)
         explanations(loaded)
-        filters(loaded, concrete.make(seed=4, index=1, image_px=227).image, "filters.png", with_photograph=True)
+        filters(loaded, concrete.draw_example(seed=4, index=1, image_px=227).image, "filters.png", with_photograph=True)
         photograph = image_file.open_photo(str(harness.data_folder() / "metu" / "Positive" / "00012.jpg"), 100.0)
         filters(loaded, image_file.pixels(photograph, 3, 0), "filters_metu.png", with_photograph=False)
 

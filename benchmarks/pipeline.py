@@ -14,22 +14,22 @@ from benchmarks import harness
 from crackflow.core import runtime, throughput
 from crackflow.core.backend import tf
 from crackflow.data import dataset
-from crackflow.data.record_reader import Rows
+from crackflow.data.record_reader import RecordReader
 from crackflow.pipeline import pack, shuffle, stream
-from crackflow.training.profiling import taker
+from crackflow.training.profiling import batch_timer
 
 BATCH, SIZES = 128, (227, 128)
 
 
 def one_size(made: dataset.Dataset, image_px: int, seconds: float, windows: int) -> dict:
     """Images/s after each step at `image_px`."""
-    rows, packed = Rows(made, "train"), pack.ensure(made, "train", image_px, 3)
+    rows, packed = RecordReader(made, "train"), pack.build_if_missing(made, "train", image_px, 3)
 
     def fetched(numbers):
         return np.asarray([rows.fetch(row)[1] for row in numbers.tolist()], np.int32)
 
     positions = tf.data.Dataset.counter().map(
-        lambda k: shuffle.shuffled(k * BATCH + tf.range(BATCH, dtype=tf.int64), rows.count, 0),
+        lambda k: shuffle.shuffled_index(k * BATCH + tf.range(BATCH, dtype=tf.int64), rows.count, 0),
         num_parallel_calls=tf.data.AUTOTUNE,
     )
     labels = positions.map(
@@ -37,13 +37,13 @@ def one_size(made: dataset.Dataset, image_px: int, seconds: float, windows: int)
         num_parallel_calls=tf.data.AUTOTUNE,
     )
     steps = {
-        "order": taker(positions.map(lambda chosen: (chosen,))),
-        "stream: fetched": taker(labels.map(lambda label: (label,))),
-        "stream: decoded": taker(stream.train_batches(made, BATCH, made.image_px, 3, seed=0)),
-        "pack: gathered": taker(pack.train_batches(packed, BATCH, seed=0)),
+        "order": batch_timer(positions.map(lambda chosen: (chosen,))),
+        "stream: fetched": batch_timer(labels.map(lambda label: (label,))),
+        "stream: decoded": batch_timer(stream.train_batches(made, BATCH, made.image_px, 3, seed=0)),
+        "pack: gathered": batch_timer(pack.train_batches(packed, BATCH, seed=0)),
     }
     if image_px != made.image_px:
-        steps["stream: resized"] = taker(stream.train_batches(made, BATCH, image_px, 3, seed=0))
+        steps["stream: resized"] = batch_timer(stream.train_batches(made, BATCH, image_px, 3, seed=0))
     found = throughput.interleaved(steps, seconds, windows)
     for name, rate in found.items():
         print(f"{image_px} px  {name:<24} {rate.median:10,.0f} images/s", file=sys.stderr)
@@ -52,7 +52,7 @@ def one_size(made: dataset.Dataset, image_px: int, seconds: float, windows: int)
 
 def main() -> None:
     options = harness.arguments(__doc__, seconds=2.0, windows=5)
-    runtime.set_up(seed=0, threads=0, deterministic=False)
+    runtime.configure(seed=0, threads=0, deterministic=False)
     images = harness.data_folder() / "metu"
     with tempfile.TemporaryDirectory(prefix="crackflow-") as place:
         harness.watch([sys.executable, "-m", "crackflow.convert", f"--images={images}", f"--out={place}/metu"])

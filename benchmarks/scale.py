@@ -19,7 +19,7 @@ from benchmarks import harness
 from crackflow.core import csv_files, runtime, throughput
 from crackflow.data import dataset, records
 from crackflow.pipeline import pack, stream
-from crackflow.training.profiling import taker
+from crackflow.training.profiling import batch_timer
 
 SIZES, PX, BATCH = (10_000, 100_000, 1_000_000), 32, 128
 IMAGES_A_SHARD = 10_000
@@ -57,14 +57,14 @@ def make(folder: str, count: int) -> None:
 
 def measure(folder: str, seconds: float, windows: int) -> dict:
     """In a process of its own: cost of an image and resident memory, for both inputs."""
-    runtime.set_up(seed=0, threads=0, deterministic=False)
+    runtime.configure(seed=0, threads=0, deterministic=False)
     made = dataset.load(folder)
     began = time.perf_counter()
-    packed = pack.ensure(made, "train", PX, 3)
+    packed = pack.build_if_missing(made, "train", PX, 3)
     built = time.perf_counter() - began
-    found = throughput.interleaved({"pack": taker(pack.train_batches(packed, BATCH, 0))}, seconds, windows)
+    found = throughput.interleaved({"pack": batch_timer(pack.train_batches(packed, BATCH, 0))}, seconds, windows)
     after_pack = _private_mb()
-    streamed = taker(stream.train_batches(made, BATCH, PX, 3, 0))
+    streamed = batch_timer(stream.train_batches(made, BATCH, PX, 3, 0))
     streamed()  # builds the graph
     began, taken = time.perf_counter(), 0
     while taken < made.count("train"):

@@ -100,7 +100,7 @@ def speed(way: str, network: str, data: pathlib.Path, place: pathlib.Path, batch
 
 def main() -> None:
     options = harness.arguments(__doc__, network="crackflow_s", batch=64, windows=3, images=1600)
-    runtime.set_up(seed=0, threads=0, deterministic=False)
+    runtime.configure(seed=0, threads=0, deterministic=False)
     found: dict[str, list[float]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory(prefix="crackflow-scaling-") as folder:
         place = pathlib.Path(folder)

@@ -71,11 +71,13 @@ def unlike(model: predictor.Model, sets: dict[str, pathlib.Path]) -> dict:
     known = [one for image, _, weight in taken for one in image.numpy()[weight.numpy() > 0]]
     kinds = {
         "METU, test images": known,
-        "made surfaces without cracks": [concrete.make(5, 2 * one, px).image for one in range(400)],
-        "made surfaces without cracks, 3 x 3 windows": [concrete.make(6, 2 * one, 3 * px).image for one in range(100)],
+        "made surfaces without cracks": [concrete.draw_example(5, 2 * one, px).image for one in range(400)],
+        "made surfaces without cracks, 3 x 3 windows": [
+            concrete.draw_example(6, 2 * one, 3 * px).image for one in range(100)
+        ],
     }
     for name in UNSEEN:
-        files, _ = inputs.listed(str(harness.data_folder() / name / "images"), "")
+        files, _ = inputs.list_images(str(harness.data_folder() / name / "images"), "")
         opened = (image_file.open_photo(f"{file.root}/{file.path}", 100) for file in files)
         kinds[name] = [image_file.pixels(photo, model.card.channels, 0) for photo in opened]
     random = np.random.default_rng(0)
@@ -91,7 +93,7 @@ def unlike(model: predictor.Model, sets: dict[str, pathlib.Path]) -> dict:
 
 def main() -> None:
     options = harness.arguments(__doc__)
-    runtime.set_up(seed=0, threads=0, deterministic=False)
+    runtime.configure(seed=0, threads=0, deterministic=False)
     with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
         place = pathlib.Path(folder)
         sets = made(place)

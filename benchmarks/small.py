@@ -91,7 +91,9 @@ def scores(run: pathlib.Path, others: pathlib.Path) -> dict:
     """The model of `run` on the images of the data set `others`, at its own threshold."""
     loaded, made = model_file.load(str(run)), dataset.load(str(others))
     card = loaded.card
-    labels, logits = scoring.judge(loaded.model, stream.eval_batches(made, "test", 64, card.image_px, card.channels))
+    labels, logits = scoring.predict_logits(
+        loaded.model, stream.eval_batches(made, "test", 64, card.image_px, card.channels)
+    )
     called = model_file.to_probabilities(logits, card.temperature) >= card.threshold
     return {
         "accuracy": float((called == labels).mean()),
@@ -106,7 +108,7 @@ def scores(run: pathlib.Path, others: pathlib.Path) -> dict:
 
 def main() -> None:
     options = harness.arguments(__doc__, seeds=5, place="", sets=",".join(SETS), sizes=",".join(map(str, SIZES)))
-    runtime.set_up(seed=0, threads=0, deterministic=False)
+    runtime.configure(seed=0, threads=0, deterministic=False)
     found = harness.results(options.json)
     with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
         place = pathlib.Path(options.place or folder)

@@ -75,7 +75,7 @@ def measure(setting: str, network: str, seed: int, alone: bool, images: pathlib.
 def scoring_speed(network: str, image_px: int) -> float:
     """Images/s of the network in a compiled graph, median of five windows of a second."""
     model = networks.NETWORKS[Network(network)].build(image_px)
-    return scoring.speeds({network: model}, 1.0, 5, compiled=False)[network].median
+    return scoring.measure_throughput({network: model}, 1.0, 5, compiled=False)[network].median
 
 
 def plan(settings: list[str], networks: list[str], seeds: int) -> list[tuple[str, str, int]]:
@@ -91,7 +91,7 @@ def plan(settings: list[str], networks: list[str], seeds: int) -> list[tuple[str
 
 def main() -> None:
     options = harness.arguments(__doc__, settings="fast,accurate,baseline", networks="crackflow_s", seeds=3, alone=1)
-    runtime.set_up(seed=0, threads=0, deterministic=False)
+    runtime.configure(seed=0, threads=0, deterministic=False)
     images = harness.data_folder() / "metu"
     every = [network.value for network in Network if network is not Network.CUSTOM]
     chosen = every if options.networks == "all" else options.networks.split(",")

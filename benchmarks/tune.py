@@ -116,8 +116,8 @@ def train(name: str, options: list[str], data: pathlib.Path, place: pathlib.Path
 
 def speeds(best: keras.Model) -> dict[str, dict]:
     """Images/s of the family and of `best`, a window of each in turn."""
-    models = {name: networks.recipe(Network(name), Architecture()).build(PX) for name in FAMILY}
-    found = scoring.speeds(models | {"best": best}, 0.5, 11, compiled=False)
+    models = {name: networks.get_model_spec(Network(name), Architecture()).build(PX) for name in FAMILY}
+    found = scoring.measure_throughput(models | {"best": best}, 0.5, 11, compiled=False)
     return {name: {key: round(value) for key, value in rate._asdict().items()} for name, rate in found.items()}
 
 
@@ -134,7 +134,7 @@ def compare(
                 runs.append(train(name, options, data, place, seed))
                 print(runs[-1], file=sys.stderr)
     best = json.loads((out / "trials" / winner(out) / "result.json").read_text())["chosen"]
-    measured = speeds(networks.recipe(Network.CUSTOM, space.architecture(best)).build(PX))
+    measured = speeds(networks.get_model_spec(Network.CUSTOM, space.architecture(best)).build(PX))
     points = {}
     for name in ("best", *FAMILY):
         ours = [run for run in runs if run["network"] == name]
@@ -184,7 +184,7 @@ def main() -> None:
             results = {"search": search(data, out, options.trials)}
             harness.save(options.json, results)
         if options.networks:
-            runtime.set_up(seed=0, threads=0, deterministic=False)
+            runtime.configure(seed=0, threads=0, deterministic=False)
             family, known = options.networks.split(","), results.get("compare", {}).get("runs", [])
             results["compare"] = compare(data, out, place, options.seeds, family, known)
             harness.save(options.json, results)

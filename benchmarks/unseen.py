@@ -113,11 +113,11 @@ def measure(run: pathlib.Path, sets: dict[str, pathlib.Path]) -> dict:
     for name, path in sets.items():
         data = dataset.load(str(path))
         batches = stream.eval_batches(data, "test", BATCH, card.image_px, card.channels)
-        labels, logits = scoring.judge(loaded.model, batches)
+        labels, logits = scoring.predict_logits(loaded.model, batches)
         probabilities = model_file.to_probabilities(logits, card.temperature)
-        groups = stream.identities(data, "test")[1]
+        groups = stream.paths_and_groups(data, "test")[1]
         found = metrics.measure(labels, probabilities, groups, card.threshold, RESAMPLES, seed=0)
-        held = photo_threshold.in_review(probabilities, card.review)
+        held = photo_threshold.abstains(probabilities, card.review)
         figures[name] = {key: found[key] for key in KEEP} | {"review": float(held.mean())}
     facts = {"threshold": card.threshold, "temperature": card.temperature, "review": card.review}
     return {"parameters": loaded.model.count_params(), **facts, "datasets": figures}
@@ -148,14 +148,16 @@ def ablated(place: pathlib.Path, sets: dict[str, pathlib.Path]) -> Iterator[dict
 def speeds(run: pathlib.Path, seconds: float) -> dict:
     """Images/s at inference of the model in `run` and of crackflow_s, in turn, in windows of `seconds`."""
     ours, small = model_file.load(str(run)).model, networks.NETWORKS[Network.CRACKFLOW_S].build(128)
-    found = scoring.speeds({"shipped": ours, "crackflow_s": small}, seconds=seconds, windows=9, compiled=False)
+    found = scoring.measure_throughput(
+        {"shipped": ours, "crackflow_s": small}, seconds=seconds, windows=9, compiled=False
+    )
     rates = {name: rate.median for name, rate in found.items()}
     return {**rates, "ratio": rates["shipped"] / rates["crackflow_s"]}
 
 
 def main() -> None:
     options = harness.arguments(__doc__, seeds=3, ablation=1, ship=0, place="", before="")
-    runtime.set_up(seed=0, threads=0, deterministic=False)
+    runtime.configure(seed=0, threads=0, deterministic=False)
     with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
         place, runs = pathlib.Path(options.place or folder), []
         for seed in range(options.seeds):

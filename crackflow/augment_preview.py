@@ -27,7 +27,7 @@ def run(config: PreviewConfig) -> None:
     """Write the grid to `config.out`. Raises: UserError."""
     if os.path.exists(config.out) and not config.overwrite:
         raise UserError(f"--out: {config.out!r} exists; choose another name, or add --overwrite")
-    runtime.set_up(config.seed, threads=0, deterministic=False)
+    runtime.configure(config.seed, threads=0, deterministic=False)
     made = dataset.load(config.data)
     made.expect_images("train")
     # As many as there are rows, or both of a pair for MixUp.
@@ -42,8 +42,8 @@ def run(config: PreviewConfig) -> None:
     temporary_files.remove_leftovers(*os.path.split(os.path.abspath(config.out)))
     atomic.write_bytes(config.out, buffer.getvalue())
     names = ["cracked" if one else "clean" for one in label[: config.pictures]]
-    console.say(f"rows: {', '.join(names)}; first column: the picture itself")
-    console.say(f"preview {config.out}")
+    console.info(f"rows: {', '.join(names)}; first column: the picture itself")
+    console.info(f"preview {config.out}")
 
 
 def grid(image: np.ndarray) -> np.ndarray:

@@ -16,10 +16,10 @@ import time
 from crackflow.conversion import grouping, join, layouts, near_duplicates, scan, shards, summary, verify
 from crackflow.core import atomic, beam_pool, console, flags, process_pool
 from crackflow.core.config.data import ConvertConfig, GroupBy, Layout, OnBad, Runner
-from crackflow.core.errors import CheckFailed, UserError
+from crackflow.core.errors import UserError, VerificationError
 from crackflow.data import dataset, rejections, splits
 
-OURS = (dataset.GROUPS, dataset.REJECTED, dataset.MANIFEST, "*-of-*.tfrecord", "packs/**")
+OWNED_FILES = (dataset.GROUPS, dataset.REJECTED, dataset.MANIFEST, "*-of-*.tfrecord", "packs/**")
 
 
 def run(config: ConvertConfig) -> None:
@@ -37,39 +37,39 @@ def convert(config: ConvertConfig) -> dict:
     began = time.perf_counter()
     size = process_pool.count(config.workers)
     by_name = config.group_by_name and config.group_by is not GroupBy.NONE
-    found = layouts.scan(config.images, config.layout, config.positive_class, by_name)
+    found = layouts.scan_layout(config.images, config.layout, config.positive_class, by_name)
     _expect_apart("--images", config.images, config.out)
     if config.on_bad is OnBad.FAIL and found.rejected:
         raise scan.refusal(*min(found.rejected))
     with (
-        atomic.folder(config.out, dataset.DATASET, config.overwrite, OURS) as stage,
+        atomic.folder(config.out, dataset.DATASET, config.overwrite, OWNED_FILES) as stage,
         _pool(config, size, stage) as pool,
     ):
-        looks = near_duplicates.Looks.empty(len(found.files), os.path.join(stage, "thumbnails.tmp"))
-        judge = scan.Settings(config.images, config.max_megapixels, config.patch_px, config.min_crack_fraction)
-        with console.bar(len(found.files), "reading ") as advance:
-            seen = scan.look_at_all(found.files, looks, judge, config.on_bad, pool, 4 * size, advance)
-        sorted_out = grouping.sort_out(found.files, seen, looks, config, found.classes)
+        looks = near_duplicates.ImageSignatures.empty(len(found.files), os.path.join(stage, "thumbnails.tmp"))
+        judge = scan.ScanOptions(config.images, config.max_megapixels, config.patch_px, config.min_crack_fraction)
+        with console.progress_bar(len(found.files), "reading ") as advance:
+            seen = scan.scan_images(found.files, looks, judge, config.on_bad, pool, 4 * size, advance)
+        sorted_out = grouping.assign_splits(found.files, seen, looks, config, found.classes)
         with contextlib.suppress(FileNotFoundError):  # they may have been kept in memory
             os.remove(os.path.join(stage, "thumbnails.tmp"))
         rejected = sorted(found.rejected + seen.rejected + sorted_out.rejected)
         _expect_enough(config, found, sorted_out.entries, rejected, sorted_out.conflict)
-        form = summary.choose_form(config, found.layout, seen, sorted_out.entries)
-        plans = shards.plan(form.entries, form.bytes_an_image, config.shards, config.seed)
-        with console.bar(sorted_out.leaks["images"], "writing ") as advance:
+        form = summary.plan_encoding(config, found.layout, seen, sorted_out.entries)
+        plans = shards.plan_shards(form.entries, form.bytes_an_image, config.shards, config.seed)
+        with console.progress_bar(sorted_out.leaks["images"], "writing ") as advance:
             written = []
-            for shard in shards.write(plans, stage, form.settings, pool, 2 * size):
+            for shard in shards.write_shards(plans, stage, form.settings, pool, 2 * size):
                 written.append(shard)
                 advance(shard.count)
         for left in glob.glob(os.path.join(glob.escape(stage), "*.tmp")):  # of a task that Beam ran twice
             os.remove(left)
         checksums = summary.save_tables(stage, form.entries, written, rejected)
         notes = summary.notes(found.layout, seen)
-        facts = summary.facts(config, found, form, written, checksums, sorted_out.leaks, rejected, notes)
+        facts = summary.build_metadata(config, found, form, written, checksums, sorted_out.leaks, rejected, notes)
         dataset.save(stage, facts)
-    console.say_lines(summary.text(config.out, facts, time.perf_counter() - began))
+    console.info_lines(summary.format_summary(config.out, facts, time.perf_counter() - began))
     for line in filter(None, [sorted_out.conflict, *sorted_out.advice]):
-        console.warn(line)
+        console.warning(line)
     _warn_of_thin_splits(
         facts, [name for name, part in zip(splits.NAMES, config.split or (1, 1, 1), strict=True) if part]
     )
@@ -79,21 +79,23 @@ def convert(config: ConvertConfig) -> dict:
 def verify_dataset(config: ConvertConfig) -> None:
     """Exit quietly when every record of `config.verify` is intact. Raises: CheckFailed naming every damage."""
     if atomic.is_unfinished(config.verify):
-        raise CheckFailed(f"{config.verify!r} is no whole data set: the run that made it was killed, or is not done")
+        raise VerificationError(
+            f"{config.verify!r} is no whole data set: the run that made it was killed, or is not done"
+        )
     if os.path.isdir(config.verify) and not os.path.exists(os.path.join(config.verify, dataset.DATASET)):
-        raise CheckFailed(f"{config.verify!r} is no whole data set: it has no {dataset.DATASET}")
+        raise VerificationError(f"{config.verify!r} is no whole data set: it has no {dataset.DATASET}")
     size = process_pool.count(config.workers)
     try:
         total = sum(split["count"] for split in dataset.read(config.verify).facts["splits"].values())
-    except dataset.Damaged as error:
-        raise CheckFailed(str(error)) from error
-    with process_pool.pool(size) as pool, console.bar(total, "checking") as advance:
-        found = verify.damages(config.verify, pool, 2 * size, advance)
+    except dataset.DatasetCorruptedError as error:
+        raise VerificationError(str(error)) from error
+    with process_pool.pool(size) as pool, console.progress_bar(total, "checking") as advance:
+        found = verify.find_damage(config.verify, pool, 2 * size, advance)
     for damage in found:
-        console.say(damage)
+        console.info(damage)
     if found:
-        raise CheckFailed(f"{config.verify!r} is damaged in {len(found)} places; the first: {found[0]}")
-    console.say(f"{config.verify}: {total:,} images intact")
+        raise VerificationError(f"{config.verify!r} is damaged in {len(found)} places; the first: {found[0]}")
+    console.info(f"{config.verify}: {total:,} images intact")
 
 
 def join_datasets(config: ConvertConfig) -> dict:
@@ -104,16 +106,19 @@ def join_datasets(config: ConvertConfig) -> dict:
         _expect_apart("--join", folder, config.out)
     repeat = config.repeat or (1,) * len(parts)
     total = sum(
-        part.count(split) * join.times(split, often)
+        part.count(split) * join.repeat_count(split, often)
         for part, often in zip(parts, repeat, strict=True)
         for split in part.facts["splits"]
     )
     size = process_pool.count(config.workers)
-    with atomic.folder(config.out, dataset.DATASET, config.overwrite, OURS) as stage, process_pool.pool(size) as pool:
-        with console.bar(total, "joining ") as advance:
-            facts = join.join(parts, repeat, stage, pool, 2 * size, advance)
+    with (
+        atomic.folder(config.out, dataset.DATASET, config.overwrite, OWNED_FILES) as stage,
+        process_pool.pool(size) as pool,
+    ):
+        with console.progress_bar(total, "joining ") as advance:
+            facts = join.merge_datasets(parts, repeat, stage, pool, 2 * size, advance)
         dataset.save(stage, facts)
-    console.say_lines(summary.text(config.out, facts, time.perf_counter() - began))
+    console.info_lines(summary.format_summary(config.out, facts, time.perf_counter() - began))
     _warn_of_thin_splits(facts, [name for name, split in facts["splits"].items() if split["count"]])
     return facts
 
@@ -121,7 +126,7 @@ def join_datasets(config: ConvertConfig) -> dict:
 def _warn_of_thin_splits(facts: dict, names: list[str]) -> None:
     """`names`: of the splits that are to have images."""
     if told := summary.thin_splits(facts, names):
-        console.warn(told)
+        console.warning(told)
 
 
 def _pool(config: ConvertConfig, size: int, stage: str):
@@ -147,7 +152,9 @@ def _within(folder: str, path: str) -> bool:
         return False
 
 
-def _expect_enough(config: ConvertConfig, found: layouts.Found, entries: dict, rejected: list, conflict: str) -> None:
+def _expect_enough(
+    config: ConvertConfig, found: layouts.LayoutScan, entries: dict, rejected: list, conflict: str
+) -> None:
     labels = {
         label for part in entries.values() for one in part for label in ([w.label for w in one.windows] or [one.label])
     }
@@ -161,7 +168,7 @@ def _expect_enough(config: ConvertConfig, found: layouts.Found, entries: dict, r
         raise UserError(f"--split: expected some images in train, received {config.split}; give train a larger part")
 
 
-def _why(found: layouts.Found, missing: list[str], rejected: list[tuple[str, str]]) -> str:
+def _why(found: layouts.LayoutScan, missing: list[str], rejected: list[tuple[str, str]]) -> str:
     """Why a class has no images left: what most of its files were rejected for, or what their masks say."""
     label_of = {file.path: file.label for file in found.files}
     lacking = {label for label, name in enumerate(found.classes) if name in missing} | {layouts.UNLABELLED}

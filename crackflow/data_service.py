@@ -26,13 +26,13 @@ from crackflow.pipeline import remote
 def run(config: DataServiceConfig) -> None:
     """Serve until a signal comes, which ends the process with 0. Raises: UserError when the port is taken or no
     dispatcher answers."""
-    runtime.set_up(seed=0, threads=config.threads, deterministic=False)
+    runtime.configure(seed=0, threads=config.threads, deterministic=False)
     server = start(config)
-    console.say(f"{config.role.value} listens on {server.address}; bound to {server.bound}; stop it with Ctrl-C")
+    console.info(f"{config.role.value} listens on {server.address}; bound to {server.bound}; stop it with Ctrl-C")
     try:
         threading.Event().wait()
     except KeyboardInterrupt:
-        console.say("stopped")
+        console.info("stopped")
         os._exit(0)  # TensorFlow's servers would wait for clients that went without a word
 
 
@@ -70,7 +70,7 @@ def _dispatcher(config: DataServiceConfig) -> tuple[object, int]:
 def _worker(config: DataServiceConfig) -> tuple[object, int]:
     """As `_dispatcher`."""
     api = tf.data.experimental.service
-    remote.expect_reachable(config.dispatcher)
+    remote.require_reachable(config.dispatcher)
     address = config.dispatcher.removeprefix(remote.SCHEME)
     place = f"{_known_as(config.host)}:{config.port or '%port%'}"
     settings = api.WorkerConfig(dispatcher_address=address, worker_address=place, port=config.port)
@@ -91,7 +91,7 @@ def _expect_free(port: int) -> None:
     if not port:
         return
     with contextlib.suppress(OSError):
-        remote.knock(f"localhost:{port}")
+        remote.check_connection(f"localhost:{port}")
         raise UserError(f"--port: expected a free port, received {port}, where something listens; choose another")
 
 

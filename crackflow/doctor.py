@@ -24,16 +24,16 @@ def run(config: DoctorConfig) -> dict:
     """Measure, print, and with `json` write it down; returns what is written. Raises: UserError."""
     if os.path.isdir(config.json):
         raise UserError(f"--json: expected a file to write, received the folder {config.json!r}; name a file in it")
-    runtime.set_up(seed=0, threads=config.threads, deterministic=False)
+    runtime.configure(seed=0, threads=config.threads, deterministic=False)
     if config.data:
-        stages = profiling.measure(dataset.load(config.data), config)
+        stages = profiling.profile_stages(dataset.load(config.data), config)
     else:
         with temporary_files.scratch_folder(tempfile.gettempdir(), "crackflow-doctor") as place:
-            stages = profiling.measure(make_data(place, config.images), config)
-    advice = profiling.advise(stages, on_gpu=bool(tf.config.list_physical_devices("GPU")))
-    console.say_lines(table(stages))
-    console.say(f"bottleneck: {advice.bottleneck}")
-    console.say(f"what helps: {advice.help}")
+            stages = profiling.profile_stages(make_data(place, config.images), config)
+    advice = profiling.recommend(stages, on_gpu=bool(tf.config.list_physical_devices("GPU")))
+    console.info_lines(table(stages))
+    console.info(f"bottleneck: {advice.bottleneck}")
+    console.info(f"what helps: {advice.help}")
     content = {
         "machine": runtime.machine(),
         "versions": runtime.versions(),
@@ -51,7 +51,7 @@ def run(config: DoctorConfig) -> dict:
 def make_data(place: str, count: int) -> dataset.Dataset:
     """A data set of `count` made images in the folder `place`, by the commands that a user would run."""
     images, out = os.path.join(place, "images"), os.path.join(place, "made")
-    console.say(f"no --data: making {count:,} images")
+    console.info(f"no --data: making {count:,} images")
     for verb, *options in (
         ("synth", f"--out={images}", f"--count={count}"),
         ("convert", f"--images={images}", f"--out={out}"),
@@ -60,7 +60,7 @@ def make_data(place: str, count: int) -> dataset.Dataset:
     return dataset.load(out)
 
 
-def table(stages: list[profiling.Stage]) -> str:
+def table(stages: list[profiling.StageTiming]) -> str:
     """One line a stage: images/s (median, and from lowest to highest window), and what was measured."""
     rows = [("", "images/s", "lowest to highest", "")]
     for name, rate, note in stages:

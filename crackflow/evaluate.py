@@ -27,12 +27,12 @@ from crackflow.report import evaluation_files, run_page
 from crackflow.training import run_folder
 
 # Of several data sets each has a folder with its name.
-OURS = (run_folder.REPORT, *evaluation_files.OURS, *(f"*/{path}" for path in evaluation_files.OURS))
+OURS = (run_folder.REPORT, *evaluation_files.OWNED_FILES, *(f"*/{path}" for path in evaluation_files.OWNED_FILES))
 
 
 def run(config: EvaluateConfig) -> dict:
     """Score every data set, write the results; returns the content of metrics.json. Raises: UserError."""
-    runtime.set_up(config.seed, config.threads, deterministic=False)
+    runtime.configure(config.seed, config.threads, deterministic=False)
     if os.path.exists(os.path.join(config.out, run_folder.FLAGS)):  # its metrics.json would pass for one of ours
         raise UserError(
             f"--out: expected a folder of its own, received {config.out!r}, which holds a training run; choose "
@@ -48,35 +48,37 @@ def run(config: EvaluateConfig) -> dict:
             splits = _splits(made, config.split)
             decided_on = ["val"] if config.threshold and not found else []
             settings = config.batch_size, config.resamples, config.seed, decided_on, config.photographs
-            found[name] = evaluator.assess(loaded, made, splits, *settings)
+            found[name] = evaluator.evaluate(loaded, made, splits, *settings)
         for name, evaluation in found.items():
             evaluation_files.save(evaluation, stage if len(found) == 1 else os.path.join(stage, name))
         content = _content(found)
         atomic.save_json(stage, run_folder.METRICS, content)
         run_page.write(_report(config, loaded, sets, list(found.values())), os.path.join(stage, run_folder.REPORT))
     for name, evaluation in found.items():
-        console.say(_line(name, evaluation))
+        console.info(_line(name, evaluation))
         if evaluation.photographs:
-            console.say(_photographs(evaluation.photographs))
+            console.info(_photographs(evaluation.photographs))
         if warning := overlap.in_words(evaluation.overlap):
-            console.alarm(f"{name} {evaluation.split}: {warning}")
+            console.alert(f"{name} {evaluation.split}: {warning}")
     for warning in results.guesses(list(found.values())):
-        console.alarm(warning)
+        console.alert(warning)
     if len(found) > 1:
         columns, rows = run_page.matrix(list(found.values()))
         shown = [[(name, False), *((cell.value, cell.fallen) for cell in cells)] for name, cells in rows]
-        console.show(["", *columns], shown)
-    console.say(f"report {os.path.join(config.out, run_folder.REPORT)}")
+        console.print_table(["", *columns], shown)
+    console.info(f"report {os.path.join(config.out, run_folder.REPORT)}")
     return content
 
 
-def _decided_anew(loaded: model_file.Bundle, made: dataset.Dataset, config: EvaluateConfig) -> model_file.Bundle:
+def _decided_anew(
+    loaded: model_file.TrainedModel, made: dataset.Dataset, config: EvaluateConfig
+) -> model_file.TrainedModel:
     """`loaded` with the threshold that the rule asks for on the validation images of `made`, and the band around it.
     Raises: UserError when there are none."""
     made.expect_images("val")
     card = loaded.card
     checks = stream.eval_batches(made, "val", config.batch_size, card.image_px, card.channels)
-    labels, logits = scoring.judge(loaded.model, checks)
+    labels, logits = scoring.predict_logits(loaded.model, checks)
     probabilities = model_file.to_probabilities(logits, card.temperature)
     if not thresholds.can_choose(labels, config.threshold):
         raise UserError(
@@ -87,8 +89,8 @@ def _decided_anew(loaded: model_file.Bundle, made: dataset.Dataset, config: Eval
         loaded.model, made, checks, labels, probabilities, card.temperature, config.threshold
     )
     # As many are left to a person as before.
-    band = thresholds.review_band(
-        probabilities, threshold, photo_threshold.in_review(probabilities, card.review).mean()
+    band = thresholds.abstention_band(
+        probabilities, threshold, photo_threshold.abstains(probabilities, card.review).mean()
     )
     chosen = dataclasses.replace(card, threshold=threshold, threshold_rule=config.threshold, review=band)
     loaded = dataclasses.replace(loaded, card=chosen)

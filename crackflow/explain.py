@@ -26,20 +26,20 @@ from crackflow.training import run_folder
 
 SCORES = "scores.json"
 COLUMNS = ("path", "probability", "decided", "explained", "overlay")
-OURS = ("explanations.csv", "rejected.csv", "contact_sheet.png", run_folder.REPORT)
-OURS += ("overlays/*.png", "filters/*.png", "activations/*.png")
+OWNED_FILES = ("explanations.csv", "rejected.csv", "contact_sheet.png", run_folder.REPORT)
+OWNED_FILES += ("overlays/*.png", "filters/*.png", "activations/*.png")
 SHEET_ROWS = 24  # of the contact sheet: the first pictures of each decision, half and half where there are enough
 SHOWN_PX = 160  # of a picture in the contact sheet
 
 
 def run(config: ExplainConfig) -> dict:
     """Explain every photograph, write the results; returns the content of scores.json. Raises: UserError."""
-    runtime.set_up(config.seed, config.threads, deterministic=False)
+    runtime.configure(config.seed, config.threads, deterministic=False)
     loaded = model_file.load(config.model)
     study = _study(config, loaded)
     passed_over: collections.Counter = collections.Counter()
-    files, rejected = inputs.listed(config.images, config.masks, config.out, passed_over)
-    with atomic.folder(config.out, SCORES, config.overwrite, OURS) as stage:
+    files, rejected = inputs.list_images(config.images, config.masks, config.out, passed_over)
+    with atomic.folder(config.out, SCORES, config.overwrite, OWNED_FILES) as stage:
         found = _explain_all(config, study, files, rejected, stage)
         layers = _show_layers(config, loaded.model, found, stage)
         csv_files.save(os.path.join(stage, "rejected.csv"), ("path", "reason"), rejected)
@@ -47,35 +47,35 @@ def run(config: ExplainConfig) -> dict:
         atomic.save_json(stage, SCORES, content)
         run_page.write(_report(config, loaded, content, found, layers), os.path.join(stage, run_folder.REPORT))
     for line in _lines(content, rejected):
-        console.say(line)
+        console.info(line)
     if passed_over:
-        console.say(system_files.summary(passed_over))
-    console.say(
+        console.info(system_files.summary(passed_over))
+    console.info(
         f"overlays {os.path.join(config.out, 'overlays')}, report {os.path.join(config.out, run_folder.REPORT)}"
     )
     return content
 
 
-def _study(config: ExplainConfig, loaded: model_file.Bundle) -> study.Study:
+def _study(config: ExplainConfig, loaded: model_file.TrainedModel) -> study.ExplanationRun:
     there = {layer.name for layer in loaded.model.layers}
     unknown = [name for name in config.layers if name not in there]
-    every = [stage.name for stage in saliency.stages(loaded.model)]
+    every = [stage.name for stage in saliency.feature_maps(loaded.model)]
     if unknown:
         raise UserError(
             f"--layers: expected layers of {loaded.card.network}, whose stages are {', '.join(every)}; "
             f"received {', '.join(unknown)}"
         )
     among = [name for name in config.layers if name in every]
-    return study.Study(loaded, config.method, config.toward, among, config.sample, config.seed)
+    return study.ExplanationRun(loaded, config.method, config.toward, among, config.sample, config.seed)
 
 
-def _explain_all(config, study, files, rejected, stage) -> list[study.Finding]:
+def _explain_all(config, study, files, rejected, stage) -> list[study.Explanation]:
     """Overlays and the table; gives the findings of the contact sheet."""
     os.makedirs(os.path.join(stage, "overlays"))
     shown, rows, classes = {True: [], False: []}, [], study.loaded.card.classes
     reading = config.patch_px, config.min_crack_fraction, config.max_megapixels, rejected
-    with console.bar(len(files), "explaining") as advance:
-        pieces = inputs.pieces(_counted(files, advance), study.loaded.card.channels, *reading)
+    with console.progress_bar(len(files), "explaining") as advance:
+        pieces = inputs.iter_tiles(_counted(files, advance), study.loaded.card.channels, *reading)
         for number, one in enumerate(study.findings(pieces, config.batch_size), start=1):
             file = f"overlays/{number:06d}.png"
             with open(os.path.join(stage, file), "wb") as opened:
@@ -105,18 +105,18 @@ def _counted(files, advance):
         advance(1)
 
 
-def _sheet_row(one: study.Finding, with_mask: bool, methods) -> list[np.ndarray]:
+def _sheet_row(one: study.Explanation, with_mask: bool, methods) -> list[np.ndarray]:
     picture = one.piece.pixels
     mask = [(one.piece.mask[..., None] * 255).astype(np.uint8)] if with_mask else []
     return [picture, *mask, *(overlays.overlay(picture, one.maps[method]) for method in methods)]
 
 
-def _show_layers(config, model: keras.Model, found: list[study.Finding], stage: str) -> list[tuple[str, bytes]]:
+def _show_layers(config, model: keras.Model, found: list[study.Explanation], stage: str) -> list[tuple[str, bytes]]:
     """filters/*.png and activations/*.png, of the first layer and every stage, or of the layers asked for; gives
     (caption, PNG) of each."""
     shown = []
     convolutions = [layer.name for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
-    every = [one.name for one in saliency.stages(model)]
+    every = [one.name for one in saliency.feature_maps(model)]
     layers = config.layers or (next(name for name in convolutions if model.get_layer(name).trainable), *every)
     for name in ("filters", "activations"):
         os.makedirs(os.path.join(stage, name))
@@ -166,7 +166,7 @@ def _columns(config) -> list[str]:
     return ["photograph", *(["mask"] if config.masks else []), *(method.value for method in config.method)]
 
 
-def _content(config: ExplainConfig, loaded: model_file.Bundle, study: study.Study) -> dict:
+def _content(config: ExplainConfig, loaded: model_file.TrainedModel, study: study.ExplanationRun) -> dict:
     card = loaded.card
     facts = {"network": card.network, "image_px": card.image_px, "threshold": card.threshold}
     stages = {method.value: [stage.name for stage in one.stages] for method, one in study.explainers.items()}

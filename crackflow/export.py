@@ -18,7 +18,7 @@ import numpy as np
 
 from crackflow.core import atomic, console, flags, runtime, temporary_files
 from crackflow.core.config.trained import ExportConfig
-from crackflow.core.errors import CheckFailed
+from crackflow.core.errors import VerificationError
 from crackflow.data import dataset, resize
 from crackflow.model import export_formats, export_parity, model_file
 from crackflow.pipeline import stream
@@ -33,12 +33,12 @@ OURS = ("model.onnx", "model_*.tflite", "savedmodel/**")
 def run(config: ExportConfig) -> dict:
     """Write the formats, run each, compare; returns the content of parity.json. Raises: UserError; CheckFailed when a
     format is not the model."""
-    runtime.set_up(config.seed, config.threads, deterministic=False)
-    runtime.keep_all_of_float32()  # what the other formats are held against
+    runtime.configure(config.seed, config.threads, deterministic=False)
+    runtime.disable_tf32()  # what the other formats are held against
     loaded = model_file.load(config.model)
     calibration, proof, labels = _images(config, loaded.card)
     with atomic.folder(config.out, PARITY, config.overwrite, OURS) as stage, _temporary_files_in(stage):
-        files = export_parity.export(export_formats.Served(loaded), list(config.formats), stage, calibration)
+        files = export_parity.export(export_formats.ServingModule(loaded), list(config.formats), stage, calibration)
         rows = export_parity.compare(loaded, files, proof, labels)
         content = {
             "model": {"sha256": loaded.sha256, "network": loaded.card.network, "threshold": loaded.card.threshold},
@@ -49,11 +49,11 @@ def run(config: ExportConfig) -> dict:
         }
         atomic.save_json(stage, PARITY, content)
     for name, row in rows.items():
-        console.say(_line(name, row))
-    console.say(f"parity {os.path.join(config.out, PARITY)}")
+        console.info(_line(name, row))
+    console.info(f"parity {os.path.join(config.out, PARITY)}")
     wrong = export_parity.failures(rows)
     if wrong:
-        raise CheckFailed("; ".join(wrong) + f"; look at {os.path.join(config.out, PARITY)}")
+        raise VerificationError("; ".join(wrong) + f"; look at {os.path.join(config.out, PARITY)}")
     return content
 
 
@@ -68,7 +68,7 @@ def _temporary_files_in(stage: str) -> Iterator[None]:
             tempfile.tempdir = before
 
 
-def _images(config: ExportConfig, card: model_file.Card) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _images(config: ExportConfig, card: model_file.ModelMetadata) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(calibration, proof, labels of the proof): uint8 [N, px, px, C] twice and int [N]."""
     if config.data:
         made = dataset.load(config.data)
@@ -76,16 +76,16 @@ def _images(config: ExportConfig, card: model_file.Card) -> tuple[np.ndarray, np
         made.expect_images("test")
         return _taken(made, "train", CALIBRATION, config, card)[0], *_taken(made, "test", config.images, config, card)
     side = card.source_px or card.image_px
-    examples = [concrete.make(config.seed, index, side) for index in range(config.images + CALIBRATION)]
+    examples = [concrete.draw_example(config.seed, index, side) for index in range(config.images + CALIBRATION)]
     shaped = np.stack([resize.resize_array(_channels(one.image, card.channels), card.image_px) for one in examples])
     labels = np.array([one.label for one in examples])
     return shaped[config.images :], shaped[: config.images], labels[: config.images]
 
 
 def _taken(
-    made: dataset.Dataset, split: str, count: int, config: ExportConfig, card: model_file.Card
+    made: dataset.Dataset, split: str, count: int, config: ExportConfig, card: model_file.ModelMetadata
 ) -> tuple[np.ndarray, np.ndarray]:
-    batches = stream.some(made, split, count, 64, card.image_px, card.channels, config.seed)
+    batches = stream.sample_batches(made, split, count, 64, card.image_px, card.channels, config.seed)
     taken, labels = zip(*((image.numpy(), label.numpy()) for image, label in batches), strict=True)
     return np.concatenate(taken), np.concatenate(labels)
 

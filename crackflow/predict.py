@@ -20,7 +20,7 @@ import numpy as np
 
 from crackflow.core import atomic, console, csv_files, errors, flags, runtime, system_files
 from crackflow.core.config.trained import PredictConfig
-from crackflow.core.errors import TryAgain, UserError
+from crackflow.core.errors import RetryableError, UserError
 from crackflow.data import overlays
 from crackflow.evaluation import chance, photo_evaluation
 from crackflow.inference import photo_files, prediction_log, predictor
@@ -30,24 +30,24 @@ from crackflow.version import __version__
 
 FINDINGS, GEOJSON, PREDICTIONS = "findings.json", "findings.geojson", "predictions.csv"
 COLUMNS = ("path", "label", "probability", "decision")
-OURS = (PREDICTIONS, GEOJSON, "rejected.csv", run_folder.REPORT, "overlays/*.jpg", *prediction_log.OWNED_FILES)
+OWNED_FILES = (PREDICTIONS, GEOJSON, "rejected.csv", run_folder.REPORT, "overlays/*.jpg", *prediction_log.OWNED_FILES)
 # Flags that may differ between two parts of one run: what they change is made anew, or they change no result.
-FREE = {"out", "model", "threads", "page_photos", "overwrite"}
+RESUMABLE_FLAGS = {"out", "model", "threads", "page_photos", "overwrite"}
 
 
 def run(config: PredictConfig) -> dict:
     """Look at every photograph, write the results; returns the content of findings.json. Raises: UserError;
     TryAgain when it stopped and can go on."""
-    runtime.set_up(0, config.threads, deterministic=False)
+    runtime.configure(0, config.threads, deterministic=False)
     model = predictor.load(config.model, config.threshold)
     passed_over: collections.Counter = collections.Counter()
-    files, rejected = photo_files.listed(config.photos, config.out, passed_over)
-    with atomic.folder(config.out, FINDINGS, config.overwrite, OURS, prediction_log.FOLDER) as stage:
+    files, rejected = photo_files.list_photos(config.photos, config.out, passed_over)
+    with atomic.folder(config.out, FINDINGS, config.overwrite, OWNED_FILES, prediction_log.FOLDER) as stage:
         with (
-            prediction_log.opened(config.out, _settings(config, model), config.overwrite) as log,
+            prediction_log.open_log(config.out, _settings(config, model), config.overwrite) as log,
             _going_on(log, files),
         ):
-            shown = findings_page.Album(config.page_photos)
+            shown = findings_page.FindingsPage(config.page_photos)
             facts = _look_at_all(config, model, files, rejected, shown, stage, log)
             content = _about(model) | {"mm_per_px": config.mm_per_px or None, "photos": facts}
             rows = [
@@ -62,31 +62,31 @@ def run(config: PredictConfig) -> dict:
             atomic.save_json(stage, FINDINGS, content)
     _tell(config, facts, rejected)
     for doubt in content["warnings"]:
-        console.alarm(doubt)
+        console.alert(doubt)
     if passed_over:
-        console.say(system_files.summary(passed_over))
+        console.info(system_files.summary(passed_over))
     return content
 
 
 def _settings(config: PredictConfig, model: predictor.Model) -> dict[str, str]:
     """What two parts of one run have in common."""
-    settings = {f"--{name}": value for name, value in flags.as_dict(config, FREE).items()}
+    settings = {f"--{name}": value for name, value in flags.as_dict(config, RESUMABLE_FLAGS).items()}
     settings |= {"--photos": os.path.abspath(config.photos), "--model": model.bundle.sha256}
     return settings | {"the version of crackflow": __version__}
 
 
 @contextlib.contextmanager
-def _going_on(log: prediction_log.PredictionLog, files: list[photo_files.Named]) -> Iterator[None]:
+def _going_on(log: prediction_log.PredictionLog, files: list[photo_files.PhotoPath]) -> Iterator[None]:
     """Around the work: says what is done when it is stopped. Raises: TryAgain after a signal."""
     began = sum(named.file in log for named in files)
     if began:
-        console.say(f"going on: {began:,} of {len(files):,} photographs were looked at before")
+        console.info(f"going on: {began:,} of {len(files):,} photographs were looked at before")
     try:
         yield
     except KeyboardInterrupt as error:
         if not log:
             raise
-        raise TryAgain(f"stopped by a signal; {_done(log, files)}") from error
+        raise RetryableError(f"stopped by a signal; {_done(log, files)}") from error
     except OSError as error:
         mistake = errors.from_os_error(error)
         if not log or mistake is None:
@@ -94,7 +94,7 @@ def _going_on(log: prediction_log.PredictionLog, files: list[photo_files.Named])
         raise UserError(f"{mistake}; {_done(log, files)}") from error
 
 
-def _done(log: prediction_log.PredictionLog, files: list[photo_files.Named]) -> str:
+def _done(log: prediction_log.PredictionLog, files: list[photo_files.PhotoPath]) -> str:
     count = sum(named.file in log for named in files)
     return f"{count:,} of {len(files):,} photographs are done, and the same command goes on with the others"
 
@@ -103,7 +103,7 @@ def _look_at_all(config, model, files, rejected, shown, stage, log) -> list[dict
     """Overlays, and what findings.json says of each photograph."""
     os.makedirs(os.path.join(stage, "overlays"))
     facts = []
-    with console.bar(len(files), "looking") as advance:
+    with console.progress_bar(len(files), "looking") as advance:
         for named in files:
             advance(1)
             try:
@@ -151,7 +151,7 @@ def _look_at(named, config, model, shown, log) -> prediction_log.Record:
     overlay = overlays.as_jpeg(overlays.marked(small, found))
     record = log.append(record, overlay, shown.add(record.prediction, small))
     for warning in found.warnings:
-        console.warn(f"{named.path}: {warning}")
+        console.warning(f"{named.path}: {warning}")
     return record
 
 
@@ -173,7 +173,7 @@ def _about(model: predictor.Model) -> dict:
     }
 
 
-def _facts(found: predictor.Prediction, photo: photo_files.Photograph, overlay: str) -> dict:
+def _facts(found: predictor.Prediction, photo: photo_files.Photo, overlay: str) -> dict:
     return {
         "path": found.name,
         "sha256": photo.sha256,
@@ -227,14 +227,14 @@ def _tell(config: PredictConfig, facts: list[dict], rejected: list[tuple[str, st
     counts = {name: int((decisions == name).sum()) for name in ("cracked", "review", "clean")}
     if len(facts) <= 10:
         for one in facts:
-            console.say(
+            console.info(
                 f"{one['path']}: {one['decision']}, probability {one['probability']:.3f}, "
                 f"{len(one['findings'])} finding{'s' if len(one['findings']) != 1 else ''}"
             )
-    console.say(", ".join(f"{name} {count:,}" for name, count in counts.items()))
+    console.info(", ".join(f"{name} {count:,}" for name, count in counts.items()))
     if rejected:
-        console.say(f"left out: {len(rejected):,}, each with its reason in rejected.csv; the first: {rejected[0][1]}")
-    console.say(f"findings {os.path.join(config.out, FINDINGS)}, report {os.path.join(config.out, run_folder.REPORT)}")
+        console.info(f"left out: {len(rejected):,}, each with its reason in rejected.csv; the first: {rejected[0][1]}")
+    console.info(f"findings {os.path.join(config.out, FINDINGS)}, report {os.path.join(config.out, run_folder.REPORT)}")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,9 @@ def run(config: SynthConfig) -> None:
             os.mkdir(os.path.join(stage, name))
         write(config, stage)
         atomic.write_text(os.path.join(stage, MARKER), json.dumps(facts(config, lent), indent=2) + "\n")
-    console.say(f"{config.out}: {config.count:,} images of {config.image_px} px, {config.count // 2:,} of them cracked")
+    console.info(
+        f"{config.out}: {config.count:,} images of {config.image_px} px, {config.count // 2:,} of them cracked"
+    )
 
 
 def write(config: SynthConfig, folder: str) -> None:
@@ -39,9 +41,9 @@ def write(config: SynthConfig, folder: str) -> None:
     starts = range(0, config.count, batch)
     batches = (concrete.Batch(folder, maker(config), start, min(start + batch, config.count)) for start in starts)
     size = min(process_pool.count(config.workers), len(starts))
-    with process_pool.pool(size) as pool, console.bar(config.count, "making images") as advance:
+    with process_pool.pool(size) as pool, console.progress_bar(config.count, "making images") as advance:
         try:
-            for done in process_pool.ordered(pool, concrete.write, batches, ahead=4 * size):
+            for done in process_pool.map_ordered(pool, concrete.write_images, batches, ahead=4 * size):
                 advance(done)
         except BaseException:
             pool.shutdown(cancel_futures=True)  # waits: a batch still being written would outlive its folder
@@ -52,8 +54,8 @@ def maker(config: SynthConfig) -> Callable[..., concrete.Example]:
     """From an index, an example."""
     settings = {"seed": config.seed, "image_px": config.image_px}
     if config.surfaces is Surfaces.VARIED:
-        return functools.partial(varied.make, **settings, donors_in=config.donors)
-    return functools.partial(concrete.make, **settings)
+        return functools.partial(varied.draw_example, **settings, donors_in=config.donors)
+    return functools.partial(concrete.draw_example, **settings)
 
 
 def facts(config: SynthConfig, lent: str) -> dict:

@@ -23,39 +23,41 @@ from crackflow.pipeline import stream
 from crackflow.report import run_page
 from crackflow.training import job, run_folder
 
-RESAMPLES = 1000
-AT_ONCE = 256  # images that the chief's one device looks at, in float32: --batch_size is shared by all devices
+BOOTSTRAP_SAMPLES = 1000
+EVAL_BATCH_SIZE = 256  # images that the chief's one device looks at, in float32: --batch_size is shared by all devices
 REMEDY, SHORTCUT = "Take more photographs of both classes", "begin with the model that comes with crackflow"
-KNOWN_IMAGES = 2048  # of the training split, from which crackflow.predict knows what it was trained on
+NUM_OOD_IMAGES = 2048  # of the training split, from which crackflow.predict knows what it was trained on
 
 
 def run(config: TrainConfig) -> results.Evaluation | None:
     """The whole path: data, network, fit, threshold, model.h5, report; None where another process or an earlier run
     makes these. Raises: UserError; TryAgain when it stopped and can go on."""
-    runtime.set_up(config.seed, config.threads, config.deterministic, config.cpu_devices)
+    runtime.configure(config.seed, config.threads, config.deterministic, config.cpu_devices)
     given = flags.given(config)
     # Before the run folder is touched: --overwrite with a mistake in another flag costs nothing.
     config = _with_absolute_paths(config)
-    work = job.prepare(config, given=given)
+    work = job.build_training(config, given=given)
     # As it was asked for, and with what follows from the data.
     asked, config = _with_network_of(config, work.config), work.config
     made, recipe, image_px, team = work.made, work.recipe, work.image_px, work.team
-    console.say(f"devices {team.choice.value} ({team.choice.reason})")
-    console.say(f"precision {work.precision.value} ({work.precision.reason}); XLA {work.xla.value} ({work.xla.reason})")
-    console.say(f"an epoch is {work.describe_epoch()}")
+    console.info(f"devices {team.choice.value} ({team.choice.reason})")
+    console.info(
+        f"precision {work.precision.value} ({work.precision.reason}); XLA {work.xla.value} ({work.xla.reason})"
+    )
+    console.info(f"an epoch is {work.describe_epoch()}")
     # Now: a damaged manifest.csv must not be found out after the training.
     seen = training_images.TrainingImages.of(made)
     if made.count("test"):
-        digests.of(made, "test")
-    identity = run_folder.identity(config, made.facts["fingerprint"], work.precision.value)
-    with run_folder.opened(config.run_dir, identity, config.overwrite, config.safety.resume, team) as start:
+        digests.load(made, "test")
+    identity = run_folder.run_fingerprint(config, made.facts["fingerprint"], work.precision.value)
+    with run_folder.open_run(config.run_dir, identity, config.overwrite, config.safety.resume, team) as start:
         if start.found:
-            console.say(f"{config.run_dir} holds {start.found}")
+            console.info(f"{config.run_dir} holds {start.found}")
         if start.finished:
             return None
         text = run_folder.save_flags(config.run_dir, asked) if team.is_chief else ""
         feed = work.open_feed()
-        console.say(f"input {feed.choice.value} ({feed.choice.reason})")
+        console.info(f"input {feed.choice.value} ({feed.choice.reason})")
         fit = work.fit(identity)
         if start.snapshot:
             fit.take(start.snapshot)
@@ -68,7 +70,7 @@ def run(config: TrainConfig) -> results.Evaluation | None:
             checks = stream.eval_batches(made, "val", at_once, image_px, recipe.channels)
             loaded = choose_and_save(plain, work, checks, seen)
             tested = "test" if made.count("test") else "val"
-            found = evaluator.assess(loaded, made, [tested], at_once, RESAMPLES, config.seed)
+            found = evaluator.evaluate(loaded, made, [tested], at_once, BOOTSTRAP_SAMPLES, config.seed)
             found = dataclasses.replace(found, basis=results.TEST if tested == "test" else results.VALIDATION)
             told = evaluator.content(found) | {"split": tested, "basis": found.basis}
             atomic.save_json(config.run_dir, run_folder.METRICS, told)
@@ -77,7 +79,7 @@ def run(config: TrainConfig) -> results.Evaluation | None:
             doubts = _doubts(loaded.card, tested)
             report = _report(config, made, found, watched, facts, text, doubts)
             run_page.write(report, os.path.join(config.run_dir, run_folder.REPORT))
-            console.say(
+            console.info(
                 f"{_figure(found)} at threshold {loaded.card.threshold:.3f}; model "
                 f"{os.path.join(config.run_dir, model_file.FILE)}, report "
                 f"{os.path.join(config.run_dir, run_folder.REPORT)}"
@@ -85,9 +87,9 @@ def run(config: TrainConfig) -> results.Evaluation | None:
             warning = overlap.in_words(found.overlap)
             # Of validation it has been said, unless it was trained on as well.
             if warning and (found.basis == results.TEST or found.overlap["trained_on"]):
-                console.alarm(f"{tested}: {warning}")
+                console.alert(f"{tested}: {warning}")
             for doubt in [*doubts, *results.guesses([found])]:
-                console.alarm(f"{doubt} {_remedy(config)}")
+                console.alert(f"{doubt} {_remedy(config)}")
         team.gathered([0])  # a worker that left early would look lost
         return found
 
@@ -110,7 +112,7 @@ def _with_network_of(config: TrainConfig, other: TrainConfig) -> TrainConfig:
 
 
 def _at_once(config: TrainConfig) -> int:
-    return min(config.part_size, AT_ONCE)
+    return min(config.part_size, EVAL_BATCH_SIZE)
 
 
 def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
@@ -121,25 +123,25 @@ def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
 
 
 def choose_and_save(
-    plain: keras.Model, work: job.Job, checks, seen: training_images.TrainingImages | None
-) -> model_file.Bundle:
+    plain: keras.Model, work: job.TrainingSetup, checks, seen: training_images.TrainingImages | None
+) -> model_file.TrainedModel:
     """Temperature, threshold and review band from validation data, then model.h5; returns the model as a user will
     load it. `seen`: the images of the run's data set."""
     made, config, recipe, image_px = work.made, work.config, work.recipe, work.image_px
-    labels, logits = scoring.judge(plain, checks)
+    labels, logits = scoring.predict_logits(plain, checks)
     temperature = thresholds.fit_temperature(labels, logits)
     probabilities = model_file.to_probabilities(logits, temperature)
-    _, groups = stream.identities(made, "val")
+    _, groups = stream.paths_and_groups(made, "val")
     rule = config.threshold
     if not thresholds.can_choose(labels, rule):
         rule = "bayes:1"
-        console.warn(
+        console.warning(
             f"the validation images are of one class, so that --threshold={config.threshold} can't choose by "
             f"them; {rule} is taken instead"
         )
     threshold = evaluator.choose_threshold(plain, made, checks, labels, probabilities, temperature, rule)
     verdict = chance.compare(labels, probabilities, threshold, groups)
-    card = model_file.Card(
+    card = model_file.ModelMetadata(
         network=config.model.value,
         classes=made.classes,
         threshold=threshold,
@@ -150,7 +152,7 @@ def choose_and_save(
         versions=runtime.versions(),
         seed=config.seed,
         threshold_rule=rule,
-        review=thresholds.review_band(probabilities, threshold, config.review),
+        review=thresholds.abstention_band(probabilities, threshold, config.review),
         source_px=made.source_px,
         mm_per_px=config.mm_per_px,
         validation=verdict._asdict(),
@@ -162,26 +164,28 @@ def choose_and_save(
     card = dataclasses.replace(card, brightness=brightness)
     seen = seen and seen.and_earlier(work.source and work.source.training_images)
     chosen = photo_evaluation.with_photo_threshold(
-        model_file.Bundle(plain, card, None, work.model.locator), made, labels, probabilities, config.seed
+        model_file.TrainedModel(plain, card, None, work.model.locator), made, labels, probabilities, config.seed
     )
     model_file.save(path, plain, chosen.card, known, work.model.locator, seen)
     return model_file.load(path)
 
 
-def _known(plain, checks, made, config, recipe, image_px) -> tuple[ood.Familiarity, float]:
+def _known(plain, checks, made, config, recipe, image_px) -> tuple[ood.OutOfDistributionDetector, float]:
     """What images of the training split look like to the network, and their mean brightness, 0..255."""
-    look, known, brightness = ood.Looks(plain), [], []
-    for image, _ in stream.some(made, "train", KNOWN_IMAGES, _at_once(config), image_px, recipe.channels, config.seed):
+    look, known, brightness = ood.FeatureStatistics(plain), [], []
+    for image, _ in stream.sample_batches(
+        made, "train", NUM_OOD_IMAGES, _at_once(config), image_px, recipe.channels, config.seed
+    ):
         known.append(look(image))
         brightness.append(np.asarray(image).mean((1, 2, 3)))
-    fitted = ood.fit(np.concatenate(known), scoring.looks(look, checks), seed=config.seed)
+    fitted = ood.fit(np.concatenate(known), scoring.map_batches(look, checks), seed=config.seed)
     return fitted, float(np.concatenate(brightness).mean())
 
 
-def _doubts(card: model_file.Card, tested: str) -> list[str]:
+def _doubts(card: model_file.ModelMetadata, tested: str) -> list[str]:
     """That the model is no better than a guess, as far as its validation images tell; nothing where the evaluation of
     the split `tested` says the same."""
-    told = tested == "val" and chance.Verdict(**card.validation).is_doubtful
+    told = tested == "val" and chance.ChanceTest(**card.validation).is_doubtful
     return [] if told else chance.doubts(card.validation)
 
 

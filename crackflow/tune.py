@@ -19,11 +19,11 @@ from crackflow.report import plots, search_page
 from crackflow.search import roles, search, trial
 
 
-def run(config: TuneConfig) -> search.Found | None:
+def run(config: TuneConfig) -> search.SearchResult | None:
     """The whole search; None for a worker of a shared one. Raises: UserError when no trial was within the limits;
     TryAgain when it stopped and can go on."""
     config = dataclasses.replace(config, data=os.path.abspath(config.data), out=os.path.abspath(config.out))
-    found = search.run(config, roles.role(os.environ))
+    found = search.run_search(config, roles.role(os.environ))
     if found is None:
         return None
     search.write_table(config)
@@ -32,18 +32,18 @@ def run(config: TuneConfig) -> search.Found | None:
     search_page.write_hparams(os.path.join(config.out, search.TRIALS), found.outcomes)
     failed = sum(one.status == trial.FAILED for one in found.outcomes)
     if failed:
-        console.warn(f"{failed} of {len(found.outcomes)} trials failed; {search.TABLE} says why")
+        console.warning(f"{failed} of {len(found.outcomes)} trials failed; {search.TABLE} says why")
     if not found.best:
         raise UserError(impossible(found, config))
-    console.say(f"the best of {len(found.outcomes)}: {search.in_words(found.best)}")
-    console.say(
+    console.info(f"the best of {len(found.outcomes)}: {search.in_words(found.best)}")
+    console.info(
         f"python -m crackflow.train --flagfile={os.path.join(config.out, search.BEST)}      # report: "
         f"{os.path.join(config.out, search.REPORT)}"
     )
     return found
 
 
-def impossible(found: search.Found, config: TuneConfig) -> str:
+def impossible(found: search.SearchResult, config: TuneConfig) -> str:
     """What was expected, what came nearest, and what to do, where no network was within the limits."""
     limits = []
     if config.min_images_per_sec:

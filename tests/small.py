@@ -29,7 +29,7 @@ def images() -> pathlib.Path:
     """Positive/ and Negative/, 48 pictures of 64 px each, and masks/ of the cracked."""
     root = _place() / "images"
     for index in range(COUNT):
-        made = concrete.make(seed=5, index=index, image_px=IMAGE_PX)
+        made = concrete.draw_example(seed=5, index=index, image_px=IMAGE_PX)
         folder = root / ("Positive" if made.label else "Negative")
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(made.image).save(folder / f"{index:05d}.jpg", quality=95)

@@ -13,7 +13,7 @@ import pytest
 from crackflow import convert
 from crackflow.core import atomic, temporary_files
 from crackflow.core.config.data import ConvertConfig, OnBad
-from crackflow.core.errors import CheckFailed, UserError
+from crackflow.core.errors import UserError, VerificationError
 from crackflow.data import dataset
 from crackflow.training import run_folder
 from tests import support
@@ -73,7 +73,7 @@ def expect_no_part_passes(parent):
     """What a killed run left does not pass for a data set."""
     for name in left_overs(parent):
         if ".partial-" in name:
-            with pytest.raises(CheckFailed, match="is no whole data set: the run that made it was killed"):
+            with pytest.raises(VerificationError, match="is no whole data set: the run that made it was killed"):
                 verify(parent / name)
 
 

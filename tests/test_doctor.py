@@ -2,7 +2,7 @@ import json
 
 from crackflow import doctor
 from crackflow.core.config.tools import DoctorConfig
-from crackflow.core.throughput import Rate
+from crackflow.core.throughput import Throughput
 from crackflow.training import profiling
 from tests import small, support
 
@@ -38,7 +38,10 @@ def test_without_data_images_are_made_and_removed(tmp_path):
 
 
 def test_the_table_is_aligned():
-    stages = [profiling.Stage("disk", Rate(1234567, 9, 10), "a note"), profiling.Stage("train step", Rate(1, 1, 1), "")]
+    stages = [
+        profiling.StageTiming("disk", Throughput(1234567, 9, 10), "a note"),
+        profiling.StageTiming("train step", Throughput(1, 1, 1), ""),
+    ]
     first, second, third = doctor.table(stages).splitlines()
     assert second == "disk        1,234,567            9 to 10  a note"
     assert first.index("images/s") + len("images/s") == second.index("7  ") + 1

@@ -28,7 +28,7 @@ def model(tmp_path_factory):
     made = networks.NETWORKS[Network.CRACKFLOW_XS].build(small.IMAGE_PX)
     generator = np.random.default_rng(0)
     made.set_weights([generator.normal(0, 0.1, w.shape) if w.ndim > 1 else w for w in made.get_weights()])
-    card = model_file.Card(
+    card = model_file.ModelMetadata(
         "crackflow_xs", ("Negative", "Positive"), 0.5, 3.0, small.IMAGE_PX, 3, "f" * 64, {"crackflow": "0"}, 0
     )
     model_file.save(str(path), made, card)
@@ -69,7 +69,7 @@ def test_few_validation_images_choose_a_threshold_as_they_do_in_training(model, 
     content = evaluate.run(config(model, tmp_path, threshold="f1", split=EvalSplit.VAL))
     loaded = model_file.load(model)
     checks = stream.eval_batches(small.data(), "val", 16, loaded.card.image_px, loaded.card.channels)
-    labels, logits = scoring.judge(loaded.model, scoring.in_eight_orientations(checks))
+    labels, logits = scoring.predict_logits(loaded.model, scoring.in_eight_orientations(checks))
     chosen = thresholds.choose_threshold(labels, model_file.to_probabilities(logits, loaded.card.temperature), "f1")
     few = min(np.bincount(labels)) // 8
     assert content["threshold"] == pytest.approx(thresholds.shrunk(chosen, "f1", few), abs=1e-6)
@@ -77,7 +77,7 @@ def test_few_validation_images_choose_a_threshold_as_they_do_in_training(model, 
 
 
 def test_a_rule_moves_the_band_and_leaves_as_many_to_a_person_as_before(model, tmp_path):
-    wide = thresholds.review_band(probabilities_of(model), 0.5, 0.4)
+    wide = thresholds.abstention_band(probabilities_of(model), 0.5, 0.4)
     loaded = model_file.load(model)
     card = dataclasses.replace(loaded.card, threshold=0.5, review=wide)
     model_file.save(str(tmp_path / "wide.h5"), loaded.model, card)
@@ -88,13 +88,13 @@ def test_a_rule_moves_the_band_and_leaves_as_many_to_a_person_as_before(model, t
 def probabilities_of(model):
     loaded = model_file.load(model)
     batches = stream.eval_batches(small.data(), "val", 16, loaded.card.image_px, loaded.card.channels)
-    _, logits = scoring.judge(loaded.model, batches)
+    _, logits = scoring.predict_logits(loaded.model, batches)
     return model_file.to_probabilities(logits, loaded.card.temperature)
 
 
 def test_a_rule_that_measures_needs_both_classes_among_the_validation_images(model, tmp_path, monkeypatch):
-    judge = scoring.judge
-    monkeypatch.setattr(scoring, "judge", lambda *given: [np.zeros_like(judge(*given)[0]), *judge(*given)[1:]])
+    judge = scoring.predict_logits
+    monkeypatch.setattr(scoring, "predict_logits", lambda *given: [np.zeros_like(judge(*given)[0]), *judge(*given)[1:]])
     with pytest.raises(UserError, match="--threshold=f1: expected validation images of both classes in .*, found one"):
         evaluate.run(config(model, tmp_path, threshold="f1"))
 

@@ -14,7 +14,7 @@ from crackflow.core.errors import UserError
 from crackflow.model import model_file, networks
 from tests import support
 
-CARD = model_file.Card("crackflow_xs", ("clean", "cracked"), 0.5, 1.0, 64, 3, "f" * 64, {}, 0)
+CARD = model_file.ModelMetadata("crackflow_xs", ("clean", "cracked"), 0.5, 1.0, 64, 3, "f" * 64, {}, 0)
 
 
 def network(path):

@@ -9,7 +9,7 @@ import pytest
 from crackflow import export
 from crackflow.core.backend import tf
 from crackflow.core.config.trained import ExportConfig, Format
-from crackflow.core.errors import CheckFailed, ConfigError, UserError
+from crackflow.core.errors import ConfigError, UserError, VerificationError
 from crackflow.model import export_parity, model_file
 from tests import support
 from tests.inference.test_predictor import CARD, darkness
@@ -59,7 +59,7 @@ def test_a_data_set_without_test_images_is_a_clear_error(model, tmp_path):
 def test_a_difference_is_exit_1_and_the_files_are_kept(model, tmp_path, monkeypatch):
     monkeypatch.setattr(export_parity, "FLOAT_LIMIT", -1.0)
     asked = ExportConfig(model=model, out=str(tmp_path / "out"), images=16, formats=(Format.SAVEDMODEL,))
-    with pytest.raises(CheckFailed, match="savedmodel: expected accuracy within 1% .* look at .*parity.json"):
+    with pytest.raises(VerificationError, match="savedmodel: expected accuracy within 1% .* look at .*parity.json"):
         export.run(asked)
     assert not json.loads((tmp_path / "out/parity.json").read_text())["formats"]["savedmodel"]["agrees"]
 

@@ -33,16 +33,16 @@ def targets(tmp_path_factory):
     place = tmp_path_factory.mktemp("faults")
     data, run, out = place / "data", place / "run", place / "search"
     shutil.copytree(small.data().folder, data, ignore=shutil.ignore_patterns("packs"))
-    pack.ensure(dataset.load(str(data)), "train", PX, 3)
+    pack.build_if_missing(dataset.load(str(data)), "train", PX, 3)
     for step in (1, 2):
         facts = {"step": step, "identity": {"flags": {}}}
         checkpoint.save(str(run / "checkpoints"), checkpoint.Snapshot(facts, {"weight/0": np.arange(99.0) * step}))
     model_file.save(str(run / "model.h5"), networks.NETWORKS[Network.CRACKFLOW_XS].build(32), CARD)
     config = TuneConfig(data=str(data), out=str(out), tuner=Tuner.RANDOM, max_trials=4)
     with search._opened(config, search.identity(config, "f" * 64)):
-        kept = oracle.make(config, str(out / search.ORACLE))
+        kept = oracle.create_oracle(config, str(out / search.ORACLE))
         kept.create_trial("alone")
-    trial.save(str(out / "trials/0"), trial.Outcome("0", trial.COMPLETED, 0.5, epochs=2, chosen=space.defaults()))
+    trial.save(str(out / "trials/0"), trial.TrialResult("0", trial.COMPLETED, 0.5, epochs=2, chosen=space.defaults()))
     return faults_damage.targets(data, run, out, PX)
 
 

@@ -88,7 +88,7 @@ def sound(tmp_path_factory):
 def models(sound, place, generator):
     """Files of hostile models, EACH of them, with what they would run if they could."""
     trace = str(place / "trace")
-    body = sound[: -model_file.SEAL_BYTES]
+    body = sound[: -model_file.CHECKSUM_TRAILER_BYTES]
     command = {"class_name": "function", "module": "os", "config": "system", "registered_name": "function"}
 
     def described(change, number):
@@ -175,7 +175,7 @@ def test_a_hundred_photographs_are_read_or_listed_with_a_reason(tmp_path):
 
 
 def test_each_photograph_alone_is_answered_in_time():
-    model = predictor.Model(model_file.Bundle(darkness(), CARD))
+    model = predictor.Model(model_file.TrainedModel(darkness(), CARD))
     for data in photographs(np.random.default_rng(SEED + 1)):
         start = time.monotonic()
         try:

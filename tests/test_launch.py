@@ -42,12 +42,12 @@ def as_float32(model):
     np.savez(place / f"weights-{index}.npz", *found.get_weights())
     return found
 
-def recorded(feed, first_batch=0, share=None, with_cells=False, own=loader.Feed.train):
+def recorded(feed, first_batch=0, share=None, with_cells=False, own=loader.DataLoader.train):
     shares.append([share.first, share.count, share.of])
     (place / f"shares-{index}.json").write_text(json.dumps(shares))
     return own(feed, first_batch, share, with_cells)
 
-model_file.as_float32, loader.Feed.train = as_float32, recorded
+model_file.as_float32, loader.DataLoader.train = as_float32, recorded
 sys.argv[0] = "train.py"
 flags.main(TrainConfig, train.run, None, [argument for argument in sys.argv[1:] if argument != "crackflow.train"])
 """

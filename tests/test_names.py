@@ -99,7 +99,7 @@ def did(verb, out, *arguments, code=0):
 
 
 def picture(number):
-    made = concrete.make(seed=1, index=number, image_px=PX)
+    made = concrete.draw_example(seed=1, index=number, image_px=PX)
     return support.encoded(made.image, quality=95), made.label
 
 
@@ -205,8 +205,8 @@ def test_tune(root, data, tmp_path):
     config = TuneConfig(data=str(data), out=str(tmp_path / "search"))
     failed = outcome("1", status="failed", message=f"expected a file, received {NAMES[0]}{NAMES[5]}{NAMES[10]}")
     best = outcome("0")
-    found = search.Found(
-        [best, outcome("2", accuracy=0.8, images_per_sec=9000.0), failed], best, None, trial.Rehearsal(5000.0)
+    found = search.SearchResult(
+        [best, outcome("2", accuracy=0.8, images_per_sec=9000.0), failed], best, None, trial.DryRun(5000.0)
     )
     (tmp_path / "search").mkdir()
     (tmp_path / "search/report.html").write_text(search_page.render(found, config), encoding="utf-8")
@@ -245,7 +245,7 @@ def test_a_mistake_is_one_line_whatever_the_name_in_it(root, verb):
 def test_the_looks_of_a_terminal_are_ours_alone(monkeypatch, capsys):
     """Where stdout is one, a table is drawn with colours; a name adds none."""
     monkeypatch.setattr(console.sys.stdout, "isatty", lambda: True, raising=False)
-    console.show([NAMES[0]], [[(NAMES[12], True)]])
+    console.print_table([NAMES[0]], [[(NAMES[12], True)]])
     out = capsys.readouterr().out
     assert set(re.findall(r"\x1b\[[\d;]*m", out)) <= {"\x1b[1m", "\x1b[0m", "\x1b[31m"} and "\x07" not in out
     assert NAMES[12] in re.sub(r"\x1b\[[\d;]*m", "", out)

@@ -168,7 +168,7 @@ def chief(host, named, tmp_path):
 def test_the_chief_of_a_search_is_not_reached_unless_told_to(others, tmp_path, host, named, reached):
     address = chief(host, named, tmp_path)
     settings = TuneConfig(data="d", out="o", tuner=Tuner.RANDOM)
-    with oracle.served(oracle.make(settings, str(tmp_path / "o.json")), address, lambda: None):
+    with oracle.serve(oracle.create_oracle(settings, str(tmp_path / "o.json")), address, lambda: None):
         assert answers("127.0.0.1", port_of(address))
         assert [answers(it, port_of(address)) for it in others if ":" not in it or not reached] == [
             reached for it in others if ":" not in it or not reached
@@ -191,7 +191,7 @@ def test_a_chief_warns_and_says_where_it_listens(others, tmp_path, monkeypatch, 
         settings = TuneConfig(data="d", out=str(tmp_path), tuner=Tuner.RANDOM, host=host)
         who = roles.Role("chief", f"127.0.0.1:{free_ports(1)[0]}")
         listen = roles.listening_address(settings, who)
-        search._serve(oracle.make(settings, str(tmp_path / f"{host}.json")), settings, who, listen)
+        search._serve(oracle.create_oracle(settings, str(tmp_path / f"{host}.json")), settings, who, listen)
         out, error = capsys.readouterr()
         assert f"at {who.address}; listens on {listen}\n" in out
         assert error.count("warning: the chief listens on ") == warned

@@ -14,7 +14,7 @@ import pytest
 
 from crackflow import predict
 from crackflow.core.config.trained import PredictConfig
-from crackflow.core.errors import TryAgain, UserError
+from crackflow.core.errors import RetryableError, UserError
 from crackflow.data import image_file
 from crackflow.inference import photo_files, prediction_log
 from crackflow.model import model_file
@@ -104,7 +104,7 @@ def stop_after(monkeypatch):
 
 def stopped(place, stop_after, count, **settings):
     seen = stop_after(count)
-    with pytest.raises(TryAgain) as stop:
+    with pytest.raises(RetryableError) as stop:
         run(place, **settings)
     stop_after(None)
     return seen, str(stop.value)
@@ -140,7 +140,7 @@ def test_however_often_it_is_stopped_the_files_are_the_same(place, stop_after, t
         try:
             run(place, page_photos=page_photos)
             break
-        except TryAgain:
+        except RetryableError:
             stops += 1
     assert stops == COUNT - 2
     assert content("findings") == content("../one/findings")

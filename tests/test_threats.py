@@ -43,7 +43,7 @@ try:
     said = "read"
 except errors.ImageError as error:
     said = str(error)
-photo_files.place(data)
+photo_files.parse_gps_position(data)
 print(peak() - before, time.process_time() - start, said)
 """
 
@@ -236,7 +236,7 @@ def test_plain_weights_of_keras_reach_no_other_file_and_no_memory(tmp_path, chan
         change(file, secret)
     before = peak_mb()
     with pytest.raises(UserError, match="--weights: expected an H5 file of weights saved by Keras") as caught:
-        layer_weights.take(model, path)
+        layer_weights.load_by_name(model, path)
     assert "\n" not in str(caught.value) and peak_mb() - before < MOST_MB
 
 
@@ -297,7 +297,7 @@ def test_counts_that_agree_and_are_not_in_the_manifest_take_no_memory(data, coun
     rewritten(data, change)
     before = peak_mb()
     with pytest.raises(UserError, match="does not fit the shards|is damaged"):
-        record_reader.Rows(dataset.load(str(data)), "train")
+        record_reader.RecordReader(dataset.load(str(data)), "train")
     assert peak_mb() - before < MOST_MB
 
 
@@ -315,7 +315,7 @@ def test_offsets_in_a_manifest_that_no_file_has_are_one_line(data, offset):  # n
     with open(path, "w") as file:
         file.write("\n".join(lines))
     with pytest.raises(UserError) as caught:
-        record_reader.Rows(dataset.load(str(data)), "train").fetch(0)
+        record_reader.RecordReader(dataset.load(str(data)), "train").fetch(0)
     assert "\n" not in str(caught.value)
 
 
@@ -353,7 +353,7 @@ def test_lines_of_a_log_that_somebody_made_up_are_passed_over(tmp_path, content)
     place.mkdir(parents=True)
     first = log_line(content) if "run" in content else log_line({"run": RUN, "overwrite": False})
     (place / "photos.jsonl").write_text(first + log_line(content) + "[" * 5000 + "\n")
-    with prediction_log.opened(str(tmp_path / "out"), RUN, overwrite=False) as log:
+    with prediction_log.open_log(str(tmp_path / "out"), RUN, overwrite=False) as log:
         assert log.find(file) is None
 
 
@@ -372,7 +372,7 @@ def test_a_link_in_unfinished_results_is_not_written_through(tmp_path, photo, na
         mine.write_bytes(b"kept")
         os.symlink(mine, place / name)
     with pytest.raises((UserError, OSError), match="symbolic link"):
-        with prediction_log.opened(str(tmp_path / "out"), RUN, overwrite=False) as log:
+        with prediction_log.open_log(str(tmp_path / "out"), RUN, overwrite=False) as log:
             log.append(record(photo), b"new", None)
     kept = mine / "000001.jpg" if mine.is_dir() else mine
     assert kept.read_bytes() == b"kept"
@@ -380,14 +380,14 @@ def test_a_link_in_unfinished_results_is_not_written_through(tmp_path, photo, na
 
 @pytest.mark.parametrize("field", ["probability", "findings", "warnings", "width", "scales", "distance"])
 def test_what_a_made_up_line_says_in_other_kinds_is_passed_over(tmp_path, photo, field):  # noqa: F811
-    with prediction_log.opened(str(tmp_path / "out"), RUN, overwrite=False) as log:
+    with prediction_log.open_log(str(tmp_path / "out"), RUN, overwrite=False) as log:
         log.append(record(photo), b"overlay", None)
     lines = (tmp_path / "out/unfinished/photos.jsonl").read_text().splitlines(keepends=True)
     content = json.loads(lines[1])
     del content["crc32"]
     content["prediction"][field] = [7] if field == "warnings" else ["x"]
     (tmp_path / "out/unfinished/photos.jsonl").write_text(lines[0] + log_line(content))
-    with prediction_log.opened(str(tmp_path / "out"), RUN, overwrite=False) as log:
+    with prediction_log.open_log(str(tmp_path / "out"), RUN, overwrite=False) as log:
         assert log.find(photo[0]) is None
 
 

@@ -60,7 +60,7 @@ def test_a_run_leaves_what_it_promises(run_dir):
 
 
 def test_what_masks_taught_lies_in_the_model_and_one_device_is_not_asked_for_more_than_it_holds(tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "AT_ONCE", 4)
+    monkeypatch.setattr(train, "EVAL_BATCH_SIZE", 4)
     sizes = []
 
     def noting(name, at):
@@ -104,28 +104,30 @@ def test_the_model_knows_all_that_its_user_needs(run_dir):
 def test_decisions_are_fitted_on_validation_images_by_the_rule_asked_for(run_dir):
     loaded, made = model_file.load(str(run_dir)), small.data()
     batches = stream.eval_batches(made, "val", 16, 32, 3)
-    labels, logits = scoring.judge(loaded.model, batches)
+    labels, logits = scoring.predict_logits(loaded.model, batches)
     temperature = thresholds.fit_temperature(labels, logits)
     probabilities = model_file.to_probabilities(logits, temperature)
-    more, logits = scoring.judge(loaded.model, scoring.in_eight_orientations(batches))  # of eight images of each class
+    more, logits = scoring.predict_logits(
+        loaded.model, scoring.in_eight_orientations(batches)
+    )  # of eight images of each class
     threshold = thresholds.choose_threshold(more, model_file.to_probabilities(logits, temperature), "cost:5")
     threshold = thresholds.shrunk(threshold, "cost:5", 8)
     card = loaded.card
     assert card.threshold_rule == "cost:5" and card.temperature == pytest.approx(temperature, rel=1e-3)
     assert card.threshold == pytest.approx(threshold, abs=1e-3)
-    assert card.review == pytest.approx(thresholds.review_band(probabilities, threshold, 0.2), abs=1e-3)
+    assert card.review == pytest.approx(thresholds.abstention_band(probabilities, threshold, 0.2), abs=1e-3)
     assert card.review[0] < card.threshold < card.review[1]
 
 
 def test_the_model_knows_what_its_training_images_looked_like(run_dir):
     loaded, made = model_file.load(str(run_dir)), small.data()
     assert loaded.card.source_px == made.source_px == 64 and loaded.card.mm_per_px == 0.25
-    looks = ood.Looks(loaded.model)
-    known = scoring.looks(looks, stream.eval_batches(made, "val", 16, 32, 3))
+    looks = ood.FeatureStatistics(loaded.model)
+    known = scoring.map_batches(looks, stream.eval_batches(made, "val", 16, 32, 3))
     assert (loaded.familiarity.distances(known) > loaded.familiarity.limit).mean() <= 0.1
     noise = looks(np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8))
     assert np.median(loaded.familiarity.distances(noise)) > loaded.familiarity.limit
-    images = np.concatenate([image.numpy() for image, _ in stream.some(made, "train", 10**6, 16, 32, 3, 0)])
+    images = np.concatenate([image.numpy() for image, _ in stream.sample_batches(made, "train", 10**6, 16, 32, 3, 0)])
     assert 0 < loaded.card.brightness == pytest.approx(images.mean(), rel=1e-6)
 
 

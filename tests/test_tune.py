@@ -228,6 +228,6 @@ def test_a_users_mistake_ends_all_workers_and_is_not_tried_again(tmp_path):
 
 def test_where_all_failed_there_is_no_nearest():
     failed = [outcome("0", status=trial.FAILED, score=None)]
-    found = search.Found(failed, None, None, trial.Rehearsal())
+    found = search.SearchResult(failed, None, None, trial.DryRun())
     told = tune.impossible(found, TuneConfig(data="d", out="o"))
     assert told == "expected a network, but all 1 trials failed; trials.csv says why"

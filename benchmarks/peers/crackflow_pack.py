@@ -20,8 +20,8 @@ from crackflow.pipeline import pack
 
 def main() -> None:
     options = protocol.options()
-    runtime.set_up(seed=0, threads=0, deterministic=False)
-    packed = pack.ensure(converted(options), "train", options.image_px, 3)
+    runtime.configure(seed=0, threads=0, deterministic=False)
+    packed = pack.build_if_missing(converted(options), "train", options.image_px, 3)
     batches = pack.train_batches(packed, options.batch, seed=0)
     protocol.serve("crackflow_pack", crackflow.__version__, iter(batches), options)
 

@@ -31,7 +31,7 @@ def converted(options) -> dataset.Dataset:
 
 def main() -> None:
     options = protocol.options()
-    runtime.set_up(seed=0, threads=0, deterministic=False)
+    runtime.configure(seed=0, threads=0, deterministic=False)
     made = converted(options)
     batches = stream.train_batches(made, options.batch, options.image_px, 3, seed=0)
     protocol.serve("crackflow_stream", crackflow.__version__, iter(batches), options)

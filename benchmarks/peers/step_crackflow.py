@@ -24,7 +24,7 @@ from crackflow.training import trainer
 
 def main() -> None:
     options = protocol.step_options()
-    runtime.set_up(seed=0, threads=0, deterministic=False)
+    runtime.configure(seed=0, threads=0, deterministic=False)
     keras.mixed_precision.set_global_policy(options.precision)
     config = TrainConfig(
         data="-",
@@ -36,7 +36,7 @@ def main() -> None:
     )
     network = networks.NETWORKS[Network(options.network)].build(options.image_px)
     parameters = network.count_params()
-    model = trainer.trainable(network, config, 10_000, runtime.choose_xla(Xla.AUTO).value)
+    model = trainer.compile_trainer(network, config, 10_000, runtime.choose_xla(Xla.AUTO).value)
     function = model.make_train_function()
     batches = iter(tf.data.Dataset.from_tensors(protocol.made_batch(options)).repeat())
     gpus = runtime.machine()["gpus"]

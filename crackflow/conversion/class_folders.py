@@ -44,7 +44,7 @@ class ClassFolder:
     is_coded: bool
 
 
-class Found(NamedTuple):
+class ClassFolders(NamedTuple):
     """`folders`: sorted by path; `strays`: folders with pictures that are in none of them; `passed_over`: how many
     folders of the system on the way, by kind."""
 
@@ -86,7 +86,7 @@ def subfolders(folder: str, passed_over: collections.Counter) -> list[str]:
     return sorted(name for name, kind in kinds.items() if not kind)
 
 
-def find(tree: Tree, positive_class: str) -> Found:
+def find(tree: Tree, positive_class: str) -> ClassFolders:
     """The class folders in `tree`, at any depth."""
     found, strays, seen, passed_over = [], [], set(), collections.Counter()
     waiting = [(tree.inside, tree.folders, 0)]
@@ -107,7 +107,7 @@ def find(tree: Tree, positive_class: str) -> Found:
                 found.append(ClassFolder(path, labels[name], name[1] if is_coded else surface, is_coded))
             elif depth < MAX_DEPTH:
                 waiting.append((path, subfolders(os.path.join(tree.root, path), passed_over), depth + 1))
-    return Found(sorted(found, key=lambda one: one.path), sorted(strays), passed_over)
+    return ClassFolders(sorted(found, key=lambda one: one.path), sorted(strays), passed_over)
 
 
 CODES = {f"{kind}{surface}": int(kind == "C") for kind in "CU" for surface in "DPW"}  # SDNET2018's class folders

@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    sorted_out = grouping.sort_out(files, seen, looks, config, classes=("clean", "cracked"))
+    sorted_out = grouping.assign_splits(files, seen, looks, config, classes=("clean", "cracked"))
     sorted_out.entries["train"], sorted_out.leaks["random_split_twins"]
 """
 
@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from crackflow.conversion import large_groups, near_duplicates
-from crackflow.conversion.layouts import UNLABELLED, File
-from crackflow.conversion.scan import Seen
-from crackflow.conversion.shards import Entry
+from crackflow.conversion.layouts import UNLABELLED, SourceFile
+from crackflow.conversion.scan import ScanResult
+from crackflow.conversion.shards import SourceImage
 from crackflow.core.config.data import ConvertConfig, GroupBy
 from crackflow.data import splits
 
@@ -22,27 +22,31 @@ IN_OTHER_CLASS = "the same picture is in the other class"
 
 
 @dataclasses.dataclass(frozen=True)
-class Sorted:
+class SplitAssignment:
     """`entries`: per split; `rejected`: (path, reason) of pictures in both classes and of near copies beyond the limit;
     `leaks`: counts for the summary; `advice`: on groups that are too large for the splits, line by line;
     `conflict`: on a large group in both classes."""
 
-    entries: dict[str, list[Entry]]
+    entries: dict[str, list[SourceImage]]
     rejected: list[tuple[str, str]]
     leaks: dict[str, int]
     advice: list[str]
     conflict: str
 
 
-def sort_out(
-    files: Sequence[File], seen: Seen, looks: near_duplicates.Looks, config: ConvertConfig, classes: Sequence[str]
-) -> Sorted:
+def assign_splits(
+    files: Sequence[SourceFile],
+    seen: ScanResult,
+    looks: near_duplicates.ImageSignatures,
+    config: ConvertConfig,
+    classes: Sequence[str],
+) -> SplitAssignment:
     """`files`, `seen.accepted`: as scanned and looked at; row k of `looks` is the k-th accepted file; of `config`: what
     must stay together, how many near copies stay at all, the splits and the seed."""
     used = [files[row] for row in seen.accepted]
     looks, group_by = looks.first(len(used)), config.group_by
-    by_bytes = near_duplicates.same_picture(looks, near=False)
-    picture = near_duplicates.same_picture(looks, near=True)
+    by_bytes = near_duplicates.duplicate_groups(looks, near=False)
+    picture = near_duplicates.duplicate_groups(looks, near=True)
     asked = picture if group_by is GroupBy.NEAR_DUPLICATES else by_bytes
     torn = _in_both_classes(used, asked if group_by is not GroupBy.NONE else by_bytes)
     surplus = _surplus(used, picture, torn, config.max_near_copies)
@@ -66,7 +70,7 @@ def sort_out(
         counts["surplus"] = len(surplus)
     paths = [file.path for file in used]
     images = large_groups.Images(labels, group[owner], split, owner, picture[owner])
-    return Sorted(
+    return SplitAssignment(
         _entries(used, seen, looks, group, owner, split),
         [(used[row].path, reason) for row, reason in sorted(rejected.items())],
         counts,
@@ -75,12 +79,12 @@ def sort_out(
     )
 
 
-def _conflict_advice(used: Sequence[File], picture: np.ndarray, torn: dict[int, str]) -> str:
+def _conflict_advice(used: Sequence[SourceFile], picture: np.ndarray, torn: dict[int, str]) -> str:
     labels = np.array([file.label for file in used])
     return large_groups.conflict_advice([file.path for file in used], picture, labels, sorted(torn))
 
 
-def _surplus(used: Sequence[File], picture: np.ndarray, rejected: dict[int, str], limit: int) -> dict[int, str]:
+def _surplus(used: Sequence[SourceFile], picture: np.ndarray, rejected: dict[int, str], limit: int) -> dict[int, str]:
     """Row -> reason, for every near copy beyond `limit` of one picture and class; none when `limit` is 0."""
     if not limit:
         return {}
@@ -95,7 +99,7 @@ def _surplus(used: Sequence[File], picture: np.ndarray, rejected: dict[int, str]
     }
 
 
-def _in_both_classes(used: Sequence[File], picture: np.ndarray) -> dict[int, str]:
+def _in_both_classes(used: Sequence[SourceFile], picture: np.ndarray) -> dict[int, str]:
     """Row -> reason, for every file whose picture is found under both labels."""
     labels = np.array([file.label for file in used])
     lowest = np.full(len(used), 2)
@@ -109,7 +113,7 @@ def _in_both_classes(used: Sequence[File], picture: np.ndarray) -> dict[int, str
     return {row: f"{IN_OTHER_CLASS}: {first[int(picture[row]), 1 - int(labels[row])]!r}" for row in torn.tolist()}
 
 
-def _with_sources(picture: np.ndarray, used: Sequence[File]) -> np.ndarray:
+def _with_sources(picture: np.ndarray, used: Sequence[SourceFile]) -> np.ndarray:
     """Groups that also hold together all files of one source photograph."""
     first, links = {}, []
     for row, file in enumerate(used):
@@ -123,19 +127,19 @@ def _with_sources(picture: np.ndarray, used: Sequence[File]) -> np.ndarray:
 
 
 def _entries(
-    used: Sequence[File],
-    seen: Seen,
-    looks: near_duplicates.Looks,
+    used: Sequence[SourceFile],
+    seen: ScanResult,
+    looks: near_duplicates.ImageSignatures,
     group: np.ndarray,
     owner: np.ndarray,
     split: np.ndarray,
-) -> dict[str, list[Entry]]:
+) -> dict[str, list[SourceImage]]:
     found = {name: [] for name in splits.NAMES}
     _, number = np.unique(group, return_inverse=True)
     rows, first = np.unique(owner, return_index=True)
     for row, where in zip(rows.tolist(), split[first].tolist(), strict=True):
         file, digest = used[row], looks.digest[row].tobytes()
-        entry = Entry(
+        entry = SourceImage(
             file.path, file.label, int(number[row]), digest, seen.plain[row], seen.windows[row], seen.cells[row]
         )
         found[splits.NAMES[where]].append(entry)

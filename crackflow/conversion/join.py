@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    facts = join.join([dataset.load("data/metu"), dataset.load("data/made")], (3, 1), stage, pool, 4, advance)
+    facts = join.merge_datasets([dataset.load("data/metu"), dataset.load("data/made")], (3, 1), stage, pool, 4, advance)
 
 The records are written anew: paths begin with the name of their data set and groups are counted on, so that nothing of
 one set is taken for the other's. What one set calls its clean and cracked images the others may call otherwise; the
@@ -30,15 +30,15 @@ from crackflow.data import dataset, image_file, records, splits, thumbnail
 from crackflow.data.dataset import Dataset
 from crackflow.version import __version__
 
-ALIKE = ("encoding", "channels")
+MUST_MATCH = ("encoding", "channels")
 
 
-def times(split: str, repeat: int) -> int:
+def repeat_count(split: str, repeat: int) -> int:
     """How often the images of `split` are written of a set whose training images are written `repeat` times."""
     return repeat if split == "train" else 1
 
 
-def join(
+def merge_datasets(
     parts: Sequence[Dataset],
     repeat: Sequence[int],
     stage: str,
@@ -81,7 +81,7 @@ def join(
     return _facts(members, written, checksums, len(left_out))
 
 
-class _Member:
+class _SourceDataset:
     """One of the sets. `name`: what its paths begin with; `first`: its group 0 in the joined set; `repeat`: how often
     its training images are written."""
 
@@ -120,7 +120,7 @@ class _Member:
             yield from ((split, shard) for shard in self.made.facts["splits"][split]["shards"])
 
     def shards(self, split: str) -> list[dict]:
-        every = self.made.facts["splits"][split]["shards"] * times(split, self.repeat)
+        every = self.made.facts["splits"][split]["shards"] * repeat_count(split, self.repeat)
         return [shard for shard in every if {path for path, *_ in self.told[shard["file"]]} - self.left_out]
 
     def rejected(self) -> list[tuple[str, str]]:
@@ -134,7 +134,9 @@ class _Member:
         """The records of `shard` under new names in the file `target` of `stage`, on the disk when this returns."""
         source, digest, offset, rows = os.path.join(self.made.folder, shard["file"]), hashlib.sha256(), 0, []
         with open(source, "rb") as old, open(os.path.join(stage, target), "wb", buffering=1 << 20) as new:
-            for record, (name, sha256, where) in zip(_intact(source, old), self.told[shard["file"]], strict=True):
+            for record, (name, sha256, where) in zip(
+                _iter_valid_records(source, old), self.told[shard["file"]], strict=True
+            ):
                 if name in self.left_out:
                     continue
                 path = os.fsencode(self.name) + b"/" + record["path"]
@@ -150,12 +152,12 @@ class _Member:
         return Shard(split, target, len(rows), offset, digest.hexdigest(), rows)
 
 
-def _intact(path: str, file) -> Iterator[dict]:
+def _iter_valid_records(path: str, file) -> Iterator[dict]:
     """The fields of the records of a shard."""
     try:
         for _, payload in records.read(file):
             yield records.parse(payload)
-    except records.Damage as damage:
+    except records.RecordError as damage:
         raise UserError(f"{path!r}: {damage}; convert its images again") from damage
 
 
@@ -177,20 +179,20 @@ def _damaged(made: Dataset, name: str) -> UserError:
     )
 
 
-def _members(parts: Sequence[Dataset], repeat: Sequence[int]) -> Iterator[_Member]:
+def _members(parts: Sequence[Dataset], repeat: Sequence[int]) -> Iterator[_SourceDataset]:
     """Named by their folders, with a number where two have one name."""
     names, first = collections.Counter(), 0
     for part, often in zip(parts, repeat, strict=True):
         name = os.path.basename(os.path.abspath(part.folder))
         names[name] += 1
-        member = _Member(part, name if names[name] == 1 else f"{name}_{names[name]}", first, often)
+        member = _SourceDataset(part, name if names[name] == 1 else f"{name}_{names[name]}", first, often)
         first = member.after
         yield member
 
 
 def _expect_alike(parts: Sequence[Dataset]) -> None:
     # Raw pixels tell no size of their own.
-    alike = (*ALIKE, "image_px") if parts[0].facts["encoding"] == Encoding.RAW.value else ALIKE
+    alike = (*MUST_MATCH, "image_px") if parts[0].facts["encoding"] == Encoding.RAW.value else MUST_MATCH
     for part in parts[1:]:
         for key in alike:
             ours, theirs = parts[0].facts[key], part.facts[key]
@@ -201,7 +203,7 @@ def _expect_alike(parts: Sequence[Dataset]) -> None:
                 )
 
 
-def _expect_apart(members: Sequence[_Member]) -> None:
+def _expect_apart(members: Sequence[_SourceDataset]) -> None:
     for number, member in enumerate(members):
         for other in members[number + 1 :]:
             for sha256 in sorted(member.hash_of.keys() & other.hash_of.keys()):
@@ -217,7 +219,7 @@ def _expect_apart(members: Sequence[_Member]) -> None:
 
 
 def _leave_out_copies(
-    members: Sequence[_Member], pool: concurrent.futures.Executor, ahead: int
+    members: Sequence[_SourceDataset], pool: concurrent.futures.Executor, ahead: int
 ) -> list[tuple[str, str]]:
     """(path, reason) of each image that shows what an image of another set's validation or test shows, and is left out
     of its own; and of each whose picture another set has in the other class. Of those that show one thing test comes
@@ -230,7 +232,7 @@ def _leave_out_copies(
     ]
     looks = _look_at_all(members, len(owners), pool, ahead)
     shown = collections.defaultdict(list)
-    for picture, owner in zip(near_duplicates.same_picture(looks, near=True).tolist(), owners, strict=True):
+    for picture, owner in zip(near_duplicates.duplicate_groups(looks, near=True).tolist(), owners, strict=True):
         shown[picture].append(owner)
     found = []
     for same in shown.values():
@@ -253,17 +255,17 @@ def _leave_out_copies(
 
 
 def _look_at_all(
-    members: Sequence[_Member], count: int, pool: concurrent.futures.Executor, ahead: int
-) -> near_duplicates.Looks:
+    members: Sequence[_SourceDataset], count: int, pool: concurrent.futures.Executor, ahead: int
+) -> near_duplicates.ImageSignatures:
     """What all `count` images show, shard after shard."""
     tasks = [
         (member.made.folder, shard["file"], shard["count"], member.made.facts["encoding"], member.made.image_px)
         for member in members
         for _, shard in member.every_shard()
     ]
-    looks, row = near_duplicates.Looks.empty(count), 0
-    with console.bar(count, "reading ") as advance:
-        for task, some in zip(tasks, process_pool.ordered(pool, _look_at_shard, tasks, ahead), strict=True):
+    looks, row = near_duplicates.ImageSignatures.empty(count), 0
+    with console.progress_bar(count, "reading ") as advance:
+        for task, some in zip(tasks, process_pool.map_ordered(pool, _look_at_shard, tasks, ahead), strict=True):
             folder, name, wanted, *_ = task
             if len(some.digest) != wanted:
                 raise UserError(
@@ -276,12 +278,12 @@ def _look_at_all(
     return looks
 
 
-def _look_at_shard(task: tuple[str, str, int, str, int]) -> near_duplicates.Looks:
+def _look_at_shard(task: tuple[str, str, int, str, int]) -> near_duplicates.ImageSignatures:
     """In a worker: what the images of one shard show."""
     folder, name, _, encoding, px = task
     path, digests, thumbnails = os.path.join(folder, name), [], []
     with open(path, "rb") as file:
-        for record in _intact(path, file):
+        for record in _iter_valid_records(path, file):
             data = record["image"]
             digests.append(image_file.digest(data))
             if encoding == Encoding.RAW.value:
@@ -292,10 +294,12 @@ def _look_at_shard(task: tuple[str, str, int, str, int]) -> near_duplicates.Look
                 )
             except errors.ImageError as error:
                 raise UserError(f"{path!r}: {os.fsdecode(record['path'])!r}: {error}; convert it again") from error
-    return near_duplicates.Looks.of(digests, thumbnails)
+    return near_duplicates.ImageSignatures.of(digests, thumbnails)
 
 
-def _facts(members: Sequence[_Member], written: Sequence[Shard], checksums: dict[str, str], left_out: int) -> dict:
+def _facts(
+    members: Sequence[_SourceDataset], written: Sequence[Shard], checksums: dict[str, str], left_out: int
+) -> dict:
     """The content of dataset.json: the first set's, and what is counted of all."""
     every = [member.made.facts for member in members]
     sides = {one["image_px"] for one in every}
@@ -321,7 +325,7 @@ def _facts(members: Sequence[_Member], written: Sequence[Shard], checksums: dict
     return made | {"fingerprint": dataset.fingerprint(made)}
 
 
-def _notes(member: _Member, classes: Sequence[str]) -> list[str]:
+def _notes(member: _SourceDataset, classes: Sequence[str]) -> list[str]:
     """What is said of a member; of one that was joined itself, what was said of it as well."""
     facts = member.made.facts
     told = f"joined: {member.name}, fingerprint {facts['fingerprint'][:12]}"

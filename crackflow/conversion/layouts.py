@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    found = layouts.scan("photos", Layout.AUTO, positive_class="")
+    found = layouts.scan_layout("photos", Layout.AUTO, positive_class="")
     found.layout, found.classes                 # Layout.CLASSES, ("Negative", "Positive")
     found.files[0].path, found.files[0].label   # "Positive/00001.jpg", 1
 
@@ -30,7 +30,7 @@ SDNET_CLASSES = ("uncracked", "cracked")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class File:
+class SourceFile:
     """One file. `label`: 0 clean, 1 cracked, -1 told by its mask. `source`: files of one source stay together.
     `mask`: path of a picture of the same size, empty where there is none."""
 
@@ -41,19 +41,19 @@ class File:
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class LayoutScan:
     """`notes`: how many files, and what was made of their names; `passed_over`: how many files and folders of the
     system, by kind."""
 
     layout: Layout
     classes: tuple[str, str]
-    files: list[File]
+    files: list[SourceFile]
     rejected: list[tuple[str, str]]
     notes: collections.Counter = dataclasses.field(default_factory=collections.Counter)
     passed_over: collections.Counter = dataclasses.field(default_factory=collections.Counter)
 
 
-def scan(root: str, layout: Layout, positive_class: str, group_by_name: bool = True) -> Found:
+def scan_layout(root: str, layout: Layout, positive_class: str, group_by_name: bool = True) -> LayoutScan:
     """The files under `root`, sorted by path. `group_by_name`: what is named as windows of one photograph has one
     source. Raises: UserError when the folder can't be read as a data set."""
     tree = class_folders.tree(root, positive_class)
@@ -87,8 +87,8 @@ def _mask_folders(tree: Tree, layout: Layout) -> tuple[str, str] | None:
 
 
 def find_masks(root: str, pictures: Iterable[str]) -> dict[str, str]:
-    """Picture -> its mask, both relative to `root`, which `scan` has read as pictures and masks; those without one are
-    left out. Raises: UserError when it can't be read so any more."""
+    """Picture -> its mask, both relative to `root`, which `scan_layout` has read as pictures and masks; those without
+    one are left out. Raises: UserError when it can't be read so any more."""
     tree = class_folders.tree(root, "")
     images_folder, masks_folder = _mask_folders(tree, Layout.MASKS)
     masks, folder = _Masks(tree, masks_folder, []), os.path.join(tree.inside, images_folder)
@@ -107,7 +107,7 @@ def _expect_no_splits(tree: Tree, names: list[str]) -> None:
         )
 
 
-def _tell_splits(found: Found) -> None:
+def _tell_splits(found: LayoutScan) -> None:
     """Note that folders within the classes, or within the pictures, are called as splits are."""
     names = {part for file in found.files for part in file.path.split("/")[1:-1] if folder_names.split(part)}
     if len({folder_names.split(name) for name in names}) > 1:
@@ -117,7 +117,7 @@ def _tell_splits(found: Found) -> None:
         )
 
 
-def _scan_labelled(tree: Tree, layout: Layout, positive_class: str) -> Found:
+def _scan_labelled(tree: Tree, layout: Layout, positive_class: str) -> LayoutScan:
     """Class folders: at once within the folder, or deeper."""
     at_once = any(name == positive_class or folder_names.label(name) is not None for name in tree.folders)
     if at_once and layout is not Layout.SDNET:
@@ -135,12 +135,12 @@ def _scan_labelled(tree: Tree, layout: Layout, positive_class: str) -> Found:
     return _scan_deeper(tree, layout, deeper.folders, deeper.strays)
 
 
-def _scan_deeper(tree: Tree, layout: Layout, folders: list[ClassFolder], strays: list[str]) -> Found:
+def _scan_deeper(tree: Tree, layout: Layout, folders: list[ClassFolder], strays: list[str]) -> LayoutScan:
     rejected = [(stray, "pictures in no class folder, passed over") for stray in strays]
     files = []
     for one in folders:
         for path in walk(tree.root, one.path, rejected, passed_over=tree.passed_over):
-            files.append((File(path, one.label, path), one.surface))
+            files.append((SourceFile(path, one.label, path), one.surface))
     is_sdnet = layout is Layout.SDNET or (layout is Layout.AUTO and _is_sdnet(folders, files))
     names = [{os.path.basename(one.path) for one in folders if one.label == label} for label in (0, 1)]
     classes = SDNET_CLASSES
@@ -150,12 +150,12 @@ def _scan_deeper(tree: Tree, layout: Layout, folders: list[ClassFolder], strays:
         # 7001-115.jpg is window 115 of photograph 7001: windows of one photograph stay together.
         files = [(dataclasses.replace(file, source=_sdnet_source(file.path, surface)), "") for file, surface in files]
     kind = Layout.SDNET if is_sdnet else Layout.CLASSES
-    return Found(
+    return LayoutScan(
         kind, classes, sorted((file for file, _ in files), key=_by_path), rejected, passed_over=tree.passed_over
     )
 
 
-def _is_sdnet(folders: list[ClassFolder], files: list[tuple[File, str]]) -> bool:
+def _is_sdnet(folders: list[ClassFolder], files: list[tuple[SourceFile, str]]) -> bool:
     """Whether folders are called as SDNET2018's, and where only surfaces are, most files as well."""
     if not all(one.surface for one in folders):
         return False
@@ -167,7 +167,7 @@ def _sdnet_source(path: str, surface: str) -> str:
     return f"{surface}/{os.path.basename(path).rsplit('-', 1)[0]}"
 
 
-def _expect_both(root: str, found: Found) -> None:
+def _expect_both(root: str, found: LayoutScan) -> None:
     if found.layout is Layout.MASKS:
         if not found.files:
             why = rejections.most_common(found.rejected)
@@ -184,7 +184,7 @@ def _expect_both(root: str, found: Found) -> None:
             )
 
 
-def _scan_classes(tree: Tree, positive_class: str) -> Found:
+def _scan_classes(tree: Tree, positive_class: str) -> LayoutScan:
     masks_folders = [name for name in tree.folders if folder_names.role(name) == "masks"]
     # "target" and "background" are two classes; beside two others a folder of that name holds masks.
     is_one_of_three = len(masks_folders) == 1 and len(tree.folders) == 3
@@ -204,10 +204,12 @@ def _scan_classes(tree: Tree, positive_class: str) -> Found:
         folder = os.path.join(tree.inside, name)
         for path in walk(tree.root, folder, rejected, passed_over=tree.passed_over):
             mask = masks.of(path, folder) if label and masks else ""
-            files.append(File(path, label, path, mask))
+            files.append(SourceFile(path, label, path, mask))
     if masks:
         masks.tell(notes)
-    return Found(Layout.CLASSES, (negative, positive), sorted(files, key=_by_path), rejected, notes, tree.passed_over)
+    return LayoutScan(
+        Layout.CLASSES, (negative, positive), sorted(files, key=_by_path), rejected, notes, tree.passed_over
+    )
 
 
 def _positive_of(folders: list[str], positive_class: str) -> str:
@@ -224,17 +226,17 @@ def _positive_of(folders: list[str], positive_class: str) -> str:
     raise UserError(f"expected --positive_class to name the folder that means cracked: {' or '.join(folders)}")
 
 
-def _scan_masks(tree: Tree, pictures: str, masks_folder: str) -> Found:
+def _scan_masks(tree: Tree, pictures: str, masks_folder: str) -> LayoutScan:
     files, rejected, notes = [], [], collections.Counter()
     masks = _Masks(tree, masks_folder, rejected)
     folder = os.path.join(tree.inside, pictures)
     for path in walk(tree.root, folder, rejected, passed_over=tree.passed_over):
         try:
-            files.append(File(path, UNLABELLED, path, masks.find(path, folder)))
+            files.append(SourceFile(path, UNLABELLED, path, masks.find(path, folder)))
         except LookupError as error:
             rejected.append((path, f"{error.args[0]} in {masks_folder}/"))
     masks.tell(notes)
-    return Found(Layout.MASKS, SDNET_CLASSES, sorted(files, key=_by_path), rejected, notes, tree.passed_over)
+    return LayoutScan(Layout.MASKS, SDNET_CLASSES, sorted(files, key=_by_path), rejected, notes, tree.passed_over)
 
 
 class _Masks:
@@ -263,5 +265,5 @@ class _Masks:
             )
 
 
-def _by_path(file: File) -> str:
+def _by_path(file: SourceFile) -> str:
     return file.path

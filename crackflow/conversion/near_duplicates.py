@@ -2,8 +2,8 @@
 
 Synopsis::
 
-    looks = near_duplicates.Looks(count)                      # digests, thumbnails, brightness: filled file by file
-    same = near_duplicates.same_picture(looks, near=True)     # int64 [N]: equal numbers, one picture
+    looks = near_duplicates.ImageSignatures(count)  # digests, thumbnails, brightness: filled file by file
+    same = near_duplicates.duplicate_groups(looks, near=True)     # int64 [N]: equal numbers, one picture
 
 Covered: byte copies; re-encodings, small changes of brightness, the 8 flips and quarter turns, together.
 Not covered: shifted crops of one photograph, unless the layout names the photograph.
@@ -57,7 +57,7 @@ TOO_LARGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclasses.dataclass
-class Looks:
+class ImageSignatures:
     """What is remembered of each of N files: 0.6 KB, most of it on disk where `file` is given and the disk can promise
     the space, else in memory.
 
@@ -70,28 +70,28 @@ class Looks:
     mean: np.ndarray
 
     @classmethod
-    def empty(cls, count: int, file: str | None = None) -> "Looks":
+    def empty(cls, count: int, file: str | None = None) -> "ImageSignatures":
         shape = (count, THUMB_PX, THUMB_PX)
         on_disk = file and count and _is_claimed(file, 2 * math.prod(shape))
         thumb = np.memmap(file, np.float16, "r+", shape=shape) if on_disk else np.zeros(shape, np.float16)
         return cls(np.zeros((count, 32), np.uint8), thumb, np.zeros(count, np.float32))
 
     @classmethod
-    def of(cls, digests: Sequence[bytes], thumbnails: Sequence[np.ndarray]) -> "Looks":
+    def of(cls, digests: Sequence[bytes], thumbnails: Sequence[np.ndarray]) -> "ImageSignatures":
         """`thumbnails`: float32 [16, 16], 0..255, one for each of `digests`."""
         digest = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
         grey = np.array(thumbnails, np.float32).reshape(-1, THUMB_PX, THUMB_PX)
         mean = grey.mean((1, 2))
         return cls(digest, (grey - mean[:, None, None]).astype(np.float16), mean)
 
-    def put(self, row: int, other: "Looks") -> None:
+    def put(self, row: int, other: "ImageSignatures") -> None:
         """Rows from `row` on: all of `other`."""
         rows = slice(row, row + len(other.digest))
         self.digest[rows], self.thumb[rows], self.mean[rows] = other.digest, other.thumb, other.mean
 
-    def first(self, count: int) -> "Looks":
+    def first(self, count: int) -> "ImageSignatures":
         """The first `count` rows."""
-        return Looks(self.digest[:count], self.thumb[:count], self.mean[:count])
+        return ImageSignatures(self.digest[:count], self.thumb[:count], self.mean[:count])
 
 
 def _is_claimed(file: str, size: int) -> bool:
@@ -112,7 +112,7 @@ def _is_claimed(file: str, size: int) -> bool:
     return False
 
 
-def same_picture(looks: Looks, near: bool) -> np.ndarray:
+def duplicate_groups(looks: ImageSignatures, near: bool) -> np.ndarray:
     """int64 [N]: the smallest row that shows the same picture, by bytes alone or (`near`) by sight as well."""
     count = len(looks.digest)
     if not count:
@@ -144,7 +144,7 @@ def connect(count: int, links: np.ndarray) -> np.ndarray:
     return first[component].astype(np.int64)
 
 
-def _near_links(looks: Looks, rows: np.ndarray) -> np.ndarray:
+def _near_links(looks: ImageSignatures, rows: np.ndarray) -> np.ndarray:
     """int64 [M, 2]: positions in `rows` of pairs that show one picture, enough to connect all that do."""
     features, threshold = _features_and_thresholds(looks, rows)
     # On two cores that others used as well, two threads of BLAS took 10 s where one took 0.3: they wait for each other.
@@ -168,7 +168,7 @@ def _waves() -> np.ndarray:
 _WAVES = _waves()
 
 
-def _features_and_thresholds(looks: Looks, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _features_and_thresholds(looks: ImageSignatures, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """float32 [N, 20] orientation-free numbers and float64 [N] the largest difference that is still a copy."""
     above = [(u, v) for u in range(FREQUENCIES) for v in range(u, FREQUENCIES) if v]
     features = np.empty((len(rows), len(above)), np.float32)
@@ -195,7 +195,7 @@ def _threshold(power: np.ndarray) -> np.ndarray:
     return np.sqrt(NOISE_FLOOR**2 + CONTRAST_PART**2 * power)
 
 
-def _matches(looks: Looks, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+def _matches(looks: ImageSignatures, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """bool [M]: whether the rows `left` and `right` show one picture, pair by pair."""
     a, b = (looks.thumb[side].astype(np.float32) for side in (left, right))
     power_a, power_b = _power(a), _power(b)
@@ -207,7 +207,7 @@ def _matches(looks: Looks, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return close
 
 
-def _may_match(looks: Looks, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+def _may_match(looks: ImageSignatures, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """bool [L, R]: whether rows `left` and `right` may show one picture, each with each, as matrix products tell.
 
     Rounding makes none false: the limits are wider than the exact ones by some hundred times what it changes.

@@ -29,7 +29,7 @@ from crackflow.conversion import folder_names
 from crackflow.core.config.data import Layout
 
 MIN_RECURRING = 0.5  # of the windows, as many at least must have numbers that another photograph's windows have too
-MOST = 0.9
+MAX_NAMES = 0.9
 MAX_WINDOWS = 4096  # of one photograph: 50 megapixels in windows of 110
 MAX_NUMBERS = 4  # left, top, right, bottom
 
@@ -103,7 +103,7 @@ def only_photograph(paths: Sequence[str]) -> str:
             windows[photograph].add(window)
         photograph, own = max(windows.items(), key=lambda one: len(one[1]), default=("", set()))
         is_told = not family.needs_evidence or _has_evidence({photograph: own})
-        if len(own) >= max(MOST * len(paths), 4) and is_told and not _is_general(photograph):
+        if len(own) >= max(MAX_NAMES * len(paths), 4) and is_told and not _is_general(photograph):
             return photograph
     return ""
 

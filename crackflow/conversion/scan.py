@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    seen = scan.look_at_all(files, looks, settings, on_bad, pool, ahead, advance)
+    seen = scan.scan_images(files, looks, settings, on_bad, pool, ahead, advance)
     seen.accepted     # rows of `files` that can be used
     seen.rejected     # (path, reason) of the others
 """
@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crackflow.conversion.layouts import UNLABELLED, File
-from crackflow.conversion.near_duplicates import Looks
+from crackflow.conversion.layouts import UNLABELLED, SourceFile
+from crackflow.conversion.near_duplicates import ImageSignatures
 from crackflow.core import errors, process_pool
 from crackflow.core.config.data import OnBad
 from crackflow.core.errors import UserError
@@ -27,7 +27,7 @@ FILES_A_TASK = 64
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class ScanOptions:
     """What a worker must know to judge a file."""
 
     root: str
@@ -36,7 +36,7 @@ class Settings:
     min_crack_fraction: float
 
 
-class Look(NamedTuple):
+class ImageInfo(NamedTuple):
     """What one file showed. `windows`: labelled windows, in the masks layout; `unclear`: windows left out;
     `cells`: where the crack lies in a labelled picture with a mask.
 
@@ -50,13 +50,13 @@ class Look(NamedTuple):
     plain: bool
     stored_bytes: int
     notes: tuple[str, ...]
-    windows: tuple[mask_tiles.Window, ...]
-    unclear: tuple[mask_tiles.Window, ...]
+    windows: tuple[mask_tiles.Tile, ...]
+    unclear: tuple[mask_tiles.Tile, ...]
     cells: int
 
 
 @dataclasses.dataclass
-class Seen:
+class ScanResult:
     """The whole first pass. Per accepted file: `plain`, `windows`, `cells`; in total: the rest."""
 
     accepted: list[int] = dataclasses.field(default_factory=list)
@@ -64,26 +64,26 @@ class Seen:
     sizes: collections.Counter = dataclasses.field(default_factory=collections.Counter)
     colour: int = 0
     plain: list[bool] = dataclasses.field(default_factory=list)
-    windows: list[tuple[mask_tiles.Window, ...]] = dataclasses.field(default_factory=list)
+    windows: list[tuple[mask_tiles.Tile, ...]] = dataclasses.field(default_factory=list)
     cells: list[int] = dataclasses.field(default_factory=list)
     stored_bytes: int = 0
     notes: collections.Counter = dataclasses.field(default_factory=collections.Counter)
 
 
-def look_at_all(
-    files: Sequence[File],
-    looks: Looks,
-    settings: Settings,
+def scan_images(
+    files: Sequence[SourceFile],
+    looks: ImageSignatures,
+    settings: ScanOptions,
     on_bad: OnBad,
     pool: concurrent.futures.Executor,
     ahead: int,
     advance: Callable[[int], None],
-) -> Seen:
+) -> ScanResult:
     """Fill `looks` (row k: the k-th accepted file). Raises: UserError at the first bad file when `on_bad` is fail."""
-    seen = Seen()
+    seen = ScanResult()
     starts = range(0, len(files), FILES_A_TASK)
     tasks = ((settings, files[start : start + FILES_A_TASK]) for start in starts)
-    for start, (results, some) in zip(starts, process_pool.ordered(pool, _look_at_some, tasks, ahead), strict=True):
+    for start, (results, some) in zip(starts, process_pool.map_ordered(pool, _scan_chunk, tasks, ahead), strict=True):
         looks.put(len(seen.accepted), some)
         for row, result in enumerate(results, start):
             if isinstance(result, str):
@@ -99,13 +99,13 @@ def refusal(path: str, reason: str) -> UserError:
     return UserError(f"{path!r}: {reason}; mend or remove it, or let --on_bad=skip list it and go on")
 
 
-def _reject(seen: Seen, path: str, reason: str, on_bad: OnBad) -> None:
+def _reject(seen: ScanResult, path: str, reason: str, on_bad: OnBad) -> None:
     if on_bad is OnBad.FAIL:
         raise refusal(path, reason)
     seen.rejected.append((path, reason))
 
 
-def _accept(seen: Seen, file: File, row: int, look: Look) -> None:
+def _accept(seen: ScanResult, file: SourceFile, row: int, look: ImageInfo) -> None:
     seen.accepted.append(row)
     seen.sizes[(look.width, look.height)] += 1
     seen.colour += not look.grey
@@ -117,23 +117,23 @@ def _accept(seen: Seen, file: File, row: int, look: Look) -> None:
     seen.rejected += [(window.name(file.path), mask_tiles.UNCLEAR) for window in look.unclear]
 
 
-def _look_at_some(task: tuple[Settings, Sequence[File]]) -> tuple[list[Look | str], Looks]:
+def _scan_chunk(task: tuple[ScanOptions, Sequence[SourceFile]]) -> tuple[list[ImageInfo | str], ImageSignatures]:
     """In a worker: for each file a Look, or the reason why it can't be used; and the looks of those that can."""
     settings, files = task
     results, digests, thumbnails = [], [], []
     for file in files:
         try:
-            look, digest, thumbnail = _look_at(settings, file)
+            look, digest, thumbnail = _scan_image(settings, file)
         except errors.ImageError as error:
             results.append(str(error))
         else:
             results.append(look)
             digests.append(digest)
             thumbnails.append(thumbnail)
-    return results, Looks.of(digests, thumbnails)
+    return results, ImageSignatures.of(digests, thumbnails)
 
 
-def _look_at(settings: Settings, file: File) -> tuple[Look, bytes, np.ndarray]:
+def _scan_image(settings: ScanOptions, file: SourceFile) -> tuple[ImageInfo, bytes, np.ndarray]:
     """(Look, digest, thumbnail). Raises: errors.ImageError."""
     photo = image_file.open_photo(os.path.join(settings.root, file.path), settings.max_megapixels)
     cells = thumbnail.thumbnail(photo)
@@ -144,19 +144,19 @@ def _look_at(settings: Settings, file: File) -> tuple[Look, bytes, np.ndarray]:
     if file.mask:
         mask = mask_tiles.read_mask(settings.root, file.mask, photo, settings.max_megapixels)
         if file.label == UNLABELLED:
-            windows, unclear = mask_tiles.cut(mask, settings.patch_px, settings.min_crack_fraction)
+            windows, unclear = mask_tiles.label_tiles(mask, settings.patch_px, settings.min_crack_fraction)
         else:
             where = _cells_of(file, mask > mask_tiles.CRACK_ABOVE)
     size = len(photo.data)
-    look = Look(photo.width, photo.height, photo.grey, plain, size, notes, windows, unclear, where)
+    look = ImageInfo(photo.width, photo.height, photo.grey, plain, size, notes, windows, unclear, where)
     return look, image_file.digest(photo.data), cells.grey
 
 
-def _cells_of(file: File, crack: np.ndarray) -> int:
+def _cells_of(file: SourceFile, crack: np.ndarray) -> int:
     """Where the crack lies in a picture of a class folder. Raises: errors.ImageError when mask and folder
     disagree."""
     if file.label == 1 and not crack.any():
         raise errors.ImageError(
             f"its mask {file.mask!r} has no crack, and its folder says that it is cracked: one is wrong"
         )
-    return mask_grid.of(crack)
+    return mask_grid.from_mask(crack)

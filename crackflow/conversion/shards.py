@@ -2,9 +2,9 @@
 
 Synopsis::
 
-    entries = [shards.Entry("Positive/00001.jpg", label=1, group=0, digest=..., plain=True), ...]
-    plan = shards.plan({"train": entries, ...}, stored_bytes, wanted=0, seed=0)
-    for shard in shards.write(plan, folder, settings, pool, ahead): ...
+    entries = [shards.SourceImage("Positive/00001.jpg", label=1, group=0, digest=..., plain=True), ...]
+    plan = shards.plan_shards({"train": entries, ...}, stored_bytes, wanted=0, seed=0)
+    for shard in shards.write_shards(plan, folder, settings, pool, ahead): ...
 """
 
 import concurrent.futures
@@ -19,7 +19,7 @@ import numpy as np
 from crackflow.core import errors, process_pool
 from crackflow.core.errors import UserError
 from crackflow.data import image_file, mask_grid, records, resize
-from crackflow.data.mask_tiles import Window
+from crackflow.data.mask_tiles import Tile
 
 # Enough shards for 16 parallel readers of 4 workers before they get small; none so large that copying one hurts.
 IMAGES_A_SHARD = 256
@@ -28,7 +28,7 @@ MAX_SHARD_BYTES = 128 << 20
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Entry:
+class SourceImage:
     """One source file of a split. `plain`: its bytes may be stored. `windows`: cut these instead of the whole. `cells`:
     where the crack lies in the whole, as `data.mask_grid` has it."""
 
@@ -37,7 +37,7 @@ class Entry:
     group: int
     digest: bytes
     plain: bool
-    windows: tuple[Window, ...] = ()
+    windows: tuple[Tile, ...] = ()
     cells: int = 0
 
     @property
@@ -46,7 +46,7 @@ class Entry:
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class EncodeOptions:
     """How pixels become records."""
 
     root: str
@@ -58,12 +58,12 @@ class Settings:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class ShardPlan:
     """One shard: which entries it holds, in order."""
 
     split: str
     file: str
-    entries: tuple[Entry, ...]
+    entries: tuple[SourceImage, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +78,9 @@ class Shard:
     rows: list[tuple[int, int, int, str, str, str]]
 
 
-def plan(entries: dict[str, list[Entry]], bytes_an_image: float, wanted: int, seed: int) -> list[Plan]:
+def plan_shards(
+    entries: dict[str, list[SourceImage]], bytes_an_image: float, wanted: int, seed: int
+) -> list[ShardPlan]:
     """Shards for each split, entries in an order drawn from `seed`. `wanted`: training shards, 0 for automatic;
     without a training split, of the largest."""
     plans = []
@@ -91,7 +93,7 @@ def plan(entries: dict[str, list[Entry]], bytes_an_image: float, wanted: int, se
         order = np.random.default_rng([seed, 2, number]).permutation(len(members))
         for shard in range(shards):
             file = f"{split}-{shard:05d}-of-{shards:05d}.tfrecord"
-            plans.append(Plan(split, file, tuple(members[row] for row in order[shard::shards].tolist())))
+            plans.append(ShardPlan(split, file, tuple(members[row] for row in order[shard::shards].tolist())))
     return plans
 
 
@@ -100,14 +102,14 @@ def _auto(count: int, bytes_an_image: float) -> int:
     return max(1, by_count, int(count * bytes_an_image / MAX_SHARD_BYTES))
 
 
-def write(
-    plans: Sequence[Plan], folder: str, settings: Settings, pool: concurrent.futures.Executor, ahead: int
+def write_shards(
+    plans: Sequence[ShardPlan], folder: str, settings: EncodeOptions, pool: concurrent.futures.Executor, ahead: int
 ) -> Iterator[Shard]:
     """Write all shards into `folder`; yields each, in order. Raises: UserError when a source file has changed."""
-    yield from process_pool.ordered(pool, _write_one, ((one, folder, settings) for one in plans), ahead)
+    yield from process_pool.map_ordered(pool, _write_shard, ((one, folder, settings) for one in plans), ahead)
 
 
-def _write_one(task: tuple[Plan, str, Settings]) -> Shard:
+def _write_shard(task: tuple[ShardPlan, str, EncodeOptions]) -> Shard:
     """In a worker: one shard, on the disk when this returns."""
     one, folder, settings = task
     digest, offset, rows = hashlib.sha256(), 0, []
@@ -128,7 +130,7 @@ def _write_one(task: tuple[Plan, str, Settings]) -> Shard:
     return Shard(one.split, one.file, len(rows), offset, digest.hexdigest(), rows)
 
 
-def _encoded(entry: Entry, settings: Settings) -> Iterator[tuple[tuple[str, int, int], bytes]]:
+def _encoded(entry: SourceImage, settings: EncodeOptions) -> Iterator[tuple[tuple[str, int, int], bytes]]:
     """((name, label, cells), bytes) of the image, or of each of its windows."""
     try:
         data = image_file.read_file(os.path.join(settings.root, entry.path))

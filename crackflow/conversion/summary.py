@@ -2,9 +2,9 @@
 
 Synopsis::
 
-    form = summary.choose_form(config, layout, seen, entries)     # encoding, channels, size; which bytes pass through
-    facts = summary.facts(config, found, form, written, tables, leaks, rejected, notes)
-    print(summary.text("data/metu", facts, seconds))
+    form = summary.plan_encoding(config, layout, seen, entries)     # encoding, channels, size; which bytes pass through
+    facts = summary.build_metadata(config, found, form, written, tables, leaks, rejected, notes)
+    print(summary.format_summary("data/metu", facts, seconds))
 """
 
 import collections
@@ -14,9 +14,9 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 
-from crackflow.conversion.layouts import Found
-from crackflow.conversion.scan import Seen
-from crackflow.conversion.shards import Entry, Settings, Shard
+from crackflow.conversion.layouts import LayoutScan
+from crackflow.conversion.scan import ScanResult
+from crackflow.conversion.shards import EncodeOptions, Shard, SourceImage
 from crackflow.core import csv_files, system_files
 from crackflow.core.config.data import ConvertConfig, Encoding, Layout
 from crackflow.core.errors import UserError
@@ -25,24 +25,26 @@ from crackflow.data import bit_depth, dataset, splits
 from crackflow.version import __version__
 
 GROUP_COLUMNS = ("path", "label", "group", "split")
-LARGE_PX = 512  # a crack of 4 pixels is one of 1 at 128, where the networks look
+WARN_ABOVE_PX = 512  # a crack of 4 pixels is one of 1 at 128, where the networks look
 REJECTED_COLUMNS = ("path", "reason")
 MANIFEST_COLUMNS = ("shard", "record", "offset", "label", "sha256", "path", "cells")
 
 
 @dataclasses.dataclass(frozen=True)
-class Form:
+class EncodingPlan:
     """How the records are written. `image_px`: side of all images, 0 when they differ; `source_px`: side of what they
     were made of, the median where that differs."""
 
-    settings: Settings
-    entries: dict[str, list[Entry]]
+    settings: EncodeOptions
+    entries: dict[str, list[SourceImage]]
     image_px: int
     source_px: int
     bytes_an_image: float
 
 
-def choose_form(config: ConvertConfig, layout: Layout, seen: Seen, entries: dict[str, list[Entry]]) -> Form:
+def plan_encoding(
+    config: ConvertConfig, layout: Layout, seen: ScanResult, entries: dict[str, list[SourceImage]]
+) -> EncodingPlan:
     """Raises: UserError when raw pixels of several sizes are asked for, which no reader could tell apart."""
     cuts = layout is Layout.MASKS
     image_px = config.image_px or (config.patch_px if cuts else _common_px(seen.sizes))
@@ -56,7 +58,7 @@ def choose_form(config: ConvertConfig, layout: Layout, seen: Seen, entries: dict
         entries = {
             name: [dataclasses.replace(one, plain=False) for one in members] for name, members in entries.items()
         }
-    settings = Settings(
+    settings = EncodeOptions(
         config.images, config.encoding.value, channels, config.image_px, config.jpeg_quality, config.max_megapixels
     )
     files = max(len(seen.accepted), 1)
@@ -64,7 +66,7 @@ def choose_form(config: ConvertConfig, layout: Layout, seen: Seen, entries: dict
     if config.encoding is Encoding.JPEG and not passes and image_px:
         size /= 4  # JPEG at quality 95 takes about a quarter of the raw bytes of a photograph
     source_px = config.patch_px if cuts else _median_px(seen.sizes)
-    return Form(settings, entries, image_px, source_px, size)
+    return EncodingPlan(settings, entries, image_px, source_px, size)
 
 
 def _median_px(sizes: Mapping[tuple[int, int], int]) -> int:
@@ -87,7 +89,7 @@ def _common_px(sizes: Mapping[tuple[int, int], int]) -> int:
 
 
 def save_tables(
-    stage: str, entries: dict[str, list[Entry]], written: Sequence[Shard], rejected: Sequence[tuple[str, str]]
+    stage: str, entries: dict[str, list[SourceImage]], written: Sequence[Shard], rejected: Sequence[tuple[str, str]]
 ) -> dict[str, str]:
     """groups.csv, rejected.csv and manifest.csv in `stage`; returns the SHA-256 of each."""
     return {
@@ -101,7 +103,7 @@ def save_tables(
     }
 
 
-def _group_rows(entries: dict[str, list[Entry]]) -> list[tuple[str, int, int, str]]:
+def _group_rows(entries: dict[str, list[SourceImage]]) -> list[tuple[str, int, int, str]]:
     rows = []
     for split, members in entries.items():
         for one in members:
@@ -112,15 +114,15 @@ def _group_rows(entries: dict[str, list[Entry]]) -> list[tuple[str, int, int, st
     return sorted(rows)
 
 
-def notes(layout: Layout, seen: Seen) -> collections.Counter:
+def notes(layout: Layout, seen: ScanResult) -> collections.Counter:
     """What was changed on the way; and how many pictures are so large that a crack may be lost in one window."""
     told = seen.notes + _uneven_depths(seen.notes)
-    large = sum(count for size, count in seen.sizes.items() if min(size) > LARGE_PX)
+    large = sum(count for size, count in seen.sizes.items() if min(size) > WARN_ABOVE_PX)
     if layout is Layout.MASKS or not large:
         return told
     advice = (
-        f"larger than {LARGE_PX} pixels: each is one window to a network, which sees it at --image_px (128) and loses "
-        "fine cracks; cut photographs of walls into windows, or draw masks"
+        f"larger than {WARN_ABOVE_PX} pixels: each is one window to a network, which sees it at --image_px (128) and "
+        "loses fine cracks; cut photographs of walls into windows, or draw masks"
     )
     return told + collections.Counter({advice: large})
 
@@ -133,10 +135,10 @@ def _uneven_depths(notes: Mapping[str, int]) -> collections.Counter:
     return collections.Counter({bit_depth.UNEVEN: sum(deep.values())})
 
 
-def facts(
+def build_metadata(
     config: ConvertConfig,
-    found: Found,
-    form: Form,
+    found: LayoutScan,
+    form: EncodingPlan,
     written: Sequence[Shard],
     checksums: dict[str, str],
     leaks: dict[str, int],
@@ -187,7 +189,7 @@ def split_facts(name: str, classes: Sequence[str], written: Sequence[Shard]) -> 
     }
 
 
-def text(out: str, facts: dict, seconds: float) -> str:
+def format_summary(out: str, facts: dict, seconds: float) -> str:
     """What the person at the terminal reads at the end."""
     leaks, counts = facts["leaks"], {name: split["count"] for name, split in facts["splits"].items()}
     total = sum(counts.values())

@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    damages = verify.damages("data/metu", pool, ahead, advance)     # [] when intact
+    damages = verify.find_damage("data/metu", pool, ahead, advance)     # [] when intact
 """
 
 import collections
@@ -18,7 +18,9 @@ from crackflow.data import dataset, image_file, records, thumbnail
 Sources = dict[int, str]  # record number -> source path
 
 
-def damages(folder: str, pool: concurrent.futures.Executor, ahead: int, advance: Callable[[int], None]) -> list[str]:
+def find_damage(
+    folder: str, pool: concurrent.futures.Executor, ahead: int, advance: Callable[[int], None]
+) -> list[str]:
     """A sentence for each damage, naming shard, record and source image. Raises: UserError when it is no data set."""
     found = dataset.read(folder)
     problems = [
@@ -36,7 +38,7 @@ def damages(folder: str, pool: concurrent.futures.Executor, ahead: int, advance:
     sources = _sources(folder)
     shards = [shard for split in found.facts["splits"].values() for shard in split["shards"]]
     tasks = [(folder, found.facts, shard, sources[shard["file"]]) for shard in shards]
-    for shard, result in zip(shards, process_pool.ordered(pool, _verify_one, tasks, ahead), strict=True):
+    for shard, result in zip(shards, process_pool.map_ordered(pool, _verify_one, tasks, ahead), strict=True):
         problems += result
         advance(shard["count"])
     return problems
@@ -90,7 +92,7 @@ def _verify_one(task: tuple[str, dict, dict, Sources]) -> list[str]:
                 if reason:
                     complain(reason)
                 number += 1
-    except records.Damage as damage:
+    except records.RecordError as damage:
         complain(f"{damage}; the records after it can't be read")
         return problems
     except OSError as error:
@@ -114,7 +116,7 @@ def _wrong_with(payload: bytes, facts: dict, source: str | None) -> str:
             photo = image_file.parse_photo(fields["image"], os.fsdecode(fields["path"]), float("inf"), min_side_px=1)
             if not thumbnail.thumbnail(photo).strict:
                 return "its JPEG data is damaged, where most decoders look past it; convert the images again"
-    except (records.Damage, errors.ImageError) as error:
+    except (records.RecordError, errors.ImageError) as error:
         return str(error)
     if source is not None and os.fsdecode(fields["path"]) != source:
         return f"is of {os.fsdecode(fields['path'])!r}"

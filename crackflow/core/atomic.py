@@ -37,8 +37,8 @@ def folder(out: str, marker: str, overwrite: bool, ours: Sequence[str], unfinish
     ours = (marker, LOCK, *ours)
     if os.path.isdir(parent):
         with locks.folder(parent):
-            _tidy(parent, name, out)  # first: it may bring an older folder back
-    _expect_free(out, marker, overwrite, ours, unfinished)
+            _remove_stale(parent, name, out)  # first: it may bring an older folder back
+    _require_replaceable(out, marker, overwrite, ours, unfinished)
     os.makedirs(parent, exist_ok=True)
     stage = os.path.join(parent, temporary_files.temporary_name(name))
     try:
@@ -64,7 +64,7 @@ def is_unfinished(place: str) -> bool:
     return temporary_files.is_temporary(os.path.basename(os.path.abspath(place)))
 
 
-def _expect_free(out: str, marker: str, overwrite: bool, ours: Sequence[str], unfinished: str | None) -> None:
+def _require_replaceable(out: str, marker: str, overwrite: bool, ours: Sequence[str], unfinished: str | None) -> None:
     if not os.path.lexists(out):
         return
     if not os.path.isdir(out):
@@ -101,7 +101,7 @@ def _matches(path: str, pattern: str) -> bool:
     return len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))
 
 
-def _tidy(parent: str, name: str, out: str) -> None:
+def _remove_stale(parent: str, name: str, out: str) -> None:
     """Remove what killed runs left; put back an old folder whose replacement never arrived."""
     temporary_files.remove_leftovers(parent, name)
     for left in sorted(os.listdir(parent)):
@@ -114,7 +114,7 @@ def _tidy(parent: str, name: str, out: str) -> None:
 
 
 def _move(stage: str, out: str, marker: str, overwrite: bool, ours: Sequence[str], unfinished: str | None) -> None:
-    _expect_free(out, marker, overwrite, ours, unfinished)  # another run may have finished meanwhile
+    _require_replaceable(out, marker, overwrite, ours, unfinished)  # another run may have finished meanwhile
     parent, name = os.path.split(out)
     if os.path.isdir(out):
         aside = os.path.join(parent, temporary_files.temporary_name(name, temporary_files.REPLACED))

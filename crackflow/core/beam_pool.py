@@ -3,7 +3,7 @@
 Synopsis::
 
     pool = beam_pool.Pool("--runner=SparkRunner ...", scratch="/shared/out")
-    for result in pool.ordered(function, tasks): ...        # as process_pool.ordered gives them
+    for result in pool.ordered(function, tasks): ...        # as process_pool.map_ordered gives them
 
 The functions are those of the local pool, so the results are the same. What a task reads, what it writes and the folder
 `scratch` must lie on storage that this process and all of Beam's workers see under the same path.

@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    atomic.write_text("oracle.json", json.dumps(checked_json.seal(content)))
+    atomic.write_text("oracle.json", json.dumps(checked_json.add_checksum(content)))
     content = checked_json.read("oracle.json")           # ValueError where it is not what was written
 """
 
@@ -12,7 +12,7 @@ import zlib
 KEY = "crc32"
 
 
-def seal(content: dict) -> dict:
+def add_checksum(content: dict) -> dict:
     """`content`, as JSON gives it back, with the key `KEY`: CRC-32 of the rest."""
     plain = json.loads(json.dumps(content))
     return plain | {KEY: _checksum(plain)}
@@ -22,12 +22,12 @@ def read(path: str) -> dict:
     """The content of the file. Raises: OSError; ValueError where it is not what was written, or no JSON object."""
     with open(path, encoding="utf-8") as file:
         try:
-            return unseal(json.load(file))
+            return strip_checksum(json.load(file))
         except RecursionError as error:
             raise ValueError("its brackets are nested without end") from error
 
 
-def unseal(content: dict) -> dict:
+def strip_checksum(content: dict) -> dict:
     """`content` without its checksum. What has none, of an earlier version, is taken as it is. Raises: ValueError."""
     if not isinstance(content, dict):
         raise ValueError("expected an object")

@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    with console.bar(10_000, "reading images") as advance:
+    with console.progress_bar(10_000, "reading images") as advance:
         advance(64)
 """
 
@@ -35,7 +35,7 @@ class ImagesPerSecond(ProgressColumn):
 
 
 @contextlib.contextmanager
-def bar(total: int, what: str) -> Iterator[Callable[[int], None]]:
+def progress_bar(total: int, what: str) -> Iterator[Callable[[int], None]]:
     """Gives `advance(n)`. Nothing is drawn when stderr is not a terminal."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
@@ -74,9 +74,9 @@ class _Visible(logging.Formatter):
         return visible(super().format(record), keep="\n")
 
 
-def _show_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _show_exception(kind: type[BaseException], exception: BaseException, trace: TracebackType | None) -> None:
     """A fault of ours, as Python shows it; its message may hold a file name."""
-    complain("".join(traceback.format_exception(kind, error, trace)))
+    error("".join(traceback.format_exception(kind, exception, trace)))
 
 
 def _warning_in_words(message: Warning | str, category: type[Warning], path: str, line: int, source=None) -> str:
@@ -86,13 +86,13 @@ def _warning_in_words(message: Warning | str, category: type[Warning], path: str
 _silent = False
 
 
-def be_silent() -> None:
+def set_quiet() -> None:
     """From now on nothing is said here: of several workers of one run, one speaks."""
     global _silent
     _silent = True
 
 
-def show(columns: Sequence[str], rows: Iterable[Sequence[tuple[str, bool]]]) -> None:
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[tuple[str, bool]]]) -> None:
     """A table on stdout. `rows`: (text, whether it is a warning) for each column; warnings are red and end in "!"."""
     if _silent or sys.stdout is None:
         return
@@ -107,36 +107,36 @@ def show(columns: Sequence[str], rows: Iterable[Sequence[tuple[str, bool]]]) -> 
     _to_stdout(text.getvalue().rstrip("\n"))
 
 
-def say(text: str) -> None:
+def info(text: str) -> None:
     """One line for the person at the terminal, on stdout; what a name in it would do there is made visible."""
     _to_stdout(one_line(text))
 
 
-def say_lines(text: str) -> None:
-    """As `say`, several lines; names within them are the caller's to keep on one (`escaping.one_line`)."""
+def info_lines(text: str) -> None:
+    """As `info`, several lines; names within them are the caller's to keep on one (`escaping.one_line`)."""
     _to_stdout(visible(text, keep="\n"))
 
 
 def _to_stdout(text: str) -> None:
     if _silent or sys.stdout is None:
         return
-    with _whoever_listens():
+    with _ignore_broken_pipe():
         sys.stdout.write(_writable(text, sys.stdout) + "\n")
         sys.stdout.flush()
 
 
-def warn(text: str) -> None:
+def warning(text: str) -> None:
     """One line on stderr that begins with "warning": the work goes on, and whoever trusts its result should read it."""
     _to_stderr(f"warning: {one_line(text)}")
 
 
-def alarm(text: str) -> None:
-    """As `warn`, after WARNING and in red on a terminal: what nobody may overlook."""
+def alert(text: str) -> None:
+    """As `warning`, after WARNING and in red on a terminal: what nobody may overlook."""
     red = ("\x1b[1;31m", "\x1b[0m") if sys.stderr and sys.stderr.isatty() else ("", "")
     _to_stderr(f"{red[0]}WARNING: {one_line(text)}{red[1]}")
 
 
-def complain(text: str) -> None:
+def error(text: str) -> None:
     """Lines on stderr, also of a silent process: tracebacks, with what acts on a terminal made visible."""
     _write_error(visible(text.rstrip("\n"), keep="\n"))
 
@@ -161,7 +161,7 @@ def _writable(text: str, stream: TextIO) -> str:
 
 
 @contextlib.contextmanager
-def _whoever_listens() -> Iterator[None]:
+def _ignore_broken_pipe() -> Iterator[None]:
     """Where the reader of stdout has gone (`| head -1`) or its disk is full, what is said goes nowhere, and the work
     goes on."""
     try:

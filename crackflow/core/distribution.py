@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    team = distribution.join(Strategy.AUTO)            # before anything else runs on a device
+    team = distribution.join_cluster(Strategy.AUTO)            # before anything else runs on a device
     with team.scope():
         model = ...
     batches = team.distribute(lambda share: pack.train_batches(packed, 64, seed=0, share=share))
@@ -25,12 +25,12 @@ import numpy as np
 from crackflow.core import listening, rendezvous
 from crackflow.core.backend import tf
 from crackflow.core.config.hardware import AllReduce, Strategy
-from crackflow.core.errors import TryAgain, UserError
-from crackflow.core.runtime import Choice
-from crackflow.core.sharding import Share
+from crackflow.core.errors import RetryableError, UserError
+from crackflow.core.runtime import AutoChoice
+from crackflow.core.sharding import ShardOptions
 
 # What a collective operation ends with when another worker is gone; which one depends on when it went.
-LOST = (
+WORKER_LOST_ERRORS = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
     tf.errors.CancelledError,
@@ -50,7 +50,7 @@ class Cluster:
     """`strategy`: None for one device alone, which needs none; `worker` of `workers` hosts; `replicas` in all."""
 
     strategy: tf.distribute.Strategy | None
-    choice: Choice
+    choice: AutoChoice
     worker: int = 0
     workers: int = 1
 
@@ -68,14 +68,14 @@ class Cluster:
         return self.strategy.scope() if self.strategy else contextlib.nullcontext()
 
     def distribute(
-        self, make: Callable[[Share], tf.data.Dataset]
+        self, make: Callable[[ShardOptions], tf.data.Dataset]
     ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
         """The batches of this process: `make` is asked for those of its replicas, one part after the other."""
         if not self.strategy:
-            return make(Share())
+            return make(ShardOptions())
         here = self.replicas // self.workers
         return self.strategy.distribute_datasets_from_function(
-            lambda context: make(Share(context.input_pipeline_id * here, here, self.replicas))
+            lambda context: make(ShardOptions(context.input_pipeline_id * here, here, self.replicas))
         )
 
     def gathered(self, numbers: list[int]) -> np.ndarray:
@@ -94,24 +94,24 @@ class Cluster:
         """Around what takes all workers. Raises: TryAgain when one of them is gone."""
         try:
             yield
-        except LOST as error:
+        except WORKER_LOST_ERRORS as error:
             if self.workers == 1:
                 raise
-            raise TryAgain(
+            raise RetryableError(
                 f"worker {self.worker} of {self.workers} lost another one ({type(error).__name__}: "
                 f"{str(error.message).strip().splitlines()[0] if error.message else 'no reason given'}); start all of "
                 "them again to go on from the last checkpoint"
             ) from error
 
 
-def join(wanted: Strategy, hosts: bool = True, all_reduce: AllReduce = AllReduce.AUTO) -> Cluster:
+def join_cluster(wanted: Strategy, hosts: bool = True, all_reduce: AllReduce = AllReduce.AUTO) -> Cluster:
     """The devices that `wanted` means here. auto: several hosts where TF_CONFIG or SLURM names them, all GPUs of this
     one where there are several, else one device and no strategy. `hosts`: False where this process trains by itself,
     whoever else was started with it. `all_reduce`: between hosts; the GPUs of one host use NCCL anyway.
 
     Raises: UserError when several hosts or devices are asked for and there are none.
     """
-    told = told_workers() if hosts else None
+    told = detect_cluster_spec() if hosts else None
     if wanted is Strategy.MULTIWORKER or (wanted is Strategy.AUTO and told):
         if not told:
             raise UserError(
@@ -133,7 +133,7 @@ def join(wanted: Strategy, hosts: bool = True, all_reduce: AllReduce = AllReduce
             ) from error
         workers = len(told.config["cluster"]["worker"])
         reason = f"worker {told.config['task']['index']} of {workers}, named by {told.source}"
-        return Cluster(strategy, Choice("multiworker", reason), told.config["task"]["index"], workers)
+        return Cluster(strategy, AutoChoice("multiworker", reason), told.config["task"]["index"], workers)
     gpus = tf.config.list_logical_devices("GPU")
     devices = gpus or tf.config.list_logical_devices("CPU")
     if wanted is Strategy.MIRRORED or (wanted is Strategy.AUTO and len(gpus) > 1):
@@ -143,13 +143,13 @@ def join(wanted: Strategy, hosts: bool = True, all_reduce: AllReduce = AllReduce
                 "try it on the CPU with --cpu_devices=2"
             )
         strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
-        return Cluster(strategy, Choice("mirrored", f"{len(devices)} devices: {devices[0].device_type}"))
+        return Cluster(strategy, AutoChoice("mirrored", f"{len(devices)} devices: {devices[0].device_type}"))
     reason = "asked for" if wanted is Strategy.ONE else f"one device: {devices[0].device_type}"
-    return Cluster(None, Choice("one", reason))
+    return Cluster(None, AutoChoice("one", reason))
 
 
 @contextlib.contextmanager
-def _listening(told: "Told") -> Iterator[None]:
+def _listening(told: "ClusterSpec") -> Iterator[None]:
     """Workers of one machine listen on loopback; those of several on every address, of which the first one warns.
     Raises: UserError where TensorFlow can't do the former."""
     workers, index = told.config["cluster"]["worker"], told.config["task"]["index"]
@@ -163,7 +163,7 @@ def _listening(told: "Told") -> Iterator[None]:
         yield
 
 
-def _meet_workers(told: "Told") -> None:
+def _meet_workers(told: "ClusterSpec") -> None:
     """Return when all workers are there. Raises: UserError; TryAgain after a signal where the cluster starts what ended
     with it again, else KeyboardInterrupt."""
     alone = {"TF_CONFIG": "unset it to train alone", "SLURM": "--strategy=one trains alone"}
@@ -175,25 +175,25 @@ def _meet_workers(told: "Told") -> None:
     except KeyboardInterrupt as error:
         if told.source != "SLURM":
             raise
-        raise TryAgain("stopped by a signal while it waited for the other workers; nothing was begun") from error
+        raise RetryableError("stopped by a signal while it waited for the other workers; nothing was begun") from error
 
 
 @dataclasses.dataclass(frozen=True)
-class Told:
+class ClusterSpec:
     """`config`: as TF_CONFIG holds it, {"cluster": {"worker": [...]}, "task": {"type", "index"}}; `source`: whose."""
 
     config: dict
     source: str
 
 
-def told_workers() -> Told | None:
+def detect_cluster_spec() -> ClusterSpec | None:
     """The workers that the surroundings name, when they are several. Raises: UserError when that can not be used."""
     text = os.environ.get("TF_CONFIG", "")
     if text:
         config = _checked(text)
-        return Told(config, "TF_CONFIG") if len(config["cluster"]["worker"]) > 1 else None
+        return ClusterSpec(config, "TF_CONFIG") if len(config["cluster"]["worker"]) > 1 else None
     if all(os.environ.get(name) for name in SLURM) and int(os.environ["SLURM_STEP_NUM_TASKS"]) > 1:
-        return Told(_from_slurm(), "SLURM")
+        return ClusterSpec(_from_slurm(), "SLURM")
     return None
 
 

@@ -46,11 +46,11 @@ class ConfigError(UserError, ValueError):
     """A setting is outside its range; raised by the dataclasses of `core.config`."""
 
 
-class CheckFailed(Exception):
+class VerificationError(Exception):
     """A check the user asked for (verify, parity) did not hold."""
 
 
-class TryAgain(Exception):
+class RetryableError(Exception):
     """The run stopped, by a signal or because another worker was lost, and the same command goes on with it."""
 
 

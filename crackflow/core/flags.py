@@ -28,7 +28,7 @@ from crackflow.core import console, errors
 from crackflow.core.escaping import one_line
 
 Config = TypeVar("Config")
-MOST_FLAGFILES, MOST_FLAGFILE_BYTES = 100, 1 << 20
+MAX_FLAGFILES, MAX_FLAGFILE_BYTES = 100, 1 << 20
 GIVEN = "_given"  # no field of the settings: what was written out is no setting
 
 
@@ -90,7 +90,7 @@ def parse(config_class: type[Config], argv: Sequence[str]) -> Config:
     except (absl_flags.Error, OSError, ValueError) as error:  # absl lets some of int() and of text pass
         raise errors.UserError(f"{one_line(error)}; --help lists the flags") from error
     if values.help:
-        raise HelpAsked(_help(config_class))
+        raise HelpRequested(_help(config_class))
     if rest:
         raise errors.UserError(f"expected only --flags, received {rest[0]!r}; write --name=value")
     config = _build(config_class, values)
@@ -103,12 +103,12 @@ def _expect_few_flagfiles(argv: Sequence[str]) -> None:
     left, read = _flagfiles(argv), 0
     while left:
         path, read = left.pop(), read + 1
-        if read > MOST_FLAGFILES:
+        if read > MAX_FLAGFILES:
             raise errors.UserError(
-                f"--flagfile: expected files that name no more than {MOST_FLAGFILES} others, received {path!r}, which "
+                f"--flagfile: expected files that name no more than {MAX_FLAGFILES} others, received {path!r}, which "
                 "names itself or very many"
             )
-        if os.path.isfile(path) and os.path.getsize(path) > MOST_FLAGFILE_BYTES:
+        if os.path.isfile(path) and os.path.getsize(path) > MAX_FLAGFILE_BYTES:
             raise errors.UserError(f"--flagfile: expected a file of flags, received {path!r}, which is too large")
         if os.path.exists(path) and stat.S_ISCHR(os.stat(path).st_mode):  # a pipe ends, /dev/zero does not
             raise errors.UserError(f"--flagfile: expected a file of flags, received {path!r}, which is a device")
@@ -140,7 +140,7 @@ def _defaults(config_class: type) -> dict[str, object]:
     return {name: default for name, _, default, _ in _settings(config_class)}
 
 
-class HelpAsked(Exception):
+class HelpRequested(Exception):
     """`--help` was given; the text is the message."""
 
 
@@ -157,9 +157,9 @@ def _build(config_class: type[Config], values: absl_flags.FlagValues) -> Config:
             value = kind(value)
         elif get_origin(kind) is tuple:
             value = _as_tuple(field.name, value, get_args(kind)[0])
-            value = tuple(map(_at_home, value)) if get_args(kind)[0] is str else value
+            value = tuple(map(_expand_user, value)) if get_args(kind)[0] is str else value
         elif kind is str:
-            value = _at_home(value)
+            value = _expand_user(value)
         settings[field.name] = value
     return config_class(**settings)
 
@@ -174,7 +174,7 @@ def _as_tuple(name: str, items: Sequence[str], kind: type) -> tuple:
         ) from error
 
 
-def _at_home(value: str) -> str:
+def _expand_user(value: str) -> str:
     """A shell leaves ~ as it is within --out=~/data, and a folder of that name would be made."""
     return os.path.expanduser(value) if value.startswith("~") else value
 
@@ -224,29 +224,29 @@ def main(
     console.make_streams_safe()
     try:
         run(parse(config_class, sys.argv[1:] if argv is None else argv))
-    except HelpAsked as asked:
-        console.say_lines(f"{(about or '').strip()}\n\nFlags:\n{asked}")
+    except HelpRequested as asked:
+        console.info_lines(f"{(about or '').strip()}\n\nFlags:\n{asked}")
     except errors.UserError as error:
-        _leave(errors.EXIT_USER_ERROR, error)
-    except errors.CheckFailed as error:
-        _leave(errors.EXIT_CHECK_FAILED, error)
-    except errors.TryAgain as error:
-        _leave(errors.EXIT_TRY_AGAIN, error)
+        _exit(errors.EXIT_USER_ERROR, error)
+    except errors.VerificationError as error:
+        _exit(errors.EXIT_CHECK_FAILED, error)
+    except errors.RetryableError as error:
+        _exit(errors.EXIT_TRY_AGAIN, error)
     except KeyboardInterrupt:
-        _leave(errors.EXIT_INTERRUPTED, "interrupted; nothing half-written was left under the final name")
+        _exit(errors.EXIT_INTERRUPTED, "interrupted; nothing half-written was left under the final name")
     except Exception as error:
         mistake = (isinstance(error, OSError) and errors.from_os_error(error)) or errors.raised_inside(error)
         mistake = mistake or errors.from_shortage(error)
         if mistake is None:
             raise
-        _leave(errors.EXIT_USER_ERROR, mistake)
+        _exit(errors.EXIT_USER_ERROR, mistake)
 
 
 def _interrupt(signum: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _leave(code: int, message: object) -> None:
+def _exit(code: int, message: object) -> None:
     with contextlib.suppress(OSError):  # nobody may read it any more; the exit code tells
         sys.stderr.write(errors.signed(message))
     sys.exit(code)

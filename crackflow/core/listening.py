@@ -85,7 +85,9 @@ def warn_if_open(what: str, host: str, place: str, reached: str = REACHED) -> No
     """One line on stderr where `host` is more than this machine. `place`: what is listened on; `reached`: what reaching
     it means."""
     if loopback(host) is None:
-        console.warn(f"{what} listens on {place}, and {reached}; close its network to all others, see docs/SCALING.md")
+        console.warning(
+            f"{what} listens on {place}, and {reached}; close its network to all others, see docs/SCALING.md"
+        )
 
 
 def everywhere(port: int | str) -> str:

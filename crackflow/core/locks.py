@@ -76,7 +76,7 @@ def _remove(path: str) -> None:
 
 
 @contextlib.contextmanager
-def held(path: str, busy: str, unlocked: str) -> Iterator[None]:
+def exclusive(path: str, busy: str, unlocked: str) -> Iterator[None]:
     """The lock file `path`, for this process alone. `unlocked`: said where a network's file system has no locks.
 
     Raises: UserError(busy) when another process has it.
@@ -85,7 +85,7 @@ def held(path: str, busy: str, unlocked: str) -> Iterator[None]:
         try:
             alone = lock(file, wait=False)
         except OSError:
-            console.warn(unlocked)
+            console.warning(unlocked)
             alone = True
         if not alone:
             raise UserError(busy)

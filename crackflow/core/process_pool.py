@@ -3,7 +3,7 @@
 Synopsis::
 
     with process_pool.pool(process_pool.count(0)) as pool:
-        for result in process_pool.ordered(pool, function, tasks, ahead=8):
+        for result in process_pool.map_ordered(pool, function, tasks, ahead=8):
             ...
 """
 
@@ -51,8 +51,8 @@ def pool(size: int) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
     method = "forkserver" if "forkserver" in methods and methods[0] != "spawn" else "spawn"
     context = multiprocessing.get_context(method)
     size = min(size, MAX_ON_WINDOWS) if sys.platform == "win32" else size
-    with _uninterrupted():
-        executor = concurrent.futures.ProcessPoolExecutor(size, mp_context=context, initializer=_follow_parent)
+    with _defer_signals():
+        executor = concurrent.futures.ProcessPoolExecutor(size, mp_context=context, initializer=_exit_with_parent)
     try:
         yield executor
     except BaseException:
@@ -61,7 +61,7 @@ def pool(size: int) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
     executor.shutdown()
 
 
-def _follow_parent() -> None:
+def _exit_with_parent() -> None:
     """In a worker: one thread for BLAS, Ctrl-C left to the parent, and the end when the parent ends, even by SIGKILL.
 
     Two workers on two cores that each multiplied 16 x 114 matrices with two BLAS threads took 33 s for what takes 4.
@@ -78,7 +78,7 @@ def _follow_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def ordered(
+def map_ordered(
     pool: concurrent.futures.Executor | beam_pool.Pool,
     function: Callable[[Task], Result],
     tasks: Iterable[Task],
@@ -96,7 +96,7 @@ def ordered(
     waiting: collections.deque[concurrent.futures.Future] = collections.deque()
     try:
         for task in tasks:
-            with _uninterrupted():
+            with _defer_signals():
                 waiting.append(pool.submit(function, task))
             if len(waiting) >= ahead:
                 yield waiting.popleft().result()
@@ -110,7 +110,7 @@ def ordered(
 
 
 @contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
+def _defer_signals() -> Iterator[None]:
     """Ctrl-C and SIGTERM that come inside are heard at its end.
 
     Making a pool makes semaphores, and submitting may start a process; an exception in the middle leaves a semaphore or
@@ -150,13 +150,13 @@ def start(function: Callable, *arguments: object) -> subprocess.Popen:
     return process
 
 
-def _alone() -> None:
+def _child_main() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         function, arguments = pickle.load(sys.stdin.buffer)  # from our parent
         threading.Thread(target=_end_with_pipe, daemon=True).start()
         function(*arguments)
-    except errors.TryAgain:
+    except errors.RetryableError:
         sys.exit(errors.EXIT_TRY_AGAIN)
     except KeyboardInterrupt:
         sys.exit(errors.EXIT_INTERRUPTED)

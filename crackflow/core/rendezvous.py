@@ -40,7 +40,7 @@ def wait_for_workers(workers: Sequence[str], index: int, source: str, hint: str)
         due = time.monotonic() + SILENT_SECONDS
         while absent := meeting.absent():
             if time.monotonic() >= due:
-                console.say(_message(absent, len(workers), f"named by {source}; {hint}"))
+                console.info(_message(absent, len(workers), f"named by {source}; {hint}"))
                 due = time.monotonic() + REPEAT_SECONDS
             meeting.changed.wait(KNOCK_SECONDS)
             meeting.changed.clear()

@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    machine = runtime.set_up(seed=0, threads=0, deterministic=False)
+    machine = runtime.configure(seed=0, threads=0, deterministic=False)
     precision = runtime.choose_precision(Precision.AUTO)     # Choice("float32", "this CPU has no bfloat16 units")
 """
 
@@ -31,18 +31,18 @@ ASSUMED_MEMORY = 8 << 30  # bytes: a small machine of today
 PACKAGES = ("tensorflow", "tf_keras", "numpy", "scikit-learn", "pillow")
 
 
-class Choice(NamedTuple):
+class AutoChoice(NamedTuple):
     """What was chosen, and why."""
 
     value: str
     reason: str
 
 
-def set_up(seed: int, threads: int, deterministic: bool, cpu_devices: int = 1) -> None:
+def configure(seed: int, threads: int, deterministic: bool, cpu_devices: int = 1) -> None:
     """Seed Python, NumPy and TensorFlow; take GPU memory as needed; `threads` for operations (0: one a core);
     `cpu_devices`: parts that the CPU is taken for."""
     tf.get_logger().setLevel("ERROR")
-    _keep_memory()
+    _enable_bfc_allocator()
     if threads:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
     with without_start_up_noise():  # the first look for a GPU
@@ -58,7 +58,7 @@ def set_up(seed: int, threads: int, deterministic: bool, cpu_devices: int = 1) -
         tf.config.experimental.enable_op_determinism()
 
 
-def keep_all_of_float32() -> None:
+def disable_tf32() -> None:
     """GPUs from compute capability 8.0 on multiply float32 with 10 of its 23 bits unless told otherwise (TF32): faster,
     and 1e-3 away from what the same file gives elsewhere."""
     tf.config.experimental.enable_tensor_float_32_execution(False)
@@ -84,7 +84,7 @@ def peak_memory_mb() -> int | None:
     return kept >> (20 if sys.platform == "darwin" else 10)  # getrusage(2): bytes on macOS, KiB on Linux
 
 
-def _keep_memory() -> None:
+def _enable_bfc_allocator() -> None:
     """Tensors on the CPU come from a pool that keeps what was freed. Heard at TensorFlow's first allocation only.
 
     malloc hands a freed batch (20 MB at 227 px) back to the system, and each new one faults in page by page: 36 of 62
@@ -103,27 +103,29 @@ def seed_all(seed: int) -> None:
     keras.utils.set_random_seed(seed % 2**32)
 
 
-def choose_precision(wanted: Precision, bfloat16_on_cpu: bool = True) -> Choice:
+def choose_precision(wanted: Precision, bfloat16_on_cpu: bool = True) -> AutoChoice:
     """The Keras dtype policy. auto: bfloat16 where the hardware multiplies it, float16 on older GPUs, else float32.
 
     `bfloat16_on_cpu`: False for a network that a CPU's units do not make faster.
     """
     if wanted is not Precision.AUTO:
-        return Choice(wanted.value, "asked for")
+        return AutoChoice(wanted.value, "asked for")
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
         if capability >= (8, 0):
-            return Choice("mixed_bfloat16", f"GPU of compute capability {capability[0]}.{capability[1]}")
+            return AutoChoice("mixed_bfloat16", f"GPU of compute capability {capability[0]}.{capability[1]}")
         if capability >= (7, 0):
-            return Choice("mixed_float16", f"GPU of compute capability {capability[0]}.{capability[1]}")
-        return Choice("float32", "GPU without tensor cores")
+            return AutoChoice("mixed_float16", f"GPU of compute capability {capability[0]}.{capability[1]}")
+        return AutoChoice("float32", "GPU without tensor cores")
     units = {"avx512_bf16", "amx_bf16"} & _cpu_flags()
     if units and not bfloat16_on_cpu:
-        return Choice("float32", f"CPU with {', '.join(sorted(units))}, which don't make this network faster, measured")
+        return AutoChoice(
+            "float32", f"CPU with {', '.join(sorted(units))}, which don't make this network faster, measured"
+        )
     if units:
-        return Choice("mixed_bfloat16", f"CPU with {', '.join(sorted(units))}")
-    return Choice("float32", "CPU without bfloat16 units")
+        return AutoChoice("mixed_bfloat16", f"CPU with {', '.join(sorted(units))}")
+    return AutoChoice("float32", "CPU without bfloat16 units")
 
 
 def _cpu_flags() -> set[str]:
@@ -139,16 +141,16 @@ def _cpuinfo() -> list[str]:
         return []
 
 
-def choose_xla(wanted: Xla) -> Choice:
+def choose_xla(wanted: Xla) -> AutoChoice:
     """What XLA compiles. on: the layers and the augmentation; augmentation: that alone; off: nothing.
 
     auto: on for a GPU; on a CPU the augmentation alone, because convolutions ran 3 to 5 times slower when compiled.
     """
     if wanted is not Xla.AUTO:
-        return Choice(wanted.value, "asked for")
+        return AutoChoice(wanted.value, "asked for")
     if tf.config.list_physical_devices("GPU"):
-        return Choice("on", "GPU")
-    return Choice("augmentation", "CPU: compiled convolutions are 3 to 5 times slower there, measured")
+        return AutoChoice("on", "GPU")
+    return AutoChoice("augmentation", "CPU: compiled convolutions are 3 to 5 times slower there, measured")
 
 
 @contextlib.contextmanager

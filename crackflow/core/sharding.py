@@ -10,7 +10,7 @@ import dataclasses
 from typing import NamedTuple
 
 
-class Place(NamedTuple):
+class ShardPosition(NamedTuple):
     """Images from `first` on of global batch `batch`; numbers or int64 scalars."""
 
     batch: object
@@ -18,7 +18,7 @@ class Place(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Share:
+class ShardOptions:
     """`count` parts from `first` on, of the `of` equal parts that a global batch is cut into, one for each replica."""
 
     first: int = 0
@@ -31,9 +31,9 @@ class Share:
             raise ValueError(f"expected a batch size that {self.of} parts divide, received {batch_size}")
         return batch_size // self.of
 
-    def place(self, number, batch_size: int) -> Place:
+    def place(self, number, batch_size: int) -> ShardPosition:
         """Where the process's batch `number`, from 0, an integer or an int64 scalar, lies."""
-        return Place(number // self.count, (self.first + number % self.count) * self.size(batch_size))
+        return ShardPosition(number // self.count, (self.first + number % self.count) * self.size(batch_size))
 
 
-WHOLE = Share()  # of one device alone
+NO_SHARDING = ShardOptions()  # of one device alone

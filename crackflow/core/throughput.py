@@ -3,7 +3,7 @@
 Synopsis::
 
     batches = iter(dataset)
-    found = throughput.rate(lambda: len(next(batches)[1]), seconds=1.0, windows=5)
+    found = throughput.measure(lambda: len(next(batches)[1]), seconds=1.0, windows=5)
     found.median, found.low, found.high       # images/s
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 
-class Rate(NamedTuple):
+class Throughput(NamedTuple):
     """Images a second over several windows."""
 
     median: float
@@ -21,7 +21,7 @@ class Rate(NamedTuple):
     high: float
 
 
-def rate(advance: Callable[[], int], seconds: float, windows: int) -> Rate:
+def measure(advance: Callable[[], int], seconds: float, windows: int) -> Throughput:
     """`advance()` does some work and says on how many images; it runs for `windows` windows of `seconds` each.
 
     Before them it runs once, and then for as long as one window: tracing, full queues and cold caches are left out.
@@ -29,8 +29,8 @@ def rate(advance: Callable[[], int], seconds: float, windows: int) -> Rate:
     return interleaved({"": advance}, seconds, windows)[""]
 
 
-def interleaved(competitors: dict[str, Callable[[], int]], seconds: float, windows: int) -> dict[str, Rate]:
-    """As `rate`, for several that are to be compared: a window of each in turn, so that a slow moment hits all."""
+def interleaved(competitors: dict[str, Callable[[], int]], seconds: float, windows: int) -> dict[str, Throughput]:
+    """As `measure`, for several that are to be compared: a window of each in turn, so that a slow moment hits all."""
     for advance in competitors.values():
         advance()
         _window(advance, seconds)
@@ -38,7 +38,7 @@ def interleaved(competitors: dict[str, Callable[[], int]], seconds: float, windo
     for _ in range(windows):
         for name, advance in competitors.items():
             found[name].append(_window(advance, seconds))
-    return {name: Rate(statistics.median(speeds), min(speeds), max(speeds)) for name, speeds in found.items()}
+    return {name: Throughput(statistics.median(speeds), min(speeds), max(speeds)) for name, speeds in found.items()}
 
 
 def _window(advance: Callable[[], int], seconds: float) -> float:

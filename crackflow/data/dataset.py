@@ -23,13 +23,13 @@ from crackflow.core.errors import UserError
 from crackflow.data import splits
 
 VERSION = 1
-MOST_PX, CHANNELS = 65_500, (1, 3)  # a JPEG has no longer side
+MAX_PX, CHANNELS = 65_500, (1, 3)  # a JPEG has no longer side
 DATASET, GROUPS, REJECTED, MANIFEST = "dataset.json", "groups.csv", "rejected.csv", "manifest.csv"
 JOINED = "joined"  # the layout of a set that was put together of others
 REQUIRED = ("version", "classes", "positive_class", "image_px", "channels", "encoding", "splits", "fingerprint")
 
 
-class Damaged(UserError):
+class DatasetCorruptedError(UserError):
     """dataset.json is not as crackflow.convert writes it."""
 
 
@@ -85,8 +85,8 @@ def load(folder: str) -> Dataset:
 
 
 def read(folder: str) -> Dataset:
-    """As `load`, without a look at the shards: `verify` names those that are missing. Raises: Damaged when dataset.json
-    is not as it was written."""
+    """As `load`, without a look at the shards: `verify` names those that are missing. Raises: DatasetCorruptedError
+    when dataset.json is not as it was written."""
     path = os.path.join(folder, DATASET)
     try:
         with open(path, encoding="utf-8") as file:
@@ -97,18 +97,20 @@ def read(folder: str) -> Dataset:
             "make one with: python -m crackflow.convert --images=... --out=..."
         ) from error
     except (ValueError, RecursionError) as error:
-        raise Damaged(f"{path!r} is damaged ({error}); convert the images again") from error
+        raise DatasetCorruptedError(f"{path!r} is damaged ({error}); convert the images again") from error
     missing = [key for key in REQUIRED if not isinstance(facts, dict) or key not in facts]
     if missing:
-        raise Damaged(f"{path!r} lacks {', '.join(missing)}; convert the images again")
+        raise DatasetCorruptedError(f"{path!r} lacks {', '.join(missing)}; convert the images again")
     if facts["version"] != VERSION:
         raise UserError(f"{path!r} is of version {facts['version']}, expected {VERSION}; convert the images again")
     if not _is_well_formed(facts):
-        raise Damaged(f"{path!r} is damaged (it is not as crackflow.convert writes it); convert the images again")
+        raise DatasetCorruptedError(
+            f"{path!r} is damaged (it is not as crackflow.convert writes it); convert the images again"
+        )
     try:
-        return Dataset(folder, checked_json.unseal(facts))
+        return Dataset(folder, checked_json.strip_checksum(facts))
     except ValueError as error:
-        raise Damaged(f"{path!r} is damaged ({error}); convert the images again") from error
+        raise DatasetCorruptedError(f"{path!r} is damaged ({error}); convert the images again") from error
 
 
 def _is_well_formed(facts: dict) -> bool:
@@ -130,7 +132,7 @@ def _is_well_formed(facts: dict) -> bool:
     whole = set(facts["splits"]) == set(splits.NAMES) and len(facts["classes"]) == 2
     whole = whole and facts["classes"][1] == facts["positive_class"]
     whole = whole and all(type(one) is int and one >= 0 for one in numbers) and all(type(one) is str for one in texts)
-    whole = whole and facts["image_px"] <= MOST_PX and facts["channels"] in CHANNELS
+    whole = whole and facts["image_px"] <= MAX_PX and facts["channels"] in CHANNELS
     whole = whole and facts["encoding"] in {one.value for one in Encoding}
     return (
         whole
@@ -147,7 +149,7 @@ def _is_plain_name(name: str) -> bool:
 def save(folder: str, facts: dict) -> None:
     """dataset.json, last of all files: without it the folder is no data set."""
     atomic.write_text(
-        os.path.join(folder, DATASET), json.dumps(checked_json.seal(facts), indent=1, ensure_ascii=True) + "\n"
+        os.path.join(folder, DATASET), json.dumps(checked_json.add_checksum(facts), indent=1, ensure_ascii=True) + "\n"
     )
 
 

@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    found = digests.of(made, "test")        # uint8 [N, 32] in the order of the records, or None
+    found = digests.load(made, "test")        # uint8 [N, 32] in the order of the records, or None
 """
 
 import csv
@@ -17,7 +17,7 @@ from crackflow.data.dataset import Dataset
 BYTES = 32
 
 
-def of(made: Dataset, split: str) -> np.ndarray | None:
+def load(made: Dataset, split: str) -> np.ndarray | None:
     """uint8 [N, 32]: SHA-256 of the source file of each image of `split`, in the order of its records; windows of one
     photograph have its digest. None where manifest.csv does not tell. Raises: UserError when it is damaged."""
     shards = {shard["file"] for shard in made.facts["splits"][split]["shards"]}

@@ -67,7 +67,7 @@ Image.MAX_IMAGE_PIXELS = None
 
 
 @dataclasses.dataclass(frozen=True)
-class Photo:
+class EncodedImage:
     """A picture whose header was read. `width`, `height`: in pixels, upright. `turned`: EXIF orientation, 1 to 8.
     `grey`: it has no colours. `plain`: an upright baseline JPEG, whose bytes may be stored as they are. `decoded`: as
     stored, in mode L, LA, RGB or RGBA, of a picture that had to be decoded to know how it is to be read, else None."""
@@ -102,20 +102,20 @@ def read_file(path: str) -> bytes:
     return data
 
 
-def open_photo(path: str, max_megapixels: float, min_side_px: int = MIN_SIDE_PX) -> Photo:
+def open_photo(path: str, max_megapixels: float, min_side_px: int = MIN_SIDE_PX) -> EncodedImage:
     """The picture in `path`, its header read and checked, its pixels not yet decoded unless they must be, to know how
     they are meant. Raises: ImageError."""
     return parse_photo(read_file(path), path, max_megapixels, min_side_px)
 
 
-def parse_photo(data: bytes, name: str, max_megapixels: float, min_side_px: int = MIN_SIDE_PX) -> Photo:
+def parse_photo(data: bytes, name: str, max_megapixels: float, min_side_px: int = MIN_SIDE_PX) -> EncodedImage:
     """As `open_photo`, from bytes; `name` is only compared with what the bytes are."""
     header = jpeg_header.read_header(data)
     limits = max_megapixels, min_side_px
     if header and header.simple:
         _expect_size(header.width, header.height, *limits)
         notes = _misnamed(name, "JPEG")
-        return Photo(data, "JPEG", header.width, header.height, 1, header.components == 1, True, tuple(notes))
+        return EncodedImage(data, "JPEG", header.width, header.height, 1, header.components == 1, True, tuple(notes))
     _expect_modest(data)
     image = _open_or_none(data)
     if image is None or tiff_file.is_beyond_pillow(image):
@@ -134,7 +134,7 @@ def parse_photo(data: bytes, name: str, max_megapixels: float, min_side_px: int 
     plain = header is not None and header.baseline and turned == 1 and image.mode in ("L", "RGB")
     grey = _is_grey(image) or (decoded is not None and decoded.mode == "L")
     notes = _notes(image, turned) + pages + _misnamed(name, image.format) + told
-    return Photo(data, image.format, width, height, turned, grey, plain, tuple(notes), decoded)
+    return EncodedImage(data, image.format, width, height, turned, grey, plain, tuple(notes), decoded)
 
 
 def _expect_modest(data: bytes) -> None:
@@ -142,11 +142,11 @@ def _expect_modest(data: bytes) -> None:
         return
     try:
         tiff_directory.expect_modest(data)
-    except tiff_directory.TooMuch as error:
+    except tiff_directory.TiffLimitError as error:
         raise ImageError(str(error)) from error
 
 
-def _parse_odd_tiff(data: bytes, name: str, *limits: float) -> Photo:
+def _parse_odd_tiff(data: bytes, name: str, *limits: float) -> EncodedImage:
     """Of a TIFF that Pillow does not open, or not with all its bits."""
     try:
         page = tiff_file.read_header(data)
@@ -158,7 +158,7 @@ def _parse_odd_tiff(data: bytes, name: str, *limits: float) -> Photo:
     width, height = (page.height, page.width) if turned >= 5 else (page.width, page.height)
     decoded, transparent = transparency.without_empty_alpha(decoded)
     notes = [note, *transparent, *_misnamed(name, "TIFF")]
-    return Photo(data, "TIFF", width, height, turned, decoded.mode in ("L", "LA"), False, tuple(notes), decoded)
+    return EncodedImage(data, "TIFF", width, height, turned, decoded.mode in ("L", "LA"), False, tuple(notes), decoded)
 
 
 def _expect_size(width: int, height: int, max_megapixels: float, min_side_px: int) -> None:
@@ -251,7 +251,7 @@ def _notes(image: Image.Image, turned: int) -> list[str]:
 
 
 def _decoded_early(data: bytes, image: Image.Image) -> tuple[Image.Image | None, list[str]]:
-    """(`Photo.decoded`, notes): of deep and of transparent pictures, whose values say how they are meant."""
+    """(`EncodedImage.decoded`, notes): of deep and of transparent pictures, whose values say how they are meant."""
     if bit_depth.is_deep(image):
         return _decoded_deep(data, image)
     if not transparency.has_alpha(image):
@@ -325,7 +325,7 @@ def _damaged(error: Exception) -> ImageError:
     return ImageError(f"damaged: truncated: {error}" if "truncated" in str(error) else f"damaged: {error}")
 
 
-def layers(photo: Photo) -> Image.Image:
+def layers(photo: EncodedImage) -> Image.Image:
     """The decoded picture, upright, 8 bits a channel: mode L or RGB, or RGBA where it is transparent in part.
 
     Raises: ImageError when the pixels are damaged.
@@ -338,7 +338,7 @@ def layers(photo: Photo) -> Image.Image:
     return upright(picture, photo.turned)
 
 
-def decode_jpeg(photo: Photo, space: str, **scale: int) -> tuple[np.ndarray | None, bool]:
+def decode_jpeg(photo: EncodedImage, space: str, **scale: int) -> tuple[np.ndarray | None, bool]:
     """(uint8 [H, W, 1 or 3], as stored, of a JPEG, whether a decoder that forgives nothing made it); None where Pillow
     is to read it: of other formats and of four inks. Raises: ImageError when part of it is lost."""
     if photo.format not in ("JPEG", "MPO"):
@@ -364,7 +364,7 @@ def to_eight_bits(image: Image.Image) -> Image.Image:
     return image if image.mode in ("L", "RGB") else image.convert("L" if image.mode == "1" else "RGB")
 
 
-def pixels(photo: Photo, channels: int, image_px: int, under: str = "white") -> np.ndarray:
+def pixels(photo: EncodedImage, channels: int, image_px: int, under: str = "white") -> np.ndarray:
     """The decoded picture: uint8 [H, W, channels], 0..255, upright; [image_px, image_px, channels] unless 0. `under`:
     the colour that it is laid over where it is transparent.
 
@@ -374,7 +374,7 @@ def pixels(photo: Photo, channels: int, image_px: int, under: str = "white") -> 
     return resize.resize_array(values, image_px) if image_px else values
 
 
-def _decoded(photo: Photo, channels: int, under: str) -> np.ndarray:
+def _decoded(photo: EncodedImage, channels: int, under: str) -> np.ndarray:
     picture = transparency.laid_over(layers(photo), under).convert("L" if channels == 1 else "RGB")
     return np.asarray(picture)[..., None] if channels == 1 else np.asarray(picture)
 

@@ -20,7 +20,7 @@ SEGMENT = struct.Struct(">BBH")
 FRAME = struct.Struct(">BHHB")
 
 
-class Header(NamedTuple):
+class JpegHeader(NamedTuple):
     """`width`, `height` in pixels, as stored; `baseline`: 8 bits, sequential, Huffman, 1 or 3 components in one scan,
     whole up to its end marker; `simple`: moreover JFIF, whose colours are defined, with no segment (EXIF, Adobe, ...)
     that could change what is seen."""
@@ -32,7 +32,7 @@ class Header(NamedTuple):
     simple: bool
 
 
-def read_header(data: bytes) -> Header | None:
+def read_header(data: bytes) -> JpegHeader | None:
     """The header of the JPEG `data`; None when the markers before its first scan make no sense."""
     if data[:2] != b"\xff\xd8":
         return None
@@ -61,4 +61,4 @@ def read_header(data: bytes) -> Header | None:
     baseline = baseline and data.endswith(END) and data[at + SEGMENT.size] == components
     known = {JFIF, COMMENT, QUANTISATION, HUFFMAN, RESTART, BASELINE}
     simple = baseline and found.count(JFIF) == 1 and data[6:11] == b"JFIF\0" and known.issuperset(found)
-    return Header(width, height, components, baseline, simple)
+    return JpegHeader(width, height, components, baseline, simple)

@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    bits = mask_grid.of(mask > 127)                # int, bit 8 * row + column is set where the mask touches the cell
+    bits = mask_grid.from_mask(mask > 127)  # int, bit 8 * row + column is set where the mask touches the cell
     mask_grid.text(bits), mask_grid.parse("0000000000000180")       # 16 hexadecimal digits, as manifest.csv has them
 
 0 means that nothing is known of a cracked picture, and no crack in a clean one. The shares of the picture's sides are
@@ -14,7 +14,7 @@ import numpy as np
 SIDE = 8
 
 
-def of(crack: np.ndarray) -> int:
+def from_mask(crack: np.ndarray) -> int:
     """0 <= bits < 2^64 of `crack`, bool [H, W]; where a side is less than 8 pixels, cells share them."""
     edges = [np.minimum(np.linspace(0, side, SIDE + 1).round().astype(int)[:-1], side - 1) for side in crack.shape]
     touched = np.logical_or.reduceat(np.logical_or.reduceat(crack, edges[0], 0), edges[1], 1)

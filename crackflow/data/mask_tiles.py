@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    windows, unclear = mask_tiles.cut(mask, patch_px=128, min_crack_fraction=0.005)
+    windows, unclear = mask_tiles.label_tiles(mask, patch_px=128, min_crack_fraction=0.005)
     windows[0].name("images/001.png")     # "images/001.png#xywh=0,0,128,128"
 
 A window is cracked from `min_crack_fraction` of crack pixels on, and clean without any within 4 px of it (masks are
@@ -23,7 +23,7 @@ CLEAN_MARGIN_PX = 4
 UNCLEAR = "neither clean nor cracked: fewer crack pixels than --min_crack_fraction"
 
 
-class Window(NamedTuple):
+class Tile(NamedTuple):
     """The square of side `px` whose upper left corner is at column `x`, row `y`. `label`: 0, 1, or -1 unclear; `cells`:
     where its crack lies, as `data.mask_grid` has it."""
 
@@ -38,13 +38,13 @@ class Window(NamedTuple):
         return f"{path}#xywh={self.x},{self.y},{self.px},{self.px}"
 
 
-def place(name: str) -> tuple[int, int, int, int] | None:
-    """(x, y, width, height) of a window, from what `Window.name` wrote; None for a whole picture."""
+def parse_tile_name(name: str) -> tuple[int, int, int, int] | None:
+    """(x, y, width, height) of a window, from what `Tile.name` wrote; None for a whole picture."""
     found = re.search(r"#xywh=(\d+),(\d+),(\d+),(\d+)$", name)
     return tuple(map(int, found.groups())) if found else None
 
 
-def read_mask(root: str, path: str, photo: image_file.Photo, max_megapixels: float) -> np.ndarray:
+def read_mask(root: str, path: str, photo: image_file.EncodedImage, max_megapixels: float) -> np.ndarray:
     """uint8 [H, W], 0..255, of the size of `photo`, from the file `path` under `root`. Raises: ImageError, also for
     what is drawn otherwise than white on black."""
     try:
@@ -62,21 +62,23 @@ def read_mask(root: str, path: str, photo: image_file.Photo, max_megapixels: flo
     return mask_check.flattened(picture)
 
 
-def cover(height: int, width: int, patch_px: int) -> list[Window]:
+def tile_grid(height: int, width: int, patch_px: int) -> list[Tile]:
     """Unlabelled windows that cover a picture; the last of a row may overlap its neighbour. Raises: ImageError when the
     picture is smaller than a window."""
     if min(height, width) < patch_px:
         raise ImageError(f"{width} x {height} pixels: expected at least --patch_px={patch_px} on each side")
-    return [Window(x, y, patch_px, -1) for y in _starts(height, patch_px) for x in _starts(width, patch_px)]
+    return [Tile(x, y, patch_px, -1) for y in _starts(height, patch_px) for x in _starts(width, patch_px)]
 
 
-def cut(mask: np.ndarray, patch_px: int, min_crack_fraction: float) -> tuple[tuple[Window, ...], tuple[Window, ...]]:
+def label_tiles(
+    mask: np.ndarray, patch_px: int, min_crack_fraction: float
+) -> tuple[tuple[Tile, ...], tuple[Tile, ...]]:
     """(labelled, unclear) windows that cover `mask` uint8 [H, W]; the last of a row may overlap its neighbour.
 
     Raises: ImageError when the picture is smaller than a window.
     """
     crack = mask > CRACK_ABOVE
-    found = [_labelled(crack, one, min_crack_fraction) for one in cover(*mask.shape, patch_px)]
+    found = [_labelled(crack, one, min_crack_fraction) for one in tile_grid(*mask.shape, patch_px)]
     return tuple(one for one in found if one.label >= 0), tuple(one for one in found if one.label < 0)
 
 
@@ -86,11 +88,11 @@ def _starts(size: int, patch_px: int) -> list[int]:
     return [round(start) for start in np.linspace(0, size - patch_px, count)]
 
 
-def _labelled(crack: np.ndarray, window: Window, min_crack_fraction: float) -> Window:
+def _labelled(crack: np.ndarray, window: Tile, min_crack_fraction: float) -> Tile:
     x, y, px = window[:3]
     inside = crack[y : y + px, x : x + px]
     if inside.mean() >= min_crack_fraction:
-        return window._replace(label=1, cells=mask_grid.of(inside))
+        return window._replace(label=1, cells=mask_grid.from_mask(inside))
     low_y, low_x = max(y - CLEAN_MARGIN_PX, 0), max(x - CLEAN_MARGIN_PX, 0)
     around = crack[low_y : y + px + CLEAN_MARGIN_PX, low_x : x + px + CLEAN_MARGIN_PX]
     return window._replace(label=-1 if around.any() else 0)

@@ -22,7 +22,7 @@ GAP = 4  # pixels between pictures
 SMOOTH = 1 / 100  # of the side: so that maps of single pixels can be seen at all; for looking, never for scores
 HOTTEST = 99.5  # percentile of a map that is drawn in full colour: one pixel must not darken the rest
 STRENGTH = 0.85  # of the hottest colour over the picture
-MOST_MAPS = 64  # channels shown of a layer
+MAX_MAPS = 64  # channels shown of a layer
 SHOWN_PX = 1600  # longest side of a photograph in reports
 MARKED = {"cracked": (214, 24, 44), "review": (240, 176, 0), "clean": (120, 120, 120)}
 ENLARGED = 4  # a 3 x 3 filter is drawn with 24 pixels and more a side
@@ -93,7 +93,7 @@ def _enlarged(pixels: np.ndarray, side: int) -> np.ndarray:
 
 def activations(maps: np.ndarray, side: int = 96) -> np.ndarray:
     """uint8 [.., .., 3]: `maps` float32 [h, w, K], up to 64 channels, the most active first, each on its own scale."""
-    order = np.argsort(-np.abs(maps).mean((0, 1)), kind="stable")[:MOST_MAPS]
+    order = np.argsort(-np.abs(maps).mean((0, 1)), kind="stable")[:MAX_MAPS]
     squares = []
     for channel in order:
         one = maps[..., channel] - maps[..., channel].min()

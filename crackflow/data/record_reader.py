@@ -32,7 +32,7 @@ OPEN_FILES = 256  # of the 1,024 that most systems grant a process
 READ_BYTES = 1 << 20
 
 
-class Rows:
+class RecordReader:
     """The records of `split`. Fetching from several threads is safe; Python's lock is free while a thread reads.
 
     Raises: UserError when the split is empty, or manifest.csv is missing or not of these shards.
@@ -55,7 +55,7 @@ class Rows:
         with open(self._files[shard], "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size != self._bytes[shard]:
-                raise records.Damage(f"the file has {size:,} bytes, expected {self._bytes[shard]:,}")
+                raise records.RecordError(f"the file has {size:,} bytes, expected {self._bytes[shard]:,}")
             return memoryview(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ))
 
     def fetch(self, row: int) -> tuple[memoryview, int]:
@@ -82,7 +82,7 @@ class Rows:
         try:
             frame = bytes(self._open(self._shard[row])[self._first[row] : self._end[row]])
             return frame, records.parse(records.unframe(frame), fields)
-        except (OSError, records.Damage) as error:
+        except (OSError, records.RecordError) as error:
             advice = "see all that is damaged with: python -m crackflow.convert --verify=FOLDER"
             raise UserError(f"{self.name(row)}: {error}; {advice}") from error
 

@@ -24,7 +24,7 @@ FOOTER = struct.Struct("<I")
 CRC_MASK = 0xA282EAD8
 
 
-class Damage(Exception):
+class RecordError(Exception):
     """This record cannot be read; the message says why."""
 
 
@@ -82,11 +82,11 @@ def parse(payload: bytes, fields: Iterable[str] = tuple(FEATURES)) -> dict[str, 
     try:
         feature = Example.FromString(payload).features.feature
     except message.DecodeError as error:
-        raise Damage("not a tf.train.Example") from error
+        raise RecordError("not a tf.train.Example") from error
     try:
         return {name: getattr(feature[name], FEATURES[name]).value[0] for name in fields}
     except IndexError as error:
-        raise Damage(f"a field is missing: expected {', '.join(FEATURES)}") from error
+        raise RecordError(f"a field is missing: expected {', '.join(FEATURES)}") from error
 
 
 def _masked_crc(data: bytes) -> int:
@@ -104,7 +104,7 @@ def unframe(data: bytes) -> bytes:
     """The payload of a whole frame. Raises: Damage when it is truncated or fails a checksum."""
     length = _length(data)
     if len(data) != HEADER.size + length + FOOTER.size:
-        raise Damage("truncated in its payload")
+        raise RecordError("truncated in its payload")
     return _payload(data[HEADER.size :], length)
 
 
@@ -120,18 +120,18 @@ def read(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
 def _length(header: bytes) -> int:
     """Of the payload, from the bytes that begin with the header."""
     if len(header) < HEADER.size:
-        raise Damage("truncated in its header")
+        raise RecordError("truncated in its header")
     length, crc = HEADER.unpack_from(header)
     if _masked_crc(header[:8]) != crc:
-        raise Damage("the checksum of its length does not match")
+        raise RecordError("the checksum of its length does not match")
     return length
 
 
 def _payload(body: bytes, length: int) -> bytes:
     """`body` without the footer behind it."""
     if len(body) < length + FOOTER.size:
-        raise Damage("truncated in its payload")
+        raise RecordError("truncated in its payload")
     payload = body[:length]
     if _masked_crc(payload) != FOOTER.unpack_from(body, length)[0]:
-        raise Damage("the checksum of its payload does not match")
+        raise RecordError("the checksum of its payload does not match")
     return payload

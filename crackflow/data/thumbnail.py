@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from crackflow.data import image_file, resize, transparency
-from crackflow.data.image_file import Photo
+from crackflow.data.image_file import EncodedImage
 
 THUMB_PX = 16
 
@@ -20,7 +20,7 @@ class Thumbnail(NamedTuple):
     strict: bool
 
 
-def thumbnail(photo: Photo) -> Thumbnail:
+def thumbnail(photo: EncodedImage) -> Thumbnail:
     """The picture in small. Decodes every compressed byte.
 
     A JPEG is decoded at half size inside the inverse DCT: copies differ by at most 0.41 grey levels (root mean
@@ -37,7 +37,7 @@ def thumbnail(photo: Photo) -> Thumbnail:
     )
 
 
-def _grey_and_scale(photo: Photo) -> tuple[np.ndarray, int, bool]:
+def _grey_and_scale(photo: EncodedImage) -> tuple[np.ndarray, int, bool]:
     """Grey pixels [H, W], 0..255, as stored (not turned), by how much each side was divided (1 or 2), and `strict`."""
     half = photo.format == "JPEG" and min(photo.width, photo.height) >= 4 * THUMB_PX
     width, height = (photo.width, photo.height) if photo.turned < 5 else (photo.height, photo.width)

@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    tiff_directory.expect_modest(data)       # raises TooMuch with the reason
+    tiff_directory.expect_modest(data)       # raises TiffLimitError with the reason
 
 Each of 65,535 tags of a page may name the same bytes of the file, and each page leads to the next: a megabyte can ask
 for gigabytes, or for hours. Layout: TIFF 6.0; BigTIFF has numbers of 8 bytes where that has 4.
@@ -13,14 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-MOST_PAGES = 1000  # orthophotos have a dozen; a reader needs 1 ms for each
+MAX_PAGES = 1000  # orthophotos have a dozen; a reader needs 1 ms for each
 SPARE = 1 << 20  # bytes by which the values of a page may exceed the file
 KIND_BYTES = np.zeros(1 << 16, np.uint64)
 KIND_BYTES[1:14] = (1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4)  # BYTE, ASCII, SHORT, LONG, RATIONAL, ...
 KIND_BYTES[16:19] = 8  # of BigTIFF
 
 
-class TooMuch(ValueError):
+class TiffLimitError(ValueError):
     """The message is the reason."""
 
 
@@ -40,16 +40,18 @@ class _Form(NamedTuple):
 
 
 def expect_modest(data: bytes) -> None:
-    """Raises: TooMuch for more than `MOST_PAGES` pages, and for tags whose values take more bytes than the file has,
-    because they lie in the same place. What lies behind the end of the file is the reader's to refuse."""
+    """Raises: TiffLimitError for more than `MAX_PAGES` pages, and for tags whose values take more bytes than the file
+    has, because they lie in the same place. What lies behind the end of the file is the reader's to refuse."""
     form = _Form("<" if data[:2] == b"II" else ">", 43 in data[2:4])
     for number, entries in enumerate(_pages(data, form), 1):
-        if number > MOST_PAGES:
-            raise TooMuch(f"a TIFF of more than {MOST_PAGES:,} pages: expected one picture; save the page you need")
+        if number > MAX_PAGES:
+            raise TiffLimitError(
+                f"a TIFF of more than {MAX_PAGES:,} pages: expected one picture; save the page you need"
+            )
         sizes = KIND_BYTES[entries["kind"]].astype(float) * entries["count"]
         here = sizes[(sizes > form.entry["value"].itemsize) & (entries["value"] + sizes <= len(data))]
         if here.sum() > len(data) + SPARE:
-            raise TooMuch("damaged: the values of its TIFF tags would be larger than the file")
+            raise TiffLimitError("damaged: the values of its TIFF tags would be larger than the file")
 
 
 def _pages(data: bytes, form: _Form) -> Iterator[np.ndarray]:

@@ -34,7 +34,7 @@ class TiffError(ValueError):
     """This TIFF cannot be read; the message is the reason."""
 
 
-class Header(NamedTuple):
+class TiffHeader(NamedTuple):
     """`width`, `height`: in pixels, as stored; `turned`: EXIF orientation."""
 
     width: int
@@ -77,11 +77,11 @@ def is_beyond_pillow(image: Image.Image) -> bool:
     return tags.get(bit_depth.PLANAR_TAG) == 2 and np.max(tags.get(bit_depth.BITS_TAG, 1)) > 8
 
 
-def read_header(data: bytes) -> Header:
+def read_header(data: bytes) -> TiffHeader:
     """Of the first page of `data`. Raises: TiffError for what cannot be read, with the reason."""
     with _opened(data) as (file, page, tags):
         _expect_readable(file, page, tags)
-        return Header(page.imagewidth, page.imagelength, int(tags.get(ORIENTATION_TAG, 1)))
+        return TiffHeader(page.imagewidth, page.imagelength, int(tags.get(ORIENTATION_TAG, 1)))
 
 
 def read_samples(data: bytes) -> bit_depth.Samples:

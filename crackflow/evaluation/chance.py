@@ -27,7 +27,7 @@ MAX_COUNTED_PAIRS = 2500
 LOGIT_CLIP = 40.0
 
 
-class Verdict(NamedTuple):
+class ChanceTest(NamedTuple):
     """p_value: the larger one of the two tests, 0..1; None where one class is missing, so that nothing can be told.
     clean, cracked: independent images of each class."""
 
@@ -60,9 +60,9 @@ class Verdict(NamedTuple):
 
 
 def doubts(validation: Mapping) -> list[str]:
-    """What a model's card says against it, in a sentence. `validation`: of `model_file.Card`, a Verdict as a
-    dictionary. Nothing where it is better than a guess, or where an older file does not say."""
-    verdict = Verdict(**validation) if validation else None
+    """What a model's card says against it, in a sentence. `validation`: of `model_file.ModelMetadata`, a ChanceTest as
+    a dictionary. Nothing where it is better than a guess, or where an older file does not say."""
+    verdict = ChanceTest(**validation) if validation else None
     return [] if verdict is None or verdict.better else [f"By its validation images the model is {verdict.describe()}."]
 
 
@@ -73,7 +73,7 @@ def smallest_p_value(clean: int, cracked: int) -> float:
 
 def compare(
     labels: np.ndarray, probabilities: np.ndarray, threshold: float, groups: np.ndarray | None = None
-) -> Verdict:
+) -> ChanceTest:
     """labels: int or bool [N], 1 means cracked; probabilities: float [N], 0..1; groups: int [N], equal ones are one
     piece of evidence, None: all differ. Cracked is said from `threshold` on."""
     labels = np.asarray(labels).astype(bool)
@@ -81,7 +81,7 @@ def compare(
     labels, logits = _independent(labels, logits, np.arange(len(labels)) if groups is None else np.asarray(groups))
     clean, cracked = int((~labels).sum()), int(labels.sum())
     if not clean or not cracked:
-        return Verdict(None, clean, cracked)
+        return ChanceTest(None, clean, cracked)
     # Counting all orders takes 30 ms for 50 and 50 images; beyond, and where scores tie, the normal limit is as good.
     countable = clean * cracked <= MAX_COUNTED_PAIRS and len(np.unique(logits)) == len(logits)
     method = "exact" if countable else "asymptotic"
@@ -90,7 +90,7 @@ def compare(
     table = [[int((called & labels).sum()), int((called & ~labels).sum())]]
     table.append([cracked - table[0][0], clean - table[0][1]])
     decided = stats.fisher_exact(table, alternative="greater").pvalue
-    return Verdict(float(max(ranked, decided)), clean, cracked)
+    return ChanceTest(float(max(ranked, decided)), clean, cracked)
 
 
 def _independent(labels: np.ndarray, logits: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,7 @@ that may be wrong.
 
 Synopsis::
 
-    evaluation = evaluator.assess(loaded, made, ["test"], batch_size=128, resamples=1000, seed=0)
+    evaluation = evaluator.evaluate(loaded, made, ["test"], batch_size=128, resamples=1000, seed=0)
     evaluation.metrics["accuracy"], evaluation.metrics["accuracy_ci95"]
     evaluator.content(evaluation)                      # of metrics.json
 """
@@ -22,15 +22,15 @@ from crackflow.evaluation import chance, metrics, overlap, photo_evaluation, res
 from crackflow.explanation import saliency
 from crackflow.inference import photo_threshold, predictor
 from crackflow.model import model_file
-from crackflow.model.model_file import Bundle
+from crackflow.model.model_file import TrainedModel
 from crackflow.pipeline import stream
 from crackflow.training import job
 
 MISTAKES_SHOWN = SUSPECTS_SHOWN = 24
 
 
-def assess(
-    loaded: Bundle,
+def evaluate(
+    loaded: TrainedModel,
     made: Dataset,
     splits: list[str],
     batch_size: int,
@@ -50,13 +50,13 @@ def assess(
     kept = np.array(sorted(first.values()))
     labels, logits, looks, groups = labels[kept], logits[kept], looks[kept], groups[kept]
     paths = [paths[row] for row in kept]
-    seen = overlap.seen(card.fingerprint, loaded.training_images, made, splits, decided_on)
+    seen = overlap.find_seen(card.fingerprint, loaded.training_images, made, splits, decided_on)
     probabilities = model_file.to_probabilities(logits, card.temperature)
     wrong = metrics.worst_mistakes(labels, probabilities, card.threshold, MISTAKES_SHOWN)
-    doubtful = thresholds.suspects(labels, probabilities, len(labels))
+    doubtful = thresholds.label_issues(labels, probabilities, len(labels))
     shown = doubtful[:SUSPECTS_SHOWN]
     batches = (batch for split in splits for batch in _batches(loaded, made, split, batch_size))
-    found = scoring.pick_images(batches, kept[[*wrong, *shown]].tolist() if len(wrong) + len(shown) else [])
+    found = scoring.select_images(batches, kept[[*wrong, *shown]].tolist() if len(wrong) + len(shown) else [])
     pictures = {int(row): found[int(kept[row])] for row in {*wrong, *shown} if int(kept[row]) in found}
     heat = _heat(loaded, {int(row): pictures[row] for row in wrong})
 
@@ -104,13 +104,13 @@ def choose_threshold(
     eight orientations, and the threshold moved towards what the rule expects: see `thresholds.shrunk`."""
     if not job.has_few_checks(made):
         return thresholds.choose_threshold(labels, probabilities, rule)
-    more, logits = scoring.judge(model, scoring.in_eight_orientations(batches))
+    more, logits = scoring.predict_logits(model, scoring.in_eight_orientations(batches))
     threshold = thresholds.choose_threshold(more, model_file.to_probabilities(logits, temperature), rule)
     return thresholds.shrunk(threshold, rule, int(np.bincount(labels, minlength=2).min()))
 
 
 def _photographs(
-    loaded: Bundle, made: Dataset, places: list, decisions: np.ndarray, labels: np.ndarray, limit: int, seed: int
+    loaded: TrainedModel, made: Dataset, places: list, decisions: np.ndarray, labels: np.ndarray, limit: int, seed: int
 ) -> tuple[dict, list[tuple[str, ...]]]:
     """What metrics.json says of photographs, and the rows of photographs.csv. `decisions`, `labels`: of windows, at
     `places`."""
@@ -118,7 +118,7 @@ def _photographs(
         return {}, []
     drawn = photo_evaluation.sample(len(places), limit, seed)
     model = predictor.Model(dataclasses.replace(loaded, familiarity=None))  # which decides nothing
-    judged = photo_evaluation.judge(model, made, [places[number] for number in drawn])
+    judged = photo_evaluation.predict_photos(model, made, [places[number] for number in drawn])
     drawn = drawn[: len(judged.verdicts)]  # large ones are fewer
     called, truth = decisions[drawn], labels[drawn] == 1
     windows = {
@@ -148,7 +148,7 @@ def content(evaluation: results.Evaluation) -> dict:
     )
 
 
-def _heat(loaded: Bundle, pictures: dict[int, np.ndarray]) -> dict[int, bytes]:
+def _heat(loaded: TrainedModel, pictures: dict[int, np.ndarray]) -> dict[int, bytes]:
     """Each of `pictures` as PNG under a map of what speaks for cracked."""
     if not pictures:
         return {}
@@ -160,20 +160,20 @@ def _heat(loaded: Bundle, pictures: dict[int, np.ndarray]) -> dict[int, bytes]:
     }
 
 
-def _batches(loaded: Bundle, made: Dataset, split: str, batch_size: int):
+def _batches(loaded: TrainedModel, made: Dataset, split: str, batch_size: int):
     return stream.eval_batches(made, split, batch_size, loaded.card.image_px, loaded.card.channels)
 
 
-def _score(loaded: Bundle, made: Dataset, split: str, batch_size: int) -> tuple:
+def _score(loaded: TrainedModel, made: Dataset, split: str, batch_size: int) -> tuple:
     """(labels, logits, looks, groups, paths) of one split."""
-    found = scoring.judge(loaded.model, _batches(loaded, made, split, batch_size), slices.looks)
-    paths, groups = stream.identities(made, split)
+    found = scoring.predict_logits(loaded.model, _batches(loaded, made, split, batch_size), slices.image_statistics)
+    paths, groups = stream.paths_and_groups(made, split)
     return *found, groups, paths
 
 
-def _review(labels: np.ndarray, probabilities: np.ndarray, card: model_file.Card) -> dict:
+def _review(labels: np.ndarray, probabilities: np.ndarray, card: model_file.ModelMetadata) -> dict:
     """What the model would leave to a person, and how good it is on the rest."""
-    held = photo_threshold.in_review(probabilities, card.review)
+    held = photo_threshold.abstains(probabilities, card.review)
     right = ((probabilities >= card.threshold) == labels) & ~held
     decided = int((~held).sum())
     return {

@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    seen = overlap.seen(card.fingerprint, loaded.training_images, made, ["train", "test"])   # int8 [N], or None
+    seen = overlap.find_seen(card.fingerprint, loaded.training_images, made, ["train", "test"])   # int8 [N], or None
     found = overlap.measure(seen, labels, probabilities, groups, threshold, resamples=1000, seed=0)
     overlap.in_words(found)                                              # a line, "" where there is nothing to say
 """
@@ -19,7 +19,7 @@ from crackflow.model.training_images import TRAINED, UNSEEN, VALIDATED, Training
 ROLES = {"train": TRAINED, "val": VALIDATED}
 
 
-def seen(
+def find_seen(
     fingerprint: str,
     known: TrainingImages | None,
     made: Dataset,
@@ -36,7 +36,7 @@ def seen(
     found, told = [], own or bool(decided_on)
     for split in splits:
         part = np.full(made.count(split), UNSEEN, np.int8)
-        listed = digests.of(made, split) if known else None
+        listed = digests.load(made, split) if known else None
         if listed is not None:
             part, told = known.look_up(listed), True
         if own:

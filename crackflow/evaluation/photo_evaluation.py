@@ -2,10 +2,10 @@
 
 Synopsis::
 
-    judged = photo_evaluation.judge(model, dataset, [("test", 0), ("test", 7)])      # a predictor.Model; split and row
-    judged.table                                                  # rows of photographs.csv
+    judged = photo_evaluation.predict_photos(model, dataset, [("test", 0), ("test", 7)])      # a predictor.Model; split
+    and row judged.table                                                  # rows of photographs.csv
     photo_evaluation.measure(judged, 1000)["specificity"]         # 0.97; of 1,000 photographs that there are loaded =
-    photo_evaluation.with_photo_threshold(loaded, dataset, labels, probabilities, seed=0)   # a model_file.Bundle
+    photo_evaluation.with_photo_threshold(loaded, dataset, labels, probabilities, seed=0)   # a model_file.TrainedModel
 
 A window is scored once, at the size of training; a photograph at every place and at several scales, and its most
 probable place decides. So both are measured. The records of a data set are looked at as they are stored; where they
@@ -24,30 +24,30 @@ from crackflow.core import console, errors
 from crackflow.core.errors import UserError
 from crackflow.data import image_file, resize
 from crackflow.data.dataset import Dataset
-from crackflow.data.record_reader import Rows
+from crackflow.data.record_reader import RecordReader
 from crackflow.evaluation import metrics
 from crackflow.inference import multi_scale, photo_threshold, predictor
-from crackflow.model.model_file import Bundle, Card
+from crackflow.model.model_file import ModelMetadata, TrainedModel
 from crackflow.synthesis import mosaics
 
 # Photographs by which the threshold is chosen, at most: by 150 clean ones the share of false alarms is known to two or
 # three in a hundred.
-CHOSEN_BY = 150
+NUM_THRESHOLD_PHOTOS = 150
 # Walls that are laid of them, to see how the most probable place grows with the size: the windows that each would make.
 # They take as long as the photographs, where these are METU's. A photograph of that many windows is large itself.
 WALL_WINDOWS = 36
 WALLS = (WALL_WINDOWS,) * 12
 # A few hundred photographs can't tell fewer false alarms than this, and each step nearer to none costs cracks: from
 # 0.05 to 0.02 the shipped model's threshold for 12 megapixels rises by 0.9 logits, a sixth of what METU's cracks have.
-FEWEST_FALSE_ALARMS = 0.03
+MIN_FALSE_ALARMS = 0.03
 # Of photographs that are looked at for an evaluation, in all: two minutes on 2 cores.
-MOST_PIXELS, FEWEST_JUDGED = 200_000_000, 12
-MOST_MEGAPIXELS = 10_000.0  # convert has refused what it was told to refuse
+MAX_PIXELS, MIN_PHOTOS = 200_000_000, 12
+MAX_MEGAPIXELS = 10_000.0  # convert has refused what it was told to refuse
 LARGE = 700  # windows in a photograph of 12 megapixels, in the words of a page
 COLUMNS = ("path", "truth", "label", "probability", "decision")
 
 
-class Judged(NamedTuple):
+class PhotoResults(NamedTuple):
     """Photographs of a data set and what is decided about each. labels: bool [N], True is cracked; groups: [N];
     verdicts: of predictor.Model.judge; enlarged: whether they were stored smaller than they were."""
 
@@ -55,7 +55,7 @@ class Judged(NamedTuple):
     paths: list[str]
     labels: np.ndarray
     groups: np.ndarray
-    verdicts: list[multi_scale.Verdict]
+    verdicts: list[multi_scale.PhotoDecision]
     enlarged: bool
 
     @property
@@ -72,24 +72,24 @@ def sample(count: int, limit: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).permutation(count)[:limit]
 
 
-def judge(model: predictor.Model, made: Dataset, places: Sequence[tuple[str, int]]) -> Judged:
+def predict_photos(model: predictor.Model, made: Dataset, places: Sequence[tuple[str, int]]) -> PhotoResults:
     """What predict decides about the records `places` of `made`: (split, row) each; of the first of them where they
-    have more than MOST_PIXELS, though FEWEST_JUDGED at least. Raises: UserError for a damaged one."""
-    rows = {split: Rows(made, split) for split in {split for split, _ in places}}
+    have more than MAX_PIXELS, though MIN_PHOTOS at least. Raises: UserError for a damaged one."""
+    rows = {split: RecordReader(made, split) for split in {split for split, _ in places}}
     paths, labels, groups, verdicts, looked_at = [], [], [], [], 0
-    with console.bar(len(places), "photographs") as advance:
+    with console.progress_bar(len(places), "photographs") as advance:
         for split, row in places:
             record = rows[split].fields(row)
             pixels = _pixels(made, record["image"], rows[split].name(row))
             looked_at += pixels.shape[0] * pixels.shape[1]
-            if looked_at > MOST_PIXELS and len(verdicts) >= FEWEST_JUDGED:
+            if looked_at > MAX_PIXELS and len(verdicts) >= MIN_PHOTOS:
                 break
             verdicts.append(model.judge(model.glance(model.checked(pixels))))
             paths.append(record["path"].decode("utf-8", "surrogateescape"))
             labels.append(record["label"] == 1)
             groups.append(record["group"])
             advance(1)
-    return Judged(made.classes, paths, np.array(labels, bool), np.array(groups), verdicts, _is_smaller(made))
+    return PhotoResults(made.classes, paths, np.array(labels, bool), np.array(groups), verdicts, _is_smaller(made))
 
 
 def _is_smaller(made: Dataset) -> bool:
@@ -103,14 +103,14 @@ def _pixels(made: Dataset, data: bytes, name: str) -> np.ndarray:
             pixels = np.frombuffer(data, np.uint8).reshape(made.image_px, made.image_px, made.facts["channels"])
         else:
             pixels = image_file.pixels(
-                image_file.parse_photo(data, name, MOST_MEGAPIXELS, min_side_px=1), made.facts["channels"], 0
+                image_file.parse_photo(data, name, MAX_MEGAPIXELS, min_side_px=1), made.facts["channels"], 0
             )
     except (ValueError, errors.ImageError) as error:
         raise UserError(f"{name}: {error}; convert the images again") from error
     return resize.resize_array(pixels, made.source_px) if _is_smaller(made) else pixels
 
 
-def measure(judged: Judged, available: int) -> dict:
+def measure(judged: PhotoResults, available: int) -> dict:
     """What metrics.json says of photographs. `available`: of how many they were drawn. A rate without photographs of
     its class is None; the intervals are Wilson's, 95 %."""
     labels, called = judged.labels, np.array([one.is_cracked for one in judged.verdicts], bool)
@@ -141,22 +141,22 @@ def measure(judged: Judged, available: int) -> dict:
 
 
 def with_photo_threshold(
-    loaded: Bundle,
+    loaded: TrainedModel,
     made: Dataset,
     labels: np.ndarray,
     probabilities: np.ndarray,
     seed: int,
-    most: int = CHOSEN_BY,
+    most: int = NUM_THRESHOLD_PHOTOS,
     walls: Sequence[int] = WALLS,
-) -> Bundle:
+) -> TrainedModel:
     """`loaded` with the threshold of photographs, chosen on clean validation images of `made`: as many of them are
-    called cracked as of its windows, or FEWEST_FALSE_ALARMS. labels: int or bool [N], probabilities: float [N] of all
+    called cracked as of its windows, or MIN_FALSE_ALARMS. labels: int or bool [N], probabilities: float [N] of all
     validation images, in the order of their rows. At most `most` of them are looked at; `walls`: how many windows each
     wall that is laid of them would make."""
     clean = np.flatnonzero(~np.asarray(labels, bool))
     plain = dataclasses.replace(loaded.card, photo_shift=0.0, photo_level=0.0, photo_growth=0.0, photo_most=0.0)
-    chosen, target = photo_threshold.UNKNOWN, FEWEST_FALSE_ALARMS
-    if len(clean) >= photo_threshold.FEWEST:
+    chosen, target = photo_threshold.UNKNOWN, MIN_FALSE_ALARMS
+    if len(clean) >= photo_threshold.MIN_PHOTOS:
         target = max(float((np.asarray(probabilities)[clean] >= plain.threshold).mean()), target)
         places = [("val", int(clean[number])) for number in sample(len(clean), most, seed)]
         scores = _scores(
@@ -171,14 +171,14 @@ def with_photo_threshold(
 def _scores(model: predictor.Model, made: Dataset, places: Sequence, walls: Sequence[int], seed: int) -> tuple:
     """(small, groups, large, windows) as photo_threshold.choose takes them. Where photographs are small, the large ones
     are parts of walls that are laid of them; none for a network that would take longer for these than to train."""
-    judged = judge(model, made, places)
+    judged = predict_photos(model, made, places)
     logits = special.logit([one.probability for one in judged.verdicts])
     windows = np.array([one.windows for one in judged.verdicts])
     large = windows >= WALL_WINDOWS
-    if large.sum() >= photo_threshold.FEWEST or (~large).sum() < photo_threshold.FEWEST or model.is_slow:
+    if large.sum() >= photo_threshold.MIN_PHOTOS or (~large).sum() < photo_threshold.MIN_PHOTOS or model.is_slow:
         return logits[~large], judged.groups[~large], logits[large], windows[large]
     model, shrink = _for_walls(model)
-    rows = {split: Rows(made, split) for split, _ in places}
+    rows = {split: RecordReader(made, split) for split, _ in places}
     pictures = []
     for split, row in places[: len(judged.verdicts)]:
         pixels = model.checked(_pixels(made, rows[split].fields(row)["image"], rows[split].name(row)))
@@ -209,7 +209,7 @@ def _wall_parts(
     return special.logit([float(one.max()) for one in halves])
 
 
-def facts(card: Card) -> dict:
+def facts(card: ModelMetadata) -> dict:
     """What findings.json says of the threshold of photographs: max(shift, min(level + growth log windows, most))
     logits are taken off every place of one."""
     names = ("shift", "level", "growth", "most", "shift_ci95", "level_ci95", "images", "false_alarms")
@@ -217,7 +217,7 @@ def facts(card: Card) -> dict:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
-def in_words(card: Card) -> str:
+def in_words(card: ModelMetadata) -> str:
     """The same for a page: '0.66 [0.08, 1.50] logits above ...'."""
     low, high = card.photo_shift_ci95
     least = f"{card.shift_of(1):.2f} [{low:.2f}, {high:.2f}] logits above that of windows"

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from crackflow.evaluation.chance import Verdict
+from crackflow.evaluation.chance import ChanceTest
 from crackflow.evaluation.slices import Slice
 
 TEST, VALIDATION = "test", "validation, on which threshold, temperature and epoch were chosen"  # what figures are of
@@ -44,7 +44,7 @@ class Evaluation:
     slices: list[Slice] = dataclasses.field(default_factory=list)
     overlap: dict = dataclasses.field(default_factory=dict)
     basis: str = ""
-    verdict: Verdict | None = None
+    verdict: ChanceTest | None = None
     photographs: dict = dataclasses.field(default_factory=dict)
     photograph_rows: list[tuple[str, ...]] = dataclasses.field(default_factory=list)
 

@@ -2,8 +2,8 @@
 
 Synopsis::
 
-    labels, logits = scoring.judge(model, batches)
-    scoring.speeds({"ours": model, "theirs": other}, seconds=0.5, windows=5)["ours"].median      # images/s
+    labels, logits = scoring.predict_logits(model, batches)
+    scoring.measure_throughput({"ours": model, "theirs": other}, seconds=0.5, windows=5)["ours"].median      # images/s
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +14,7 @@ from crackflow.core import throughput
 from crackflow.core.backend import keras, tf
 
 
-def judge(model: keras.Model, batches: Iterable, look: Callable | None = None) -> tuple[np.ndarray, ...]:
+def predict_logits(model: keras.Model, batches: Iterable, look: Callable | None = None) -> tuple[np.ndarray, ...]:
     """(labels int64 [N], logits float32 [N]) in the order of `batches` (image, label, weight); and with `look`, a
     function of uint8 [B, px, px, C] to [B, ...], a third array of what that returned."""
     labels, logits, looks = [], [], []
@@ -50,12 +50,12 @@ def best_accuracy(labels: np.ndarray, logits: np.ndarray) -> float:
     return float(right[ends].max() / len(labels))
 
 
-def looks(look: Callable, batches: Iterable) -> np.ndarray:
+def map_batches(look: Callable, batches: Iterable) -> np.ndarray:
     """What `look`, of uint8 [B, px, px, C], gives for the images of `batches`, one after the other."""
     return np.concatenate([look(image)[weight.numpy() > 0] for image, _, weight in batches])
 
 
-def pick_images(batches: Iterable, rows: Sequence[int]) -> dict[int, np.ndarray]:
+def select_images(batches: Iterable, rows: Sequence[int]) -> dict[int, np.ndarray]:
     """Row -> uint8 [px, px, C] for the asked `rows` of `batches`, which are gone through once."""
     wanted, found, start = set(int(row) for row in rows), {}, 0
     for image, _, weight in batches if wanted else ():
@@ -71,7 +71,9 @@ def pick_images(batches: Iterable, rows: Sequence[int]) -> dict[int, np.ndarray]
 SPEED_BATCH = 64
 
 
-def speeds(models: dict[str, keras.Model], seconds: float, windows: int, compiled: bool) -> dict[str, throughput.Rate]:
+def measure_throughput(
+    models: dict[str, keras.Model], seconds: float, windows: int, compiled: bool
+) -> dict[str, throughput.Throughput]:
     """Images/s of each model over batches of 64 random pictures held in memory; a window of each in turn, so that a
     slow moment hits all. What comes before the first window is left out. `compiled`: by XLA."""
     return throughput.interleaved({name: _scorer(model, compiled) for name, model in models.items()}, seconds, windows)

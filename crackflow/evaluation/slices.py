@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    looks = slices.looks(image)                                # uint8 [B, px, px, C] -> float32 [B, 2]
+    looks = slices.image_statistics(image)                                # uint8 [B, px, px, C] -> float32 [B, 2]
     parts = slices.divide(labels, decisions, {"brightness": looks[:, 0]}, {"folder": folders})
     parts[0].kind, parts[0].name, parts[0].recall_ci95         # "brightness", "12 to 96", (0.91, 0.97)
 
@@ -27,7 +27,7 @@ from crackflow.data.dataset import Dataset
 from crackflow.evaluation import metrics
 
 QUARTERS = 4
-MOST_NAMES = 12  # folders shown, the largest; the others together
+MAX_NAMES = 12  # folders shown, the largest; the others together
 # What a folder's name says of the class is no property of the surface: its place in the path, by layout.
 CLASS_PART = {Layout.CLASSES.value: 0, Layout.SDNET.value: 1, Layout.MASKS.value: 0}
 LAPLACIAN = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]], np.float32)
@@ -50,7 +50,7 @@ class Slice:
     specificity_ci95: list[float] | None
 
 
-def looks(image: np.ndarray) -> np.ndarray:
+def image_statistics(image: np.ndarray) -> np.ndarray:
     """float32 [B, 2] of `image` uint8 [B, px, px, C]: brightness, mean grey level 0..255; sharpness, the variance of
     the Laplacian of the grey levels (Pech-Pacheco et al. 2000), which blur lowers and noise raises."""
     grey = np.asarray(image).astype(np.float32).mean(-1)
@@ -103,7 +103,7 @@ def crack_widths(made: Dataset, paths: Sequence[str]) -> np.ndarray:
         except errors.ImageError:
             continue
         for row in inside:
-            x, y, width, height = mask_tiles.place(paths[row]) or (0, 0, crack.shape[1], crack.shape[0])
+            x, y, width, height = mask_tiles.parse_tile_name(paths[row]) or (0, 0, crack.shape[1], crack.shape[0])
             found[row] = width_px(crack[y : y + height, x : x + width])
     return found
 
@@ -131,7 +131,7 @@ def divide(
     labels, decisions, found = np.asarray(labels, bool), np.asarray(decisions, bool), []
     for kind, given in names.items():
         given = np.asarray(given, object)
-        common = [name for name, _ in collections.Counter(given.tolist()).most_common(MOST_NAMES)]
+        common = [name for name, _ in collections.Counter(given.tolist()).most_common(MAX_NAMES)]
         parts = {name or "(none)": given == name for name in common}
         rest = ~np.isin(given.astype(str), [str(name) for name in common])
         parts |= {f"{len(set(given[rest].tolist())):,} others": rest} if rest.any() else {}

@@ -4,7 +4,7 @@ Synopsis::
 
     temperature = thresholds.fit_temperature(val_labels, val_logits)                   # 1.7
     threshold = thresholds.choose_threshold(val_labels, val_probabilities, "cost:20")  # 0.08
-    low, high = thresholds.review_band(val_probabilities, threshold, share=0.01)       # 0.05, 0.13
+    low, high = thresholds.abstention_band(val_probabilities, threshold, share=0.01)       # 0.05, 0.13
     covered, error = thresholds.coverage(labels, probabilities, threshold)             # float64 [N], float64 [N]
 
 All of it is chosen on validation images. labels: int or bool [N], 1 means cracked; probabilities: float [N], 0..1, of
@@ -19,9 +19,9 @@ from crackflow.core.config.threshold import threshold_rule
 from crackflow.core.config.training import SETTLED_IMAGES
 from crackflow.evaluation import metrics
 
-LOWEST_THRESHOLD, HIGHEST_THRESHOLD = 0.01, 0.99
-COLDEST, HOTTEST = 0.05, 20.0
-FARTHEST_LOGIT = 40.0  # a probability of 1 - 4e-18, which float64 rounds to 1
+MIN_THRESHOLD, MAX_THRESHOLD = 0.01, 0.99
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
+MAX_LOGIT = 40.0  # a probability of 1 - 4e-18, which float64 rounds to 1
 
 
 def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
@@ -46,7 +46,7 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
         return float(np.mean(np.logaddexp(0.0, scaled) - target * scaled))
 
     # Convex in 1 / T, so there is one minimum.
-    found = minimize_scalar(entropy, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded")
+    found = minimize_scalar(entropy, bounds=(np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE)), method="bounded")
     return float(np.exp(found.x))
 
 
@@ -64,17 +64,17 @@ def choose_threshold(labels: np.ndarray, probabilities: np.ndarray, rule: str = 
     name, value = threshold_rule(rule)
     labels, probabilities = metrics.checked("choose_threshold", labels, probabilities)
     if name == "bayes":
-        return float(np.clip(1 / (1 + value), LOWEST_THRESHOLD, HIGHEST_THRESHOLD))
+        return float(np.clip(1 / (1 + value), MIN_THRESHOLD, MAX_THRESHOLD))
     if labels.all() or not labels.any():
         return 0.5
     scores = np.unique(np.concatenate([[0.0], probabilities, [1.0]]))
     halfway = scores[:-1] + np.diff(scores) / 2
     # Between two adjacent floats there is no halfway: rounding may land on the lower one, which then would pass.
     halfway = np.where(halfway > scores[:-1], halfway, scores[1:])
-    candidates = np.unique(np.clip(halfway, LOWEST_THRESHOLD, HIGHEST_THRESHOLD))
+    candidates = np.unique(np.clip(halfway, MIN_THRESHOLD, MAX_THRESHOLD))
     called = len(labels) - np.searchsorted(np.sort(probabilities), candidates, side="left")
     found = labels.sum() - np.searchsorted(np.sort(probabilities[labels]), candidates, side="left")
-    merit = _merit(name, value, found, called - found, int(labels.sum()), int((~labels).sum()))
+    merit = _objective(name, value, found, called - found, int(labels.sum()), int((~labels).sum()))
     best = candidates[merit == merit.max()]
     return float(best[np.argmin(np.abs(best - 0.5))])
 
@@ -94,7 +94,7 @@ def shrunk(threshold: float, rule: str, images: int) -> float:
     return float(expit(weight * logit(threshold) + (1 - weight) * logit(expected)))
 
 
-def _merit(name: str, value: float, found: np.ndarray, alarms: np.ndarray, cracked: int, clean: int) -> np.ndarray:
+def _objective(name: str, value: float, found: np.ndarray, alarms: np.ndarray, cracked: int, clean: int) -> np.ndarray:
     """How well each candidate serves the rule; `found` and `alarms`: int [candidates], cracked and clean images called
     cracked."""
     if name == "f1":
@@ -115,7 +115,7 @@ def can_choose(labels: np.ndarray, rule: str) -> bool:
     return threshold_rule(rule)[0] == "bayes" or bool(np.any(labels) and not np.all(labels))
 
 
-def review_band(probabilities: np.ndarray, threshold: float, share: float) -> tuple[float, float]:
+def abstention_band(probabilities: np.ndarray, threshold: float, share: float) -> tuple[float, float]:
     """(low, high): from low up to, not including, high a person decides. Holds `share` of `probabilities`, as nearly as
     their ties allow; the threshold itself, twice, for none.
 
@@ -139,7 +139,7 @@ def coverage(labels: np.ndarray, probabilities: np.ndarray, threshold: float) ->
     return count / len(labels), np.cumsum(wrong) / count
 
 
-def suspects(labels: np.ndarray, probabilities: np.ndarray, count: int) -> np.ndarray:
+def label_issues(labels: np.ndarray, probabilities: np.ndarray, count: int) -> np.ndarray:
     """int64 [<= count]: images whose label is probably wrong, the surest first.
 
     Confident learning (Northcutt et al. 2021, J. Artif. Intell. Res. 70:1373): the model gives the other class at least
@@ -155,4 +155,4 @@ def suspects(labels: np.ndarray, probabilities: np.ndarray, count: int) -> np.nd
 
 
 def _logit(probabilities: np.ndarray) -> np.ndarray:
-    return np.clip(logit(probabilities), -FARTHEST_LOGIT, FARTHEST_LOGIT)
+    return np.clip(logit(probabilities), -MAX_LOGIT, MAX_LOGIT)

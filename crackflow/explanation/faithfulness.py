@@ -2,10 +2,10 @@
 
 Synopsis::
 
-    scores = faithfulness.against_network(probabilities, images, maps)           # {"deletion": 0.31, ...}, float64 [N]
-    scores = faithfulness.against_masks(maps, masks)                             # {"pointing": ..., "energy": ...}
+    scores = faithfulness.deletion_insertion(probabilities, images, maps)  # {"deletion": 0.31, ...}, float64 [N]
+    scores = faithfulness.localization_scores(maps, masks)  # {"pointing": ..., "energy": ...}
     faithfulness.overlaps(maps, masks).mean(0).max()                             # 0.41: IoU at the best threshold
-    faithfulness.likeness(maps, maps_of_random_weights)                          # 0.12, mean rank correlation
+    faithfulness.rank_correlation(maps, maps_of_random_weights)                          # 0.12, mean rank correlation
 
 images: uint8 [N, px, px, C]; maps: float32 [N, px, px], 0 or more; masks: bool [N, px, px], True is crack;
 probabilities: a function of images, float64 [N], 0..1, of the class that the maps speak for.
@@ -25,7 +25,7 @@ DOT = 1 / 8  # of the side: deviation of the dot in the middle
 THRESHOLDS = np.linspace(0.05, 0.95, 19)  # of a map's largest value
 
 
-def against_network(probabilities: Callable, images: np.ndarray, maps: np.ndarray) -> dict[str, np.ndarray]:
+def deletion_insertion(probabilities: Callable, images: np.ndarray, maps: np.ndarray) -> dict[str, np.ndarray]:
     """float64 [N] each:
 
     deletion: mean probability, 0..1, while pixels are blurred away, those of the largest values first; lower is better.
@@ -66,7 +66,7 @@ def _blurred(image: np.ndarray) -> np.ndarray:
     return ndimage.gaussian_filter(image, (deviation, deviation, 0), mode="reflect")
 
 
-def against_masks(maps: np.ndarray, masks: np.ndarray) -> dict[str, np.ndarray]:
+def localization_scores(maps: np.ndarray, masks: np.ndarray) -> dict[str, np.ndarray]:
     """float64 [N] each; every mask needs a crack. Raises: ValueError when one has none.
 
     pointing: 1 when the largest value lies on the crack or within TOLERANCE of the side, the pointing game of Zhang et
@@ -99,7 +99,7 @@ def overlaps(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
     return np.stack(found, 1)
 
 
-def likeness(maps: np.ndarray, others: np.ndarray) -> float:
+def rank_correlation(maps: np.ndarray, others: np.ndarray) -> float:
     """Mean of Spearman's rank correlation between each map and the other one of the same picture, -1..1.
 
     Adebayo et al. 2018 (NeurIPS): maps of a network with random weights that are like those of the trained one show the

@@ -2,8 +2,8 @@
 
 Synopsis::
 
-    files, rejected = inputs.listed("photos", masks="")
-    for piece in inputs.pieces(files, channels=3, patch_px=128, min_crack_fraction=0.005, max_megapixels=200,
+    files, rejected = inputs.list_images("photos", masks="")
+    for piece in inputs.iter_tiles(files, channels=3, patch_px=128, min_crack_fraction=0.005, max_megapixels=200,
                                 rejected=rejected):
         piece.name, piece.pixels        # "bridge/7.jpg#xywh=0,0,128,128", uint8 [128, 128, 3]
 
@@ -24,7 +24,7 @@ from crackflow.data import folders, image_file, mask_names, mask_tiles, rejectio
 UNCLEAR = -1
 
 
-class Named(NamedTuple):
+class ImagePath(NamedTuple):
     """A photograph at `path` under `root`; `masks`, `mask`: the same of its mask, or empty."""
 
     root: str
@@ -33,7 +33,7 @@ class Named(NamedTuple):
     mask: str = ""
 
 
-class Piece(NamedTuple):
+class LabelledTile(NamedTuple):
     """A photograph or a window of one. `pixels` uint8 [H, W, C], 0..255; `mask` bool [H, W], True is crack, or None;
     `label`: 0 clean, 1 cracked, -1 unknown."""
 
@@ -43,9 +43,9 @@ class Piece(NamedTuple):
     label: int
 
 
-def listed(
+def list_images(
     root: str, masks: str, without: str = "", passed_over: collections.Counter | None = None
-) -> tuple[list[Named], list[tuple[str, str]]]:
+) -> tuple[list[ImagePath], list[tuple[str, str]]]:
     """The photographs in the file or under the folder `root`, in the order of their names, each with its mask under
     `masks` if that is given, as `mask_names` finds it; and (path, reason) of those without one. The folder `without`,
     where results lie, is passed over, and what the system keeps, which `passed_over` counts. Raises: UserError when
@@ -58,7 +58,7 @@ def listed(
         paths = sorted(folders.walk(root, "", rejected, without, passed_over))
     else:
         raise UserError(f"--images: expected a photograph or a folder of them, received {root!r} (nothing there)")
-    found = [Named(root, path) for path in paths]
+    found = [ImagePath(root, path) for path in paths]
     if masks:
         if os.path.isdir(masks) and os.path.samefile(root, masks):
             raise UserError(f"--masks: expected another folder than that of the photographs, received {masks!r}")
@@ -72,24 +72,24 @@ def listed(
     return found, rejected
 
 
-def _with_masks(found: list[Named], masks: str, rejected: list[tuple[str, str]]) -> list[Named]:
+def _with_masks(found: list[ImagePath], masks: str, rejected: list[tuple[str, str]]) -> list[ImagePath]:
     index, masked = mask_names.MaskIndex(folders.walk(masks, "", rejected)), []
     for one in found:
         try:
-            masked.append(Named(one.root, one.path, masks, index.find(one.path)))
+            masked.append(ImagePath(one.root, one.path, masks, index.find(one.path)))
         except LookupError as error:
             rejected.append((one.path, f"{error.args[0]} in --masks"))
     return masked
 
 
-def pieces(
-    files: Iterable[Named],
+def iter_tiles(
+    files: Iterable[ImagePath],
     channels: int,
     patch_px: int,
     min_crack_fraction: float,
     max_megapixels: float,
     rejected: list[tuple[str, str]],
-) -> Iterator[Piece]:
+) -> Iterator[LabelledTile]:
     """Each photograph whole, or with `patch_px` in windows of that side; where a mask cannot tell whether a window is
     clean, the window is left out. What cannot be read goes to `rejected`."""
     for file in files:
@@ -100,8 +100,8 @@ def pieces(
 
 
 def _pieces(
-    file: Named, channels: int, patch_px: int, min_crack_fraction: float, max_megapixels: float
-) -> Iterator[Piece]:
+    file: ImagePath, channels: int, patch_px: int, min_crack_fraction: float, max_megapixels: float
+) -> Iterator[LabelledTile]:
     photo = image_file.open_photo(os.path.join(file.root, file.path), max_megapixels)
     values = image_file.pixels(photo, channels, image_px=0)
     mask = mask_tiles.read_mask(file.masks, file.mask, photo, max_megapixels) if file.mask else None
@@ -109,12 +109,12 @@ def _pieces(
     if not patch_px:
         label = UNCLEAR if crack is None else int(crack.mean() >= min_crack_fraction)
         if crack is None or label == int(crack.any()):
-            yield Piece(file.path, values, crack, label)
+            yield LabelledTile(file.path, values, crack, label)
         return
     if mask is None:
-        chosen = mask_tiles.cover(*values.shape[:2], patch_px)
+        chosen = mask_tiles.tile_grid(*values.shape[:2], patch_px)
     else:
-        chosen = mask_tiles.cut(mask, patch_px, min_crack_fraction)[0]
+        chosen = mask_tiles.label_tiles(mask, patch_px, min_crack_fraction)[0]
     for one in chosen:
         inside = slice(one.y, one.y + one.px), slice(one.x, one.x + one.px)
-        yield Piece(one.name(file.path), values[inside], None if crack is None else crack[inside], one.label)
+        yield LabelledTile(one.name(file.path), values[inside], None if crack is None else crack[inside], one.label)

@@ -27,7 +27,7 @@ OCCLUSION_BATCH = 256
 LAYER_CAM_GAIN = 2.0  # of the tanh that evens out shallow stages: Jiang et al. 2021, section III-C
 
 
-class Stage(NamedTuple):
+class FeatureMap(NamedTuple):
     """A layer whose maps can be laid over the picture: cell (i, j) is centred at pixel offset + stride * (i, j)."""
 
     name: str
@@ -36,7 +36,7 @@ class Stage(NamedTuple):
     offset: tuple[float, float]
 
 
-def stages(model: keras.Model) -> list[Stage]:
+def feature_maps(model: keras.Model) -> list[FeatureMap]:
     """The stages of `model`, finest first; those of one cell are left out. Raises: ValueError when there is none."""
     grids, found, learned = {}, {}, False
     for layer in model.layers:
@@ -47,7 +47,7 @@ def stages(model: keras.Model) -> list[Stage]:
         learned |= bool(layer.weights) and (layer.trainable or not model.trainable)
         shape, padded = layer.output_shape, isinstance(layer, keras.layers.ZeroPadding2D)
         if learned and not padded and isinstance(shape, tuple) and len(shape) == 4 and shape[1] > 1:
-            found[shape[1:3]] = Stage(layer.name, shape[1:3], grid.stride, grid.offset)
+            found[shape[1:3]] = FeatureMap(layer.name, shape[1:3], grid.stride, grid.offset)
     if not found:
         raise ValueError("stages: expected a network with maps of more than one cell, found none")
     return sorted(found.values(), key=lambda stage: -stage.size[0] * stage.size[1])
@@ -92,7 +92,7 @@ def _padding_before(padding: str, size: int, extent: int, step: int) -> int:
     return max((-(-size // step) - 1) * step + extent - size, 0) // 2 if padding == "same" else 0
 
 
-def overlay_weights(stage: Stage, px: int) -> tuple[np.ndarray, np.ndarray]:
+def overlay_weights(stage: FeatureMap, px: int) -> tuple[np.ndarray, np.ndarray]:
     """float32 [px, h] and [px, w]: rows @ map @ columns.T is the map on the picture, linear between the centres."""
     both = []
     for cells, stride, offset in zip(stage.size, stage.stride, stage.offset, strict=True):
@@ -147,7 +147,7 @@ class Explainer:
     def __init__(self, model: keras.Model, method: Method, layers: Sequence[str] = ()) -> None:
         self.model, self.method = model, method
         self.px = model.input_shape[1]
-        every = {stage.name: stage for stage in stages(model)}
+        every = {stage.name: stage for stage in feature_maps(model)}
         unknown = [name for name in layers if name not in every]
         if unknown:
             raise ValueError(f"expected stages among {', '.join(every)}; received {', '.join(unknown)}")

@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    study = study.Study(loaded, [Method.INTEGRATED_GRADIENTS], Toward.DECIDED, layers=(), sample=200, seed=0)
+    study = study.ExplanationRun(loaded, [Method.INTEGRATED_GRADIENTS], Toward.DECIDED, layers=(), sample=200, seed=0)
     for finding in study.findings(pieces, batch_size=32):
         finding.probability, finding.maps[Method.INTEGRATED_GRADIENTS]      # 0.98, float32 [px, px]
     study.scores()                                                          # the content of scores.json
@@ -18,31 +18,31 @@ from crackflow.core.backend import APPLICATION_LAYERS, keras
 from crackflow.core.config.trained import Method, Toward
 from crackflow.data import resize
 from crackflow.explanation import faithfulness, saliency
-from crackflow.explanation.inputs import Piece
-from crackflow.model.model_file import Bundle
+from crackflow.explanation.inputs import LabelledTile
+from crackflow.model.model_file import TrainedModel
 
-LARGEST_PX = 1024  # side of a photograph that is shown and met with its mask; larger ones are thinned
+MAX_PX = 1024  # side of a photograph that is shown and met with its mask; larger ones are thinned
 
 
-class Finding(NamedTuple):
-    """`piece`: thinned where it is larger than LARGEST_PX; `image`: uint8 [px, px, C], what the network saw of it;
+class Explanation(NamedTuple):
+    """`piece`: thinned where it is larger than MAX_PX; `image`: uint8 [px, px, C], what the network saw of it;
     `probability`: 0..1, of cracked; `toward`: whether the maps speak for cracked; `maps`: float32 [px, px] each, 0 or
     more."""
 
-    piece: Piece
+    piece: LabelledTile
     image: np.ndarray
     probability: float
     toward: bool
     maps: dict[Method, np.ndarray]
 
 
-class Study:
+class ExplanationRun:
     """Explains and keeps the score. `sample`: how many pictures, drawn at random from `seed`, are scored against the
     network, which takes some forty times as long as deciding them."""
 
     def __init__(
         self,
-        loaded: Bundle,
+        loaded: TrainedModel,
         methods: Sequence[Method],
         toward: Toward,
         layers: Sequence[str],
@@ -53,10 +53,10 @@ class Study:
         self.explainers = {method: saliency.Explainer(loaded.model, method, layers) for method in methods}
         self.count = self.decided = 0
         self._seconds = dict.fromkeys(methods, 0.0)
-        self._drawn = _Sample(sample, seed)
-        self._hits = {name: _Hits() for name in (*[method.value for method in methods], *faithfulness.BASELINES)}
+        self._drawn = _Reservoir(sample, seed)
+        self._hits = {name: _MaskScores() for name in (*[method.value for method in methods], *faithfulness.BASELINES)}
 
-    def findings(self, pieces: Iterable[Piece], batch_size: int) -> Iterator[Finding]:
+    def findings(self, pieces: Iterable[LabelledTile], batch_size: int) -> Iterator[Explanation]:
         """One for each piece, in their order."""
         card = self.loaded.card
         blank = np.zeros((batch_size, card.image_px, card.image_px, card.channels), np.uint8)
@@ -65,7 +65,7 @@ class Study:
         for some, image in _batches(pieces, batch_size, card.image_px):
             yield from self._explained(some, image, batch_size)
 
-    def _explained(self, some: list[Piece], image: np.ndarray, batch_size: int) -> Iterator[Finding]:
+    def _explained(self, some: list[LabelledTile], image: np.ndarray, batch_size: int) -> Iterator[Explanation]:
         card = self.loaded.card
         # Always a whole batch: another size would trace the network anew.
         whole = np.concatenate([image, np.zeros((batch_size - len(image), *image.shape[1:]), np.uint8)])
@@ -82,7 +82,7 @@ class Study:
         self.count += len(some)
         self.decided += int(cracked.sum())
         for row, piece in enumerate(some):
-            found = Finding(
+            found = Explanation(
                 piece,
                 image[row],
                 float(probability[row]),
@@ -94,12 +94,12 @@ class Study:
                 self._hit(found)
             yield found
 
-    def _is_found_crack(self, found: Finding) -> bool:
+    def _is_found_crack(self, found: Explanation) -> bool:
         """Whether its map can be asked to lie on its mask."""
         mask, decided = found.piece.mask, found.probability >= self.loaded.card.threshold
         return mask is not None and bool(mask.any()) and found.piece.label == 1 and decided and found.toward
 
-    def _hit(self, found: Finding) -> None:
+    def _hit(self, found: Explanation) -> None:
         mask = found.piece.mask
         for method, one in found.maps.items():
             self._hits[method.value].add(_stretched(one, mask.shape), mask)
@@ -123,7 +123,7 @@ class Study:
                 name: baseline(image) for name, baseline in faithfulness.BASELINES.items()
             }
             for name, row in (rows | baselines).items():
-                judged = faithfulness.against_network(self._of_class(toward), image, maps[name])
+                judged = faithfulness.deletion_insertion(self._of_class(toward), image, maps[name])
                 row.update({score: float(values.mean()) for score, values in judged.items()})
             for method, row in self._random(image, toward, maps).items():
                 rows[method.value]["random_weights"] = row
@@ -151,7 +151,7 @@ class Study:
     def _random(self, image: np.ndarray, toward: np.ndarray, maps: dict[str, np.ndarray]) -> dict[Method, dict]:
         """What each method makes of the same network with random weights: its likeness to the maps, and where there are
         masks, pointing and energy. It is asked for the class that the trained network decided for."""
-        strange = fresh(self.loaded.model, self.seed)
+        strange = reinitialize(self.loaded.model, self.seed)
         masked = [row for row, one in enumerate(self._drawn.kept) if self._is_found_crack(one)]
         rows = {}
         for method, explainer in self.explainers.items():
@@ -160,8 +160,8 @@ class Study:
             theirs = np.concatenate(
                 [other(image[at : at + 32], toward[at : at + 32]) for at in range(0, len(image), 32)]
             )
-            rows[method] = {"likeness": faithfulness.likeness(maps[method.value], theirs)}
-            hits = _Hits()
+            rows[method] = {"likeness": faithfulness.rank_correlation(maps[method.value], theirs)}
+            hits = _MaskScores()
             for row in masked:
                 mask = self._drawn.kept[row].piece.mask
                 hits.add(_stretched(theirs[row], mask.shape), mask)
@@ -169,14 +169,14 @@ class Study:
         return rows
 
 
-def fresh(model: keras.Model, seed: int) -> keras.Model:
+def reinitialize(model: keras.Model, seed: int) -> keras.Model:
     """The same network with weights drawn anew from `seed`."""
     keras.utils.set_random_seed(seed % 2**32)
     with keras.saving.custom_object_scope(APPLICATION_LAYERS):
         return keras.Model.from_config(model.get_config())
 
 
-class _Hits:
+class _MaskScores:
     """Scores against masks, added up."""
 
     def __init__(self) -> None:
@@ -185,7 +185,7 @@ class _Hits:
         self._overlaps = np.zeros(len(faithfulness.THRESHOLDS))
 
     def add(self, one: np.ndarray, mask: np.ndarray) -> None:
-        for name, values in faithfulness.against_masks(one[None], mask[None]).items():
+        for name, values in faithfulness.localization_scores(one[None], mask[None]).items():
             self._sums[name] = self._sums.get(name, 0.0) + float(values[0])
         self._overlaps += faithfulness.overlaps(one[None], mask[None])[0]
         self.count += 1
@@ -200,14 +200,14 @@ class _Hits:
         return found | {"iou": float(self._overlaps[best]) / self.count, "iou_threshold": threshold}
 
 
-class _Sample:
+class _Reservoir:
     """`size` of all findings offered, each equally likely: Vitter 1985, ACM Trans. Math. Softw. 11:37, algorithm R."""
 
     def __init__(self, size: int, seed: int) -> None:
         self.size, self.kept, self._seen = size, [], 0
         self._generator = np.random.default_rng(seed)
 
-    def offer(self, found: Finding) -> None:
+    def offer(self, found: Explanation) -> None:
         self._seen += 1
         if len(self.kept) < self.size:
             self.kept.append(found)
@@ -215,7 +215,7 @@ class _Sample:
             self.kept[place] = found
 
 
-def _batches(pieces: Iterable[Piece], size: int, px: int) -> Iterator[tuple[list[Piece], np.ndarray]]:
+def _batches(pieces: Iterable[LabelledTile], size: int, px: int) -> Iterator[tuple[list[LabelledTile], np.ndarray]]:
     """Pieces, and what the network sees of them, uint8 [B, px, px, C]."""
     some, image = [], []
     for piece in pieces:
@@ -232,10 +232,10 @@ def _fitted(values: np.ndarray, px: int) -> np.ndarray:
     return values if values.shape[:2] == (px, px) else resize.resize_array(values, px)
 
 
-def _bounded(piece: Piece) -> Piece:
+def _bounded(piece: LabelledTile) -> LabelledTile:
     """`piece`, with every other pixel or fewer where it is larger than can be shown: a batch of photographs of 48
     megapixels and their masks, and all that is kept for the scores, would be gigabytes."""
-    step = -(-max(piece.pixels.shape[:2]) // LARGEST_PX)
+    step = -(-max(piece.pixels.shape[:2]) // MAX_PX)
     if step == 1:
         return piece
     mask = None if piece.mask is None else piece.mask[::step, ::step].copy()
@@ -252,5 +252,5 @@ def _stretched(one: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 def _linear(size: int, cells: int) -> np.ndarray:
     """float32 [size, cells]: weights of linear interpolation between the centres of `cells` equal parts of `size`."""
-    grid = saliency.Stage("", (cells, cells), (size / cells,) * 2, ((size / cells - 1) / 2,) * 2)
+    grid = saliency.FeatureMap("", (cells, cells), (size / cells,) * 2, ((size / cells - 1) / 2,) * 2)
     return saliency.overlay_weights(grid, size)[0]

@@ -2,8 +2,8 @@
 
 Synopsis::
 
-    heat = crack_tracing.heat(probabilities, across=8)            # float32 [h, w] of windows -> [h + 7, w + 7] of cells
-    found = crack_tracing.trace(heat, cell_px=16, across=8, pixels=pixels, lowest=0.4)
+    heat = crack_tracing.window_heatmap(probabilities, across=8)  # float32 [h, w] of windows -> [h + 7, w + 7] of cells
+    found = crack_tracing.extract_cracks(heat, cell_px=16, across=8, pixels=pixels, lowest=0.4)
     found[0].outlines, found[0].length_px, found[0].probability
 
 A window says that there is a crack somewhere in it. A place is as probable as the windows that hold it are on average:
@@ -24,23 +24,23 @@ from crackflow.inference import centerline
 
 LINE_PX = 1.5  # Gaussian, in pixels, that dark lines are looked for with, of the picture and of it made smaller:
 OCTAVES = 4  # 1.5, 3, 6 and 12 pixels; a Gaussian answers most to a band twice as wide, the last up to 40 pixels
-NEAR = 0.5  # of the most probable place around: further than half a window beside a crack it is less
+PEAK_FRACTION = 0.5  # of the most probable place around: further than half a window beside a crack it is less
 # Where the network can tell which cells are cracked: those that surely are, and the likely ones that hang together with
 # them (hysteresis, as in Canny, IEEE PAMI 8:679, 1986). Chosen on made surfaces: BUILD_NOTES.md, "Places".
-LIKELY, SURE = 0.5, 0.8
-WEAKER = 0.5  # of the usual strength of a line, for what hangs together with it to be part of it
+LOW_THRESHOLD, HIGH_THRESHOLD = 0.5, 0.8
+HYSTERESIS_RATIO = 0.5  # of the usual strength of a line, for what hangs together with it to be part of it
 REACH = 4  # cells, half a window, beyond those of a crack in which its dark line is followed while it is probable there
 GOES_ON = 8  # pixels of the line in a cell, for it to be one of the crack's
-JOINED_PX = 3  # by which lines are widened to their outline
+DILATION_PX = 3  # by which lines are widened to their outline
 TILE_PX, HALO_PX = 512, 64  # of the search for lines; the widest Gaussian reaches 48 pixels
 SAMPLED = 4_000_000  # pixels from which a threshold is chosen
 OUTLINED = 4_000_000  # pixels of the largest shape that is outlined as it is
-SIMPLER_PX = 1.5  # by which an outline may be off
-SUREST = 1e-6  # a heat map counts as no surer, so that one scale alone does not decide
+SIMPLIFY_TOLERANCE_PX = 1.5  # by which an outline may be off
+LOGIT_CLIP = 1e-6  # a heat map counts as no surer, so that one scale alone does not decide
 
 
 @dataclasses.dataclass(frozen=True)
-class Finding:
+class TracedCrack:
     """A crack, in pixels of the picture it was traced in, x to the right, y down.
 
     box: x, y, width, height; outlines: float64 [N, 2] each, closed, (x, y); probability: the most probable place, 0..1;
@@ -54,7 +54,7 @@ class Finding:
     length_note: str = ""
 
 
-def heat(probabilities: np.ndarray, across: int) -> np.ndarray:
+def window_heatmap(probabilities: np.ndarray, across: int) -> np.ndarray:
     """float32 [h + across - 1, w + across - 1]: for each cell the mean over the windows that hold it.
 
     `probabilities`: float [h, w] of windows that are `across` cells wide and one cell apart.
@@ -75,20 +75,20 @@ def _sums(values: np.ndarray, across: int) -> np.ndarray:
     return values
 
 
-def together(maps: list[tuple[float, np.ndarray]], shape: tuple[int, int], reach: int = 0) -> np.ndarray:
+def fuse_scales(maps: list[tuple[float, np.ndarray]], shape: tuple[int, int], reach: int = 0) -> np.ndarray:
     """float32 `shape`: the mean in logits, place by place, of heat maps (scale, float32 [h, w]) whose cells are
     1 / scale times as large as those of the result. Of several, each counts by its best place within `reach` cells."""
     total = np.zeros(shape)
     for scale, one in maps:
         rows, columns = ((np.arange(count) + 0.5) * scale - 0.5 for count in shape)
-        sure = special.logit(np.clip(one.astype(np.float64), SUREST, 1 - SUREST))
+        sure = special.logit(np.clip(one.astype(np.float64), LOGIT_CLIP, 1 - LOGIT_CLIP))
         if scale != 1 or one.shape != shape:
             sure = ndimage.map_coordinates(sure, np.meshgrid(rows, columns, indexing="ij"), order=1, mode="nearest")
         total += ndimage.maximum_filter(sure, 2 * reach + 1) if len(maps) > 1 else sure
     return special.expit(total / len(maps)).astype(np.float32)
 
 
-def trace(
+def extract_cracks(
     warm: np.ndarray,
     cell_px: int,
     across: int,
@@ -96,15 +96,15 @@ def trace(
     lowest: float,
     spots: np.ndarray | None = None,
     decided: np.ndarray | None = None,
-) -> list[Finding]:
+) -> list[TracedCrack]:
     """The cracks of `pixels`, uint8 [H, W, C], where its heat map `warm`, float32 [h, w], of cells of `cell_px` pixels,
     `across` to a window, reaches `lowest`; the most probable first. `spots`, float32 [h, w], the probability of
     each cell by itself, says where in what is warm the crack lies. `decided`, float32 [h, w]: `warm` less what the size
     of the photograph explains; a crack reaches `lowest` in it somewhere, and goes as far as `warm` does."""
     decided = warm if decided is None else decided
     hot = warm >= lowest
-    near = hot & (warm >= NEAR * ndimage.maximum_filter(warm, across))
-    areas, count = ndimage.label(near if spots is None else _on_spots(hot, near, spots), np.ones((3, 3)))
+    near = hot & (warm >= PEAK_FRACTION * ndimage.maximum_filter(warm, across))
+    areas, count = ndimage.label(near if spots is None else _hysteresis_mask(hot, near, spots), np.ones((3, 3)))
     free, found = hot & (areas == 0), []
     probabilities = _peaks(hot, areas, count, decided, lowest)
     for number, place in enumerate(ndimage.find_objects(areas), start=1):
@@ -133,7 +133,7 @@ def _peaks(hot: np.ndarray, areas: np.ndarray, count: int, decided: np.ndarray, 
     return np.where(served, own, highest).tolist()
 
 
-def _moved(traced: Finding, left: int, top: int) -> Finding:
+def _moved(traced: TracedCrack, left: int, top: int) -> TracedCrack:
     x, y, *size = traced.box
     outlines = [one + (left, top) for one in traced.outlines]
     return dataclasses.replace(traced, box=(x + left, y + top, *size), outlines=outlines)
@@ -144,14 +144,14 @@ def _in_pixels(cells: np.ndarray, cell_px: int, shape: tuple[int, int]) -> np.nd
     return cells.repeat(cell_px, 0).repeat(cell_px, 1)[: shape[0], : shape[1]]
 
 
-def _on_spots(hot: np.ndarray, near: np.ndarray, spots: np.ndarray) -> np.ndarray:
+def _hysteresis_mask(hot: np.ndarray, near: np.ndarray, spots: np.ndarray) -> np.ndarray:
     """bool [h, w]: the cells of `hot` that are surely cracked by themselves, with the likely ones that hang together
     with them; `near` where of what hangs together in `hot` no cell is sure."""
-    cracked = _holding(hot & (spots >= LIKELY), hot & (spots >= SURE))
-    return cracked | near & ~_holding(hot, cracked)
+    cracked = _components_containing(hot & (spots >= LOW_THRESHOLD), hot & (spots >= HIGH_THRESHOLD))
+    return cracked | near & ~_components_containing(hot, cracked)
 
 
-def _holding(cells: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def _components_containing(cells: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """bool [h, w]: of `cells`, the pieces that hold a `wanted` one."""
     pieces, count = ndimage.label(cells, np.ones((3, 3)))
     kept = np.zeros(count + 1, bool)
@@ -161,7 +161,7 @@ def _holding(cells: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 def _traced(
     part: np.ndarray, cells: np.ndarray, free: np.ndarray, cell_px: int, probability: float
-) -> tuple[Finding, np.ndarray]:
+) -> tuple[TracedCrack, np.ndarray]:
     """(the crack in `cells` of `part`, and bool like `cells`: those of `free` that its line goes on in)."""
     shape = part.shape[:2]
     near = free & ndimage.binary_dilation(cells, np.ones((3, 3)), iterations=REACH)
@@ -174,13 +174,13 @@ def _traced(
         used = _continued(strength, cells, near, usual, cell_px)
         area = _in_pixels(cells | used, cell_px, shape)
         lines = centerline.trace(strength, area, enough, cell_px)
-    line = _dark_line(strength, area, max(enough, WEAKER * usual), lines) if lines else area
-    outlines = [np.clip(one, 0, shape[::-1]) for one in _outlines(line, JOINED_PX if lines else 0)]
+    line = _dark_line(strength, area, max(enough, HYSTERESIS_RATIO * usual), lines) if lines else area
+    outlines = [np.clip(one, 0, shape[::-1]) for one in _outlines(line, DILATION_PX if lines else 0)]
     every = np.concatenate(outlines)
     low, high = every.min(0), every.max(0)
     length, note = centerline.length(lines), centerline.no_length(lines, sum(map(_area, outlines)))
     box = (*low.tolist(), *(high - low).tolist())
-    return Finding(box, outlines, probability, None if note else length, note), used
+    return TracedCrack(box, outlines, probability, None if note else length, note), used
 
 
 def _continued(strength: np.ndarray, cells: np.ndarray, near: np.ndarray, usual: float, cell_px: int) -> np.ndarray:
@@ -188,7 +188,7 @@ def _continued(strength: np.ndarray, cells: np.ndarray, near: np.ndarray, usual:
     shape, square = strength.shape, np.ones((3, 3))
     area, beside = (_in_pixels(one, cell_px, shape) for one in (cells, near))
     strong = (strength >= usual) & (area | beside)
-    pieces, _ = ndimage.label(_holding(strong, strong & area) & beside, square)
+    pieces, _ = ndimage.label(_components_containing(strong, strong & area) & beside, square)
     long = [max(side.stop - side.start for side in place) >= cell_px for place in ndimage.find_objects(pieces)]
     line = np.zeros((near.shape[0] * cell_px, near.shape[1] * cell_px), bool)
     line[: shape[0], : shape[1]] = np.array([False, *long])[pieces]
@@ -213,7 +213,7 @@ def _outlines(shape: np.ndarray, widened: int) -> list[np.ndarray]:
         coarse = ndimage.binary_dilation(coarse, iterations=border - 1)
     found = [one for one in measure.find_contours(coarse.astype(np.float32), 0.5) if _is_outer(one)]
     # From the middles of pixels to their corners, where pixel 0 begins at 0.
-    return [(_simpler(one, SIMPLER_PX / step)[:, ::-1] - border + 0.5) * step for one in found]
+    return [(_simpler(one, SIMPLIFY_TOLERANCE_PX / step)[:, ::-1] - border + 0.5) * step for one in found]
 
 
 def _simpler(contour: np.ndarray, by: float) -> np.ndarray:
@@ -242,7 +242,7 @@ def _dark_line(strength: np.ndarray, area: np.ndarray, enough: float, lines: lis
     for line in lines:
         ImageDraw.Draw(page).line([tuple(at) for at in line], fill=1)
     middle = np.asarray(page)
-    return _holding(middle | (strength > enough) & area, middle)
+    return _components_containing(middle | (strength > enough) & area, middle)
 
 
 def _strength(part: np.ndarray, area: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ class MultiScaleScores(NamedTuple):
     mm_per_px: float
 
 
-class Verdict(NamedTuple):
+class PhotoDecision(NamedTuple):
     """What is decided about a photograph. probability: 0..1; decision: cracked, clean or review; is_cracked: on which
     side of the threshold it is; windows: how many of the network's it would make, 1 or more."""
 

@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    files, rejected = photo_files.listed("site/*.jpg", without="findings")      # a file, a folder or a pattern
+    files, rejected = photo_files.list_photos("site/*.jpg", without="findings")      # a file, a folder or a pattern
     photo = photo_files.read(files[0], channels=3, max_megapixels=200)
     photo.pixels, photo.sha256, photo.place                   # uint8 [H, W, 3], upright; ...; (46.2, 7.1) or None
 """
@@ -25,26 +25,26 @@ from crackflow.data import folders, image_file, rejections
 NULL_ISLAND = 1e-6  # degrees from 0, 0: a tenth of a metre, nearer than any camera knows
 
 
-class Named(NamedTuple):
+class PhotoPath(NamedTuple):
     """A photograph at `file`; `path` is what it is called in tables: relative to the folder that was asked for."""
 
     file: str
     path: str
 
 
-class Photograph(NamedTuple):
+class Photo(NamedTuple):
     """pixels: uint8 [H, W, C], 0..255, upright; sha256: of the file, in hexadecimal; place: latitude and longitude in
     degrees, where the camera wrote them; notes: what was changed on the way."""
 
     pixels: np.ndarray
     sha256: str
-    place: tuple[float, float] | None
+    parse_gps_position: tuple[float, float] | None
     notes: tuple[str, ...]
 
 
-def listed(
+def list_photos(
     wanted: str, without: str = "", passed_over: collections.Counter | None = None
-) -> tuple[list[Named], list[tuple[str, str]]]:
+) -> tuple[list[PhotoPath], list[tuple[str, str]]]:
     """The photographs that `wanted` names, in the order of their names; and (path, reason) of what could not be looked
     into. Those in the folder `without`, where results lie, and what the system keeps among photographs, which
     `passed_over` counts by kind, are no photographs unless one is named. Raises: UserError when there is none."""
@@ -52,16 +52,16 @@ def listed(
     rejected: list[tuple[str, str]] = []
     if os.path.isdir(wanted):
         paths = sorted(folders.walk(wanted, "", rejected, without, passed_over))
-        found = [Named(os.path.join(wanted, path), path) for path in paths]
+        found = [PhotoPath(os.path.join(wanted, path), path) for path in paths]
     elif os.path.exists(wanted):
-        found = [Named(wanted, wanted)]
+        found = [PhotoPath(wanted, wanted)]
     else:
         paths = sorted(glob.glob(wanted, recursive=True))
         own = (os.path.join(os.path.realpath(without), ""),) if without else ()
         files = [path for path in paths if not os.path.isdir(path) and not os.path.realpath(path).startswith(own)]
         kinds = {path: _system_kind(path, wanted) for path in files}
         passed_over.update(kind for kind in kinds.values() if kind)
-        found = [Named(path, path) for path in files if not kinds[path]]
+        found = [PhotoPath(path, path) for path in files if not kinds[path]]
     if not found:
         why = rejections.most_common(rejected) or system_files.summary(passed_over) or "nothing there"
         raise UserError(
@@ -81,14 +81,14 @@ def _system_kind(path: str, pattern: str) -> str:
     return next((kind for kind in kinds if kind), "")
 
 
-def read(file: str, channels: int, max_megapixels: float) -> Photograph:
+def read(file: str, channels: int, max_megapixels: float) -> Photo:
     """Raises: ImageError with the reason when it cannot be used."""
     photo = image_file.open_photo(file, max_megapixels)
     values = image_file.pixels(photo, channels, image_px=0)
-    return Photograph(values, image_file.digest(photo.data).hex(), place(photo.data), photo.notes)
+    return Photo(values, image_file.digest(photo.data).hex(), parse_gps_position(photo.data), photo.notes)
 
 
-def place(data: bytes) -> tuple[float, float] | None:
+def parse_gps_position(data: bytes) -> tuple[float, float] | None:
     """Latitude and longitude in degrees, north and east positive, from the EXIF of an image file; None without, or
     when they make no sense: a camera without a fix (GPSStatus V) writes its last place or 0, 0, and without a word on
     the hemisphere the place may be on another continent."""

@@ -25,14 +25,14 @@ ROUNDS = 4  # of fitting the tail to logits less growth x log(windows): it has s
 # A tail as calibrated probabilities have it: where p is true, clean windows of logit t are exp(-t) as many as cracked
 # ones. It counts as so many exceeding photographs beside those that were seen.
 TRUE_TAIL, COUNTS_AS = 1.0, 5.0
-FEWEST = 10  # photographs from which anything is chosen
+MIN_PHOTOS = 10  # photographs from which anything is chosen
 # Of the scale of a tail: beyond them the fit is chance, or a wrong label. The growth is at most TRUE_TAIL: a few clean
 # images that look cracked, and perhaps are, must not cost every crack in a large wall.
-SMALLEST, LARGEST = 0.1, 3.0
-RESAMPLES = 200
+MIN_SCALE, MAX_SCALE = 0.1, 3.0
+BOOTSTRAP_SAMPLES = 200
 # Beyond the highest clean place that was seen the line is a guess, and a dear one: the shipped model's would take 5.0
 # logits off a photograph of 12 megapixels, in which METU's cracks have 4.4 to 4.8. Where nothing was seen, so many.
-USUAL_MOST = 3.0
+DEFAULT_MAX_SHIFT = 3.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ class PhotoThreshold:
     photos: int
 
 
-UNKNOWN = PhotoThreshold(0.0, 0.0, TRUE_TAIL, USUAL_MOST, (0.0, 0.0), (0.0, 0.0), 0)
+UNKNOWN = PhotoThreshold(0.0, 0.0, TRUE_TAIL, DEFAULT_MAX_SHIFT, (0.0, 0.0), (0.0, 0.0), 0)
 
 
 def choose(
@@ -71,14 +71,14 @@ def choose(
     small, large, windows = (np.asarray(one, np.float64) for one in (small, large, windows))
     _, members = np.unique(np.asarray(groups), return_inverse=True)
     chosen = dataclasses.replace(UNKNOWN, photos=len(small))
-    if members.max(initial=-1) + 1 >= FEWEST:
-        shift = max(_fit(small, np.ones(len(small)), false_alarms, LARGEST)[1] - own, 0.0)
+    if members.max(initial=-1) + 1 >= MIN_PHOTOS:
+        shift = max(_fit(small, np.ones(len(small)), false_alarms, MAX_SCALE)[1] - own, 0.0)
         draws = _group_draws(members, random)
-        shifts = [max(_fit(small[some], np.ones(len(some)), false_alarms, LARGEST)[1] - own, 0.0) for some in draws]
+        shifts = [max(_fit(small[some], np.ones(len(some)), false_alarms, MAX_SCALE)[1] - own, 0.0) for some in draws]
         chosen = dataclasses.replace(chosen, shift=shift, shift_ci95=_interval(shifts, shift))
-    if len(large) >= FEWEST:
+    if len(large) >= MIN_PHOTOS:
         growth, level = _fit(large, windows, false_alarms, TRUE_TAIL)
-        draws = random.integers(0, len(large), (RESAMPLES, len(large)))
+        draws = random.integers(0, len(large), (BOOTSTRAP_SAMPLES, len(large)))
         levels = [_fit(large[some], windows[some], false_alarms, TRUE_TAIL)[1] - own for some in draws]
         interval = _interval(levels, level - own)
         most = max(float(large.max()) - own, 0.0)
@@ -95,7 +95,7 @@ def _fit(logits: np.ndarray, windows: np.ndarray, false_alarms: float, largest: 
         start = np.quantile(alone, 1 - TAIL)
         above = alone[alone > start] - start
         growth = (above.sum() + TRUE_TAIL * COUNTS_AS) / (len(above) + COUNTS_AS)
-        growth = float(np.clip(growth, SMALLEST, largest))
+        growth = float(np.clip(growth, MIN_SCALE, largest))
     alone = logits - growth * sizes
     if false_alarms >= TAIL:
         return growth, float(np.quantile(alone, 1 - false_alarms))
@@ -105,7 +105,7 @@ def _fit(logits: np.ndarray, windows: np.ndarray, false_alarms: float, largest: 
 def _group_draws(members: np.ndarray, random: np.random.Generator) -> list[np.ndarray]:
     """Rows of RESAMPLES draws of whole groups, with replacement. `members`: int [N], which group a row is in."""
     rows = [np.flatnonzero(members == number) for number in range(members.max() + 1)]
-    draws = random.integers(0, len(rows), (RESAMPLES, len(rows)))
+    draws = random.integers(0, len(rows), (BOOTSTRAP_SAMPLES, len(rows)))
     return [np.concatenate([rows[number] for number in draw]) for draw in draws]
 
 
@@ -122,7 +122,7 @@ def corrected(heat: np.ndarray, shift: float) -> np.ndarray:
     return special.expit(special.logit(heat.astype(np.float64)) - shift).astype(np.float32)
 
 
-def in_review(probabilities: np.ndarray, band: tuple[float, float]) -> np.ndarray:
+def abstains(probabilities: np.ndarray, band: tuple[float, float]) -> np.ndarray:
     """bool [N]: which images are left to a person."""
     probabilities = np.asarray(probabilities, np.float64)
     return (probabilities >= band[0]) & (probabilities < band[1])

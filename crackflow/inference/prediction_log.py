@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    with prediction_log.opened("findings", run, overwrite=False) as log:      # findings/unfinished/
+    with prediction_log.open_log("findings", run, overwrite=False) as log:      # findings/unfinished/
         record = log.find("site/wall.jpg")
         if record is None:
             record = log.append(prediction_log.new_record(found, photo, "site/wall.jpg", stat), overlay, picture)
@@ -30,12 +30,12 @@ import numpy as np
 from crackflow.core import errors, locks
 from crackflow.core.errors import UserError
 from crackflow.data import image_file
-from crackflow.inference.photo_files import Photograph
+from crackflow.inference.photo_files import Photo
 from crackflow.inference.predictor import Finding, Prediction
 
 FOLDER, LINES, OVERLAYS, PICTURES, LOCK = "unfinished", "photos.jsonl", "overlays", "pictures", ".lock"
 OWNED_FILES = tuple(f"{FOLDER}/{name}" for name in (LINES, LOCK, f"{OVERLAYS}/*.jpg", f"{PICTURES}/*.jpg"))
-MOST_NUMBER = 10**9  # of an overlay
+MAX_NUMBER = 10**9  # of an overlay
 NO_PIXELS = np.zeros((0, 0, 3), np.uint8)
 NO_HEAT = np.zeros((0, 0), np.float32)
 
@@ -46,13 +46,13 @@ class Record:
     before it was read; `number`: of its overlay, 0 before it has one."""
 
     prediction: Prediction
-    photo: Photograph
+    photo: Photo
     file: str
     stat: tuple[int, ...]
     number: int = 0
 
 
-def new_record(prediction: Prediction, photo: Photograph, file: str, stat: tuple[int, ...]) -> Record:
+def new_record(prediction: Prediction, photo: Photo, file: str, stat: tuple[int, ...]) -> Record:
     """As a later process will read it: a float32 becomes Python's float, so that both make the same page of it."""
     return _from_dict(json.loads(_to_json(_as_dict(Record(prediction, photo, os.path.abspath(file), stat)))))
 
@@ -148,7 +148,7 @@ class PredictionLog:
 
 
 @contextlib.contextmanager
-def opened(out: str, run: dict[str, str], overwrite: bool) -> Iterator[PredictionLog]:
+def open_log(out: str, run: dict[str, str], overwrite: bool) -> Iterator[PredictionLog]:
     """The log of the folder `out`, for this process alone: what a run of the same settings `run` left there, else an
     empty one. `overwrite`: another run may be begun anew. One without photographs is removed when the block ends.
 
@@ -161,7 +161,7 @@ def opened(out: str, run: dict[str, str], overwrite: bool) -> Iterator[Predictio
         os.makedirs(os.path.join(path, name), exist_ok=True)
     busy = f"--out: another process looks at photographs for {out!r}; let it end, or choose another folder"
     unlocked = f"{out!r} can't be locked; see that no other run uses it"
-    with locks.held(os.path.join(path, LOCK), busy, unlocked):
+    with locks.exclusive(os.path.join(path, LOCK), busy, unlocked):
         _begin(out, os.path.join(path, LINES), run, overwrite)
         log = PredictionLog(path)
         try:
@@ -235,7 +235,7 @@ def _from_dict(content: dict) -> Record:
     findings = [Finding(**one) for one in found["findings"]]
     return Record(
         Prediction(**found | {"findings": findings, "scales": tuple(found["scales"]), "heat": NO_HEAT}),
-        Photograph(**photo | {"pixels": NO_PIXELS}),
+        Photo(**photo | {"pixels": NO_PIXELS}),
         content["file"],
         tuple(content["stat"]),
         content["number"],
@@ -244,7 +244,7 @@ def _from_dict(content: dict) -> Record:
 
 def _is_record(content: dict) -> bool:
     number = content.get("number")
-    return isinstance(content.get("file"), str) and type(number) is int and 0 <= number < MOST_NUMBER
+    return isinstance(content.get("file"), str) and type(number) is int and 0 <= number < MAX_NUMBER
 
 
 def _readable(content: dict) -> Record | None:

@@ -25,7 +25,7 @@ from crackflow.core.config.trained import SCALE_RANGE, PredictConfig
 from crackflow.core.errors import UserError
 from crackflow.data import resize
 from crackflow.inference import crack_tracing, photo_files, photo_threshold, sliding_window
-from crackflow.inference.multi_scale import MultiScaleScores, ScaleScores, Verdict
+from crackflow.inference.multi_scale import MultiScaleScores, PhotoDecision, ScaleScores
 from crackflow.model import model_file, ood
 
 CRACKED, CLEAN, REVIEW = "cracked", "clean", "review"
@@ -33,17 +33,17 @@ SCALES = (1.0, 0.5, 2.0)  # where nothing says how large a pixel is
 # Cells by which the scales may place one crack apart, for the decision. Of 12 cracks in walls of 12 megapixels 10 are
 # found with 0 and 12 with 2, 23 of 24 clean walls being left alone; uav75, ROC AUC: .791, .800, with 4 .801.
 MISPLACED_CELLS = 2
-FARTHEST = 2.0  # times finer or coarser than in training, above which a warning is given
-LIKER = 0.7  # of the distance at the scale of training, for another scale to be named in a warning
+MAX_SCALE_MISMATCH = 2.0  # times finer or coarser than in training, above which a warning is given
+OOD_SCALE_HINT_RATIO = 0.7  # of the distance at the scale of training, for another scale to be named in a warning
 # Of a window, that the shorter side of a photograph must be for "clean" to be said of it. Of 20 cracked METU images cut
 # down to 48 px around their middle 9 were called clean, to 64 px 5, to 96 px 3, to 128 px, a window, none.
-LEAST_SEEN = 0.5
+MIN_WINDOW_FILL = 0.5
 # A photograph is made so many times as bright or as dark, at most: 2.9 stops of a camera, whose levels grow with the
 # root 2.2 of the light. Beyond it there is more noise than wall. Of 24 clean and 12 cracked walls of 12 megapixels,
 # laid of METU's test images, dark ones scored highest: clean ones up to 4.4 logits, cracks from 3.9 on; exposed alike
 # up to 2.5, and from 3.1 on. Photographs of METU and CFD score as before (ROC AUC within .0003), brick .729, not .716.
 MAX_GAIN = 2.5
-KNOWN_WINDOWS = 64  # of a photograph, evenly spread, by which it is told whether training's looked like it
+NUM_OOD_WINDOWS = 64  # of a photograph, evenly spread, by which it is told whether training's looked like it
 BLOCK_PIXELS = 16_000_000  # of a photograph that are scaled for the network and looked at at once
 
 
@@ -90,25 +90,25 @@ class Model:
     """A trained model, ready to look at photographs. `threshold`: not its own; nothing is left to a
     person then but photographs that are too small."""
 
-    def __init__(self, loaded: model_file.Bundle, threshold: float = 0.0) -> None:
+    def __init__(self, loaded: model_file.TrainedModel, threshold: float = 0.0) -> None:
         if threshold:
             card = dataclasses.replace(loaded.card, threshold=threshold, threshold_rule="given", review=(0.0, 0.0))
             loaded = dataclasses.replace(loaded, card=card)
         self.bundle = loaded
-        self._scorer = sliding_window.scorer(loaded.model, loaded.locator)
+        self._scorer = sliding_window.create_scorer(loaded.model, loaded.locator)
         # Fitted on the logits of windows; those that were learnt from masks are another layer's.
         self._cell_temperature = 1.0 if loaded.locator else loaded.card.temperature
-        self._looks = ood.Looks(loaded.model) if loaded.familiarity else None
+        self._looks = ood.FeatureStatistics(loaded.model) if loaded.familiarity else None
 
     @property
-    def card(self) -> model_file.Card:
+    def card(self) -> model_file.ModelMetadata:
         """Classes, threshold, temperature, sizes and origin of the model."""
         return self.bundle.card
 
     @property
     def is_slow(self) -> bool:
         """Whether it goes through a photograph window by window: minutes for one of 12 megapixels."""
-        return isinstance(self._scorer, sliding_window.Windows)
+        return isinstance(self._scorer, sliding_window.SlidingWindowScorer)
 
     def predict(
         self,
@@ -186,7 +186,7 @@ class Model:
         low, high = self.card.review
         lowest = min(self.card.threshold, low) if low < high else self.card.threshold
         factors = glance.width / width, glance.height / height
-        traced = crack_tracing.trace(raw, step, self._scorer.px // step, glance.seen, lowest, spots, heat)
+        traced = crack_tracing.extract_cracks(raw, step, self._scorer.px // step, glance.seen, lowest, spots, heat)
         verdict = self._verdict(glance, heat)
         known = self.bundle.familiarity
         return Prediction(
@@ -204,16 +204,16 @@ class Model:
             shift=self.card.shift_of(verdict.windows),
         )
 
-    def judge(self, glance: MultiScaleScores) -> Verdict:
+    def judge(self, glance: MultiScaleScores) -> PhotoDecision:
         """The decision of `tell` alone."""
         return self._verdict(glance, self.heat(glance))
 
-    def _verdict(self, glance: MultiScaleScores, heat: np.ndarray) -> Verdict:
+    def _verdict(self, glance: MultiScaleScores, heat: np.ndarray) -> PhotoDecision:
         probability = float(heat.max())
         decision = self._decision(probability)
-        if decision == CLEAN and min(glance.seen.shape[:2]) < LEAST_SEEN * self._scorer.px:
+        if decision == CLEAN and min(glance.seen.shape[:2]) < MIN_WINDOW_FILL * self._scorer.px:
             decision = REVIEW  # too small to show much
-        return Verdict(probability, decision, probability >= self.card.threshold, self.windows(glance))
+        return PhotoDecision(probability, decision, probability >= self.card.threshold, self.windows(glance))
 
     def windows(self, glance: MultiScaleScores) -> float:
         """How many windows `glance.seen` has room for, by its area."""
@@ -227,12 +227,12 @@ class Model:
 
     def _fused(self, glance: MultiScaleScores, name: str, reach: int = 0) -> np.ndarray:
         """float32 [h, w], 0..1: `heat` or `spots` of all scales as one, over the photograph:
-        `crack_tracing.together`."""
+        `crack_tracing.fuse_scales`."""
         main, step = glance.looks[0], self._scorer.step
         height, width = glance.seen.shape[:2]
         inside = slice(0, -(-height // step)), slice(0, -(-width // step))  # the rest is the photograph mirrored
         each = [(look.scale / main.scale, getattr(look, name)) for look in glance.looks]
-        return crack_tracing.together(each, main.heat.shape, reach)[inside]
+        return crack_tracing.fuse_scales(each, main.heat.shape, reach)[inside]
 
     def _scales(self, scale: float, mm_per_px: float) -> tuple[list[float], list[str]]:
         """Those to look at, relative to training's photographs, the first to trace in; and warnings."""
@@ -244,12 +244,12 @@ class Model:
                     f"{self.card.mm_per_px:g}, received {mm_per_px:g}"
                 )
             scale = mm_per_px / self.card.mm_per_px
-            if scale > FARTHEST:
+            if scale > MAX_SCALE_MISMATCH:
                 return [scale], [
                     f"its pixels are {scale:.1f} times as coarse as those the model was trained on "
                     f"({mm_per_px:g} mm, not {self.card.mm_per_px:g}): fine cracks cannot be seen in it"
                 ]
-            if scale < 1 / FARTHEST:
+            if scale < 1 / MAX_SCALE_MISMATCH:
                 return [scale], [
                     f"its pixels are {1 / scale:.1f} times as fine as those the model was trained on "
                     f"({mm_per_px:g} mm, not {self.card.mm_per_px:g}): it is looked at made smaller, and cracks finer "
@@ -276,7 +276,7 @@ class Model:
         step, px = self._scorer.step, self._scorer.px
         across = [max(side - px + step, 1) for side in (height, width)]  # where windows begin
         side = self._block(height, width)
-        known = _some([(y, x) for y in _apart(height, px) for x in _apart(width, px)], KNOWN_WINDOWS)
+        known = _some([(y, x) for y in _apart(height, px) for x in _apart(width, px)], NUM_OOD_WINDOWS)
         logits, cells, windows = [], [], []
         for top in range(0, across[0], side[0]):
             scores, spots = [], []
@@ -293,7 +293,7 @@ class Model:
                         windows.append(part[y0 : y0 + px, x0 : x0 + px].copy())  # a view would keep the whole block
             logits.append(np.concatenate(scores, 1))
             cells.append(None if spots[0] is None else np.concatenate(spots, 1))
-        warm = crack_tracing.heat(_probabilities(logits, self.card.temperature), px // step)
+        warm = crack_tracing.window_heatmap(_probabilities(logits, self.card.temperature), px // step)
         if cells[0] is None:
             return ScaleScores(scale, warm, None, self._distance(windows))
         return ScaleScores(scale, warm, _probabilities(cells, self._cell_temperature), self._distance(windows))
@@ -332,7 +332,7 @@ class Model:
             "them are): what the model says of it may be wrong"
         ]
         best = min(looks, key=lambda look: look.distance)
-        if best.distance < LIKER * main.distance:
+        if best.distance < OOD_SCALE_HINT_RATIO * main.distance:
             said.append(
                 f"its scale seems far from that of training: made {best.scale:g} times as large it looks more like it; "
                 f"try --scale={best.scale:g}, or give --mm_per_px"
@@ -340,11 +340,11 @@ class Model:
         return said
 
     def _decision(self, probability: float) -> str:
-        if photo_threshold.in_review(np.array([probability]), self.card.review)[0]:
+        if photo_threshold.abstains(np.array([probability]), self.card.review)[0]:
             return REVIEW
         return CRACKED if probability >= self.card.threshold else CLEAN
 
-    def _finding(self, one: crack_tracing.Finding, factors: tuple[float, float], mm_per_px: float) -> Finding:
+    def _finding(self, one: crack_tracing.TracedCrack, factors: tuple[float, float], mm_per_px: float) -> Finding:
         (x, y, width, height), (right, down) = one.box, factors
         length = None if one.length_px is None else one.length_px * math.sqrt(right * down)
         return Finding(

@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    scorer = sliding_window.scorer(model)
+    scorer = sliding_window.create_scorer(model)
     logits = scorer.score(pixels)                # uint8 [H, W, C], 0..255 -> float32 [h, w]
     logits[i, j]                                 # of pixels[y : y + scorer.px, x : x + scorer.px], y = i * scorer.step
 
@@ -30,7 +30,7 @@ Locate = Callable[[np.ndarray], np.ndarray]  # features float32 [h, w, K] of cel
 LEVELS = "levels"  # what windows are standardised by, beside the names of layers
 
 
-class Convolutional:
+class FullyConvolutionalScorer:
     """A network that adds no zeros, run over whole photographs. `features`: the layers up to its pooling, uint8
     [1, H, W, C] to float32 [1, h, w, K]; `decide`: the rest, over every window. `around`: pixels beside a part of a
     photograph that must be seen with it, for its windows to be scored as in the whole."""
@@ -84,7 +84,7 @@ class Convolutional:
         if isinstance(layer, layers.GlobalMaxPooling2D):
             return layers.MaxPooling2D(max(across, 1), 1, name=layer.name)
         if receptive_field.standardizes(layer):
-            return _AsItsWindows(self._size(layer), layer.epsilon, name=layer.name)
+            return _WindowedStandardization(self._size(layer), layer.epsilon, name=layer.name)
         return layer.__class__.from_config(layer.get_config())
 
     def _size(self, layer: keras.layers.Layer) -> int:
@@ -144,7 +144,7 @@ class Convolutional:
         return np.concatenate([part.numpy() for part in parts])
 
 
-class Surrounded(Convolutional):
+class PaddedFullyConvolutionalScorer(FullyConvolutionalScorer):
     """A network that adds zeros, run over whole photographs in the same way. Its zeros lie around the photograph, and
     no longer around each window: a window's cells see the ground beside it, where alone they see nothing."""
 
@@ -189,7 +189,7 @@ class Surrounded(Convolutional):
         return found[y, x]
 
 
-class _AsItsWindows(layers.Layer):
+class _WindowedStandardization(layers.Layer):
     """Stands for a layer that standardises over the picture: every pixel by the mean and the mean square of the windows
     that hold it, float32 [1, h + 2, w + 2, 2 K] for cells of `size` pixels and one more all around; from middle to
     middle of the cells in straight lines."""
@@ -236,7 +236,7 @@ def _over_windows(levels: np.ndarray, across: int) -> np.ndarray:
     return total / often
 
 
-class Windows:
+class SlidingWindowScorer:
     """Any network, window by window in batches: `overlap` windows across each pixel and direction."""
 
     around = 0
@@ -247,7 +247,7 @@ class Windows:
         self._decide = tf.function(lambda image: model(image, training=False), reduce_retracing=True)
 
     def score(self, pixels: np.ndarray) -> np.ndarray:
-        """As `Convolutional.score`."""
+        """As `FullyConvolutionalScorer.score`."""
         whole = _padded(pixels, self.px, self.step)
         every = np.lib.stride_tricks.sliding_window_view(whole, (self.px, self.px), (0, 1))
         every = every[:: self.step, :: self.step]
@@ -256,20 +256,24 @@ class Windows:
         return np.concatenate([part.numpy().reshape(-1) for part in parts]).reshape(shape)
 
     def places(self, pixels: np.ndarray) -> tuple[np.ndarray, None]:
-        """As `Convolutional.places`."""
+        """As `FullyConvolutionalScorer.places`."""
         return self.score(pixels), None
 
 
-def scorer(model: keras.Model, locate: Locate | None = None) -> Convolutional | Windows:
+def create_scorer(model: keras.Model, locate: Locate | None = None) -> FullyConvolutionalScorer | SlidingWindowScorer:
     """Every window of a photograph by `model`, uint8 [B, px, px, C] to logits float32 [B]: what it gives for the window
     alone, or, where it adds zeros at borders, for the window in its surroundings. `locate`: which cells the crack lies
     in, where that was learnt; otherwise the network's last layer is read. Networks without zeros tell no places."""
     model = _by_itself(model)
     found = receptive_field.find_backbone(model)
     if not found:
-        return Windows(model)
+        return SlidingWindowScorer(model)
     reach, trunk, adds_zeros = found
-    return Surrounded(model, reach, trunk, locate) if adds_zeros else Convolutional(model, reach, trunk)
+    return (
+        PaddedFullyConvolutionalScorer(model, reach, trunk, locate)
+        if adds_zeros
+        else FullyConvolutionalScorer(model, reach, trunk)
+    )
 
 
 def _by_itself(model: keras.Model) -> keras.Model:

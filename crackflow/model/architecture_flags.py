@@ -21,13 +21,13 @@ from crackflow.core.errors import ConfigError
 from crackflow.model import networks
 
 # Settings of a layer that say how it learns, or in which arithmetic, but not what it computes once it has learnt.
-FREE = re.compile("name|dtype|trainable|momentum|.*(initializer|regularizer|constraint)")
-MOST_SQUEEZE = 64
+IGNORED_SETTINGS = re.compile("name|dtype|trainable|momentum|.*(initializer|regularizer|constraint)")
+MAX_SQUEEZE = 64
 APPLICATIONS = {Network.MOBILENET_V3_SMALL, Network.EFFICIENTNET_V2_B0, Network.CONVNEXT_TINY, Network.RESNET50}
 
 
 @dataclasses.dataclass(frozen=True)
-class Flags:
+class ArchitectureFlags:
     """The flags of crackflow.train that decide on the network."""
 
     model: Network
@@ -35,28 +35,28 @@ class Flags:
     image_px: int
 
 
-def flags_of(model: keras.Model, name: str) -> Flags | None:
+def flags_of(model: keras.Model, name: str) -> ArchitectureFlags | None:
     """The flags that build `model`, square uint8 images to logits, which was called `name`; None when none do. Of those
     of Keras Applications the name alone is told: see `is_same`."""
     px = model.input_shape[1]
     known = {one.value: one for one in Network if one is not Network.CUSTOM}
-    candidates = [Flags(known[name], Architecture(), px)] if name in known else []
+    candidates = [ArchitectureFlags(known[name], Architecture(), px)] if name in known else []
     if candidates and candidates[0].model in APPLICATIONS:
         return candidates[0]
     try:
-        candidates += [Flags(Network.CUSTOM, one, px) for one in _architectures(model)]
+        candidates += [ArchitectureFlags(Network.CUSTOM, one, px) for one in _architectures(model)]
     except (ConfigError, ValueError, KeyError, AttributeError):  # no network of `model.blocks`
         pass
     return next((one for one in candidates if is_built_by(model, one)), None)
 
 
-def is_built_by(model: keras.Model, flags: Flags) -> bool:
+def is_built_by(model: keras.Model, flags: ArchitectureFlags) -> bool:
     """Whether these flags build a network of the same layers, in the same order."""
     policy = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy("float32")
     try:
         with tf.Graph().as_default(), keras.saving.custom_object_scope(APPLICATION_LAYERS):  # no weights are made
-            built = networks.recipe(flags.model, flags.architecture).build(flags.image_px)
+            built = networks.get_model_spec(flags.model, flags.architecture).build(flags.image_px)
             return is_same(built, model)
     except ValueError:  # a picture too small for its layers
         return False
@@ -97,7 +97,9 @@ def _numbered(layers: list[dict]) -> list[dict]:
 def _alike(one: object, other: object) -> bool:
     """Equal but for what is free; a setting that only one of them has, of another version of Keras, is passed over."""
     if isinstance(one, dict) and isinstance(other, dict):
-        return all(_alike(one[key], other[key]) for key in one.keys() & other.keys() if not FREE.fullmatch(key))
+        return all(
+            _alike(one[key], other[key]) for key in one.keys() & other.keys() if not IGNORED_SETTINGS.fullmatch(key)
+        )
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(_alike, one, other))
     return one == other
@@ -156,4 +158,4 @@ def _squeezes(layers: dict, widths: tuple[int, ...]) -> list[int]:
     if "stage1_se_squeeze" not in layers:
         return [0]
     units = [layers[f"stage{stage}_se_squeeze"].units for stage in range(1, len(widths) + 1)]
-    return [by for by in range(1, MOST_SQUEEZE + 1) if [max(width // by, 1) for width in widths] == units][:1]
+    return [by for by in range(1, MAX_SQUEEZE + 1) if [max(width // by, 1) for width in widths] == units][:1]

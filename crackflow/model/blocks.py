@@ -13,7 +13,7 @@ from crackflow.core.backend import keras
 from crackflow.core.config.network import Architecture, Block, Downsampling, Padding, Pooling
 
 layers = keras.layers
-LEAST_DEVIATION = 0.02  # 5 grey levels: noise alone is not blown up to a texture
+MIN_DEVIATION = 0.02  # 5 grey levels: noise alone is not blown up to a texture
 # Of the running statistics of BatchNorm. Keras' applications take 0.99 and 0.999, meant for the half million steps of
 # ImageNet: after the 500 of an hour's training mobilenet_v3_small still called every picture cracked.
 NORM_MOMENTUM = 0.9
@@ -63,7 +63,7 @@ def _stem(x, design: Architecture):
     )(x)
     # float32: the mean of 4,096 numbers. No learnt scale, which the convolution behind it has.
     grey = layers.LayerNormalization(
-        axis=[1, 2], center=False, scale=False, epsilon=LEAST_DEVIATION**2, dtype="float32", name="stem_standardised"
+        axis=[1, 2], center=False, scale=False, epsilon=MIN_DEVIATION**2, dtype="float32", name="stem_standardised"
     )(grey)
     even = _conv(grey, half, design.stem_kernel, 1, "stem_even", design)
     return layers.Concatenate(name="stem_both")([plain, even])

@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    served = export_formats.Served(loaded)                                # model_file.Bundle
+    served = export_formats.ServingModule(loaded)                                # model_file.TrainedModel
     export_formats.savedmodel(served, "out/savedmodel")                   # signatures serving_default and jpeg
     export_formats.tflite(served, Kind.INT8, calibration)                 # bytes; calibration uint8 [N, px, px, C]
     export_formats.onnx(served)                                           # bytes; needs the extra [onnx]
@@ -21,14 +21,14 @@ import numpy as np
 
 from crackflow.core.backend import tf, without_start_up_noise
 from crackflow.core.errors import UserError
-from crackflow.model.model_file import Bundle
+from crackflow.model.model_file import TrainedModel
 from crackflow.pipeline import decode
 
 OPSET = 18  # of ONNX: read by onnxruntime from 1.14 on
 OUTPUTS = ("probability", "cracked", "review")
 
 
-class Kind(enum.Enum):
+class TFLitePrecision(enum.Enum):
     """Arithmetic of a TFLite model. float16: weights alone; int8: weights and activations."""
 
     FLOAT32 = "float32"
@@ -36,10 +36,10 @@ class Kind(enum.Enum):
     INT8 = "int8"
 
 
-class Served(tf.Module):
+class ServingModule(tf.Module):
     """The functions that are exported."""
 
-    def __init__(self, loaded: Bundle) -> None:
+    def __init__(self, loaded: TrainedModel) -> None:
         super().__init__()
         self.card = card = loaded.card
         network = loaded.model
@@ -64,29 +64,29 @@ class Served(tf.Module):
         self.jpeg = tf.function(jpeg, input_signature=[tf.TensorSpec([None], tf.string, name="jpeg")])
 
 
-def savedmodel(served: Served, folder: str) -> None:
+def savedmodel(served: ServingModule, folder: str) -> None:
     """A SavedModel: `serving_default` takes images; `jpeg` takes `jpeg`, string [B], whole files of any size, which it
     brings to the model's size as training did, without regard to EXIF."""
     tf.saved_model.save(served, folder, signatures={"serving_default": served.image, "jpeg": served.jpeg})
 
 
-def tflite(served: Served, kind: Kind, calibration: np.ndarray) -> bytes:
+def tflite(served: ServingModule, kind: TFLitePrecision, calibration: np.ndarray) -> bytes:
     """A TFLite file. `calibration`: training images uint8 [N, px, px, C], which give int8 its ranges."""
     converter = tf.lite.TFLiteConverter.from_concrete_functions([served.image.get_concrete_function()], served)
-    if kind is not Kind.FLOAT32:
+    if kind is not TFLitePrecision.FLOAT32:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if kind is Kind.FLOAT16:
+    if kind is TFLitePrecision.FLOAT16:
         converter.target_spec.supported_types = [tf.float16]
-    if kind is Kind.INT8:
+    if kind is TFLitePrecision.INT8:
         converter.representative_dataset = lambda: ([one[None]] for one in calibration)
-    with quiet():
+    with suppress_output():
         return converter.convert()
 
 
-def onnx(served: Served) -> bytes:
+def onnx(served: ServingModule) -> bytes:
     """An ONNX file. Raises: UserError where its packages are not installed."""
     tf2onnx = _installed("tf2onnx")
-    with quiet():
+    with suppress_output():
         made, _ = tf2onnx.convert.from_function(
             served.image, input_signature=[tf.TensorSpec([None, *served.shape], tf.uint8, name="image")], opset=OPSET
         )
@@ -108,7 +108,7 @@ def _installed(name: str):
         ) from error
 
 
-class quiet:  # noqa: N801, read as a statement
+class suppress_output:  # noqa: N801, read as a statement
     """Converters speak of their inner life in warnings and logs, and TFLite's on stderr from C++."""
 
     def __enter__(self) -> None:

@@ -19,8 +19,8 @@ from crackflow.core.backend import tf
 from crackflow.core.config.trained import Format
 from crackflow.data import image_file as pictures
 from crackflow.model import export_formats
-from crackflow.model.export_formats import Kind
-from crackflow.model.model_file import Bundle
+from crackflow.model.export_formats import TFLitePrecision
+from crackflow.model.model_file import TrainedModel
 
 FLOAT_LIMIT = 1e-4  # of a probability
 HALF_LIMIT = 1e-2  # of a probability, with weights of 11 bits
@@ -31,7 +31,7 @@ JPEG_QUALITY = 95
 Score = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
-class File(NamedTuple):
+class ExportedModel(NamedTuple):
     """An exported model. `score`: uint8 [1, px, px, C] to (probability float32 [1], cracked bool [1], review bool
     [1]), in the format's own runtime; `limit`: of the difference in probability, None where accuracy alone counts;
     `takes`: image or jpeg."""
@@ -44,26 +44,32 @@ class File(NamedTuple):
     takes: str = "image"
 
 
-def export(served: export_formats.Served, formats: list[Format], folder: str, calibration: np.ndarray) -> list[File]:
+def export(
+    served: export_formats.ServingModule, formats: list[Format], folder: str, calibration: np.ndarray
+) -> list[ExportedModel]:
     """Write each of `formats` into `folder`. Raises: UserError when one needs what is not installed."""
     files = []
     if Format.ONNX in formats:  # first: a package that is missing costs no time then
         export_formats.runtime("onnxruntime")
         path = os.path.join(folder, "model.onnx")
         _write(path, export_formats.onnx(served))
-        files.append(File("onnx", path, "onnxruntime", _onnx(path), FLOAT_LIMIT))
+        files.append(ExportedModel("onnx", path, "onnxruntime", _onnx(path), FLOAT_LIMIT))
     if Format.SAVEDMODEL in formats:
         path = os.path.join(folder, "savedmodel")
         export_formats.savedmodel(served, path)
         loaded = tf.saved_model.load(path)
         for takes, name in (("image", "serving_default"), ("jpeg", "jpeg")):
             label = "savedmodel" if takes == "image" else "savedmodel_jpeg"
-            files.append(File(label, path, "TensorFlow", _signature(loaded, name, takes), FLOAT_LIMIT, takes))
+            files.append(ExportedModel(label, path, "TensorFlow", _signature(loaded, name, takes), FLOAT_LIMIT, takes))
     if Format.TFLITE in formats:
-        for kind, limit in ((Kind.FLOAT32, FLOAT_LIMIT), (Kind.FLOAT16, HALF_LIMIT), (Kind.INT8, None)):
+        for kind, limit in (
+            (TFLitePrecision.FLOAT32, FLOAT_LIMIT),
+            (TFLitePrecision.FLOAT16, HALF_LIMIT),
+            (TFLitePrecision.INT8, None),
+        ):
             path = os.path.join(folder, f"model_{kind.value}.tflite")
             _write(path, export_formats.tflite(served, kind, calibration))
-            files.append(File(f"tflite_{kind.value}", path, "tf.lite.Interpreter", _tflite(path), limit))
+            files.append(ExportedModel(f"tflite_{kind.value}", path, "tf.lite.Interpreter", _tflite(path), limit))
     return files
 
 
@@ -89,7 +95,7 @@ def _signature(loaded, name: str, takes: str) -> Callable:
 
 
 def _tflite(path: str) -> Callable:
-    with export_formats.quiet():
+    with export_formats.suppress_output():
         runner = tf.lite.Interpreter(model_content=_content(path), num_threads=os.cpu_count()).get_signature_runner()
         runner(image=np.zeros(runner.get_input_details()["image"]["shape"], np.uint8))  # it speaks as it starts
 
@@ -109,7 +115,9 @@ def _onnx(path: str) -> Callable:
     return score
 
 
-def compare(loaded: Bundle, files: list[File], images: np.ndarray, labels: np.ndarray) -> dict[str, dict]:
+def compare(
+    loaded: TrainedModel, files: list[ExportedModel], images: np.ndarray, labels: np.ndarray
+) -> dict[str, dict]:
     """A row for each of `files`: what it weighs, how far it is from the model on `images`, uint8 [N, px, px, C], how
     many it gets right, and how long one takes it. `model` is the row of the model itself."""
     encoded = [pictures.encode(one, "jpeg", JPEG_QUALITY) for one in images]
@@ -144,7 +152,7 @@ def compare(loaded: Bundle, files: list[File], images: np.ndarray, labels: np.nd
     return rows
 
 
-def _reference(loaded: Bundle, images: np.ndarray) -> np.ndarray:
+def _reference(loaded: TrainedModel, images: np.ndarray) -> np.ndarray:
     return np.concatenate([loaded.probabilities(images[at : at + 64]) for at in range(0, len(images), 64)])
 
 

@@ -5,8 +5,8 @@ new, or more layers than it fills, is refused; where it leaves others in between
 
 Synopsis::
 
-    taken, left = layer_weights.take(model, "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5")  # nothing is
-    downloaded locator = layer_weights.locator(model, "runs/first/model.h5")     # what it learnt from masks, or None
+    taken, left = layer_weights.load_by_name(model, "resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5")  # nothing
+    is downloaded locator = layer_weights.locator(model, "runs/first/model.h5")     # what it learnt from masks, or None
 """
 
 import h5py
@@ -16,10 +16,10 @@ from crackflow.core.backend import keras
 from crackflow.core.errors import UserError
 from crackflow.model import mask_head, safe_load
 
-LEAST = 0.5  # of the layers with weights; an H5 file of a whole backbone fills all but the new last one
+MIN_FILLED = 0.5  # of the layers with weights; an H5 file of a whole backbone fills all but the new last one
 
 
-def take(model: keras.Model, path: str) -> tuple[list[str], list[str]]:
+def load_by_name(model: keras.Model, path: str) -> tuple[list[str], list[str]]:
     """Set the layers of `model` whose name and shapes are in the H5 file `path`; the names of those taken and left.
 
     Layers without weights are in neither. Raises: UserError, nothing set, when the file can't be read, when no layer
@@ -29,7 +29,7 @@ def take(model: keras.Model, path: str) -> tuple[list[str], list[str]]:
         with h5py.File(path, "r") as file:
             safe_load.expect_own_data(file)
             stored = _layers(file)
-    except (OSError, KeyError, RuntimeError, safe_load.Unsafe, safe_load.Damaged) as error:
+    except (OSError, KeyError, RuntimeError, safe_load.UnsafeModelError, safe_load.DamagedModelError) as error:
         raise UserError(
             f"--weights: expected an H5 file of weights saved by Keras, received {path!r}: {error}"
         ) from error
@@ -43,7 +43,7 @@ def take(model: keras.Model, path: str) -> tuple[list[str], list[str]]:
             f"{', '.join(list(stored)[:3]) or 'none with weights'}; choose the file that belongs to --model"
         )
     learning = [layer.name for layer in model.layers if layer.weights and layer.trainable]  # others are fixed, not new
-    if learning[0] in left or len(taken) < LEAST * len(taken + left):
+    if learning[0] in left or len(taken) < MIN_FILLED * len(taken + left):
         raise UserError(
             f"--weights: expected the layers of this network, the first among them, but {path!r} fills {len(taken)} of "
             f"{len(taken + left)} and leaves {', '.join(left[:3])}{', ...' * (len(left) > 3)} new; choose the file that"
@@ -62,10 +62,10 @@ def among(model: keras.Model, taken: list[str]) -> list[str]:
     return [layer.name for layer in layers[:last] if layer.trainable and layer.name not in taken]
 
 
-def locator(model: keras.Model, path: str) -> mask_head.Locator | None:
+def locator(model: keras.Model, path: str) -> mask_head.MaskHead | None:
     """What was learnt from masks in the H5 file `path`, or None. Raises: ValueError when it does not fit `model`."""
     with h5py.File(path, "r") as file:
-        return mask_head.Locator.read(file, model)
+        return mask_head.MaskHead.read(file, model)
 
 
 def _layers(file: h5py.File) -> dict[str, list[np.ndarray]]:

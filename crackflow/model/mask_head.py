@@ -2,10 +2,10 @@
 
 Synopsis::
 
-    both = mask_head.head(network)                       # image -> logits [B], cell logits [B, 8, 8]
-    where = mask_head.targets(bits, label)               # of `data.mask_grid`
-    loss = mask_head.loss(where, cell_logits, smoothing=0.02)
-    locator = mask_head.Locator.of(both.get_layer(mask_head.LAYER))     # what it learnt
+    both = mask_head.attach_head(network)                       # image -> logits [B], cell logits [B, 8, 8]
+    where = mask_head.mask_targets(bits, label)               # of `data.mask_grid`
+    loss = mask_head.mask_loss(where, cell_logits, smoothing=0.02)
+    locator = mask_head.MaskHead.of(both.get_layer(mask_head.LAYER))     # what it learnt
     locator(features)                                     # float32 [h, w, K] of the cells of a photograph -> [h, w]
 
 One more layer of one weight a channel, which learns beside the network's own head: the features must then tell where
@@ -28,14 +28,14 @@ LAYER = "cells"
 GROUP = "crackflow_cells"
 
 
-class Targets(NamedTuple):
+class MaskTargets(NamedTuple):
     """crack: uint8 [B, 8, 8, 1], 1 where the crack touches the cell; known: float32 [B], 0 where that is not told."""
 
     crack: tf.Tensor
     known: tf.Tensor
 
 
-def head(network: keras.Model) -> keras.Model:
+def attach_head(network: keras.Model) -> keras.Model:
     """`network`, uint8 [B, H, W, C] to logits [B], with logits of its cells, float32 [B, 8, 8], as a second output.
 
     Raises: UserError when what it pools over the picture is not one layer of 8 x 8 cells.
@@ -54,7 +54,7 @@ def head(network: keras.Model) -> keras.Model:
 
 
 @dataclasses.dataclass(frozen=True)
-class Locator:
+class MaskHead:
     """Which cells a crack lies in, of the features that a network pools. weights: float32 [K]; bias: float32."""
 
     weights: np.ndarray
@@ -65,13 +65,13 @@ class Locator:
         return features @ self.weights + self.bias
 
     @classmethod
-    def of(cls, layer: keras.layers.Layer) -> "Locator":
-        """From the layer that `head` added."""
+    def of(cls, layer: keras.layers.Layer) -> "MaskHead":
+        """From the layer that `attach_head` added."""
         kernel, bias = layer.get_weights()
         return cls(kernel.ravel().astype(np.float32), np.float32(bias[0]))
 
     def put(self, layer: keras.layers.Layer) -> None:
-        """Into the layer that `head` added, to learn on from here."""
+        """Into the layer that `attach_head` added, to learn on from here."""
         layer.set_weights([self.weights.reshape(1, 1, -1, 1), self.bias[None]])
 
     def write(self, file: h5py.File) -> None:
@@ -81,7 +81,7 @@ class Locator:
         group.create_dataset("bias", data=self.bias)
 
     @classmethod
-    def read(cls, file: h5py.File, network: keras.Model) -> "Locator | None":
+    def read(cls, file: h5py.File, network: keras.Model) -> "MaskHead | None":
         """What `write` wrote, or None. Raises: ValueError when it is not of `network`, or no numbers."""
         if GROUP not in file:
             return None
@@ -96,18 +96,18 @@ class Locator:
         return cls(stored[0], np.float32(stored[1]))
 
 
-def targets(bits: tf.Tensor, label: tf.Tensor) -> Targets:
+def mask_targets(bits: tf.Tensor, label: tf.Tensor) -> MaskTargets:
     """From int64 [B] of `data.mask_grid` and labels int32 [B]: a clean picture has no crack in any cell, a cracked one
     without a mask tells nothing."""
     places = tf.range(mask_grid.SIDE**2, dtype=tf.int64)
     crack = tf.bitwise.bitwise_and(tf.bitwise.right_shift(bits[:, None], places), tf.constant(1, tf.int64))
     known = (bits != 0) | (label == 0)
-    return Targets(
+    return MaskTargets(
         tf.reshape(tf.cast(crack, tf.uint8), [-1, mask_grid.SIDE, mask_grid.SIDE, 1]), tf.cast(known, tf.float32)
     )
 
 
-def loss(where: Targets, logits: tf.Tensor, smoothing: float) -> tf.Tensor:
+def mask_loss(where: MaskTargets, logits: tf.Tensor, smoothing: float) -> tf.Tensor:
     """Mean binary cross-entropy of cell logits float32 [B, 8, 8] over the batch, the targets smoothed as labels are;
     pictures of which nothing is known add 0."""
     crack = tf.cast(where.crack[..., 0], tf.float32) * (1 - smoothing) + smoothing / 2

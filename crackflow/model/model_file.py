@@ -3,9 +3,9 @@ model must know.
 
 Synopsis::
 
-    model_file.save("run/model.h5", model, model_file.Card(classes=("Negative", "Positive"), threshold=0.41, ...))
-    loaded = model_file.load("run/model.h5")
-    probability = loaded.probabilities(images)      # uint8 [B, px, px, C] -> float64 [B]
+    model_file.save("run/model.h5", model, model_file.ModelMetadata(classes=("Negative", "Positive"), threshold=0.41,
+    ...)) loaded = model_file.load("run/model.h5") probability = loaded.probabilities(images)      # uint8 [B, px, px,
+    C] -> float64 [B]
 
 The file opens in plain `tf_keras.models.load_model` too: it holds standard layers only (convnext_tiny excepted, which
 has a layer of its own in Keras Applications). After the end of the H5 data stands the SHA-256 of all that is before it,
@@ -28,8 +28,8 @@ from crackflow.core import atomic
 from crackflow.core.backend import APPLICATION_LAYERS, keras, tf
 from crackflow.core.errors import UserError
 from crackflow.model import safe_load
-from crackflow.model.mask_head import Locator
-from crackflow.model.ood import Familiarity
+from crackflow.model.mask_head import MaskHead
+from crackflow.model.ood import OutOfDistributionDetector
 from crackflow.model.training_images import TrainingImages
 
 ATTRIBUTE = "crackflow"
@@ -37,16 +37,16 @@ FILE = "model.h5"
 SHIPPED_NAME = "shipped"  # on the command line, for the file that comes with crackflow
 SHIPPED = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "assets", "crackflow.h5")
 FORMAT = ("v110", "v110")  # of HDF5: the first whose inner tables have checksums throughout
-SEAL = b"\ncrackflow sha256 "
-SEAL_BYTES = len(SEAL) + 64 + 1
+CHECKSUM_TRAILER = b"\ncrackflow sha256 "
+CHECKSUM_TRAILER_BYTES = len(CHECKSUM_TRAILER) + 64 + 1
 PAIRS = ("classes", "review", "photo_shift_ci95", "photo_level_ci95")  # of the card; JSON makes lists of them
-MOST_PX = 4096
-MOST_FILE_BYTES = 1 << 31  # of all networks here the largest has 113 MB
-MOST_SOURCE_PX = 1 << 16  # a JPEG has no longer side
+MAX_PX = 4096
+MAX_FILE_BYTES = 1 << 31  # of all networks here the largest has 113 MB
+MAX_SOURCE_PX = 1 << 16  # a JPEG has no longer side
 
 
 @dataclasses.dataclass(frozen=True)
-class Card:
+class ModelMetadata:
     """What travels inside the file.
 
     classes: (clean, cracked); threshold: cracked from this probability on, chosen on validation data by
@@ -98,16 +98,16 @@ class Card:
 
 
 @dataclasses.dataclass(frozen=True)
-class Bundle:
+class TrainedModel:
     """A loaded model and its card. `model`: uint8 [B, px, px, C], 0..255, to float32 logits [B]; `sha256`: of its file;
     `familiarity`: what its training images looked like to it, None where that was not recorded; `locator`: where in a
     picture the crack is, None where nothing was learnt from masks; `training_images`: which images it has seen, None
     where the file does not tell."""
 
     model: keras.Model
-    card: Card
-    familiarity: Familiarity | None = None
-    locator: Locator | None = None
+    card: ModelMetadata
+    familiarity: OutOfDistributionDetector | None = None
+    locator: MaskHead | None = None
     sha256: str = ""
     training_images: TrainingImages | None = None
 
@@ -125,9 +125,9 @@ def to_probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray
 def save(
     path: str,
     model: keras.Model,
-    card: Card,
-    familiarity: Familiarity | None = None,
-    locator: Locator | None = None,
+    card: ModelMetadata,
+    familiarity: OutOfDistributionDetector | None = None,
+    locator: MaskHead | None = None,
     training_images: TrainingImages | None = None,
 ) -> None:
     """`model` in float32, without optimizer, `card` and the rest, in one file that appears whole or not at all."""
@@ -141,7 +141,7 @@ def save(
         file.attrs[ATTRIBUTE] = np.bytes_(json.dumps(dataclasses.asdict(card)).encode())
         for one in filter(None, (familiarity, locator, training_images)):
             one.write(file)
-    atomic.write_bytes(path, buffer.getvalue() + _seal(buffer.getvalue()))
+    atomic.write_bytes(path, buffer.getvalue() + _checksum_trailer(buffer.getvalue()))
 
 
 def _copy(source: h5py.Group, target: h5py.Group) -> None:
@@ -159,8 +159,8 @@ def _copy(source: h5py.Group, target: h5py.Group) -> None:
             target.create_dataset(name, data=one[()])
 
 
-def _seal(data: bytes) -> bytes:
-    return SEAL + hashlib.sha256(data).hexdigest().encode() + b"\n"
+def _checksum_trailer(data: bytes) -> bytes:
+    return CHECKSUM_TRAILER + hashlib.sha256(data).hexdigest().encode() + b"\n"
 
 
 def as_float32(model: keras.Model) -> keras.Model:
@@ -183,7 +183,7 @@ def _without_policies(config: dict) -> dict:
     return config
 
 
-def load(path: str) -> Bundle:
+def load(path: str) -> TrainedModel:
     """The model in file `path`, or in the run folder `path`; "" is the one that comes with crackflow.
 
     No code from the file is run, whoever made it. Raises: UserError when there is none, it is damaged, or it holds what
@@ -191,19 +191,21 @@ def load(path: str) -> Bundle:
     """
     file = locate(path or SHIPPED, "model")
     data = _read(file)
-    if data[-SEAL_BYTES:].startswith(SEAL) and data[-SEAL_BYTES:] != _seal(data[:-SEAL_BYTES]):
+    if data[-CHECKSUM_TRAILER_BYTES:].startswith(CHECKSUM_TRAILER) and data[
+        -CHECKSUM_TRAILER_BYTES:
+    ] != _checksum_trailer(data[:-CHECKSUM_TRAILER_BYTES]):
         raise UserError(f"{file!r} is damaged: its bytes are not those that were written; train it again or restore it")
     try:
         safe_load.expect_checksums(data)
         with h5py.File(io.BytesIO(data), "r") as opened:
             safe_load.expect_plain_data(opened)
-            card = _card(opened.attrs.get(ATTRIBUTE), file)
+            card = _parse_metadata(opened.attrs.get(ATTRIBUTE), file)
             safe_load.check(opened)
             model = keras.models.load_model(opened, custom_objects=APPLICATION_LAYERS, compile=False)
-            familiarity, locator = Familiarity.read(opened), Locator.read(opened, model)
+            familiarity, locator = OutOfDistributionDetector.read(opened), MaskHead.read(opened, model)
             training_images = TrainingImages.read(opened)
         _expect_agreement(model, card)
-    except safe_load.Unsafe as error:
+    except safe_load.UnsafeModelError as error:
         raise UserError(
             f"{file!r} is refused: {error}; only plain layers are loaded, so that no file can run code here"
         ) from error
@@ -211,15 +213,15 @@ def load(path: str) -> Bundle:
         raise
     except Exception as error:  # damaged files make libhdf5 and Keras raise nearly anything
         raise UserError(f"{file!r} is damaged or no model: {_short(error)}; train it again or restore it") from error
-    return Bundle(model, card, familiarity, locator, hashlib.sha256(data).hexdigest(), training_images)
+    return TrainedModel(model, card, familiarity, locator, hashlib.sha256(data).hexdigest(), training_images)
 
 
 def _read(file: str) -> bytes:
     """Raises: UserError when it is larger than a model can be."""
     size = os.path.getsize(file)
-    if size > MOST_FILE_BYTES:
+    if size > MAX_FILE_BYTES:
         raise UserError(
-            f"{file!r} is no model: it has {size >> 20:,} MiB, expected at most {MOST_FILE_BYTES >> 20:,} MiB"
+            f"{file!r} is no model: it has {size >> 20:,} MiB, expected at most {MAX_FILE_BYTES >> 20:,} MiB"
         )
     with open(file, "rb") as opened:
         return opened.read(size)
@@ -245,19 +247,19 @@ def _short(error: Exception) -> str:
     return re.sub(r"\s+", " ", str(error)).strip()[:300] or type(error).__name__
 
 
-def _card(text: str | None, file: str) -> Card:
+def _parse_metadata(text: str | None, file: str) -> ModelMetadata:
     if text is None:
         raise UserError(f"{file!r} was not written by crackflow: it has no card inside; train a model first")
     facts = json.loads(text)
     pairs = {name: tuple(facts[name]) for name in PAIRS if name in facts}
-    card = Card(**(facts | pairs))
+    card = ModelMetadata(**(facts | pairs))
     for name, held in {
         "classes": len(card.classes) == 2 and all(isinstance(one, str) for one in card.classes),
         "review": len(card.review) == 2 and all(0 <= one <= 1 for one in card.review),
         "threshold": 0 <= card.threshold <= 1,
         "temperature": 0 < card.temperature < math.inf,
-        "image_px": type(card.image_px) is int and 0 < card.image_px <= MOST_PX,
-        "source_px": type(card.source_px) is int and 0 <= card.source_px <= MOST_SOURCE_PX,
+        "image_px": type(card.image_px) is int and 0 < card.image_px <= MAX_PX,
+        "source_px": type(card.source_px) is int and 0 <= card.source_px <= MAX_SOURCE_PX,
         "mm_per_px": 0 <= card.mm_per_px < math.inf,
         "photo_shift": all(0 <= one < math.inf for one in (card.photo_shift, card.photo_growth, card.photo_most)),
         "photo_level": abs(card.photo_level) < math.inf,
@@ -271,7 +273,7 @@ def _card(text: str | None, file: str) -> Card:
         "validation": _is_verdict(card.validation),
     }.items():
         if not held:
-            raise safe_load.Damaged(f"its card has an impossible {name}")
+            raise safe_load.DamagedModelError(f"its card has an impossible {name}")
     return card
 
 
@@ -287,12 +289,12 @@ def _is_interval(pair: tuple) -> bool:
     return len(pair) == 2 and all(abs(one) < math.inf for one in pair)
 
 
-def _expect_agreement(model: keras.Model, card: Card) -> None:
+def _expect_agreement(model: keras.Model, card: ModelMetadata) -> None:
     """What goes in and out of the network is what its card says."""
     expected = (None, card.image_px, card.image_px, card.channels)
     if model.input_shape != expected or model.output_shape not in ((None,), (None, 1)):
-        raise safe_load.Damaged(
+        raise safe_load.DamagedModelError(
             f"expected a network of {expected} to one logit each, found {model.input_shape} to {model.output_shape}"
         )
     if not all(np.isfinite(weight).all() for weight in model.get_weights()):
-        raise safe_load.Damaged("some of its weights are no numbers")
+        raise safe_load.DamagedModelError("some of its weights are no numbers")

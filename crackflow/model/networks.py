@@ -4,7 +4,7 @@ Synopsis::
 
     network = networks.NETWORKS[Network.CRACKFLOW_S]
     model = network.build(image_px=128)        # uint8 [B, 128, 128, 3], 0..255 -> float32 [B]
-    network = networks.recipe(Network.CUSTOM, Architecture(stem=16, widths=(32, 48), repeats=(0, 1)))
+    network = networks.get_model_spec(Network.CUSTOM, Architecture(stem=16, widths=(32, 48), repeats=(0, 1)))
 
 Adding one is an architecture or a function, and a line in `NETWORKS`.
 """
@@ -23,7 +23,7 @@ layers = keras.layers
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class ModelSpec:
     """`make(image) -> features` before the last layer, from uint8 [B, px, px, C]; `image_px`, `channels`: what it was
     made for; `bfloat16_on_cpu`: whether bfloat16 makes it faster where a CPU multiplies it."""
 
@@ -116,10 +116,10 @@ M = Architecture(widths=(48, 96, 160), repeats=(1, 1, 1), padding=Padding.SAME)
 L = Architecture(stem=48, widths=(64, 128, 256), repeats=(2, 2, 2), padding=Padding.SAME)
 
 
-def _designed(design: Architecture) -> Recipe:
+def _designed(design: Architecture) -> ModelSpec:
     # Depthwise convolutions have no kernel that bfloat16 makes faster on a CPU: see below.
     make = functools.partial(blocks.features, design=design)
-    return Recipe(make, bfloat16_on_cpu=design.block is not Block.SEPARABLE)
+    return ModelSpec(make, bfloat16_on_cpu=design.block is not Block.SEPARABLE)
 
 
 # bfloat16 over float32 on a Xeon with AMX, 128 px: crackflow_xs 1.5, _s 1.8, _m 2.0, _l 2.4, seed 2.3, resnet50 1.6;
@@ -130,14 +130,14 @@ NETWORKS = {
     Network.CRACKFLOW_M: _designed(M),
     Network.CRACKFLOW_L: _designed(L),
     Network.CUSTOM: _designed(Architecture()),
-    Network.SEED: Recipe(seed, image_px=227, channels=1),
-    Network.MOBILENET_V3_SMALL: Recipe(mobilenet_v3_small, bfloat16_on_cpu=False),
-    Network.EFFICIENTNET_V2_B0: Recipe(efficientnet_v2_b0, bfloat16_on_cpu=False),
-    Network.CONVNEXT_TINY: Recipe(convnext_tiny, bfloat16_on_cpu=False),
-    Network.RESNET50: Recipe(resnet50),
+    Network.SEED: ModelSpec(seed, image_px=227, channels=1),
+    Network.MOBILENET_V3_SMALL: ModelSpec(mobilenet_v3_small, bfloat16_on_cpu=False),
+    Network.EFFICIENTNET_V2_B0: ModelSpec(efficientnet_v2_b0, bfloat16_on_cpu=False),
+    Network.CONVNEXT_TINY: ModelSpec(convnext_tiny, bfloat16_on_cpu=False),
+    Network.RESNET50: ModelSpec(resnet50),
 }
 
 
-def recipe(name: Network, design: Architecture) -> Recipe:
+def get_model_spec(name: Network, design: Architecture) -> ModelSpec:
     """The network `name`; that of `design` where it is `custom`."""
     return _designed(design) if name is Network.CUSTOM else NETWORKS[name]

@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    looks = ood.Looks(model)                      # of the network's first layer
+    looks = ood.FeatureStatistics(model)                      # of the network's first layer
     known = ood.fit(looks(training_images), looks(validation_images))
     known.distances(looks(windows))                       # float64 [N]; above known.limit: unlike training
     known.write(file)                                     # beside the weights
@@ -25,12 +25,12 @@ from crackflow.core.backend import keras, tf
 
 GROUP = "crackflow_familiarity"
 DIRECTIONS = 64
-USUAL = 0.99  # share of validation images that lie within the limit
-FLOOR = 0.02  # added before the logarithm: channels are about 1 in size
-SMALLEST = 1e-6  # of the largest variance: features that never moved in training must not divide by 0
+OOD_QUANTILE = 0.99  # share of validation images that lie within the limit
+LOG_EPSILON = 0.02  # added before the logarithm: channels are about 1 in size
+MIN_VARIANCE_RATIO = 1e-6  # of the largest variance: features that never moved in training must not divide by 0
 
 
-class Looks:
+class FeatureStatistics:
     """Of images uint8 [B, px, px, C], 0..255, of the size that `model` takes: float32 [B, K]."""
 
     def __init__(self, model: keras.Model) -> None:
@@ -44,7 +44,7 @@ class Looks:
         def look(image: tf.Tensor) -> tf.Tensor:
             found = tf.nn.relu(tf.cast(seen(image, training=False), tf.float32))
             both = tf.concat([tf.reduce_mean(found, [1, 2]), tf.math.reduce_std(found, [1, 2])], -1)
-            return tf.math.log(both + FLOOR)
+            return tf.math.log(both + LOG_EPSILON)
 
         self._look = tf.function(look, autograph=False, reduce_retracing=True)
 
@@ -53,7 +53,7 @@ class Looks:
 
 
 @dataclasses.dataclass(frozen=True)
-class Familiarity:
+class OutOfDistributionDetector:
     """mean: float32 [K]; directions: float32 [D, K], orthonormal; spreads: float32 [D], standard deviations along them;
     rest: the standard deviation along each other direction; limit: the distance that few images exceed."""
 
@@ -79,7 +79,7 @@ class Familiarity:
             group.create_dataset(name, data=np.asarray(value, np.float32))
 
     @classmethod
-    def read(cls, file: h5py.File) -> "Familiarity | None":
+    def read(cls, file: h5py.File) -> "OutOfDistributionDetector | None":
         """What `write` wrote, or None. Raises: ValueError when it makes no sense."""
         if GROUP not in file:
             return None
@@ -91,16 +91,16 @@ class Familiarity:
         return cls(mean, directions, spreads, float(stored["rest"]), float(stored["limit"]))
 
 
-def fit(training: np.ndarray, validation: np.ndarray, seed: int = 0) -> Familiarity:
+def fit(training: np.ndarray, validation: np.ndarray, seed: int = 0) -> OutOfDistributionDetector:
     """From features float32 [N, K] of training images, N at least 2, and, for the limit, of validation images."""
     count, width = training.shape
     found = PCA(min(DIRECTIONS, width, count - 1), random_state=seed % 2**32).fit(training.astype(np.float64))
-    least = max(SMALLEST * found.explained_variance_[0], np.finfo(np.float32).tiny)
-    known = Familiarity(
+    least = max(MIN_VARIANCE_RATIO * found.explained_variance_[0], np.finfo(np.float32).tiny)
+    known = OutOfDistributionDetector(
         mean=found.mean_.astype(np.float32),
         directions=found.components_.astype(np.float32),
         spreads=np.sqrt(np.maximum(found.explained_variance_, least)).astype(np.float32),
         rest=float(np.sqrt(max(found.noise_variance_, least))),
         limit=0.0,
     )
-    return dataclasses.replace(known, limit=float(np.quantile(known.distances(validation), USUAL)))
+    return dataclasses.replace(known, limit=float(np.quantile(known.distances(validation), OOD_QUANTILE)))

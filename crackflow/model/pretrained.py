@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    source = pretrained.load("shipped")                     # model_file.Bundle; None for plain weights of Keras
+    source = pretrained.load("shipped")                     # model_file.TrainedModel; None for plain weights of Keras
     config, source = pretrained.with_network(config, given, source)     # --model, --image_px, ... as the file has them
     pretrained.put(network, source)                         # all weights, in the order of the layers
 
@@ -25,7 +25,7 @@ from crackflow.model import architecture_flags, model_file
 NETWORK_FLAGS = ("model", *(field.name for field in dataclasses.fields(Architecture)), "image_px")
 
 
-def load(path: str) -> model_file.Bundle | None:
+def load(path: str) -> model_file.TrainedModel | None:
     """The model of crackflow in the file, run folder or under the name `path`; None where it is an H5 file of Keras
     without our card. No code from the file is run. Raises: UserError when there is none, or it is damaged."""
     file = locate(path)
@@ -54,8 +54,8 @@ def locate(path: str) -> str:
 
 
 def with_network(
-    config: TrainConfig, given: Collection[str], source: model_file.Bundle | None
-) -> tuple[TrainConfig, model_file.Bundle | None]:
+    config: TrainConfig, given: Collection[str], source: model_file.TrainedModel | None
+) -> tuple[TrainConfig, model_file.TrainedModel | None]:
     """`config` with the network flags of `source`, and `source`; those in `given` (names) must describe its network.
 
     Without a source, or where no flags describe its network, `config` as it is and None: then layers go by name.
@@ -82,7 +82,7 @@ def with_network(
     )
 
 
-def _says_the_same(config: TrainConfig, source: model_file.Bundle) -> bool:
+def _says_the_same(config: TrainConfig, source: model_file.TrainedModel) -> bool:
     """Whether the flags as they are build the network of `source`, under whatever name."""
     px = source.model.input_shape[1]
     try:
@@ -91,7 +91,9 @@ def _says_the_same(config: TrainConfig, source: model_file.Bundle) -> bool:
         return False
     if config.image_px not in (0, px) or config.model in architecture_flags.APPLICATIONS:
         return False
-    return architecture_flags.is_built_by(source.model, architecture_flags.Flags(config.model, config.architecture, px))
+    return architecture_flags.is_built_by(
+        source.model, architecture_flags.ArchitectureFlags(config.model, config.architecture, px)
+    )
 
 
 def in_words(config: TrainConfig) -> str:
@@ -102,7 +104,7 @@ def in_words(config: TrainConfig) -> str:
     return " ".join(f"--{name}={value}" for name, value in shown.items())
 
 
-def put(network: keras.Model, source: model_file.Bundle) -> None:
+def put(network: keras.Model, source: model_file.TrainedModel) -> None:
     """All weights of `source` into `network`, which the flags of `with_network` built.
 
     Raises: UserError when it is none that this version builds."""

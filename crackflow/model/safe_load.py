@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    safe_load.expect_checksums(data)       # the bytes of a file; these raise Unsafe or Damaged with the reason
+    safe_load.expect_checksums(data)  # the bytes of a file; these raise Unsafe or DamagedModelError with the reason
     safe_load.expect_plain_data(file)      # an open h5py.File
     safe_load.check(file)
 
@@ -34,62 +34,74 @@ LAYERS |= {
 }
 LAYERS |= {"ReLU", "Rescaling", "Reshape", "SeparableConv2D", "SpatialDropout2D", "UpSampling2D", "ZeroPadding2D"}
 NETWORKS = {"Functional", "Model", "Sequential"}
-PARTS = {"Constant", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "LecunNormal", "LecunUniform", "Ones"}
-PARTS |= {"Orthogonal", "RandomNormal", "RandomUniform", "TruncatedNormal", "VarianceScaling", "Zeros"}
-PARTS |= {"L1", "L2", "L1L2", "Policy"}
+ALLOWED_COMPONENTS = {
+    "Constant",
+    "GlorotNormal",
+    "GlorotUniform",
+    "HeNormal",
+    "HeUniform",
+    "LecunNormal",
+    "LecunUniform",
+    "Ones",
+}
+ALLOWED_COMPONENTS |= {"Orthogonal", "RandomNormal", "RandomUniform", "TruncatedNormal", "VarianceScaling", "Zeros"}
+ALLOWED_COMPONENTS |= {"L1", "L2", "L1L2", "Policy"}
 MODULES = {None, "keras", "keras.layers", "keras.initializers", "keras.regularizers", "keras.mixed_precision"}
 # Keras writes arithmetic on tensors as layers that name a function of TensorFlow. These do nothing but arithmetic.
 OPERATORS = "TFOpLambda"
 FUNCTIONS = {"__operators__.add", "math.multiply"}
-ELSEWHERE = {"LayerScale": "tf_keras.src.applications.convnext", OPERATORS: "tf_keras.src.layers.core.tf_op_layer"}
+ALLOWED_MODULES = {
+    "LayerScale": "tf_keras.src.applications.convnext",
+    OPERATORS: "tf_keras.src.layers.core.tf_op_layer",
+}
 SIGNATURE, OLDEST = b"\x89HDF\r\n\x1a\n", 2
-MOST_LAYERS = 2000  # of all networks here the largest has 270
-MOST_DEPTH = 50
-MOST_VALUES = 2048  # of a layer, for each pixel of the picture; --stem=1024 without a stride makes 1,024
+MAX_LAYERS = 2000  # of all networks here the largest has 270
+MAX_DEPTH = 50
+MAX_VALUES = 2048  # of a layer, for each pixel of the picture; --stem=1024 without a stride makes 1,024
 
 
-class Unsafe(Exception):
+class UnsafeModelError(Exception):
     """The file would have Keras do something that is not just arithmetic; the message says what."""
 
 
-class Damaged(Exception):
+class DamagedModelError(Exception):
     """The file does not hold what it says; the message says what is wrong."""
 
 
 def expect_checksums(data: bytes) -> None:
-    """Raises: Damaged unless `data` is an HDF5 file whose inner tables have checksums.
+    """Raises: DamagedModelError unless `data` is an HDF5 file whose inner tables have checksums.
 
     In the older format a few changed bytes could make libhdf5 wait for ever.
     """
     if data[: len(SIGNATURE)] != SIGNATURE:
-        raise Damaged("it is no HDF5 file")
+        raise DamagedModelError("it is no HDF5 file")
     version = data[len(SIGNATURE)] if len(data) > len(SIGNATURE) else 0
     if version < OLDEST:
-        raise Damaged(
+        raise DamagedModelError(
             f"its format is older than crackflow writes (HDF5 superblock {version}, expected {OLDEST} or more)"
         )
 
 
 def check(file: h5py.File) -> None:
-    """Raises: Unsafe or Damaged, with the reason, unless building the model is safe and its weights fit."""
+    """Raises: Unsafe or DamagedModelError, with the reason, unless building the model is safe and its weights fit."""
     config = _described(file)
     _expect_known(config, 0)
     if config.get("class_name") not in NETWORKS:
-        raise Damaged(f"expected the description of a network, found {config.get('class_name')!r}")
+        raise DamagedModelError(f"expected the description of a network, found {config.get('class_name')!r}")
     _expect_order(config["config"])
     _expect_fitting(config, _stored(file))
 
 
 def expect_plain_data(file: h5py.File) -> None:
     """No text of variable length, no link out of the file, nothing larger than the file itself: after this it is safe
-    to read. Raises: Unsafe or Damaged."""
+    to read. Raises: Unsafe or DamagedModelError."""
     _expect_inside(file, strict=True)
 
 
 def expect_own_data(file: h5py.File) -> None:
     """As `expect_plain_data`, for weights that Keras itself or another program wrote, in the older format and with
     attributes of their own: no link, no array that lies elsewhere or is larger than the file. Raises: Unsafe or
-    Damaged."""
+    DamagedModelError."""
     _expect_inside(file, strict=False)
 
 
@@ -98,28 +110,28 @@ def _expect_inside(file: h5py.File, strict: bool) -> None:
 
     def look(group: h5py.Group, depth: int) -> int:
         place = h5py.h5o.get_info(group.id).addr
-        if depth > MOST_DEPTH or place in seen:
-            raise Damaged("its groups are nested too deep, or hold themselves")
+        if depth > MAX_DEPTH or place in seen:
+            raise DamagedModelError("its groups are nested too deep, or hold themselves")
         seen.add(place)
         total = _attributes(group) if strict else 0
         for name in group:
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise Unsafe(f"{name!r} is a link to another place or file")
+                raise UnsafeModelError(f"{name!r} is a link to another place or file")
             one = group[name]
             if isinstance(one, h5py.Group):
                 total += look(one, depth + 1)
                 continue
             if not isinstance(one, h5py.Dataset):
-                raise Damaged(f"{name!r} is neither a group nor an array")
+                raise DamagedModelError(f"{name!r} is neither a group nor an array")
             if one.external or one.is_virtual:
-                raise Unsafe(f"the array {name!r} lies in another file")
+                raise UnsafeModelError(f"the array {name!r} lies in another file")
             if strict and one.dtype.kind not in "fiub":
-                raise Damaged(f"the array {name!r} holds no numbers, but {one.dtype}")
+                raise DamagedModelError(f"the array {name!r} holds no numbers, but {one.dtype}")
             total += max(one.nbytes, _piece_bytes(one)) + (_attributes(one) if strict else 0)
         return total
 
     if look(file, 0) > size:
-        raise Damaged("its arrays would be larger than the file")
+        raise DamagedModelError("its arrays would be larger than the file")
 
 
 def _piece_bytes(one: h5py.Dataset) -> int:
@@ -133,7 +145,7 @@ def _attributes(one: h5py.Group | h5py.Dataset) -> int:
     for name in one.attrs:
         found = one.attrs.get_id(name)
         if found.dtype.kind not in "fiubS":
-            raise Damaged(f"its attribute {name!r} is neither numbers nor text of a fixed length")
+            raise DamagedModelError(f"its attribute {name!r} is neither numbers nor text of a fixed length")
         total += math.prod(found.shape or ()) * found.dtype.itemsize
     return total
 
@@ -141,20 +153,20 @@ def _attributes(one: h5py.Group | h5py.Dataset) -> int:
 def _described(file: h5py.File) -> dict:
     text = file.attrs.get("model_config")
     if text is None:
-        raise Damaged("it describes no network")
+        raise DamagedModelError("it describes no network")
     try:
         config = json.loads(text)
     except (ValueError, TypeError, RecursionError) as error:
-        raise Damaged(f"its description of the network cannot be read: {error}") from error
+        raise DamagedModelError(f"its description of the network cannot be read: {error}") from error
     if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
-        raise Damaged("its description of the network is none")
+        raise DamagedModelError("its description of the network is none")
     return config
 
 
 def _expect_known(value: object, depth: int) -> None:
     """Whatever is named anywhere in the description is on the lists above."""
-    if depth > MOST_DEPTH:
-        raise Damaged("its description is nested too deep")
+    if depth > MAX_DEPTH:
+        raise DamagedModelError("its description is nested too deep")
     if isinstance(value, list):
         for one in value:
             _expect_known(one, depth + 1)
@@ -163,18 +175,18 @@ def _expect_known(value: object, depth: int) -> None:
     if "class_name" in value or "module" in value or "registered_name" in value:
         name, module = value.get("class_name"), value.get("module")
         if not isinstance(name, str) or not isinstance(module, str | None):
-            raise Unsafe(f"it names {name!r} of {module!r}")
+            raise UnsafeModelError(f"it names {name!r} of {module!r}")
         if name == "Lambda":
-            raise Unsafe("it holds a Lambda layer, which is code and would be run")
-        ours = module in MODULES and name in LAYERS | NETWORKS | PARTS
-        if not ours and not (name in ELSEWHERE and module in (None, ELSEWHERE[name])):
-            raise Unsafe(f"it names {module or 'an unknown class'}{'.' if module else ' '}{name}")
+            raise UnsafeModelError("it holds a Lambda layer, which is code and would be run")
+        ours = module in MODULES and name in LAYERS | NETWORKS | ALLOWED_COMPONENTS
+        if not ours and not (name in ALLOWED_MODULES and module in (None, ALLOWED_MODULES[name])):
+            raise UnsafeModelError(f"it names {module or 'an unknown class'}{'.' if module else ' '}{name}")
         registered = value.get("registered_name")
         if registered not in (None, name):
-            raise Unsafe(f"it names {registered!r}, registered elsewhere")
+            raise UnsafeModelError(f"it names {registered!r}, registered elsewhere")
         function = value["config"].get("function") if isinstance(value.get("config"), dict) else None
         if function is not None and not (name == OPERATORS and function in FUNCTIONS):
-            raise Unsafe(f"it names the function {function!r}")
+            raise UnsafeModelError(f"it names the function {function!r}")
     for one in value.values():
         _expect_known(one, depth + 1)
 
@@ -182,19 +194,19 @@ def _expect_known(value: object, depth: int) -> None:
 def _expect_order(network: dict) -> None:
     """Each layer takes only what earlier ones make: on a circle Keras would wait for ever."""
     described = network.get("layers")
-    if not isinstance(described, list) or not 0 < len(described) <= MOST_LAYERS:
-        raise Damaged(f"expected 1 to {MOST_LAYERS:,} layers")
+    if not isinstance(described, list) or not 0 < len(described) <= MAX_LAYERS:
+        raise DamagedModelError(f"expected 1 to {MAX_LAYERS:,} layers")
     made = {}
     for layer in described:
         if not isinstance(layer, dict) or not isinstance(layer.get("config"), dict):
-            raise Damaged("one of its layers has no settings")
+            raise DamagedModelError("one of its layers has no settings")
         name = layer.get("name", layer["config"].get("name"))
         nodes = layer.get("inbound_nodes", [])
         if not isinstance(name, str) or name in made or not isinstance(nodes, list):
-            raise Damaged(f"it has two layers {name!r}, or one without a name")
+            raise DamagedModelError(f"it has two layers {name!r}, or one without a name")
         for taken in _taken(nodes, 0):
             if taken[1] >= made.get(taken[0], 0) or taken[2]:
-                raise Damaged(f"its layer {name!r} takes what no layer before it makes ({taken[0]!r})")
+                raise DamagedModelError(f"its layer {name!r} takes what no layer before it makes ({taken[0]!r})")
         made[name] = max(len(nodes), 1)
         if "layers" in layer["config"]:
             made[name] += 1  # a network within was called once as it was made
@@ -209,8 +221,8 @@ class _Taken(NamedTuple):
 
 def _taken(value: object, depth: int) -> list[_Taken]:
     """Every [layer, call, tensor, ...] in what a layer says of its inputs."""
-    if depth > MOST_DEPTH:
-        raise Damaged("its description is nested too deep")
+    if depth > MAX_DEPTH:
+        raise DamagedModelError("its description is nested too deep")
     if isinstance(value, dict):
         return [one for part in value.values() for one in _taken(part, depth + 1)]
     if not isinstance(value, list):
@@ -230,7 +242,7 @@ def _stored(file: h5py.File) -> list[tuple[str, list[tuple[int, ...]]]]:
             shapes = [tuple(root[name][weight].shape) for weight in _names(root[name], "weight_names")]
             found += [(name, shapes)] if shapes else []
     except (KeyError, AttributeError, TypeError, ValueError, UnicodeDecodeError) as error:
-        raise Damaged(f"its weights are not where it says: {error}") from error
+        raise DamagedModelError(f"its weights are not where it says: {error}") from error
     return found
 
 
@@ -257,12 +269,12 @@ def _expect_fitting(config: dict, stored: list[tuple[str, list[tuple[int, ...]]]
             weighed = [(layer.name, layer.trainable_weights + layer.non_trainable_weights) for layer in model.layers]
             expected = [(name, [tuple(one.shape) for one in weights]) for name, weights in weighed if weights]
     except Exception as error:  # a damaged description can raise nearly anything inside Keras
-        raise Damaged(f"its description makes no network: {str(error).strip()[:300]}") from error
+        raise DamagedModelError(f"its description makes no network: {str(error).strip()[:300]}") from error
     if len(expected) != len(stored):
-        raise Damaged(f"expected weights of {len(expected)} layers, found those of {len(stored)}")
+        raise DamagedModelError(f"expected weights of {len(expected)} layers, found those of {len(stored)}")
     for (name, shapes), (_, found) in zip(expected, stored, strict=True):
         if shapes != found:
-            raise Damaged(f"the weights of its layer {name!r}: expected the shapes {shapes}, found {found}")
+            raise DamagedModelError(f"the weights of its layer {name!r}: expected the shapes {shapes}, found {found}")
     _expect_moderate(model)
 
 
@@ -274,8 +286,8 @@ def _expect_moderate(model: keras.Model) -> None:
             made = layer.get_output_shape_at(call)
             for shape in made if isinstance(made, list) else [made]:
                 values = math.prod(side or 1 for side in shape[1:])
-                if values > MOST_VALUES * pixels:
-                    raise Damaged(
+                if values > MAX_VALUES * pixels:
+                    raise DamagedModelError(
                         f"its layer {layer.name!r} makes {values / pixels:,.0f} values for each pixel of the picture: "
-                        f"expected at most {MOST_VALUES:,}"
+                        f"expected at most {MAX_VALUES:,}"
                     )

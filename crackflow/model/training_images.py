@@ -4,7 +4,7 @@ Synopsis::
 
     seen = training_images.TrainingImages.of(made).and_earlier(source)     # of the run's data set, and of what it began
     with seen.write(file)                                                  # beside the weights
-    seen.look_up(digests.of(other, "test"))                           # int8 [N]: UNSEEN, VALIDATED or TRAINED
+    seen.look_up(digests.load(other, "test"))                           # int8 [N]: UNSEEN, VALIDATED or TRAINED
 
 Of each training and validation image the first five bytes of the SHA-256 of its file are kept: 5 bytes an image, 40 KB
 for 8,000. An image that is none of N is taken for one with a probability of N / 2^40: one in 100 million for 10,000. A
@@ -37,7 +37,7 @@ class TrainingImages:
     @classmethod
     def of(cls, made: Dataset) -> Optional["TrainingImages"]:
         """Of a data set that is trained on; None where its manifest has no digests. Raises: UserError."""
-        every = [digests.of(made, split) for split in ("train", "val")]
+        every = [digests.load(made, split) for split in ("train", "val")]
         return None if any(one is None for one in every) else cls(*map(_shortened, every))
 
     def and_earlier(self, earlier: Optional["TrainingImages"]) -> "TrainingImages":

@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    feed = loader.open_feed(Input.AUTO, made, batch_size=64, image_px=128, channels=3, seed=0)
+    feed = loader.create_loader(Input.AUTO, made, batch_size=64, image_px=128, channels=3, seed=0)
     feed.train(), feed.val()    # tf.data.Datasets, as `pipeline` describes them
     feed.choice                 # Choice("pack", "0.4 GB, of 71 GB free on the disk")
 """
@@ -18,8 +18,8 @@ import numpy as np
 from crackflow.core import console, runtime
 from crackflow.core.backend import tf
 from crackflow.core.config.training import Input
-from crackflow.core.runtime import Choice
-from crackflow.core.sharding import WHOLE, Share
+from crackflow.core.runtime import AutoChoice
+from crackflow.core.sharding import NO_SHARDING, ShardOptions
 from crackflow.data.dataset import Dataset
 from crackflow.pipeline import pack, remote, stream
 
@@ -30,41 +30,45 @@ SYNTHETIC_BATCHES = 16
 
 
 @dataclasses.dataclass(frozen=True)
-class Feed:
+class DataLoader:
     """`choice`: which input, and why."""
 
     train_batches: Callable[..., tf.data.Dataset]
     val_batches: Callable[..., tf.data.Dataset]
-    choice: Choice
+    choice: AutoChoice
 
-    def train(self, first_batch: int = 0, share: Share = WHOLE, with_cells: bool = False) -> tf.data.Dataset:
+    def train(
+        self, first_batch: int = 0, share: ShardOptions = NO_SHARDING, with_cells: bool = False
+    ) -> tf.data.Dataset:
         """Endless (image, label) or (image, label, cells), `share` of each global batch from `first_batch` on."""
         return self.train_batches(first_batch=first_batch, share=share, with_cells=with_cells)
 
-    def val(self, share: Share = WHOLE) -> tf.data.Dataset:
+    def val(self, share: ShardOptions = NO_SHARDING) -> tf.data.Dataset:
         """(image, label, weight), each image of the validation split once."""
         return self.val_batches(share=share)
 
 
-def choose(wanted: Input, made: Dataset, image_px: int, channels: int) -> Choice:
+def choose_input(wanted: Input, made: Dataset, image_px: int, channels: int) -> AutoChoice:
     """Which input fits this machine. auto: the pack where disk and memory have room for it, else the stream."""
     if wanted is not Input.AUTO:
-        return Choice(wanted.value, "asked for")
+        return AutoChoice(wanted.value, "asked for")
     size = sum(pack.nbytes(made, split, image_px, channels) for split in SPLITS)
     if all(os.path.exists(f"{pack.base(made, split, image_px, channels)}.json") for split in SPLITS):
-        return Choice("pack", f"{size / 1e9:.2f} GB, made before")
+        return AutoChoice("pack", f"{size / 1e9:.2f} GB, made before")
     free, memory = shutil.disk_usage(made.folder).free, runtime.memory_bytes()
     told = f"{size / 1e9:.2f} GB"
     if not os.access(made.folder, os.W_OK):
-        return Choice("stream", f"{made.folder!r} can't be written, so the pack has no place")
+        return AutoChoice("stream", f"{made.folder!r} can't be written, so the pack has no place")
     if size > PART_OF_DISK * free:
-        return Choice("stream", f"the pack takes {told}, more than half of the {free / 1e9:.2f} GB free on the disk")
+        return AutoChoice(
+            "stream", f"the pack takes {told}, more than half of the {free / 1e9:.2f} GB free on the disk"
+        )
     if size > memory:
-        return Choice("stream", f"the pack takes {told}, more than the {memory / 1e9:.2f} GB of memory that map it")
-    return Choice("pack", f"{told} decoded once, of {free / 1e9:.0f} GB free on the disk")
+        return AutoChoice("stream", f"the pack takes {told}, more than the {memory / 1e9:.2f} GB of memory that map it")
+    return AutoChoice("pack", f"{told} decoded once, of {free / 1e9:.0f} GB free on the disk")
 
 
-def open_feed(
+def create_loader(
     wanted: Input,
     made: Dataset,
     batch_size: int,
@@ -73,7 +77,7 @@ def open_feed(
     seed: int,
     data_service: str = "",
     val_batch_size: int = 0,
-) -> Feed:
+) -> DataLoader:
     """Batches for training and validation. A pack that can't be written falls back to the stream, with a warning.
 
     `data_service`: address of a tf.data service that decodes the stream instead. `val_batch_size`: 0 for `batch_size`.
@@ -82,29 +86,29 @@ def open_feed(
     val_batch_size = val_batch_size or batch_size
     pack.remove_leftovers(made)  # also where there is to be none: they are as large as the whole one
     if data_service:
-        remote.expect_reachable(data_service)
-        return Feed(
+        remote.require_reachable(data_service)
+        return DataLoader(
             functools.partial(remote.train_batches, made, data_service, batch_size, image_px, channels, seed),
             functools.partial(remote.eval_batches, made, "val", data_service, val_batch_size, image_px, channels),
-            Choice("service", data_service),
+            AutoChoice("service", data_service),
         )
-    choice = choose(wanted, made, image_px, channels)
+    choice = choose_input(wanted, made, image_px, channels)
     if choice.value == "pack":
         try:
-            train, val = (pack.ensure(made, split, image_px, channels) for split in SPLITS)
-            return Feed(
+            train, val = (pack.build_if_missing(made, split, image_px, channels) for split in SPLITS)
+            return DataLoader(
                 functools.partial(pack.train_batches, train, batch_size, seed),
                 functools.partial(pack.eval_batches, val, val_batch_size),
                 choice,
             )
         except OSError as error:
-            choice = Choice("stream", f"the pack can't be written: {error.strerror or error}")
-            console.warn(f"{choice.reason}; decoding as it trains instead, which is slower")
+            choice = AutoChoice("stream", f"the pack can't be written: {error.strerror or error}")
+            console.warning(f"{choice.reason}; decoding as it trains instead, which is slower")
     val = functools.partial(stream.eval_batches, made, "val", val_batch_size, image_px, channels)
     if choice.value == "synthetic":
-        return Feed(functools.partial(synthetic_batches, batch_size, image_px, channels, seed), val, choice)
+        return DataLoader(functools.partial(synthetic_batches, batch_size, image_px, channels, seed), val, choice)
     train = functools.partial(stream.train_batches, made, batch_size, image_px, channels, seed)
-    return Feed(train, val, choice)
+    return DataLoader(train, val, choice)
 
 
 def synthetic_batches(
@@ -113,7 +117,7 @@ def synthetic_batches(
     channels: int,
     seed: int,
     first_batch: int = 0,
-    share: Share = WHOLE,
+    share: ShardOptions = NO_SHARDING,
     with_cells: bool = False,
 ) -> tf.data.Dataset:
     """Endless random batches held in memory: how fast the device alone would be. Nothing can be learnt from them."""

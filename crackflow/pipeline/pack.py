@@ -3,7 +3,7 @@
 Synopsis::
 
     made = dataset.load("data/metu")
-    packed = pack.ensure(made, "train", image_px=128, channels=3)       # built unless it lies there, sound
+    packed = pack.build_if_missing(made, "train", image_px=128, channels=3)       # built unless it lies there, sound
     for image, label in pack.train_batches(packed, batch_size=64, seed=0): ...
     # image: uint8 [64, 128, 128, 3], 0..255;  label: int32 [64]
 
@@ -24,9 +24,9 @@ import numpy as np
 
 from crackflow.core import atomic, checked_json, console, locks, temporary_files
 from crackflow.core.backend import tf
-from crackflow.core.sharding import WHOLE, Share
+from crackflow.core.sharding import NO_SHARDING, ShardOptions
 from crackflow.data.dataset import Dataset
-from crackflow.data.record_reader import Rows
+from crackflow.data.record_reader import RecordReader
 from crackflow.pipeline import shuffle, stream
 
 FOLDER, LOCK, VERSION = "packs", ".lock", 2
@@ -36,7 +36,7 @@ CRC_BLOCK = 16 << 20
 
 
 @dataclasses.dataclass(frozen=True)
-class Pack:
+class PackedSplit:
     """A sound pack of `split` of the data set `made`. `labels`: int32 [count]."""
 
     made: Dataset
@@ -49,7 +49,7 @@ class Pack:
 
     def read_cells(self) -> np.ndarray:
         """int64 [count], of `data.mask_grid`, from manifest.csv: seconds for a million images."""
-        return Rows(self.made, self.split).cells
+        return RecordReader(self.made, self.split).cells
 
 
 def nbytes(made: Dataset, split: str, image_px: int, channels: int) -> int:
@@ -62,7 +62,7 @@ def base(made: Dataset, split: str, image_px: int, channels: int) -> str:
     return os.path.join(made.folder, FOLDER, f"{split}-{image_px}" + ("" if channels == 3 else "-grey"))
 
 
-def find(made: Dataset, split: str, image_px: int, channels: int) -> Pack | None:
+def find(made: Dataset, split: str, image_px: int, channels: int) -> PackedSplit | None:
     """The pack, if it lies there and is sound: of this data set, and every byte as it was written."""
     place = base(made, split, image_px, channels)
     wanted = _facts(made, split, image_px, channels)
@@ -76,10 +76,10 @@ def find(made: Dataset, split: str, image_px: int, channels: int) -> Pack | None
         labels = np.load(f"{place}.labels.npy")
     except (OSError, ValueError, MemoryError):
         return None
-    return Pack(made, split, f"{place}.npy", wanted["count"], image_px, channels, labels)
+    return PackedSplit(made, split, f"{place}.npy", wanted["count"], image_px, channels, labels)
 
 
-def ensure(made: Dataset, split: str, image_px: int, channels: int) -> Pack:
+def build_if_missing(made: Dataset, split: str, image_px: int, channels: int) -> PackedSplit:
     """The pack, built first where there is none, or a stale or damaged one. Of several processes one builds.
 
     Raises: OSError when the folder can't be written or the disk is full; nothing half-written stays.
@@ -94,7 +94,7 @@ def ensure(made: Dataset, split: str, image_px: int, channels: int) -> Pack:
         found = find(made, split, image_px, channels)
         if found:
             return found
-        with console.bar(made.count(split), f"packing {split} at {image_px} px") as advance:
+        with console.progress_bar(made.count(split), f"packing {split} at {image_px} px") as advance:
             _build(made, split, image_px, channels, advance)
     found = find(made, split, image_px, channels)
     if not found:
@@ -158,7 +158,7 @@ def _checksum(path: str) -> int:
     return crc
 
 
-def rows(packed: Pack) -> tf.Tensor:
+def rows(packed: PackedSplit) -> tf.Tensor:
     """uint8 [N, px * px * C] that lies in the mapped file: nothing is read until a row is used, nothing is copied.
 
     Handed over by DLPack: the operation made for it (ImmutableConst) maps the file too, but TensorFlow then tries to
@@ -178,7 +178,12 @@ def _mapped(numbers: tf.data.Dataset, batch: Callable) -> tf.data.Dataset:
 
 
 def train_batches(
-    packed: Pack, batch_size: int, seed: int, first_batch: int = 0, share: Share = WHOLE, with_cells: bool = False
+    packed: PackedSplit,
+    batch_size: int,
+    seed: int,
+    first_batch: int = 0,
+    share: ShardOptions = NO_SHARDING,
+    with_cells: bool = False,
 ) -> tf.data.Dataset:
     """Endless batches: image uint8 [b, px, px, C], label int32 [b], from global batch `first_batch` of the run on; with
     cells, int64 [b] of `data.mask_grid` as well.
@@ -193,14 +198,16 @@ def train_batches(
 
     def batch(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
         at = share.place(number, batch_size)
-        chosen = shuffle.shuffled(at.batch * batch_size + at.first + tf.range(size, dtype=tf.int64), packed.count, seed)
+        chosen = shuffle.shuffled_index(
+            at.batch * batch_size + at.first + tf.range(size, dtype=tf.int64), packed.count, seed
+        )
         return tf.reshape(tf.gather(pixels, chosen), shape), *(tf.gather(one, chosen) for one in told)
 
     ds = tf.data.Dataset.counter(first_batch * share.count)
     return _mapped(ds, batch)
 
 
-def eval_batches(packed: Pack, batch_size: int, share: Share = WHOLE) -> tf.data.Dataset:
+def eval_batches(packed: PackedSplit, batch_size: int, share: ShardOptions = NO_SHARDING) -> tf.data.Dataset:
     """As `stream.eval_batches`: every image once, in the order of the shards, weight 0 on the padding."""
     pixels, labels = rows(packed), tf.constant(packed.labels)
     size = share.size(batch_size)
@@ -215,5 +222,5 @@ def eval_batches(packed: Pack, batch_size: int, share: Share = WHOLE) -> tf.data
         image = tf.gather(pixels, chosen) * tf.cast(inside, tf.uint8)[:, None]
         return tf.reshape(image, shape), tf.gather(labels, chosen) * tf.cast(inside, tf.int32), weight
 
-    ds = tf.data.Dataset.range(stream.eval_steps(packed.count, batch_size) * share.count)
+    ds = tf.data.Dataset.range(stream.num_eval_batches(packed.count, batch_size) * share.count)
     return _mapped(ds, batch)

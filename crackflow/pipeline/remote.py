@@ -14,9 +14,9 @@ import socket
 from crackflow.core import rendezvous
 from crackflow.core.backend import tf
 from crackflow.core.errors import UserError
-from crackflow.core.sharding import WHOLE, Share
+from crackflow.core.sharding import NO_SHARDING, ShardOptions
 from crackflow.data.dataset import Dataset
-from crackflow.data.record_reader import Rows
+from crackflow.data.record_reader import RecordReader
 from crackflow.pipeline import decode, shuffle, stream
 
 SCHEME = "grpc://"
@@ -31,18 +31,18 @@ def train_batches(
     channels: int,
     seed: int,
     first_batch: int = 0,
-    share: Share = WHOLE,
+    share: ShardOptions = NO_SHARDING,
     with_cells: bool = False,
 ) -> tf.data.Dataset:
     """As `stream.train_batches`: the same parts of the same batches, in any order. Raises: as that does."""
-    rows = Rows(made, "train")
+    rows = RecordReader(made, "train")
     window = stream.window_rows(rows.count, rows.bytes)
     size = share.size(batch_size)
 
     def chosen(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         at = share.place(number, batch_size)
         places = at.batch * batch_size + at.first + tf.range(size, dtype=tf.int64)
-        return shuffle.shuffled(places, rows.count, seed, window), tf.ones([size])
+        return shuffle.shuffled_index(places, rows.count, seed, window), tf.ones([size])
 
     numbers = tf.data.Dataset.counter(first_batch * share.count)
     batches = _decoded(numbers.map(chosen), rows, made, size, image_px, channels)
@@ -56,10 +56,10 @@ def eval_batches(
     batch_size: int,
     image_px: int,
     channels: int,
-    share: Share = WHOLE,
+    share: ShardOptions = NO_SHARDING,
 ) -> tf.data.Dataset:
     """As `stream.eval_batches`, in any order: every image once. Raises: as that does."""
-    rows = Rows(made, split)
+    rows = RecordReader(made, split)
     size = share.size(batch_size)
 
     def chosen(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -67,13 +67,13 @@ def eval_batches(
         place = at.batch * batch_size + at.first + tf.range(size, dtype=tf.int64)
         return tf.minimum(place, rows.count - 1), tf.cast(place < rows.count, tf.float32)
 
-    numbers = tf.data.Dataset.range(stream.eval_steps(rows.count, batch_size) * share.count)
+    numbers = tf.data.Dataset.range(stream.num_eval_batches(rows.count, batch_size) * share.count)
     batches = _decoded(numbers.map(chosen), rows, made, size, image_px, channels)
     return _served(batches.map(lambda image, label, weight, _: (image, label, weight)), address)
 
 
 def _decoded(
-    chosen: tf.data.Dataset, rows: Rows, made: Dataset, size: int, image_px: int, channels: int
+    chosen: tf.data.Dataset, rows: RecordReader, made: Dataset, size: int, image_px: int, channels: int
 ) -> tf.data.Dataset:
     """(rows int64 [b], weight float32 [b]) to (image, label, weight, cells), by operations that a graph can carry
     away."""
@@ -116,13 +116,13 @@ def _served(batches: tf.data.Dataset, address: str) -> tf.data.Dataset:
     return batches.apply(away).prefetch(2)
 
 
-def knock(address: str) -> None:
+def check_connection(address: str) -> None:
     """Raises: OSError when nothing listens at `address`."""
     host, _, port = address.removeprefix(SCHEME).rpartition(":")
     socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
 
 
-def expect_reachable(address: str) -> None:
+def require_reachable(address: str) -> None:
     """Raises: UserError when no gRPC server listens at `address`, where TensorFlow itself would wait for an hour."""
     try:
         found = "" if rendezvous.is_grpc(address.removeprefix(SCHEME)) else "something else that answers"

@@ -2,7 +2,8 @@
 
 Synopsis::
 
-    rows = shuffle.shuffled(tf.range(64, dtype=tf.int64), count=8000, seed=0)    # int64 [64]: rows of the first batch
+    rows = shuffle.shuffled_index(tf.range(64, dtype=tf.int64), count=8000, seed=0)    # int64 [64]: rows of the first
+    batch
 
 Position p of the endless sequence is row `index_shuffle(p mod N, [seed, p div N])`. So the k-th batch of epoch e
 depends on (seed, e, k) alone, the shuffle is perfect, a run can start at any batch, and any number of workers can
@@ -20,7 +21,7 @@ ROUNDS = 8
 ROWS, START, WINDOWS, WITHIN = 0, 1, 2, 3  # what a seed is for
 
 
-def shuffled(positions: tf.Tensor, count: int, seed: int, window: int = 0) -> tf.Tensor:
+def shuffled_index(positions: tf.Tensor, count: int, seed: int, window: int = 0) -> tf.Tensor:
     """int64 [B]: the rows at `positions` int64 [B] of the endless shuffled sequence over `count` images.
 
     Each run of `count` positions from a multiple of `count` on holds every row once. `window`: rows a window, 0 for
@@ -30,13 +31,13 @@ def shuffled(positions: tf.Tensor, count: int, seed: int, window: int = 0) -> tf
     epoch = positions // count
     if not 0 < window < count:
         return _index_shuffle(positions % count, count, seed, epoch, ROWS)
-    first, size = windows(positions, count, seed, window)
+    first, size = shuffle_windows(positions, count, seed, window)
     number = positions % count // window
     within = _index_shuffle(positions % count % window, size, seed, epoch, WITHIN + number)
     return (first + within) % count
 
 
-def windows(positions: tf.Tensor, count: int, seed: int, window: int) -> tuple[tf.Tensor, tf.Tensor]:
+def shuffle_windows(positions: tf.Tensor, count: int, seed: int, window: int) -> tuple[tf.Tensor, tf.Tensor]:
     """The window that each of `positions` int64 [B] falls into: its first row and how many it has, int64 [B] each.
 
     After row `count` - 1 follows row 0. What is left over when `count` is no multiple of `window` comes last.

@@ -26,9 +26,9 @@ import numpy as np
 from crackflow.core import process_pool, runtime
 from crackflow.core.backend import tf
 from crackflow.core.errors import UserError
-from crackflow.core.sharding import WHOLE, Share
+from crackflow.core.sharding import NO_SHARDING, ShardOptions
 from crackflow.data.dataset import Dataset
-from crackflow.data.record_reader import Rows
+from crackflow.data.record_reader import RecordReader
 from crackflow.pipeline import decode, shuffle
 
 # Shards that take more than this much of the memory are shuffled within windows of half as much: while one is used, the
@@ -44,7 +44,7 @@ def train_batches(
     seed: int,
     split: str = "train",
     first_batch: int = 0,
-    share: Share = WHOLE,
+    share: ShardOptions = NO_SHARDING,
     with_cells: bool = False,
 ) -> tf.data.Dataset:
     """Endless batches: image uint8 [b, image_px, image_px, channels], 0..255; label int32 [b], from `first_batch` on;
@@ -55,7 +55,7 @@ def train_batches(
     when the split is empty; while batches are taken, tf.errors.UnknownError with the text of a UserError when a record
     is damaged.
     """
-    rows = Rows(made, split)
+    rows = RecordReader(made, split)
     window = window_rows(rows.count, rows.bytes)
     size = share.size(batch_size)
     read = Reader(rows, made, size, channels)
@@ -64,9 +64,9 @@ def train_batches(
     def batch(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
         at = share.place(number, batch_size)
         first = at.batch * batch_size
-        chosen = shuffle.shuffled(first + at.first + tf.range(size, dtype=tf.int64), rows.count, seed, window)
+        chosen = shuffle.shuffled_index(first + at.first + tf.range(size, dtype=tf.int64), rows.count, seed, window)
         # The window that this batch begins in, and the one that the batches a window later do.
-        windows = shuffle.windows(tf.stack([first, first + (window or rows.count)]), rows.count, seed, window)
+        windows = shuffle.shuffle_windows(tf.stack([first, first + (window or rows.count)]), rows.count, seed, window)
         found = read(chosen, image_px, tf.stack(windows, 1))
         return (*found, tf.gather(where, chosen)) if with_cells else found
 
@@ -84,13 +84,13 @@ def window_rows(count: int, nbytes: int) -> int:
 
 
 def eval_batches(
-    made: Dataset, split: str, batch_size: int, image_px: int, channels: int, share: Share = WHOLE
+    made: Dataset, split: str, batch_size: int, image_px: int, channels: int, share: ShardOptions = NO_SHARDING
 ) -> tf.data.Dataset:
     """Every image once, in the order of the shards: image, label int32 [b], weight float32 [b] (0 on padding).
 
     `share`: as in `train_batches`; each gets as many batches as the others. Raises: as `train_batches`.
     """
-    rows = Rows(made, split)
+    rows = RecordReader(made, split)
     size = share.size(batch_size)
     read = Reader(rows, made, size, channels)
 
@@ -101,10 +101,10 @@ def eval_batches(
         image, label = read(tf.boolean_mask(place, inside), image_px)
         return image, label, tf.cast(inside, tf.float32)
 
-    return _mapped(tf.data.Dataset.range(eval_steps(rows.count, batch_size) * share.count), batch)
+    return _mapped(tf.data.Dataset.range(num_eval_batches(rows.count, batch_size) * share.count), batch)
 
 
-def some(
+def sample_batches(
     made: Dataset, split: str, count: int, batch_size: int, image_px: int, channels: int, seed: int = 0
 ) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
     """At most `count` images from all over a split, none taken twice, in the order of `train_batches`: image, label;
@@ -120,7 +120,7 @@ def some(
             return
 
 
-def eval_steps(count: int, batch_size: int) -> int:
+def num_eval_batches(count: int, batch_size: int) -> int:
     """Batches that hold `count` images, the last one padded."""
     return -(-count // batch_size)
 
@@ -176,7 +176,7 @@ class Reader:
     """
 
     def __init__(
-        self, rows: Rows, made: Dataset, batch_size: int, channels: int, at_once: int = decode.AT_ONCE
+        self, rows: RecordReader, made: Dataset, batch_size: int, channels: int, at_once: int = decode.AT_ONCE
     ) -> None:
         self._rows, self._channels, self._exact = rows, channels, rows.split != "train"
         self._at_once = at_once
@@ -185,7 +185,7 @@ class Reader:
         self._filled = self._encoding == "raw" or (self._encoding == "jpeg" and self._px > 0)
         stored = made.facts["channels"] if self._encoding == "raw" else channels
         self._shape = [batch_size, self._px, self._px, stored]
-        self._batches = decode.Batches(self._shape)
+        self._batches = decode.BufferPool(self._shape)
         self._ahead: list[list[int]] = []
 
     def __call__(
@@ -214,7 +214,7 @@ class Reader:
         for place, row in enumerate(chosen.tolist()):
             data, label[place] = self._rows.fetch(row)
             try:
-                decode.fill(image[place], data, self._encoding, self._exact)
+                decode.decode_into(image[place], data, self._encoding, self._exact)
             except ValueError as error:
                 raise UserError(f"{self._rows.name(row)}: {error}; convert the images again") from error
         image[len(chosen) :] = 0
@@ -237,14 +237,14 @@ class Reader:
                 self._rows.read_ahead(*window)
 
 
-def steps(count: int, batch_size: int) -> int:
+def steps_per_epoch(count: int, batch_size: int) -> int:
     """Whole batches that an epoch of `count` images takes, one at least."""
     return max(1, count // batch_size)
 
 
-def identities(made: Dataset, split: str) -> tuple[list[str], np.ndarray]:
+def paths_and_groups(made: Dataset, split: str) -> tuple[list[str], np.ndarray]:
     """(source paths, int64 [N] groups) of a split, in the order of `eval_batches`."""
-    rows = Rows(made, split)
+    rows = RecordReader(made, split)
     found = [rows.fields(row) for row in range(rows.count)]
     paths = [record["path"].decode("utf-8", "surrogateescape") for record in found]
     return paths, np.asarray([record["group"] for record in found], np.int64)

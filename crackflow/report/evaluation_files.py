@@ -12,7 +12,7 @@ from crackflow.evaluation import photo_evaluation
 from crackflow.evaluation.results import Evaluation, Mistake
 from crackflow.report import plots
 
-OURS = (
+OWNED_FILES = (
     "*.png",
     "errors.csv",
     "suspects.csv",

@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    shown = findings_page.Album(most=100)
+    shown = findings_page.FindingsPage(most=100)
     shown.add(prediction, small)            # predictor.Prediction, and its photograph made small, uint8 [h, w, C]
     shown.write("findings/report.html", content, total=250, flagfile=text)
 """
@@ -19,7 +19,7 @@ import numpy as np
 from crackflow.core import atomic
 from crackflow.data import overlays
 from crackflow.inference.predictor import Prediction
-from crackflow.report import html
+from crackflow.report import rendering
 
 
 class Shown(NamedTuple):
@@ -30,7 +30,7 @@ class Shown(NamedTuple):
     picture: bytes
 
 
-class Album:
+class FindingsPage:
     """Keeps the `most` most probable photographs of those that are added."""
 
     def __init__(self, most: int) -> None:
@@ -57,7 +57,7 @@ class Album:
 
     def render(self, content: dict, total: int, flagfile: str) -> str:
         """The page as text."""
-        environment = html.environment()
+        environment = rendering.environment()
         script = environment.loader.get_source(environment, "album.js")[0]
         low, high = content["review"]
         lowest = min(content["threshold"], low) if low < high else content["threshold"]

@@ -32,7 +32,7 @@ from crackflow.core.escaping import one_line
 from crackflow.evaluation import thresholds
 from crackflow.evaluation.metrics import reliability, wilson
 
-MOST_POINTS = 500
+MAX_POINTS = 500
 BINS = 40
 LONGEST_NAME = 18
 # Blue and orange stay apart for colour-blind readers, and have a contrast above 3 on white and on #16181c alike.
@@ -75,7 +75,7 @@ def _shown(name: str) -> str:
     return plain if len(plain) <= LONGEST_NAME else plain[: LONGEST_NAME - 1] + "…"
 
 
-def thin(x: np.ndarray, y: np.ndarray, points: int = MOST_POINTS) -> tuple[np.ndarray, np.ndarray]:
+def thin(x: np.ndarray, y: np.ndarray, points: int = MAX_POINTS) -> tuple[np.ndarray, np.ndarray]:
     """At most `points` of the curve (x, y), float [N] in 0..1: evenly spaced along it, both ends kept."""
     if len(x) <= points:
         return x, y
@@ -230,7 +230,7 @@ def coverage(labels: np.ndarray, probabilities: np.ndarray, threshold: float, re
     marked, or None."""
     figure, axes = _axes("Coverage")
     covered, error = thresholds.coverage(labels, probabilities, threshold)
-    kept = np.unique(np.linspace(0, len(covered) - 1, MOST_POINTS).astype(int))
+    kept = np.unique(np.linspace(0, len(covered) - 1, MAX_POINTS).astype(int))
     axes.step(100 * covered[kept], 100 * error[kept], where="post", color=CLEAN)
     axes.set(xlabel="images decided, the surest first, %", ylabel="mistakes among them, %", xlim=(0, 100.5))
     axes.set_ylim(0, max(1.1 * 100 * error[len(error) // 2 :].max(), 0.1))

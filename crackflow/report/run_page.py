@@ -24,7 +24,7 @@ from markupsafe import Markup
 from crackflow.core import atomic
 from crackflow.evaluation import results
 from crackflow.evaluation.results import Evaluation
-from crackflow.report import html, plots
+from crackflow.report import plots, rendering
 
 # Key in metrics.json, its name, whether it reads as a percentage, and what it means.
 MEASURES = (
@@ -92,9 +92,9 @@ def write(report: Report, path: str | os.PathLike) -> None:
 
 def render(report: Report) -> str:
     """The page. Its text can always be encoded as UTF-8."""
-    script = html.environment().loader.get_source(html.environment(), "report.js")[0]
+    script = rendering.environment().loader.get_source(rendering.environment(), "report.js")[0]
     return (
-        html.environment()
+        rendering.environment()
         .get_template("report.html.j2")
         .render(
             report=report,
@@ -126,14 +126,16 @@ class Cell(NamedTuple):
 
 def matrix(evaluations: Sequence[Evaluation]) -> tuple[list[str], list[tuple[str, list[Cell]]]]:
     """(names of measures, (name, cells) of each data set): one model on several data sets."""
-    forms = {key: (name, html.percent if is_percent else html.number) for key, name, is_percent, _ in MEASURES}
+    forms = {
+        key: (name, rendering.percent if is_percent else rendering.number) for key, name, is_percent, _ in MEASURES
+    }
     first, rows = evaluations[0].metrics, []
     for one in evaluations:
         cells = []
         for key in results.COMPARED:
             form, bounds, best = forms[key][1], one.metrics.get(f"{key}_ci95"), first.get(f"{key}_ci95")
             fallen = bool(bounds and best) and (bounds[0] > best[1] if key == "ece" else bounds[1] < best[0])
-            cells.append(Cell(form(one.metrics[key]), html.interval(bounds, form) if bounds else "", fallen))
+            cells.append(Cell(form(one.metrics[key]), rendering.interval(bounds, form) if bounds else "", fallen))
         rows.append((f"{one.name} {one.split}", cells))
     return [forms[key][0] for key in results.COMPARED], rows
 
@@ -167,11 +169,11 @@ def _measure_rows(evaluations: Sequence[Evaluation]) -> list[dict]:
     """One row for each measure: name, meaning, and for each evaluation its value and interval as text."""
     rows = []
     for key, name, is_percent, meaning in MEASURES:
-        form = html.percent if is_percent else html.number
+        form = rendering.percent if is_percent else rendering.number
         cells = []
         for one in evaluations:
             bounds = one.metrics.get(f"{key}_ci95")
-            cells.append((form(one.metrics[key]), html.interval(bounds, form) if bounds else ""))
+            cells.append((form(one.metrics[key]), rendering.interval(bounds, form) if bounds else ""))
         rows.append({"name": name, "meaning": meaning, "cells": cells})
     thresholds = [(f"{one.metrics['threshold']:.4g}", "") for one in evaluations]
     rows.append({"name": "Threshold", "meaning": "from this probability on it says cracked", "cells": thresholds})
@@ -290,5 +292,5 @@ def _leaks(facts: Mapping) -> dict | None:
     tested = leaks["random_split_test"]
     return leaks | {
         "copies": leaks["byte_copies"] + leaks["near_copies"],
-        "random_share": f"{100 * leaks['random_split_twins'] / max(tested, 1):.1f}{html.PERCENT}",
+        "random_share": f"{100 * leaks['random_split_twins'] / max(tested, 1):.1f}{rendering.PERCENT}",
     }

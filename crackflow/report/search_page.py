@@ -27,12 +27,12 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from crackflow.core import atomic, flags, runtime
 from crackflow.core.config.search import TuneConfig
-from crackflow.report import html, plots
+from crackflow.report import plots, rendering
 from crackflow.search import importance, search, space
-from crackflow.search.trial import COMPLETED, FAILED, INFEASIBLE, Outcome
+from crackflow.search.trial import COMPLETED, FAILED, INFEASIBLE, TrialResult
 
 ERRORS = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005)
-LEAST_ERROR = 0.0005  # where an accuracy of 1 is drawn
+MIN_ERROR = 0.0005  # where an accuracy of 1 is drawn
 HPARAMS = "hparams"
 METRICS = ("score", "accuracy", "cross_entropy", "images_per_sec", "params")
 
@@ -45,7 +45,7 @@ class Point(NamedTuple):
     accuracy: float
 
 
-def front(outcomes: Sequence[Outcome | Point]) -> list[Outcome | Point]:
+def front(outcomes: Sequence[TrialResult | Point]) -> list[TrialResult | Point]:
     """Those that no other one beats in accuracy and images/s alike, the fastest first (Pareto)."""
     found, best = [], -1.0
     for one in sorted(outcomes, key=lambda one: (-one.images_per_sec, -one.accuracy)):
@@ -56,7 +56,7 @@ def front(outcomes: Sequence[Outcome | Point]) -> list[Outcome | Point]:
 
 
 @matplotlib.rc_context(plots.STYLE)
-def pareto(outcomes: Sequence[Outcome], best: Outcome | None, others: Sequence[Point] = ()) -> Figure:
+def pareto(outcomes: Sequence[TrialResult], best: TrialResult | None, others: Sequence[Point] = ()) -> Figure:
     """Accuracy on validation images against images/s: trials, their front, the best by the objective, and `others`."""
     figure = Figure(figsize=(7.4, 4.4), layout="constrained", label="Accuracy against images per second")
     axes = figure.add_subplot()
@@ -91,9 +91,9 @@ def pareto(outcomes: Sequence[Outcome], best: Outcome | None, others: Sequence[P
     return figure
 
 
-def _places(shown: Sequence[Outcome | Point]) -> tuple[list[float], list[float]]:
+def _places(shown: Sequence[TrialResult | Point]) -> tuple[list[float], list[float]]:
     """Images/s, and shares that are wrong."""
-    return [one.images_per_sec for one in shown], [max(1 - one.accuracy, LEAST_ERROR) for one in shown]
+    return [one.images_per_sec for one in shown], [max(1 - one.accuracy, MIN_ERROR) for one in shown]
 
 
 @matplotlib.rc_context(plots.STYLE)
@@ -112,7 +112,7 @@ def bars(found: importance.Importance, what: str) -> Figure:
     return figure
 
 
-def importances(outcomes: Sequence[Outcome], config: TuneConfig) -> dict[str, importance.Importance]:
+def importances(outcomes: Sequence[TrialResult], config: TuneConfig) -> dict[str, importance.Importance]:
     """Of each choice for the error, on a logarithmic scale, and for images/s; {} where trials are too few."""
     done = [one for one in outcomes if one.status == COMPLETED]
     names = space.searched(config)
@@ -120,7 +120,7 @@ def importances(outcomes: Sequence[Outcome], config: TuneConfig) -> dict[str, im
         -1, len(names)
     )
     epochs = np.array([one.epochs for one in done], float)
-    errors = np.log10([max(1 - one.accuracy, LEAST_ERROR) for one in done])
+    errors = np.log10([max(1 - one.accuracy, MIN_ERROR) for one in done])
     # With fewer epochs, as hyperband gives them, any network is worse: that must not be put down to its layers.
     with_epochs = np.column_stack([settings, epochs]) if len(set(epochs)) > 1 else settings
     found = {
@@ -143,8 +143,8 @@ class Axis(NamedTuple):
 
 
 def coordinates(
-    outcomes: Sequence[Outcome], config: TuneConfig
-) -> tuple[list[Axis], list[tuple[Outcome, list[float]]]]:
+    outcomes: Sequence[TrialResult], config: TuneConfig
+) -> tuple[list[Axis], list[tuple[TrialResult, list[float]]]]:
     """The axes, and for each completed trial its place on every one, 0..1 from below."""
     done = sorted((one for one in outcomes if one.status == COMPLETED), key=lambda one: one.score)
     axes, places = [], []
@@ -163,7 +163,7 @@ def coordinates(
         ("images/s", [np.log(one.images_per_sec) for one in done], lambda value: f"{np.exp(value) / 1000:,.1f}k"),
         (
             "accuracy",
-            [-np.log(max(1 - one.accuracy, LEAST_ERROR)) for one in done],
+            [-np.log(max(1 - one.accuracy, MIN_ERROR)) for one in done],
             lambda value: f"{100 * (1 - np.exp(-value)):.1f} %",
         ),
     )
@@ -174,14 +174,14 @@ def coordinates(
     return axes, [(one, list(row)) for one, row in zip(done, zip(*places, strict=True), strict=True)]
 
 
-def write(path: str | os.PathLike, found: search.Found, config: TuneConfig) -> None:
+def write(path: str | os.PathLike, found: search.SearchResult, config: TuneConfig) -> None:
     """The page at `path`, whole or not at all."""
     atomic.write_text(os.fspath(path), render(found, config))
 
 
-def render(found: search.Found, config: TuneConfig) -> str:
+def render(found: search.SearchResult, config: TuneConfig) -> str:
     """The page as text; it needs nothing beside it."""
-    environment = html.environment()
+    environment = rendering.environment()
     script = environment.loader.get_source(environment, "trials.js")[0]
     axes, lines = coordinates(found.outcomes, config)
     done = [one for one in found.outcomes if one.status == COMPLETED]
@@ -209,7 +209,7 @@ def render(found: search.Found, config: TuneConfig) -> str:
     )
 
 
-def write_hparams(place: str, outcomes: Sequence[Outcome]) -> None:
+def write_hparams(place: str, outcomes: Sequence[TrialResult]) -> None:
     """For TensorBoard's HParams: the space in `place`, and in the folder of each completed trial what was chosen and
     measured. Written anew each time."""
     values = [

@@ -14,11 +14,11 @@ from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.metrics import r2_score
 from sklearn.model_selection import KFold
 
-FEWEST = 10  # results, below which nothing can be said
+MIN_TRIALS = 10  # results, below which nothing can be said
 FOLDS, SHUFFLES, TREES = 5, 20, 200
 
 
-class Share(NamedTuple):
+class ImportanceShare(NamedTuple):
     """By how much R2 falls: `mean` and standard deviation over the shuffles."""
 
     mean: float
@@ -29,7 +29,7 @@ class Importance(NamedTuple):
     """`explained`: R2 of results that the forest has not seen, 1 at best; `shares`: by choice, the largest first."""
 
     explained: float
-    shares: dict[str, Share]
+    shares: dict[str, ImportanceShare]
 
 
 def measure(settings: np.ndarray, names: Sequence[str], results: np.ndarray, seed: int = 0) -> Importance | None:
@@ -39,7 +39,7 @@ def measure(settings: np.ndarray, names: Sequence[str], results: np.ndarray, see
     on the part of each of five folds that the forest was not fitted on: a choice that decides nothing then has about 0.
     """
     settings, results = np.asarray(settings, float), np.asarray(results, float)
-    if len(results) < FEWEST or np.ptp(results) == 0:
+    if len(results) < MIN_TRIALS or np.ptp(results) == 0:
         return None
     random = np.random.default_rng(seed)
     foretold = np.empty_like(results)
@@ -57,5 +57,5 @@ def measure(settings: np.ndarray, names: Sequence[str], results: np.ndarray, see
     shares = {}
     for column, name in enumerate(names):
         falls = [whole - r2_score(results, one) for one in shuffled[:, column]]
-        shares[name] = Share(float(np.mean(falls)), float(np.std(falls)))
+        shares[name] = ImportanceShare(float(np.mean(falls)), float(np.std(falls)))
     return Importance(float(whole), dict(sorted(shares.items(), key=lambda pair: -pair[1].mean)))

@@ -3,13 +3,13 @@ and shared by several workers over its own gRPC service.
 
 Synopsis::
 
-    kept = oracle.make(config, "search/oracle.json")            # goes on where the file says
+    kept = oracle.create_oracle(config, "search/oracle.json")            # goes on where the file says
     trial = kept.create_trial("worker-0")                       # .status, .hyperparameters
     kept.update_trial(trial.trial_id, {"score": 0.99}); kept.end_trial(trial)
 
-    with oracle.served(kept, "127.0.0.1:5050", ended=save):     # the chief
+    with oracle.serve(kept, "127.0.0.1:5050", ended=save):     # the chief
         ...
-    remote = oracle.Remote("127.0.0.1:5050", "worker-0")        # a worker: the same calls, answered by the chief
+    remote = oracle.RemoteOracle("127.0.0.1:5050", "worker-0")        # a worker: the same calls, answered by the chief
 
 What is mended here, of keras-tuner 1.4.8: it writes oracle and trials to several files, none of them atomically, and a
 kill between two of them loses a trial or repeats it; its grid search forgets where it stood; its Bayesian search may
@@ -35,7 +35,7 @@ from sklearn.exceptions import ConvergenceWarning
 from crackflow.core import atomic, checked_json, console
 from crackflow.core.backend import load_tuner, load_tuner_service
 from crackflow.core.config.search import TuneConfig, Tuner
-from crackflow.core.errors import TryAgain, UserError
+from crackflow.core.errors import RetryableError, UserError
 from crackflow.search import space
 
 keras_tuner = load_tuner()
@@ -49,8 +49,8 @@ FAILURES = 5  # in a row, after which a search gives up
 NOISE = 1e-2
 # How much it counts that a place is not known. With Keras Tuner's 2.6 the 20 places that the process chose on METU were
 # worse than the 7 drawn before: 98.8 against 98.9 % on average, 8 of them networks of fewer than 10,000 weights.
-CURIOSITY = 1.0
-NEVER = 1 << 30  # failures after which Keras Tuner would raise
+UCB_BETA = 1.0
+MAX_FAILURES = 1 << 30  # failures after which Keras Tuner would raise
 # A worker speaks up every BEAT while its trial runs; one that was not heard of for LEASE is taken for dead, and its
 # trial is given to another. A beat can be late by a save on a slow disk, not by a minute.
 BEAT_SECONDS, LEASE_SECONDS = 5.0, 60.0
@@ -68,7 +68,7 @@ def _locked(method: Callable) -> Callable:
     return held
 
 
-class Kept:
+class PersistentOracle:
     """An oracle whose whole state is one file, written at once after every change."""
 
     path = ""
@@ -86,7 +86,7 @@ class Kept:
 
     def save(self) -> None:
         content = {"state": self.get_state(), "trials": [trial.get_state() for trial in self.trials.values()]}
-        atomic.write_text(self.path, json.dumps(checked_json.seal(content)) + "\n")
+        atomic.write_text(self.path, json.dumps(checked_json.add_checksum(content)) + "\n")
 
     def _save_trial(self, trial: Trial) -> None:
         """Nothing: `save` has all of them."""
@@ -111,7 +111,7 @@ class Kept:
 
     def _random_values(self) -> dict | None:
         """The hand-made networks first, as far as they differ in what is searched; then any."""
-        for known in space.KNOWN:
+        for known in space.WARM_START_CONFIGS:
             chosen = {one.name: known.get(one.name, one.default) for one in self.hyperparameters.space}
             if not self._duplicate(chosen):
                 return chosen
@@ -169,15 +169,15 @@ class Kept:
         return (all_there or self.has_failed()) and not self.ongoing_trials
 
 
-class Hyperband(Kept, oracles.HyperbandOracle):
+class Hyperband(PersistentOracle, oracles.HyperbandOracle):
     """Li et al., 2018."""
 
 
-class Random(Kept, oracles.RandomSearchOracle):
+class Random(PersistentOracle, oracles.RandomSearchOracle):
     """Every trial drawn anew (Bergstra and Bengio, 2012)."""
 
 
-class Bayesian(Kept, oracles.BayesianOptimizationOracle):
+class Bayesian(PersistentOracle, oracles.BayesianOptimizationOracle):
     """A Gaussian process of the scores, and the most promising place in it; never one that was tried."""
 
     def populate_space(self, trial_id: str) -> dict:
@@ -190,7 +190,7 @@ class Bayesian(Kept, oracles.BayesianOptimizationOracle):
         return self._random_populate_space() if tried else found
 
 
-class Grid(Kept, oracles.GridSearchOracle):
+class Grid(PersistentOracle, oracles.GridSearchOracle):
     """All combinations, the last choice fastest, from the defaults on."""
 
     def reload(self) -> None:
@@ -203,7 +203,7 @@ class Grid(Kept, oracles.GridSearchOracle):
             self._populate_next.append(trial.trial_id)
 
 
-def make(config: TuneConfig, path: str, shared: bool = False) -> Kept:
+def create_oracle(config: TuneConfig, path: str, shared: bool = False) -> PersistentOracle:
     """The oracle that `config` asks for, over its space; it goes on where `path` says. `shared`: by workers, of whom
     some may live. Raises: UserError."""
     choices = keras_tuner.HyperParameters()
@@ -212,7 +212,7 @@ def make(config: TuneConfig, path: str, shared: bool = False) -> Kept:
         "objective": keras_tuner.Objective(SCORE, "max"),
         "hyperparameters": choices,
         "seed": (config.seed + 1) % 2**32 or 1,  # 0 would be replaced by a random one
-        "max_consecutive_failed_trials": NEVER,
+        "max_consecutive_failed_trials": MAX_FAILURES,
     }
     if config.tuner is Tuner.HYPERBAND:
         oracle = Hyperband(max_epochs=config.max_epochs, hyperband_iterations=0, **settings)  # 0: until max_trials
@@ -221,7 +221,7 @@ def make(config: TuneConfig, path: str, shared: bool = False) -> Kept:
         # Keras Tuner's own is three points a choice, which is more than most searches have trials.
         points = max(3, min(len(choices.space), config.max_trials // 3))
         oracle = Bayesian(
-            max_trials=config.max_trials, num_initial_points=points, alpha=NOISE, beta=CURIOSITY, **settings
+            max_trials=config.max_trials, num_initial_points=points, alpha=NOISE, beta=UCB_BETA, **settings
         )
     else:
         oracle = {Tuner.RANDOM: Random, Tuner.GRID: Grid}[config.tuner](max_trials=config.max_trials, **settings)
@@ -257,7 +257,7 @@ def is_over(path: str, max_trials: int) -> bool:
 class Service(service.chief.OracleServicer):
     """Answers the workers, one call at a time, and notes when each was heard of. `ended`: called after each trial."""
 
-    def __init__(self, oracle: Kept, ended: Callable[[], None]) -> None:
+    def __init__(self, oracle: PersistentOracle, ended: Callable[[], None]) -> None:
         super().__init__(oracle)
         self._ended, self._told = ended, set()
         self._heard = {name: time.monotonic() for name in oracle.ongoing_trials}  # of an earlier chief
@@ -299,7 +299,7 @@ class Service(service.chief.OracleServicer):
 
 
 @contextlib.contextmanager
-def served(oracle: Kept, address: str, ended: Callable[[], None]) -> Iterator[Service]:
+def serve(oracle: PersistentOracle, address: str, ended: Callable[[], None]) -> Iterator[Service]:
     """While inside, workers may connect to `address`. Raises: UserError when it can't be listened on."""
     made = Service(oracle, ended)
     # One thread, as the oracles expect; without so_reuseport a second chief would share the port, and half the calls.
@@ -318,7 +318,7 @@ def served(oracle: Kept, address: str, ended: Callable[[], None]) -> Iterator[Se
         server.stop(grace=1).wait()
 
 
-class Remote:
+class RemoteOracle:
     """The chief's oracle, from a worker. Raises: TryAgain when the chief does not answer."""
 
     def __init__(self, address: str, name: str) -> None:
@@ -328,8 +328,8 @@ class Remote:
         self._address, self._client = address, service.client.OracleClient(None)
         try:
             self._ask(self._client.get_space, SILENT_SECONDS)
-        except TryAgain:
-            console.say(
+        except RetryableError:
+            console.info(
                 f"waiting for the chief of the search at {address} (named by KERASTUNER_ORACLE_IP; unset it to search "
                 "alone)"
             )
@@ -352,7 +352,7 @@ class Remote:
         try:
             return call(*arguments)
         except grpc.RpcError as error:
-            raise TryAgain(
+            raise RetryableError(
                 f"the chief of the search at {self._address} does not answer ({error.code().name}); start it, then "
                 "give the same command again"
             ) from error

@@ -2,8 +2,8 @@
 
 Synopsis::
 
-    found = search.run(config, roles.role(os.environ))
-    found.best, found.outcomes, found.nearest          # trial.Outcome
+    found = search.run_search(config, roles.role(os.environ))
+    found.best, found.outcomes, found.nearest          # trial.TrialResult
 
 out/search.json      flags and data set, which make it this search
 out/oracle.json      what Keras Tuner knows
@@ -26,14 +26,14 @@ from collections.abc import Iterator
 
 from crackflow.core import atomic, checked_json, console, csv_files, errors, flags, listening, locks, temporary_files
 from crackflow.core.config.search import TuneConfig
-from crackflow.core.errors import TryAgain, UserError
+from crackflow.core.errors import RetryableError, UserError
 from crackflow.data import dataset
 from crackflow.pipeline import loader
 from crackflow.search import oracle, roles, space, trial
 from crackflow.search.roles import Role
 from crackflow.training import run_folder
 
-SEARCH, ORACLE, REHEARSAL, TRIALS, TABLE, BEST, PARETO, REPORT = (
+SEARCH, ORACLE, DRY_RUN, TRIALS, TABLE, BEST, PARETO, REPORT = (
     "search.json",
     "oracle.json",
     "rehearsal.json",
@@ -45,24 +45,24 @@ SEARCH, ORACLE, REHEARSAL, TRIALS, TABLE, BEST, PARETO, REPORT = (
 )
 LOCK = ".lock"
 # Flags that may differ between two parts of one search: they say where and on what, not what is searched.
-FREE = {"data", "out", "overwrite", "max_trials", "threads", "xla", "strategy", "cpu_devices", "precision"}
-FREE |= {"speed_seconds", "host"}
+RESUMABLE_FLAGS = {"data", "out", "overwrite", "max_trials", "threads", "xla", "strategy", "cpu_devices", "precision"}
+RESUMABLE_FLAGS |= {"speed_seconds", "host"}
 POLL_SECONDS = 0.5
-COLUMNS = [field.name for field in dataclasses.fields(trial.Outcome) if field.name != "chosen"]
+COLUMNS = [field.name for field in dataclasses.fields(trial.TrialResult) if field.name != "chosen"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class SearchResult:
     """`outcomes`: of every trial that has ended, in their order; `best`: None where none was within the limits;
     `nearest`: to them, then; `rehearsal`: images/s of the dry run."""
 
-    outcomes: list[trial.Outcome]
-    best: trial.Outcome | None
-    nearest: trial.Outcome | None
-    rehearsal: trial.Rehearsal
+    outcomes: list[trial.TrialResult]
+    best: trial.TrialResult | None
+    nearest: trial.TrialResult | None
+    rehearsal: trial.DryRun
 
 
-def run(config: TuneConfig, who: Role) -> Found | None:
+def run_search(config: TuneConfig, who: Role) -> SearchResult | None:
     """The whole search, as whom this process takes part; None for a worker, to whom it is not told. Raises: UserError;
     TryAgain after a signal, or when the chief is gone."""
     listen = roles.listening_address(config, who) if who.is_chief else ""
@@ -73,15 +73,15 @@ def run(config: TuneConfig, who: Role) -> Found | None:
     if who.address and not who.is_chief:
         # With --overwrite the chief is about to remove what lies there.
         if not config.overwrite and oracle.is_over(os.path.join(config.out, ORACLE), config.max_trials):
-            console.say(f"the search in {config.out} has ended")
+            console.info(f"the search in {config.out} has ended")
             return None
         with _signals_heard():
-            remote = oracle.Remote(who.address, who.name)  # from here on, the chief has made the folder
+            remote = oracle.RemoteOracle(who.address, who.name)  # from here on, the chief has made the folder
             expect_same(config.out, named, _theirs(config.out))
             _work(remote, config, who, _rehearsed(config))
         return None
     with _opened(config, named):
-        kept = oracle.make(config, os.path.join(config.out, ORACLE), shared=who.is_chief)
+        kept = oracle.create_oracle(config, os.path.join(config.out, ORACLE), shared=who.is_chief)
         with _signals_heard():
             if who.is_chief:
                 _serve(kept, config, who, listen)
@@ -98,7 +98,7 @@ def run(config: TuneConfig, who: Role) -> Found | None:
 
 def identity(config: TuneConfig, fingerprint: str) -> dict:
     """What two parts of one search have in common."""
-    return {"flags": flags.as_dict(config, FREE), "fingerprint": fingerprint}
+    return {"flags": flags.as_dict(config, RESUMABLE_FLAGS), "fingerprint": fingerprint}
 
 
 @contextlib.contextmanager
@@ -117,14 +117,14 @@ def _opened(config: TuneConfig, named: dict) -> Iterator[None]:
     os.makedirs(out, exist_ok=True)
     busy = f"--out: another process searches in {out!r}; choose another folder"
     unlocked = f"{out!r} can't be locked; see that no other search uses it"
-    with locks.held(os.path.join(out, LOCK), busy, unlocked):
+    with locks.exclusive(os.path.join(out, LOCK), busy, unlocked):
         for opened_folder in (out, *_trial_folders(out)):
             temporary_files.remove_leftovers(opened_folder)
         if theirs is not None and config.overwrite:
             _clear(out)
         elif theirs is not None:
             expect_same(out, named, theirs)
-        atomic.save_json(out, SEARCH, checked_json.seal(named))
+        atomic.save_json(out, SEARCH, checked_json.add_checksum(named))
         yield
 
 
@@ -137,7 +137,7 @@ def _trial_folders(out: str) -> list[str]:
 def _clear(out: str) -> None:
     """Remove what a search writes, and nothing else: what best.cfg trains lies in best/ beside it."""
     shutil.rmtree(os.path.join(out, TRIALS), ignore_errors=True)
-    for name in (SEARCH, ORACLE, REHEARSAL, TABLE, BEST, PARETO, REPORT):
+    for name in (SEARCH, ORACLE, DRY_RUN, TABLE, BEST, PARETO, REPORT):
         with contextlib.suppress(FileNotFoundError):
             os.remove(os.path.join(out, name))
 
@@ -172,15 +172,15 @@ def _theirs(out: str) -> dict:
     return found
 
 
-def _rehearsed(config: TuneConfig) -> trial.Rehearsal:
+def _rehearsed(config: TuneConfig) -> trial.DryRun:
     """The dry run, by whoever comes first; the others wait. Raises: UserError, the traceback shown before."""
-    place = os.path.join(config.out, REHEARSAL)
-    with locks.open_file(os.path.join(config.out, f".{REHEARSAL}{LOCK}")) as lock:
+    place = os.path.join(config.out, DRY_RUN)
+    with locks.open_file(os.path.join(config.out, f".{DRY_RUN}{LOCK}")) as lock:
         locks.lock_where_possible(lock)
         found = _read_rehearsal(place)
         if found is None:
-            console.say("a dry run first: the smallest and the largest network of the space, a few steps each")
-            with trial.process(trial.rehearse, config, place) as process:
+            console.info("a dry run first: the smallest and the largest network of the space, a few steps each")
+            with trial.process(trial.dry_run, config, place) as process:
                 process.wait()
             found = _read_rehearsal(place)
             _expect_written(config, process.returncode)
@@ -192,7 +192,7 @@ def _rehearsed(config: TuneConfig) -> trial.Rehearsal:
             if found.error or found.mistake:
                 os.remove(place)
     if found.error:
-        console.complain(found.error)
+        console.error(found.error)
         line = found.error.strip().splitlines()[-1]
         raise UserError(f"the dry run failed, so every trial would: {line}; the traceback is above")
     if found.mistake:
@@ -200,27 +200,31 @@ def _rehearsed(config: TuneConfig) -> trial.Rehearsal:
     return found
 
 
-def _read_rehearsal(place: str) -> trial.Rehearsal | None:
+def _read_rehearsal(place: str) -> trial.DryRun | None:
     try:
         found = checked_json.read(place)
-        return trial.Rehearsal(**found | {"params": tuple(found["params"])})
+        return trial.DryRun(**found | {"params": tuple(found["params"])})
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _warn(config: TuneConfig, found: trial.Rehearsal) -> None:
+def _warn(config: TuneConfig, found: trial.DryRun) -> None:
     low, high = found.params
-    console.say(
+    console.info(
         f"networks of {low:,} to {high:,} parameters; images/s of the smallest {found.smallest:,.0f}, the largest "
         f"{found.largest:,.0f}, crackflow_s {found.reference:,.0f}"
     )
     if config.min_images_per_sec > found.smallest:
-        console.warn(f"--min_images_per_sec={config.min_images_per_sec:,.0f} is more than the smallest network reaches")
+        console.warning(
+            f"--min_images_per_sec={config.min_images_per_sec:,.0f} is more than the smallest network reaches"
+        )
     if 0 < config.max_params < low:
-        console.warn(f"--max_params={config.max_params:,} is fewer than the smallest network has")
+        console.warning(f"--max_params={config.max_params:,} is fewer than the smallest network has")
 
 
-def _work(shared: "oracle.Kept | oracle.Remote", config: TuneConfig, who: Role, rehearsal: trial.Rehearsal) -> None:
+def _work(
+    shared: "oracle.PersistentOracle | oracle.RemoteOracle", config: TuneConfig, who: Role, rehearsal: trial.DryRun
+) -> None:
     """Trial after trial, until there are no more."""
     while True:
         asked = shared.create_trial(who.name)
@@ -238,14 +242,14 @@ def _work(shared: "oracle.Kept | oracle.Remote", config: TuneConfig, who: Role, 
         shared.end_trial(asked)
         if not who.address:
             write_table(config)
-        console.say(in_words(found))
+        console.info(in_words(found))
 
 
-def _task(asked: "oracle.Trial", config: TuneConfig, who: Role, rehearsal: trial.Rehearsal) -> trial.Task:
+def _task(asked: "oracle.Trial", config: TuneConfig, who: Role, rehearsal: trial.DryRun) -> trial.TrialSpec:
     values = asked.hyperparameters.values
     parent = values.get("tuner/trial_id", "")
     place = os.path.join(config.out, TRIALS, asked.trial_id)
-    task = trial.Task(
+    task = trial.TrialSpec(
         name=asked.trial_id,
         folder=place,
         chosen=space.declare(asked.hyperparameters, config),
@@ -263,14 +267,16 @@ def _task(asked: "oracle.Trial", config: TuneConfig, who: Role, rehearsal: trial
     return task
 
 
-def _tried(task: trial.Task, shared: "oracle.Kept | oracle.Remote", name: str) -> trial.Outcome:
+def _tried(
+    task: trial.TrialSpec, shared: "oracle.PersistentOracle | oracle.RemoteOracle", name: str
+) -> trial.TrialResult:
     """What the trial came to, in a process of its own; the chief hears from time to time that it runs."""
     found = trial.outcome(task)
     if found and found.status != trial.FAILED:
         return found
     with contextlib.suppress(FileNotFoundError):
         os.remove(os.path.join(task.folder, trial.RESULT))  # of a failure, which is tried once more
-    with trial.held(task.folder), trial.process(trial.run, task) as process:
+    with trial.trial_lock(task.folder), trial.process(trial.run_trial, task) as process:
         while process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(oracle.BEAT_SECONDS)
@@ -280,7 +286,7 @@ def _tried(task: trial.Task, shared: "oracle.Kept | oracle.Remote", name: str) -
     if found is None:
         if process.returncode == errors.EXIT_TRY_AGAIN:
             raise KeyboardInterrupt  # somebody sent the signal to it alone
-        found = trial.Outcome(
+        found = trial.TrialResult(
             task.name, trial.FAILED, None, message=f"its process {ended(process.returncode)}", chosen=task.chosen
         )
         trial.save(task.folder, dataclasses.replace(found, worker=task.worker))
@@ -303,23 +309,23 @@ def ended(code: int | None) -> str:
     return f"ended with exit code {code} and no result"
 
 
-def _serve(kept: oracle.Kept, config: TuneConfig, who: Role, listen: str) -> None:
+def _serve(kept: oracle.PersistentOracle, config: TuneConfig, who: Role, listen: str) -> None:
     """Give trials to workers until all are done and all workers know."""
-    with oracle.served(kept, listen, lambda: write_table(config)) as service:
-        console.say(f"chief of the search in {config.out}, at {who.address}; listens on {listen}")
+    with oracle.serve(kept, listen, lambda: write_table(config)) as service:
+        console.info(f"chief of the search in {config.out}, at {who.address}; listens on {listen}")
         listening.warn_if_open("the chief", config.host, listen, roles.REACHED)
         silent_until = time.monotonic() + oracle.SILENT_SECONDS
         while not service.is_done():
             time.sleep(POLL_SECONDS)
             if time.monotonic() >= silent_until and service.is_alone():
                 silent_until = math.inf
-                console.say(
+                console.info(
                     f"waiting for workers to ask {who.address} for trials (KERASTUNER_TUNER_ID={roles.CHIEF} makes "
                     "this process the chief, who runs none; unset KERASTUNER_ORACLE_IP to search alone)"
                 )
             for name, lost in service.bury(time.monotonic()):
                 left = f"; its trial {lost} is given to another" if lost else ""
-                console.warn(f"worker {name!r} was not heard of for {oracle.LEASE_SECONDS:.0f} s{left}")
+                console.warning(f"worker {name!r} was not heard of for {oracle.LEASE_SECONDS:.0f} s{left}")
 
 
 @contextlib.contextmanager
@@ -328,10 +334,12 @@ def _signals_heard() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        raise TryAgain("stopped by a signal; the same command goes on, with the trial that was running") from error
+        raise RetryableError(
+            "stopped by a signal; the same command goes on, with the trial that was running"
+        ) from error
 
 
-def collected(config: TuneConfig) -> Found:
+def collected(config: TuneConfig) -> SearchResult:
     """What the folder of the search holds."""
     place = os.path.join(config.out, TRIALS)
     names = sorted(os.listdir(place), key=lambda name: (len(name), name)) if os.path.isdir(place) else []
@@ -340,8 +348,8 @@ def collected(config: TuneConfig) -> Found:
     # What was trained for fewer epochs was not trained to the end of its schedule.
     whole = [one for one in inside if one.epochs == config.max_epochs] or inside
     outside = [one for one in outcomes if one.status == trial.INFEASIBLE]
-    rehearsal = _read_rehearsal(os.path.join(config.out, REHEARSAL)) or trial.Rehearsal()
-    return Found(
+    rehearsal = _read_rehearsal(os.path.join(config.out, DRY_RUN)) or trial.DryRun()
+    return SearchResult(
         outcomes,
         max(whole, key=lambda one: one.score, default=None),
         max(outside, key=lambda one: one.score, default=None),
@@ -373,7 +381,7 @@ def _cell(value: object) -> object:
     return "" if value is None else f"{value:.6g}" if isinstance(value, float) else value
 
 
-def in_words(one: trial.Outcome) -> str:
+def in_words(one: trial.TrialResult) -> str:
     """A trial in one line."""
     if one.status != trial.COMPLETED:
         return f"trial {one.trial} {one.status}: {one.message}"
@@ -383,7 +391,7 @@ def in_words(one: trial.Outcome) -> str:
     )
 
 
-def _failed(outcomes: list[trial.Outcome]) -> str:
+def _failed(outcomes: list[trial.TrialResult]) -> str:
     failed = [one for one in outcomes if one.status == trial.FAILED]
     told = failed[-1].message if failed else "there is none"
     return (

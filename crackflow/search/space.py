@@ -23,7 +23,7 @@ Value = int | float | str
 
 
 @dataclasses.dataclass(frozen=True)
-class Choice:
+class HyperparameterRange:
     """`values`: the smallest network first, as far as the choice decides a size; or, `log`, the bounds of a number."""
 
     values: tuple[Value, ...]
@@ -39,25 +39,29 @@ def _values(kind: type) -> tuple[str, ...]:
 SGD_RATE = 30.0
 _DEFAULT, _RUN = Architecture(), TrainConfig(data="-", run_dir="-")
 SPACE = {
-    "stem": Choice((16, 32, 48), _DEFAULT.stem),
-    "stem_kernel": Choice((3, 5), _DEFAULT.stem_kernel),
-    "stem_stride": Choice((4, 2), _DEFAULT.stem_stride),
-    "depth": Choice((2, 3, 4), len(_DEFAULT.widths)),  # stages
-    "width": Choice((16, 32, 48, 64), _DEFAULT.widths[0]),  # of the first
-    "growth": Choice((0.0, 0.25, 0.5, 1.0), 1.0),  # from stage to stage, in widths of the first
-    "repeats": Choice(("none", "last", "all"), "last"),  # stages that a block follows
-    "block": Choice((Block.SEPARABLE.value, Block.PLAIN.value, Block.RESIDUAL.value), _DEFAULT.block.value),
-    "kernel": Choice((3, 5), _DEFAULT.kernel),
-    "downsampling": Choice(_values(Downsampling), _DEFAULT.downsampling.value),
-    "squeeze_excite": Choice((0, 4), _DEFAULT.squeeze_excite),
-    "activation": Choice(_values(Activation), _DEFAULT.activation.value),
-    "pooling": Choice(_values(Pooling), _DEFAULT.pooling.value),
-    "dropout": Choice((0.0, 0.2), _DEFAULT.dropout),
-    "optimizer": Choice((Optimizer.ADAMW.value, Optimizer.SGD.value), _RUN.optimization.optimizer.value),
-    "learning_rate": Choice((1e-3, 1e-2), _RUN.optimization.learning_rate, log=True),
-    "schedule": Choice((Schedule.COSINE.value, Schedule.ONE_CYCLE.value), _RUN.optimization.schedule.value),
-    "batch_size": Choice((32, 64, 128), 64),
-    "augment": Choice(
+    "stem": HyperparameterRange((16, 32, 48), _DEFAULT.stem),
+    "stem_kernel": HyperparameterRange((3, 5), _DEFAULT.stem_kernel),
+    "stem_stride": HyperparameterRange((4, 2), _DEFAULT.stem_stride),
+    "depth": HyperparameterRange((2, 3, 4), len(_DEFAULT.widths)),  # stages
+    "width": HyperparameterRange((16, 32, 48, 64), _DEFAULT.widths[0]),  # of the first
+    "growth": HyperparameterRange((0.0, 0.25, 0.5, 1.0), 1.0),  # from stage to stage, in widths of the first
+    "repeats": HyperparameterRange(("none", "last", "all"), "last"),  # stages that a block follows
+    "block": HyperparameterRange(
+        (Block.SEPARABLE.value, Block.PLAIN.value, Block.RESIDUAL.value), _DEFAULT.block.value
+    ),
+    "kernel": HyperparameterRange((3, 5), _DEFAULT.kernel),
+    "downsampling": HyperparameterRange(_values(Downsampling), _DEFAULT.downsampling.value),
+    "squeeze_excite": HyperparameterRange((0, 4), _DEFAULT.squeeze_excite),
+    "activation": HyperparameterRange(_values(Activation), _DEFAULT.activation.value),
+    "pooling": HyperparameterRange(_values(Pooling), _DEFAULT.pooling.value),
+    "dropout": HyperparameterRange((0.0, 0.2), _DEFAULT.dropout),
+    "optimizer": HyperparameterRange((Optimizer.ADAMW.value, Optimizer.SGD.value), _RUN.optimization.optimizer.value),
+    "learning_rate": HyperparameterRange((1e-3, 1e-2), _RUN.optimization.learning_rate, log=True),
+    "schedule": HyperparameterRange(
+        (Schedule.COSINE.value, Schedule.ONE_CYCLE.value), _RUN.optimization.schedule.value
+    ),
+    "batch_size": HyperparameterRange((32, 64, 128), 64),
+    "augment": HyperparameterRange(
         (Augment.D4.value, Augment.STANDARD.value, Augment.STRONG.value), _RUN.augmentation.augment.value
     ),
 }
@@ -65,7 +69,7 @@ SPACE = {
 
 # The hand-made networks that the space holds, as what differs from the defaults: crackflow_s and crackflow_xs. A search
 # begins with them, so that it does not end below them by bad luck, and knows where it is good.
-KNOWN = ({}, {"stem": 16, "growth": 0.25, "repeats": "none"})
+WARM_START_CONFIGS = ({}, {"stem": 16, "growth": 0.25, "repeats": "none"})
 
 
 def searched(config: TuneConfig) -> list[str]:

@@ -3,8 +3,8 @@ out of memory or crashes is a failed trial, not the end of the search.
 
 Synopsis::
 
-    task = trial.Task("07", "search/trials/07", chosen, config, until=8, reference=5200.0)
-    with trial.process(trial.run, task) as process: process.wait()
+    task = trial.TrialSpec("07", "search/trials/07", chosen, config, until=8, reference=5200.0)
+    with trial.process(trial.run_trial, task) as process: process.wait()
     trial.outcome(task)                      # Outcome(status="completed", score=0.998, ...), from trials/07/result.json
 
 A trial is a run of crackflow.train up to its epochs, with checkpoints: killed, it goes on from the last one.
@@ -27,7 +27,7 @@ from crackflow.core import atomic, checked_json, console, distribution, errors, 
 from crackflow.core.backend import keras
 from crackflow.core.config.network import Architecture, Network
 from crackflow.core.config.search import Objective, TuneConfig
-from crackflow.core.errors import TryAgain, UserError
+from crackflow.core.errors import RetryableError, UserError
 from crackflow.core.escaping import one_line
 from crackflow.evaluation import scoring
 from crackflow.model import model_file, networks
@@ -43,7 +43,7 @@ GRACE_SECONDS = 30.0  # for a checkpoint after SIGTERM, before SIGKILL
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class TrialSpec:
     """`chosen`: values of the choices of `search.space`; `until`: epochs; `parent`: folder of the trial whose training
     it goes on with; `reference`: images/s of crackflow_s on this machine, alone; `replicas`: that share a
     batch."""
@@ -60,7 +60,7 @@ class Task:
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class TrialResult:
     """What a trial came to. `accuracy`, at the trial's own threshold, `cross_entropy`: of the validation images;
     `images_per_sec`: scoring; `train_images_per_sec`: median epoch; `seconds`: of its process; `peak_mb`: of its
     memory; `message`: why it failed or was not trained. Numbers that were not measured are None."""
@@ -82,7 +82,7 @@ class Outcome:
 
 
 @dataclasses.dataclass(frozen=True)
-class Rehearsal:
+class DryRun:
     """What the dry run found. `reference`, `smallest`, `largest`: images/s; `replicas`: devices of a trial;
     `error`: a traceback, or empty; `mistake`: the user's, in a line, or empty."""
 
@@ -95,64 +95,64 @@ class Rehearsal:
     mistake: str = ""
 
 
-def run(task: Task) -> None:
+def run_trial(task: TrialSpec) -> None:
     """Train, judge, and write result.json. Raises: TryAgain after a signal, a checkpoint written."""
     if (known := outcome(task)) and known.status != FAILED:  # its worker was killed before it could tell
         return
     began = time.monotonic()
     os.makedirs(task.folder, exist_ok=True)
     try:
-        found = _run(task)
-    except TryAgain:
+        found = _run_trial(task)
+    except RetryableError:
         raise
     except Exception as error:
         if errors.is_disk_full(error):  # no fault of the trial, which is run again
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         line = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         atomic.write_text(os.path.join(task.folder, ERROR), traceback.format_exc())
-        found = Outcome(task.name, FAILED, None, message=one_line(line)[:500])
+        found = TrialResult(task.name, FAILED, None, message=one_line(line)[:500])
     seconds, peak = round(time.monotonic() - began, 1), runtime.peak_memory_mb()
     found = dataclasses.replace(found, chosen=task.chosen, worker=task.worker, seconds=seconds, peak_mb=peak)
     save(task.folder, found)
 
 
-def save(place: str, found: Outcome) -> None:
+def save(place: str, found: TrialResult) -> None:
     """result.json in the folder of a trial."""
     os.makedirs(place, exist_ok=True)
-    atomic.save_json(place, RESULT, checked_json.seal(dataclasses.asdict(found)))
+    atomic.save_json(place, RESULT, checked_json.add_checksum(dataclasses.asdict(found)))
 
 
-def outcome(task: Task) -> Outcome | None:
+def outcome(task: TrialSpec) -> TrialResult | None:
     """What the trial came to, when it has ended and was this one."""
     found = read(task.folder)
     return found if found and (found.chosen, found.epochs or task.until) == (task.chosen, task.until) else None
 
 
-def read(place: str) -> Outcome | None:
+def read(place: str) -> TrialResult | None:
     """The result in the folder of a trial; None where there is none that is whole."""
     try:
-        return Outcome(**checked_json.read(os.path.join(place, RESULT)))
+        return TrialResult(**checked_json.read(os.path.join(place, RESULT)))
     except (OSError, ValueError, TypeError):
         return None
 
 
-def _run(task: Task) -> Outcome:
+def _run_trial(task: TrialSpec) -> TrialResult:
     config = space.as_training(task.chosen, task.config, task.folder, task.replicas)
-    runtime.set_up(config.seed, config.threads, config.deterministic, config.cpu_devices)
-    console.be_silent()
-    work = job.prepare(config, distribution.join(config.strategy, hosts=False))
+    runtime.configure(config.seed, config.threads, config.deterministic, config.cpu_devices)
+    console.set_quiet()
+    work = job.build_training(config, distribution.join_cluster(config.strategy, hosts=False))
     params = work.params
     limit = task.config.max_params
     if limit and params > limit:
         message = f"{params:,} parameters, more than --max_params={limit:,}"
-        return Outcome(task.name, INFEASIBLE, limit / params - 1, params=params, message=message)
-    wanted, meter = task.config.min_images_per_sec, Meter(task, work)
+        return TrialResult(task.name, INFEASIBLE, limit / params - 1, params=params, message=message)
+    wanted, meter = task.config.min_images_per_sec, ThroughputMeter(task, work)
     speed = meter.read()
     speed = meter.read() if speed < wanted else speed  # it may have been a slow moment
     if speed < wanted:
         message = f"{speed:,.0f} images/s, fewer than --min_images_per_sec={wanted:,.0f}"
         facts = {"params": params, "images_per_sec": round(speed, 1)}
-        return Outcome(task.name, INFEASIBLE, speed / wanted - 1, message=message, **facts)
+        return TrialResult(task.name, INFEASIBLE, speed / wanted - 1, message=message, **facts)
     fit = work.fit({"trial": task.name}, task.until)
     for place in (task.folder, task.parent):
         found = checkpoint.latest(os.path.join(place, run_folder.CHECKPOINTS)).snapshot if place else None
@@ -161,11 +161,11 @@ def _run(task: Task) -> Outcome:
             break
     feed = work.open_feed()
     watched = work.train(fit, feed)
-    labels, logits = scoring.judge(model_file.as_float32(work.model), feed.val())
+    labels, logits = scoring.predict_logits(model_file.as_float32(work.model), feed.val())
     accuracy = scoring.best_accuracy(labels, logits)
     entropy = float(np.mean(np.logaddexp(0, np.where(labels > 0, -logits, logits).astype(np.float64))))
     speed = meter.read()
-    return Outcome(
+    return TrialResult(
         task.name,
         COMPLETED,
         score(accuracy, entropy, len(labels), speed / task.reference, task.config),
@@ -190,15 +190,15 @@ def score(accuracy: float, entropy: float, images: int, speed: float, config: Tu
     return max(found, 0.0)
 
 
-REFERENCE = networks.recipe(Network.CRACKFLOW_S, Architecture())
+REFERENCE = networks.get_model_spec(Network.CRACKFLOW_S, Architecture())
 
 
-class Meter:
+class ThroughputMeter:
     """Images/s of a network as it is delivered, in float32: its ratio to crackflow_s, a window of each in turn, times
     what that reaches alone, so that other trials on the same cores slow both. Of each the fastest window counts: what
     else a machine does only slows, and small networks more than large ones (BUILD_NOTES.md)."""
 
-    def __init__(self, task: Task, work: job.Job) -> None:
+    def __init__(self, task: TrialSpec, work: job.TrainingSetup) -> None:
         self._task, self._work = task, work
         self._best = {"ours": 0.0, "reference": 0.0}
 
@@ -210,7 +210,7 @@ class Meter:
         return self._task.reference * self._best["ours"] / self._best["reference"]
 
 
-def _speeds(config: TuneConfig, recipes: dict[str, networks.Recipe], px: int, xla: str) -> dict[str, float]:
+def _speeds(config: TuneConfig, recipes: dict[str, networks.ModelSpec], px: int, xla: str) -> dict[str, float]:
     """Images/s in the fastest window."""
     policy = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy("float32")
@@ -218,29 +218,29 @@ def _speeds(config: TuneConfig, recipes: dict[str, networks.Recipe], px: int, xl
         models = {name: recipe.build(px) for name, recipe in recipes.items()}
     finally:
         keras.mixed_precision.set_global_policy(policy)
-    found = scoring.speeds(models, config.speed_seconds, WINDOWS, compiled=xla == "on")
+    found = scoring.measure_throughput(models, config.speed_seconds, WINDOWS, compiled=xla == "on")
     return {name: rate.high for name, rate in found.items()}
 
 
-def rehearse(config: TuneConfig, place: str) -> None:
+def dry_run(config: TuneConfig, place: str) -> None:
     """A few steps of the smallest and of the largest network that may be searched, and images/s of both and of
     crackflow_s, into the file `place`. What goes wrong is in it as well."""
     try:
-        found = _rehearse(config)
+        found = _dry_run(config)
     except UserError as error:
-        found = Rehearsal(mistake=str(error))
+        found = DryRun(mistake=str(error))
     except Exception:
-        found = Rehearsal(error=traceback.format_exc())
+        found = DryRun(error=traceback.format_exc())
     atomic.write_text(place, json.dumps(dataclasses.asdict(found)) + "\n")
 
 
-def _rehearse(config: TuneConfig) -> Rehearsal:
-    runtime.set_up(config.seed, config.threads, False, config.cpu_devices)
-    console.be_silent()
+def _dry_run(config: TuneConfig) -> DryRun:
+    runtime.configure(config.seed, config.threads, False, config.cpu_devices)
+    console.set_quiet()
     recipes, params = {"reference": REFERENCE}, []
-    team = distribution.join(config.strategy, hosts=False)
+    team = distribution.join_cluster(config.strategy, hosts=False)
     for name, chosen in (("smallest", space.smallest(config)), ("largest", space.largest(config))):
-        work = job.prepare(space.as_training(chosen, config, config.out, team.replicas), team)
+        work = job.build_training(space.as_training(chosen, config, config.out, team.replicas), team)
         recipes[name] = work.recipe
         params.append(work.params)
         if config.max_params and params[-1] > config.max_params:
@@ -254,7 +254,7 @@ def _rehearse(config: TuneConfig) -> Rehearsal:
             verbose=0,
         )
     speeds = _speeds(config, recipes, work.image_px, work.xla.value)
-    return Rehearsal(params=tuple(params), replicas=team.replicas, **speeds)
+    return DryRun(params=tuple(params), replicas=team.replicas, **speeds)
 
 
 @contextlib.contextmanager
@@ -275,7 +275,7 @@ def process(function: Callable, *arguments: object) -> Iterator[subprocess.Popen
 
 
 @contextlib.contextmanager
-def held(place: str) -> Iterator[None]:
+def trial_lock(place: str) -> Iterator[None]:
     """The folder of a trial, for this worker alone. Raises: UserError when another one has it."""
     os.makedirs(place, exist_ok=True)
     deadline = time.monotonic() + LOCK_SECONDS

@@ -21,7 +21,7 @@ from PIL import Image
 from crackflow.synthesis import cracks, surfaces
 
 POSITIVE, NEGATIVE, MASKS = "Positive", "Negative", "masks"  # METU's names of the classes
-KEPT_BYTES = 16 << 20  # above any array of a 1024 px image; glibc takes no hint above 32 MiB
+CACHE_BYTES = 16 << 20  # above any array of a 1024 px image; glibc takes no hint above 32 MiB
 ATTEMPTS = 8  # cracks are drawn bolder each time until one can be seen; none of 36,000 needed more than three
 
 
@@ -53,10 +53,10 @@ class Camera:
     jpeg_quality: int
 
 
-def make(seed: int, index: int, image_px: int) -> Example:
+def draw_example(seed: int, index: int, image_px: int) -> Example:
     """Example `index` of the endless series `seed`: the same bytes on every call, in any process."""
     rng = np.random.default_rng([seed, index])
-    surface = surfaces.make(rng, image_px)
+    surface = surfaces.draw_surface(rng, image_px)
     surface = dataclasses.replace(surface, tone=surface.tone * light(rng, image_px))
     camera = _draw_camera(rng, surface)
     if index % 2 == 0:
@@ -126,7 +126,7 @@ class Batch:
     stop: int
 
 
-def write(batch: Batch) -> int:
+def write_images(batch: Batch) -> int:
     """Make and save the examples of `batch`; returns how many. The class folders must exist.
 
     Raises: OSError of the write itself (Pillow's own file handling would hide that the disk is full).
@@ -166,4 +166,4 @@ def _keep_memory() -> None:
 
     Every new array then faults in page by page: 1,230 faults and 4 of 14 ms an image (2 cores, 2026-11).
     """
-    np.empty(KEPT_BYTES, np.uint8)
+    np.empty(CACHE_BYTES, np.uint8)

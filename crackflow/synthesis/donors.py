@@ -24,10 +24,10 @@ from crackflow.synthesis.surfaces import Surface, between
 
 GROUND_PX, SMOOTH_PX = 41, 9  # of a photograph 227 wide
 NOT_GROUND, DARK = 0.88, 0.78  # of the ground's brightness: left out of it; part of a crack
-LEAST_AREA, LEAST_LENGTH, STOUTEST = 120, 50, 0.35  # pixels; pixels; area over the square of its length
-LEAST_SHARE, MOST_SHARE = 0.006, 0.2  # of the picture, that a crack takes
-DRAWS = 100  # photographs looked at until one of the class is found
-TRIES = 6
+MIN_AREA, MIN_LENGTH, MAX_WIDTH = 120, 50, 0.35  # pixels; pixels; area over the square of its length
+MIN_SHARE, MAX_SHARE = 0.006, 0.2  # of the picture, that a crack takes
+MAX_DRAWS = 100  # photographs looked at until one of the class is found
+MAX_ATTEMPTS = 6
 
 
 class Donors:
@@ -35,7 +35,7 @@ class Donors:
 
     def __init__(self, folder: str) -> None:
         made = dataset.load(folder)
-        self._rows = record_reader.Rows(made, "train")
+        self._rows = record_reader.RecordReader(made, "train")
         if made.facts["encoding"] == "raw":
             raise UserError(f"{folder!r}: expected records in jpeg or png, received raw; convert with --encoding=png")
         counts = made.facts["splits"]["train"]["class_counts"]
@@ -60,10 +60,10 @@ class Donors:
         """A crack of a photograph, 0.4 to 1.1 times as large as there, anywhere in `px` x `px`, weaker or stronger;
         `faint`: weaker still. `boldness` 0..1: not small, not weak."""
         ratio, mask = self._line(rng)
-        for _ in range(TRIES):
+        for _ in range(MAX_ATTEMPTS):
             side = round(len(ratio) * between(rng, 0.4 + 0.3 * boldness, 1.1))
             seen = _window(rng, _resized(ratio, side), _resized(mask, side), px)
-            if (seen[1] >= MASK_COVER).mean() >= LEAST_SHARE:
+            if (seen[1] >= MASK_COVER).mean() >= MIN_SHARE:
                 break
             ratio, mask = self._line(rng)
         weakest = 0.25 * (1 + 2 * boldness) if faint else 0.35 * (1 + boldness)
@@ -75,32 +75,34 @@ class Donors:
         return Crack(np.ascontiguousarray(shade), 0.0, cast, beside, (cover >= MASK_COVER) * np.uint8(255))
 
     def _line(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        for _ in range(DRAWS):
+        for _ in range(MAX_DRAWS):
             found = extracted(self._photograph(rng, 1))
             if found:
                 return found
         raise UserError(
-            f"{self._folder!r}: no dark, thin line was found in {DRAWS} cracked images of its training split"
+            f"{self._folder!r}: no dark, thin line was found in {MAX_DRAWS} cracked images of its training split"
         )
 
     def _photograph(self, rng: np.random.Generator, label: int) -> np.ndarray:
         """uint8 [h, w, 3]."""
-        for _ in range(DRAWS):
+        for _ in range(MAX_DRAWS):
             data, found = self._rows.fetch(int(rng.integers(self._rows.count)))
             if found == label:
                 return image_file.pixels(image_file.parse_photo(bytes(data), "", float("inf"), min_side_px=1), 3, 0)
-        raise UserError(f"{self._folder!r}: no image of class {label} among {DRAWS} drawn; its classes are too uneven")
+        raise UserError(
+            f"{self._folder!r}: no image of class {label} among {MAX_DRAWS} drawn; its classes are too uneven"
+        )
 
 
 @functools.lru_cache(maxsize=1)
-def opened(folder: str) -> Donors | None:
+def open_donors(folder: str) -> Donors | None:
     """The donors in `folder`, opened once in each process; None without a folder."""
     return Donors(os.fspath(folder)) if folder else None
 
 
 def fingerprint(folder: str) -> str:
     """That of the data set in `folder`, "" without a folder. Raises: UserError when it can't lend."""
-    return dataset.load(folder).facts["fingerprint"] if opened(folder) else ""
+    return dataset.load(folder).facts["fingerprint"] if open_donors(folder) else ""
 
 
 def extracted(photo: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
@@ -117,9 +119,9 @@ def extracted(photo: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         return None
     boxes = ndimage.find_objects(pieces)
     length = np.array([max(high.stop - high.start, wide.stop - wide.start) for high, wide in boxes])
-    lines = np.flatnonzero((area >= LEAST_AREA) & (length >= LEAST_LENGTH) & (area < STOUTEST * length**2)) + 1
+    lines = np.flatnonzero((area >= MIN_AREA) & (length >= MIN_LENGTH) & (area < MAX_WIDTH * length**2)) + 1
     mask = np.isin(pieces, lines)
-    if not LEAST_SHARE < mask.mean() < MOST_SHARE:
+    if not MIN_SHARE < mask.mean() < MAX_SHARE:
         return None
     near = ndimage.uniform_filter(ndimage.binary_dilation(mask, iterations=2).astype(np.float32), 3)
     return 1 - (1 - ratio) * near, mask.astype(np.float32)

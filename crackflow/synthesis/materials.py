@@ -18,7 +18,7 @@ from crackflow.synthesis.surfaces import Field, Material, Surface, between, frac
 DARKEST, LIGHTEST = 0.05, 2.0  # of a tone
 
 
-def make(rng: np.random.Generator, px: int, reference: float) -> Surface:
+def draw_material(rng: np.random.Generator, px: int, reference: float) -> Surface:
     """A ground of a random material, without anything on it."""
     shares = np.cumsum([share for share, _ in MATERIALS])
     material = MATERIALS[int(np.searchsorted(shares, rng.random() * shares[-1]))][1]

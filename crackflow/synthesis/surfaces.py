@@ -37,7 +37,7 @@ class Surface:
     colour: np.ndarray
 
 
-def make(rng: np.random.Generator, px: int, reference: float = REFERENCE_PX) -> Surface:
+def draw_surface(rng: np.random.Generator, px: int, reference: float = REFERENCE_PX) -> Surface:
     """One surface of a random material, with marks and perhaps stains."""
     shares = np.cumsum([share for share, _ in MATERIALS])
     material = MATERIALS[int(np.searchsorted(shares, rng.random() * shares[-1]))][1]

@@ -25,18 +25,21 @@ from crackflow.synthesis.surfaces import Surface, between, fractal
 MAGNIFIED = 0.3, 1.3  # pixels of the window on one of METU's photographs, 227 wide
 LENT_GROUNDS, LENT_CRACKS = 0.2, 0.4  # shares, where there are donors
 CENTRED, MAPS = 0.3, 0.15  # shares of the made cracks: through the middle; a net of them, as in old asphalt
-WIDEST = 16.0  # of a picture 227 wide; the narrowest are a pixel of the window
-LEAST_SHARE = 0.006  # of the window, that a crack takes: above the 0.005 from which `convert` calls it cracked
-LEAST = 0.10, 0.75  # darker by such a share, and by so many deviations, as in `synthesis.cracks`; fainter than there
+MAX_WIDTH = 16.0  # of a picture 227 wide; the narrowest are a pixel of the window
+MIN_SHARE = 0.006  # of the window, that a crack takes: above the 0.005 from which `convert` calls it cracked
+MIN_CONTRAST = (
+    0.10,
+    0.75,
+)  # darker by such a share, and by so many deviations, as in `synthesis.cracks`; fainter than there
 FAINT, FAINTEST = 0.4, (0.08, 0.65)  # share of the cracks that are mostly thin, as on asphalt; their least
 ATTEMPTS = 9
 
 
-def make(seed: int, index: int, image_px: int, donors_in: str = "") -> Example:
+def draw_example(seed: int, index: int, image_px: int, donors_in: str = "") -> Example:
     """Example `index` of the endless series `seed`: the same bytes on every call, in any process. `donors_in`: folder
     of a data set, or nothing. Raises: UserError when the data set can't lend."""
     rng = np.random.default_rng([seed, index])
-    lent = donors.opened(donors_in)
+    lent = donors.open_donors(donors_in)
     reference = image_px / between(rng, *MAGNIFIED)
 
     def ground(rng: np.random.Generator, px: int) -> Surface:
@@ -60,15 +63,15 @@ def make(seed: int, index: int, image_px: int, donors_in: str = "") -> Example:
         cracked = cracks.darken(surface, crack)
         if _is_visible(concrete.expose(cracked, camera), crack.mask, faint):
             return Example(_developed(cracked, camera, grey, compressed), crack.mask, 1, camera.jpeg_quality)
-    return make(seed, index + (1 << 40), image_px, donors_in)  # too dark or too wild a ground: another one
+    return draw_example(seed, index + (1 << 40), image_px, donors_in)  # too dark or too wild a ground: another one
 
 
 def _ground(rng: np.random.Generator, px: int, reference: float, lent: donors.Donors | None) -> Surface:
     if lent is None or rng.random() >= LENT_GROUNDS:
-        return materials.make(rng, px, reference)
+        return materials.draw_material(rng, px, reference)
     ground = lent.ground(rng, px)
     if rng.random() < 0.6:  # under the grain of another
-        grain = materials.make(rng, px, reference).tone
+        grain = materials.draw_material(rng, px, reference).tone
         tone = ground.tone * (1 + np.float32(rng.uniform(0.1, 1)) * (grain - 1))
         ground = dataclasses.replace(ground, tone=np.clip(tone, 0.02, 2))
     return ground
@@ -78,7 +81,7 @@ def _crack(rng: np.random.Generator, px: int, reference: float, boldness: float,
     """Of any width, filled here and there, with the inside of any brightness; `faint`: mostly thin and pale ones."""
     scale = px / reference
     narrowest, skew = 3.0**boldness, 1.3 - 0.3 * boldness if faint else 1.0
-    usual = narrowest * (WIDEST / narrowest) ** (rng.random() ** skew)
+    usual = narrowest * (MAX_WIDTH / narrowest) ** (rng.random() ** skew)
     width = max(usual * scale, between(rng, 0.8, 1.4) * (1 + boldness))
     cover = _cover(rng, px, width, boldness, scale)
     shade = cover
@@ -109,7 +112,7 @@ def _cover(rng: np.random.Generator, px: int, width: float, boldness: float, sca
             away = complex(*corner)
             seen = [Stroke(one.left - away, one.right - away, one.depth) for one in strokes]
             cover = cracks.rasterise(seen, px)
-            if (cover >= cracks.MASK_COVER).mean() >= LEAST_SHARE:
+            if (cover >= cracks.MASK_COVER).mean() >= MIN_SHARE:
                 return cover
     return cracks.rasterise(cracks.strokes(rng, px, width, boldness, scale), px)
 
@@ -156,4 +159,4 @@ def _developed(surface: Surface, camera: Camera, grey: bool, compressed: bool) -
 
 
 def _is_visible(image: np.ndarray, mask: np.ndarray, faint: bool) -> bool:
-    return cracks.is_visible(image, mask, LEAST_SHARE, *(FAINTEST if faint else LEAST))
+    return cracks.is_visible(image, mask, MIN_SHARE, *(FAINTEST if faint else MIN_CONTRAST))

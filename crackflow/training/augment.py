@@ -6,9 +6,9 @@ Synopsis::
     image = augmenter(image, step)                              # uint8 [B, H, H, C] in, the same out
     image, label = augmenter.mixed(image, label, step)          # with MixUp, when it is asked for
 
-Drawing (`draw`) is separate from applying (`apply_d4`, `tone`, `resample`, `finish`). The same seed and step give the
-same pixels on any number of replicas, with XLA and without. Flips and quarter turns alone move pixels and mix none;
-with any other change of geometry there is one resampling for all of them together.
+Drawing (`sample_params`) is separate from applying (`apply_d4`, `color_jitter`, `resample`, `noise_erase_mixup`). The
+same seed and step give the same pixels on any number of replicas, with XLA and without. Flips and quarter turns alone
+move pixels and mix none; with any other change of geometry there is one resampling for all of them together.
 """
 
 import math
@@ -20,13 +20,13 @@ from crackflow.core.backend import tf
 from crackflow.core.config.augmentation import Augment, Augmentation
 from crackflow.training import counter_rng
 
-PART = 16  # pictures that a CPU resamples at a time; even, so that MixUp's pairs stay together
-MIDDLE = 127.5  # contrast turns about it
-BITS, QUARTERS = 10, 4  # of a packed channel: quarters of a grey level
+CHUNK = 16  # pictures that a CPU resamples at a time; even, so that MixUp's pairs stay together
+MID_GREY = 127.5  # contrast turns about it
+BITS, SUBLEVELS = 10, 4  # of a packed channel: quarters of a grey level
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601: what saturation leaves as it is
 
 
-class Drawn(NamedTuple):
+class AugmentParams(NamedTuple):
     """What is to happen to each picture. float32 unless said otherwise; B pictures of H x H pixels, C channels.
 
     turn: int32 [B], 0..7, flips and quarter turns; matrix [B, 2, 2] and shift [B, 2]: from places in the result to
@@ -59,7 +59,7 @@ COLUMNS = (
 )
 
 
-def draw(strengths: Augmentation, keys: tf.Tensor, px: int, channels: int) -> Drawn:
+def sample_params(strengths: Augmentation, keys: tf.Tensor, px: int, channels: int) -> AugmentParams:
     """What happens to pictures [px, px, channels] with `keys` uint32 [B], within `strengths`."""
     u = dict(zip(COLUMNS, tf.unstack(counter_rng.uniform(keys, len(COLUMNS)), axis=1), strict=True))
 
@@ -85,13 +85,13 @@ def draw(strengths: Augmentation, keys: tf.Tensor, px: int, channels: int) -> Dr
     sides = (0.5 + 0.5 * tf.stack([u["height"], u["width"]], 1)) * strengths.erase * px
     sides *= tf.cast(u["erase"] < 0.5, tf.float32)[:, None]  # every second picture, on average
     corner = tf.stack([u["top"], u["left"]], 1) * (px - sides)
-    return Drawn(
+    return AugmentParams(
         turn=turn,
         matrix=tf.gather(tf.constant(_TURNS), turn) @ turned,
         shift=tf.stack([between("shift_x", -1, 1), between("shift_y", -1, 1)], 1) * strengths.shift * px,
         colour=between("saturation", 1 - strengths.saturation, 1 + strengths.saturation),
         scale=contrast[:, None] * gains,
-        offset=MIDDLE * (1 - contrast) + 255 * strengths.brightness * between("brightness", -1, 1),
+        offset=MID_GREY * (1 - contrast) + 255 * strengths.brightness * between("brightness", -1, 1),
         gamma=factor("gamma", strengths.gamma),
         blur=between("blur", -strengths.sharpen, strengths.blur),
         noise=strengths.noise * u["noise"],
@@ -132,12 +132,12 @@ def _places(side: int) -> np.ndarray:
     return np.stack([turn.ravel() for turn in turns])
 
 
-def tone(image: tf.Tensor, drawn: Drawn, strengths: Augmentation) -> tf.Tensor:
+def color_jitter(image: tf.Tensor, drawn: AugmentParams, strengths: Augmentation) -> tf.Tensor:
     """Blur or sharpen, saturation, then brightness, contrast and channel gain as one multiply-add, then gamma.
 
     `image` [B, H, H, C], 0..255, to float32 of the same shape and range. Before the resampling, because that reads
     every pixel four times and these would be computed as often. Channel by channel: with the channels innermost XLA
-    fills three of a vector's places (105 us of CPU time an image together with `pack`, against 60).
+    fills three of a vector's places (105 us of CPU time an image together with `pack_channels`, against 60).
     """
     planes = [tf.cast(plane, tf.float32) for plane in tf.unstack(image, axis=3)]
     if strengths.blur or strengths.sharpen:
@@ -168,20 +168,25 @@ def _grey(planes: list[tf.Tensor]) -> tf.Tensor:
     return tf.add_n([weight * plane for weight, plane in zip(LUMA, planes, strict=True)])
 
 
-def resample(image: tf.Tensor, drawn: Drawn) -> tf.Tensor:
+def resample(image: tf.Tensor, drawn: AugmentParams) -> tf.Tensor:
     """Each picture under its affine map, bilinear, the border mirrored. `image` float32 [B, H, H, C], 0..255, C up to
     3; the same out, within an eighth of a grey level."""
-    return blend(fetch(pack(image), places(drawn, image.shape[1])), drawn, image.shape[1], image.shape[3])
+    return bilinear(
+        gather_corners(pack_channels(image), source_indices(drawn, image.shape[1])),
+        drawn,
+        image.shape[1],
+        image.shape[3],
+    )
 
 
-def pack(image: tf.Tensor) -> tf.Tensor:
+def pack_channels(image: tf.Tensor) -> tf.Tensor:
     """int32 [B, H, H] from float32 [B, H, H, C], 0..255: quarters of a grey level, ten bits a channel. A pixel is then
     fetched by one gather instead of three (590 us of CPU time an image before, 450 with it)."""
-    whole = [tf.cast(plane * QUARTERS + 0.5, tf.int32) for plane in tf.unstack(image, axis=3)]
+    whole = [tf.cast(plane * SUBLEVELS + 0.5, tf.int32) for plane in tf.unstack(image, axis=3)]
     return tf.add_n([plane * (1 << BITS * channel) for channel, plane in enumerate(whole)])
 
 
-def places(drawn: Drawn, side: int) -> tf.Tensor:
+def source_indices(drawn: AugmentParams, side: int) -> tf.Tensor:
     """int32 [B, H * H]: for each pixel of the result the upper left one of the four that it is mixed from, counted
     through the batch."""
     left, top, _, _ = _source(drawn, side)
@@ -189,23 +194,24 @@ def places(drawn: Drawn, side: int) -> tf.Tensor:
     return tf.cast(top * side + left, tf.int32) + first
 
 
-def fetch(packed: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
-    """int32 [4, B, H * H]: upper left, upper right, lower left, lower right pixels, from `pack` and `places`."""
+def gather_corners(packed: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+    """int32 [4, B, H * H]: upper left, upper right, lower left, lower right pixels, from `pack_channels` and
+    `source_indices`."""
     side = packed.shape[2]
     return tf.gather(tf.reshape(packed, [-1]), tf.stack([places + step for step in (0, 1, side, side + 1)]))
 
 
-def blend(corners: tf.Tensor, drawn: Drawn, side: int, channels: int) -> tf.Tensor:
-    """float32 [B, H, H, C], 0..255: the four pixels of `fetch`, each as near as it is."""
+def bilinear(corners: tf.Tensor, drawn: AugmentParams, side: int, channels: int) -> tf.Tensor:
+    """float32 [B, H, H, C], 0..255: the four pixels of `gather_corners`, each as near as it is."""
     _, _, right, down = (axis[..., None] for axis in _source(drawn, side))
     shifts = tf.constant([BITS * channel for channel in range(channels)], tf.int32)
     apart = tf.bitwise.bitwise_and(tf.bitwise.right_shift(corners[..., None], shifts), (1 << BITS) - 1)
     a, b, c, d = tf.unstack(tf.cast(apart, tf.float32))
     upper, lower = a + (b - a) * right, c + (d - c) * right
-    return tf.reshape(upper + (lower - upper) * down, [-1, side, side, channels]) * (1 / QUARTERS)
+    return tf.reshape(upper + (lower - upper) * down, [-1, side, side, channels]) * (1 / SUBLEVELS)
 
 
-def _source(drawn: Drawn, side: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+def _source(drawn: AugmentParams, side: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """float32 [B, H * H] each: column and row of the upper left pixel, and how far right of and below it."""
     middle = (side - 1) / 2
     y, x = (axis.ravel() - middle for axis in np.indices((side, side), np.float32))
@@ -226,7 +232,7 @@ def _mirrored(place: tf.Tensor, side: int) -> tf.Tensor:
     return tf.clip_by_value(place, 0.0, side - 1.0)
 
 
-def finish(image: tf.Tensor, drawn: Drawn, strengths: Augmentation) -> tf.Tensor:
+def noise_erase_mixup(image: tf.Tensor, drawn: AugmentParams, strengths: Augmentation) -> tf.Tensor:
     """Noise, erasing and MixUp, on `image` float32 [B, H, H, C], 0..255; rounded to uint8 of the same shape."""
     side, channels = image.shape[1], image.shape[3]
     if strengths.noise:
@@ -243,8 +249,8 @@ def finish(image: tf.Tensor, drawn: Drawn, strengths: Augmentation) -> tf.Tensor
     return tf.cast(tf.clip_by_value(image + 0.5, 0.0, 255.0), tf.uint8)
 
 
-def mix_labels(label: tf.Tensor, drawn: Drawn) -> tf.Tensor:
-    """float32 [B], 0..1: the labels of pictures that `finish` mixed, from `label` [B], 0 or 1."""
+def mix_labels(label: tf.Tensor, drawn: AugmentParams) -> tf.Tensor:
+    """float32 [B], 0..1: the labels of pictures that `noise_erase_mixup` mixed, from `label` [B], 0 or 1."""
     return _mix_pairs(tf.cast(label, tf.float32), drawn.share)
 
 
@@ -278,11 +284,11 @@ class Augmenter:
         compile = (lambda f: tf.function(f, autograph=False, jit_compile=True)) if compiled else (lambda f: f)
         self._turned = compile(lambda image, keys: apply_d4(image, self._drawn(image, keys).turn))
         self._changed, self._prepared = compile(self._change), compile(self._prepare)
-        self._fetched, self._blended = compile(fetch), compile(self._blend)
+        self._fetched, self._blended = compile(gather_corners), compile(self._blend)
 
     def __call__(self, image: tf.Tensor, step: tf.Tensor | int, first: tf.Tensor | int = 0) -> tf.Tensor:
         """`image` uint8 [B, H, H, C] of step `step`, `first`: place of its first picture in the global batch."""
-        return self._apply(image, counter_rng.keys(self.seed, step, first, tf.shape(image)[0]))
+        return self._apply(image, counter_rng.per_example_keys(self.seed, step, first, tf.shape(image)[0]))
 
     def mixed(
         self, image: tf.Tensor, label: tf.Tensor, step: tf.Tensor | int, first: tf.Tensor | int = 0
@@ -291,7 +297,7 @@ class Augmenter:
 
         With MixUp B must be even, on each replica.
         """
-        keys = counter_rng.keys(self.seed, step, first, tf.shape(image)[0])
+        keys = counter_rng.per_example_keys(self.seed, step, first, tf.shape(image)[0])
         label = tf.cast(label, tf.float32)
         if self.strengths.mixup:
             label = mix_labels(label, self._drawn(image, keys))
@@ -301,7 +307,7 @@ class Augmenter:
         """`grid` [B, G, G, K], any type, under the flips and quarter turns that the pictures of `step` undergo."""
         if self.strengths.augment is Augment.NONE:
             return grid
-        return self._turned(grid, counter_rng.keys(self.seed, step, first, tf.shape(grid)[0]))
+        return self._turned(grid, counter_rng.per_example_keys(self.seed, step, first, tf.shape(grid)[0]))
 
     def _apply(self, image: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
         image = tf.convert_to_tensor(image)
@@ -318,27 +324,27 @@ class Augmenter:
         def part(image: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
             return self._blended(self._fetched(*self._prepared(image, keys)), image, keys)
 
-        if self._on_gpu or not image.shape[0] or image.shape[0] % PART:
+        if self._on_gpu or not image.shape[0] or image.shape[0] % CHUNK:
             return part(image, keys)
         # Side by side on the cores, and what is handed from one function to the next stays in the caches.
-        count = image.shape[0] // PART
+        count = image.shape[0] // CHUNK
         pairs = zip(tf.split(image, count), tf.split(keys, count), strict=True)
         return tf.concat([part(*pair) for pair in pairs], 0)
 
     def _change(self, image: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
         drawn = self._drawn(image, keys)
-        return finish(self._toned(image, drawn), drawn, self.strengths)
+        return noise_erase_mixup(self._toned(image, drawn), drawn, self.strengths)
 
     def _prepare(self, image: tf.Tensor, keys: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         drawn = self._drawn(image, keys)
-        return pack(self._toned(image, drawn)), places(drawn, image.shape[1])
+        return pack_channels(self._toned(image, drawn)), source_indices(drawn, image.shape[1])
 
     def _blend(self, corners: tf.Tensor, image: tf.Tensor, keys: tf.Tensor) -> tf.Tensor:
         drawn = self._drawn(image, keys)
-        return finish(blend(corners, drawn, image.shape[1], image.shape[3]), drawn, self.strengths)
+        return noise_erase_mixup(bilinear(corners, drawn, image.shape[1], image.shape[3]), drawn, self.strengths)
 
-    def _toned(self, image: tf.Tensor, drawn: Drawn) -> tf.Tensor:
-        return tone(image, drawn, self.strengths) if self._tones else tf.cast(image, tf.float32)
+    def _toned(self, image: tf.Tensor, drawn: AugmentParams) -> tf.Tensor:
+        return color_jitter(image, drawn, self.strengths) if self._tones else tf.cast(image, tf.float32)
 
-    def _drawn(self, image: tf.Tensor, keys: tf.Tensor) -> Drawn:
-        return draw(self.strengths, keys, image.shape[1], image.shape[3])
+    def _drawn(self, image: tf.Tensor, keys: tf.Tensor) -> AugmentParams:
+        return sample_params(self.strengths, keys, image.shape[1], image.shape[3])

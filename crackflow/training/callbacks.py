@@ -2,8 +2,8 @@
 
 Synopsis::
 
-    watchers = [callbacks.LiveBar(advance, epochs, batch_size), callbacks.History(path), callbacks.Best(patience=4)]
-    model.fit(batches, callbacks=watchers, verbose=0)
+    watchers = [callbacks.ProgressBar(advance, epochs, batch_size), callbacks.HistoryLogger(path),
+    callbacks.KeepBestWeights(patience=4)] model.fit(batches, callbacks=watchers, verbose=0)
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from crackflow.training import optimizers
 COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "images_per_sec", "seconds")
 
 
-class Counting(keras.callbacks.Callback):
+class StepCounter(keras.callbacks.Callback):
     """Counts steps: Keras reports the last of those that one execution ran."""
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
@@ -40,7 +40,7 @@ class Counting(keras.callbacks.Callback):
         return passed
 
 
-class Pace(Counting):
+class TuneStepsPerExecution(StepCounter):
     """Sets how many steps run before Python is returned to, so that Python takes less than a hundredth of the time.
 
     Measures the executions after the first, which traces. At most a second's work, so that a signal is heard soon.
@@ -73,7 +73,7 @@ class Pace(Counting):
             self.model.set_steps_per_execution(self.chosen)
 
 
-class Speed(Counting):
+class ThroughputLogger(StepCounter):
     """Puts `images_per_sec` (training steps alone), `seconds` and `learning_rate` into the logs of each epoch.
 
     The first execution of the run traces and compiles; it is left out of the speed. Must come before those who read.
@@ -106,7 +106,7 @@ class Speed(Counting):
         logs["learning_rate"] = optimizers.current_rate(self.model.optimizer)
 
 
-class LiveBar(Counting):
+class ProgressBar(StepCounter):
     """Moves a bar over all images of the run, with `advance`, and says one line for each epoch."""
 
     def __init__(self, advance: Callable[[int], None], epochs: int, batch_size: int) -> None:
@@ -117,14 +117,14 @@ class LiveBar(Counting):
         self._advance(self.passed(batch) * self.batch_size)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        console.say(
+        console.info(
             f"epoch {epoch + 1}/{self.epochs}: loss {logs['loss']:.4f}, accuracy {logs['accuracy']:.4f}; "
             f"validation loss {logs['val_loss']:.4f}, accuracy {logs['val_accuracy']:.4f}; "
             f"{logs['images_per_sec']:,.0f} images/s"
         )
 
 
-class History(keras.callbacks.Callback):
+class HistoryLogger(keras.callbacks.Callback):
     """One row an epoch in the CSV file `path` ("": in memory alone), on the disk as soon as the epoch ends. `extra`:
     further metrics."""
 
@@ -149,10 +149,10 @@ class History(keras.callbacks.Callback):
         try:
             atomic.write_text(self.path, text.getvalue())
         except OSError as error:  # such as a full disk, which ends no run; the next epoch writes all rows
-            console.warn(f"{self.path!r} is not written: {error.strerror or error}; training goes on")
+            console.warning(f"{self.path!r} is not written: {error.strerror or error}; training goes on")
 
 
-class Board(keras.callbacks.TensorBoard):
+class TensorBoardLogger(keras.callbacks.TensorBoard):
     """TensorBoard's scalars of each epoch, in `folder`."""
 
     def __init__(self, folder: str) -> None:
@@ -163,18 +163,18 @@ class Board(keras.callbacks.TensorBoard):
         try:
             super().on_epoch_end(epoch, logs)
         except (OSError, tf.errors.OpError) as error:
-            console.warn(f"nothing for TensorBoard of epoch {epoch + 1}: {error}; training goes on")
+            console.warning(f"nothing for TensorBoard of epoch {epoch + 1}: {error}; training goes on")
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Nothing: Keras would take 2 ms to prepare scalars of the step, which it then does not write."""
 
 
-class Diverged(Exception):
+class DivergenceError(Exception):
     """The loss is no number, or above the limit."""
 
 
-class Guard(keras.callbacks.Callback):
-    """Raises Diverged after the execution that takes the epoch's mean loss above `limit`, or to no number."""
+class TerminateOnDivergence(keras.callbacks.Callback):
+    """Raises DivergenceError after the execution that takes the epoch's mean loss above `limit`, or to no number."""
 
     def __init__(self, limit: float) -> None:
         super().__init__()
@@ -182,10 +182,10 @@ class Guard(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         if not logs["loss"] <= self.limit:
-            raise Diverged(f"the training loss became {logs['loss']:.4g}")
+            raise DivergenceError(f"the training loss became {logs['loss']:.4g}")
 
 
-class Best(keras.callbacks.Callback):
+class KeepBestWeights(keras.callbacks.Callback):
     """Keeps the weights of the lowest validation loss, stops after `patience` epochs without a lower one (0: never),
     and puts the best weights back at the end. `epoch`: the best one, from 1.
 

@@ -23,12 +23,12 @@ import numpy as np
 
 from crackflow.core import atomic
 
-KEPT = 2
+MAX_KEPT = 2
 # What reading a file of which some bytes are wrong or missing ends with.
 DAMAGE = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 # NumPy reads the header of an array as Python's text, and takes the shape in it at its word.
 DAMAGE += (SyntaxError, tokenize.TokenError, MemoryError, OverflowError, AttributeError)
-FACTS = "facts"
+METADATA = "facts"
 _NAME = re.compile(r"step-(\d{9})\.npz")
 
 
@@ -44,7 +44,7 @@ class Snapshot:
         return self.facts["step"]
 
 
-class Found(NamedTuple):
+class CheckpointFiles(NamedTuple):
     """The newest sound snapshot, and a line for each newer one that is damaged."""
 
     snapshot: Snapshot | None
@@ -59,8 +59,8 @@ def save(folder: str, snapshot: Snapshot) -> None:
     os.makedirs(folder, exist_ok=True)
     facts = np.frombuffer(json.dumps(snapshot.facts).encode(), np.uint8)
     with atomic.file(os.path.join(folder, f"step-{snapshot.step:09d}.npz")) as file:
-        np.savez(file, **{FACTS: facts}, **snapshot.arrays)
-    kept = [name for name in names(folder) if _step(name) <= snapshot.step][-KEPT:]
+        np.savez(file, **{METADATA: facts}, **snapshot.arrays)
+    kept = [name for name in names(folder) if _step(name) <= snapshot.step][-MAX_KEPT:]
     for gone in set(names(folder)) - set(kept):
         with contextlib.suppress(OSError):
             os.remove(os.path.join(folder, gone))
@@ -80,17 +80,17 @@ def _step(name: str) -> int:
     return int(_NAME.fullmatch(name)[1])
 
 
-def latest(folder: str, before: float = math.inf) -> Found:
+def latest(folder: str, before: float = math.inf) -> CheckpointFiles:
     """The newest snapshot of which every byte is as it was written, of those taken before step `before`."""
     damaged = []
     for name in reversed(names(folder)):
         if _step(name) >= before:
             continue
         try:
-            return Found(load(os.path.join(folder, name)), damaged)
+            return CheckpointFiles(load(os.path.join(folder, name)), damaged)
         except DAMAGE as error:
             damaged.append(f"{name}: {error or type(error).__name__}")
-    return Found(None, damaged)
+    return CheckpointFiles(None, damaged)
 
 
 def load(path: str) -> Snapshot:
@@ -99,4 +99,4 @@ def load(path: str) -> Snapshot:
         if sum(one.file_size for one in stored.zip.infolist()) > os.fstat(file.fileno()).st_size:
             raise zipfile.BadZipFile("its arrays would be larger than the file")
         arrays = {name: stored[name] for name in stored.files}
-    return Snapshot(json.loads(arrays.pop(FACTS).tobytes()), arrays)
+    return Snapshot(json.loads(arrays.pop(METADATA).tobytes()), arrays)

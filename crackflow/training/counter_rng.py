@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    keys = counter_rng.keys(seed=7, step=step, first=0, count=64)      # uint32 [64], one for each picture
+    keys = counter_rng.per_example_keys(seed=7, step=step, first=0, count=64)      # uint32 [64], one for each picture
     u = counter_rng.uniform(keys, 16)                                  # float32 [64, 16], 0 <= u < 1
 
 TensorFlow's stateless functions draw other numbers inside XLA than outside (measured: BUILD_NOTES.md), so the same run
@@ -20,7 +20,7 @@ _GOLDEN = 0x9E3779B9  # 2^32 / golden ratio: successive multiples lie far apart
 _NOISE = 0x5851F42D  # sets the pixels' numbers apart from the pictures'
 
 
-def keys(seed: int, step: tf.Tensor | int, first: tf.Tensor | int, count: tf.Tensor | int) -> tf.Tensor:
+def per_example_keys(seed: int, step: tf.Tensor | int, first: tf.Tensor | int, count: tf.Tensor | int) -> tf.Tensor:
     """uint32 [count]: for the pictures `first`, `first` + 1, ... of the global batch of step `step`.
 
     `seed`: any integer from 0; `step`, `first`: integers from 0, taken modulo 2^32.
@@ -33,7 +33,7 @@ def keys(seed: int, step: tf.Tensor | int, first: tf.Tensor | int, count: tf.Ten
 
 
 def uniform(keys: tf.Tensor, numbers: int) -> tf.Tensor:
-    """float32 [B, numbers], 0 <= u < 1 in steps of 2^-24, from `keys` uint32 [B]."""
+    """float32 [B, numbers], 0 <= u < 1 in steps of 2^-24, from `per_example_keys` uint32 [B]."""
     apart = np.arange(1, numbers + 1, dtype=np.uint64) * _GOLDEN & _WORD
     bits = _mix(keys[:, None] + tf.constant(apart.astype(np.uint32)))
     return tf.cast(tf.bitcast(_right(bits, 8), tf.int32), tf.float32) * 2.0**-24

@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    fit = fit_loop.Fit(model, config, steps, cluster, identity)
+    fit = fit_loop.FitLoop(model, config, steps, cluster, identity)
     fit.take(snapshot)                                     # of an earlier process of the same run
     watched = fit.run(batches_from, checks, check_steps)   # batches_from(step): from that step of the run on
 """
@@ -20,14 +20,14 @@ from crackflow.core import console
 from crackflow.core.backend import tf
 from crackflow.core.config.training import TrainConfig
 from crackflow.core.distribution import Cluster
-from crackflow.core.errors import TryAgain, UserError
+from crackflow.core.errors import RetryableError, UserError
 from crackflow.training import callbacks, checkpoint, run_folder, trainer
 
-SMALLER = 0.5  # of the rate, each time that a run diverges
+LR_BACKOFF = 0.5  # of the rate, each time that a run diverges
 
 
 @dataclasses.dataclass(frozen=True)
-class Watched:
+class TrainingResult:
     """What was seen of a fit. `seconds`: of training, those before an interruption included."""
 
     history: list[dict]
@@ -36,10 +36,10 @@ class Watched:
     seconds: float
 
 
-class Fit:
-    """`steps`: in an epoch; `identity`: what a snapshot must agree with to be of this run (`run_folder.identity`);
-    `until`: epochs after which it ends, of the run's, which the learning rate still follows; 0: all of them;
-    `smoothing`: epochs whose mean validation loss decides which is the best."""
+class FitLoop:
+    """`steps`: in an epoch; `identity`: what a snapshot must agree with to be of this run
+    (`run_folder.run_fingerprint`); `until`: epochs after which it ends, of the run's, which the learning rate still
+    follows; 0: all of them; `smoothing`: epochs whose mean validation loss decides which is the best."""
 
     def __init__(
         self,
@@ -55,8 +55,8 @@ class Fit:
         self.model, self.config, self.steps, self.cluster, self.identity = model, config, steps, cluster, identity
         chief = cluster.is_chief
         extra = [name.value for name in config.metrics]
-        self.history = callbacks.History(os.path.join(config.run_dir, run_folder.HISTORY) if chief else "", extra)
-        self.best = callbacks.Best(config.patience_epochs(steps), smoothing)
+        self.history = callbacks.HistoryLogger(os.path.join(config.run_dir, run_folder.HISTORY) if chief else "", extra)
+        self.best = callbacks.KeepBestWeights(config.patience_epochs(steps), smoothing)
         self.step, self.rollbacks, self.seconds = 0, 0, 0.0
         self._back_to = -1  # the step that the last divergence led back to
         self._variables = model.state()
@@ -108,7 +108,9 @@ class Fit:
         self.step, self.rollbacks = snapshot.step, snapshot.facts["rollbacks"]
         self.seconds = snapshot.facts["seconds"]
 
-    def run(self, batches_from: Callable[[int], tf.data.Dataset], checks: tf.data.Dataset, check_steps: int) -> Watched:
+    def run(
+        self, batches_from: Callable[[int], tf.data.Dataset], checks: tf.data.Dataset, check_steps: int
+    ) -> TrainingResult:
         """Train to the end; `model` has the best weights then.
 
         Raises: TryAgain after a signal, a checkpoint written, or when another worker is gone; UserError when the loss
@@ -124,21 +126,22 @@ class Fit:
                     with _signals() as signals:
                         self._fit(batches_from(self.step), checks, check_steps, signals)
                     break
-                except callbacks.Diverged as error:
+                except callbacks.DivergenceError as error:
                     self._roll_back(error)
         if not self.best.epoch:
             raise UserError("training diverged: the validation loss was never a number; lower --learning_rate")
-        return Watched(self.history.rows, self.best.epoch, self.best.stopped, self.seconds)
+        return TrainingResult(self.history.rows, self.best.epoch, self.best.stopped, self.seconds)
 
     def save(self) -> None:
         """A checkpoint of the run as it is; the chief alone writes. A disk that is full doesn't end the run.
 
-        Raises: callbacks.Diverged, nothing written, when a weight is no number, which the loss of its step can't tell.
+        Raises: callbacks.DivergenceError, nothing written, when a weight is no number, which the loss of its step can't
+        tell.
         """
         snapshot = self.snapshot()
         weights = [array for name, array in snapshot.arrays.items() if name.startswith("weight/")]
         if self.step and not all(np.isfinite(array).all() for array in weights):
-            raise callbacks.Diverged("a weight is no number any more")
+            raise callbacks.DivergenceError("a weight is no number any more")
         self._write(snapshot)
 
     def _write(self, snapshot: checkpoint.Snapshot) -> None:
@@ -148,7 +151,7 @@ class Fit:
             checkpoint.save(self._place, snapshot)
         except OSError as error:
             kept = checkpoint.names(self._place)
-            console.warn(
+            console.warning(
                 f"no checkpoint at step {self.step}: {error.strerror or error}; training goes on, and "
                 + (f"{kept[-1]} is the last" if kept else "there is none yet")
             )
@@ -161,18 +164,18 @@ class Fit:
         with contextlib.ExitStack() as stack:
             # The loss is weighed by class, and so is its limit.
             limit = self.config.safety.loss_limit * max(1.0, *self.model.class_weights)
-            watchers = [callbacks.Guard(limit), callbacks.Speed(self.config.batch_size)]
+            watchers = [callbacks.TerminateOnDivergence(limit), callbacks.ThroughputLogger(self.config.batch_size)]
             if chief:
-                advance = stack.enter_context(console.bar(self.length * self.config.batch_size, "training"))
+                advance = stack.enter_context(console.progress_bar(self.length * self.config.batch_size, "training"))
                 advance(first * self.config.batch_size)
-                watchers.append(callbacks.LiveBar(advance, self.epochs, self.config.batch_size))
+                watchers.append(callbacks.ProgressBar(advance, self.epochs, self.config.batch_size))
             watchers += [self.history, self.best]
             if chief:
                 board = os.path.join(self.config.run_dir, run_folder.TENSORBOARD)
-                watchers.append(callbacks.Board(board))
+                watchers.append(callbacks.TensorBoardLogger(board))
             if not self.config.steps_per_execution:
-                watchers.append(callbacks.Pace(self.steps, self._slowest))
-            watchers.append(_Keeper(self, signals))
+                watchers.append(callbacks.TuneStepsPerExecution(self.steps, self._slowest))
+            watchers.append(_CheckpointCallback(self, signals))
             self.model.fit(
                 batches,
                 epochs=self.epochs,
@@ -186,14 +189,14 @@ class Fit:
     def _slowest(self, seconds: float) -> float:
         return float(self.cluster.gathered([round(seconds * 1e9)]).max()) / 1e9
 
-    def _roll_back(self, error: callbacks.Diverged) -> None:
+    def _roll_back(self, error: callbacks.DivergenceError) -> None:
         diverged_at, found = self.step, checkpoint.latest(self._place).snapshot
         if found and found.step == self._back_to:  # led to no other: its own weights may be what is wrong
             found = checkpoint.latest(self._place, before=found.step).snapshot or found
         # All have read it before the chief writes it anew; and a network's file system may have shown an older one.
         seen = self.cluster.gathered([found.step if found else -1])
         if (seen != seen[0]).any():
-            raise TryAgain(
+            raise RetryableError(
                 f"the workers see different checkpoints in {self._place!r}, of steps {seen.ravel().tolist()}; the same "
                 "command goes on from the last one"
             ) from error
@@ -205,19 +208,19 @@ class Fit:
         rollbacks = self.rollbacks + 1
         self.take(found)
         self.rollbacks, self._back_to = rollbacks, found.step
-        self.model.lower_rate(SMALLER**self.rollbacks)
+        self.model.lower_rate(LR_BACKOFF**self.rollbacks)
         if self.cluster.is_chief:
-            console.warn(
-                f"{error} near step {diverged_at}; back to step {self.step} with {SMALLER**self.rollbacks:g} "
+            console.warning(
+                f"{error} near step {diverged_at}; back to step {self.step} with {LR_BACKOFF**self.rollbacks:g} "
                 f"of the learning rate ({self.rollbacks} of {self.config.safety.rollbacks} times)"
             )
         self._write(self.snapshot())  # so that the count survives a kill
 
 
-class _Keeper(callbacks.Counting):
+class _CheckpointCallback(callbacks.StepCounter):
     """Counts the steps and seconds of `fit`, saves it in time, stops it after a signal. The last of the callbacks."""
 
-    def __init__(self, fit: Fit, signals: list[int]) -> None:
+    def __init__(self, fit: FitLoop, signals: list[int]) -> None:
         super().__init__()
         self._fit, self._signals = fit, signals
 
@@ -265,7 +268,7 @@ class _Keeper(callbacks.Counting):
     def _stop(self) -> None:
         # Once the chief has written: SLURM ends the others as soon as one has left.
         self._fit.cluster.gathered([0])
-        raise TryAgain(
+        raise RetryableError(
             f"stopped by a signal after step {self._fit.step} of {self._fit.length}; the same command goes on there"
         )
 

@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    optimizer = optimizers.make(config.optimization, batch_size=64, steps=500)
+    optimizer = optimizers.create_optimizer(config.optimization, batch_size=64, steps=500)
     optimizers.build(optimizer, model.trainable_variables)
     metric = optimizers.extra_metric(ExtraMetric.MCC)     # fed labels and logits
 """
@@ -17,7 +17,7 @@ MOMENTUM = 0.9
 NOT_DECAYED = ["gamma", "beta", "bias"]  # norms and biases: decay would only bend their scale
 
 
-def make(
+def create_optimizer(
     settings: Optimization, batch_size: int, steps: int, share: tf.Variable | float = 1.0
 ) -> keras.optimizers.Optimizer:
     """The optimizer that `settings` ask for, with its schedule over `steps` steps of `batch_size` images; `share`: of
@@ -25,7 +25,7 @@ def make(
 
     Raises: UserError when it comes from tensorflow-addons and that is not installed.
     """
-    rate = schedules.make(settings, batch_size, steps, share)
+    rate = schedules.create_schedule(settings, batch_size, steps, share)
     decay, clip = settings.weight_decay, {"global_clipnorm": settings.clip_norm or None}
     if settings.optimizer in (Optimizer.ADAMW, Optimizer.SWA):  # the mean of swa is kept by `trainer.Trainer`
         return _undecayed(keras.optimizers.AdamW(rate, weight_decay=decay, **clip))

@@ -2,8 +2,8 @@
 
 Synopsis::
 
-    stages = profiling.measure(made, config)        # [Stage("decode, one core", Rate(...), "image/s of ...")]
-    profiling.advise(stages)                        # Advice(bottleneck, help)
+    stages = profiling.profile_stages(made, config)        # [Stage("decode, one core", Rate(...), "image/s of ...")]
+    profiling.recommend(stages)                        # Advice(bottleneck, help)
 
 What is measured gets other rows or another step at each call, as an input: TensorFlow computes what does not depend on
 one once, and then hands the result out, at 400,000 images a second where decoding takes 2 ms.
@@ -23,9 +23,9 @@ from crackflow.core import runtime, throughput
 from crackflow.core.backend import keras, tf
 from crackflow.core.config.tools import DoctorConfig
 from crackflow.core.config.training import Input, TrainConfig
-from crackflow.core.throughput import Rate
+from crackflow.core.throughput import Throughput
 from crackflow.data.dataset import Dataset
-from crackflow.data.record_reader import Rows
+from crackflow.data.record_reader import RecordReader
 from crackflow.model import networks
 from crackflow.pipeline import loader, stream
 from crackflow.training import augment, trainer
@@ -34,49 +34,49 @@ DISK, RECORDS, DECODE, STREAM = "disk", "record reading", "decode, one core", "s
 PACK, AUGMENT = "pack", "augmentation"
 STEP, TOGETHER = "train step, data in memory", "end to end"
 # Below this share of the train step's own speed, training waits for its input.
-WAITING = 0.95
+INPUT_BOUND_RATIO = 0.95
 DECODED_AT_ONCE = 64
 DECODED = 1024  # different images at most: more than the caches of a core hold
 READ_BYTES = 1 << 20
 
 
-class Stage(NamedTuple):
+class StageTiming(NamedTuple):
     """`rate` in images/s; `note`: what was measured."""
 
     name: str
-    rate: Rate
+    rate: Throughput
     note: str
 
 
-class Advice(NamedTuple):
+class Recommendation(NamedTuple):
     bottleneck: str
     help: str
 
 
-def measure(made: Dataset, config: DoctorConfig) -> list[Stage]:
+def profile_stages(made: Dataset, config: DoctorConfig) -> list[StageTiming]:
     """All stages on the training split of `made`, as training with the same flags would run them."""
-    recipe = networks.recipe(config.model, config.architecture)
+    recipe = networks.get_model_spec(config.model, config.architecture)
     px, channels = config.image_px or recipe.image_px, recipe.channels
     precision = runtime.choose_precision(config.precision, recipe.bfloat16_on_cpu)
     xla = runtime.choose_xla(config.xla)
     keras.mixed_precision.set_global_policy(precision.value)
-    clock = functools.partial(throughput.rate, seconds=config.seconds, windows=config.windows)
+    clock = functools.partial(throughput.measure, seconds=config.seconds, windows=config.windows)
     open_feed = functools.partial(
-        loader.open_feed, made=made, batch_size=config.batch_size, image_px=px, channels=channels, seed=0
+        loader.create_loader, made=made, batch_size=config.batch_size, image_px=px, channels=channels, seed=0
     )
     stages = [_disk(made, config.windows)]  # before anything maps the shards, which keeps them in memory
     chosen = open_feed(config.input)
     stages.append(
-        Stage(
+        StageTiming(
             RECORDS,
             clock(record_reader(made)),
             "frames, checksums and fields; each once, decoding looks there no more",
         )
     )
-    stages.append(Stage(DECODE, clock(decoder(made, px, channels)), f"{made.facts['encoding']} to {px} px"))
-    stages.append(Stage(STREAM, clock(taker(open_feed(Input.STREAM).train())), "decoding as it trains"))
+    stages.append(StageTiming(DECODE, clock(decoder(made, px, channels)), f"{made.facts['encoding']} to {px} px"))
+    stages.append(StageTiming(STREAM, clock(batch_timer(open_feed(Input.STREAM).train())), "decoding as it trains"))
     if chosen.choice.value == Input.PACK.value:
-        stages.append(Stage(PACK, clock(taker(chosen.train())), chosen.choice.reason))
+        stages.append(StageTiming(PACK, clock(batch_timer(chosen.train())), chosen.choice.reason))
     settings = TrainConfig(
         data=made.folder,
         run_dir=made.folder,
@@ -86,53 +86,57 @@ def measure(made: Dataset, config: DoctorConfig) -> list[Stage]:
         steps_per_execution=1,
     )
     synthetic = open_feed(Input.SYNTHETIC)
-    stages.append(Stage(AUGMENT, clock(augmenter(settings, synthetic, xla.value)), settings.augmentation.augment.value))
-    model = trainer.trainable(recipe.build(px), settings, 10_000, xla.value)
+    stages.append(
+        StageTiming(AUGMENT, clock(augmenter(settings, synthetic, xla.value)), settings.augmentation.augment.value)
+    )
+    model = trainer.compile_trainer(recipe.build(px), settings, 10_000, xla.value)
     note = f"{config.model.value} at {px} px, batch {config.batch_size}, {precision.value}, XLA {xla.value}"
-    stages.append(Stage(STEP, clock(stepper(model, synthetic.train(), config.batch_size)), note))
-    together = clock(stepper(model, chosen.train(), config.batch_size))
-    stages.append(Stage(TOGETHER, together, f"input {chosen.choice.value} and train step"))
+    stages.append(StageTiming(STEP, clock(step_timer(model, synthetic.train(), config.batch_size)), note))
+    together = clock(step_timer(model, chosen.train(), config.batch_size))
+    stages.append(StageTiming(TOGETHER, together, f"input {chosen.choice.value} and train step"))
     return stages
 
 
-def advise(stages: list[Stage], on_gpu: bool) -> Advice:
+def recommend(stages: list[StageTiming], on_gpu: bool) -> Recommendation:
     """What limits training, and the flag that helps."""
     speed = {stage.name: stage.rate.median for stage in stages}
     step, together = speed[STEP], speed[TOGETHER]
     source = PACK if PACK in speed else STREAM
     told = f"the train step alone reaches {step:,.0f} images/s, together they reach {together:,.0f}"
-    if together >= WAITING * step:
+    if together >= INPUT_BOUND_RATIO * step:
         help = "a larger --batch_size, or --precision=mixed_bfloat16 where auto did not choose it"
         if not on_gpu:
             help = "a GPU (pip install 'crackflow[gpu]'), a smaller --image_px, or a smaller --model"
-        return Advice(f"the train step: {source} could deliver {speed[source]:,.0f} images/s; {told}", help)
+        return Recommendation(f"the train step: {source} could deliver {speed[source]:,.0f} images/s; {told}", help)
     if source == STREAM:
         by_disk = speed[DISK] < 1.2 * speed[STREAM]
         help = "a faster disk, or --input=pack from one" if by_disk else "--input=pack, or more CPU cores"
-        return Advice(f"the input: {'the disk' if by_disk else 'decoding'} delivers {speed[STREAM]:,.0f}; {told}", help)
-    return Advice(
+        return Recommendation(
+            f"the input: {'the disk' if by_disk else 'decoding'} delivers {speed[STREAM]:,.0f}; {told}", help
+        )
+    return Recommendation(
         f"sharing the cores: the pack alone delivers {speed[PACK]:,.0f} images/s; {told}",
         "more CPU cores, or --threads below their number so that the input keeps one",
     )
 
 
-def taker(batches: tf.data.Dataset) -> Callable[[], int]:
+def batch_timer(batches: tf.data.Dataset) -> Callable[[], int]:
     """A function that takes one of `batches` at each call and returns how many images it holds."""
     taken = itertools.chain.from_iterable(itertools.repeat(batches))
     return lambda: int(next(taken)[-1].shape[0])
 
 
-def _disk(made: Dataset, windows: int) -> Stage:
+def _disk(made: Dataset, windows: int) -> StageTiming:
     """Shards read from the device itself: their pages are dropped from the cache first, where the system allows it."""
     files = made.files("train")
     total = sum(os.path.getsize(file) for file in files)
     reads = sorted((read(files) for _ in range(windows)), key=lambda one: one.seconds)
     count = made.count("train")
-    rate = Rate(*(count / reads[place].seconds for place in (len(reads) // 2, -1, 0)))
+    rate = Throughput(*(count / reads[place].seconds for place in (len(reads) // 2, -1, 0)))
     note = f"{total / reads[len(reads) // 2].seconds / 1e6:,.0f} MB/s, {total / count / 1e3:,.1f} kB an image"
     if any(one.cached for one in reads):
         note += "; of memory: the system kept them there"
-    return Stage(DISK, rate, note)
+    return StageTiming(DISK, rate, note)
 
 
 class Read(NamedTuple):
@@ -169,7 +173,7 @@ def _is_in_memory(handle: int) -> bool:
 
 
 def record_reader(made: Dataset) -> Callable[[], int]:
-    rows, numbers = Rows(made, "train"), itertools.count()
+    rows, numbers = RecordReader(made, "train"), itertools.count()
 
     def advance() -> int:
         for _ in range(DECODED_AT_ONCE):
@@ -184,7 +188,7 @@ def decoder(made: Dataset, px: int, channels: int) -> Callable[[], int]:
 
     Which ones is an input of the function: those of a constant would be decoded once and for all.
     """
-    rows = Rows(made, "train")
+    rows = RecordReader(made, "train")
     known, numbers = min(DECODED, rows.count), itertools.count()
     size = min(DECODED_AT_ONCE, known)
     read = stream.Reader(rows, made, size, channels, at_once=1)
@@ -202,7 +206,7 @@ def decoder(made: Dataset, px: int, channels: int) -> Callable[[], int]:
     return advance
 
 
-def augmenter(settings: TrainConfig, feed: loader.Feed, xla: str) -> Callable[[], int]:
+def augmenter(settings: TrainConfig, feed: loader.DataLoader, xla: str) -> Callable[[], int]:
     """Augments one of the batches of `feed` at each call, as the train step of `settings` does at another step."""
     change = augment.Augmenter(settings.augmentation, settings.seed, compiled=xla != "off")
     apply = tf.function(lambda image, label, step: change.mixed(image, label, step), autograph=False)
@@ -217,7 +221,7 @@ def augmenter(settings: TrainConfig, feed: loader.Feed, xla: str) -> Callable[[]
     return advance
 
 
-def stepper(model: keras.Model, batches: tf.data.Dataset, batch_size: int) -> Callable[[], int]:
+def step_timer(model: keras.Model, batches: tf.data.Dataset, batch_size: int) -> Callable[[], int]:
     """A function that trains `model` on one of `batches` at each call and returns how many images that were."""
     function, taken = model.make_train_function(), iter(batches)
 

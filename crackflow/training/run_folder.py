@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    with run_folder.opened("runs/metu", identity, overwrite=False, resume=Resume.AUTO, team=team) as start:
+    with run_folder.open_run("runs/metu", identity, overwrite=False, resume=Resume.AUTO, team=team) as start:
         start.finished, start.snapshot       # a run that is done; or where to go on; or neither: an empty folder
     run_folder.save_flags("runs/metu", config)   # flags.cfg replays the run
 """
@@ -21,10 +21,10 @@ from crackflow.training import checkpoint
 
 FLAGS, HISTORY, METRICS, REPORT, TENSORBOARD = "flags.cfg", "history.csv", "metrics.json", "report.html", "tensorboard"
 CHECKPOINTS, LOCK = "checkpoints", ".lock"
-OURS = (FLAGS, HISTORY, METRICS, REPORT, "model.h5")
+OWNED_FILES = (FLAGS, HISTORY, METRICS, REPORT, "model.h5")
 # Flags that may differ between two parts of one run: they say where, on what and how carefully, not what is computed.
 # The data set and the precision are compared as what they came to.
-FREE = {
+RESUMABLE_FLAGS = {
     "data",
     "run_dir",
     "overwrite",
@@ -45,7 +45,7 @@ FREE = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Start:
+class ResumeState:
     """`finished`: a run of these flags is done; `snapshot`: where one stopped; `found`: what to tell the user."""
 
     finished: bool = False
@@ -53,13 +53,13 @@ class Start:
     found: str = ""
 
 
-def identity(config: TrainConfig, fingerprint: str, precision: str) -> dict:
+def run_fingerprint(config: TrainConfig, fingerprint: str, precision: str) -> dict:
     """What two parts of one run have in common: flags that decide the weights, the data set, the precision."""
-    return {"flags": flags.as_dict(config, FREE), "fingerprint": fingerprint, "precision": precision}
+    return {"flags": flags.as_dict(config, RESUMABLE_FLAGS), "fingerprint": fingerprint, "precision": precision}
 
 
 @contextlib.contextmanager
-def opened(run_dir: str, identity: dict, overwrite: bool, resume: Resume, team: Cluster) -> Iterator[Start]:
+def open_run(run_dir: str, identity: dict, overwrite: bool, resume: Resume, team: Cluster) -> Iterator[ResumeState]:
     """`run_dir`, held for this process alone, and what lies in it; without a run to go on with it is empty.
 
     The chief of `team` looks and writes; the others read what it found. Raises: UserError when something else is there
@@ -69,25 +69,27 @@ def opened(run_dir: str, identity: dict, overwrite: bool, resume: Resume, team: 
     if not team.is_chief:
         team.gathered([0])  # the chief has prepared it
         start = _start(run_dir, identity)
-        _expect_one_folder(run_dir, start, team)
+        _require_one_folder(run_dir, start, team)
         yield start
         return
     if os.path.exists(run_dir) and not os.path.isdir(run_dir):
         raise UserError(f"--run_dir: expected a folder, received {run_dir!r}, which is a file; choose another name")
-    _expect_ours(run_dir, overwrite, resume)
+    _require_owned(run_dir, overwrite, resume)
     place = os.path.join(run_dir, CHECKPOINTS)
     os.makedirs(place, exist_ok=True)
     busy = f"--run_dir: another process trains into {run_dir!r}; choose another folder"
-    with locks.held(os.path.join(place, LOCK), busy, f"{run_dir!r} can't be locked; see that no other run uses it"):
+    with locks.exclusive(
+        os.path.join(place, LOCK), busy, f"{run_dir!r} can't be locked; see that no other run uses it"
+    ):
         for opened_folder in (run_dir, place):
             temporary_files.remove_leftovers(opened_folder)
         start = _prepared(run_dir, identity, overwrite)
         team.gathered([0])
-        _expect_one_folder(run_dir, start, team)
+        _require_one_folder(run_dir, start, team)
         yield start
 
 
-def _expect_one_folder(run_dir: str, start: Start, team: Cluster) -> None:
+def _require_one_folder(run_dir: str, start: ResumeState, team: Cluster) -> None:
     seen = team.gathered([start.snapshot.step if start.snapshot else -1, start.finished])
     if (seen != seen[0]).any():
         raise UserError(
@@ -96,7 +98,7 @@ def _expect_one_folder(run_dir: str, start: Start, team: Cluster) -> None:
         )
 
 
-def _expect_ours(run_dir: str, overwrite: bool, resume: Resume) -> None:
+def _require_owned(run_dir: str, overwrite: bool, resume: Resume) -> None:
     if not os.path.isdir(run_dir):
         return
     place = os.path.join(run_dir, CHECKPOINTS)
@@ -116,32 +118,32 @@ def _expect_ours(run_dir: str, overwrite: bool, resume: Resume) -> None:
         raise UserError(told)
 
 
-def _prepared(run_dir: str, identity: dict, overwrite: bool) -> Start:
+def _prepared(run_dir: str, identity: dict, overwrite: bool) -> ResumeState:
     """What lies there; what can't be gone on with is removed first."""
-    start = Start() if overwrite else _start(run_dir, identity)
+    start = ResumeState() if overwrite else _start(run_dir, identity)
     if not start.snapshot:
         _clear(run_dir)
     return start
 
 
-def _start(run_dir: str, identity: dict) -> Start:
+def _start(run_dir: str, identity: dict) -> ResumeState:
     if not os.path.exists(os.path.join(run_dir, FLAGS)):
-        return Start()
+        return ResumeState()
     found = checkpoint.latest(os.path.join(run_dir, CHECKPOINTS))
     for line in found.damaged:
-        console.warn(f"a damaged checkpoint is passed over: {line}")
+        console.warning(f"a damaged checkpoint is passed over: {line}")
     finished = os.path.exists(os.path.join(run_dir, REPORT))
     if found.snapshot:
-        _expect_same(run_dir, identity, found.snapshot.facts["identity"])
+        _require_same_run(run_dir, identity, found.snapshot.facts["identity"])
         told = "a finished run of these flags" if finished else f"a run that stopped after step {found.snapshot.step}"
-        return Start(finished, found.snapshot, told)
+        return ResumeState(finished, found.snapshot, told)
     if found.damaged or finished:
         why = "only damaged checkpoints" if found.damaged else "a finished run without checkpoints"
         raise UserError(f"--resume: {run_dir!r} holds {why}; choose another folder, or replace it with --overwrite")
-    return Start(found="a run that had no checkpoint yet, begun anew")
+    return ResumeState(found="a run that had no checkpoint yet, begun anew")
 
 
-def _expect_same(run_dir: str, ours: dict, theirs: dict) -> None:
+def _require_same_run(run_dir: str, ours: dict, theirs: dict) -> None:
     """Raises: UserError that names the first thing in which the run that lies there was another."""
     way = "choose another --run_dir, or begin anew with --overwrite"
     if ours["fingerprint"] != theirs["fingerprint"]:
@@ -174,7 +176,7 @@ def _clear(run_dir: str) -> None:
     shutil.rmtree(os.path.join(run_dir, TENSORBOARD), ignore_errors=True)
     place = os.path.join(run_dir, CHECKPOINTS)
     written = [os.path.join(place, name) for name in os.listdir(place) if checkpoint.is_name(name)]
-    for name in [os.path.join(run_dir, name) for name in OURS] + written:
+    for name in [os.path.join(run_dir, name) for name in OWNED_FILES] + written:
         if os.path.exists(name):
             os.remove(name)
 

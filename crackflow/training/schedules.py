@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    rate = schedules.Rate(Schedule.COSINE, peak=0.003, total=500, warmup=50)
+    rate = schedules.ScheduledRate(Schedule.COSINE, peak=0.003, total=500, warmup=50)
     rate(step)          # float32, for `step` any integer from 0
 """
 
@@ -28,13 +28,15 @@ def peak(settings: Optimization, batch_size: int) -> float:
     return settings.learning_rate * (batch_size / settings.rate_batch) ** power
 
 
-def make(settings: Optimization, batch_size: int, total: int, share: tf.Variable | float = 1.0) -> "Rate":
+def create_schedule(
+    settings: Optimization, batch_size: int, total: int, share: tf.Variable | float = 1.0
+) -> "ScheduledRate":
     """The schedule that `settings` ask for, over `total` steps, times `share`."""
     warmup = 0 if settings.schedule is Schedule.ONE_CYCLE else round(settings.warmup_fraction * total)
-    return Rate(settings.schedule, peak(settings, batch_size), total, warmup, settings.rate_drops, share=share)
+    return ScheduledRate(settings.schedule, peak(settings, batch_size), total, warmup, settings.rate_drops, share=share)
 
 
-class Rate(keras.optimizers.schedules.LearningRateSchedule):
+class ScheduledRate(keras.optimizers.schedules.LearningRateSchedule):
     """From 0 up to `peak` in `warmup` steps, then `kind`, down to its end at step `total`.
 
     cosine: half a cosine down to 0 (Loshchilov and Hutter, SGDR, 2017); one_cycle: a half cosine up from a 25th in
@@ -76,9 +78,9 @@ class Rate(keras.optimizers.schedules.LearningRateSchedule):
             return DROP ** tf.cast(drops, tf.float32)
         return tf.ones_like(passed)
 
-    def times(self, factor: float) -> "Rate":
+    def times(self, factor: float) -> "ScheduledRate":
         """The same, times `factor`."""
-        return Rate(**self.get_config() | {"factor": self.factor * factor, "share": self.share})
+        return ScheduledRate(**self.get_config() | {"factor": self.factor * factor, "share": self.share})
 
     def get_config(self) -> dict:
         names = ("peak", "total", "warmup", "drops", "factor")

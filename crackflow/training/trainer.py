@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    model = trainer.trainable(network, config, steps=1250, xla="augmentation")      # a compiled keras.Model
+    model = trainer.compile_trainer(network, config, steps=1250, xla="augmentation")      # a compiled keras.Model
     model.fit(batches, ...)
     with model.averaged():                                                # validation sees the averaged weights
         ...
@@ -40,7 +40,7 @@ class Trainer(keras.Model):
         self._loss_mean = keras.metrics.Mean("loss")
         self._forward = lambda image: [self(image, training=True)]
         if settings.mask_weight:
-            both = mask_head.head(network)
+            both = mask_head.attach_head(network)
             self._forward = lambda image: both(image, training=True)
             self._cell_layer = both.get_layer(mask_head.LAYER)  # its weights are trained; of the others Keras knows
         self._gradients = (
@@ -65,12 +65,12 @@ class Trainer(keras.Model):
         return self._settings.class_weights
 
     @property
-    def locator(self) -> mask_head.Locator | None:
+    def locator(self) -> mask_head.MaskHead | None:
         """What was learnt from masks; None without a weight for them."""
-        return mask_head.Locator.of(self._cell_layer) if self._settings.mask_weight else None
+        return mask_head.MaskHead.of(self._cell_layer) if self._settings.mask_weight else None
 
     @locator.setter
-    def locator(self, learnt: mask_head.Locator) -> None:
+    def locator(self, learnt: mask_head.MaskHead) -> None:
         learnt.put(self._cell_layer)
 
     @property
@@ -89,7 +89,7 @@ class Trainer(keras.Model):
         image, target = self._augmenter.mixed(image, label, step, first)
         where = ()
         if self._settings.mask_weight:
-            where = mask_head.targets(*bits, label)
+            where = mask_head.mask_targets(*bits, label)
             where = where._replace(crack=self._augmenter.turned(where.crack, step, first))
         loss, logits, gradients = self._gradients(image, target, *where)
         if hasattr(self.optimizer, "get_unscaled_gradients"):
@@ -133,7 +133,7 @@ class Trainer(keras.Model):
             loss = aim = tf.reduce_mean(losses.per_example_loss(target, logits, self._settings))
             if grid:
                 smoothing = self._settings.label_smoothing
-                aim += self._settings.mask_weight * mask_head.loss(mask_head.Targets(*where), *grid, smoothing)
+                aim += self._settings.mask_weight * mask_head.mask_loss(mask_head.MaskTargets(*where), *grid, smoothing)
             # Gradients are added up over the replicas.
             aim /= tf.distribute.get_strategy().num_replicas_in_sync
             if hasattr(self.optimizer, "get_scaled_loss"):
@@ -242,7 +242,7 @@ class Trainer(keras.Model):
         return {metric.name: metric.result() for metric in self.metrics}
 
 
-def averaging(settings: Optimization, steps: int) -> Callable[[tf.Tensor], tf.Tensor] | None:
+def averaging_decay(settings: Optimization, steps: int) -> Callable[[tf.Tensor], tf.Tensor] | None:
     """By which share the average of the weights moves towards them after step n float32 [], from 1, of `steps`; None
     where none is kept.
 
@@ -266,7 +266,7 @@ def averaging(settings: Optimization, steps: int) -> Callable[[tf.Tensor], tf.Te
     return of_ema if settings.ema else None
 
 
-def trainable(network: keras.Model, config: TrainConfig, steps: int, xla: str) -> Trainer:
+def compile_trainer(network: keras.Model, config: TrainConfig, steps: int, xla: str) -> Trainer:
     """`network` compiled for `steps` steps; `xla`: on, augmentation or off, as `runtime.choose_xla` says.
 
     Raises: UserError when the optimizer or a metric needs tensorflow-addons and that is not installed; ValueError for a
@@ -275,7 +275,7 @@ def trainable(network: keras.Model, config: TrainConfig, steps: int, xla: str) -
     if not config.batch_size:
         raise ValueError("trainable: expected a batch size, received 0; choose one with config.sized_for")
     rate_share = tf.Variable(1.0, trainable=False, name="rate_share")
-    optimizer = optimizers.make(config.optimization, config.batch_size, steps, rate_share)
+    optimizer = optimizers.create_optimizer(config.optimization, config.batch_size, steps, rate_share)
     if keras.mixed_precision.global_policy().name == "mixed_float16":
         # Small gradients are 0 in float16; the loss is multiplied as far as no gradient overflows.
         optimizer = keras.mixed_precision.LossScaleOptimizer(optimizer)
@@ -286,7 +286,7 @@ def trainable(network: keras.Model, config: TrainConfig, steps: int, xla: str) -
         config.optimization,
         compiled=xla == "on",
         rate_share=rate_share,
-        averaging=averaging(config.optimization, steps),
+        averaging=averaging_decay(config.optimization, steps),
     )
     accuracy = keras.metrics.BinaryAccuracy("accuracy", threshold=0.0)  # of logits: above 0 means cracked
     extra = [optimizers.extra_metric(name) for name in config.metrics]

@@ -16,7 +16,7 @@ def touch(root, *paths):
 
 
 def scan(root, layout=Layout.AUTO, positive_class=""):
-    return layouts.scan(str(root), layout, positive_class)
+    return layouts.scan_layout(str(root), layout, positive_class)
 
 
 @pytest.mark.parametrize(
@@ -160,8 +160,8 @@ def test_a_word_in_a_name_of_another_script_decides_nothing(tmp_path, names):
     for number, name in enumerate(names):
         support.put(tmp_path / name / f"{number}.jpg", support.encoded(support.picture(number)))
     with pytest.raises(UserError, match="expected --positive_class to name the folder that means cracked"):
-        layouts.scan(str(tmp_path), Layout.AUTO, "")
-    assert layouts.scan(str(tmp_path), Layout.AUTO, names[1]).classes == names
+        layouts.scan_layout(str(tmp_path), Layout.AUTO, "")
+    assert layouts.scan_layout(str(tmp_path), Layout.AUTO, names[1]).classes == names
 
 
 # Classes deeper, splits, names of masks
@@ -188,7 +188,7 @@ def test_sdnet_is_recognised_by_whatever_names_and_wherever_it_lies(tmp_path, pl
     assert all(source.endswith(os.path.basename(path).split("-")[0]) for path, source in sources.items())
     (note,) = found.notes
     assert "windows of 9 photographs" in note and "--group_by_name=false" in note
-    assert {file.source for file in layouts.scan(str(tmp_path), Layout.AUTO, "", False).files} == set(sources)
+    assert {file.source for file in layouts.scan_layout(str(tmp_path), Layout.AUTO, "", False).files} == set(sources)
 
 
 @pytest.mark.parametrize("classes", [("Cracked", "Non-cracked"), ("CD", "UD")])

@@ -24,14 +24,14 @@ def moved(values, turns, flip):
 def looks_of(files):
     """Looks of encoded images, as the first pass over the files makes them."""
     thumbnails = [thumbnail.thumbnail(image_file.parse_photo(data, "x.jpg", 100)).grey for data in files]
-    return near_duplicates.Looks.of([image_file.digest(data) for data in files], thumbnails)
+    return near_duplicates.ImageSignatures.of([image_file.digest(data) for data in files], thumbnails)
 
 
 def looks_from(thumbs, means):
     """Looks made of numbers: float16 [N, 16, 16] thumbnails and float32 [N] means, no two files alike in bytes."""
     digest = np.zeros((len(thumbs), 32), np.uint8)
     digest[:, :8] = np.arange(len(thumbs), dtype=np.uint64)[:, None].view(np.uint8)
-    return near_duplicates.Looks(digest, np.asarray(thumbs, np.float16), np.asarray(means, np.float32))
+    return near_duplicates.ImageSignatures(digest, np.asarray(thumbs, np.float16), np.asarray(means, np.float32))
 
 
 @functools.cache
@@ -89,14 +89,14 @@ def test_a_turned_reencoded_and_brightened_copy_is_found(seed, symmetry, quality
     copy = np.clip(moved(picture, *symmetry).astype(int) + shift, 0, 255).astype(np.uint8)
     first = support.encoded(picture, quality=95)
     second = support.encoded(copy, quality=quality)
-    assert near_duplicates.same_picture(looks_of([first, second]), near=True).tolist() == [0, 0]
+    assert near_duplicates.duplicate_groups(looks_of([first, second]), near=True).tolist() == [0, 0]
 
 
 @settings(max_examples=10)
 @given(st.integers(0, 10**6))
 def test_different_pictures_are_not_joined(seed):
     files = [support.encoded(support.picture(seed * 50 + number)) for number in range(30)]
-    assert near_duplicates.same_picture(looks_of(files), near=True).tolist() == list(range(30))
+    assert near_duplicates.duplicate_groups(looks_of(files), near=True).tolist() == list(range(30))
 
 
 @settings(max_examples=10)
@@ -109,7 +109,7 @@ def test_pictures_whose_difference_is_small_but_real_are_not_joined(seed):
     step = rng.normal(0, 1, (16, 16))
     step *= threshold / np.sqrt(np.mean(step**2))
     thumbs = [first, first + 0.9 * step, -first, -first + 1.15 * step]
-    joined = near_duplicates.same_picture(looks_from(thumbs, [128] * 4), near=True)
+    joined = near_duplicates.duplicate_groups(looks_from(thumbs, [128] * 4), near=True)
     assert joined.tolist() == [0, 0, 2, 3]
 
 
@@ -129,7 +129,7 @@ def test_the_tree_finds_what_comparing_all_pairs_finds(seed, noise):
     one, other = rng.integers(36, size=2)
     for values in (looks.digest, looks.thumb, looks.mean):  # a byte copy
         values[one] = values[other]
-    assert near_duplicates.same_picture(looks, near=True).tolist() == all_pairs(looks).tolist()
+    assert near_duplicates.duplicate_groups(looks, near=True).tolist() == all_pairs(looks).tolist()
 
 
 SCENES = ("fixed camera", "cameras and others", "slow change", "turned", "blank walls", "gradients")
@@ -171,7 +171,7 @@ def test_groups_of_much_that_is_alike_are_those_of_comparing_all_pairs(kind, see
         patch.setattr(duplicate_search, "DENSE_PART", dense_part)
         for name, value in [("ROWS", 8), ("COLUMNS", 20), ("LEADERS", 2)] * small:
             patch.setattr(duplicate_search, name, value)
-        assert near_duplicates.same_picture(looks, near=True).tolist() == all_pairs(looks).tolist()
+        assert near_duplicates.duplicate_groups(looks, near=True).tolist() == all_pairs(looks).tolist()
 
 
 @settings(max_examples=20, deadline=None)
@@ -204,13 +204,13 @@ def test_frames_by_the_thousand_are_grouped_with_work_that_grows_as_their_number
     count, rng = 6_000, np.random.default_rng(0)
     thumbs = rng.normal(0, 20, (16, 16)) + rng.normal(0, 0.4, (count, 16, 16))
     looks = looks_from(thumbs, rng.uniform(120, 136, count))
-    assert not near_duplicates.same_picture(looks, near=True).any()
+    assert not near_duplicates.duplicate_groups(looks, near=True).any()
     assert asked["pairs"] < 2 * count and asked["elements"] < 60 * count < count**2 / 2
 
 
 def test_blank_frames_are_joined_along_a_chain_of_brightness():
     looks = looks_from([np.zeros((16, 16))] * 3, [100, 130, 165])
-    assert near_duplicates.same_picture(looks, near=True).tolist() == [0, 0, 0]
+    assert near_duplicates.duplicate_groups(looks, near=True).tolist() == [0, 0, 0]
 
 
 def walls(count, noise, seed=0, px=227, shade=0, fall=0.0):
@@ -231,7 +231,7 @@ LIGHTS = [{}, {"shade": 20}, {"fall": 0.5}, {"px": 400}, {"noise": 2}, {"noise":
 @pytest.mark.parametrize("light", LIGHTS, ids=str)
 def test_photographs_of_a_blank_wall_are_not_one_picture_for_their_noise(light):
     files = [support.encoded(one, quality=92) for one in walls(30, **{"noise": 6} | light)]
-    assert near_duplicates.same_picture(looks_of(files), near=True).tolist() == list(range(30))
+    assert near_duplicates.duplicate_groups(looks_of(files), near=True).tolist() == list(range(30))
 
 
 @pytest.mark.parametrize("light", LIGHTS, ids=str)
@@ -241,7 +241,7 @@ def test_copies_of_a_photograph_of_a_blank_wall_are_found(light):
         turned = moved(support.pixels(first), *SYMMETRIES[number % 8])
         darker = (turned * 0.95 + 3).astype(np.uint8)
         copies = [support.encoded(turned, quality=85), support.encoded(darker, quality=95), first]
-        assert near_duplicates.same_picture(looks_of([first, *copies]), near=True).tolist() == [0] * 4
+        assert near_duplicates.duplicate_groups(looks_of([first, *copies]), near=True).tolist() == [0] * 4
 
 
 def test_chunks_do_not_hide_copies(monkeypatch):
@@ -250,22 +250,22 @@ def test_chunks_do_not_hide_copies(monkeypatch):
     thumbs[40:] = thumbs[:10, ::-1]
     looks = looks_from(thumbs, np.full(50, 128))
     monkeypatch.setattr(near_duplicates, "CHUNK", 7)
-    assert near_duplicates.same_picture(looks, near=True).tolist() == [*range(40), *range(10)]
+    assert near_duplicates.duplicate_groups(looks, near=True).tolist() == [*range(40), *range(10)]
 
 
 def test_the_same_look_in_very_different_light_is_not_one_picture():
     thumb = np.random.default_rng(0).normal(0, 20, (16, 16))
-    assert near_duplicates.same_picture(looks_from([thumb, thumb], [60, 110]), near=True).tolist() == [0, 1]
+    assert near_duplicates.duplicate_groups(looks_from([thumb, thumb], [60, 110]), near=True).tolist() == [0, 1]
 
 
 def test_byte_copies_are_found_without_a_look():
     files = [support.encoded(support.picture(number)) for number in (1, 2, 1, 1)]
     turned = support.encoded(support.picture(2)[::-1])
-    assert near_duplicates.same_picture(looks_of([*files, turned]), near=False).tolist() == [0, 1, 0, 0, 4]
+    assert near_duplicates.duplicate_groups(looks_of([*files, turned]), near=False).tolist() == [0, 1, 0, 0, 4]
 
 
 def test_no_files_have_no_pictures():
-    assert near_duplicates.same_picture(near_duplicates.Looks.empty(0), near=True).tolist() == []
+    assert near_duplicates.duplicate_groups(near_duplicates.ImageSignatures.empty(0), near=True).tolist() == []
 
 
 def test_the_cosine_transform_is_that_of_scipy():
@@ -279,10 +279,10 @@ def test_connect_gives_the_smallest_member_of_each_component():
 
 def test_looks_on_disk_equal_looks_in_memory_and_claim_their_space(tmp_path):
     file = tmp_path / "thumbs"
-    on_disk, in_memory = near_duplicates.Looks.empty(3, str(file)), near_duplicates.Looks.empty(3)
+    on_disk, in_memory = near_duplicates.ImageSignatures.empty(3, str(file)), near_duplicates.ImageSignatures.empty(3)
     thumbnail = np.random.default_rng(0).uniform(0, 255, (16, 16)).astype(np.float32)
     for looks in (on_disk, in_memory):
-        looks.put(1, near_duplicates.Looks.of([bytes(range(32))], [thumbnail]))
+        looks.put(1, near_duplicates.ImageSignatures.of([bytes(range(32))], [thumbnail]))
     np.testing.assert_array_equal(on_disk.thumb, in_memory.thumb)
     assert in_memory.mean[1] == pytest.approx(thumbnail.mean())
     assert file.stat().st_size == 3 * 16 * 16 * 2
@@ -299,7 +299,7 @@ def test_copies_of_real_photographs_differ_far_less_than_the_threshold(real_data
             buffer = io.BytesIO()
             Image.fromarray(moved(values, turns, flip)).save(buffer, "JPEG", quality=80)
             files.append(buffer.getvalue())
-        assert set(near_duplicates.same_picture(looks_of(files), near=True)) == {0}, path.name
+        assert set(near_duplicates.duplicate_groups(looks_of(files), near=True)) == {0}, path.name
 
 
 @pytest.mark.parametrize("contrast", [5.0, 40.0])
@@ -317,7 +317,7 @@ def test_soft_pictures_are_one_up_to_the_threshold_and_two_beyond(contrast, shar
     threshold = np.sqrt(0.6**2 + (0.06 * contrast) ** 2)
     other *= share * threshold / np.sqrt((other**2).mean())
     looks = looks_from([picture, picture + other], [100, 100])
-    assert (len(set(near_duplicates.same_picture(looks, near=True).tolist())) == 1) is same
+    assert (len(set(near_duplicates.duplicate_groups(looks, near=True).tolist())) == 1) is same
 
 
 @pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EPERM, None])
@@ -329,7 +329,7 @@ def test_where_no_disk_can_promise_room_thumbnails_stay_in_memory(tmp_path, monk
         monkeypatch.delattr(os, "posix_fallocate")
     else:
         monkeypatch.setattr(os, "posix_fallocate", refused)
-    looks = near_duplicates.Looks.empty(3, str(tmp_path / "thumbs"))
+    looks = near_duplicates.ImageSignatures.empty(3, str(tmp_path / "thumbs"))
     assert not isinstance(looks.thumb, np.memmap) and not looks.thumb.any() and os.listdir(tmp_path) == []
 
 
@@ -340,5 +340,5 @@ def test_a_full_disk_is_not_passed_over(tmp_path, monkeypatch, code):
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(OSError) as raised:
-        near_duplicates.Looks.empty(3, str(tmp_path / "thumbs"))
+        near_duplicates.ImageSignatures.empty(3, str(tmp_path / "thumbs"))
     assert raised.value.errno == code

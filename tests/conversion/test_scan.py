@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from crackflow.conversion import near_duplicates, scan
-from crackflow.conversion.layouts import File
+from crackflow.conversion.layouts import SourceFile
 from crackflow.core import process_pool
 from crackflow.core.config.data import OnBad
 from crackflow.core.errors import UserError
@@ -13,10 +13,10 @@ from tests import support
 
 def look(root, files, on_bad=OnBad.SKIP):
     """(Seen, Looks, the steps that were reported) of `files`, by two real worker processes."""
-    looks, steps = near_duplicates.Looks.empty(len(files)), []
-    judge = scan.Settings(str(root), 100, 32, 0.01)
+    looks, steps = near_duplicates.ImageSignatures.empty(len(files)), []
+    judge = scan.ScanOptions(str(root), 100, 32, 0.01)
     with process_pool.pool(2) as pool:
-        seen = scan.look_at_all(files, looks, judge, on_bad, pool, 3, steps.append)
+        seen = scan.scan_images(files, looks, judge, on_bad, pool, 3, steps.append)
     return seen, looks, steps
 
 
@@ -25,7 +25,7 @@ def test_each_row_tells_of_its_own_file_over_several_tasks(tmp_path):
     for number in range(count):
         data = b"" if number in bad else support.encoded(support.picture(number, 32, 32))
         support.put(tmp_path / f"{number:04d}.jpg", data)
-    files = [File(f"{number:04d}.jpg", 0, "") for number in range(count)]
+    files = [SourceFile(f"{number:04d}.jpg", 0, "") for number in range(count)]
     seen, looks, steps = look(tmp_path, files)
     assert seen.accepted == [number for number in range(count) if number not in bad]
     assert seen.rejected == [(f"{number:04d}.jpg", "empty file") for number in sorted(bad)]
@@ -46,7 +46,7 @@ def test_what_was_seen_is_summed_up(tmp_path):
     }
     for name, data in files.items():
         support.put(tmp_path / name, data)
-    seen, _, _ = look(tmp_path, [File(name, 0, "") for name in files])
+    seen, _, _ = look(tmp_path, [SourceFile(name, 0, "") for name in files])
     assert seen.sizes == {(64, 64): 3, (80, 40): 1}
     assert seen.colour == 3
     assert seen.plain == [True, True, False, False]
@@ -77,7 +77,7 @@ def test_a_jpeg_that_training_would_refuse_is_stored_anew_and_told(tmp_path):
 def test_on_bad_fail_names_the_first_in_order(tmp_path):
     support.put(tmp_path / "b.jpg", b"")
     support.put(tmp_path / "c.jpg", b"text")
-    files = [File(name, 0, "") for name in ("b.jpg", "c.jpg")]
+    files = [SourceFile(name, 0, "") for name in ("b.jpg", "c.jpg")]
     with pytest.raises(UserError, match="^'b.jpg': empty file; mend or remove it"):
         look(tmp_path, files, OnBad.FAIL)
 
@@ -93,7 +93,7 @@ def test_on_bad_fail_names_the_first_in_order(tmp_path):
 def test_a_mask_that_does_not_fit_rejects_the_picture_with_the_reason(tmp_path, mask, reason):
     support.put(tmp_path / "a.jpg", support.encoded(support.picture(0)))
     support.put(tmp_path / "m.png", mask)
-    seen, _, _ = look(tmp_path, [File("a.jpg", -1, "a", "m.png")])
+    seen, _, _ = look(tmp_path, [SourceFile("a.jpg", -1, "a", "m.png")])
     [(path, given)] = seen.rejected
     assert path == "a.jpg" and reason in given
 
@@ -103,14 +103,14 @@ def test_a_labelled_picture_with_a_mask_is_kept_whole_and_knows_where_its_crack_
     mask[:8] = 255
     support.put(tmp_path / "a.jpg", support.encoded(support.picture(0)))
     support.put(tmp_path / "m.png", support.encoded(mask, "PNG"))
-    seen, _, _ = look(tmp_path, [File("a.jpg", 1, "a", "m.png"), File("a.jpg", 1, "a")])
+    seen, _, _ = look(tmp_path, [SourceFile("a.jpg", 1, "a", "m.png"), SourceFile("a.jpg", 1, "a")])
     assert seen.windows == [(), ()] and seen.cells == [0xFF, 0]
 
 
 def test_a_labelled_picture_whose_mask_does_not_fit_is_rejected_with_both_sizes(tmp_path):
     support.put(tmp_path / "a.jpg", support.encoded(support.picture(0)))
     support.put(tmp_path / "m.png", support.encoded(np.zeros((32, 64, 3), np.uint8), "PNG"))
-    seen, _, _ = look(tmp_path, [File("a.jpg", 1, "a", "m.png")])
+    seen, _, _ = look(tmp_path, [SourceFile("a.jpg", 1, "a", "m.png")])
     assert seen.rejected == [("a.jpg", "its mask is 64 x 32, the picture 64 x 64: expected the same size")]
 
 
@@ -119,6 +119,6 @@ def test_unclear_windows_are_rejected_by_name_and_the_picture_is_kept(tmp_path):
     mask[10, 10] = 255
     support.put(tmp_path / "a.jpg", support.encoded(support.picture(0)))
     support.put(tmp_path / "m.png", support.encoded(mask, "PNG"))
-    seen, _, _ = look(tmp_path, [File("a.jpg", -1, "a", "m.png")])
+    seen, _, _ = look(tmp_path, [SourceFile("a.jpg", -1, "a", "m.png")])
     assert seen.rejected == [("a.jpg#xywh=0,0,32,32", mask_tiles.UNCLEAR)]
     assert [tuple(one[:4]) for one in seen.windows[0]] == [(32, 0, 32, 0), (0, 32, 32, 0), (32, 32, 32, 0)]

@@ -13,13 +13,15 @@ from tests import support
 
 
 def entries(count, windows=()):
-    return [shards.Entry(f"{number}.jpg", number % 2, number, bytes(32), True, windows) for number in range(count)]
+    return [
+        shards.SourceImage(f"{number}.jpg", number % 2, number, bytes(32), True, windows) for number in range(count)
+    ]
 
 
 @given(st.integers(1, 2000), st.integers(0, 200), st.integers(0, 40), st.integers(0, 5))
 def test_a_plan_holds_every_entry_once_in_shards_of_nearly_equal_length(train, test, wanted, seed):
     parts = {"train": entries(train), "test": entries(test)} if test else {"train": entries(train)}
-    plans = shards.plan(parts, 5e3, wanted, seed)
+    plans = shards.plan_shards(parts, 5e3, wanted, seed)
     for split, members in parts.items():
         mine = [plan for plan in plans if plan.split == split]
         held = collections.Counter(entry.path for plan in mine for entry in plan.entries)
@@ -32,13 +34,15 @@ def test_a_plan_holds_every_entry_once_in_shards_of_nearly_equal_length(train, t
 
 
 def test_the_asked_number_of_training_shards_is_given_and_other_splits_get_their_share():
-    plans = shards.plan({"train": entries(800), "val": entries(100), "test": entries(100)}, 5e3, 16, 0)
+    plans = shards.plan_shards({"train": entries(800), "val": entries(100), "test": entries(100)}, 5e3, 16, 0)
     assert collections.Counter(plan.split for plan in plans) == {"train": 16, "val": 2, "test": 2}
 
 
 def test_records_stand_in_an_order_of_the_seed_not_of_the_names():
     def order(seed):
-        return [entry.path for plan in shards.plan({"train": entries(100)}, 5e3, 1, seed) for entry in plan.entries]
+        return [
+            entry.path for plan in shards.plan_shards({"train": entries(100)}, 5e3, 1, seed) for entry in plan.entries
+        ]
 
     assert order(0) == order(0) != order(1)
     assert order(0) != sorted(order(0)) and order(0) != [entry.path for entry in entries(100)]
@@ -48,25 +52,25 @@ def test_records_stand_in_an_order_of_the_seed_not_of_the_names():
     ("count", "size", "expected"), [(100, 5e3, 1), (1000, 5e3, 4), (50_000, 5e3, 64), (1000, 2e6, 14)]
 )
 def test_the_automatic_number_of_shards_bounds_their_images_and_bytes(count, size, expected):
-    assert len(shards.plan({"train": entries(count)}, size, 0, 0)) == expected
+    assert len(shards.plan_shards({"train": entries(count)}, size, 0, 0)) == expected
 
 
 def settings(root, encoding="jpeg", channels=3, image_px=0):
-    return shards.Settings(str(root), encoding, channels, image_px, 95, 100)
+    return shards.EncodeOptions(str(root), encoding, channels, image_px, 95, 100)
 
 
 def written(root, members, **how):
     """The shards and the record fields that `members` become, by one real worker process."""
-    plans = shards.plan({"train": members}, 5e3, 1, 0)
+    plans = shards.plan_shards({"train": members}, 5e3, 1, 0)
     with process_pool.pool(1) as pool:
-        made = list(shards.write(plans, str(root), settings(root, **how), pool, 2))
+        made = list(shards.write_shards(plans, str(root), settings(root, **how), pool, 2))
     with open(root / made[0].file, "rb") as file:
         return made, [(offset, records.parse(payload)) for offset, payload in records.read(file)]
 
 
 def entry(root, name, data, plain=True):
     support.put(root / name, data)
-    return shards.Entry(name, 1, 5, image_file.digest(data), plain)
+    return shards.SourceImage(name, 1, 5, image_file.digest(data), plain)
 
 
 def test_a_plain_jpeg_passes_through_byte_for_byte(tmp_path):
@@ -117,11 +121,11 @@ def test_a_file_that_vanished_meanwhile_stops_the_conversion(tmp_path):
 def test_a_shard_that_is_whole_stays_so_when_it_is_made_again_and_that_ends_halfway(tmp_path):
     """As Beam may: a task runs twice at once, and one of the two is ended."""
     members = [entry(tmp_path, f"{one}.jpg", support.encoded(support.picture(one))) for one in range(4)]
-    (plan,) = shards.plan({"train": members}, 5e3, 1, 0)
+    (plan,) = shards.plan_shards({"train": members}, 5e3, 1, 0)
     task = plan, str(tmp_path), settings(tmp_path)
-    shards._write_one(task)
+    shards._write_shard(task)
     whole = (tmp_path / plan.file).read_bytes()
     (tmp_path / plan.entries[2].path).unlink()
     with pytest.raises(UserError, match="could be read before"):
-        shards._write_one(task)
+        shards._write_shard(task)
     assert (tmp_path / plan.file).read_bytes() == whole

@@ -3,17 +3,17 @@ import collections
 import pytest
 
 from crackflow.conversion import shards, summary
-from crackflow.conversion.scan import Seen
+from crackflow.conversion.scan import ScanResult
 from crackflow.core.config.data import ConvertConfig, Encoding, Layout
 from crackflow.core.errors import UserError
 from tests import support
 
-ENTRIES = {"train": [shards.Entry("a.jpg", 1, 0, b"", True), shards.Entry("b.png", 0, 1, b"", False)]}
+ENTRIES = {"train": [shards.SourceImage("a.jpg", 1, 0, b"", True), shards.SourceImage("b.png", 0, 1, b"", False)]}
 
 
 def form(sizes, layout=Layout.CLASSES, colour=1, **settings):
-    seen = Seen(accepted=[0, 1], sizes=collections.Counter(sizes), colour=colour, stored_bytes=20_000)
-    return summary.choose_form(ConvertConfig("in", "out", **settings), layout, seen, ENTRIES)
+    seen = ScanResult(accepted=[0, 1], sizes=collections.Counter(sizes), colour=colour, stored_bytes=20_000)
+    return summary.plan_encoding(ConvertConfig("in", "out", **settings), layout, seen, ENTRIES)
 
 
 def plain(made):
@@ -45,7 +45,9 @@ def test_windows_are_always_encoded_anew_and_have_the_size_of_the_window():
 
 
 def test_whole_photographs_in_class_folders_are_said_to_lose_their_fine_cracks():
-    seen = Seen(sizes=collections.Counter({(4032, 3024): 7, (512, 4000): 2}), notes=collections.Counter({"turned": 3}))
+    seen = ScanResult(
+        sizes=collections.Counter({(4032, 3024): 7, (512, 4000): 2}), notes=collections.Counter({"turned": 3})
+    )
     told = summary.notes(Layout.CLASSES, seen)
     (large,) = set(told) - {"turned"}
     assert told == {"turned": 3, large: 7}

@@ -7,7 +7,7 @@ import pytest
 
 from crackflow import convert
 from crackflow.core.config.data import ConvertConfig, Encoding
-from crackflow.core.errors import CheckFailed, UserError
+from crackflow.core.errors import UserError, VerificationError
 from crackflow.data import dataset, records
 from tests import support
 
@@ -31,7 +31,7 @@ def check(folder):
 def damage(folder, capsys):
     """The sentences that verify says about `folder`; the exception must repeat the first."""
     capsys.readouterr()
-    with pytest.raises(CheckFailed, match=r"is damaged in \d+ places; the first: ") as failed:
+    with pytest.raises(VerificationError, match=r"is damaged in \d+ places; the first: ") as failed:
         check(folder)
     said = capsys.readouterr().out.splitlines()
     assert str(failed.value).endswith(said[0])
@@ -198,7 +198,7 @@ def test_a_changed_byte_anywhere_in_dataset_json_is_a_clear_message_or_beside_th
         change(path, place)
         try:
             check(data)
-        except CheckFailed as failed:
+        except VerificationError as failed:
             caught += 1
             assert "\n" not in str(failed) or "damaged" in str(failed)
         except UserError as failed:
@@ -219,7 +219,7 @@ def test_a_changed_byte_anywhere_in_dataset_json_is_a_clear_message_or_beside_th
 def test_a_dataset_json_that_is_not_as_it_was_written_is_damage(data, change_facts):
     path = data / "dataset.json"
     path.write_text(change_facts(path.read_text()))
-    with pytest.raises(CheckFailed, match=r"dataset.json' (is damaged|lacks)"):
+    with pytest.raises(VerificationError, match=r"dataset.json' (is damaged|lacks)"):
         check(data)
 
 
@@ -239,7 +239,7 @@ def test_png_and_raw_data_sets_are_verified_too(tmp_path, capsys, encoding):
 
 def test_a_folder_without_dataset_json_is_no_whole_data_set(data):
     (data / "dataset.json").unlink()
-    with pytest.raises(CheckFailed, match="is no whole data set: it has no dataset.json"):
+    with pytest.raises(VerificationError, match="is no whole data set: it has no dataset.json"):
         check(data)
 
 

@@ -81,7 +81,7 @@ def trained(seed=3):
     for kind in kinds:
         dense = backend.keras.layers.Dense(4, kernel_initializer=backend.keras.initializers.Constant(0.1))
         model = backend.keras.Sequential([dense])
-        model.compile(optimizers.make(Optimization(optimizer=kind), batch_size=4, steps=2), "mse")
+        model.compile(optimizers.create_optimizer(Optimization(optimizer=kind), batch_size=4, steps=2), "mse")
         model.fit(x, y, batch_size=4, shuffle=False, verbose=0)
         found[kind.value] = dense.kernel.numpy().ravel().tolist()
     for name in ExtraMetric if HAS_ADDONS else ():

@@ -162,14 +162,14 @@ def test_a_preset_fills_what_was_not_said_and_nothing_else(preset):
     expected = {"noise": 3.0}
     for field in dataclasses.fields(filled):
         if field.name not in ("augment", "noise"):
-            expected[field.name] = augmentation.STRENGTHS.get(preset, {}).get(field.name, 0.0)
+            expected[field.name] = augmentation.PRESETS.get(preset, {}).get(field.name, 0.0)
     assert {name: getattr(filled, name) for name in expected} == expected
     assert filled.augment is preset and filled.filled() == filled
 
 
 def test_each_preset_names_settings_alone_and_strong_is_no_weaker_than_standard():
     standard, strong = (
-        augmentation.STRENGTHS[preset] for preset in (augmentation.Augment.STANDARD, augmentation.Augment.STRONG)
+        augmentation.PRESETS[preset] for preset in (augmentation.Augment.STANDARD, augmentation.Augment.STRONG)
     )
     names = {field.name for field in dataclasses.fields(augmentation.Augmentation)}
     assert set(standard) <= set(strong) <= names

@@ -12,10 +12,10 @@ from tests import support
 SHOW = """
 import sys
 from crackflow.core import progress
-with console.bar(10, 'reading images') as advance:
+with console.progress_bar(10, 'reading images') as advance:
     for _ in range(10):
         advance(1)
-console.say('done')
+console.info('done')
 """
 
 
@@ -36,7 +36,7 @@ def test_a_terminal_shows_what_is_done_how_far_and_the_speed():
 
 
 def test_odd_file_names_can_be_said(capsys):
-    console.say("a 裂 \udcff")
+    console.info("a 裂 \udcff")
     assert capsys.readouterr().out == "a 裂 \\udcff\n"
 
 
@@ -45,12 +45,12 @@ SHOWN = "a\\x1b]0;owned\\x07\\u202egpj[red]\\n.jpg"
 
 
 def test_a_name_does_nothing_to_the_terminal_whichever_way_it_is_said(capsys):
-    console.say(NAME)
-    console.say_lines(f"first\nsecond {escaping.one_line(NAME)}")
-    console.show([NAME, "b"], [[(NAME, True), ("1", False)]])
-    console.warn(NAME)
-    console.alarm(NAME)
-    console.complain(f"Traceback\n  of {NAME.strip()}\n")
+    console.info(NAME)
+    console.info_lines(f"first\nsecond {escaping.one_line(NAME)}")
+    console.print_table([NAME, "b"], [[(NAME, True), ("1", False)]])
+    console.warning(NAME)
+    console.alert(NAME)
+    console.error(f"Traceback\n  of {NAME.strip()}\n")
     out, error = capsys.readouterr()
     assert out.splitlines()[:3] == [SHOWN, "first", f"second {SHOWN}"]
     assert [line.split()[0] for line in out.splitlines()[3:]] == [SHOWN, SHOWN]
@@ -96,8 +96,8 @@ def test_a_reader_that_has_gone_does_not_end_the_work(tmp_path):
     script = f"""
 from crackflow.core import progress
 for number in range(20_000):
-    console.say(str(number))
-console.show(["a", "b"], [[("1", False), ("2", True)]])
+    console.info(str(number))
+console.print_table(["a", "b"], [[("1", False), ("2", True)]])
 open({str(tmp_path / "done")!r}, "w").close()
 """
     (tmp_path / "long.py").write_text(script)
@@ -107,7 +107,7 @@ open({str(tmp_path / "done")!r}, "w").close()
 
 
 def test_a_warning_is_one_line_on_stderr_whatever_its_letters(capsys):
-    console.warn("val has none of 'Risse in Wänden\udcff'")
+    console.warning("val has none of 'Risse in Wänden\udcff'")
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err == "warning: val has none of 'Risse in Wänden\\udcff'\n"
@@ -126,7 +126,7 @@ def test_a_full_disk_behind_stderr_does_not_end_the_work(said):
 def test_a_warning_escapes_what_stderr_can_not_hold(monkeypatch):
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(raw, encoding="cp1252"))
-    console.warn("ä 裂 \udcff")
+    console.warning("ä 裂 \udcff")
     assert raw.getvalue().decode("cp1252").strip() == "warning: ä \\u88c2 \\udcff"
 
 
@@ -134,15 +134,15 @@ def test_a_line_of_any_script_can_be_said_to_a_stream_of_few_letters(monkeypatch
     """From Python, where nobody made the streams safe."""
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="cp1252"))
-    console.say("ä 裂 \udcff")
-    console.show(["photograph"], [[("裂", True)]])
+    console.info("ä 裂 \udcff")
+    console.print_table(["photograph"], [[("裂", True)]])
     assert raw.getvalue().decode("cp1252").splitlines() == ["ä \\u88c2 \\udcff", "photograph", "\\u88c2 !      "]
 
 
 def test_without_stdout_nothing_is_said(monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdout", None)
-    console.say("not heard")
-    console.show(["a"], [[("1", False)]])
+    console.info("not heard")
+    console.print_table(["a"], [[("1", False)]])
     assert capsys.readouterr() == ("", "")
 
 

@@ -6,8 +6,8 @@ import pytest
 from crackflow.core import distribution, rendezvous
 from crackflow.core.backend import tf
 from crackflow.core.config.hardware import AllReduce, Strategy
-from crackflow.core.errors import TryAgain, UserError
-from crackflow.core.sharding import WHOLE
+from crackflow.core.errors import RetryableError, UserError
+from crackflow.core.sharding import NO_SHARDING
 
 NAMES = ("TF_CONFIG", *distribution.SLURM, "SLURM_STEP_TASKS_PER_NODE", "SLURMD_NODENAME")
 
@@ -30,45 +30,45 @@ def slurm(monkeypatch, nodes, tasks, rank, **more):
 
 
 def test_one_device_needs_no_strategy():
-    team = distribution.join(Strategy.AUTO)
+    team = distribution.join_cluster(Strategy.AUTO)
     assert team.strategy is None and team.is_chief and team.replicas == team.workers == 1
     assert team.choice == ("one", "one device: CPU")
     assert team.gathered([3, 4]).tolist() == [[3, 4]]
-    assert team.distribute(lambda share: share) == WHOLE
+    assert team.distribute(lambda share: share) == NO_SHARDING
 
 
 def test_mirrored_needs_two_devices():
     with pytest.raises(UserError, match="--strategy=mirrored: expected two devices or more, found .*; use .*--cpu_dev"):
-        distribution.join(Strategy.MIRRORED)
+        distribution.join_cluster(Strategy.MIRRORED)
 
 
 def test_multiworker_needs_to_be_told_of_workers():
     with pytest.raises(UserError, match="--strategy=multiworker: expected TF_CONFIG to name several workers"):
-        distribution.join(Strategy.MULTIWORKER)
+        distribution.join_cluster(Strategy.MULTIWORKER)
 
 
 def test_tf_config_names_the_workers(monkeypatch):
     tell(monkeypatch, ["a:1", "b:2"], 1)
-    told = distribution.told_workers()
+    told = distribution.detect_cluster_spec()
     assert told.source == "TF_CONFIG" and told.config["task"] == {"type": "worker", "index": 1}
 
 
 def test_a_chief_in_tf_config_is_worker_0(monkeypatch):
     tell(monkeypatch, ["b:2"], 0, chief=["a:1"])
-    assert distribution.told_workers().config == {
+    assert distribution.detect_cluster_spec().config == {
         "cluster": {"worker": ["a:1", "b:2"]},
         "task": {"type": "worker", "index": 1},
     }
     config = {"cluster": {"worker": ["b:2"], "chief": ["a:1"]}, "task": {"type": "chief", "index": 0}}
     monkeypatch.setenv("TF_CONFIG", json.dumps(config))
-    assert distribution.told_workers().config["task"]["index"] == 0
+    assert distribution.detect_cluster_spec().config["task"]["index"] == 0
 
 
 def test_a_single_worker_is_no_cluster(monkeypatch):
     tell(monkeypatch, ["a:1"])
-    assert distribution.told_workers() is None
+    assert distribution.detect_cluster_spec() is None
     monkeypatch.setenv("TF_CONFIG", "{}")
-    assert distribution.told_workers() is None
+    assert distribution.detect_cluster_spec() is None
 
 
 @pytest.mark.parametrize(
@@ -90,12 +90,12 @@ def test_a_single_worker_is_no_cluster(monkeypatch):
 def test_an_unusable_tf_config_is_the_users(monkeypatch, text):
     monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(UserError, match='TF_CONFIG: expected {"cluster".*, received .*; unset it to train on this'):
-        distribution.told_workers()
+        distribution.detect_cluster_spec()
 
 
 def test_slurm_tasks_keep_the_order_of_the_node_list(monkeypatch):
     slurm(monkeypatch, "gpu[9-10]", "2(x2)", 2, SLURMD_NODENAME="gpu10")
-    told = distribution.told_workers()
+    told = distribution.detect_cluster_spec()
     assert told.source == "SLURM"
     assert told.config == {
         "cluster": {"worker": ["gpu9:12007", "gpu9:12008", "gpu10:12007", "gpu10:12008"]},
@@ -105,25 +105,25 @@ def test_slurm_tasks_keep_the_order_of_the_node_list(monkeypatch):
 
 def test_one_slurm_task_is_no_cluster(monkeypatch):
     slurm(monkeypatch, "gpu1", "1", 0, SLURM_STEP_NUM_TASKS=1)
-    assert distribution.told_workers() is None
+    assert distribution.detect_cluster_spec() is None
 
 
 def test_slurm_tasks_that_are_elsewhere_are_refused(monkeypatch):
     slurm(monkeypatch, "gpu[1-2]", "2(x2)", 1, SLURMD_NODENAME="gpu2")
     with pytest.raises(UserError, match="SLURM: .*task 1 runs on gpu2, not on gpu1:12008; .*--distribution=block"):
-        distribution.told_workers()
+        distribution.detect_cluster_spec()
 
 
 def test_unusable_slurm_variables_are_the_users(monkeypatch):
     slurm(monkeypatch, "gpu[1-2]", "2", 3)
     with pytest.raises(UserError, match="SLURM: expected variables that name the workers of this step, received"):
-        distribution.told_workers()
+        distribution.detect_cluster_spec()
 
 
 def test_a_lost_worker_means_try_again():
     team = distribution.Cluster(None, distribution.Choice("multiworker", ""), worker=1, workers=2)
     with pytest.raises(
-        TryAgain, match=r"worker 1 of 2 lost another one \(UnavailableError: .+\); start all of them again"
+        RetryableError, match=r"worker 1 of 2 lost another one \(UnavailableError: .+\); start all of them again"
     ):
         with team.expecting_others():
             raise tf.errors.UnavailableError(None, None, "Socket closed")
@@ -134,13 +134,13 @@ def test_the_ports_of_a_slurm_job_follow_from_its_number_or_are_named(monkeypatc
     ports = set()
     for job in ("7", "8", "123456789"):
         monkeypatch.setenv("SLURM_JOB_ID", job)
-        ports |= {int(one.split(":")[1]) for one in distribution.told_workers().config["cluster"]["worker"]}
+        ports |= {int(one.split(":")[1]) for one in distribution.detect_cluster_spec().config["cluster"]["worker"]}
     assert len(ports) == 3 and all(1024 < port < 32_768 for port in ports)  # systems give out what is above
     monkeypatch.setenv("CRACKFLOW_PORT", "9000")
-    assert distribution.told_workers().config["cluster"]["worker"] == ["gpu1:9000", "gpu2:9000"]
+    assert distribution.detect_cluster_spec().config["cluster"]["worker"] == ["gpu1:9000", "gpu2:9000"]
     monkeypatch.setenv("CRACKFLOW_PORT", "ssh")
     with pytest.raises(UserError, match="SLURM: expected variables that name the workers of this step, received"):
-        distribution.told_workers()
+        distribution.detect_cluster_spec()
 
 
 def test_a_port_that_is_taken_is_one_line(monkeypatch):
@@ -148,7 +148,7 @@ def test_a_port_that_is_taken_is_one_line(monkeypatch):
         address = f"127.0.0.1:{held.getsockname()[1]}"
         tell(monkeypatch, [address, "b:2"])
         with pytest.raises(UserError, match=f"TF_CONFIG: expected {address} to be free to listen on, .*; name another"):
-            distribution.join(Strategy.AUTO)
+            distribution.join_cluster(Strategy.AUTO)
 
 
 def test_a_port_that_is_taken_while_tensorflow_connects_is_one_line(monkeypatch):
@@ -160,7 +160,7 @@ def test_a_port_that_is_taken_while_tensorflow_connects_is_one_line(monkeypatch)
 
     monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", taken)
     with pytest.raises(UserError, match="TF_CONFIG: expected a:1 to be free to listen on, .*; name another port"):
-        distribution.join(Strategy.AUTO)
+        distribution.join_cluster(Strategy.AUTO)
 
 
 @pytest.mark.parametrize("way", AllReduce)
@@ -169,18 +169,18 @@ def test_gradients_are_added_up_as_asked(monkeypatch, way):
     tell(monkeypatch, ["a:1", "b:2"])
     monkeypatch.setattr(rendezvous, "wait_for_workers", lambda *_: None)  # nobody is there
     monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", lambda **given: asked.append(given))
-    distribution.join(Strategy.AUTO, all_reduce=way)
+    distribution.join_cluster(Strategy.AUTO, all_reduce=way)
     assert asked[0]["communication_options"].implementation.name == way.name
 
 
 def test_alone_nobody_can_be_lost():
-    with pytest.raises(tf.errors.InternalError), distribution.join(Strategy.ONE).expecting_others():
+    with pytest.raises(tf.errors.InternalError), distribution.join_cluster(Strategy.ONE).expecting_others():
         raise tf.errors.InternalError(None, None, "a failure of its own")
 
 
 def test_a_trial_of_a_search_trains_alone_whoever_was_started_with_it(monkeypatch):
     tell(monkeypatch, ["a:1", "b:2"], 1)
-    team = distribution.join(Strategy.AUTO, hosts=False)
+    team = distribution.join_cluster(Strategy.AUTO, hosts=False)
     assert team.strategy is None and team.is_chief and team.workers == 1
     slurm(monkeypatch, "node[1-2]", "2(x2)", 3)
-    assert distribution.join(Strategy.AUTO, hosts=False).workers == 1
+    assert distribution.join_cluster(Strategy.AUTO, hosts=False).workers == 1

@@ -52,7 +52,7 @@ def test_one_line_is_one_line_that_can_be_written(text):
 
 def test_a_config_error_is_a_users_error_and_a_value_error():
     assert issubclass(errors.ConfigError, errors.UserError) and issubclass(errors.ConfigError, ValueError)
-    assert not issubclass(errors.CheckFailed, errors.UserError)
+    assert not issubclass(errors.VerificationError, errors.UserError)
 
 
 class ResourceExhaustedError(Exception):

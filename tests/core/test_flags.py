@@ -62,7 +62,7 @@ def test_settings_within_settings_are_flags_beside_the_others_and_replay(tmp_pat
 def test_settings_within_settings_have_the_defaults_that_the_outer_ones_give_them():
     made = flags.parse(PreviewConfig, ["--data=d", "--out=o.png"])
     assert made == PreviewConfig("d", "o.png") and made.augmentation.augment is Augment.STANDARD
-    with pytest.raises(flags.HelpAsked, match=r"\(default standard\)"):
+    with pytest.raises(flags.HelpRequested, match=r"\(default standard\)"):
         flags.parse(PreviewConfig, ["--help"])
 
 
@@ -145,7 +145,7 @@ def test_a_value_out_of_range_is_refused_by_the_dataclass():
 
 
 def test_help_lists_every_setting_with_its_text():
-    with pytest.raises(flags.HelpAsked) as asked:
+    with pytest.raises(flags.HelpRequested) as asked:
         flags.parse(ConvertConfig, ["--help"])
     for field in dataclasses.fields(ConvertConfig):
         assert f"--{field.name}=" in str(asked.value) and field.metadata["help"] in str(asked.value)
@@ -156,8 +156,8 @@ def test_help_lists_every_setting_with_its_text():
     ("failure", "code", "words"),
     [
         (UserError("say\nso"), 2, "say\\nso\n"),
-        (errors.CheckFailed("damaged"), 1, "damaged\n"),
-        (errors.TryAgain("stopped after step 3"), 75, "stopped after step 3\n"),
+        (errors.VerificationError("damaged"), 1, "damaged\n"),
+        (errors.RetryableError("stopped after step 3"), 75, "stopped after step 3\n"),
         (KeyboardInterrupt(), 130, "interrupted; nothing half-written was left under the final name\n"),
         (OSError(28, "No space left on device"), 2, "the disk is full; free some space"),
     ],

@@ -12,7 +12,7 @@ import pytest
 import threadpoolctl
 
 from crackflow.core import process_pool
-from crackflow.core.errors import TryAgain, UserError
+from crackflow.core.errors import RetryableError, UserError
 from tests import support
 
 
@@ -23,7 +23,7 @@ def later_is_quicker(number):
 
 def test_results_come_in_the_order_of_the_tasks():
     with process_pool.pool(3) as pool:
-        assert list(process_pool.ordered(pool, later_is_quicker, range(12), ahead=5)) == [n * n for n in range(12)]
+        assert list(process_pool.map_ordered(pool, later_is_quicker, range(12), ahead=5)) == [n * n for n in range(12)]
 
 
 @pytest.mark.parametrize("ahead", [1, 2, 5])
@@ -37,7 +37,7 @@ def test_never_more_tasks_are_taken_than_asked(ahead):
             yield number
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for _ in process_pool.ordered(pool, str, tasks(), ahead):
+        for _ in process_pool.map_ordered(pool, str, tasks(), ahead):
             given += 1
             assert taken - given < ahead or taken == 30
     assert given == taken == 30
@@ -45,7 +45,7 @@ def test_never_more_tasks_are_taken_than_asked(ahead):
 
 def test_no_tasks_give_no_results():
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        assert list(process_pool.ordered(pool, str, [], 4)) == []
+        assert list(process_pool.map_ordered(pool, str, [], 4)) == []
 
 
 def fails(number):
@@ -57,7 +57,7 @@ def fails(number):
 def test_an_exception_of_a_task_arrives_at_its_turn():
     seen = []
     with pytest.raises(ValueError, match="task 3 is bad"), process_pool.pool(2) as pool:
-        for result in process_pool.ordered(pool, fails, range(10), 4):
+        for result in process_pool.map_ordered(pool, fails, range(10), 4):
             seen.append(result)
     assert seen == [0, 1, 2]
 
@@ -70,7 +70,7 @@ def dies(number):
 
 def test_a_process_ended_from_outside_is_one_line_that_says_what_to_do():
     with pytest.raises(UserError, match="one was ended from outside.*smaller --workers"), process_pool.pool(2) as pool:
-        list(process_pool.ordered(pool, dies, range(10), 4))
+        list(process_pool.map_ordered(pool, dies, range(10), 4))
 
 
 def facts(_):
@@ -84,7 +84,7 @@ def facts(_):
 
 def test_processes_are_others_not_forked_from_this_one_and_use_one_thread_for_algebra():
     with process_pool.pool(2) as pool:
-        seen = list(process_pool.ordered(pool, facts, range(4), 4))
+        seen = list(process_pool.map_ordered(pool, facts, range(4), 4))
     assert len({pid for pid, _, _ in seen}) == 2
     assert os.getpid() not in {pid for pid, _, _ in seen} | {parent for _, parent, _ in seen}
     assert {threads for *_, threads in seen} == {1}
@@ -92,7 +92,7 @@ def test_processes_are_others_not_forked_from_this_one_and_use_one_thread_for_al
 
 def test_processes_are_gone_when_the_pool_is_left():
     with process_pool.pool(2) as pool:
-        pids = {pid for pid, *_ in process_pool.ordered(pool, facts, range(4), 4)}
+        pids = {pid for pid, *_ in process_pool.map_ordered(pool, facts, range(4), 4)}
     deadline = time.monotonic() + 5
     while any(os.path.exists(f"/proc/{pid}/exe") for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -109,7 +109,7 @@ def test_a_signal_in_the_middle_of_a_submission_is_heard_after_it(number):
     heard, steps = [], []
     before = signal.signal(number, lambda *_: heard.append(len(steps)))
     try:
-        with process_pool._uninterrupted():
+        with process_pool._defer_signals():
             signal.raise_signal(number)
             steps.append("submitted")
         assert heard == [1]
@@ -156,7 +156,7 @@ def leave(path, code):
     with open(path, "w") as file:
         file.write(f"{sorted(name for name in sys.modules if name in ('pytest', 'tensorflow'))} {os.getsid(0)}")
     if code == "again":
-        raise TryAgain("later")
+        raise RetryableError("later")
     if code == "full":
         raise OSError(28, "No space left on device")
     if code == "odd":

@@ -78,7 +78,7 @@ FAULTS = """
     import resource
     from crackflow.core import runtime
     from crackflow.core.backend import tf
-    runtime.set_up(seed=0, threads=0, deterministic=False)
+    runtime.configure(seed=0, threads=0, deterministic=False)
     def faults(count):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         for _ in range(count):
@@ -99,7 +99,7 @@ def test_all_of_float32_is_kept_when_asked():
     before = tf.config.experimental.tensor_float_32_execution_enabled()
     try:
         tf.config.experimental.enable_tensor_float_32_execution(True)
-        runtime.keep_all_of_float32()
+        runtime.disable_tf32()
         assert not tf.config.experimental.tensor_float_32_execution_enabled()
     finally:
         tf.config.experimental.enable_tensor_float_32_execution(before)
@@ -109,7 +109,7 @@ def test_memory_is_assumed_where_the_system_does_not_say(monkeypatch):
     assert runtime.memory_bytes() > 1 << 30 and 100 < runtime.peak_memory_mb() < 1 << 20
     monkeypatch.delattr(os, "sysconf")
     monkeypatch.delenv("TF_CPU_BFC_MEM_LIMIT_IN_MB", raising=False)
-    runtime._keep_memory()
+    runtime._enable_bfc_allocator()
     assert runtime.memory_bytes() == runtime.ASSUMED_MEMORY and "TF_CPU_BFC_MEM_LIMIT_IN_MB" not in os.environ
 
 

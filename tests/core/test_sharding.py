@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crackflow.core.sharding import WHOLE, Share
+from crackflow.core.sharding import NO_SHARDING, ShardOptions
 
 
 @given(st.integers(1, 6), st.integers(1, 4), st.integers(1, 5), st.integers(0, 20))
@@ -12,7 +12,7 @@ def test_the_shares_of_all_processes_cover_each_batch_once(processes, here, part
     size = part * of
     seen = []
     for process in range(processes):
-        share = Share(process * here, here, of)
+        share = ShardOptions(process * here, here, of)
         for number in range(batch * here, (batch + 1) * here):
             place = share.place(number, size)
             assert place.batch == batch and share.size(size) == part
@@ -21,15 +21,15 @@ def test_the_shares_of_all_processes_cover_each_batch_once(processes, here, part
 
 
 def test_one_device_gets_whole_batches():
-    assert WHOLE.place(7, 64) == (7, 0)
+    assert NO_SHARDING.place(7, 64) == (7, 0)
 
 
 def test_places_can_be_arrays():
-    found = Share(2, 2, 4).place(np.arange(4), 8)
+    found = ShardOptions(2, 2, 4).place(np.arange(4), 8)
     np.testing.assert_array_equal(found.batch, [0, 0, 1, 1])
     np.testing.assert_array_equal(found.first, [4, 6, 4, 6])
 
 
 def test_unequal_parts_are_refused():
     with pytest.raises(ValueError, match="expected a batch size that 3 parts divide, received 64"):
-        Share(0, 1, 3).size(64)
+        ShardOptions(0, 1, 3).size(64)

@@ -11,7 +11,7 @@ def test_images_a_second_are_counted_by_the_clock():
         time.sleep(0.01)
         return 5
 
-    found = throughput.rate(advance, seconds=0.1, windows=3)
+    found = throughput.measure(advance, seconds=0.1, windows=3)
     assert found.low <= found.median <= found.high <= 500
     assert found.median > 250
 
@@ -23,7 +23,7 @@ def test_the_first_calls_are_left_out():
         time.sleep(next(waits))
         return 1
 
-    assert throughput.rate(advance, seconds=0.05, windows=3).low > 100
+    assert throughput.measure(advance, seconds=0.05, windows=3).low > 100
 
 
 def test_one_slow_window_does_not_decide():
@@ -34,12 +34,12 @@ def test_one_slow_window_does_not_decide():
         time.sleep(0.3 if late else 0.001)
         return 1
 
-    found = throughput.rate(advance, seconds=0.1, windows=5)
+    found = throughput.measure(advance, seconds=0.1, windows=5)
     assert found.low < found.median / 3
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1e-9])
 def test_a_window_holds_one_call_at_least(seconds):
     calls = []
-    throughput.rate(lambda: calls.append(1) or 1, seconds, windows=4)
+    throughput.measure(lambda: calls.append(1) or 1, seconds, windows=4)
     assert len(calls) == 6

@@ -17,9 +17,9 @@ from tests import small, support
 def test_digests_are_those_of_the_source_files_in_the_order_of_the_records_whatever_the_conversion():
     for made in (small.data(), small.data("png", 32)):
         for split in ("train", "val", "test"):
-            paths, _ = stream.identities(made, split)
+            paths, _ = stream.paths_and_groups(made, split)
             expected = [support.sha256(small.images() / path) for path in paths]
-            assert [one.tobytes().hex() for one in digests.of(made, split)] == expected
+            assert [one.tobytes().hex() for one in digests.load(made, split)] == expected
 
 
 @pytest.fixture
@@ -37,9 +37,9 @@ def test_a_manifest_without_digests_or_no_manifest_tells_nothing(copied):
     place = rows[0].index("sha256")
     with open(copied / dataset.MANIFEST, "w", newline="") as file:
         csv.writer(file).writerows([row[:place] + row[place + 1 :] for row in rows])
-    assert digests.of(dataset.read(str(copied)), "val") is None
+    assert digests.load(dataset.read(str(copied)), "val") is None
     os.remove(copied / dataset.MANIFEST)
-    assert digests.of(dataset.read(str(copied)), "val") is None
+    assert digests.load(dataset.read(str(copied)), "val") is None
 
 
 @pytest.mark.parametrize("damage", [lambda text: text[: len(text) // 2], lambda text: text.replace("a", "x")])
@@ -49,11 +49,11 @@ def test_a_damaged_manifest_is_refused_with_its_name(copied, damage):
     (copied / dataset.MANIFEST).write_text(head + "\n" + damage(body))
     with pytest.raises(UserError, match=r"manifest.csv' (is damaged|does not fit the shards)"):
         for split in ("train", "val", "test"):
-            digests.of(dataset.read(str(copied)), split)
+            digests.load(dataset.read(str(copied)), split)
 
 
 def test_an_empty_split_has_none(tmp_path):
     support.made(support.photos(tmp_path / "photos", 24), tmp_path / "data", split=(0.5, 0.5, 0.0))
-    assert digests.of(dataset.load(str(tmp_path / "data")), "test").shape == (0, digests.BYTES)
+    assert digests.load(dataset.load(str(tmp_path / "data")), "test").shape == (0, digests.BYTES)
     assert json.loads((tmp_path / "data" / dataset.DATASET).read_text())["splits"]["test"]["count"] == 0
-    assert isinstance(digests.of(dataset.load(str(tmp_path / "data")), "val"), np.ndarray)
+    assert isinstance(digests.load(dataset.load(str(tmp_path / "data")), "val"), np.ndarray)

@@ -17,7 +17,7 @@ def unpacked(bits):
 def test_a_cell_is_set_where_the_mask_has_any_pixel_in_it(grid, high, wide):
     mask = np.zeros((8 * high, 8 * wide), bool)
     mask[high - 1 :: high, wide - 1 :: wide] = grid  # one pixel in the lower right corner of each cell
-    assert (unpacked(mask_grid.of(mask)) == grid).all()
+    assert (unpacked(mask_grid.from_mask(mask)) == grid).all()
 
 
 @given(st.integers(8, 300), st.integers(8, 300), st.data())
@@ -25,15 +25,15 @@ def test_every_pixel_belongs_to_the_cell_around_it_whatever_the_size(height, wid
     y, x = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
     mask = np.zeros((height, width), bool)
     mask[y, x] = True
-    ((row, column),) = np.argwhere(unpacked(mask_grid.of(mask)))
+    ((row, column),) = np.argwhere(unpacked(mask_grid.from_mask(mask)))
     assert abs((y + 0.5) / height * 8 - (row + 0.5)) <= 0.5 + 4 / height
     assert abs((x + 0.5) / width * 8 - (column + 0.5)) <= 0.5 + 4 / width
 
 
 @given(st.integers(1, 9), st.integers(1, 9))
 def test_a_picture_smaller_than_the_grid_has_cells_too(height, width):
-    assert mask_grid.of(np.zeros((height, width), bool)) == 0
-    assert mask_grid.of(np.ones((height, width), bool)) == 2**64 - 1
+    assert mask_grid.from_mask(np.zeros((height, width), bool)) == 0
+    assert mask_grid.from_mask(np.ones((height, width), bool)) == 2**64 - 1
 
 
 @given(st.integers(0, 2**64 - 1))

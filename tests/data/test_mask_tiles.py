@@ -13,9 +13,9 @@ from tests import support
 def test_windows_cover_every_pixel_and_stay_inside(width, height, patch_px):
     if min(width, height) < patch_px:
         with pytest.raises(ImageError, match=f"{width} x {height} pixels: expected at least --patch_px={patch_px}"):
-            mask_tiles.cut(np.zeros((height, width), np.uint8), patch_px, 0.01)
+            mask_tiles.label_tiles(np.zeros((height, width), np.uint8), patch_px, 0.01)
         return
-    windows, unclear = mask_tiles.cut(np.zeros((height, width), np.uint8), patch_px, 0.01)
+    windows, unclear = mask_tiles.label_tiles(np.zeros((height, width), np.uint8), patch_px, 0.01)
     covered = np.zeros((height, width), bool)
     for x, y, px, label, _ in windows:
         assert 0 <= x <= width - px and 0 <= y <= height - px and px == patch_px and label == 0
@@ -25,7 +25,7 @@ def test_windows_cover_every_pixel_and_stay_inside(width, height, patch_px):
 
 
 def labels(mask, patch_px=32, fraction=0.01):
-    windows, unclear = mask_tiles.cut(mask, patch_px, fraction)
+    windows, unclear = mask_tiles.label_tiles(mask, patch_px, fraction)
     return {(one.x, one.y): one.label for one in windows + unclear}
 
 
@@ -52,15 +52,15 @@ def test_an_anti_aliased_mask_counts_from_half_on(level, label):
 def test_a_cracked_window_knows_where_its_crack_lies():
     mask = np.zeros((32, 64), np.uint8)
     mask[30, 32:64] = 255  # the last row of cells of the second window
-    (window,), _ = mask_tiles.cut(mask, 32, 0.01)
+    (window,), _ = mask_tiles.label_tiles(mask, 32, 0.01)
     assert window.cells == 0xFF << 56
 
 
 def test_labelled_and_unclear_windows_are_told_apart_and_named_by_their_place():
     mask = np.zeros((32, 64), np.uint8)
     mask[0, 0] = 255
-    windows, unclear = mask_tiles.cut(mask, 32, 0.01)
-    assert windows == (mask_tiles.Window(32, 0, 32, 0),)
+    windows, unclear = mask_tiles.label_tiles(mask, 32, 0.01)
+    assert windows == (mask_tiles.Tile(32, 0, 32, 0),)
     assert [one.name("images/a b.jpg") for one in unclear] == ["images/a b.jpg#xywh=0,0,32,32"]
 
 

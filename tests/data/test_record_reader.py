@@ -10,7 +10,7 @@ from PIL import Image
 from crackflow.core import csv_files
 from crackflow.core.errors import UserError
 from crackflow.data import dataset, mask_grid, records
-from crackflow.data.record_reader import Rows
+from crackflow.data.record_reader import RecordReader
 from tests import small
 
 
@@ -29,7 +29,7 @@ def read_in_order(made, split):
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_rows_are_the_records_of_the_shards_one_after_the_other(made, split):
-    rows, wanted = Rows(made, split), list(read_in_order(made, split))
+    rows, wanted = RecordReader(made, split), list(read_in_order(made, split))
     assert rows.count == len(wanted)
     assert [rows.fields(row) for row in range(rows.count)] == wanted
     for _ in range(2):  # parsed, then remembered
@@ -38,11 +38,11 @@ def test_rows_are_the_records_of_the_shards_one_after_the_other(made, split):
 
 
 def test_cells_are_those_of_the_masks(made):
-    rows = Rows(made, "train")
+    rows = RecordReader(made, "train")
     for row in range(rows.count):
         name = pathlib.PurePath(os.fsdecode(rows.fields(row)["path"])).stem
         mask = small.images() / "masks" / f"{name}.png"
-        wanted = mask_grid.of(np.asarray(Image.open(mask)) > 127) if mask.exists() else 0
+        wanted = mask_grid.from_mask(np.asarray(Image.open(mask)) > 127) if mask.exists() else 0
         assert int(rows.cells[row]) % 2**64 == wanted
         assert bool(wanted) == bool(rows.fields(row)["label"])
 
@@ -51,13 +51,13 @@ def test_a_manifest_of_an_older_version_has_no_cells(made):
     path = os.path.join(made.folder, dataset.MANIFEST)
     kept = [{key: value for key, value in row.items() if key != "cells"} for row in csv_files.read(path)]
     csv_files.save(path, kept[0], (row.values() for row in kept))
-    rows = Rows(made, "train")
+    rows = RecordReader(made, "train")
     assert rows.count == made.count("train") and not rows.cells.any()
 
 
 def test_few_open_files_are_enough(made, monkeypatch):
     monkeypatch.setattr("crackflow.data.record_reader.OPEN_FILES", 1)
-    rows, wanted = Rows(made, "train"), list(read_in_order(made, "train"))
+    rows, wanted = RecordReader(made, "train"), list(read_in_order(made, "train"))
     found = {}
 
     def fetch(worker):
@@ -73,7 +73,7 @@ def test_few_open_files_are_enough(made, monkeypatch):
 
 
 def test_reading_ahead_reads_the_rows_and_goes_on_at_the_first(made):
-    rows, places = Rows(made, "train"), []
+    rows, places = RecordReader(made, "train"), []
     seen = threading.Event()
 
     class Watched(type(rows._files)):
@@ -93,17 +93,17 @@ def test_a_truncated_shard_is_a_clear_error(made):
     file = made.files("train")[0]
     os.truncate(file, 1000)
     with pytest.raises(UserError, match=r"record at byte 0: the file has 1,000 bytes, expected [\d,]+; see all"):
-        Rows(made, "train").fetch(0)
+        RecordReader(made, "train").fetch(0)
 
 
 def test_an_empty_shard_is_a_clear_error(made):
     os.truncate(made.files("train")[0], 0)
     with pytest.raises(UserError, match="record at byte 0: the file has 0 bytes, expected"):
-        Rows(made, "train").fetch(0)
+        RecordReader(made, "train").fetch(0)
 
 
 def test_a_shard_that_vanished_is_a_clear_error(made):
-    rows = Rows(made, "train")
+    rows = RecordReader(made, "train")
     os.remove(made.files("train")[0])
     with pytest.raises(UserError, match="record at byte 0: .*No such file"):
         rows.fetch(0)
@@ -116,7 +116,7 @@ def test_a_flipped_bit_is_a_clear_error(made):
         file.seek(300)
         file.write(bytes([byte ^ 1]))
     with pytest.raises(UserError, match="record at byte 0: the checksum of its payload does not match"):
-        Rows(made, "train").fetch(0)
+        RecordReader(made, "train").fetch(0)
 
 
 def manifest(made):
@@ -126,7 +126,7 @@ def manifest(made):
 def test_a_missing_manifest_is_a_clear_error(made):
     os.remove(manifest(made))
     with pytest.raises(UserError, match=r"manifest.csv' is missing; restore it or convert the images again"):
-        Rows(made, "train")
+        RecordReader(made, "train")
 
 
 @pytest.mark.parametrize("text", ["", "no,columns\n1,2\n", "shard,offset\ntrain-00000-of-00001.tfrecord,x\n"])
@@ -134,7 +134,7 @@ def test_a_manifest_that_makes_no_sense_is_a_clear_error(made, text):
     with open(manifest(made), "w") as file:
         file.write(text)
     with pytest.raises(UserError, match=r"manifest.csv' (is damaged|does not fit the shards of dataset.json)"):
-        Rows(made, "train")
+        RecordReader(made, "train")
 
 
 def test_a_manifest_that_lacks_a_row_is_a_clear_error(made):
@@ -144,9 +144,9 @@ def test_a_manifest_that_lacks_a_row_is_a_clear_error(made):
     with open(manifest(made), "w") as file:
         file.writelines(kept)
     with pytest.raises(UserError, match="does not fit the shards of dataset.json"):
-        Rows(made, "train")
+        RecordReader(made, "train")
 
 
 def test_an_empty_split_is_a_clear_error(made):
     with pytest.raises(UserError, match="expected images in the split 'nowhere', found none"):
-        Rows(made, "nowhere")
+        RecordReader(made, "nowhere")

@@ -58,7 +58,9 @@ FILE = records.frame(b"first payload") + records.frame(b"second")
 def test_no_flipped_bit_goes_unnoticed(bit):
     data = bytearray(FILE)
     data[bit // 8] ^= 1 << bit % 8
-    with pytest.raises(records.Damage, match="^(the checksum of its (length|payload) does not match|truncated in its)"):
+    with pytest.raises(
+        records.RecordError, match="^(the checksum of its (length|payload) does not match|truncated in its)"
+    ):
         read_all(bytes(data))
 
 
@@ -67,17 +69,17 @@ def test_a_cut_file_is_damaged_unless_cut_between_two_records(length):
     if length == len(records.frame(b"first payload")):
         assert [payload for _, payload in read_all(FILE[:length])] == [b"first payload"]
     else:
-        with pytest.raises(records.Damage, match="^truncated in its (header|payload)$"):
+        with pytest.raises(records.RecordError, match="^truncated in its (header|payload)$"):
             read_all(FILE[:length])
 
 
 def test_a_payload_that_is_no_example_is_damage():
-    with pytest.raises(records.Damage, match="^not a tf.train.Example$"):
+    with pytest.raises(records.RecordError, match="^not a tf.train.Example$"):
         records.parse(b"\xff\xff")
 
 
 def test_an_example_without_a_label_is_damage():
     made = by_tensorflow(b"i", 1, b"p", 2)
     del made.features.feature["label"]
-    with pytest.raises(records.Damage, match="a field is missing: expected image, label, path, group"):
+    with pytest.raises(records.RecordError, match="a field is missing: expected image, label, path, group"):
         records.parse(made.SerializeToString())

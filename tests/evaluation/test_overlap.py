@@ -20,20 +20,20 @@ def counted(seen):
 
 def test_the_fingerprint_alone_tells_of_older_models_and_another_data_set_nothing():
     old = model(MADE.facts["fingerprint"])
-    assert counted(overlap.seen(*old, MADE, ["train", "val", "test"])) == [64, 16, 16]
-    assert counted(overlap.seen(*old, MADE, ["test"])) == [0, 0, 16]
-    assert overlap.seen(*model(), MADE, ["train"]) is None
+    assert counted(overlap.find_seen(*old, MADE, ["train", "val", "test"])) == [64, 16, 16]
+    assert counted(overlap.find_seen(*old, MADE, ["test"])) == [0, 0, 16]
+    assert overlap.find_seen(*model(), MADE, ["train"]) is None
 
 
 def test_files_are_known_again_in_another_conversion_with_another_split():
     known = model(images=TrainingImages.of(MADE))
     other = small.data("png", 32)
-    assert counted(overlap.seen(*known, other, ["train", "val", "test"])) == [64, 16, 16]
-    assert counted(overlap.seen(*known, other, ["test"])) == [0, 0, 16]
+    assert counted(overlap.find_seen(*known, other, ["train", "val", "test"])) == [64, 16, 16]
+    assert counted(overlap.find_seen(*known, other, ["test"])) == [0, 0, 16]
 
 
 def test_a_split_that_chose_the_threshold_has_been_seen():
-    assert counted(overlap.seen(*model(), MADE, ["val", "test"], ["val"])) == [0, 16, 16]
+    assert counted(overlap.find_seen(*model(), MADE, ["val", "test"], ["val"])) == [0, 16, 16]
 
 
 def figures(seen):

@@ -12,7 +12,7 @@ from crackflow.core.config.data import Encoding
 from crackflow.core.config.trained import EvalSplit, EvaluateConfig, PredictConfig
 from crackflow.core.errors import ConfigError, UserError
 from crackflow.data import dataset
-from crackflow.data.record_reader import Rows
+from crackflow.data.record_reader import RecordReader
 from crackflow.evaluation import photo_evaluation
 from crackflow.inference import multi_scale, photo_threshold, predictor
 from crackflow.model import model_file
@@ -86,7 +86,9 @@ def test_photographs_of_every_encoding_are_looked_at(place, tmp_path):
         settings = {"encoding": Encoding(encoding), "image_px": PX if encoding == "raw" else 0}
         support.made(place / "walls", tmp_path / encoding, split=(0, 0, 1), **settings)
         made = dataset.load(str(tmp_path / encoding))
-        judged = photo_evaluation.judge(predictor.load(str(place / "model.h5")), made, [("test", 0), ("test", 5)])
+        judged = photo_evaluation.predict_photos(
+            predictor.load(str(place / "model.h5")), made, [("test", 0), ("test", 5)]
+        )
         assert len(judged.verdicts) == 2 and judged.enlarged == (encoding == "raw")
         assert all(0 <= one.probability <= 1 for one in judged.verdicts)
 
@@ -108,17 +110,17 @@ def test_without_photographs_nothing_is_said_of_them(place, tmp_path):
 
 
 def test_very_large_photographs_are_fewer(place, monkeypatch):
-    monkeypatch.setattr(photo_evaluation, "MOST_PIXELS", 0)
+    monkeypatch.setattr(photo_evaluation, "MAX_PIXELS", 0)
     made, places = dataset.load(str(place / "data")), [("test", row) for row in range(24)]
-    judged = photo_evaluation.judge(predictor.load(str(place / "model.h5")), made, places)
-    assert len(judged.verdicts) == photo_evaluation.FEWEST_JUDGED == len(judged.paths)
+    judged = photo_evaluation.predict_photos(predictor.load(str(place / "model.h5")), made, places)
+    assert len(judged.verdicts) == photo_evaluation.MIN_PHOTOS == len(judged.paths)
 
 
 def test_rates_are_counted_by_hand():
     decided = ((0.9, "cracked"), (0.6, "review"), (0.1, "clean"))
-    verdicts = [multi_scale.Verdict(one, kind, one >= 0.5, 1.0) for one, kind in decided]
+    verdicts = [multi_scale.PhotoDecision(one, kind, one >= 0.5, 1.0) for one, kind in decided]
     labels = np.array([True, False, True])
-    judged = photo_evaluation.Judged(("a", "b"), ["x", "y", "z"], labels, np.arange(3), verdicts, False)
+    judged = photo_evaluation.PhotoResults(("a", "b"), ["x", "y", "z"], labels, np.arange(3), verdicts, False)
     found = photo_evaluation.measure(judged, 50)
     assert found["confusion"] == {"tn": 0, "fp": 1, "fn": 1, "tp": 1} and (found["n"], found["of"]) == (3, 50)
     assert (found["recall"], found["specificity"], found["accuracy"], found["precision"]) == (0.5, 0, 1 / 3, 0.5)
@@ -127,8 +129,8 @@ def test_rates_are_counted_by_hand():
 
 
 def test_rates_without_photographs_of_a_class_are_undefined():
-    one = [multi_scale.Verdict(0.1, "clean", False, 1.0)]
-    judged = photo_evaluation.Judged(("a", "b"), ["x"], np.array([False]), np.arange(1), one, False)
+    one = [multi_scale.PhotoDecision(0.1, "clean", False, 1.0)]
+    judged = photo_evaluation.PhotoResults(("a", "b"), ["x"], np.array([False]), np.arange(1), one, False)
     found = photo_evaluation.measure(judged, 1)
     assert found["recall"] is None and found["recall_ci95"] is None and found["specificity"] == 1
 
@@ -148,15 +150,15 @@ def spotted(root, count=60):
 
 def test_the_threshold_is_chosen_on_clean_validation_photographs_and_travels_with_the_model(tmp_path):
     support.made(spotted(tmp_path / "walls"), tmp_path / "data", split=(0, 1, 0), encoding=Encoding.PNG)
-    made, loaded = dataset.load(str(tmp_path / "data")), model_file.Bundle(darkness(), CARD)
-    labels = np.array([Rows(made, "val").fields(row)["label"] for row in range(made.count("val"))])
+    made, loaded = dataset.load(str(tmp_path / "data")), model_file.TrainedModel(darkness(), CARD)
+    labels = np.array([RecordReader(made, "val").fields(row)["label"] for row in range(made.count("val"))])
     chosen = photo_evaluation.with_photo_threshold(loaded, made, labels, np.where(labels, 0.9, 0.1), 0, walls=(36,) * 3)
     card = chosen.card
-    assert card.photo_images == (labels == 0).sum() and card.photo_false_alarms == photo_evaluation.FEWEST_FALSE_ALARMS
+    assert card.photo_images == (labels == 0).sum() and card.photo_false_alarms == photo_evaluation.MIN_FALSE_ALARMS
     assert card.photo_shift > 0 and card.photo_shift_ci95[0] <= card.photo_shift <= card.photo_shift_ci95[1]
     places = [("val", int(row)) for row in np.flatnonzero(labels == 0)]
     before, after = (
-        photo_evaluation.measure(photo_evaluation.judge(predictor.Model(one), made, places), 45)["specificity"]
+        photo_evaluation.measure(photo_evaluation.predict_photos(predictor.Model(one), made, places), 45)["specificity"]
         for one in (loaded, chosen)
     )
     assert before < 0.9 <= after
@@ -180,8 +182,8 @@ def test_walls_of_large_photographs_are_no_larger_than_the_network_sees_them(tmp
         support.put(root / name / f"{number:03d}.png", support.encoded(pixels, "PNG"))
     support.made(root, tmp_path / "data", split=(0, 1, 0))
     made = dataset.load(str(tmp_path / "data"))
-    labels = np.array([Rows(made, "val").fields(row)["label"] for row in range(made.count("val"))])
-    loaded = model_file.Bundle(darkness(), dataclasses.replace(CARD, source_px=many * PX))
+    labels = np.array([RecordReader(made, "val").fields(row)["label"] for row in range(made.count("val"))])
+    loaded = model_file.TrainedModel(darkness(), dataclasses.replace(CARD, source_px=many * PX))
     doubted = np.full(len(labels), 0.1)
     card = photo_evaluation.with_photo_threshold(loaded, made, labels, doubted, seed=0, walls=(36,)).card
     side = 2 * PX * round(np.sqrt(photo_evaluation.WALL_WINDOWS))
@@ -189,7 +191,7 @@ def test_walls_of_large_photographs_are_no_larger_than_the_network_sees_them(tmp
 
 
 def test_with_hardly_any_clean_validation_photographs_nothing_is_looked_at(place):
-    made, loaded = dataset.load(str(place / "data")), model_file.Bundle(None, CARD)
+    made, loaded = dataset.load(str(place / "data")), model_file.TrainedModel(None, CARD)
     card = photo_evaluation.with_photo_threshold(loaded, made, np.array([0, 0, 1]), np.full(3, 0.2), seed=0).card
     assert (card.photo_shift, card.photo_growth, card.photo_images) == (0.0, photo_threshold.TRUE_TAIL, 0)
 
@@ -210,7 +212,7 @@ def test_no_walls_are_laid_for_a_network_that_goes_window_by_window(tmp_path, mo
     monkeypatch.setattr(predictor.dense, "_trunk", lambda model: None)
     support.made(spotted(tmp_path / "walls", 24), tmp_path / "data", split=(0, 1, 0))
     made = dataset.load(str(tmp_path / "data"))
-    labels = np.array([Rows(made, "val").fields(row)["label"] for row in range(made.count("val"))])
-    loaded = model_file.Bundle(darkness(), CARD)
+    labels = np.array([RecordReader(made, "val").fields(row)["label"] for row in range(made.count("val"))])
+    loaded = model_file.TrainedModel(darkness(), CARD)
     card = photo_evaluation.with_photo_threshold(loaded, made, labels, np.full(len(labels), 0.1), seed=0).card
     assert (card.photo_level, card.photo_growth) == (0.0, photo_threshold.TRUE_TAIL) and card.photo_images == 18

@@ -24,7 +24,7 @@ def test_every_image_is_scored_once_whatever_the_batch_size():
     def look(image):
         return image.mean((1, 2, 3)) - 128
 
-    one, other = (scoring.judge(Brightness, batches(size), look) for size in (1, 7))
+    one, other = (scoring.predict_logits(Brightness, batches(size), look) for size in (1, 7))
     assert len(one[0]) == small.data().count("test")
     np.testing.assert_allclose(one[1], one[2], rtol=1e-4, atol=1e-4)
     for ours, theirs in zip(one, other, strict=True):
@@ -32,36 +32,36 @@ def test_every_image_is_scored_once_whatever_the_batch_size():
 
 
 def test_looks_are_taken_of_every_image_once():
-    one, other = (scoring.looks(lambda image: image.numpy().mean((1, 2)), batches(size)) for size in (1, 7))
+    one, other = (scoring.map_batches(lambda image: image.numpy().mean((1, 2)), batches(size)) for size in (1, 7))
     assert one.shape == (small.data().count("test"), 3)
     np.testing.assert_allclose(one, other, rtol=1e-5)
 
 
 def test_picked_images_are_those_of_the_rows():
     everything = np.concatenate([image[weight > 0] for image, _, weight in batches(5).as_numpy_iterator()])
-    found = scoring.pick_images(batches(5), [11, 0, 6])
+    found = scoring.select_images(batches(5), [11, 0, 6])
     assert set(found) == {0, 6, 11}
     for row, image in found.items():
         np.testing.assert_array_equal(image, everything[row])
 
 
 def test_picking_nothing_reads_nothing():
-    assert scoring.pick_images(iter(lambda: 1 / 0, None), []) == {}
+    assert scoring.select_images(iter(lambda: 1 / 0, None), []) == {}
 
 
 def test_a_faster_network_has_more_images_a_second_and_all_have_as_many_windows():
     models = {}
     for name, width in (("narrow", 16), ("wide", 256)):
         design = Architecture(stem=width, widths=(width,), repeats=(0,))
-        models[name] = networks.recipe(Network.CUSTOM, design).build(64)
-    found = scoring.speeds(models, seconds=0.1, windows=3, compiled=False)
+        models[name] = networks.get_model_spec(Network.CUSTOM, design).build(64)
+    found = scoring.measure_throughput(models, seconds=0.1, windows=3, compiled=False)
     assert found["narrow"].median > 2 * found["wide"].median > 0
     assert all(rate.low <= rate.median <= rate.high for rate in found.values())
 
 
 def test_a_network_that_xla_compiles_is_measured_as_well():
-    network = networks.recipe(Network.CUSTOM, Architecture(stem=16, widths=(16,), repeats=(0,))).build(32)
-    assert scoring.speeds({"one": network}, 0.01, 1, compiled=True)["one"].median > 0
+    network = networks.get_model_spec(Network.CUSTOM, Architecture(stem=16, widths=(16,), repeats=(0,))).build(32)
+    assert scoring.measure_throughput({"one": network}, 0.01, 1, compiled=True)["one"].median > 0
 
 
 def test_the_best_accuracy_is_that_of_the_best_of_all_thresholds():

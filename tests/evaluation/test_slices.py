@@ -14,17 +14,17 @@ def test_brightness_is_the_mean_grey_level_and_blur_lowers_sharpness():
     generator = np.random.default_rng(0)
     noisy = generator.integers(0, 256, (1, 32, 32, 3), np.uint8)
     smooth = np.full((1, 32, 32, 3), 77, np.uint8)
-    found = slices.looks(np.concatenate([noisy, smooth]))
+    found = slices.image_statistics(np.concatenate([noisy, smooth]))
     assert found[0, 0] == pytest.approx(noisy.mean(), abs=0.01) and found[1].tolist() == [77, 0]
     halved = (noisy // 2).astype(np.uint8)
-    assert slices.looks(halved)[0, 1] == pytest.approx(found[0, 1] / 4, rel=0.05)
+    assert slices.image_statistics(halved)[0, 1] == pytest.approx(found[0, 1] / 4, rel=0.05)
 
 
 def test_the_laplacian_is_that_of_four_neighbours():
     image = np.random.default_rng(1).integers(0, 256, (1, 8, 8, 1), np.uint8)
     grey = np.pad(image[0, ..., 0].astype(float), 1, mode="edge")
     edges = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * grey[1:-1, 1:-1]
-    assert slices.looks(image)[0, 1] == pytest.approx(edges.var(), rel=1e-4)
+    assert slices.image_statistics(image)[0, 1] == pytest.approx(edges.var(), rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_widths_are_told_however_the_folders_are_called_that_convert_reads(tmp_p
     crack[:, 20:26] = 255
     support.put(tmp_path / picture, support.encoded(support.picture(1, 64, 64), "PNG"))
     support.put(tmp_path / mask, support.encoded(crack, "PNG"))
-    assert layouts.scan(str(tmp_path), Layout.AUTO, "").layout is Layout.MASKS
+    assert layouts.scan_layout(str(tmp_path), Layout.AUTO, "").layout is Layout.MASKS
     made = dataset.Dataset("", {"layout": "masks", "source": str(tmp_path)})
     assert slices.crack_widths(made, [f"{picture}#xywh=0,0,64,64"])[0] == pytest.approx(6, rel=0.1)
 
@@ -138,7 +138,7 @@ def test_names_are_slices_where_they_differ_and_the_small_ones_go_together():
     assert slices.divide(labels, decisions, {}, {"folder": [""] * 200}) == []
     names = [f"f{min(one // 10, 15)}" for one in range(200)]
     parts = slices.divide(labels, decisions, {}, {"folder": names})
-    assert len(parts) == slices.MOST_NAMES + 1 and parts[0].name == "f15" and parts[-1].name == "4 others"
+    assert len(parts) == slices.MAX_NAMES + 1 and parts[0].name == "f15" and parts[-1].name == "4 others"
     assert sum(part.n for part in parts) == 200
 
 

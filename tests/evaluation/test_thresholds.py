@@ -145,22 +145,22 @@ def test_the_temperature_needs_a_finite_logit_for_each_label(labels, logits):
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=60, unique=True), st.floats(0.01, 0.99), st.floats(0, 0.9))
 def test_the_band_holds_the_share_and_those_nearest_to_the_threshold(probabilities, threshold, share):
     probabilities = np.array(probabilities)
-    band = thresholds.review_band(probabilities, threshold, share)
+    band = thresholds.abstention_band(probabilities, threshold, share)
     assert band[0] <= threshold <= band[1]
-    held = photo_threshold.in_review(probabilities, band)
+    held = photo_threshold.abstains(probabilities, band)
     assert held.sum() <= math.floor(share * len(probabilities) + 1e-9) + 1  # one that lies on the edge
 
 
 def test_the_band_of_evenly_spread_scores_is_the_share():
     probabilities = expit(np.linspace(-5, 5, 1001))
-    held = photo_threshold.in_review(probabilities, thresholds.review_band(probabilities, 0.5, 0.1))
+    held = photo_threshold.abstains(probabilities, thresholds.abstention_band(probabilities, 0.5, 0.1))
     assert held.sum() == pytest.approx(100, abs=1)
     assert np.abs(probabilities[held] - 0.5).max() <= np.abs(probabilities[~held] - 0.5).min() + 1e-12
 
 
 def test_no_share_is_no_band():
-    band = thresholds.review_band(np.array([0.4, 0.5, 0.6]), 0.5, 0.0)
-    assert band == (0.5, 0.5) and not photo_threshold.in_review([0.4, 0.5, 0.6], band).any()
+    band = thresholds.abstention_band(np.array([0.4, 0.5, 0.6]), 0.5, 0.0)
+    assert band == (0.5, 0.5) and not photo_threshold.abstains([0.4, 0.5, 0.6], band).any()
 
 
 def test_coverage_ends_with_the_error_of_all_and_begins_with_the_surest():
@@ -176,13 +176,13 @@ def test_suspects_are_the_wrong_labels_and_hardly_any_other():
     labels, probabilities, _ = sample(600, spread=0.1)
     wrong = np.random.default_rng(1).choice(600, 12, replace=False)
     labels[wrong] = ~labels[wrong]
-    found = thresholds.suspects(labels, probabilities, 12)
+    found = thresholds.label_issues(labels, probabilities, 12)
     assert len(found) >= 6 and set(found.tolist()) <= set(wrong.tolist())
-    assert set(thresholds.suspects(labels, probabilities, 3)) <= set(found)
+    assert set(thresholds.label_issues(labels, probabilities, 3)) <= set(found)
 
 
 def test_without_both_classes_nothing_is_suspected():
-    assert thresholds.suspects([1, 1], [0.1, 0.9], 5).tolist() == []
+    assert thresholds.label_issues([1, 1], [0.1, 0.9], 5).tolist() == []
 
 
 @pytest.mark.parametrize("use", [thresholds.choose_threshold, lambda *of: thresholds.coverage(*of, 0.5)])
@@ -190,7 +190,7 @@ def test_what_is_no_probability_is_refused(use):
     with pytest.raises(ValueError, match="expected probabilities from 0 to 1, received 1.5"):
         use([0, 1], [0.5, 1.5])
     with pytest.raises(ValueError, match="suspects: expected labels 0 or 1"):
-        thresholds.suspects([0, 3], [0.5, 0.5], 1)
+        thresholds.label_issues([0, 3], [0.5, 0.5], 1)
 
 
 def test_rules_that_measure_choose_by_both_classes():

@@ -23,8 +23,8 @@ def crack():
 
 def test_the_true_map_is_better_than_its_opposite_in_every_score_against_the_network():
     image, mask, network = crack()
-    right = faithfulness.against_network(network, image, mask.astype(np.float32))
-    wrong = faithfulness.against_network(network, image, (~mask).astype(np.float32))
+    right = faithfulness.deletion_insertion(network, image, mask.astype(np.float32))
+    wrong = faithfulness.deletion_insertion(network, image, (~mask).astype(np.float32))
     assert right["deletion"] < wrong["deletion"] and right["insertion"] > wrong["insertion"]
     assert right["drop"] < 0.01 < wrong["drop"]
 
@@ -37,7 +37,7 @@ def test_deletion_and_insertion_are_areas_under_the_curves():
         seen.append(np.asarray(images, float))
         return 1 - np.asarray(images, float).mean((1, 2, 3)) / 255
 
-    found = faithfulness.against_network(network, image, mask.astype(np.float32))
+    found = faithfulness.deletion_insertion(network, image, mask.astype(np.float32))
     steps = faithfulness.STEPS
     whole, blurred = (1 - one.mean() / 255 for one in seen[:2])
     deletion = [whole, *(1 - one.mean() / 255 for one in seen[2 : 2 * steps : 2]), blurred]
@@ -52,7 +52,7 @@ def test_the_first_pixels_to_go_are_those_of_the_largest_values():
     image, mask, _ = crack()
     seen = []
     heat = mask + np.random.default_rng(0).random(mask.shape, np.float32) / 2
-    faithfulness.against_network(lambda images: seen.append(images.copy()) or np.zeros(1), image, heat)
+    faithfulness.deletion_insertion(lambda images: seen.append(images.copy()) or np.zeros(1), image, heat)
     changed = (seen[2] != image).any(-1)[0]
     kept = heat[0][changed].min()
     assert (
@@ -63,7 +63,9 @@ def test_the_first_pixels_to_go_are_those_of_the_largest_values():
 
 def test_a_probability_that_rises_is_an_increase_and_no_drop():
     image = np.random.default_rng(1).integers(0, 256, (1, PX, PX, 3), np.uint8)
-    found = faithfulness.against_network(lambda images: 1 / (1 + images.std((1, 2, 3))), image, np.zeros((1, PX, PX)))
+    found = faithfulness.deletion_insertion(
+        lambda images: 1 / (1 + images.std((1, 2, 3))), image, np.zeros((1, PX, PX))
+    )
     assert found["increase"][0] == 1 and found["drop"][0] == 0
 
 
@@ -74,28 +76,28 @@ def test_pointing_allows_the_tolerance_and_no_more(y, x):
     heat = np.zeros((1, PX, PX), np.float32)
     heat[0, y, x] = 1
     away = np.hypot(max(8 - y, 0, y - 23), max(10 - x, 0, x - 12))
-    found = faithfulness.against_masks(heat, mask)
+    found = faithfulness.localization_scores(heat, mask)
     assert found["pointing"][0] == (away <= 2)  # 15 / 224 of 32
     assert found["exact"][0] == found["energy"][0] == mask[0, y, x]
 
 
 def test_energy_is_the_share_of_the_sum_on_the_crack():
     _, mask, _ = crack()
-    assert faithfulness.against_masks(np.ones((1, PX, PX)), mask)["energy"][0] == pytest.approx(mask.mean())
+    assert faithfulness.localization_scores(np.ones((1, PX, PX)), mask)["energy"][0] == pytest.approx(mask.mean())
     mixed = np.where(mask, 3.0, 1.0)
-    assert faithfulness.against_masks(mixed, mask)["energy"][0] == pytest.approx(3 * mask.sum() / mixed.sum())
+    assert faithfulness.localization_scores(mixed, mask)["energy"][0] == pytest.approx(3 * mask.sum() / mixed.sum())
 
 
 def test_a_map_of_zeros_scores_nothing():
     _, mask, _ = crack()
-    found = faithfulness.against_masks(np.zeros((1, PX, PX)), mask)
+    found = faithfulness.localization_scores(np.zeros((1, PX, PX)), mask)
     assert {name: float(values[0]) for name, values in found.items()} == {"pointing": 0, "exact": 0, "energy": 0}
 
 
 @pytest.mark.parametrize("masks", [np.zeros((1, PX, PX), bool), np.ones((1, 8, 8), bool)])
 def test_a_mask_without_a_crack_or_of_another_size_is_refused(masks):
     with pytest.raises(ValueError, match="against_masks: expected for each map a mask of its shape with a crack in it"):
-        faithfulness.against_masks(np.ones((1, PX, PX)), masks)
+        faithfulness.localization_scores(np.ones((1, PX, PX)), masks)
 
 
 def test_overlaps_are_intersection_over_union_at_each_threshold():
@@ -114,11 +116,11 @@ def test_overlaps_are_intersection_over_union_at_each_threshold():
 def test_likeness_is_spearmans_rank_correlation(seed):
     one, other = np.random.default_rng(seed).integers(0, 5, (2, 3, 4, 4)).astype(float)
     expected = np.mean([spearmanr(a.ravel(), b.ravel())[0] for a, b in zip(one, other, strict=True)])
-    assert faithfulness.likeness(one, other) == pytest.approx(expected)
+    assert faithfulness.rank_correlation(one, other) == pytest.approx(expected)
 
 
 def test_a_flat_map_is_like_no_other():
-    assert faithfulness.likeness(np.ones((1, 4, 4)), np.arange(16.0).reshape(1, 4, 4)) == 0.0
+    assert faithfulness.rank_correlation(np.ones((1, 4, 4)), np.arange(16.0).reshape(1, 4, 4)) == 0.0
 
 
 def test_the_baselines_answer_to_the_middle_to_edges_and_to_dark_lines():

@@ -18,26 +18,26 @@ def masked(tmp_path, name="a/one.png", width=64, height=32):
 
 
 def pieces(files, rejected, patch_px=0, channels=3):
-    return list(inputs.pieces(files, channels, patch_px, 0.005, 100.0, rejected))
+    return list(inputs.iter_tiles(files, channels, patch_px, 0.005, 100.0, rejected))
 
 
 def test_a_folder_is_listed_with_its_subfolders_in_the_order_of_names(tmp_path):
     for name in ("b.jpg", "a/2.jpg", "a/1.jpg", ".hidden.jpg"):
         support.put(tmp_path / name, support.encoded(support.picture(1)))
-    files, rejected = inputs.listed(str(tmp_path), "")
+    files, rejected = inputs.list_images(str(tmp_path), "")
     assert [file.path for file in files] == ["a/1.jpg", "a/2.jpg", "b.jpg"] and not rejected
 
 
 def test_one_photograph_is_a_list_of_one(tmp_path):
     support.put(tmp_path / "one.png", support.encoded(support.picture(1), "PNG"))
-    files, rejected = inputs.listed(str(tmp_path / "one.png"), "")
+    files, rejected = inputs.list_images(str(tmp_path / "one.png"), "")
     (piece,) = pieces(files, rejected)
     assert piece.name == "one.png" and piece.mask is None and piece.label == inputs.UNCLEAR
     np.testing.assert_array_equal(piece.pixels, support.picture(1))
 
 
 def test_windows_are_cut_from_picture_and_mask_alike_and_labelled(tmp_path):
-    files, rejected = inputs.listed(*masked(tmp_path))
+    files, rejected = inputs.list_images(*masked(tmp_path))
     clean, cracked = pieces(files, rejected, patch_px=32)
     assert (clean.name, cracked.name) == ("a/one.png#xywh=0,0,32,32", "a/one.png#xywh=32,0,32,32")
     assert (clean.label, cracked.label) == (0, 1)
@@ -46,7 +46,7 @@ def test_windows_are_cut_from_picture_and_mask_alike_and_labelled(tmp_path):
 
 
 def test_a_picture_looked_at_whole_takes_its_label_from_the_mask(tmp_path):
-    files, rejected = inputs.listed(*masked(tmp_path))
+    files, rejected = inputs.list_images(*masked(tmp_path))
     (piece,) = pieces(files, rejected)
     assert piece.label == 1 and piece.mask.shape == (32, 64)
 
@@ -56,13 +56,13 @@ def test_a_mask_with_hardly_a_crack_tells_nothing_and_the_picture_is_left_out(tm
     speck = np.zeros((32, 64, 3), np.uint8)
     speck[3, 3] = 255
     support.put(tmp_path / "masks/a/one.png", support.encoded(speck, "PNG"))
-    files, rejected = inputs.listed(images, masks)
+    files, rejected = inputs.list_images(images, masks)
     assert pieces(files, rejected) == []
 
 
 def test_without_masks_windows_cover_the_picture(tmp_path):
     support.put(tmp_path / "one.png", support.encoded(support.picture(1, 70, 40), "PNG"))
-    files, rejected = inputs.listed(str(tmp_path), "")
+    files, rejected = inputs.list_images(str(tmp_path), "")
     found = pieces(files, rejected, patch_px=32)
     seen = np.zeros((40, 70), bool)
     for piece in found:
@@ -78,7 +78,7 @@ def test_what_cannot_be_read_is_listed_and_the_rest_goes_on(tmp_path):
     support.put(tmp_path / "images/alone.png", support.encoded(support.picture(2), "PNG"))
     support.put(tmp_path / "images/other.png", support.encoded(support.picture(2), "PNG"))
     support.put(tmp_path / "masks/other.png", support.encoded(support.picture(2, 8, 8), "PNG"))
-    files, rejected = inputs.listed(images, masks)
+    files, rejected = inputs.list_images(images, masks)
     assert len(pieces(files, rejected, patch_px=32)) == 2
     reasons = dict(rejected)
     assert reasons["alone.png"] == "no mask of the same name in --masks"
@@ -88,19 +88,19 @@ def test_what_cannot_be_read_is_listed_and_the_rest_goes_on(tmp_path):
 def test_results_that_lie_among_the_photographs_are_passed_over(tmp_path):
     for name in ("one.png", "why/overlays/one.png"):
         support.put(tmp_path / name, support.encoded(support.picture(1), "PNG"))
-    files, rejected = inputs.listed(str(tmp_path), "", without=str(tmp_path / "why"))
+    files, rejected = inputs.list_images(str(tmp_path), "", without=str(tmp_path / "why"))
     assert [one.path for one in files] == ["one.png"] and not rejected
 
 
 def test_a_window_larger_than_the_picture_is_a_reason(tmp_path):
     support.put(tmp_path / "one.png", support.encoded(support.picture(1), "PNG"))
-    files, rejected = inputs.listed(str(tmp_path), "")
+    files, rejected = inputs.list_images(str(tmp_path), "")
     assert pieces(files, rejected, patch_px=65) == [] and "at least --patch_px=65" in rejected[0][1]
 
 
 def test_a_grey_network_is_given_grey(tmp_path):
     support.put(tmp_path / "one.png", support.encoded(support.picture(1), "PNG"))
-    files, rejected = inputs.listed(str(tmp_path), "")
+    files, rejected = inputs.list_images(str(tmp_path), "")
     assert pieces(files, rejected, channels=1)[0].pixels.shape == (64, 64, 1)
 
 
@@ -108,23 +108,23 @@ def test_nothing_to_look_at_is_a_clear_error(tmp_path):
     with pytest.raises(
         UserError, match="--images: expected a photograph or a folder of them, received .*nothing there"
     ):
-        inputs.listed(str(tmp_path / "none"), "")
+        inputs.list_images(str(tmp_path / "none"), "")
     with pytest.raises(UserError, match="--images: expected photographs in .*, found none"):
-        inputs.listed(str(tmp_path), "")
+        inputs.list_images(str(tmp_path), "")
     support.put(tmp_path / "one.png", b"x")
     with pytest.raises(UserError, match="--masks: expected a folder, received"):
-        inputs.listed(str(tmp_path), str(tmp_path / "nomasks"))
+        inputs.list_images(str(tmp_path), str(tmp_path / "nomasks"))
     with pytest.raises(UserError, match="--masks: expected another folder than that of the photographs"):
-        inputs.listed(str(tmp_path), str(tmp_path))
+        inputs.list_images(str(tmp_path), str(tmp_path))
     (tmp_path / "masks").mkdir()
     with pytest.raises(UserError, match="--images: expected photographs that have masks in .*, found none"):
-        inputs.listed(str(tmp_path / "one.png"), str(tmp_path / "masks"))
+        inputs.list_images(str(tmp_path / "one.png"), str(tmp_path / "masks"))
 
 
 def test_masks_are_found_by_names_that_mean_their_photographs(tmp_path):
     for name in ("images/1.png", "masks/1_mask.png", "images/2.png", "masks/GT_2.png"):
         support.put(tmp_path / name, support.encoded(support.picture(1), "PNG"))
-    found, rejected = inputs.listed(str(tmp_path / "images"), str(tmp_path / "masks"))
+    found, rejected = inputs.list_images(str(tmp_path / "images"), str(tmp_path / "masks"))
     assert [(one.path, one.mask) for one in found] == [("1.png", "1_mask.png"), ("2.png", "GT_2.png")] and not rejected
 
 
@@ -134,4 +134,4 @@ def test_where_no_photograph_has_a_mask_the_reason_is_told_with_its_count(tmp_pa
     with pytest.raises(
         UserError, match="found none; 2 of 2 rejected, such as '1.png': no mask of the same name in --masks"
     ):
-        inputs.listed(str(tmp_path / "images"), str(tmp_path / "masks"))
+        inputs.list_images(str(tmp_path / "images"), str(tmp_path / "masks"))

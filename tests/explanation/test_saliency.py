@@ -203,7 +203,7 @@ def test_a_frozen_network_is_explained_and_one_without_maps_is_not():
     model = networks.NETWORKS[Network.CRACKFLOW_XS].build(64)
     model.trainable = False
     with pytest.raises(ValueError, match="expected a network with maps of more than one cell"):
-        saliency.stages(keras.Sequential([keras.Input((4, 4, 3)), keras.layers.GlobalAveragePooling2D()]))
+        saliency.feature_maps(keras.Sequential([keras.Input((4, 4, 3)), keras.layers.GlobalAveragePooling2D()]))
     assert saliency.Explainer(model, Method.LAYER_CAM)(pictures(1, 64), [True]).max() > 0
 
 
@@ -214,7 +214,7 @@ def test_a_layer_that_is_no_stage_is_refused_by_name():
 
 @pytest.mark.parametrize("network", list(Network))
 def test_every_stage_covers_the_picture(network):
-    for stage in saliency.stages(small.network(network)):
+    for stage in saliency.feature_maps(small.network(network)):
         for cells, stride, offset in zip(stage.size, stage.stride, stage.offset, strict=True):
             assert 0.7 * 64 <= stride * cells <= 1.1 * 64 and 0 <= offset <= max(stride, 8.5), stage
 
@@ -225,7 +225,7 @@ def test_every_stage_covers_the_picture(network):
 )
 def test_cells_lie_where_their_receptive_fields_are_centred(network, px):
     model = networks.NETWORKS[network].build(px)
-    for stage in saliency.stages(model)[:3]:
+    for stage in saliency.feature_maps(model)[:3]:
         cell = stage.size[0] // 2
         rest = keras.Model(model.layers[1].output, model.get_layer(stage.name).output)
         image = tf.random.stateless_uniform((8, px, px, model.input_shape[3]), [1, 2])
@@ -243,7 +243,7 @@ def test_cells_lie_where_their_receptive_fields_are_centred(network, px):
 
 
 def test_a_map_laid_over_the_picture_is_itself_at_the_centres():
-    stage = saliency.Stage("", (4, 4), (4.0, 4.0), (3.0, 3.0))
+    stage = saliency.FeatureMap("", (4, 4), (4.0, 4.0), (3.0, 3.0))
     rows, columns = saliency.overlay_weights(stage, 16)
     cells = np.random.default_rng(3).random((4, 4)).astype(np.float32)
     laid = rows @ cells @ columns.T

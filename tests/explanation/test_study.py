@@ -8,10 +8,10 @@ from crackflow.core.config.network import Network
 from crackflow.core.config.trained import Method, Toward
 from crackflow.data import resize
 from crackflow.explanation import saliency, study
-from crackflow.explanation.inputs import Piece
+from crackflow.explanation.inputs import LabelledTile
 from crackflow.model import model_file, networks
 
-CARD = model_file.Card("crackflow_xs", ("clean", "cracked"), 0.5, 1.0, 64, 3, "f" * 64, {}, 0)
+CARD = model_file.ModelMetadata("crackflow_xs", ("clean", "cracked"), 0.5, 1.0, 64, 3, "f" * 64, {}, 0)
 
 
 @pytest.fixture(autouse=True)
@@ -22,13 +22,15 @@ def same_weights():
 
 def new_study(toward=Toward.DECIDED, sample=4, seed=0, methods=(Method.LAYER_CAM,)):
     model = networks.NETWORKS[Network.CRACKFLOW_XS].build(64)
-    return study.Study(model_file.Bundle(model, CARD), list(methods), toward, (), sample, seed)
+    return study.ExplanationRun(model_file.TrainedModel(model, CARD), list(methods), toward, (), sample, seed)
 
 
 def pieces(count, px=64, mask=None):
     generator = np.random.default_rng(0)
     for number in range(count):
-        yield Piece(str(number), generator.integers(0, 256, (px, px, 3), np.uint8), mask, 1 if mask is not None else -1)
+        yield LabelledTile(
+            str(number), generator.integers(0, 256, (px, px, 3), np.uint8), mask, 1 if mask is not None else -1
+        )
 
 
 def test_a_finding_does_not_depend_on_the_batch_it_was_in():
@@ -51,7 +53,7 @@ def test_masks_are_met_at_the_size_of_the_photograph():
     mask = np.zeros((100, 100), bool)
     mask[40:60] = True
     ours = new_study(Toward.CRACKED)
-    ours.loaded = model_file.Bundle(ours.loaded.model, CARD.__class__(**{**CARD.__dict__, "threshold": 0.0}))
+    ours.loaded = model_file.TrainedModel(ours.loaded.model, CARD.__class__(**{**CARD.__dict__, "threshold": 0.0}))
     for found in ours.findings(pieces(3, 100, mask), 2):
         assert found.maps[Method.LAYER_CAM].shape == (64, 64)
     scores = ours.scores()
@@ -63,7 +65,7 @@ def test_masks_are_met_at_the_size_of_the_photograph():
 
 
 def test_large_photographs_are_kept_thinned(monkeypatch):
-    monkeypatch.setattr(study, "LARGEST_PX", 100)
+    monkeypatch.setattr(study, "MAX_PX", 100)
     mask = np.zeros((320, 320), bool)
     mask[100:200] = True
     ours = new_study(Toward.CRACKED)
@@ -78,7 +80,7 @@ def test_large_photographs_are_kept_thinned(monkeypatch):
 def test_the_sample_is_drawn_from_all_findings_alike():
     drawn = np.zeros(20)
     for seed in range(300):
-        sample = study._Sample(5, seed)
+        sample = study._Reservoir(5, seed)
         for number in range(20):
             sample.offer(number)
         assert len(set(sample.kept)) == 5
@@ -88,7 +90,7 @@ def test_the_sample_is_drawn_from_all_findings_alike():
 
 def test_random_weights_are_others_and_the_same_for_one_seed():
     model = networks.NETWORKS[Network.CRACKFLOW_XS].build(64)
-    one, again, other = (study.fresh(model, seed).get_weights()[0] for seed in (1, 1, 20261129135300))
+    one, again, other = (study.reinitialize(model, seed).get_weights()[0] for seed in (1, 1, 20261129135300))
     np.testing.assert_array_equal(one, again)
     assert (one != other).any() and (one != model.get_weights()[0]).any()
 
@@ -98,4 +100,4 @@ def test_a_map_is_stretched_over_its_piece():
     np.testing.assert_array_equal(study._stretched(cells, (8, 8)), cells)
     wide = study._stretched(cells, (24, 40))
     np.testing.assert_allclose(wide[1::3, 2::5], cells, rtol=1e-5)  # the centres
-    assert saliency.stages(networks.NETWORKS[Network.CRACKFLOW_XS].build(64))
+    assert saliency.feature_maps(networks.NETWORKS[Network.CRACKFLOW_XS].build(64))

@@ -44,7 +44,7 @@ def filled(outlines, shape):
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 6), st.integers(0, 1000))
 def test_heat_is_the_mean_over_the_windows_that_hold_a_cell(height, width, across, seed):
     values = np.random.default_rng(seed).random((height, width))
-    heat = crack_tracing.heat(values, across)
+    heat = crack_tracing.window_heatmap(values, across)
     assert heat.shape == (height + across - 1, width + across - 1)
     for y, x in [(0, 0), (heat.shape[0] - 1, heat.shape[1] - 1), (heat.shape[0] // 2, heat.shape[1] // 2)]:
         holding = values[max(y - across + 1, 0) : y + 1, max(x - across + 1, 0) : x + 1]
@@ -52,40 +52,44 @@ def test_heat_is_the_mean_over_the_windows_that_hold_a_cell(height, width, acros
 
 
 def test_the_heat_of_one_window_is_its_probability():
-    np.testing.assert_allclose(crack_tracing.heat(np.array([[0.3]]), ACROSS), np.full((ACROSS, ACROSS), 0.3), atol=1e-6)
+    np.testing.assert_allclose(
+        crack_tracing.window_heatmap(np.array([[0.3]]), ACROSS), np.full((ACROSS, ACROSS), 0.3), atol=1e-6
+    )
 
 
 def test_maps_of_several_scales_meet_place_by_place():
     fine, coarse = np.full((8, 8), 0.1, np.float32), np.full((4, 4), 0.1, np.float32)
     fine[2:4, 4:6] = coarse[1, 2] = 0.9
-    both = crack_tracing.together([(1.0, fine), (0.5, coarse)], (8, 8))
+    both = crack_tracing.fuse_scales([(1.0, fine), (0.5, coarse)], (8, 8))
     assert both[2:4, 4:6].min() > 0.5 and both[6, 1] == pytest.approx(0.1, abs=1e-3)
     assert both.argmax() in np.flatnonzero(fine.ravel() == np.float32(0.9))
 
 
 def test_scales_that_disagree_meet_halfway_in_the_logit():
-    both = crack_tracing.together([(1.0, np.full((2, 2), 0.9)), (2.0, np.full((4, 4), 0.1))], (2, 2))
+    both = crack_tracing.fuse_scales([(1.0, np.full((2, 2), 0.9)), (2.0, np.full((4, 4), 0.1))], (2, 2))
     np.testing.assert_allclose(both, 0.5, atol=1e-6)
 
 
 def test_scales_that_place_a_crack_a_little_apart_agree_on_it():
     left, right = np.full((8, 8), 0.1), np.full((8, 8), 0.1)
     left[3, 2], right[3, 4] = 0.9, 0.9
-    apart, near = (crack_tracing.together([(1.0, left), (1.0, right)], (8, 8), reach) for reach in (0, 1))
+    apart, near = (crack_tracing.fuse_scales([(1.0, left), (1.0, right)], (8, 8), reach) for reach in (0, 1))
     assert apart.max() == pytest.approx(0.5, abs=1e-6) and near.max() == pytest.approx(0.9, abs=1e-6)
     assert near[3, 3] == near.max() and near[7, 7] == pytest.approx(0.1, abs=1e-6)
-    alone = crack_tracing.together([(1.0, left)], (8, 8), 1)
+    alone = crack_tracing.fuse_scales([(1.0, left)], (8, 8), 1)
     np.testing.assert_allclose(alone, left, atol=1e-6)  # there is nothing that it could disagree with
 
 
 def test_one_scale_alone_is_left_as_it_is():
     heat = np.random.default_rng(0).random((5, 7)).astype(np.float32)
-    np.testing.assert_allclose(crack_tracing.together([(2.0 / 2.0, heat)], heat.shape), heat, atol=1e-5)
+    np.testing.assert_allclose(crack_tracing.fuse_scales([(2.0 / 2.0, heat)], heat.shape), heat, atol=1e-5)
 
 
 def test_a_crack_is_outlined_where_it_is_and_measured_along_it():
     picture, mask = cracked([(20, 60), (150, 140), (300, 150)])
-    (found,) = crack_tracing.trace(crack_tracing.heat(seen(mask), ACROSS), CELL, ACROSS, picture, 0.5)
+    (found,) = crack_tracing.extract_cracks(
+        crack_tracing.window_heatmap(seen(mask), ACROSS), CELL, ACROSS, picture, 0.5
+    )
     inside = filled(found.outlines, mask.shape)
     assert inside[mask].mean() > 0.9
     assert ndimage.binary_dilation(mask, iterations=8)[inside].mean() > 0.95
@@ -99,7 +103,9 @@ def test_length_does_not_depend_on_direction(angle):
     down, right = np.sin(np.radians(angle)), np.cos(np.radians(angle))
     ends = [(150 - 90 * right, 150 - 90 * down), (150 + 90 * right, 150 + 90 * down)]
     picture, mask = cracked(ends, shape=(300, 300))
-    (found,) = crack_tracing.trace(crack_tracing.heat(seen(mask), ACROSS), CELL, ACROSS, picture, 0.5)
+    (found,) = crack_tracing.extract_cracks(
+        crack_tracing.window_heatmap(seen(mask), ACROSS), CELL, ACROSS, picture, 0.5
+    )
     assert found.length_px == pytest.approx(180, rel=0.12)
 
 
@@ -109,7 +115,9 @@ def test_two_cracks_far_apart_are_two_findings_the_most_probable_first():
     picture[300:], mask = other[300:], mask | more
     probabilities = seen(mask)
     probabilities[:, : probabilities.shape[1] // 2] *= 0.8
-    found = crack_tracing.trace(crack_tracing.heat(probabilities, ACROSS), CELL, ACROSS, picture, 0.5)
+    found = crack_tracing.extract_cracks(
+        crack_tracing.window_heatmap(probabilities, ACROSS), CELL, ACROSS, picture, 0.5
+    )
     assert len(found) == 2 and found[0].probability > found[1].probability
     assert found[0].box[0] > 300 > found[1].box[0] + found[1].box[2]
 
@@ -128,10 +136,10 @@ def two_lines():
 def test_spots_say_which_of_the_dark_lines_in_a_warm_area_is_the_crack():
     picture, heat, cells, first, second = two_lines()
     spots = np.where(cells, 0.99, 0.2).astype(np.float32)
-    found = crack_tracing.trace(heat, CELL, ACROSS, picture, 0.5, spots)
+    found = crack_tracing.extract_cracks(heat, CELL, ACROSS, picture, 0.5, spots)
     inside = filled([outline for one in found for outline in one.outlines], first.shape)
     assert inside[first].mean() > 0.9 and inside[second].mean() < 0.1
-    both = crack_tracing.trace(heat, CELL, ACROSS, picture, 0.5)
+    both = crack_tracing.extract_cracks(heat, CELL, ACROSS, picture, 0.5)
     assert filled([outline for one in both for outline in one.outlines], first.shape)[second].mean() > 0.9
 
 
@@ -141,7 +149,7 @@ def test_likely_spots_belong_to_a_crack_where_they_hang_together_with_a_sure_one
     for surest, kept in ((0.6, False), (0.99, True)):
         spots = np.where(cells, 0.99, np.where(other, 0.6, 0.2)).astype(np.float32)
         spots[tuple(np.argwhere(other & ~cells)[-1])] = surest
-        found = crack_tracing.trace(heat, CELL, 2, picture, 0.5, spots)
+        found = crack_tracing.extract_cracks(heat, CELL, 2, picture, 0.5, spots)
         inside = filled([outline for one in found for outline in one.outlines], first.shape)
         assert (inside[second].mean() > 0.9) == kept, surest
 
@@ -150,7 +158,7 @@ def test_where_an_area_has_no_sure_spot_it_is_traced_as_without_spots():
     picture, heat, cells, *_ = two_lines()
     heat[6:8] = 0.1  # two areas
     found, plain = (
-        [one.box for one in crack_tracing.trace(heat, CELL, 2, picture, 0.5, spots)]
+        [one.box for one in crack_tracing.extract_cracks(heat, CELL, 2, picture, 0.5, spots)]
         for spots in (np.where(cells, 0.99, 0.2).astype(np.float32), None)
     )
     below = [box for box in plain if box[1] >= 8 * CELL]
@@ -159,20 +167,20 @@ def test_where_an_area_has_no_sure_spot_it_is_traced_as_without_spots():
 
 def test_where_no_cell_is_sure_spots_change_nothing():
     picture, heat, *_ = two_lines()
-    plain = crack_tracing.trace(heat, CELL, ACROSS, picture, 0.5)
-    same = crack_tracing.trace(heat, CELL, ACROSS, picture, 0.5, np.full(heat.shape, 0.3, np.float32))
+    plain = crack_tracing.extract_cracks(heat, CELL, ACROSS, picture, 0.5)
+    same = crack_tracing.extract_cracks(heat, CELL, ACROSS, picture, 0.5, np.full(heat.shape, 0.3, np.float32))
     assert [one.box for one in plain] == [one.box for one in same]
 
 
 def test_nothing_probable_is_no_finding():
-    assert crack_tracing.trace(np.full((16, 20), 0.2, np.float32), CELL, ACROSS, wall(), 0.5) == []
+    assert crack_tracing.extract_cracks(np.full((16, 20), 0.2, np.float32), CELL, ACROSS, wall(), 0.5) == []
 
 
 def test_where_no_line_stands_out_the_area_is_the_finding_and_has_no_length():
     heat = np.zeros((16, 20), np.float32)
     heat[4:8, 5:10] = 0.9
     flat = np.full((256, 320, 3), 100, np.uint8)
-    (found,) = crack_tracing.trace(heat, CELL, ACROSS, flat, 0.5)
+    (found,) = crack_tracing.extract_cracks(heat, CELL, ACROSS, flat, 0.5)
     assert found.length_px is None
     x, y, width, height = found.box
     np.testing.assert_allclose([x, y, width, height], [80, 64, 80, 64], atol=3)
@@ -184,7 +192,7 @@ def test_outlines_and_boxes_lie_within_the_photograph(seed):
     height, width = generator.integers(20, 300, 2)
     picture = generator.integers(0, 256, (height, width, 3), np.uint8)
     heat = generator.random((max(-(-height // CELL), ACROSS), max(-(-width // CELL), ACROSS))).astype(np.float32)
-    for found in crack_tracing.trace(heat, CELL, ACROSS, picture, 0.6):
+    for found in crack_tracing.extract_cracks(heat, CELL, ACROSS, picture, 0.6):
         every = np.concatenate(found.outlines)
         assert (every >= 0).all() and (every <= [width, height]).all()
         x, y, wide, high = found.box
@@ -195,9 +203,11 @@ def test_outlines_and_boxes_lie_within_the_photograph(seed):
 def test_made_cracks_are_traced_by_their_dark_line():
     recall, precision = [], []
     for index in range(1, 40, 2):
-        example = concrete.make(3, index, 256)
+        example = concrete.draw_example(3, index, 256)
         mask = example.mask > 0
-        found = crack_tracing.trace(crack_tracing.heat(seen(mask), ACROSS), CELL, ACROSS, example.image, 0.5)
+        found = crack_tracing.extract_cracks(
+            crack_tracing.window_heatmap(seen(mask), ACROSS), CELL, ACROSS, example.image, 0.5
+        )
         inside = filled([outline for one in found for outline in one.outlines], mask.shape)
         recall.append(inside[mask].mean())
         precision.append(ndimage.binary_dilation(mask, iterations=6)[inside].mean())

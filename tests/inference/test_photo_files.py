@@ -34,7 +34,7 @@ def folder(tmp_path):
 
 
 def test_a_folder_gives_all_that_is_in_it_by_name(folder):
-    found, rejected = photo_files.listed(str(folder))
+    found, rejected = photo_files.list_photos(str(folder))
     assert [one.path for one in found] == ["a.png", "b.jpg", os.path.join("deep", "c.jpg")] and not rejected
     assert all(os.path.isfile(one.file) for one in found)
 
@@ -44,11 +44,11 @@ def test_results_that_lie_among_the_photographs_are_none_of_them(folder, monkeyp
     support.put(folder / "findings_of_others/d.jpg", support.encoded(support.picture(3)))
     monkeypatch.chdir(folder)
     for wanted in (".", "**/*.*"):
-        found, _ = photo_files.listed(wanted, without="findings")
+        found, _ = photo_files.list_photos(wanted, without="findings")
         assert sorted(os.path.basename(one.path) for one in found) == ["a.png", "b.jpg", "c.jpg", "d.jpg"]
-    named, _ = photo_files.listed("findings/overlays/000001.jpg", without="findings")
+    named, _ = photo_files.list_photos("findings/overlays/000001.jpg", without="findings")
     assert len(named) == 1
-    assert len(photo_files.listed(".")[0]) == 5
+    assert len(photo_files.list_photos(".")[0]) == 5
 
 
 def test_what_systems_keep_among_photographs_is_none_and_is_counted(folder, monkeypatch):
@@ -62,7 +62,7 @@ def test_what_systems_keep_among_photographs_is_none_and_is_counted(folder, monk
         (str(folder / "**/*.jpg"), 2),
     ):  # * passes dots over
         passed_over = collections.Counter()
-        found, rejected = photo_files.listed(wanted, passed_over=passed_over)
+        found, rejected = photo_files.list_photos(wanted, passed_over=passed_over)
         assert {os.path.basename(one.path) for one in found} <= {"a.png", "b.jpg", "c.jpg"} and not rejected
         assert passed_over.total() == count
 
@@ -71,40 +71,40 @@ def test_what_systems_keep_among_photographs_is_none_and_is_counted(folder, monk
 def test_a_folder_of_a_system_that_is_named_is_looked_into(tmp_path, monkeypatch, wanted):
     support.put(tmp_path / "@eaDir/wall.jpg", support.encoded(support.picture(5)))
     monkeypatch.chdir(tmp_path)
-    assert len(photo_files.listed(wanted)[0]) == 1
+    assert len(photo_files.list_photos(wanted)[0]) == 1
 
 
 def test_a_folder_with_nothing_but_a_systems_files_says_so(tmp_path):
     support.put(tmp_path / "@eaDir/wall.jpg", b"x")
     with pytest.raises(UserError, match=r"received .* \(1 file or folder of the system passed over \(1 @eaDir\)\)"):
-        photo_files.listed(str(tmp_path))
+        photo_files.list_photos(str(tmp_path))
 
 
 def test_a_file_is_itself(folder):
-    found, _ = photo_files.listed(str(folder / "b.jpg"))
-    assert found == [photo_files.Named(str(folder / "b.jpg"), str(folder / "b.jpg"))]
+    found, _ = photo_files.list_photos(str(folder / "b.jpg"))
+    assert found == [photo_files.PhotoPath(str(folder / "b.jpg"), str(folder / "b.jpg"))]
 
 
 def test_a_pattern_gives_the_files_it_matches(folder):
-    found, _ = photo_files.listed(str(folder / "**" / "*.jpg"))
+    found, _ = photo_files.list_photos(str(folder / "**" / "*.jpg"))
     assert [os.path.basename(one.path) for one in found] == ["b.jpg", "c.jpg"]
 
 
 def test_a_file_whose_name_looks_like_a_pattern_is_that_file(folder):
     support.put(folder / "[b].jpg", support.encoded(support.picture(2)))
-    found, _ = photo_files.listed(str(folder / "[b].jpg"))
+    found, _ = photo_files.list_photos(str(folder / "[b].jpg"))
     assert [os.path.basename(one.path) for one in found] == ["[b].jpg"]
 
 
 @pytest.mark.parametrize("name", ["missing.jpg", "none/*.jpg"])
 def test_nothing_there_is_a_clear_error(folder, name):
     with pytest.raises(UserError, match=r"--photos: expected a photograph, a folder of them or a pattern .* received"):
-        photo_files.listed(str(folder / name))
+        photo_files.list_photos(str(folder / name))
 
 
 def test_an_empty_folder_is_a_clear_error(tmp_path):
     with pytest.raises(UserError, match="nothing there"):
-        photo_files.listed(str(tmp_path))
+        photo_files.list_photos(str(tmp_path))
 
 
 def test_pixels_place_and_hash_are_read(tmp_path):
@@ -130,57 +130,59 @@ def tagged(latitude, longitude, sides=("N", "E"), **more):
 
 @pytest.mark.parametrize("sides", [("S", "W"), ("s", "w"), ("South", "West"), (" S", "W ")])
 def test_south_and_west_are_negative(sides):
-    assert photo_files.place(tagged(*SOMEWHERE, sides)) == pytest.approx((-33.856806, -70.66), abs=1e-6)
+    assert photo_files.parse_gps_position(tagged(*SOMEWHERE, sides)) == pytest.approx((-33.856806, -70.66), abs=1e-6)
 
 
 def test_each_quarter_of_the_earth_has_its_signs():
     for sides, signs in ((("N", "E"), (1, 1)), (("N", "W"), (1, -1)), (("S", "E"), (-1, 1))):
-        assert np.sign(photo_files.place(tagged(*SOMEWHERE, sides))).tolist() == list(signs)
+        assert np.sign(photo_files.parse_gps_position(tagged(*SOMEWHERE, sides))).tolist() == list(signs)
 
 
 @pytest.mark.parametrize(
     "latitude, longitude", [((91.0, 0.0, 0.0), (0.0, 0.0, 0.0)), ((0.0, 0.0, 0.0), (181.0, 0.0, 0.0))]
 )
 def test_a_place_that_is_nowhere_on_earth_is_none(latitude, longitude):
-    assert photo_files.place(located(latitude, longitude)) is None
+    assert photo_files.parse_gps_position(located(latitude, longitude)) is None
 
 
 @pytest.mark.parametrize("sides", [("N", "E"), ("S", "W"), ("", "")])
 @pytest.mark.parametrize("status", [None, "A", "V"])
 def test_zero_zero_is_what_cameras_write_that_do_not_know(sides, status):
-    assert photo_files.place(tagged((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), sides, GPSStatus=status)) is None
+    assert photo_files.parse_gps_position(tagged((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), sides, GPSStatus=status)) is None
 
 
 @pytest.mark.parametrize(("latitude", "longitude"), [((0.0, 0.0, 0.0), SOMEWHERE[1]), (SOMEWHERE[0], (0.0, 0.0, 0.0))])
 def test_one_zero_is_a_place(latitude, longitude):
-    assert photo_files.place(tagged(latitude, longitude)) is not None
+    assert photo_files.parse_gps_position(tagged(latitude, longitude)) is not None
 
 
 @pytest.mark.parametrize(("status", "is_known"), [("V", False), ("v", False), ("A", True), ("", True), (None, True)])
 def test_a_camera_that_says_it_has_no_fix_has_no_place(status, is_known):
-    assert (photo_files.place(tagged(*SOMEWHERE, GPSStatus=status)) is not None) is is_known
+    assert (photo_files.parse_gps_position(tagged(*SOMEWHERE, GPSStatus=status)) is not None) is is_known
 
 
 @pytest.mark.parametrize(
     "sides", [("", ""), (None, None), ("S", ""), (None, "W"), ("\0", "\0"), ("E", "N"), ("?", "W")]
 )
 def test_without_a_hemisphere_there_is_no_place(sides):
-    assert photo_files.place(tagged(*SOMEWHERE, sides)) is None
+    assert photo_files.parse_gps_position(tagged(*SOMEWHERE, sides)) is None
 
 
 @pytest.mark.parametrize("seconds", [IFDRational(0, 0), IFDRational(1, 0)])
 def test_numbers_that_are_none_make_no_place(seconds):
-    assert photo_files.place(tagged((33.0, 51.0, seconds), SOMEWHERE[1])) is None
-    assert photo_files.place(tagged(SOMEWHERE[0], (IFDRational(0, 0),) * 3)) is None
+    assert photo_files.parse_gps_position(tagged((33.0, 51.0, seconds), SOMEWHERE[1])) is None
+    assert photo_files.parse_gps_position(tagged(SOMEWHERE[0], (IFDRational(0, 0),) * 3)) is None
 
 
 def test_degrees_alone_and_minutes_with_a_fraction_are_read():
-    assert photo_files.place(tagged((33.5, 0.0, 0.0), (70.0, 39.6, 0.0), ("S", "W"))) == pytest.approx((-33.5, -70.66))
-    assert photo_files.place(tagged((33.5, 30.0), (70.0, 39.6))) == pytest.approx((34.0, 70.66))
+    assert photo_files.parse_gps_position(tagged((33.5, 0.0, 0.0), (70.0, 39.6, 0.0), ("S", "W"))) == pytest.approx(
+        (-33.5, -70.66)
+    )
+    assert photo_files.parse_gps_position(tagged((33.5, 30.0), (70.0, 39.6))) == pytest.approx((34.0, 70.66))
 
 
 @pytest.mark.parametrize(
     "data", [b"", b"junk", support.encoded(support.picture(0)), b"\xff\xd8\xff\xe1\x00\x20Exif\0\0II"]
 )
 def test_without_a_place_it_is_none(data):
-    assert photo_files.place(data) is None
+    assert photo_files.parse_gps_position(data) is None

@@ -70,7 +70,7 @@ def test_a_few_wrong_labels_do_not_cost_every_crack_in_a_large_wall():
 def test_no_more_is_taken_off_than_the_highest_clean_place_that_was_seen():
     found = chosen(large=clean(160, 9, 1.0, seed=0), threshold=0.5)
     assert found.most == pytest.approx(clean(160, 9, 1.0, seed=0).max())
-    assert chosen().most == photo_threshold.USUAL_MOST
+    assert chosen().most == photo_threshold.DEFAULT_MAX_SHIFT
 
 
 def test_small_ones_that_score_high_get_a_least_of_their_own():

@@ -8,7 +8,7 @@ import pytest
 
 from crackflow.core.errors import UserError
 from crackflow.inference import prediction_log
-from crackflow.inference.photo_files import Photograph
+from crackflow.inference.photo_files import Photo
 from crackflow.inference.predictor import Finding, Prediction
 from tests import support
 
@@ -31,11 +31,11 @@ def photo(tmp_path):
     """Of a file that lies there."""
     path = tmp_path / os.fsdecode(b"wall \xff\n.jpg")
     support.put(path, b"pixels")
-    return str(path), Photograph(np.zeros((40, 60, 3), np.uint8), support.sha256(path), (46.1, -7.2), ("turned",))
+    return str(path), Photo(np.zeros((40, 60, 3), np.uint8), support.sha256(path), (46.1, -7.2), ("turned",))
 
 
 def opened(tmp_path, run=RUN, overwrite=False):
-    return prediction_log.opened(str(tmp_path / "out"), run, overwrite)
+    return prediction_log.open_log(str(tmp_path / "out"), run, overwrite)
 
 
 def record(photo, name="a.jpg"):

@@ -18,7 +18,7 @@ from crackflow.model import mask_head, model_file, networks, ood
 from tests import support
 
 PX = 64
-CARD = model_file.Card("crackflow_xs", ("clean", "cracked"), 0.5, 1.0, PX, 3, "f" * 64, {}, 0, source_px=PX)
+CARD = model_file.ModelMetadata("crackflow_xs", ("clean", "cracked"), 0.5, 1.0, PX, 3, "f" * 64, {}, 0, source_px=PX)
 
 
 def darkness():
@@ -35,7 +35,7 @@ def darkness():
 
 
 def model(known=None, **card):
-    return predictor.Model(model_file.Bundle(darkness(), dataclasses.replace(CARD, **card), known))
+    return predictor.Model(model_file.TrainedModel(darkness(), dataclasses.replace(CARD, **card), known))
 
 
 def wall(height=200, width=260, crack=((0, 90), (259, 120))):
@@ -124,8 +124,8 @@ def test_numbers_out_of_their_range_are_a_clear_error(settings):
 def test_what_looks_unlike_training_is_a_warning():
     usual = [wall(PX, PX, None if one % 2 else ((0, one % 60), (63, 60 - one % 60))) for one in range(60)]
     network = networks.NETWORKS[Network.CRACKFLOW_XS].build(PX)
-    looks = ood.Looks(network)(np.stack(usual))
-    one = predictor.Model(model_file.Bundle(network, CARD, ood.fit(looks, looks)))
+    looks = ood.FeatureStatistics(network)(np.stack(usual))
+    one = predictor.Model(model_file.TrainedModel(network, CARD, ood.fit(looks, looks)))
     (like,) = one.predict(usual[20], scale=1.0)
     noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
     (unlike,) = one.predict(noise, scale=1.0)
@@ -174,18 +174,18 @@ def padded_darkness(locator=None, **card):
     made = keras.Model(image, keras.layers.Reshape((), name="logits")(logit))
     made.get_layer("dark").set_weights([np.full((5, 5, 3, 1), 1 / 75, np.float32), np.float32([-0.6])])
     made.get_layer("logit").set_weights([np.float32([[60.0]]), np.float32([-3.0])])
-    return predictor.Model(model_file.Bundle(made, dataclasses.replace(CARD, **card), None, locator))
+    return predictor.Model(model_file.TrainedModel(made, dataclasses.replace(CARD, **card), None, locator))
 
 
 def test_what_masks_taught_says_where_the_crack_is_whatever_the_temperature_of_windows():
-    locator = mask_head.Locator(np.float32([40.0]), np.float32(-2))
+    locator = mask_head.MaskHead(np.float32([40.0]), np.float32(-2))
     plain, taught = padded_darkness(temperature=2.0), padded_darkness(locator, temperature=2.0)
     one, other = plain._look(wall(), 1.0), taught._look(wall(), 1.0)
     np.testing.assert_array_equal(one.heat, other.heat)
     np.testing.assert_allclose(other.spots.min(), 1 / (1 + np.exp(2)), rtol=1e-5)
     dark = (special.logit(one.spots.astype(np.float64)) * 2 + 3) / 60  # back through the last layer
     np.testing.assert_allclose(other.spots, special.expit(40 * dark - 2), atol=1e-4)
-    nowhere = padded_darkness(mask_head.Locator(np.float32([0.0]), np.float32(-9)))
+    nowhere = padded_darkness(mask_head.MaskHead(np.float32([0.0]), np.float32(-9)))
     boxes = [[finding.box for finding in it.predict(wall(), scale=1.0)[0].findings] for it in (taught, nowhere)]
     assert boxes[0] != boxes[1]
 
@@ -215,7 +215,7 @@ def test_between_the_bounds_a_person_decides():
 
 
 def test_a_given_threshold_stands_instead_of_the_models():
-    loaded = model_file.Bundle(darkness(), dataclasses.replace(CARD, review=(0.3, 0.7)))
+    loaded = model_file.TrainedModel(darkness(), dataclasses.replace(CARD, review=(0.3, 0.7)))
     strict = predictor.Model(loaded, threshold=0.9)
     assert strict.card.threshold == 0.9 and strict.card.review == (0.0, 0.0)
 
@@ -232,7 +232,7 @@ def test_files_and_grey_pictures_are_read(tmp_path):
 def test_a_grey_model_takes_coloured_pictures(tmp_path):
     recipe = networks.NETWORKS[Network.SEED]
     card = dataclasses.replace(CARD, channels=1, network="seed")
-    one = predictor.Model(model_file.Bundle(recipe.build(PX), card))
+    one = predictor.Model(model_file.TrainedModel(recipe.build(PX), card))
     assert 0 <= one.predict(wall())[0].probability <= 1
 
 
@@ -292,9 +292,9 @@ def test_decision_label_and_findings_follow_from_what_is_left():
 
 def test_a_given_threshold_is_compared_with_what_is_left():
     card = dataclasses.replace(CARD, photo_shift=14.0)
-    (own,) = predictor.Model(model_file.Bundle(darkness(), card)).predict(wall())
+    (own,) = predictor.Model(model_file.TrainedModel(darkness(), card)).predict(wall())
     for given, decision in ((own.probability - 0.001, "cracked"), (own.probability + 0.001, "clean")):
-        (found,) = predictor.Model(model_file.Bundle(darkness(), card), threshold=given).predict(wall())
+        (found,) = predictor.Model(model_file.TrainedModel(darkness(), card), threshold=given).predict(wall())
         assert found.decision == decision and found.probability == pytest.approx(own.probability, abs=1e-6)
 
 

@@ -19,7 +19,7 @@ ALONE = 1e-3  # of a logit
 def lively(name, px, seed=0):
     """A network, by its name or its layers, whose logits on made pictures differ by whole numbers."""
     is_custom = isinstance(name, Architecture)
-    model = (networks.recipe(Network.CUSTOM, name) if is_custom else networks.NETWORKS[name]).build(px)
+    model = (networks.get_model_spec(Network.CUSTOM, name) if is_custom else networks.NETWORKS[name]).build(px)
     generator = np.random.default_rng(seed)
     model.set_weights(
         [one + generator.normal(0, 0.5 / np.sqrt(np.prod(one.shape[:-1])), one.shape) for one in model.get_weights()]
@@ -52,7 +52,7 @@ def mirrored(picture, scorer):
 @pytest.mark.parametrize("name", [*OURS, Network.SEED])
 def test_every_window_has_the_score_that_it_has_alone(name):
     model = lively(name, 96) if name is not Network.SEED else networks.NETWORKS[name].build(96)
-    scorer = sliding_window.scorer(model)
+    scorer = sliding_window.create_scorer(model)
     picture = support.picture(1, 330, 270)[..., : model.input_shape[-1]]
     logits = scorer.score(picture)
     rows, columns = map(np.ravel, np.indices(logits.shape))
@@ -64,18 +64,22 @@ def test_every_window_has_the_score_that_it_has_alone(name):
 @pytest.mark.parametrize("name", OURS)
 @pytest.mark.parametrize("px", [96, 128, 227])
 def test_our_small_networks_are_scored_all_at_once(name, px):
-    assert isinstance(sliding_window.scorer(networks.NETWORKS[name].build(px)), sliding_window.Convolutional)
+    assert isinstance(
+        sliding_window.create_scorer(networks.NETWORKS[name].build(px)), sliding_window.FullyConvolutionalScorer
+    )
 
 
 @pytest.mark.parametrize("name", [Network.SEED, Network.MOBILENET_V3_SMALL])
 def test_networks_that_flatten_or_weigh_the_whole_are_scored_window_by_window(name):
-    assert isinstance(sliding_window.scorer(networks.NETWORKS[name].build(96)), sliding_window.Windows)
+    assert isinstance(
+        sliding_window.create_scorer(networks.NETWORKS[name].build(96)), sliding_window.SlidingWindowScorer
+    )
 
 
 def test_a_network_that_adds_zeros_is_scored_all_at_once_in_its_surroundings():
     model = shared(Network.CRACKFLOW_M)
-    scorer = sliding_window.scorer(model)
-    assert isinstance(scorer, sliding_window.Surrounded) and scorer.step == 16
+    scorer = sliding_window.create_scorer(model)
+    assert isinstance(scorer, sliding_window.PaddedFullyConvolutionalScorer) and scorer.step == 16
     picture = support.picture(2, 128, 160)
     logits = scorer.score(picture)
     assert logits.shape == (5, 3)
@@ -90,8 +94,8 @@ def test_the_most_cracked_cell_of_a_network_that_takes_the_maximum_gives_the_sco
     x = keras.layers.Conv2D(1, 3, padding="same", activation="relu")(x)
     logit = keras.layers.Dense(1, kernel_initializer="ones")(keras.layers.GlobalMaxPooling2D()(x))
     model = keras.Model(image, keras.layers.Reshape(())(logit))
-    scorer = sliding_window.scorer(model)
-    assert isinstance(scorer, sliding_window.Surrounded)
+    scorer = sliding_window.create_scorer(model)
+    assert isinstance(scorer, sliding_window.PaddedFullyConvolutionalScorer)
     scores, cells = scorer.places(support.picture(4, 120, 100))
     assert cells.shape == (scores.shape[0] + 15, scores.shape[1] + 15)
     most = np.lib.stride_tricks.sliding_window_view(cells, (16, 16)).max((2, 3))
@@ -100,21 +104,21 @@ def test_the_most_cracked_cell_of_a_network_that_takes_the_maximum_gives_the_sco
 
 def test_only_padded_networks_tell_which_cell_is_cracked(model):
     picture = support.picture(3, 130, 120)
-    scores, cells = sliding_window.scorer(model).places(picture)
+    scores, cells = sliding_window.create_scorer(model).places(picture)
     assert cells is None
-    np.testing.assert_array_equal(scores, sliding_window.scorer(model).score(picture))
-    assert sliding_window.scorer(networks.NETWORKS[Network.SEED].build(96)).places(picture[..., :1])[1] is None
-    scores, cells = sliding_window.scorer(shared(Network.CRACKFLOW_M)).places(picture)
+    np.testing.assert_array_equal(scores, sliding_window.create_scorer(model).score(picture))
+    assert sliding_window.create_scorer(networks.NETWORKS[Network.SEED].build(96)).places(picture[..., :1])[1] is None
+    scores, cells = sliding_window.create_scorer(shared(Network.CRACKFLOW_M)).places(picture)
     assert cells.shape == (scores.shape[0] + 5, scores.shape[1] + 5)
 
 
 def test_what_was_learnt_from_masks_tells_the_cells_where_there_is_such_a_thing():
     picture, model = support.picture(3, 130, 120), shared(Network.CRACKFLOW_M)
     seen = []
-    scores, cells = sliding_window.scorer(model, lambda features: seen.append(features) or features[..., 0]).places(
-        picture
-    )
-    np.testing.assert_array_equal(scores, sliding_window.scorer(model).score(picture))
+    scores, cells = sliding_window.create_scorer(
+        model, lambda features: seen.append(features) or features[..., 0]
+    ).places(picture)
+    np.testing.assert_array_equal(scores, sliding_window.create_scorer(model).score(picture))
     np.testing.assert_array_equal(cells, seen[0][..., 0])
     assert seen[0].shape == (
         scores.shape[0] + 5,
@@ -124,7 +128,7 @@ def test_what_was_learnt_from_masks_tells_the_cells_where_there_is_such_a_thing(
 
 
 def test_far_from_its_window_nothing_changes_a_score():
-    scorer = sliding_window.scorer(shared(Network.CRACKFLOW_M))
+    scorer = sliding_window.create_scorer(shared(Network.CRACKFLOW_M))
     picture, reach = support.picture(2, 400, 400), -scorer._reach.low + scorer._reach.high
     first = scorer.score(picture)
     changed = picture.copy()
@@ -143,8 +147,8 @@ STANDARDISED = Architecture(stem=16, widths=(16, 32), repeats=(0, 1), padding=Pa
 
 
 def test_a_standardised_network_sees_a_window_alone_as_it_is_and_others_by_the_windows_around():
-    scorer = sliding_window.scorer(shared(STANDARDISED))
-    assert isinstance(scorer, sliding_window.Surrounded)
+    scorer = sliding_window.create_scorer(shared(STANDARDISED))
+    assert isinstance(scorer, sliding_window.PaddedFullyConvolutionalScorer)
     picture = support.picture(6, 96, 96)
     expected = shared(STANDARDISED)(picture[None], training=False)
     np.testing.assert_allclose(scorer.score(picture)[0], expected, atol=ALONE)
@@ -176,16 +180,16 @@ def test_what_is_standardised_behind_an_overlap_or_twice_or_without_padding_is_s
             x = keras.layers.LayerNormalization(axis=[1, 2], center=False, scale=False)(x)
         x = keras.layers.Conv2D(4, 3, padding=padding)(x)
         logit = keras.layers.Dense(1)(keras.layers.GlobalMaxPooling2D()(x))
-        return type(sliding_window.scorer(keras.Model(image, keras.layers.Reshape(())(logit))))
+        return type(sliding_window.create_scorer(keras.Model(image, keras.layers.Reshape(())(logit))))
 
-    assert scorer("same", 2) is sliding_window.Surrounded
-    assert scorer("same", 3) is scorer("same", 2, 2) is scorer("valid", 2) is sliding_window.Windows
+    assert scorer("same", 2) is sliding_window.PaddedFullyConvolutionalScorer
+    assert scorer("same", 3) is scorer("same", 2, 2) is scorer("valid", 2) is sliding_window.SlidingWindowScorer
 
 
 @pytest.mark.parametrize("name", [Network.CRACKFLOW_S, STANDARDISED])  # without padding and with
 @given(height=st.integers(1, 280), width=st.integers(1, 280), tile=st.integers(97, 200))
 def test_tiles_of_any_size_leave_no_seam(name, height, width, tile):
-    scorer = sliding_window.scorer(shared(name))
+    scorer = sliding_window.create_scorer(shared(name))
     picture = support.picture(height * 401 + width, width, height)
     whole = scorer.score(picture)
     before, sliding_window.TILE_PX = sliding_window.TILE_PX, tile
@@ -222,7 +226,7 @@ def test_beyond_its_border_a_small_picture_is_mirrored():
 
 def test_one_picture_of_the_size_of_a_window_has_one_score(model):
     picture = support.picture(3, 96, 96)
-    logits = sliding_window.scorer(model).score(picture)
+    logits = sliding_window.create_scorer(model).score(picture)
     assert logits.shape == (1, 1)
     np.testing.assert_allclose(logits[0, 0], model(picture[None], training=False)[0], atol=ALONE)
 
@@ -246,8 +250,8 @@ def test_whatever_sees_the_border_or_the_whole_is_not_scored_all_at_once(change)
     x = change(keras.layers.Conv2D(8, 3, 2)(keras.layers.Rescaling(1 / 255)(image)))
     logit = keras.layers.Dense(1)(keras.layers.GlobalMaxPooling2D()(x))
     model = keras.Model(image, keras.layers.Reshape(())(logit))
-    scorer = sliding_window.scorer(model)
-    assert isinstance(scorer, sliding_window.Windows)
+    scorer = sliding_window.create_scorer(model)
+    assert isinstance(scorer, sliding_window.SlidingWindowScorer)
     picture = support.picture(5, 100, 90)
     logits = scorer.score(picture)
     rows, columns = map(np.ravel, np.indices(logits.shape))
@@ -266,8 +270,8 @@ def test_dilated_strided_and_pooled_convolutions_are_scored_all_at_once():
     pooled = [keras.layers.GlobalAveragePooling2D()(x), keras.layers.GlobalMaxPooling2D()(x)]
     logit = keras.layers.Dense(1)(keras.layers.Dense(5, activation="relu")(keras.layers.Concatenate()(pooled)))
     model = keras.Model(image, keras.layers.Reshape(())(logit))
-    scorer = sliding_window.scorer(model)
-    assert isinstance(scorer, sliding_window.Convolutional) and scorer.step == 4
+    scorer = sliding_window.create_scorer(model)
+    assert isinstance(scorer, sliding_window.FullyConvolutionalScorer) and scorer.step == 4
     picture = support.picture(5, 101, 90)
     logits = scorer.score(picture)
     rows, columns = map(np.ravel, np.indices(logits.shape))
@@ -280,9 +284,9 @@ def test_a_network_whose_layers_were_used_elsewhere_is_scored_all_at_once_as_bef
     """An evaluation explains its mistakes before it looks at photographs; these were then scored window by window."""
     model = lively(Network.CRACKFLOW_XS, 64)
     pixels = support.picture(0, 100, 90)
-    before = sliding_window.scorer(model).score(pixels)
+    before = sliding_window.create_scorer(model).score(pixels)
     layer = model.layers[-2]
     keras.Model(model.input, layer(keras.layers.ReLU()(layer.input)))
-    again = sliding_window.scorer(model)
-    assert isinstance(again, sliding_window.Convolutional)
+    again = sliding_window.create_scorer(model)
+    assert isinstance(again, sliding_window.FullyConvolutionalScorer)
     np.testing.assert_array_equal(again.score(pixels), before)

@@ -41,10 +41,10 @@ DESIGNS = [
 @pytest.mark.parametrize("design", DESIGNS, ids=range(len(DESIGNS)))
 @pytest.mark.parametrize("px", [32, 96])
 def test_the_flags_of_a_network_of_ones_own_follow_from_its_layers(design, px):
-    model = networks.recipe(Network.CUSTOM, design).build(px)
+    model = networks.get_model_spec(Network.CUSTOM, design).build(px)
     found = architecture_flags.flags_of(model, "custom")
     assert (found.model, found.image_px) == (Network.CUSTOM, px)
-    built = networks.recipe(Network.CUSTOM, found.architecture).build(px)
+    built = networks.get_model_spec(Network.CUSTOM, found.architecture).build(px)
     assert architecture_flags.is_same(built, model)
     if px == 96:  # smaller pictures are padded either way
         assert found.architecture == design
@@ -52,7 +52,7 @@ def test_the_flags_of_a_network_of_ones_own_follow_from_its_layers(design, px):
 
 def test_channels_that_several_numbers_squeeze_alike_are_described_by_one_of_them():
     design = Architecture(stem=4, widths=(9,), repeats=(0,), squeeze_excite=64)
-    found = architecture_flags.flags_of(networks.recipe(Network.CUSTOM, design).build(32), "custom")
+    found = architecture_flags.flags_of(networks.get_model_spec(Network.CUSTOM, design).build(32), "custom")
     assert found.architecture.squeeze_excite == 5  # 9 // 5 is 1, as 9 // 64 would be less
 
 

@@ -15,7 +15,7 @@ SMALL = {"stem": 16, "widths": (16, 32), "repeats": (1, 1)}
 
 
 def build(px=64, **settings):
-    return networks.recipe(Network.CUSTOM, Architecture(**SMALL | settings)).build(px)
+    return networks.get_model_spec(Network.CUSTOM, Architecture(**SMALL | settings)).build(px)
 
 
 def kinds(model, kind):
@@ -64,8 +64,8 @@ def test_every_block_takes_bytes_and_gives_float32_logits_under_every_policy(blo
 def test_a_network_without_padding_scores_every_window_of_a_photograph_as_if_alone(block):
     px = 96
     model = enliven(build(px, block=block, pooling=Pooling.MEAN_MAX, downsampling=Downsampling.AVERAGE))
-    scorer = sliding_window.scorer(model)
-    assert isinstance(scorer, sliding_window.Convolutional)
+    scorer = sliding_window.create_scorer(model)
+    assert isinstance(scorer, sliding_window.FullyConvolutionalScorer)
     photograph = np.random.default_rng(2).integers(0, 256, (128, 144, 3), np.uint8)
     found = scorer.score(photograph)
     for row, column in np.ndindex(found.shape):
@@ -110,7 +110,7 @@ def test_separable_networks_convolve_across_channels_by_single_cells_alone_after
     assert [one.name for one in full if one.kernel_size != (1, 1)] == ["stem_conv"]
     assert len(kinds(model, layers.DepthwiseConv2D)) == 4
     assert model.count_params() < build(block=Block.PLAIN).count_params()
-    assert not networks.recipe(Network.CUSTOM, Architecture(block=Block.SEPARABLE)).bfloat16_on_cpu
+    assert not networks.get_model_spec(Network.CUSTOM, Architecture(block=Block.SEPARABLE)).bfloat16_on_cpu
 
 
 def stem(model, name):

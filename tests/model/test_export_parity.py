@@ -27,10 +27,10 @@ def loaded():
     """A model whose probabilities on made pictures go from 0 to 1."""
     model = lively(Network.CRACKFLOW_XS, PX)
     logits = model(pictures(COUNT), training=False).numpy()
-    card = model_file.Card("crackflow_xs", ("clean", "cracked"), 0.4, float(logits.std()), PX, 3, "f", {}, 0)
+    card = model_file.ModelMetadata("crackflow_xs", ("clean", "cracked"), 0.4, float(logits.std()), PX, 3, "f", {}, 0)
     bias = model.get_layer("logit").get_weights()
     model.get_layer("logit").set_weights([bias[0], bias[1] - logits.mean()])
-    return model_file.Bundle(model, dataclasses.replace(card, review=(0.3, 0.5)))
+    return model_file.TrainedModel(model, dataclasses.replace(card, review=(0.3, 0.5)))
 
 
 def pictures(count, first=0):
@@ -42,7 +42,7 @@ def exported(loaded, tmp_path_factory):
     pytest.importorskip("tf2onnx")
     pytest.importorskip("onnxruntime")
     folder = str(tmp_path_factory.mktemp("exported"))
-    return export_parity.export(export_formats.Served(loaded), FORMATS, folder, pictures(200, 1000))
+    return export_parity.export(export_formats.ServingModule(loaded), FORMATS, folder, pictures(200, 1000))
 
 
 def test_every_format_is_the_model_on_256_images(loaded, exported):
@@ -111,7 +111,7 @@ def test_a_format_that_differs_is_told(loaded, exported):
 def test_a_package_that_is_missing_is_a_clear_error(loaded, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match=r"onnx needs onnxruntime, which is not installed: pip install 'crackflow"):
-        export_parity.export(export_formats.Served(loaded), [Format.ONNX], str(tmp_path), pictures(8))
+        export_parity.export(export_formats.ServingModule(loaded), [Format.ONNX], str(tmp_path), pictures(8))
 
 
 @pytest.mark.parametrize(
@@ -123,10 +123,10 @@ def test_a_package_that_is_missing_is_a_clear_error(loaded, monkeypatch, tmp_pat
 )
 def test_other_networks_are_exported_as_well(network, form, names, tmp_path):
     model = networks.NETWORKS[network].build(PX)
-    card = model_file.Card(network.value, ("a", "b"), 0.4, 1.0, PX, model.input_shape[-1], "f", {}, 0)
-    loaded = model_file.Bundle(model, card)
+    card = model_file.ModelMetadata(network.value, ("a", "b"), 0.4, 1.0, PX, model.input_shape[-1], "f", {}, 0)
+    loaded = model_file.TrainedModel(model, card)
     given = pictures(16)[..., : card.channels]
-    files = export_parity.export(export_formats.Served(loaded), [form], str(tmp_path), given)
+    files = export_parity.export(export_formats.ServingModule(loaded), [form], str(tmp_path), given)
     rows = export_parity.compare(loaded, files, given, loaded.probabilities(given) >= 0.4)
     for name in names:
         assert rows[name]["agrees"], rows[name]

@@ -18,7 +18,7 @@ def build(name, seed):
 def test_weights_saved_by_keras_are_taken_by_name(tmp_path):
     one, other = build(Network.CRACKFLOW_XS, 1), build(Network.CRACKFLOW_XS, 2)
     one.save_weights(tmp_path / "w.h5")
-    taken, left = layer_weights.take(other, str(tmp_path / "w.h5"))
+    taken, left = layer_weights.load_by_name(other, str(tmp_path / "w.h5"))
     assert left == [] and set(taken) == {layer.name for layer in one.layers if layer.weights}
     for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -27,7 +27,7 @@ def test_weights_saved_by_keras_are_taken_by_name(tmp_path):
 def test_a_whole_model_file_serves_as_well(tmp_path):
     one, other = build(Network.CRACKFLOW_XS, 1), build(Network.CRACKFLOW_XS, 2)
     one.save(tmp_path / "m.h5", save_format="h5")
-    assert layer_weights.take(other, str(tmp_path / "m.h5"))[1] == []
+    assert layer_weights.load_by_name(other, str(tmp_path / "m.h5"))[1] == []
 
 
 def test_layers_of_other_shapes_are_left_as_they_are(tmp_path):
@@ -35,7 +35,7 @@ def test_layers_of_other_shapes_are_left_as_they_are(tmp_path):
     one.save_weights(tmp_path / "w.h5")
     before = other.get_layer("stem_conv").get_weights()
     with pytest.raises(UserError):
-        layer_weights.take(other, str(tmp_path / "w.h5"))
+        layer_weights.load_by_name(other, str(tmp_path / "w.h5"))
     np.testing.assert_array_equal(before[0], other.get_layer("stem_conv").get_weights()[0])
 
 
@@ -44,7 +44,7 @@ def test_the_backbone_of_keras_applications_is_taken_and_the_new_head_is_not(tmp
     published = keras.applications.MobileNetV3Small(include_top=False, weights=None, input_shape=(32, 32, 3))
     published.save_weights(tmp_path / "notop.h5")
     model = build(Network.MOBILENET_V3_SMALL, 2)
-    taken, left = layer_weights.take(model, str(tmp_path / "notop.h5"))
+    taken, left = layer_weights.load_by_name(model, str(tmp_path / "notop.h5"))
     assert left == ["logit"]
     assert set(taken) == {layer.name for layer in published.layers if layer.weights}
     image = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
@@ -71,7 +71,7 @@ def test_a_file_that_leaves_the_first_layer_or_most_of_them_new_is_refused_and_n
     renamed(one, tmp_path / "w.h5", "other_", names)
     before = other.get_weights()
     with pytest.raises(UserError, match=rf"fills {9 - len(names)} of 9 and leaves {names[0]}.* new; choose the file"):
-        layer_weights.take(other, str(tmp_path / "w.h5"))
+        layer_weights.load_by_name(other, str(tmp_path / "w.h5"))
     for ours, theirs in zip(before, other.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -80,7 +80,7 @@ def test_a_file_that_leaves_the_first_layer_or_most_of_them_new_is_refused_and_n
 def test_new_layers_before_those_that_were_taken_are_named(tmp_path, names, between):
     one, other = build(Network.CRACKFLOW_XS, 1), build(Network.CRACKFLOW_XS, 2)
     renamed(one, tmp_path / "w.h5", "other_", names)
-    taken, left = layer_weights.take(other, str(tmp_path / "w.h5"))
+    taken, left = layer_weights.load_by_name(other, str(tmp_path / "w.h5"))
     assert left == names and layer_weights.among(other, taken) == between
 
 
@@ -90,7 +90,7 @@ def test_a_layer_that_is_fixed_is_not_new(tmp_path):
     with h5py.File(tmp_path / "w.h5", "a") as file:  # as Keras Applications publish them
         names = [name for name in file.attrs["layer_names"] if name not in ("blue_green_red", "logit")]
         file.attrs["layer_names"] = names
-    taken, left = layer_weights.take(model, str(tmp_path / "w.h5"))
+    taken, left = layer_weights.load_by_name(model, str(tmp_path / "w.h5"))
     assert left == ["blue_green_red", "logit"] and layer_weights.among(model, taken) == []
 
 
@@ -102,14 +102,14 @@ def test_a_file_that_holds_no_weights_is_refused_with_its_name(tmp_path, content
     with pytest.raises(
         UserError, match=r"--weights: expected an H5 file of weights saved by Keras, received '.*w\.h5'"
     ):
-        layer_weights.take(build(Network.CRACKFLOW_XS, 1), str(path))
+        layer_weights.load_by_name(build(Network.CRACKFLOW_XS, 1), str(path))
 
 
 def test_an_h5_file_of_something_else_is_refused(tmp_path):
     with h5py.File(tmp_path / "w.h5", "w") as file:
         file["numbers"] = np.arange(3)
     with pytest.raises(UserError, match="expected an H5 file of weights saved by Keras"):
-        layer_weights.take(build(Network.CRACKFLOW_XS, 1), str(tmp_path / "w.h5"))
+        layer_weights.load_by_name(build(Network.CRACKFLOW_XS, 1), str(tmp_path / "w.h5"))
 
 
 def test_weights_of_another_network_are_refused_with_the_names_of_both(tmp_path):
@@ -117,7 +117,7 @@ def test_weights_of_another_network_are_refused_with_the_names_of_both(tmp_path)
     with pytest.raises(
         UserError, match=r"expected layers such as stem_conv.* has conv1, conv2, conv3; choose the file"
     ):
-        layer_weights.take(build(Network.CRACKFLOW_XS, 1), str(tmp_path / "w.h5"))
+        layer_weights.load_by_name(build(Network.CRACKFLOW_XS, 1), str(tmp_path / "w.h5"))
 
 
 def test_what_was_learnt_from_masks_is_taken_and_refused_where_it_does_not_fit_the_features(tmp_path):
@@ -131,7 +131,7 @@ def test_what_was_learnt_from_masks_is_taken_and_refused_where_it_does_not_fit_t
         with h5py.File(path, "a") as file:
             if mask_head.GROUP in file:
                 del file[mask_head.GROUP]
-            mask_head.Locator(np.ones(count, np.float32), np.float32(2)).write(file)
+            mask_head.MaskHead(np.ones(count, np.float32), np.float32(2)).write(file)
 
     learnt(width)
     found = layer_weights.locator(model, str(path))

@@ -15,7 +15,7 @@ from crackflow.model import mask_head, model_file, networks, ood, structure
 from crackflow.training import trainer
 from tests import support
 
-CARD = model_file.Card(
+CARD = model_file.ModelMetadata(
     network="crackflow_s",
     classes=("clean", "crackéd"),
     threshold=0.375,
@@ -70,7 +70,7 @@ def test_a_model_trained_in_half_precision_is_saved_in_float32(policy, network, 
     keras.mixed_precision.set_global_policy(policy)
     try:
         config = TrainConfig(data="d", run_dir="r", batch_size=8)
-        model = trainer.trainable(networks.NETWORKS[network].build(32), config, 5, xla="off")
+        model = trainer.compile_trainer(networks.NETWORKS[network].build(32), config, 5, xla="off")
         model_file.save(str(tmp_path / "model.h5"), model, CARD)
     finally:
         keras.mixed_precision.set_global_policy("float32")
@@ -110,7 +110,7 @@ def test_a_changed_byte_anywhere_is_found_out(trained, tmp_path):
     path = tmp_path / "model.h5"
     model_file.save(str(path), trained, CARD)
     sound = path.read_bytes()
-    for place in np.random.default_rng(0).integers(0, len(sound) - model_file.SEAL_BYTES, 20):
+    for place in np.random.default_rng(0).integers(0, len(sound) - model_file.CHECKSUM_TRAILER_BYTES, 20):
         damaged = bytearray(sound)
         damaged[place] ^= 1
         path.write_bytes(damaged)
@@ -121,7 +121,7 @@ def test_a_changed_byte_anywhere_is_found_out(trained, tmp_path):
 def test_a_file_without_a_seal_is_read_as_well(trained, tmp_path):
     path = tmp_path / "model.h5"
     model_file.save(str(path), trained, CARD)
-    path.write_bytes(path.read_bytes()[: -model_file.SEAL_BYTES])
+    path.write_bytes(path.read_bytes()[: -model_file.CHECKSUM_TRAILER_BYTES])
     assert model_file.load(str(path)).card == CARD
 
 
@@ -132,7 +132,7 @@ def test_the_hash_of_the_file_is_told(trained, tmp_path):
 
 
 def test_what_training_looked_like_travels_with_the_model(trained, tmp_path):
-    looks = ood.Looks(trained)(np.concatenate([IMAGE, 255 - IMAGE]))
+    looks = ood.FeatureStatistics(trained)(np.concatenate([IMAGE, 255 - IMAGE]))
     known = ood.fit(looks, looks)
     model_file.save(str(tmp_path / "model.h5"), trained, CARD, known)
     back = model_file.load(str(tmp_path / "model.h5")).familiarity
@@ -151,7 +151,7 @@ def test_what_masks_taught_travels_with_the_model_and_plain_keras_reads_past_it(
     path = str(tmp_path / "model.h5")
     model_file.save(path, trained, CARD)
     assert model_file.load(path).locator is None
-    locator = mask_head.Locator(np.arange(width, dtype=np.float32), np.float32(-2))
+    locator = mask_head.MaskHead(np.arange(width, dtype=np.float32), np.float32(-2))
     model_file.save(path, trained, CARD, locator=locator)
     back = model_file.load(path).locator
     np.testing.assert_array_equal(back.weights, locator.weights)
@@ -159,7 +159,7 @@ def test_what_masks_taught_travels_with_the_model_and_plain_keras_reads_past_it(
 
 
 def test_what_masks_taught_another_network_is_damage(trained, tmp_path):
-    locator = mask_head.Locator(np.zeros(3, np.float32), np.float32(0))
+    locator = mask_head.MaskHead(np.zeros(3, np.float32), np.float32(0))
     model_file.save(str(tmp_path / "model.h5"), trained, CARD, locator=locator)
     with pytest.raises(UserError, match="is damaged or no model: what it learnt from masks is damaged"):
         model_file.load(str(tmp_path / "model.h5"))
@@ -202,7 +202,7 @@ def test_what_validation_was_worth_travels_with_the_model(trained, tmp_path, p_v
 
 def rewritten(path, **changes):
     """The card of the file with other facts; those that are None are left out."""
-    path.write_bytes(path.read_bytes()[: -model_file.SEAL_BYTES])
+    path.write_bytes(path.read_bytes()[: -model_file.CHECKSUM_TRAILER_BYTES])
     with h5py.File(path, "r+") as file:
         facts = json.loads(file.attrs["crackflow"]) | changes
         left = {name: value for name, value in facts.items() if value is not None}

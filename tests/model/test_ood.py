@@ -50,7 +50,7 @@ def test_it_comes_back_from_a_file(tmp_path):
     with h5py.File(tmp_path / "model.h5", "w") as file:
         known.write(file)
     with h5py.File(tmp_path / "model.h5") as file:
-        back = ood.Familiarity.read(file)
+        back = ood.OutOfDistributionDetector.read(file)
     points = gaussian(10, seed=3)
     np.testing.assert_allclose(back.distances(points), known.distances(points), rtol=1e-5)
     assert back.limit == pytest.approx(known.limit)
@@ -58,17 +58,17 @@ def test_it_comes_back_from_a_file(tmp_path):
 
 def test_a_file_without_it_gives_none_and_a_damaged_one_an_error(tmp_path):
     with h5py.File(tmp_path / "model.h5", "w") as file:
-        assert ood.Familiarity.read(file) is None
+        assert ood.OutOfDistributionDetector.read(file) is None
         ood.fit(gaussian(200), gaussian(100, 1)).write(file)
         file[ood.GROUP]["spreads"][0] = 0.0
         with pytest.raises(ValueError, match="its record of the training images is damaged"):
-            ood.Familiarity.read(file)
+            ood.OutOfDistributionDetector.read(file)
 
 
 @pytest.mark.parametrize("name", list(Network))
 def test_any_network_has_looks(name):
     recipe = networks.NETWORKS[name]
-    looks = ood.Looks(small.network(name))
+    looks = ood.FeatureStatistics(small.network(name))
     pictures = np.stack([support.picture(one) for one in range(3)])[..., : recipe.channels]
     found = looks(pictures)
     assert found.shape[0] == 3 and np.isfinite(found).all()
@@ -77,7 +77,7 @@ def test_any_network_has_looks(name):
 
 
 def test_noise_is_unlike_soft_pictures():
-    looks = ood.Looks(networks.NETWORKS[Network.CRACKFLOW_S].build(64))
+    looks = ood.FeatureStatistics(networks.NETWORKS[Network.CRACKFLOW_S].build(64))
     soft = looks(np.stack([support.picture(one) for one in range(200)]))
     noise = looks(np.random.default_rng(0).integers(0, 256, (20, 64, 64, 3), np.uint8))
     known = ood.fit(soft[:150], soft[150:])

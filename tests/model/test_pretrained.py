@@ -16,14 +16,14 @@ from crackflow.model import model_file, networks, pretrained
 
 PLAIN = ["--data=d", "--run_dir=r"]
 DESIGN = Architecture(stem=8, widths=(16,), repeats=(1,), padding=Padding.SAME)
-CARD = model_file.Card("custom", ("clean", "cracked"), 0.5, 1.0, 48, 3, "f" * 64, {"crackflow": "0"}, 0)
+CARD = model_file.ModelMetadata("custom", ("clean", "cracked"), 0.5, 1.0, 48, 3, "f" * 64, {"crackflow": "0"}, 0)
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A run folder with a model of DESIGN at 48 px."""
     run = tmp_path_factory.mktemp("run")
-    model_file.save(str(run / "model.h5"), networks.recipe(Network.CUSTOM, DESIGN).build(48), CARD)
+    model_file.save(str(run / "model.h5"), networks.get_model_spec(Network.CUSTOM, DESIGN).build(48), CARD)
     return str(run)
 
 
@@ -96,7 +96,7 @@ def test_a_model_of_ones_own_that_is_called_shipped_must_be_told_apart(tmp_path,
 def test_all_weights_are_put_in_in_the_order_of_the_layers(place):
     source = pretrained.load(place)
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
-    network = networks.recipe(Network.CUSTOM, DESIGN).build(48)
+    network = networks.get_model_spec(Network.CUSTOM, DESIGN).build(48)
     pretrained.put(network, source)
     for ours, theirs in zip(network.get_weights(), source.model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)

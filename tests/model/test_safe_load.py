@@ -13,7 +13,7 @@ from crackflow.core.errors import UserError
 from crackflow.model import model_file, networks, safe_load
 from tests import small
 
-CARD = model_file.Card("crackflow_xs", ("clean", "cracked"), 0.5, 1.0, 32, 3, "f" * 64, {}, 0)
+CARD = model_file.ModelMetadata("crackflow_xs", ("clean", "cracked"), 0.5, 1.0, 32, 3, "f" * 64, {}, 0)
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def sound(tmp_path_factory):
     """The bytes of a sound model."""
     path = tmp_path_factory.mktemp("guard") / "model.h5"
     model_file.save(str(path), networks.NETWORKS[Network.CRACKFLOW_XS].build(32), CARD)
-    return path.read_bytes()[: -model_file.SEAL_BYTES]
+    return path.read_bytes()[: -model_file.CHECKSUM_TRAILER_BYTES]
 
 
 def put(file, name, text):
@@ -68,7 +68,7 @@ LOADED_THERE = {Network.MOBILENET_V3_SMALL, Network.CONVNEXT_TINY}
 @pytest.mark.parametrize("name", [name for name in Network if name not in LOADED_THERE])
 def test_every_network_of_ours_passes(name, tmp_path):
     recipe = networks.NETWORKS[name]
-    card = model_file.Card(name.value, ("a", "b"), 0.5, 1.0, small.IMAGE_PX, recipe.channels, "f", {}, 0)
+    card = model_file.ModelMetadata(name.value, ("a", "b"), 0.5, 1.0, small.IMAGE_PX, recipe.channels, "f", {}, 0)
     model_file.save(str(tmp_path / "model.h5"), small.network(name), card)
     assert model_file.load(str(tmp_path / "model.h5")).card == card
 
@@ -267,8 +267,8 @@ def test_what_is_no_such_file_at_all_is_an_error(data, tmp_path):
 
 def test_the_reasons_have_their_own_kinds(hostile):
     with h5py.File(hostile(lambda c: layer(c, "Dense").update(class_name="Lambda"))) as file:
-        with pytest.raises(safe_load.Unsafe):
+        with pytest.raises(safe_load.UnsafeModelError):
             safe_load.check(file)
     with h5py.File(hostile(circle)) as file:
-        with pytest.raises(safe_load.Damaged):
+        with pytest.raises(safe_load.DamagedModelError):
             safe_load.check(file)

@@ -26,7 +26,7 @@ def test_images_of_a_data_set_are_known_again_by_split():
     seen = TrainingImages.of(made)
     for split, expected in (("train", TRAINED), ("val", VALIDATED), ("test", UNSEEN)):
         for other in (made, small.data("png", 32)):  # the same files in another conversion, split alike
-            assert set(seen.look_up(digests.of(other, split)).tolist()) == {expected}
+            assert set(seen.look_up(digests.load(other, split)).tolist()) == {expected}
     assert len(seen.trained) == made.count("train") and len(seen.validated) == made.count("val")
 
 

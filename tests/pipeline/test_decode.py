@@ -13,12 +13,12 @@ from tests import support
 
 def filled(data, shape, encoding="jpeg", exact=True):
     out = np.zeros(shape, np.uint8)
-    decode.fill(out, data, encoding, exact)
+    decode.decode_into(out, data, encoding, exact)
     return out
 
 
 def test_an_array_is_given_out_again_when_nobody_holds_it():
-    batches = decode.Batches([2, 5, 5, 3])
+    batches = decode.BufferPool([2, 5, 5, 3])
     one = batches.take()
     other = batches.take()
     assert not np.shares_memory(one, other)
@@ -34,7 +34,7 @@ def test_an_array_is_given_out_again_when_nobody_holds_it():
 
 
 def test_tensorflow_takes_an_array_without_a_copy():
-    batches = decode.Batches([1, 5, 5, 3])
+    batches = decode.BufferPool([1, 5, 5, 3])
     array = batches.take()
     assert array.ctypes.data % decode.ALIGNMENT == 0
     numbers = tf.data.Dataset.range(1)

@@ -21,39 +21,39 @@ def made(tmp_path):
 
 
 def opened(wanted, made):
-    return loader.open_feed(wanted, made, BATCH, PX, 3, seed=0)
+    return loader.create_loader(wanted, made, BATCH, PX, 3, seed=0)
 
 
 def test_the_pack_is_chosen_where_there_is_room_and_says_how_much(made):
-    assert loader.choose(Input.AUTO, made, PX, 3).value == "pack"
-    assert "GB free on the disk" in loader.choose(Input.AUTO, made, PX, 3).reason
+    assert loader.choose_input(Input.AUTO, made, PX, 3).value == "pack"
+    assert "GB free on the disk" in loader.choose_input(Input.AUTO, made, PX, 3).reason
 
 
 def test_a_pack_that_was_made_before_needs_no_room(made, monkeypatch):
     opened(Input.PACK, made)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10, 10, 0))
-    choice = loader.choose(Input.AUTO, made, PX, 3)
+    choice = loader.choose_input(Input.AUTO, made, PX, 3)
     assert choice.value == "pack" and choice.reason.endswith("made before")
 
 
 def test_the_stream_is_chosen_when_the_pack_would_take_more_than_half_of_the_free_disk(made, monkeypatch):
     size = sum(pack.nbytes(made, split, PX, 3) for split in loader.SPLITS)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10 * size, 0, 2 * size - 1))
-    choice = loader.choose(Input.AUTO, made, PX, 3)
+    choice = loader.choose_input(Input.AUTO, made, PX, 3)
     assert choice.value == "stream" and "more than half of the" in choice.reason
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10 * size, 0, 2 * size))
-    assert loader.choose(Input.AUTO, made, PX, 3).value == "pack"
+    assert loader.choose_input(Input.AUTO, made, PX, 3).value == "pack"
 
 
 def test_the_stream_is_chosen_when_memory_can_not_map_the_pack(made, monkeypatch):
     monkeypatch.setattr(runtime, "memory_bytes", lambda: 1000)
-    choice = loader.choose(Input.AUTO, made, PX, 3)
+    choice = loader.choose_input(Input.AUTO, made, PX, 3)
     assert choice.value == "stream" and "of memory that map it" in choice.reason
 
 
 def test_the_stream_is_chosen_when_the_folder_can_not_be_written(made, monkeypatch):
     monkeypatch.setattr(loader.os, "access", lambda *_: False)
-    choice = loader.choose(Input.AUTO, made, PX, 3)
+    choice = loader.choose_input(Input.AUTO, made, PX, 3)
     assert choice.value == "stream" and "can't be written" in choice.reason
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from crackflow.core import atomic
-from crackflow.core.sharding import Share
+from crackflow.core.sharding import ShardOptions
 from crackflow.data import dataset
 from crackflow.pipeline import pack, stream
 from tests import small, support
@@ -31,7 +31,7 @@ def made(tmp_path):
 def packed(tmp_path_factory):
     place = tmp_path_factory.mktemp("packed") / "data"
     shutil.copytree(small.data().folder, place, ignore=shutil.ignore_patterns("packs"))
-    return pack.ensure(dataset.load(str(place)), "train", PX, 3)
+    return pack.build_if_missing(dataset.load(str(place)), "train", PX, 3)
 
 
 def taken(batches, steps):
@@ -41,7 +41,7 @@ def taken(batches, steps):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_a_pack_holds_what_the_stream_gives_in_the_same_order(made, split, channels):
-    found = pack.ensure(made, split, PX, channels)
+    found = pack.build_if_missing(made, split, PX, channels)
     whole = np.load(found.path)
     assert (whole.dtype, whole.shape) == (np.uint8, (made.count(split), PX, PX, channels))
     streamed = list(stream.eval_batches(made, split, 7, PX, channels).as_numpy_iterator())
@@ -61,8 +61,8 @@ MAPPED = """
     def own_mb():
         with open("/proc/self/smaps_rollup") as file:
             return sum(int(line.split()[1]) for line in file if line.startswith("Anonymous:")) / 1e3
-    runtime.set_up(seed=0, threads=0, deterministic=False)
-    packed = pack.Pack(None, "train", sys.argv[1], 4000, 128, 3, np.zeros(4000, np.int32))
+    runtime.configure(seed=0, threads=0, deterministic=False)
+    packed = pack.PackedSplit(None, "train", sys.argv[1], 4000, 128, 3, np.zeros(4000, np.int32))
     before = own_mb()
     for _ in zip(range(100), pack.train_batches(packed, 16, seed=0)):
         pass
@@ -104,7 +104,7 @@ def test_labels_stay_with_their_images(packed):
 
 @pytest.mark.parametrize("processes, here", [(1, 1), (2, 1), (8, 1), (1, 4), (2, 2)])
 def test_the_parts_of_all_processes_make_up_each_batch(packed, processes, here):
-    shares = [Share(process * here, here, processes * here) for process in range(processes)]
+    shares = [ShardOptions(process * here, here, processes * here) for process in range(processes)]
     whole = pack.train_batches(packed, 16, seed=4, first_batch=3).take(7).as_numpy_iterator()
     parts = [pack.train_batches(packed, 16, 4, 3, share).take(7 * here).as_numpy_iterator() for share in shares]
     for image, label in whole:
@@ -115,7 +115,7 @@ def test_the_parts_of_all_processes_make_up_each_batch(packed, processes, here):
 
 @pytest.mark.parametrize("processes, here", [(2, 1), (1, 4), (2, 2)])
 def test_the_parts_of_all_processes_evaluate_every_image_once(packed, processes, here):
-    shares = [Share(process * here, here, processes * here) for process in range(processes)]
+    shares = [ShardOptions(process * here, here, processes * here) for process in range(processes)]
     whole = [batch for batch in pack.eval_batches(packed, 16).as_numpy_iterator()]
     parts = [list(pack.eval_batches(packed, 16, share).as_numpy_iterator()) for share in shares]
     assert {len(part) for part in parts} == {here * len(whole)}
@@ -142,12 +142,12 @@ def damage(path, at):
 
 @pytest.mark.parametrize("ending", [".npy", ".labels.npy", ".json"])
 def test_one_changed_bit_anywhere_is_detected_and_the_pack_built_again(made, ending):
-    good = pack.ensure(made, "val", PX, 3)
+    good = pack.build_if_missing(made, "val", PX, 3)
     before = contents(good.path)
     place = pack.base(made, "val", PX, 3) + ending
     damage(place, os.path.getsize(place) * 2 // 3)
     assert pack.find(made, "val", PX, 3) is None
-    assert contents(pack.ensure(made, "val", PX, 3).path) == before
+    assert contents(pack.build_if_missing(made, "val", PX, 3).path) == before
 
 
 def contents(path):
@@ -156,7 +156,7 @@ def contents(path):
 
 
 def test_a_truncated_or_missing_file_is_detected(made):
-    path = pack.ensure(made, "val", PX, 3).path
+    path = pack.build_if_missing(made, "val", PX, 3).path
     os.truncate(path, os.path.getsize(path) - 1)
     assert pack.find(made, "val", PX, 3) is None
     os.remove(path)
@@ -164,16 +164,16 @@ def test_a_truncated_or_missing_file_is_detected(made):
 
 
 def test_a_pack_of_other_data_is_stale(made):
-    pack.ensure(made, "val", PX, 3)
+    pack.build_if_missing(made, "val", PX, 3)
     other = dataset.Dataset(made.folder, made.facts | {"fingerprint": "0" * 64})
     assert pack.find(other, "val", PX, 3) is None
     assert pack.find(made, "val", PX, 3)
 
 
 def test_a_pack_that_is_sound_is_not_built_again(made):
-    path = pack.ensure(made, "val", PX, 3).path
+    path = pack.build_if_missing(made, "val", PX, 3).path
     built = os.stat(path).st_mtime_ns
-    assert os.stat(pack.ensure(made, "val", PX, 3).path).st_mtime_ns == built
+    assert os.stat(pack.build_if_missing(made, "val", PX, 3).path).st_mtime_ns == built
 
 
 BUILDER = """
@@ -183,21 +183,21 @@ BUILDER = """
     build = pack._build
     pack._build = lambda *given: (builds.append(1), build(*given))
     sys.stdin.readline()
-    found = pack.ensure(made, "train", 40, 3)
+    found = pack.build_if_missing(made, "train", 40, 3)
     print(found.count, len(builds))
 """
 
 
 def test_a_pack_that_is_sound_is_taken_from_a_folder_that_can_only_be_read(made, monkeypatch):
-    pack.ensure(made, "val", PX, 3)
+    pack.build_if_missing(made, "val", PX, 3)
 
     def refused(*_, **__):
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(pack.os, "makedirs", refused)
-    assert pack.ensure(made, "val", PX, 3).count == made.count("val")
+    assert pack.build_if_missing(made, "val", PX, 3).count == made.count("val")
     with pytest.raises(OSError, match="Read-only"):
-        pack.ensure(made, "test", PX, 3)
+        pack.build_if_missing(made, "test", PX, 3)
 
 
 def test_of_processes_that_start_at_once_one_builds(made):
@@ -217,7 +217,7 @@ def test_a_file_system_without_locks_has_packs_too(made, monkeypatch):
         raise OSError(errno.ENOSYS, "Function not implemented")  # Lustre mounted without flock
 
     monkeypatch.setattr(fcntl, "flock", none)
-    assert pack.ensure(made, "val", PX, 3).count == made.count("val")
+    assert pack.build_if_missing(made, "val", PX, 3).count == made.count("val")
 
 
 def test_a_builder_that_died_leaves_nothing_that_counts(made):
@@ -229,7 +229,7 @@ def test_a_builder_that_died_leaves_nothing_that_counts(made):
     child.join()
     assert child.exitcode == 9
     assert pack.find(made, "val", PX, 3) is None
-    assert pack.ensure(made, "val", PX, 3).count == made.count("val")
+    assert pack.build_if_missing(made, "val", PX, 3).count == made.count("val")
 
 
 def build_and_die(made):
@@ -246,22 +246,22 @@ def test_a_full_disk_is_an_error_and_leaves_nothing_behind(made, monkeypatch):
 
     monkeypatch.setattr(pack, "_write", full)
     with pytest.raises(OSError, match="No space left"):
-        pack.ensure(made, "val", PX, 3)
+        pack.build_if_missing(made, "val", PX, 3)
     left = os.listdir(os.path.join(made.folder, pack.FOLDER))
     assert not [name for name in left if not name.endswith(pack.LOCK)]
 
 
 def test_the_description_beside_a_pack_says_what_it_is(made):
-    pack.ensure(made, "val", PX, 1)
+    pack.build_if_missing(made, "val", PX, 1)
     facts = json.loads(contents(pack.base(made, "val", PX, 1) + ".json"))
     assert facts["fingerprint"] == made.facts["fingerprint"]
     assert (facts["count"], facts["image_px"], facts["channels"]) == (made.count("val"), PX, 1)
 
 
 def test_what_a_killed_process_left_of_any_pack_goes_even_when_none_is_to_be_built(made):
-    pack.ensure(made, "val", PX, 3)
+    pack.build_if_missing(made, "val", PX, 3)
     before = sorted(os.listdir(os.path.join(made.folder, pack.FOLDER)))
     for name in ("train-999.npy", "val-32.labels.npy", "val-32.json"):
         support.killed_while_writing(os.path.join(made.folder, pack.FOLDER, name))
-    pack.ensure(made, "val", PX, 3)
+    pack.build_if_missing(made, "val", PX, 3)
     assert sorted(os.listdir(os.path.join(made.folder, pack.FOLDER))) == before

@@ -11,7 +11,7 @@ from crackflow.core import rendezvous
 from crackflow.core.backend import tf
 from crackflow.core.config.training import Input
 from crackflow.core.errors import UserError
-from crackflow.core.sharding import Share
+from crackflow.core.sharding import ShardOptions
 from crackflow.pipeline import loader, remote, stream
 from tests import small
 
@@ -67,13 +67,15 @@ def test_cells_come_with_the_images_they_are_of(address):
 def test_shares_are_disjoint_and_complete(address):
     made = small.data("raw")
     whole = counted(stream.eval_batches(made, "train", 16, PX, 3), True)
-    parts = [counted(remote.eval_batches(made, "train", address, 16, PX, 3, Share(k, 1, 2)), True) for k in (0, 1)]
+    parts = [
+        counted(remote.eval_batches(made, "train", address, 16, PX, 3, ShardOptions(k, 1, 2)), True) for k in (0, 1)
+    ]
     assert parts[0] + parts[1] == whole and not parts[0] & parts[1]
 
 
 def test_a_feed_from_the_service_can_be_gone_through_again(address):
     made = small.data("raw")
-    feed = loader.open_feed(Input.AUTO, made, 8, PX, 3, seed=0, data_service=address)
+    feed = loader.create_loader(Input.AUTO, made, 8, PX, 3, seed=0, data_service=address)
     assert feed.choice == ("service", address)
     checks = feed.val()
     assert counted(checks, True) == counted(checks, True)
@@ -82,7 +84,7 @@ def test_a_feed_from_the_service_can_be_gone_through_again(address):
 
 def test_nobody_there_is_said_at_once():
     with pytest.raises(UserError, match="--data_service: expected a dispatcher at 'grpc://localhost:1', received Conn"):
-        remote.expect_reachable("grpc://localhost:1")
+        remote.require_reachable("grpc://localhost:1")
 
 
 @pytest.mark.parametrize("banner", [b"SSH-2.0-OpenSSH_9.6\r\n", b""])
@@ -94,9 +96,9 @@ def test_something_else_there_is_said_at_once_as_well(banner, monkeypatch):
         threading.Thread(target=lambda: [visitors.append(other.accept()[0]), visitors[0].sendall(banner)]).start()
         address = f"grpc://localhost:{other.getsockname()[1]}"
         with pytest.raises(UserError, match="expected a dispatcher at .*, received something else that answers; start"):
-            remote.expect_reachable(address)
+            remote.require_reachable(address)
         visitors[0].close()
 
 
 def test_a_dispatcher_is_known_by_its_answer(address):
-    remote.expect_reachable(address)
+    remote.require_reachable(address)

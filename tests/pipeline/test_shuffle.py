@@ -10,13 +10,13 @@ from crackflow.pipeline import shuffle
 @given(st.integers(1, 200), st.integers(0, 2**40), st.integers(0, 5))
 @settings(max_examples=25)
 def test_every_epoch_of_the_order_holds_every_row_once(count, seed, epoch):
-    found = shuffle.shuffled(tf.range(epoch * count, (epoch + 1) * count, dtype=tf.int64), count, seed).numpy()
+    found = shuffle.shuffled_index(tf.range(epoch * count, (epoch + 1) * count, dtype=tf.int64), count, seed).numpy()
     assert sorted(found.tolist()) == list(range(count))
 
 
 def test_epochs_and_seeds_are_shuffled_differently():
     orders = {
-        tuple(shuffle.shuffled(tf.range(50, dtype=tf.int64) + 50 * epoch, 50, seed).numpy())
+        tuple(shuffle.shuffled_index(tf.range(50, dtype=tf.int64) + 50 * epoch, 50, seed).numpy())
         for seed in (0, 1)
         for epoch in (0, 1)
     }
@@ -25,7 +25,7 @@ def test_epochs_and_seeds_are_shuffled_differently():
 
 def test_no_row_is_likelier_at_any_place():
     epochs, count = 4000, 8
-    drawn = shuffle.shuffled(tf.range(epochs * count, dtype=tf.int64), count, 0).numpy().reshape(epochs, count)
+    drawn = shuffle.shuffled_index(tf.range(epochs * count, dtype=tf.int64), count, 0).numpy().reshape(epochs, count)
     share = np.stack([np.bincount(drawn[:, place], minlength=count) for place in range(count)]) / epochs
     assert np.abs(share - 1 / count).max() < 0.1  # of so few the cipher favours some by 0.05, whatever its rounds
 
@@ -33,7 +33,7 @@ def test_no_row_is_likelier_at_any_place():
 @pytest.mark.parametrize("count", [50, 1000, 8000])
 def test_an_epoch_tells_nothing_of_places_or_of_the_next(count):
     epochs = 20
-    drawn = shuffle.shuffled(tf.range(epochs * count, dtype=tf.int64), count, 0).numpy().reshape(epochs, count)
+    drawn = shuffle.shuffled_index(tf.range(epochs * count, dtype=tf.int64), count, 0).numpy().reshape(epochs, count)
     with_place = [np.corrcoef(np.arange(count), one)[0, 1] for one in drawn]
     with_next = [np.corrcoef(one, other)[0, 1] for one, other in zip(drawn, drawn[1:], strict=False)]
     for correlations in (with_place, with_next):  # by chance their squares are 1 / count on average
@@ -44,15 +44,15 @@ def test_an_epoch_tells_nothing_of_places_or_of_the_next(count):
 @settings(max_examples=40)
 def test_every_epoch_in_windows_holds_every_row_once(count, window, seed, epoch):
     positions = tf.range(epoch * count, (epoch + 1) * count, dtype=tf.int64)
-    assert sorted(shuffle.shuffled(positions, count, seed, window).numpy().tolist()) == list(range(count))
+    assert sorted(shuffle.shuffled_index(positions, count, seed, window).numpy().tolist()) == list(range(count))
 
 
 @given(st.integers(2, 200), st.integers(1, 220), st.integers(0, 2**40), st.integers(0, 5))
 @settings(max_examples=40)
 def test_rows_come_from_the_window_that_is_announced(count, window, seed, epoch):
     positions = tf.range(epoch * count, (epoch + 1) * count, dtype=tf.int64)
-    rows = shuffle.shuffled(positions, count, seed, window).numpy()
-    first, size = (one.numpy() for one in shuffle.windows(positions, count, seed, window))
+    rows = shuffle.shuffled_index(positions, count, seed, window).numpy()
+    first, size = (one.numpy() for one in shuffle.shuffle_windows(positions, count, seed, window))
     assert np.all((rows - first) % count < size)
     runs = len(np.unique(np.stack([first, size], 1), axis=0))
     assert runs == (-(-count // window) if window < count else 1)
@@ -60,12 +60,12 @@ def test_rows_come_from_the_window_that_is_announced(count, window, seed, epoch)
 
 def test_windows_are_cut_and_ordered_anew_each_epoch():
     positions = tf.range(5 * 100, dtype=tf.int64)
-    first, _ = shuffle.windows(positions, 100, 0, 30)
+    first, _ = shuffle.shuffle_windows(positions, 100, 0, 30)
     epochs = first.numpy().reshape(5, 100)[:, ::30]
     assert len({tuple(epoch) for epoch in epochs}) == 5
 
 
 def test_a_window_that_holds_all_gives_the_perfect_shuffle():
     positions = tf.range(100, dtype=tf.int64)
-    whole = shuffle.shuffled(positions, 100, 3).numpy()
-    np.testing.assert_array_equal(shuffle.shuffled(positions, 100, 3, 100).numpy(), whole)
+    whole = shuffle.shuffled_index(positions, 100, 3).numpy()
+    np.testing.assert_array_equal(shuffle.shuffled_index(positions, 100, 3, 100).numpy(), whole)

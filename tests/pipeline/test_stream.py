@@ -12,9 +12,9 @@ from PIL import Image
 from crackflow.core import errors, runtime
 from crackflow.core.backend import tf
 from crackflow.core.errors import UserError
-from crackflow.core.sharding import Share
+from crackflow.core.sharding import ShardOptions
 from crackflow.data import dataset
-from crackflow.data.record_reader import Rows
+from crackflow.data.record_reader import RecordReader
 from crackflow.pipeline import pack, stream
 from tests import small
 
@@ -45,7 +45,7 @@ def test_evaluation_batches_have_the_promised_spec():
 
 def test_cells_come_with_the_images_they_are_of_from_stream_and_pack():
     made = small.data()
-    packed = pack.ensure(made, "train", PX, 3)
+    packed = pack.build_if_missing(made, "train", PX, 3)
     streamed = stream.train_batches(made, 8, PX, 3, seed=3, with_cells=True)
     assert streamed.element_spec[2] == tf.TensorSpec((8,), tf.int64)
     for batches in (streamed, pack.train_batches(packed, 8, 3, with_cells=True)):
@@ -61,7 +61,9 @@ def test_cells_come_with_the_images_they_are_of_from_stream_and_pack():
 @pytest.mark.parametrize("count", [10, 64, 10_000])
 def test_some_images_are_as_many_as_asked_and_there_are_each_once_and_from_all_over(count):
     made = small.data("raw")
-    found = [one.tobytes() for image, _ in stream.some(made, "train", count, 8, PX, 3) for one in image.numpy()]
+    found = [
+        one.tobytes() for image, _ in stream.sample_batches(made, "train", count, 8, PX, 3) for one in image.numpy()
+    ]
     every = [one.tobytes() for image, *_ in stream.eval_batches(made, "train", 8, PX, 3) for one in image.numpy()]
     assert len(found) == len(set(found)) == min(count, 64) and set(found) <= set(every)
     assert max(every.index(one) for one in found) >= 32
@@ -101,7 +103,7 @@ def test_evaluation_sees_each_image_once_whatever_the_batch_size(batch_size):
 
 def test_identities_are_in_the_order_of_the_evaluation():
     made = small.data()
-    paths, groups = stream.identities(made, "val")
+    paths, groups = stream.paths_and_groups(made, "val")
     labels = np.concatenate([y[w > 0] for _, y, w in stream.eval_batches(made, "val", 7, PX, 3).as_numpy_iterator()])
     assert [int(path.startswith("Positive")) for path in paths] == labels.tolist()
     assert len(groups) == made.count("val")
@@ -110,7 +112,7 @@ def test_identities_are_in_the_order_of_the_evaluation():
 def test_pixels_are_those_of_the_source_file():
     made = small.data()
     image, _, _ = next(stream.eval_batches(made, "val", 1, PX, 3).as_numpy_iterator())
-    paths, _ = stream.identities(made, "val")
+    paths, _ = stream.paths_and_groups(made, "val")
     with Image.open(small.images() / paths[0]) as source:
         difference = np.abs(np.asarray(source.convert("RGB"), int) - image[0].astype(int))
     assert difference.max() <= 1  # two builds of libjpeg may round chroma differently
@@ -119,7 +121,7 @@ def test_pixels_are_those_of_the_source_file():
 def test_raw_and_png_and_jpeg_records_give_the_same_pictures():
     def pictures(encoding):
         made = small.data(encoding)
-        paths, _ = stream.identities(made, "test")
+        paths, _ = stream.paths_and_groups(made, "test")
         found = stream.eval_batches(made, "test", 1, PX, 3).as_numpy_iterator()
         return {path: image[0].astype(int) for path, (image, _, _) in zip(paths, found, strict=True)}
 
@@ -140,7 +142,7 @@ def test_a_grey_network_reads_colour_records():
 @pytest.mark.parametrize("encoding", ["jpeg", "png", "raw"])
 def test_the_stream_trains_on_the_packs_pictures_in_the_packs_order(encoding):
     made = small.data(encoding)
-    packed = pack.ensure(made, "train", PX, 3)
+    packed = pack.build_if_missing(made, "train", PX, 3)
     streamed = stream.train_batches(made, 12, PX, 3, seed=4).take(9).as_numpy_iterator()
     for (image, label), (wanted, wanted_label) in zip(streamed, pack.train_batches(packed, 12, 4).take(9), strict=True):
         np.testing.assert_array_equal(label, wanted_label)
@@ -154,7 +156,7 @@ def test_the_shares_of_all_processes_make_up_each_batch(processes, here):
     whole = fingerprints(stream.train_batches(made, 8, PX, 3, seed=1), 4)
     parts = [
         fingerprints(
-            stream.train_batches(made, 8, PX, 3, seed=1, share=Share(process * here, here, processes * here)),
+            stream.train_batches(made, 8, PX, 3, seed=1, share=ShardOptions(process * here, here, processes * here)),
             4 * here,
         )
         for process in range(processes)
@@ -190,7 +192,7 @@ def test_hosts_of_one_kind_cut_the_same_windows_whatever_a_few_pages(monkeypatch
 def test_each_window_is_read_ahead_once(monkeypatch):
     made, told = small.data(), []
     monkeypatch.setattr(stream, "window_rows", lambda *_: 16)
-    monkeypatch.setattr(Rows, "read_ahead", lambda self, first, size: told.append((first, size)))
+    monkeypatch.setattr(RecordReader, "read_ahead", lambda self, first, size: told.append((first, size)))
     fingerprints(stream.train_batches(made, 8, PX, 3, seed=3), 16)
     assert len(told) >= 8 and all(size == 16 for _, size in told)
     assert all(one != after for one, after in itertools.pairwise(told))
@@ -212,7 +214,7 @@ def test_a_damaged_record_is_one_line_that_names_it(tmp_path):
 
 def test_pixels_that_can_not_be_decoded_are_one_line_that_names_them(monkeypatch):
     made = small.data()
-    monkeypatch.setattr(Rows, "fetch", lambda self, row: (b"no picture", 0))
+    monkeypatch.setattr(RecordReader, "fetch", lambda self, row: (b"no picture", 0))
     with pytest.raises(tf.errors.UnknownError) as caught:
         fingerprints(stream.train_batches(made, 8, PX, 3, seed=1), 1)
     assert "tfrecord': record at byte" in str(errors.raised_inside(caught.value))
@@ -225,8 +227,8 @@ def test_an_empty_split_is_a_clear_error():
 
 
 def test_an_epoch_has_one_step_at_least():
-    assert stream.steps(100, 32) == 3
-    assert stream.steps(5, 32) == 1
+    assert stream.steps_per_epoch(100, 32) == 3
+    assert stream.steps_per_epoch(5, 32) == 1
 
 
 def test_two_epochs_hold_each_image_twice_in_another_order_and_the_same_for_the_same_seed():

@@ -14,7 +14,7 @@ from selenium.webdriver.common.keys import Keys
 
 from crackflow.data import overlays
 from crackflow.evaluation import metrics, results, slices
-from crackflow.report import findings_page, html, run_page, search_page
+from crackflow.report import findings_page, rendering, run_page, search_page
 from tests.report import test_findings_page, test_search_page
 from tests.report.test_run_page import evaluation, report
 
@@ -115,7 +115,7 @@ def test_the_slider_recomputes_the_matrix_and_the_rates(opened, threshold):
     assert shown["threshold"] == f"{threshold:.3f}"
     assert {name: int(shown[name]) for name in ("tn", "fp", "fn", "tp")} == expected["confusion"]
     for name in ("accuracy", "recall", "specificity", "precision", "f1"):
-        assert shown[name].replace("\u00a0", " ") == html.percent(expected[name]).replace("\u00a0", " "), name
+        assert shown[name].replace("\u00a0", " ") == rendering.percent(expected[name]).replace("\u00a0", " "), name
 
 
 def test_the_slider_starts_at_the_models_threshold_and_comes_back_to_it(opened):
@@ -255,7 +255,7 @@ def test_a_screenshot_is_not_blank(opened, tmp_path):
 @pytest.fixture(scope="module")
 def photographs(browser, tmp_path_factory):
     """A page of findings: one cracked, one in between, one clean."""
-    shown = findings_page.Album(10)
+    shown = findings_page.FindingsPage(10)
     for one in (
         test_findings_page.photo("wall.jpg"),
         test_findings_page.photo("pale.jpg", 0.5, (test_findings_page.FAINT,), "review"),

@@ -28,7 +28,7 @@ def photo(name="wall.jpg", probability=0.9, findings=(FOUND, FAINT), decision="c
 
 
 def page(*photos, most=10, content=CONTENT):
-    shown = findings_page.Album(most)
+    shown = findings_page.FindingsPage(most)
     for one in photos:
         shown.add(one, support.picture(0, 100, 64))
     return shown.render(content, len(photos), "--photos=a\n")

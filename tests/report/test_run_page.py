@@ -3,7 +3,6 @@
 import base64
 import dataclasses
 import hashlib
-import html.parser
 import importlib.resources
 import re
 import subprocess
@@ -14,7 +13,7 @@ import pytest
 from markupsafe import Markup
 
 from crackflow.evaluation import metrics, results, slices
-from crackflow.report import html, run_page
+from crackflow.report import rendering, run_page
 
 CLASSES = ("Negative", "Positive")
 PNG = base64.b64decode(
@@ -203,7 +202,7 @@ def test_results_are_put_in_words(confusion, words):
 
 
 def test_percentages_are_never_rounded_up_to_100():
-    shown = [html.percent(value).replace("\u00a0", " ") for value in (0.99996, 1.0, 0.5, None)]
+    shown = [rendering.percent(value).replace("\u00a0", " ") for value in (0.99996, 1.0, 0.5, None)]
     assert shown == ["99.99 %", "100.00 %", "50.00 %", "undefined"]
 
 

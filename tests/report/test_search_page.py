@@ -36,7 +36,9 @@ def drawn(count, seed=0):
 def found(outcomes, nearest=None):
     done = [one for one in outcomes if one.status == trial.COMPLETED]
     best = max(done, key=lambda one: one.score, default=None)
-    return search.Found(outcomes, best, nearest, trial.Rehearsal(reference=5000.0, smallest=40_000.0, largest=900.0))
+    return search.SearchResult(
+        outcomes, best, nearest, trial.DryRun(reference=5000.0, smallest=40_000.0, largest=900.0)
+    )
 
 
 @given(st.lists(st.tuples(st.floats(1, 1e5), st.floats(0, 1)), max_size=30))

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from crackflow.conversion import scan
-from crackflow.conversion.layouts import File
+from crackflow.conversion.layouts import SourceFile
 from crackflow.core import errors
 from crackflow.core.config.data import ConvertConfig
 from crackflow.data import image_file, thumbnail
@@ -84,10 +84,10 @@ def test_every_verb_refuses_other_files_that_lost_a_part(tmp_path, kind):
     with pytest.raises(errors.ImageError, match="^damaged: "):
         photo_files.read(str(tmp_path / "a.jpg"), 3, 100)
     rejected = []
-    assert not list(inputs.pieces([inputs.Named(str(tmp_path), "a.jpg")], 1, 0, 0.01, 100, rejected))
+    assert not list(inputs.iter_tiles([inputs.ImagePath(str(tmp_path), "a.jpg")], 1, 0, 0.01, 100, rejected))
     assert rejected[0][1].startswith("damaged: ")
-    judge = scan.Settings(str(tmp_path), ConvertConfig.max_megapixels, 32, 0.01)
-    [(found, _)] = [scan._look_at_some((judge, [File("a.jpg", 0, "")]))]
+    judge = scan.ScanOptions(str(tmp_path), ConvertConfig.max_megapixels, 32, 0.01)
+    [(found, _)] = [scan._scan_chunk((judge, [SourceFile("a.jpg", 0, "")]))]
     assert str(found[0]).startswith("damaged: ")
 
 

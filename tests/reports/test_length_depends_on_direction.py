@@ -16,7 +16,7 @@ def length_of(draw):
     cover = np.asarray(page.resize((SIDE, SIDE), Image.Resampling.BOX)) / 255
     picture = (170 - 120 * cover).astype(np.uint8)[..., None]
     warm = np.ones((SIDE // CELL, SIDE // CELL), np.float32)
-    (found,) = crack_tracing.trace(warm, CELL, ACROSS, picture, 0.5)
+    (found,) = crack_tracing.extract_cracks(warm, CELL, ACROSS, picture, 0.5)
     return found.length_px
 
 

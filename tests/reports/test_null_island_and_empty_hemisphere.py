@@ -24,9 +24,9 @@ def test_only_places_that_are_known_are_on_the_map(report, tmp_path):
 
 
 def test_the_last_place_before_the_fix_was_lost_is_no_place():
-    assert photo_files.place(tagged(*SOMEWHERE, ("S", "W"), GPSStatus="V")) is None
+    assert photo_files.parse_gps_position(tagged(*SOMEWHERE, ("S", "W"), GPSStatus="V")) is None
 
 
 def test_a_file_without_hemispheres_has_no_place_and_one_with_signs_instead_has():
-    assert photo_files.place(tagged(*SOMEWHERE, (None, None))) is None
-    assert photo_files.place(tagged(*SOMEWHERE, ("S", None))) is None
+    assert photo_files.parse_gps_position(tagged(*SOMEWHERE, (None, None))) is None
+    assert photo_files.parse_gps_position(tagged(*SOMEWHERE, ("S", None))) is None

@@ -18,9 +18,9 @@ from crackflow.core.config import ConvertConfig
 from crackflow.core.errors import UserError
 
 def run(config):
-    with console.bar(2, "reading"):
-        console.say(config.images)
-    console.show(["photograph"], [[(config.images, True)]])
+    with console.progress_bar(2, "reading"):
+        console.info(config.images)
+    console.print_table(["photograph"], [[(config.images, True)]])
     open(config.out, "w").close()
     if config.seed:
         raise UserError(f"--images: received {config.images}")

@@ -41,5 +41,5 @@ def test_what_other_systems_and_cameras_keep_beside_pictures_and_masks_is_neithe
         for number in range(3):
             support.put(tmp_path / kind / f"{number}.png", support.encoded(support.picture(number), "PNG"))
         support.put(tmp_path / kind / name, support.encoded(support.picture(50)))
-    found, rejected = inputs.listed(str(tmp_path / "images"), str(tmp_path / "masks"))
+    found, rejected = inputs.list_images(str(tmp_path / "images"), str(tmp_path / "masks"))
     assert [one.path for one in found] == ["0.png", "1.png", "2.png"] and not rejected

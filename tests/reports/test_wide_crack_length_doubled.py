@@ -24,7 +24,9 @@ def length_of(draw, width):
     picture = np.random.default_rng(width).normal(170, 4, mask.shape)
     picture[mask] -= 100
     cells = mask.reshape(20, CELL, 30, CELL).any((1, 3)).astype(np.float32)
-    found = crack_tracing.trace(cells, CELL, ACROSS, picture.clip(0, 255).astype(np.uint8)[..., None], 0.5, cells)
+    found = crack_tracing.extract_cracks(
+        cells, CELL, ACROSS, picture.clip(0, 255).astype(np.uint8)[..., None], 0.5, cells
+    )
     return sum(one.length_px for one in found)
 
 

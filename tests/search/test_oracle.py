@@ -12,7 +12,7 @@ import pytest
 
 from crackflow.core import atomic
 from crackflow.core.config.search import CHOICES, TuneConfig, Tuner
-from crackflow.core.errors import TryAgain, UserError
+from crackflow.core.errors import RetryableError, UserError
 from crackflow.model import networks
 from crackflow.search import oracle, space
 
@@ -63,7 +63,7 @@ def values(kept):
 @pytest.mark.parametrize("tuner", Tuner)
 def test_every_trial_runs_once_and_there_are_as_many_as_asked_for(tuner, tmp_path):
     run = []
-    kept = to_the_end(oracle.make(config(tuner), str(tmp_path / "o.json")), run)
+    kept = to_the_end(oracle.create_oracle(config(tuner), str(tmp_path / "o.json")), run)
     expected = 6 if tuner in (Tuner.GRID, Tuner.BAYESIAN) else 12  # three depths, two kernels; as asked for
     assert len(run) == len(set(run)) == expected and kept.end_order == run
     if tuner is not Tuner.HYPERBAND:  # which gives the best of its trials more epochs
@@ -72,7 +72,7 @@ def test_every_trial_runs_once_and_there_are_as_many_as_asked_for(tuner, tmp_pat
 
 @pytest.mark.parametrize("tuner", Tuner)
 def test_the_first_trial_is_what_would_be_trained_without_a_search(tuner, tmp_path):
-    kept = oracle.make(config(tuner), str(tmp_path / "o"))
+    kept = oracle.create_oracle(config(tuner), str(tmp_path / "o"))
     first, second = (kept.create_trial(name).hyperparameters.values for name in "ab")
     names = [name for name in first if not name.startswith("tuner/")]
     assert {name: first[name] for name in names} == {name: space.defaults()[name] for name in names}
@@ -82,7 +82,7 @@ def test_the_first_trial_is_what_would_be_trained_without_a_search(tuner, tmp_pa
 @pytest.mark.parametrize("tuner", [Tuner.HYPERBAND, Tuner.BAYESIAN, Tuner.RANDOM])
 def test_a_search_of_all_layers_begins_with_the_hand_made_networks(tuner, tmp_path):
     asked = dataclasses.replace(config(tuner), hold=())
-    kept = oracle.make(asked, str(tmp_path / "o"))
+    kept = oracle.create_oracle(asked, str(tmp_path / "o"))
     found = []
     for name in "ab":
         chosen = space.declare(kept.create_trial(name).hyperparameters, asked)
@@ -92,10 +92,10 @@ def test_a_search_of_all_layers_begins_with_the_hand_made_networks(tuner, tmp_pa
 
 @pytest.mark.parametrize("tuner", Tuner)
 def test_the_same_seed_draws_the_same_trials_and_zero_is_a_seed(tuner, tmp_path):
-    first, second = (to_the_end(oracle.make(config(tuner, seed=0), str(tmp_path / name))) for name in "ab")
+    first, second = (to_the_end(oracle.create_oracle(config(tuner, seed=0), str(tmp_path / name))) for name in "ab")
     assert values(first) == values(second)
     if tuner in (Tuner.RANDOM, Tuner.HYPERBAND):
-        assert values(to_the_end(oracle.make(config(tuner, seed=1), str(tmp_path / "c")))) != values(first)
+        assert values(to_the_end(oracle.create_oracle(config(tuner, seed=1), str(tmp_path / "c")))) != values(first)
 
 
 @pytest.mark.parametrize("tuner", Tuner)
@@ -119,7 +119,7 @@ def test_killed_at_any_write_no_trial_is_lost_and_none_that_ended_is_repeated(tu
         while True:
             countdown[0] = k
             try:
-                kept = oracle.make(config(tuner, max_trials=5), str(path))
+                kept = oracle.create_oracle(config(tuner, max_trials=5), str(path))
                 trial = kept.create_trial("alone")
                 while trial.status != oracle.Status.STOPPED:
                     begun.append(trial.trial_id)
@@ -149,16 +149,16 @@ def test_killed_at_any_write_no_trial_is_lost_and_none_that_ended_is_repeated(tu
 
 @pytest.mark.parametrize("tuner", [Tuner.RANDOM, Tuner.GRID, Tuner.HYPERBAND])
 def test_a_search_that_is_started_again_after_each_trial_draws_what_one_in_a_piece_draws(tuner, tmp_path):
-    whole = to_the_end(oracle.make(config(tuner), str(tmp_path / "whole")))
+    whole = to_the_end(oracle.create_oracle(config(tuner), str(tmp_path / "whole")))
     status = None
     while status != oracle.Status.STOPPED:
-        kept = oracle.make(config(tuner), str(tmp_path / "pieces"))
+        kept = oracle.create_oracle(config(tuner), str(tmp_path / "pieces"))
         status = step(kept)
     assert values(kept) == values(whole)
 
 
 def test_the_best_of_hyperband_get_more_epochs_and_go_on_from_those_they_had(tmp_path):
-    kept = to_the_end(oracle.make(config(Tuner.HYPERBAND, max_trials=30), str(tmp_path / "o")))
+    kept = to_the_end(oracle.create_oracle(config(Tuner.HYPERBAND, max_trials=30), str(tmp_path / "o")))
     trials = {name: one.hyperparameters.values for name, one in kept.trials.items()}
     promoted = {name: one for name, one in trials.items() if "tuner/trial_id" in one}
     assert promoted and {one["tuner/epochs"] for one in trials.values()} >= {1, 3, 9}
@@ -170,12 +170,14 @@ def test_the_best_of_hyperband_get_more_epochs_and_go_on_from_those_they_had(tmp
 
 @pytest.mark.parametrize("seed", [2**32 - 1, 20261129135300])
 def test_a_date_is_a_seed_too(tmp_path, seed):
-    kept = to_the_end(oracle.make(config(Tuner.BAYESIAN, seed=seed, max_trials=4), str(tmp_path / "oracle.json")))
+    kept = to_the_end(
+        oracle.create_oracle(config(Tuner.BAYESIAN, seed=seed, max_trials=4), str(tmp_path / "oracle.json"))
+    )
     assert len(kept.trials) == 4
 
 
 def test_a_gaussian_process_finds_better_than_chance_and_begins_before_the_trials_are_over(tmp_path):
-    kept = oracle.make(config(Tuner.BAYESIAN, max_trials=12), str(tmp_path / "o"))
+    kept = oracle.create_oracle(config(Tuner.BAYESIAN, max_trials=12), str(tmp_path / "o"))
     assert kept.num_initial_points == 4
     to_the_end(kept)
     scores = [kept.trials[name].score for name in kept.end_order]
@@ -184,14 +186,14 @@ def test_a_gaussian_process_finds_better_than_chance_and_begins_before_the_trial
 
 def test_more_trials_than_an_ended_search_had_make_it_go_on(tmp_path):
     path = str(tmp_path / "o")
-    to_the_end(oracle.make(config(Tuner.RANDOM, max_trials=3), path))
+    to_the_end(oracle.create_oracle(config(Tuner.RANDOM, max_trials=3), path))
     assert oracle.is_over(path, 3) and not oracle.is_over(path, 5)
-    kept = to_the_end(oracle.make(config(Tuner.RANDOM, max_trials=5), path))
+    kept = to_the_end(oracle.create_oracle(config(Tuner.RANDOM, max_trials=5), path))
     assert len(kept.end_order) == 5 and oracle.is_over(path, 5)
 
 
 def test_five_failures_in_a_row_end_a_search_and_fewer_do_not(tmp_path):
-    kept = oracle.make(config(Tuner.RANDOM), str(tmp_path / "o"))
+    kept = oracle.create_oracle(config(Tuner.RANDOM), str(tmp_path / "o"))
     for failed in (True, True, True, True, False, True, True, True, True, True):
         trial = kept.create_trial("alone")
         assert trial.status == oracle.Status.RUNNING
@@ -202,7 +204,7 @@ def test_five_failures_in_a_row_end_a_search_and_fewer_do_not(tmp_path):
     assert kept.create_trial("alone").status == oracle.Status.STOPPED
     assert kept.has_failed() and kept.is_complete()
     # Started again, after what made them fail was mended, it tries those five once more.
-    again = oracle.make(config(Tuner.RANDOM), str(tmp_path / "o"))
+    again = oracle.create_oracle(config(Tuner.RANDOM), str(tmp_path / "o"))
     retried = []
     to_the_end(again, retried)
     assert sorted(retried[:5]) == sorted(kept.end_order[-5:]) and len(again.end_order) == 12
@@ -213,7 +215,7 @@ def test_a_damaged_file_is_one_clear_error(tmp_path):
     for text in ("{", "[]", '{"state": {}, "trials": []}', '{"trials": [{}], "state": {}}'):
         path.write_text(text)
         with pytest.raises(UserError, match=r"oracle.json' is damaged .*; begin anew with --overwrite"):
-            oracle.make(config(Tuner.RANDOM), str(path))
+            oracle.create_oracle(config(Tuner.RANDOM), str(path))
 
 
 # Over gRPC, on loopback.
@@ -222,9 +224,9 @@ def test_a_damaged_file_is_one_clear_error(tmp_path):
 @pytest.fixture
 def chief(tmp_path):
     """(oracle, service, address, calls) of a chief that listens; `calls` has one for each trial that ended."""
-    kept, calls = oracle.make(config(Tuner.RANDOM, max_trials=4), str(tmp_path / "o.json")), []
+    kept, calls = oracle.create_oracle(config(Tuner.RANDOM, max_trials=4), str(tmp_path / "o.json")), []
     address = f"127.0.0.1:{free_port()}"
-    with oracle.served(kept, address, lambda: calls.append(len(kept.end_order))) as service:
+    with oracle.serve(kept, address, lambda: calls.append(len(kept.end_order))) as service:
         yield kept, service, address, calls
 
 
@@ -240,7 +242,7 @@ def test_workers_share_a_search_and_each_trial_runs_once(chief):
     run = collections.defaultdict(list)
 
     def work(name):
-        remote = oracle.Remote(address, name)
+        remote = oracle.RemoteOracle(address, name)
         while step(remote, name, run[name]) != oracle.Status.STOPPED:
             time.sleep(0.01)
 
@@ -258,15 +260,15 @@ def test_workers_share_a_search_and_each_trial_runs_once(chief):
 
 def test_a_worker_that_comes_back_under_its_name_gets_its_trial_again(chief):
     _, _, address, _ = chief
-    first = oracle.Remote(address, "w").create_trial("w")
-    again = oracle.Remote(address, "w").create_trial("w")
+    first = oracle.RemoteOracle(address, "w").create_trial("w")
+    again = oracle.RemoteOracle(address, "w").create_trial("w")
     assert first.trial_id == again.trial_id
     assert first.hyperparameters.values == again.hyperparameters.values
 
 
 def test_the_trial_of_a_worker_that_is_not_heard_of_is_given_to_another_and_what_it_says_later_is_not_heard(chief):
     kept, service, address, _ = chief
-    remote = oracle.Remote(address, "slow")
+    remote = oracle.RemoteOracle(address, "slow")
     lost = remote.create_trial("slow")
     now = time.monotonic()
     assert service.bury(now + oracle.LEASE_SECONDS - 10) == []
@@ -285,7 +287,7 @@ def test_the_trial_of_a_worker_that_is_not_heard_of_is_given_to_another_and_what
 
 def test_a_sign_of_life_postpones_the_end(chief):
     _, service, address, _ = chief
-    remote = oracle.Remote(address, "w")
+    remote = oracle.RemoteOracle(address, "w")
     trial = remote.create_trial("w")
     heard = service._heard["w"]
     time.sleep(0.05)
@@ -295,7 +297,7 @@ def test_a_sign_of_life_postpones_the_end(chief):
 
 def test_the_chief_waits_for_those_who_have_not_heard_that_it_is_over(chief):
     kept, service, address, _ = chief
-    one, other = (oracle.Remote(address, name) for name in ("a", "b"))
+    one, other = (oracle.RemoteOracle(address, name) for name in ("a", "b"))
     waiting = other.create_trial("b")
     while step(one, "a") != oracle.Status.STOPPED:
         pass
@@ -311,9 +313,9 @@ def test_the_chief_waits_for_those_who_have_not_heard_that_it_is_over(chief):
 def test_a_chief_that_was_killed_leaves_its_workers_their_trials_and_one_alone_takes_them(tmp_path):
     path = str(tmp_path / "o.json")
     settings = config(Tuner.RANDOM, max_trials=4)
-    before = oracle.make(settings, path, shared=True)
+    before = oracle.create_oracle(settings, path, shared=True)
     mine, other = (before.create_trial(name).trial_id for name in ("a", "b"))
-    after = oracle.make(settings, path, shared=True)
+    after = oracle.create_oracle(settings, path, shared=True)
     service = oracle.Service(after, lambda: None)
     now = time.monotonic()
     assert service.bury(now) == [] and not service.is_done()
@@ -321,21 +323,21 @@ def test_a_chief_that_was_killed_leaves_its_workers_their_trials_and_one_alone_t
     assert after.create_trial("c").trial_id not in (mine, other)
     lost = dict(service.bury(now + oracle.LEASE_SECONDS + 1))
     assert lost == {"a": mine, "b": other}  # neither has said anything to the new chief itself
-    alone = oracle.make(settings, path)
+    alone = oracle.create_oracle(settings, path)
     assert {alone.create_trial(str(number)).trial_id for number in range(3)} >= {mine, other}
 
 
 def test_a_port_that_is_taken_is_refused(chief, tmp_path):
     _, _, address, _ = chief
-    other = oracle.make(config(Tuner.RANDOM), str(tmp_path / "other.json"))
+    other = oracle.create_oracle(config(Tuner.RANDOM), str(tmp_path / "other.json"))
     with pytest.raises(UserError, match="KERASTUNER_ORACLE_PORT: expected a free port of this host, received 127"):
-        with oracle.served(other, address, lambda: None):
+        with oracle.serve(other, address, lambda: None):
             pass
 
 
 def test_a_chief_that_does_not_answer_is_a_reason_to_try_again(monkeypatch):
     monkeypatch.setattr(oracle, "CONNECT_SECONDS", 0.2)
     with pytest.raises(
-        TryAgain, match=r"the chief of the search at 127.0.0.1:\d+ does not answer \(DEADLINE_EXCEEDED\)"
+        RetryableError, match=r"the chief of the search at 127.0.0.1:\d+ does not answer \(DEADLINE_EXCEEDED\)"
     ):
-        oracle.Remote(f"127.0.0.1:{free_port()}", "w")
+        oracle.RemoteOracle(f"127.0.0.1:{free_port()}", "w")

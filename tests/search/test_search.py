@@ -31,7 +31,7 @@ def outcome(name, **changes):
         "worker": "alone",
         "chosen": space.defaults(),
     }
-    return trial.Outcome(name, **settings | changes)
+    return trial.TrialResult(name, **settings | changes)
 
 
 def put(out, *outcomes):
@@ -134,7 +134,7 @@ def test_a_worker_that_sees_another_folder_than_its_chief_is_told(tmp_path):
 
 def test_the_best_is_one_that_was_trained_to_its_end_and_lies_within_the_limits(tmp_path):
     config = dataclasses.replace(CONFIG, out=str(tmp_path))
-    assert search.collected(config) == search.Found([], None, None, trial.Rehearsal())
+    assert search.collected(config) == search.SearchResult([], None, None, trial.DryRun())
     put(
         str(tmp_path),
         outcome("0", score=0.99, epochs=3),
@@ -181,7 +181,7 @@ def test_how_a_process_ended_in_words(code, words):
 def rehearsed(tmp_path, monkeypatch, **found):
     """`_rehearsed` with a dry run that leaves `found`; no process is needed to see what is made of it."""
     config = dataclasses.replace(CONFIG, out=str(tmp_path))
-    (tmp_path / "rehearsal.json").write_text(json.dumps(dataclasses.asdict(trial.Rehearsal(**found))))
+    (tmp_path / "rehearsal.json").write_text(json.dumps(dataclasses.asdict(trial.DryRun(**found))))
     return search._rehearsed(config)
 
 
@@ -197,7 +197,7 @@ def test_a_dry_run_that_failed_shows_its_traceback_and_says_so_in_a_line(tmp_pat
 
 
 def test_what_can_not_be_met_is_said_after_the_dry_run(capsys):
-    found = trial.Rehearsal(reference=5000, smallest=9000, largest=700, params=(1500, 8000))
+    found = trial.DryRun(reference=5000, smallest=9000, largest=700, params=(1500, 8000))
     search._warn(dataclasses.replace(CONFIG, min_images_per_sec=9001, max_params=1499), found)
     out, err = capsys.readouterr()
     assert "networks of 1,500 to 8,000 parameters; images/s of the smallest 9,000" in out
@@ -220,9 +220,9 @@ def test_a_worker_does_not_take_the_search_that_the_chief_is_about_to_remove_for
     monkeypatch.setattr(search.oracle, "is_over", lambda *_: True)
     monkeypatch.setattr(search.oracle, "Remote", remote)
     asked, worker = {"data": small.data().folder, "out": str(tmp_path)}, roles.Role("worker-0", "localhost:1")
-    assert search.run(TuneConfig(**asked), worker) is None
+    assert search.run_search(TuneConfig(**asked), worker) is None
     with pytest.raises(Joined):
-        search.run(TuneConfig(**asked, overwrite=True), worker)
+        search.run_search(TuneConfig(**asked, overwrite=True), worker)
 
 
 def test_what_a_killed_process_left_in_a_search_goes_and_nothing_else(tmp_path):

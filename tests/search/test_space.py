@@ -27,7 +27,7 @@ def chosen():
 
 
 def size(values, px=96):
-    return networks.recipe(Network.CUSTOM, space.architecture(values)).build(px).count_params()
+    return networks.get_model_spec(Network.CUSTOM, space.architecture(values)).build(px).count_params()
 
 
 def test_a_batch_grows_to_what_the_replicas_can_share():

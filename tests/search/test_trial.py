@@ -32,7 +32,7 @@ def config(**changes):
 
 def task(place, name="0", **changes):
     settings = {"chosen": CHOSEN, "config": config(), "until": 2, "reference": 1000.0, "worker": "w"}
-    return trial.Task(name, str(place / name), **settings | changes)
+    return trial.TrialSpec(name, str(place / name), **settings | changes)
 
 
 def history(place):
@@ -43,7 +43,7 @@ def history(place):
 def test_a_trial_trains_measures_and_writes_down_what_it_came_to(tmp_path):
     asked = task(tmp_path)
     assert trial.outcome(asked) is None
-    trial.run(asked)
+    trial.run_trial(asked)
     found = trial.outcome(asked)
     assert (found.status, found.epochs, found.worker, found.chosen) == (trial.COMPLETED, 2, "w", CHOSEN)
     assert 0 <= found.accuracy <= 1 and found.cross_entropy > 0 and found.params > 1000
@@ -54,20 +54,20 @@ def test_a_trial_trains_measures_and_writes_down_what_it_came_to(tmp_path):
 
 def test_a_trial_that_has_ended_is_not_run_again(tmp_path):
     asked = task(tmp_path)
-    trial.save(asked.folder, trial.Outcome("0", trial.INFEASIBLE, -0.5, message="as it was", chosen=CHOSEN))
-    trial.run(asked)
+    trial.save(asked.folder, trial.TrialResult("0", trial.INFEASIBLE, -0.5, message="as it was", chosen=CHOSEN))
+    trial.run_trial(asked)
     assert trial.outcome(asked).message == "as it was"
 
 
 def test_a_trial_that_failed_is_tried_again_when_it_is_asked_for_again(tmp_path):
     asked = task(tmp_path)
-    trial.save(asked.folder, trial.Outcome("0", trial.FAILED, None, message="out of memory", chosen=CHOSEN))
-    trial.run(asked)
+    trial.save(asked.folder, trial.TrialResult("0", trial.FAILED, None, message="out of memory", chosen=CHOSEN))
+    trial.run_trial(asked)
     assert trial.outcome(asked).status == trial.COMPLETED
 
 
 def test_the_result_of_other_choices_or_fewer_epochs_is_not_this_trials(tmp_path):
-    done = trial.Outcome("0", trial.COMPLETED, 0.5, epochs=2, chosen=CHOSEN)
+    done = trial.TrialResult("0", trial.COMPLETED, 0.5, epochs=2, chosen=CHOSEN)
     trial.save(str(tmp_path / "0"), done)
     assert trial.outcome(task(tmp_path)) == done
     assert trial.outcome(task(tmp_path, until=1)) is None
@@ -82,9 +82,9 @@ def test_a_damaged_result_is_none(tmp_path, text):
 
 
 def test_a_longer_trial_goes_on_from_the_one_before_and_is_what_one_in_a_piece_is(tmp_path):
-    trial.run(task(tmp_path, "first", until=1))
-    trial.run(task(tmp_path, "second", parent=str(tmp_path / "first")))
-    trial.run(task(tmp_path, "whole"))
+    trial.run_trial(task(tmp_path, "first", until=1))
+    trial.run_trial(task(tmp_path, "second", parent=str(tmp_path / "first")))
+    trial.run_trial(task(tmp_path, "whole"))
     first, second, whole = (history(str(tmp_path / name)) for name in ("first", "second", "whole"))
     assert len(first) == 1 and second[0] == first[0]
     assert [row[0] for row in second] == [1, 2]
@@ -96,7 +96,7 @@ def test_a_network_outside_the_limits_is_measured_and_not_trained(tmp_path):
     slow = task(tmp_path, "slow", config=config(min_images_per_sec=1e9))
     large = task(tmp_path, "large", config=config(max_params=100))
     for asked in (slow, large):
-        trial.run(asked)
+        trial.run_trial(asked)
         assert not os.path.exists(os.path.join(asked.folder, "history.csv"))
     slow, large = trial.outcome(slow), trial.outcome(large)
     assert slow.status == large.status == trial.INFEASIBLE
@@ -107,7 +107,7 @@ def test_a_network_outside_the_limits_is_measured_and_not_trained(tmp_path):
 
 def test_a_trial_that_fails_says_why_and_keeps_its_traceback(tmp_path):
     asked = task(tmp_path, config=config(data=str(tmp_path / "nothing")))
-    trial.run(asked)
+    trial.run_trial(asked)
     found = trial.outcome(asked)
     assert found.status == trial.FAILED and found.score is None
     assert "expected a data set made by crackflow.convert" in found.message
@@ -126,8 +126,8 @@ def test_more_accuracy_counts_first_then_a_lower_cross_entropy_then_speed_only_w
 
 def test_the_dry_run_measures_the_bounds_of_the_space_and_makes_the_pack(tmp_path):
     hold = tuple(set(CHOICES) - {"depth", "width"})
-    trial.rehearse(config(out=str(tmp_path), hold=hold), str(tmp_path / "rehearsal.json"))
-    found = trial.Rehearsal(**json.loads((tmp_path / "rehearsal.json").read_text()))
+    trial.dry_run(config(out=str(tmp_path), hold=hold), str(tmp_path / "rehearsal.json"))
+    found = trial.DryRun(**json.loads((tmp_path / "rehearsal.json").read_text()))
     assert not found.error and not found.mistake
     assert found.params[0] < found.params[1] and found.smallest > 0 and found.largest > 0 and found.reference > 0
     assert os.path.exists(os.path.join(small.data().folder, "packs", "train-32.json"))
@@ -135,10 +135,10 @@ def test_the_dry_run_measures_the_bounds_of_the_space_and_makes_the_pack(tmp_pat
 
 def test_a_mistake_is_seen_in_the_dry_run(tmp_path, monkeypatch):
     place = tmp_path / "rehearsal.json"
-    trial.rehearse(config(data=str(tmp_path)), str(place))
+    trial.dry_run(config(data=str(tmp_path)), str(place))
     assert "expected a data set made by crackflow.convert" in place.read_text()
     monkeypatch.setattr(trial.job, "prepare", lambda *_, **__: 1 / 0)
-    trial.rehearse(config(), str(place))
+    trial.dry_run(config(), str(place))
     assert "Traceback" in place.read_text() and "ZeroDivisionError" in place.read_text()
 
 
@@ -168,11 +168,11 @@ def test_a_process_that_is_left_while_it_runs_is_ended(tmp_path):
 
 def test_a_folder_in_the_hands_of_another_process_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(trial, "LOCK_SECONDS", 0.1)
-    with trial.held(str(tmp_path)):
+    with trial.trial_lock(str(tmp_path)):
         with pytest.raises(trial.UserError, match="in the hands of another process; give every worker a KERASTUNER"):
-            with trial.held(str(tmp_path)):
+            with trial.trial_lock(str(tmp_path)):
                 pass
-    with trial.held(str(tmp_path)):
+    with trial.trial_lock(str(tmp_path)):
         pass
 
 
@@ -181,7 +181,7 @@ def test_a_trial_takes_all_devices_of_its_process_and_no_other_host(tmp_path, mo
     cluster = {"cluster": {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}, "task": {"type": "worker", "index": 1}}
     monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
     asked = task(tmp_path, config=config(strategy=Strategy.MIRRORED, cpu_devices=2, max_epochs=1), until=1)
-    with trial.process(trial.run, asked) as process:
+    with trial.process(trial.run_trial, asked) as process:
         process.wait(120)
     assert process.returncode == 0
     found = trial.outcome(asked)
@@ -192,8 +192,8 @@ def test_a_dry_run_takes_any_number_of_devices(tmp_path):
     """Three, which share no batch of 32 equally; and two networks on them, one after the other."""
     hold = tuple(set(CHOICES) - {"width", "batch_size"})
     asked = config(strategy=Strategy.MIRRORED, cpu_devices=3, out=str(tmp_path), hold=hold)
-    with trial.process(trial.rehearse, asked, str(tmp_path / "rehearsal.json")) as process:
+    with trial.process(trial.dry_run, asked, str(tmp_path / "rehearsal.json")) as process:
         process.wait(120)
-    found = trial.Rehearsal(**json.loads((tmp_path / "rehearsal.json").read_text()))
+    found = trial.DryRun(**json.loads((tmp_path / "rehearsal.json").read_text()))
     assert (found.mistake, found.error, found.replicas) == ("", "", 3)
     assert 0 < found.params[0] < found.params[1]

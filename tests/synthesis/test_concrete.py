@@ -15,7 +15,7 @@ PX = 64
 
 @pytest.fixture(scope="module")
 def many():
-    return [concrete.make(7, index, PX) for index in range(260)]
+    return [concrete.draw_example(7, index, PX) for index in range(260)]
 
 
 def area_under_curve(negative, positive):
@@ -25,7 +25,7 @@ def area_under_curve(negative, positive):
 @pytest.mark.parametrize("px", [32, 101, 227])
 def test_an_example_has_the_promised_arrays(px):
     for index in range(6):
-        example = concrete.make(0, index, px)
+        example = concrete.draw_example(0, index, px)
         assert example.image.shape == (px, px, 3) and example.image.dtype == np.uint8
         assert example.mask.shape == (px, px) and example.mask.dtype == np.uint8
         assert example.label == index % 2
@@ -43,15 +43,15 @@ def test_every_crack_can_be_seen(many):
 
 
 def test_seed_and_index_alone_decide_the_bytes():
-    first = [concrete.make(3, index, PX) for index in (0, 1, 5)]
-    again = [concrete.make(3, index, PX) for index in (5, 1, 0)][::-1]
+    first = [concrete.draw_example(3, index, PX) for index in (0, 1, 5)]
+    again = [concrete.draw_example(3, index, PX) for index in (5, 1, 0)][::-1]
     for one, other in zip(first, again, strict=True):
         assert concrete.jpeg(one) == concrete.jpeg(other)
         assert concrete.png(one) == concrete.png(other)
 
 
 def test_other_seeds_and_other_indices_are_other_pictures():
-    pictures = {concrete.make(seed, index, 32).image.tobytes() for seed in (0, 1, 2**40) for index in range(20)}
+    pictures = {concrete.draw_example(seed, index, 32).image.tobytes() for seed in (0, 1, 2**40) for index in range(20)}
     assert len(pictures) == 60
 
 
@@ -74,10 +74,10 @@ def test_the_crack_has_no_say_in_surface_light_and_camera(monkeypatch):
     none = cracks.Crack(nothing, 1.0, surfaces.shades(1, 1, 1), nothing, nothing.astype(np.uint8))
     monkeypatch.setattr(cracks, "is_visible", lambda image, mask: True)
     monkeypatch.setattr(cracks, "draw", lambda rng, px, boldness: none)
-    untouched = concrete.make(0, 1, PX)
+    untouched = concrete.draw_example(0, 1, PX)
     monkeypatch.setattr(cracks, "draw", lambda rng, px, boldness: rng.bytes(1000) and none)
-    assert np.array_equal(concrete.make(0, 1, PX).image, untouched.image)
-    assert concrete.make(0, 1, PX).jpeg_quality == untouched.jpeg_quality
+    assert np.array_equal(concrete.draw_example(0, 1, PX).image, untouched.image)
+    assert concrete.draw_example(0, 1, PX).jpeg_quality == untouched.jpeg_quality
 
 
 def test_a_crack_that_cannot_be_seen_is_drawn_again_bolder(monkeypatch):
@@ -85,14 +85,14 @@ def test_a_crack_that_cannot_be_seen_is_drawn_again_bolder(monkeypatch):
     monkeypatch.setattr(cracks, "draw", lambda rng, px, boldness: draws(boldness) or draw(rng, px, boldness))
     draws = boldness.append
     monkeypatch.setattr(cracks, "is_visible", lambda image, mask: len(boldness) == 4)
-    concrete.make(0, 1, PX)
+    concrete.draw_example(0, 1, PX)
     assert boldness == [attempt / (concrete.ATTEMPTS - 1) for attempt in range(4)]
 
 
 def test_a_crack_that_can_never_be_seen_is_an_error_that_names_the_image(monkeypatch):
     monkeypatch.setattr(cracks, "is_visible", lambda image, mask: False)
     with pytest.raises(RuntimeError, match=r"seed 5, index 3, 64 px: no visible crack in 8 attempts"):
-        concrete.make(5, 3, PX)
+        concrete.draw_example(5, 3, PX)
 
 
 def test_light_is_smooth_and_near_one():
@@ -124,22 +124,22 @@ def folders(place):
 
 
 def batch(place, seed, start, stop):
-    return concrete.Batch(place, functools.partial(concrete.make, seed=seed, image_px=32), start, stop)
+    return concrete.Batch(place, functools.partial(concrete.draw_example, seed=seed, image_px=32), start, stop)
 
 
 def test_a_batch_is_written_under_the_names_of_its_indices(tmp_path):
-    assert concrete.write(batch(folders(tmp_path), 2, 9, 12)) == 3
+    assert concrete.write_images(batch(folders(tmp_path), 2, 9, 12)) == 3
     found = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*"))
     assert found == ["Negative/00000010.jpg", "Positive/00000009.jpg", "Positive/00000011.jpg"] + [
         "masks/00000009.png",
         "masks/00000011.png",
     ]
-    assert (tmp_path / "Positive/00000009.jpg").read_bytes() == concrete.jpeg(concrete.make(2, 9, 32))
+    assert (tmp_path / "Positive/00000009.jpg").read_bytes() == concrete.jpeg(concrete.draw_example(2, 9, 32))
 
 
 def test_a_full_disk_is_reported_as_such(tmp_path):
     place = folders(tmp_path)
     os.symlink("/dev/full", tmp_path / "Negative" / "00000000.jpg")
     with pytest.raises(OSError, match="No space left on device") as caught:
-        concrete.write(batch(place, 0, 0, 1))
+        concrete.write_images(batch(place, 0, 0, 1))
     assert caught.value.errno == errno.ENOSPC

@@ -74,7 +74,7 @@ def test_bold_cracks_are_wider_and_darker():
 
 
 def test_the_surface_is_dark_in_the_crack_and_untouched_beside_it():
-    surface = surfaces.make(np.random.default_rng(0), PX)
+    surface = surfaces.draw_surface(np.random.default_rng(0), PX)
     shade = np.zeros((PX, PX), np.float32)
     shade[:, 50] = 1
     brown = surfaces.shades(1.1, 1.0, 0.9)

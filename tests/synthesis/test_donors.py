@@ -49,7 +49,7 @@ def test_nothing_is_taken_from_what_has_no_line():
 def test_masks_of_made_cracks_are_found_again():
     shares = []
     for index in range(1, 60, 2):
-        example = concrete.make(3, index, 227)
+        example = concrete.draw_example(3, index, 227)
         found = donors.extracted(example.image)
         if found and (example.mask > 0).mean() > 0.01:
             shares.append((found[1] * (example.mask > 0)).sum() / found[1].sum())
@@ -93,8 +93,8 @@ def test_only_the_training_split_lends(lent, monkeypatch):
 
 def test_donors_are_opened_once_and_none_is_none():
     folder = small.data(image_px=128).folder
-    assert donors.opened("") is None and donors.fingerprint("") == ""
-    assert donors.opened(folder) is donors.opened(folder)
+    assert donors.open_donors("") is None and donors.fingerprint("") == ""
+    assert donors.open_donors(folder) is donors.open_donors(folder)
     assert donors.fingerprint(folder) == small.data(image_px=128).facts["fingerprint"]
 
 

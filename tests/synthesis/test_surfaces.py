@@ -12,7 +12,7 @@ def generator(seed=0):
 @pytest.mark.parametrize("px", [32, 33, 227])
 def test_a_surface_has_a_tone_and_colours_in_float32_above_zero(px):
     for seed in range(8):
-        surface = surfaces.make(generator(seed), px)
+        surface = surfaces.draw_surface(generator(seed), px)
         assert surface.tone.shape == (px, px) and surface.colour.shape in [(3, px, px), (3, 1, 1)]
         assert surface.tone.dtype == surface.colour.dtype == np.float32
         assert 0.02 <= surface.tone.min() and surface.tone.max() < 3
@@ -20,7 +20,7 @@ def test_a_surface_has_a_tone_and_colours_in_float32_above_zero(px):
 
 
 def test_the_generator_alone_decides_the_surface():
-    first, again, other = (surfaces.make(generator(seed), 64) for seed in (4, 4, 5))
+    first, again, other = (surfaces.draw_surface(generator(seed), 64) for seed in (4, 4, 5))
     assert np.array_equal(first.tone, again.tone) and np.array_equal(first.colour, again.colour)
     assert not np.array_equal(first.tone, other.tone) and not np.array_equal(first.colour, other.colour)
 
@@ -46,7 +46,7 @@ def test_materials_are_drawn_as_often_as_their_shares_say(monkeypatch):
     monkeypatch.setattr(surfaces, "MATERIALS", ((3, stand_in("often")), (1, stand_in("seldom"))))
     rng = generator()
     for _ in range(400):
-        surfaces.make(rng, 8)
+        surfaces.draw_surface(rng, 8)
     assert 0.68 < drawn.count("often") / 400 < 0.82
 
 

@@ -9,7 +9,7 @@ PX = 64
 
 @pytest.fixture(scope="module")
 def many():
-    return [varied.make(5, index, PX, small.data(image_px=128).folder) for index in range(160)]
+    return [varied.draw_example(5, index, PX, small.data(image_px=128).folder) for index in range(160)]
 
 
 def test_odd_indices_are_cracked_and_even_ones_are_not(many):
@@ -21,7 +21,7 @@ def test_odd_indices_are_cracked_and_even_ones_are_not(many):
 
 def test_every_crack_is_large_and_dark_enough_to_be_called_one(many):
     shares = [(example.mask > 0).mean() for example in many[1::2]]
-    assert min(shares) >= varied.LEAST_SHARE > 0.005
+    assert min(shares) >= varied.MIN_SHARE > 0.005
 
 
 def test_cracks_lie_in_corners_too(many):
@@ -29,16 +29,16 @@ def test_cracks_lie_in_corners_too(many):
     middle[PX // 4 : -PX // 4, PX // 4 : -PX // 4] = True
     aside = [not (example.mask > 0)[middle].any() for example in many[1::2]]
     assert 0.02 < np.mean(aside) < 0.5
-    centred = [not (concrete.make(5, index, PX).mask > 0)[middle].any() for index in range(1, 160, 2)]
+    centred = [not (concrete.draw_example(5, index, PX).mask > 0)[middle].any() for index in range(1, 160, 2)]
     assert np.mean(centred) < np.mean(aside)
 
 
 def test_the_same_seed_and_index_give_the_same_example_with_and_without_donors():
     for folder in ("", small.data(image_px=128).folder):
         for index in (2, 3):
-            first, again = (varied.make(7, index, PX, folder) for _ in range(2))
+            first, again = (varied.draw_example(7, index, PX, folder) for _ in range(2))
             assert np.array_equal(first.image, again.image) and np.array_equal(first.mask, again.mask)
-            assert not np.array_equal(first.image, varied.make(8, index, PX, folder).image)
+            assert not np.array_equal(first.image, varied.draw_example(8, index, PX, folder).image)
 
 
 def test_pictures_of_both_classes_are_alike_in_all_but_the_crack(many):
@@ -52,7 +52,7 @@ def test_pictures_of_both_classes_are_alike_in_all_but_the_crack(many):
 
 
 def test_it_varies_more_than_the_imitation_of_metu(many):
-    imitated = [concrete.make(5, index, PX) for index in range(100)]
+    imitated = [concrete.draw_example(5, index, PX) for index in range(100)]
 
     def spread(examples):
         return np.std([example.image.mean(axis=(0, 1)) for example in examples], axis=0).mean()
@@ -63,7 +63,7 @@ def test_it_varies_more_than_the_imitation_of_metu(many):
 def test_what_can_not_be_seen_is_drawn_anew(monkeypatch):
     seen = iter([False] * 12 + [True])
     monkeypatch.setattr(varied, "_is_visible", lambda image, mask, faint: next(seen))
-    assert varied.make(0, 1, 32).label == 1
+    assert varied.draw_example(0, 1, 32).label == 1
     assert next(seen, None) is None
 
 

@@ -26,7 +26,7 @@ def only(**strengths):
 
 
 def drawn(strengths, count=16, step=0, px=PX, channels=3):
-    return augment.draw(strengths, counter_rng.keys(0, step, 0, count), px, channels)
+    return augment.sample_params(strengths, counter_rng.per_example_keys(0, step, 0, count), px, channels)
 
 
 def symmetries(picture):
@@ -166,7 +166,7 @@ def test_shift_is_a_share_of_the_side():
 
 
 def toned(image, plan, strengths):
-    """`augment.tone` in NumPy, from the definitions."""
+    """`augment.color_jitter` in NumPy, from the definitions."""
     x = image.astype(np.float64)
     weight = plan.blur.numpy()[:, None, None, None]
     around = np.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)], mode="symmetric")
@@ -187,7 +187,7 @@ def test_tones_are_those_of_the_definitions(preset, channels):
     strengths = Augmentation(augment=preset).filled()
     image, plan = pictures(channels=channels), drawn(strengths, channels=channels)
     expected = toned(image, plan, strengths)
-    np.testing.assert_allclose(augment.tone(tf.constant(image), plan, strengths), expected, atol=0.3)
+    np.testing.assert_allclose(augment.color_jitter(tf.constant(image), plan, strengths), expected, atol=0.3)
 
 
 @pytest.mark.parametrize(
@@ -212,21 +212,23 @@ def test_each_strength_is_the_end_of_what_is_drawn(name, strength, field, low, h
 
 def test_contrast_leaves_the_middle_grey():
     strengths = only(contrast=1.0)
-    middle = tf.fill([64, 2, 2, 3], augment.MIDDLE)
-    np.testing.assert_allclose(augment.tone(middle, drawn(strengths, 64, px=2), strengths), augment.MIDDLE, atol=0.01)
+    middle = tf.fill([64, 2, 2, 3], augment.MID_GREY)
+    np.testing.assert_allclose(
+        augment.color_jitter(middle, drawn(strengths, 64, px=2), strengths), augment.MID_GREY, atol=0.01
+    )
 
 
 def test_a_grey_picture_stays_grey_whatever_the_saturation():
     strengths = only(saturation=1.0)
     grey = np.repeat(pictures(channels=1), 3, axis=3)
-    found = augment.tone(tf.constant(grey), drawn(strengths), strengths).numpy()
+    found = augment.color_jitter(tf.constant(grey), drawn(strengths), strengths).numpy()
     np.testing.assert_allclose(found, grey, atol=0.01)
 
 
 def test_a_blurred_white_picture_stays_white():
     strengths = only(blur=0.2, sharpen=0.5)
     white = tf.fill([16, PX, PX, 3], tf.constant(255, tf.uint8))
-    np.testing.assert_allclose(augment.tone(white, drawn(strengths), strengths), 255.0, atol=1e-3)
+    np.testing.assert_allclose(augment.color_jitter(white, drawn(strengths), strengths), 255.0, atol=1e-3)
 
 
 # Noise, erasing, MixUp
@@ -235,7 +237,7 @@ def test_a_blurred_white_picture_stays_white():
 def test_noise_has_the_deviation_that_was_drawn():
     strengths = only(noise=20.0)
     plan = drawn(strengths, 16, px=64)
-    found = augment.finish(tf.fill([16, 64, 64, 3], 128.0), plan, strengths).numpy().astype(float)
+    found = augment.noise_erase_mixup(tf.fill([16, 64, 64, 3], 128.0), plan, strengths).numpy().astype(float)
     np.testing.assert_allclose(found.std((1, 2, 3)), np.hypot(plan.noise, 1 / math.sqrt(12)), rtol=0.05, atol=0.1)
     np.testing.assert_allclose(found.mean((1, 2, 3)), 128.0, atol=1)
 
@@ -243,7 +245,7 @@ def test_noise_has_the_deviation_that_was_drawn():
 def test_erasing_fills_the_rectangle_that_was_drawn_and_nothing_else():
     strengths = only(erase=0.5)
     image, plan = pictures(64), drawn(strengths, 64)
-    found = augment.finish(tf.cast(image, tf.float32), plan, strengths).numpy()
+    found = augment.noise_erase_mixup(tf.cast(image, tf.float32), plan, strengths).numpy()
     erased = 0
     for k, (top, left, bottom, right) in enumerate(plan.box.numpy()):
         assert 0 <= top <= bottom <= PX and 0 <= left <= right <= PX and max(bottom - top, right - left) <= 0.5 * PX
@@ -261,7 +263,7 @@ def test_mixup_mixes_neighbours_and_their_labels_alike():
     image, label = pictures(), np.arange(16) % 2
     augmentation = only(mixup=0.5)
     found, mixed = augment.Augmenter(augmentation, 3, compiled=False).mixed(image, label, step=4)
-    share = augment.draw(augmentation, counter_rng.keys(3, 4, 0, 16), PX, 3).share.numpy()
+    share = augment.sample_params(augmentation, counter_rng.per_example_keys(3, 4, 0, 16), PX, 3).share.numpy()
     partner = np.arange(16) ^ 1
     np.testing.assert_allclose(mixed, (1 - share) * label + share * label[partner], rtol=1e-5)
     wide = share[:, None, None, None]
@@ -269,7 +271,7 @@ def test_mixup_mixes_neighbours_and_their_labels_alike():
 
 
 def test_a_batch_in_parts_is_the_same_as_in_one():
-    image = pictures(2 * augment.PART)
+    image = pictures(2 * augment.CHUNK)
     augmenter = augment.Augmenter(Augmentation(augment=Augment.STRONG, mixup=0.3), 2, compiled=True)
     parts = augmenter(image, 5).numpy()
     augmenter._on_gpu = True  # where the whole batch goes through at once
@@ -345,13 +347,13 @@ def crack_contrast(image, mask):
 )
 def test_a_crack_stays_in_the_picture_and_visible(preset, share, contrast):
     """In 99.5 % of pictures: so much of the crack's area, and so much of its contrast, hairlines included."""
-    px, made = 128, [concrete.make(3, 2 * index + 1, 128) for index in range(100)]
+    px, made = 128, [concrete.draw_example(3, 2 * index + 1, 128) for index in range(100)]
     image = np.stack([example.image for example in made])
     mask = np.stack([example.mask for example in made])[..., None] / np.float32(255)
     before, left, seen = crack_contrast(image, mask), [], []
     augmenter = augment.Augmenter(Augmentation(augment=preset), 0, compiled=True)
     for step in range(4):
-        plan = augment.draw(augmenter.strengths, counter_rng.keys(0, step, 0, len(made)), px, 3)
+        plan = augment.sample_params(augmenter.strengths, counter_rng.per_example_keys(0, step, 0, len(made)), px, 3)
         moved = augment.resample(mask, plan).numpy() * ~erased(plan, px)
         area = 1 / np.abs(np.linalg.det(plan.matrix.numpy()))
         left.append(moved.sum((1, 2, 3)) / mask.sum((1, 2, 3)) / area)

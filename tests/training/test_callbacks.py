@@ -39,7 +39,7 @@ class Remember(keras.callbacks.Callback):
 
 
 def test_the_best_weights_come_back_at_the_end():
-    best, remember = callbacks.Best(patience=0), Remember()
+    best, remember = callbacks.KeepBestWeights(patience=0), Remember()
     model = fit([remember, best])
     assert best.epoch == 2 and not best.stopped
     assert len(set(remember.weights)) == 4
@@ -48,7 +48,7 @@ def test_the_best_weights_come_back_at_the_end():
 
 @pytest.mark.parametrize("patience, epochs", [(1, 3), (2, 4), (3, 4)])
 def test_training_stops_after_so_many_epochs_without_a_better_one(patience, epochs):
-    best, remember = callbacks.Best(patience), Remember()
+    best, remember = callbacks.KeepBestWeights(patience), Remember()
     fit([remember, best])
     assert len(remember.weights) == epochs
     assert best.stopped == (patience < 3)
@@ -56,17 +56,17 @@ def test_training_stops_after_so_many_epochs_without_a_better_one(patience, epoc
 
 def test_with_few_validation_images_an_epoch_is_chosen_by_the_mean_of_those_before_it():
     losses = (0.6, 2.0, 0.5, 2.0, 0.9, 0.9, 0.9)  # lucky twice, better for good later
-    best, remember = callbacks.Best(patience=4, smoothing=3), Remember()
+    best, remember = callbacks.KeepBestWeights(patience=4, smoothing=3), Remember()
     model = fit([remember, best], losses)
     assert best.epoch == 7 and best.loss == pytest.approx(0.9)
     assert float(model.get_weights()[0][0, 0]) == pytest.approx(remember.weights[6])
-    lucky = callbacks.Best(patience=4)
+    lucky = callbacks.KeepBestWeights(patience=4)
     fit([lucky], losses)
     assert lucky.epoch == 3 and lucky.stopped
 
 
 def test_a_run_that_is_shorter_than_the_mean_has_a_best_epoch_as_well():
-    best = callbacks.Best(patience=0, smoothing=3)
+    best = callbacks.KeepBestWeights(patience=0, smoothing=3)
     fit([best], losses=(math.nan, 0.4))
     assert best.epoch == 0  # the mean of both is no number
     fit([best], losses=(0.4, 0.7))
@@ -74,15 +74,15 @@ def test_a_run_that_is_shorter_than_the_mean_has_a_best_epoch_as_well():
 
 
 def test_a_loss_that_is_no_number_is_never_the_best():
-    best = callbacks.Best(patience=0)
+    best = callbacks.KeepBestWeights(patience=0)
     fit([best], losses=(math.nan, math.nan))
     assert best.epoch == 0
 
 
 def test_history_has_a_row_for_each_epoch_with_the_promised_columns(tmp_path):
     path = tmp_path / "history.csv"
-    history = callbacks.History(str(path))
-    fit([callbacks.Speed(batch_size=4), history])
+    history = callbacks.HistoryLogger(str(path))
+    fit([callbacks.ThroughputLogger(batch_size=4), history])
     rows = csv_files.read(str(path))
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
     assert {"epoch", "loss", "accuracy", "val_loss", "val_accuracy", "images_per_sec"} <= set(rows[0])
@@ -96,15 +96,15 @@ def test_the_first_step_has_no_say_in_the_speed():
             time.sleep(1.0 if batch == 0 and not hasattr(self, "done") else 0.05)
             self.done = True
 
-    history = callbacks.History("")
-    fit([SlowFirst(), callbacks.Speed(batch_size=4), history], losses=(1.0,), steps=5)
+    history = callbacks.HistoryLogger("")
+    fit([SlowFirst(), callbacks.ThroughputLogger(batch_size=4), history], losses=(1.0,), steps=5)
     assert 4 / 0.05 * 0.2 < history.rows[0]["images_per_sec"] < 4 / 0.05 * 1.1
 
 
 def small_trainer(steps_per_execution):
     keras.utils.set_random_seed(0)
     config = TrainConfig(data="d", run_dir="r", batch_size=4, steps_per_execution=steps_per_execution)
-    return trainer.trainable(networks.NETWORKS[Network.CRACKFLOW_XS].build(32), config, 60, "off")
+    return trainer.compile_trainer(networks.NETWORKS[Network.CRACKFLOW_XS].build(32), config, 60, "off")
 
 
 def small_stream():
@@ -113,7 +113,7 @@ def small_stream():
     return tf.data.Dataset.from_tensor_slices((image, label)).repeat().batch(4)
 
 
-class Counts(callbacks.Counting):
+class Counts(callbacks.StepCounter):
     """Steps that each execution ran."""
 
     def __init__(self):
@@ -125,7 +125,7 @@ class Counts(callbacks.Counting):
 
 
 def test_python_is_returned_to_as_seldom_as_the_steps_are_short():
-    pace, counts, model = callbacks.Pace(steps=30), Counts(), small_trainer(0)
+    pace, counts, model = callbacks.TuneStepsPerExecution(steps=30), Counts(), small_trainer(0)
     model.fit(small_stream(), epochs=2, steps_per_epoch=30, callbacks=[counts, pace], verbose=0)
     step = np.median(pace._times[1:])
     assert pace.chosen == min(30, math.ceil(pace.PYTHON_SECONDS / (pace.SHARE * step)), int(1 / step))
@@ -139,7 +139,7 @@ def test_long_steps_return_to_python_each_time():
         def on_train_batch_begin(self, batch, logs=None):
             time.sleep(0.65)
 
-    pace, model = callbacks.Pace(steps=5), small_trainer(0)
+    pace, model = callbacks.TuneStepsPerExecution(steps=5), small_trainer(0)
     model.fit(small_stream(), steps_per_epoch=5, callbacks=[pace, Slow()], verbose=0)
     assert pace.chosen == 1
 
@@ -157,8 +157,8 @@ def test_several_steps_at_once_learn_what_single_ones_learn():
 def test_the_speed_counts_every_step_of_an_execution():
     rows = []
     for several in (1, 5):
-        history = callbacks.History("")
-        watchers = [callbacks.Speed(batch_size=4), history]
+        history = callbacks.HistoryLogger("")
+        watchers = [callbacks.ThroughputLogger(batch_size=4), history]
 
         class Slow(keras.callbacks.Callback):
             def on_train_batch_begin(self, batch, logs=None, several=several):
@@ -175,14 +175,14 @@ def test_the_speed_counts_every_step_of_an_execution():
 
 
 def test_extra_metrics_have_columns_of_their_own(tmp_path):
-    assert callbacks.History("x", ["mcc"]).columns == (*callbacks.COLUMNS, "mcc", "val_mcc")
+    assert callbacks.HistoryLogger("x", ["mcc"]).columns == (*callbacks.COLUMNS, "mcc", "val_mcc")
 
 
 def test_the_best_weights_are_those_that_were_evaluated():
     keras.utils.set_random_seed(0)
     config = TrainConfig(data="d", run_dir="r", batch_size=4, optimization=Optimization(ema=0.9, learning_rate=0.02))
-    model = trainer.trainable(networks.NETWORKS[Network.CRACKFLOW_XS].build(32), config, 20, "off")
-    best = callbacks.Best(patience=0)
+    model = trainer.compile_trainer(networks.NETWORKS[Network.CRACKFLOW_XS].build(32), config, 20, "off")
+    best = callbacks.KeepBestWeights(patience=0)
     image, label = next(iter(small_stream()))
     checks = tf.data.Dataset.from_tensors((image, label, tf.ones(4)))
     found = model.fit(small_stream(), epochs=2, steps_per_epoch=10, validation_data=checks, callbacks=[best], verbose=0)
@@ -192,7 +192,7 @@ def test_the_best_weights_are_those_that_were_evaluated():
 
 
 def test_a_run_that_goes_on_within_an_epoch_counts_from_there():
-    counting = callbacks.Counting()
+    counting = callbacks.StepCounter()
     counting.on_epoch_begin(3)
     counting.on_train_batch_begin(7)
     assert counting.passed(9) == 3
@@ -205,8 +205,8 @@ def test_a_run_that_goes_on_within_an_epoch_counts_from_there():
 
 def test_the_history_file_has_the_rows_that_are_left(tmp_path):
     path = tmp_path / "history.csv"
-    history = callbacks.History(str(path))
-    fit([callbacks.Speed(batch_size=4), history])
+    history = callbacks.HistoryLogger(str(path))
+    fit([callbacks.ThroughputLogger(batch_size=4), history])
     history.rows = history.rows[:2]
     history.write()
     assert [row["epoch"] for row in csv_files.read(str(path))] == ["1", "2"]
@@ -221,7 +221,10 @@ def test_a_full_disk_ends_no_run_and_is_said(tmp_path, monkeypatch, capsys):
         def on_epoch_end(self, epoch, logs=None):
             logs |= {"learning_rate": 0.1, "images_per_sec": 1.0, "seconds": 1.0}
 
-    history, board = callbacks.History(str(tmp_path / "history.csv")), callbacks.Board(str(tmp_path / "board"))
+    history, board = (
+        callbacks.HistoryLogger(str(tmp_path / "history.csv")),
+        callbacks.TensorBoardLogger(str(tmp_path / "board")),
+    )
     with monkeypatch.context() as patch:
         patch.setattr(callbacks.atomic, "write_text", full)
         patch.setattr(keras.callbacks.TensorBoard, "on_epoch_end", full)

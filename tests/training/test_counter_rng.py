@@ -25,7 +25,7 @@ def keys_in_python(seed, step, first, count):
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**40), st.integers(0, 2**20))
 def test_the_numbers_are_those_of_plain_integers(seed, step, first):
-    found = counter_rng.keys(seed, tf.constant(step, tf.int64), first, 3)
+    found = counter_rng.per_example_keys(seed, tf.constant(step, tf.int64), first, 3)
     expected = keys_in_python(seed, step & MASK, first, 3)
     assert found.numpy().tolist() == expected
     u = counter_rng.uniform(found, 2).numpy()
@@ -34,15 +34,15 @@ def test_the_numbers_are_those_of_plain_integers(seed, step, first):
 
 
 def test_a_picture_has_its_numbers_on_any_number_of_replicas():
-    whole = counter_rng.keys(5, 17, 0, 12).numpy()
-    parts = [counter_rng.keys(5, 17, first, 4).numpy() for first in (0, 4, 8)]
+    whole = counter_rng.per_example_keys(5, 17, 0, 12).numpy()
+    parts = [counter_rng.per_example_keys(5, 17, first, 4).numpy() for first in (0, 4, 8)]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
 @pytest.mark.parametrize("what", ["keys", "uniform", "noise"])
 def test_xla_gives_the_same_numbers(what):
     def make(step):
-        keys = counter_rng.keys(3, step, 0, 64)
+        keys = counter_rng.per_example_keys(3, step, 0, 64)
         return {"keys": keys, "uniform": counter_rng.uniform(keys, 20), "noise": counter_rng.noise(keys, 300)}[what]
 
     compiled, graph = tf.function(make, jit_compile=True), tf.function(make)
@@ -52,7 +52,12 @@ def test_xla_gives_the_same_numbers(what):
 
 
 def test_seeds_steps_places_and_numbers_do_not_follow_each_other():
-    u = np.stack([[counter_rng.uniform(counter_rng.keys(s, t, 0, 32), 8).numpy() for t in range(16)] for s in range(8)])
+    u = np.stack(
+        [
+            [counter_rng.uniform(counter_rng.per_example_keys(s, t, 0, 32), 8).numpy() for t in range(16)]
+            for s in range(8)
+        ]
+    )
     assert len(np.unique(u)) > 0.998 * u.size  # 2^24 values: few coincide by chance
     centred = u - u.mean()
     for axis in range(4):
@@ -61,7 +66,7 @@ def test_seeds_steps_places_and_numbers_do_not_follow_each_other():
 
 
 def test_all_values_from_0_to_1_come_alike_often():
-    u = counter_rng.uniform(counter_rng.keys(1, 0, 0, 4000), 25).numpy()
+    u = counter_rng.uniform(counter_rng.per_example_keys(1, 0, 0, 4000), 25).numpy()
     counts = np.bincount((u.ravel() * 64).astype(int), minlength=64)
     expected = u.size / 64
     assert u.min() >= 0 and u.max() < 1 and len(counts) == 64
@@ -70,7 +75,7 @@ def test_all_values_from_0_to_1_come_alike_often():
 
 
 def test_noise_has_mean_0_and_deviation_1_and_no_pattern():
-    noise = counter_rng.noise(counter_rng.keys(9, 3, 0, 40), 10_000).numpy()
+    noise = counter_rng.noise(counter_rng.per_example_keys(9, 3, 0, 40), 10_000).numpy()
     assert abs(noise.mean()) < 4 / np.sqrt(noise.size)
     assert noise.std() == pytest.approx(1, abs=0.01)
     assert np.abs(noise).max() < 3.47

@@ -12,7 +12,7 @@ from crackflow.core.backend import keras, tf
 from crackflow.core.config.augmentation import Augment, Augmentation
 from crackflow.core.config.network import Architecture, Network
 from crackflow.core.config.training import Optimization, Optimizer, Safety, TrainConfig
-from crackflow.core.errors import TryAgain, UserError
+from crackflow.core.errors import RetryableError, UserError
 from crackflow.model import networks
 from crackflow.training import callbacks, checkpoint, fit_loop, trainer
 from tests.support import with_addons
@@ -55,11 +55,11 @@ def made(settings, policy="float32", xla="off"):
     keras.mixed_precision.set_global_policy(policy)
     try:
         keras.utils.set_random_seed(0)
-        network = networks.recipe(settings.model, settings.architecture).build(PX)
-        model = trainer.trainable(network, settings, STEPS * settings.epochs, xla)
+        network = networks.get_model_spec(settings.model, settings.architecture).build(PX)
+        model = trainer.compile_trainer(network, settings, STEPS * settings.epochs, xla)
     finally:
         keras.mixed_precision.set_global_policy("float32")
-    return fit_loop.Fit(model, settings, STEPS, ALONE, {"who": "test"})
+    return fit_loop.FitLoop(model, settings, STEPS, ALONE, {"who": "test"})
 
 
 def run(fit):
@@ -100,7 +100,7 @@ def interrupted(monkeypatch, settings, epoch, batch, policy="float32", number=si
     fit = made(settings, policy)
     with (
         also(monkeypatch, Raise(epoch, batch, number)),
-        pytest.raises(TryAgain, match="stopped by a signal after step"),
+        pytest.raises(RetryableError, match="stopped by a signal after step"),
     ):
         run(fit)
     again = made(settings, policy)
@@ -172,7 +172,7 @@ def test_dropout_goes_on_as_it_was_and_a_seed_decides_it(tmp_path, monkeypatch, 
     whole = [run(made(config(tmp_path / name, **settings), xla=xla)).history for name in "ab"]
     assert [row["loss"] for row in whole[0]] == pytest.approx([row["loss"] for row in whole[1]], rel=1e-5)
     stopped = config(tmp_path / "c", **settings)
-    with also(monkeypatch, Raise(0, 2)), pytest.raises(TryAgain):
+    with also(monkeypatch, Raise(0, 2)), pytest.raises(RetryableError):
         run(made(stopped, xla=xla))
     fit = made(stopped, xla=xla)
     fit.take(checkpoint.latest(str(tmp_path / "c" / "checkpoints")).snapshot)
@@ -279,7 +279,7 @@ def test_a_checkpoint_that_leads_to_the_same_end_again_is_given_up_for_the_one_b
     place = str(tmp_path / "checkpoints")
     steps = []
     for _ in range(3):
-        fit._roll_back(callbacks.Diverged("the training loss became 99"))
+        fit._roll_back(callbacks.DivergenceError("the training loss became 99"))
         steps.append((fit.step, fit.rollbacks, checkpoint.names(place)))
     both = ["step-000000005.npz", "step-000000010.npz"]
     assert steps == [(10, 1, both), (5, 2, both[:1]), (5, 3, both[:1])]
@@ -331,7 +331,9 @@ def test_a_worker_lost_at_any_checkpoint_means_try_again(tmp_path, time):
         return whole()
 
     fit.snapshot = gone
-    with pytest.raises(TryAgain, match=r"worker 0 of 2 lost another one \(UnavailableError: Collective ops is aborted"):
+    with pytest.raises(
+        RetryableError, match=r"worker 0 of 2 lost another one \(UnavailableError: Collective ops is aborted"
+    ):
         run(fit)
 
 
@@ -340,7 +342,7 @@ def test_nobody_leaves_before_the_chief_has_written(tmp_path, monkeypatch):
     fit = teamed(made(config(tmp_path, epochs=2, steps_per_execution=1)), 0)
     save = checkpoint.save
     monkeypatch.setattr(checkpoint, "save", lambda *given: (save(*given), fit.cluster.calls.append("written")))
-    with also(monkeypatch, Raise(0, 2)), pytest.raises(TryAgain, match="stopped by a signal after step 3 of 10"):
+    with also(monkeypatch, Raise(0, 2)), pytest.raises(RetryableError, match="stopped by a signal after step 3 of 10"):
         run(fit)
     assert fit.cluster.calls[-2:] == ["written", "gathered"]
 
@@ -376,10 +378,10 @@ def test_checkpoints_come_within_an_epoch_when_it_is_long(tmp_path, monkeypatch)
 
 
 def test_a_guard_lets_a_high_loss_pass_below_its_limit():
-    guard = callbacks.Guard(20)
+    guard = callbacks.TerminateOnDivergence(20)
     guard.on_train_batch_end(0, {"loss": 19.9})
     for loss in (20.1, float("inf"), float("nan")):
-        with pytest.raises(callbacks.Diverged, match="the training loss became"):
+        with pytest.raises(callbacks.DivergenceError, match="the training loss became"):
             guard.on_train_batch_end(0, {"loss": loss})
 
 
@@ -400,8 +402,8 @@ def test_workers_that_see_different_checkpoints_after_a_divergence_begin_again(t
     os.makedirs(tmp_path, exist_ok=True)
     fit.save()
     monkeypatch.setattr(distribution.Cluster, "gathered", lambda self, own: np.array([own, [7]]))
-    with pytest.raises(TryAgain, match=r"the workers see different checkpoints in .*, of steps \[0, 7\]"):
-        fit._roll_back(callbacks.Diverged("the training loss became nan"))
+    with pytest.raises(RetryableError, match=r"the workers see different checkpoints in .*, of steps \[0, 7\]"):
+        fit._roll_back(callbacks.DivergenceError("the training loss became nan"))
 
 
 def test_the_limit_of_the_loss_is_weighed_as_the_loss_is(tmp_path):

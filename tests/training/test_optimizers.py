@@ -51,14 +51,16 @@ def descend(optimizer, steps=60, scaled=False):
 @pytest.mark.parametrize("name", each_optimizer())
 @pytest.mark.parametrize("scaled", [False, True], ids=["plain", "scaled"])
 def test_every_optimizer_goes_downhill(name, scaled):
-    made = optimizers.make(settings(name, schedule=Schedule.CONSTANT, weight_decay=0.0), batch_size=64, steps=60)
+    made = optimizers.create_optimizer(
+        settings(name, schedule=Schedule.CONSTANT, weight_decay=0.0), batch_size=64, steps=60
+    )
     last, _ = descend(made, scaled=scaled)
     assert np.abs(last - 1).max() < 1.5
 
 
 @pytest.mark.parametrize("name", each_optimizer())
 def test_the_rate_that_is_logged_follows_the_schedule(name):
-    made = optimizers.make(settings(name), batch_size=64, steps=60)
+    made = optimizers.create_optimizer(settings(name), batch_size=64, steps=60)
     assert optimizers.current_rate(made) == pytest.approx(0.05)
     descend(made, steps=30)
     assert optimizers.current_rate(made) == pytest.approx(0.025, rel=0.15)
@@ -68,7 +70,7 @@ def test_the_rate_that_is_logged_follows_the_schedule(name):
 def test_every_optimizer_shortens_gradients_beyond_the_limit_and_no_others(name):
     def moved(clip):
         chosen = settings(name, clip_norm=clip, weight_decay=0.0, schedule=Schedule.CONSTANT)
-        optimizer, weight = optimizers.make(chosen, batch_size=64, steps=60), tf.Variable([3.0, 3.0])
+        optimizer, weight = optimizers.create_optimizer(chosen, batch_size=64, steps=60), tf.Variable([3.0, 3.0])
         optimizers.build(optimizer, [weight])
         # A long gradient, then short ones: only the ratio of the two is felt by optimizers that divide by its size.
         for gradient in ([100.0, 1.0], [1.0, 1.0], [1.0, 1.0], [1.0, 1.0], [1.0, 1.0], [1.0, 1.0]):
@@ -82,20 +84,22 @@ def test_every_optimizer_shortens_gradients_beyond_the_limit_and_no_others(name)
 @with_addons
 def test_an_averaging_optimizer_gives_a_mean_of_the_weights_it_passed():
     chosen = settings(Optimizer.MOVING_AVERAGE, weight_decay=0.0, schedule=Schedule.CONSTANT)
-    made = optimizers.make(chosen, batch_size=64, steps=60)
+    made = optimizers.create_optimizer(chosen, batch_size=64, steps=60)
     last, average = descend(made)
     assert (average > last).all() and (average < 3).all()
 
 
 def test_an_optimizer_without_an_average_leaves_the_weights():
-    last, average = descend(optimizers.make(settings(Optimizer.ADAMW), 64, 60))
+    last, average = descend(optimizers.create_optimizer(settings(Optimizer.ADAMW), 64, 60))
     np.testing.assert_array_equal(last, average)
 
 
 @with_addons
 def test_the_decay_of_wrapped_adamw_is_that_of_keras():
     def moved(name):
-        made = optimizers.make(settings(name, weight_decay=0.5, schedule=Schedule.CONSTANT), batch_size=64, steps=60)
+        made = optimizers.create_optimizer(
+            settings(name, weight_decay=0.5, schedule=Schedule.CONSTANT), batch_size=64, steps=60
+        )
         return descend(made, steps=10)[0]
 
     np.testing.assert_allclose(moved(Optimizer.MOVING_AVERAGE), moved(Optimizer.ADAMW), rtol=1e-3)
@@ -105,7 +109,7 @@ def test_the_decay_of_wrapped_adamw_is_that_of_keras():
 @pytest.mark.parametrize("name", sorted(NEEDS_ADDONS, key=lambda name: name.value))
 def test_without_the_package_the_error_says_what_to_install(name):
     with pytest.raises(errors.UserError, match=r"pip install 'tensorflow-addons==0\.23\.0'"):
-        optimizers.make(settings(name), 64, 60)
+        optimizers.create_optimizer(settings(name), 64, 60)
 
 
 @without_addons

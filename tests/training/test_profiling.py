@@ -1,6 +1,6 @@
 import pytest
 
-from crackflow.core.throughput import Rate
+from crackflow.core.throughput import Throughput
 from crackflow.training import profiling
 
 
@@ -12,7 +12,7 @@ def stages(**speeds):
         "step": profiling.STEP,
         "together": profiling.TOGETHER,
     }
-    return [profiling.Stage(names[name], Rate(value, value, value), "") for name, value in speeds.items()]
+    return [profiling.StageTiming(names[name], Throughput(value, value, value), "") for name, value in speeds.items()]
 
 
 @pytest.mark.parametrize(
@@ -26,12 +26,12 @@ def stages(**speeds):
     ],
 )
 def test_the_slowest_is_named_with_what_helps(speeds, on_gpu, bottleneck, help):
-    advice = profiling.advise(stages(**speeds), on_gpu)
+    advice = profiling.recommend(stages(**speeds), on_gpu)
     assert advice.bottleneck.startswith(bottleneck)
     assert help in advice.help
 
 
 @pytest.mark.parametrize(("together", "waits"), [(950, False), (949, True)])
 def test_training_waits_for_its_input_below_95_percent_of_the_train_step(together, waits):
-    advice = profiling.advise(stages(disk=9e4, stream=2e3, step=1000, together=together), False)
+    advice = profiling.recommend(stages(disk=9e4, stream=2e3, step=1000, together=together), False)
     assert advice.bottleneck.startswith("the input") is waits

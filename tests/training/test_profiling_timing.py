@@ -119,39 +119,39 @@ def test_the_disk_is_read_to_the_last_byte_and_memory_is_not_called_a_disk(tmp_p
     assert profiling.read(files).cached
     assert "; of memory: the system kept them there" in profiling._disk(small.data(), 2).note
     seconds = min(profiling.read(files).seconds for _ in range(5))
-    assert 1 / 10 < throughput.rate(plain, 0.05, 3).high * seconds < 10
+    assert 1 / 10 < throughput.measure(plain, 0.05, 3).high * seconds < 10
 
 
 def test_the_stream_is_as_fast_as_decoding_on_some_of_the_cores():
     made = small.data()
     images = [record["image"] for record in stored(made)]
     plain = one_by_one(images, lambda data: simplejpeg.decode_jpeg(data, "RGB", fastupsample=True))
-    feed = loader.open_feed(Input.STREAM, made, BATCH, PX, 3, 0)
-    assert 1 / 8 < compared(profiling.taker(feed.train()), plain) < 2 * CORES
+    feed = loader.create_loader(Input.STREAM, made, BATCH, PX, 3, 0)
+    assert 1 / 8 < compared(profiling.batch_timer(feed.train()), plain) < 2 * CORES
 
 
 def test_the_pack_is_as_fast_as_copying_its_rows():
     made = small.data()
-    feed = loader.open_feed(Input.PACK, made, BATCH, PX, 3, 0)
+    feed = loader.create_loader(Input.PACK, made, BATCH, PX, 3, 0)
     (path,) = glob.glob(os.path.join(made.folder, "packs", f"train-{PX}.npy"))
     pixels, random = np.load(path, mmap_mode="r"), np.random.default_rng(0)
 
     def plain():
         return len(np.array(pixels[random.integers(0, len(pixels), BATCH)]))
 
-    assert 1 / 30 < compared(profiling.taker(feed.train()), plain) < 4 * CORES
+    assert 1 / 30 < compared(profiling.batch_timer(feed.train()), plain) < 4 * CORES
 
 
 @pytest.mark.parametrize("xla", ["augmentation", "off"])
 def test_augmentation_takes_about_as_long_as_turning_pictures_one_by_one(xla):
-    feed = loader.open_feed(Input.SYNTHETIC, small.data(), BATCH, PX, 3, 0)
+    feed = loader.create_loader(Input.SYNTHETIC, small.data(), BATCH, PX, 3, 0)
     random, image = np.random.default_rng(0), np.zeros((PX, PX, 3), np.uint8)
     plain = one_by_one([image], lambda one: np.ascontiguousarray(np.rot90(one[:, ::-1], random.integers(4))))
     assert 1 / 40 < compared(profiling.augmenter(SETTINGS, feed, xla), plain) < 10 * CORES
 
 
 def test_more_augmentation_takes_longer():
-    feed = loader.open_feed(Input.SYNTHETIC, small.data(), BATCH, PX, 3, 0)
+    feed = loader.create_loader(Input.SYNTHETIC, small.data(), BATCH, PX, 3, 0)
     strong = TrainConfig(data="d", run_dir="r", augmentation=Augmentation(augment=Augment.STRONG))
     ours = [profiling.augmenter(one, feed, "off") for one in (SETTINGS, strong)]
     assert compared(*ours) > 1.5
@@ -159,8 +159,8 @@ def test_more_augmentation_takes_longer():
 
 def test_the_train_step_takes_as_long_as_a_gradient_by_hand():
     network = networks.NETWORKS[Network.CRACKFLOW_S].build(PX)
-    model = trainer.trainable(network, SETTINGS, 10_000, "off")
-    feed = loader.open_feed(Input.SYNTHETIC, small.data(), BATCH, PX, 3, 0)
+    model = trainer.compile_trainer(network, SETTINGS, 10_000, "off")
+    feed = loader.create_loader(Input.SYNTHETIC, small.data(), BATCH, PX, 3, 0)
     before = network.get_weights()
     twin = networks.NETWORKS[Network.CRACKFLOW_S].build(PX)
     batches = iter(feed.train())
@@ -176,5 +176,5 @@ def test_the_train_step_takes_as_long_as_a_gradient_by_hand():
         forward_and_backward(image, tf.cast(label, tf.float32))[-1].numpy()
         return BATCH
 
-    assert 1 / 3 < compared(profiling.stepper(model, feed.train(), BATCH), plain) < 2
+    assert 1 / 3 < compared(profiling.step_timer(model, feed.train(), BATCH), plain) < 2
     assert any((one != other).any() for one, other in zip(before, network.get_weights(), strict=True))

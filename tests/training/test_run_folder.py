@@ -19,11 +19,11 @@ ALONE = distribution.Cluster(None, distribution.Choice("one", ""))
 
 def identity(**changes):
     config = TrainConfig(data="d", run_dir="r", **changes)
-    return run_folder.identity(config, "f" * 64, "float32")
+    return run_folder.run_fingerprint(config, "f" * 64, "float32")
 
 
 def opened(place, overwrite=False, resume=Resume.AUTO, who=None):
-    with run_folder.opened(str(place), who or identity(), overwrite, resume, ALONE) as start:
+    with run_folder.open_run(str(place), who or identity(), overwrite, resume, ALONE) as start:
         return start
 
 
@@ -38,7 +38,7 @@ def stopped_run(place, step=7, **changes):
 
 def test_a_new_folder_is_made(tmp_path):
     start = opened(tmp_path / "a" / "b")
-    assert start == run_folder.Start() and os.listdir(tmp_path / "a" / "b") == ["checkpoints"]
+    assert start == run_folder.ResumeState() and os.listdir(tmp_path / "a" / "b") == ["checkpoints"]
 
 
 def test_a_folder_in_use_is_refused(tmp_path):
@@ -59,7 +59,7 @@ def test_overwrite_removes_what_a_run_writes_and_nothing_else(tmp_path):
     stopped_run(tmp_path)
     for name in ("model.h5", "thesis.doc"):
         (tmp_path / name).write_text("x")
-    assert opened(tmp_path, overwrite=True) == run_folder.Start()
+    assert opened(tmp_path, overwrite=True) == run_folder.ResumeState()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "thesis.doc"]
     assert checkpoint.names(str(tmp_path / "checkpoints")) == []
 
@@ -105,7 +105,7 @@ def test_without_resume_a_run_that_stopped_is_in_the_way(tmp_path):
     stopped_run(tmp_path)
     with pytest.raises(UserError, match="exists and is not empty"):
         opened(tmp_path, resume=Resume.NEVER)
-    assert opened(tmp_path, overwrite=True, resume=Resume.NEVER) == run_folder.Start()
+    assert opened(tmp_path, overwrite=True, resume=Resume.NEVER) == run_folder.ResumeState()
 
 
 def test_a_finished_run_is_found(tmp_path):
@@ -151,14 +151,14 @@ def test_a_run_of_a_version_with_other_flags_is_refused_by_that_name(tmp_path):
 
 def test_a_changed_data_set_is_refused(tmp_path):
     stopped_run(tmp_path)
-    who = run_folder.identity(TrainConfig(data="d", run_dir="r"), "a" * 64, "float32")
+    who = run_folder.run_fingerprint(TrainConfig(data="d", run_dir="r"), "a" * 64, "float32")
     with pytest.raises(UserError, match=r"data set changed .*\(fingerprint ffffffffffff, now aaaaaaaaaaaa\); choose"):
         opened(tmp_path, who=who)
 
 
 def test_another_precision_is_refused(tmp_path):
     stopped_run(tmp_path)
-    who = run_folder.identity(TrainConfig(data="d", run_dir="r"), "f" * 64, "mixed_bfloat16")
+    who = run_folder.run_fingerprint(TrainConfig(data="d", run_dir="r"), "f" * 64, "mixed_bfloat16")
     with pytest.raises(
         UserError, match="started in float32, and this would be mixed_bfloat16; ask for --precision=flo"
     ):
@@ -182,7 +182,7 @@ def test_another_precision_is_refused(tmp_path):
 )
 def test_flags_that_do_not_decide_the_weights_may_change(change):
     config = TrainConfig(data="d", run_dir="r")
-    assert run_folder.identity(dataclasses.replace(config, **change), "f" * 64, "float32") == identity()
+    assert run_folder.run_fingerprint(dataclasses.replace(config, **change), "f" * 64, "float32") == identity()
 
 
 def test_damaged_checkpoints_are_told_and_the_older_one_taken(tmp_path, capsys):
@@ -231,12 +231,12 @@ class Two:
 
 def test_workers_that_see_different_folders_are_told(tmp_path):
     stopped_run(tmp_path)
-    with run_folder.opened(str(tmp_path), identity(), False, Resume.AUTO, Two([7, 0])) as start:
+    with run_folder.open_run(str(tmp_path), identity(), False, Resume.AUTO, Two([7, 0])) as start:
         assert start.snapshot.step == 7
     with pytest.raises(
         UserError, match=r"one folder that all workers share, .* the chief finds step 7 and others \[-1"
     ):
-        with run_folder.opened(str(tmp_path), identity(), False, Resume.AUTO, Two([-1, 0])):
+        with run_folder.open_run(str(tmp_path), identity(), False, Resume.AUTO, Two([-1, 0])):
             pass
 
 

@@ -6,7 +6,7 @@ from crackflow.training import schedules
 
 
 def rates(kind, total=110, warmup=10, **settings):
-    rate = schedules.Rate(kind, 0.5, total, warmup, **settings)
+    rate = schedules.ScheduledRate(kind, 0.5, total, warmup, **settings)
     return np.array([float(rate(step)) for step in range(total + 1)])
 
 
@@ -61,11 +61,11 @@ def test_a_rate_meant_for_any_batch_stays():
 
 
 def test_a_schedule_is_made_again_from_its_settings():
-    rate = schedules.Rate(Schedule.PIECEWISE, 0.5, 100, 10, (0.5,))
-    again = schedules.Rate.from_config(rate.get_config())
+    rate = schedules.ScheduledRate(Schedule.PIECEWISE, 0.5, 100, 10, (0.5,))
+    again = schedules.ScheduledRate.from_config(rate.get_config())
     assert [float(again(step)) for step in (0, 20, 70)] == [float(rate(step)) for step in (0, 20, 70)]
 
 
 def test_a_multiple_is_a_multiple_everywhere():
-    rate = schedules.Rate(Schedule.COSINE, 0.5, 100, 10)
+    rate = schedules.ScheduledRate(Schedule.COSINE, 0.5, 100, 10)
     assert float(rate.times(0.02).times(0.5)(40)) == pytest.approx(float(rate(40)) * 0.01)

@@ -31,7 +31,7 @@ config = TrainConfig(
 )
 with strategy.scope():
     # Without BatchNorm, whose statistics are each replica's own.
-    model = trainer.trainable(networks.NETWORKS[Network.SEED].build(32), config, 20, xla)
+    model = trainer.compile_trainer(networks.NETWORKS[Network.SEED].build(32), config, 20, xla)
 random = np.random.default_rng(0)
 image = random.integers(0, 256, (32, 32, 32, 1), np.uint8)
 label = random.integers(0, 2, 32).astype(np.int32)
@@ -44,7 +44,7 @@ for _ in range(6):
 with model.averaged():
     average = [float(np.abs(weight.numpy()).mean()) for weight in model.trainable_variables]
 with strategy.scope():
-    norms = trainer.trainable(networks.NETWORKS[Network.CRACKFLOW_XS].build(32), config, 20, "off")
+    norms = trainer.compile_trainer(networks.NETWORKS[Network.CRACKFLOW_XS].build(32), config, 20, "off")
 colours = np.repeat(image, 3, -1) * np.linspace(0.2, 1, 32)[:, None, None, None]  # replicas see other pictures
 stream = tf.data.Dataset.from_tensor_slices((colours.astype(np.uint8), label)).batch(8, drop_remainder=True).repeat()
 norms.fit(stream, epochs=1, steps_per_epoch=8, verbose=0)

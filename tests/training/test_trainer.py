@@ -28,7 +28,7 @@ def config(augmentation=PLAIN, batch_size=8, steps_per_execution=0, **changes):
 
 def small_model(network=Network.CRACKFLOW_S, xla="off", steps=20, **changes):
     keras.utils.set_random_seed(0)
-    return trainer.trainable(networks.NETWORKS[network].build(32), config(**changes), steps, xla)
+    return trainer.compile_trainer(networks.NETWORKS[network].build(32), config(**changes), steps, xla)
 
 
 def batch(count=8, seed=0):
@@ -139,8 +139,8 @@ CELLED = Architecture(stem=16, widths=(16,), repeats=(0,), padding=Padding.SAME)
 
 def masked_model(xla="off", **changes):
     keras.utils.set_random_seed(0)
-    network = networks.recipe(Network.CUSTOM, CELLED).build(32)
-    return network, trainer.trainable(network, config(**changes), 100, xla)
+    network = networks.get_model_spec(Network.CUSTOM, CELLED).build(32)
+    return network, trainer.compile_trainer(network, config(**changes), 100, xla)
 
 
 def quadrants(count=16, seed=3):
@@ -150,7 +150,7 @@ def quadrants(count=16, seed=3):
     for one in image:
         row, column = random.integers(0, 2, 2) * 16
         one[row : row + 16, column : column + 16] = random.integers(0, 256, (16, 16, 1))
-        bits.append(mask_grid.parse(mask_grid.text(mask_grid.of(one[..., 0] != 90))))
+        bits.append(mask_grid.parse(mask_grid.text(mask_grid.from_mask(one[..., 0] != 90))))
     return image, np.ones(count, np.int32), np.array(bits, np.int64)
 
 
@@ -164,7 +164,7 @@ def test_a_network_with_masks_learns_where_a_crack_lies_under_any_turn(xla, accu
     image, _, bits = quadrants(seed=4)
     features = keras.Model(network.inputs, network.get_layer(structure.pooled_layer(network)).output)
     logits = model.locator(features(image, training=False).numpy())
-    crack = mask_head.targets(tf.constant(bits), tf.ones(16, tf.int32)).crack.numpy()[..., 0]
+    crack = mask_head.mask_targets(tf.constant(bits), tf.ones(16, tf.int32)).crack.numpy()[..., 0]
     assert ((logits > 0) == crack).mean() > 0.9
 
 
@@ -225,7 +225,7 @@ def test_a_batch_in_parts_moves_the_weights_as_a_whole_one():
                 keras.layers.Reshape(()),
             ]
         )
-        model = trainer.trainable(network, config(**changes), 20, "off")
+        model = trainer.compile_trainer(network, config(**changes), 20, "off")
         losses = learn(model, steps=3)
         return losses, model.get_weights()
 
@@ -335,4 +335,4 @@ def test_compiled_steps_follow_the_others():
 
 def test_a_batch_size_that_is_still_to_be_chosen_is_refused():
     with pytest.raises(ValueError, match=r"expected a batch size, received 0; choose one with config\.sized_for"):
-        trainer.trainable(networks.NETWORKS[Network.CRACKFLOW_XS].build(32), config(batch_size=0), 5, "off")
+        trainer.compile_trainer(networks.NETWORKS[Network.CRACKFLOW_XS].build(32), config(batch_size=0), 5, "off")

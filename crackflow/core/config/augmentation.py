@@ -15,7 +15,7 @@ class Augment(enum.Enum):
 
 # What each preset changes; none and d4 change nothing of these. Chosen so that a crack stays in the picture and
 # visible: tests/training/test_augment.py holds them to it with synth's masks.
-STRENGTHS = {
+PRESETS = {
     Augment.STANDARD: {
         "rotation": 15.0,
         "zoom": 0.15,
@@ -46,13 +46,13 @@ STRENGTHS = {
         "erase": 0.2,
     },
 }
-MOVES = ("rotation", "zoom", "shear", "shift", "erase", "mixup")  # what a crack is no longer where it was by
-PRESET = -1.0
+GEOMETRIC_OPS = ("rotation", "zoom", "shear", "shift", "erase", "mixup")  # what a crack is no longer where it was by
+USE_PRESET = -1.0
 
 
 def _strength(name: str, help: str) -> dataclasses.Field:
-    standard, strong = (STRENGTHS[preset].get(name, 0.0) for preset in (Augment.STANDARD, Augment.STRONG))
-    return option(PRESET, f"{help} (-1: as --augment says; standard {standard:g}, strong {strong:g})")
+    standard, strong = (PRESETS[preset].get(name, 0.0) for preset in (Augment.STANDARD, Augment.STRONG))
+    return option(USE_PRESET, f"{help} (-1: as --augment says; standard {standard:g}, strong {strong:g})")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,13 +84,13 @@ class Augmentation:
         limits |= {"channel_gain": 1, "gamma": 4, "blur": 0.2, "sharpen": 0.5, "noise": 128, "erase": 1, "mixup": 0.5}
         for name, limit in limits.items():
             value = getattr(self, name)
-            require(value == PRESET or 0 <= value <= limit, name, f"0 to {limit}, or -1 for the preset's", value)
+            require(value == USE_PRESET or 0 <= value <= limit, name, f"0 to {limit}, or -1 for the preset's", value)
 
     def filled(self) -> "Augmentation":
         """The same with each -1 replaced by what `augment` says."""
-        preset = STRENGTHS.get(self.augment, {})
+        preset = PRESETS.get(self.augment, {})
         names = [field.name for field in dataclasses.fields(self) if field.name != "augment"]
-        unset = [name for name in names if getattr(self, name) == PRESET]
+        unset = [name for name in names if getattr(self, name) == USE_PRESET]
         return dataclasses.replace(self, **{name: preset.get(name, 0.0) for name in unset})
 
 

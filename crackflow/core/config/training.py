@@ -4,7 +4,7 @@ import dataclasses
 import enum
 import math
 
-from crackflow.core.config.augmentation import MOVES, Augmentation
+from crackflow.core.config.augmentation import GEOMETRIC_OPS, Augmentation
 from crackflow.core.config.fields import (
     option,
     require,
@@ -193,7 +193,7 @@ class TrainConfig:
         self.expect_shared(1)
         if self.optimization.mask_weight:
             strengths = self.augmentation.filled()
-            moved = [f"--{name}" for name in MOVES if getattr(strengths, name)]
+            moved = [f"--{name}" for name in GEOMETRIC_OPS if getattr(strengths, name)]
             free = "none or d4 with --mask_weight: masks follow flips and quarter turns alone"
             require(not moved, "augment", free, ", ".join(moved))
         if self.data_service:
