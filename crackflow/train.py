@@ -33,13 +33,13 @@ def run(config: TrainConfig) -> results.Evaluation | None:
     """The whole path: data, network, fit, threshold, model.h5, report; None where another process or an earlier run
     makes these. Raises: UserError; TryAgain when it stopped and can go on."""
     runtime.configure(config.seed, config.threads, config.deterministic, config.cpu_devices)
-    given = flags.given(config)
+    given = flags.explicit_flags(config)
     # Before the run folder is touched: --overwrite with a mistake in another flag costs nothing.
     config = _with_absolute_paths(config)
-    work = job.build_training(config, given=given)
+    work = job.build_training(config, explicit=given)
     # As it was asked for, and with what follows from the data.
     asked, config = _with_network_of(config, work.config), work.config
-    made, recipe, image_px, team = work.made, work.recipe, work.image_px, work.team
+    made, recipe, image_px, team = work.dataset, work.recipe, work.image_px, work.team
     console.info(f"devices {team.choice.value} ({team.choice.reason})")
     console.info(
         f"precision {work.precision.value} ({work.precision.reason}); XLA {work.xla.value} ({work.xla.reason})"
@@ -51,8 +51,8 @@ def run(config: TrainConfig) -> results.Evaluation | None:
         digests.load(made, "test")
     identity = run_folder.run_fingerprint(config, made.facts["fingerprint"], work.precision.value)
     with run_folder.open_run(config.run_dir, identity, config.overwrite, config.safety.resume, team) as start:
-        if start.found:
-            console.info(f"{config.run_dir} holds {start.found}")
+        if start.status:
+            console.info(f"{config.run_dir} holds {start.status}")
         if start.finished:
             return None
         text = run_folder.save_flags(config.run_dir, asked) if team.is_chief else ""
@@ -60,7 +60,7 @@ def run(config: TrainConfig) -> results.Evaluation | None:
         console.info(f"input {feed.choice.value} ({feed.choice.reason})")
         fit = work.fit(identity)
         if start.snapshot:
-            fit.take(start.snapshot)
+            fit.restore(start.snapshot)
         watched = work.train(fit, feed)
         with team.expecting_others():  # reading the statistics of BatchNorm takes all of them
             plain = model_file.as_float32(work.model)
@@ -127,7 +127,7 @@ def choose_and_save(
 ) -> model_file.TrainedModel:
     """Temperature, threshold and review band from validation data, then model.h5; returns the model as a user will
     load it. `seen`: the images of the run's data set."""
-    made, config, recipe, image_px = work.made, work.config, work.recipe, work.image_px
+    made, config, recipe, image_px = work.dataset, work.config, work.recipe, work.image_px
     labels, logits = scoring.predict_logits(plain, checks)
     temperature = thresholds.fit_temperature(labels, logits)
     probabilities = model_file.to_probabilities(logits, temperature)
@@ -209,7 +209,7 @@ def _facts(config, watched, loaded, image_px, choices) -> dict[str, str]:
 def _report(config, made, found, watched, facts, text, doubts) -> run_page.Report:
     return run_page.Report(
         title=f"crackflow: {found.name}",
-        headline=f"{config.model.value}, trained on {made.told('train')} of {found.name}.",
+        headline=f"{config.model.value}, trained on {made.describe_count('train')} of {found.name}.",
         warnings=doubts,
         data=made.facts,
         evaluations=[found],

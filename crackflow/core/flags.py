@@ -127,7 +127,7 @@ def _flagfiles(words: Sequence[str]) -> list[str]:
     return found
 
 
-def given(config: object) -> frozenset[str]:
+def explicit_flags(config: object) -> frozenset[str]:
     """Names of the flags that the command or its flagfile wrote out, even with their defaults; of settings that were
     made in Python, of those that differ from the default. `dataclasses.replace` forgets the first kind."""
     differing = {

@@ -3,7 +3,7 @@
 Synopsis::
 
     share = Share(first=2, count=2, of=8)      # parts 2 and 3 of 8
-    share.place(number, 64)                    # of the process's batch `number`: (global batch, first image in it)
+    share.position(number, 64)                    # of the process's batch `number`: (global batch, first image in it)
 """
 
 import dataclasses

@@ -58,7 +58,7 @@ class Dataset:
     def count(self, split: str) -> int:
         return self.facts["splits"][split]["count"]
 
-    def told(self, split: str) -> str:
+    def describe_count(self, split: str) -> str:
         """How many images, in words; those that were joined several times are counted each time, and once."""
         count, different = self.count(split), self.facts["splits"][split].get("different")
         return f"{count:,} images" + (f" ({different:,} different ones)" if different else "")

@@ -29,8 +29,8 @@ END_MARKER = 0xD9
 
 
 class Scan(NamedTuple):
-    """`start`, `end`: of its coded bytes in `Layout.data`; `components`: their ids; `first`, `last`: coefficients in
-    zigzag order, 0 to 63; `low`: how many bits of them are still to come."""
+    """`start`, `end`: of its coded bytes in `JpegStructure.data`; `components`: their ids; `first`, `last`:
+    coefficients in zigzag order, 0 to 63; `low`: how many bits of them are still to come."""
 
     start: int
     end: int
@@ -40,7 +40,7 @@ class Scan(NamedTuple):
     low: int
 
 
-class Layout(NamedTuple):
+class JpegStructure(NamedTuple):
     """Of the first picture in a file. `data`: its bytes up to the end marker, without segments that only programs read,
     whose warnings would hide the later ones; `height_at`: where its height is written there; `rows`: that are coded
     together; `zeros_are_flat`: a run of zeros can be a flat part of the picture."""
@@ -91,7 +91,7 @@ def describe_silent(data: bytes, in_one_scan: bool) -> str:
     return _of_blanks(layout)
 
 
-def _parse(data: bytes) -> Layout | None:
+def _parse(data: bytes) -> JpegStructure | None:
     """None for what makes no sense, or is none of 1, 3 or 4 components."""
     try:
         layout = _parsed(data)
@@ -100,7 +100,7 @@ def _parse(data: bytes) -> Layout | None:
     return layout if layout and len(layout.components) in SPACES else None
 
 
-def _parsed(data: bytes) -> Layout | None:
+def _parsed(data: bytes) -> JpegStructure | None:
     frame, scans, symbols = None, [], {}
     out, at = bytearray(data[:2]), 2
     while len(data) - at >= 4 and data[at] == 0xFF and data[at + 1] != END_MARKER:
@@ -127,7 +127,7 @@ def _parsed(data: bytes) -> Layout | None:
     if frame is None or not scans:
         return None
     flat = frame[0] or len(scans) > 1 or luma == 0  # of AC coefficients, 0 is "no more in this block"
-    return Layout(bytes(out), *frame, tuple(scans), flat)
+    return JpegStructure(bytes(out), *frame, tuple(scans), flat)
 
 
 def _frame(segment: bytes, at: int) -> tuple:
@@ -166,7 +166,7 @@ def _all_zeros(segment: bytes) -> dict[int, int]:
     return found
 
 
-def _warning(data: bytes, layout: Layout) -> str:
+def _warning(data: bytes, layout: JpegStructure) -> str:
     """What libjpeg-turbo says first of the JPEG `data`; "" for nothing."""
     try:
         simplejpeg.decode_jpeg(data, SPACES[len(layout.components)], min_factor=8, min_height=1, min_width=1)
@@ -175,7 +175,7 @@ def _warning(data: bytes, layout: Layout) -> str:
     return ""
 
 
-def _missing(layout: Layout) -> str:
+def _missing(layout: JpegStructure) -> str:
     """What no scan brings: a file cut between two of them decodes without a warning."""
     low = {(one, place): 16 for one in layout.components for place in range(64)}
     for scan in layout.scans:
@@ -186,7 +186,7 @@ def _missing(layout: Layout) -> str:
     return "fine detail" if layout.components[0] in lacking else "colours"
 
 
-def _of_several_scans(layout: Layout, said: str, missing: str) -> str:
+def _of_several_scans(layout: JpegStructure, said: str, missing: str) -> str:
     count = len(layout.scans)
     if not said:
         return f"damaged: truncated: its {missing} is missing after scan {count} of its JPEG data" if missing else ""
@@ -201,7 +201,7 @@ def _of_several_scans(layout: Layout, said: str, missing: str) -> str:
     )
 
 
-def _of_one_scan(layout: Layout, said: str) -> str:
+def _of_one_scan(layout: JpegStructure, said: str) -> str:
     blank = _blank_tail(layout.data)
     left = LEFT_OVER.search(said)
     if left and not blank:
@@ -212,7 +212,7 @@ def _of_one_scan(layout: Layout, said: str) -> str:
     return _upper_part(layout, len(layout.data) - blank, "blank data" if blank else _plain(said))
 
 
-def _of_blanks(layout: Layout) -> str:
+def _of_blanks(layout: JpegStructure) -> str:
     if layout.zeros_are_flat:
         return ""
     at = layout.data.find(bytes(2 * BLANK), layout.scans[0].start)
@@ -227,7 +227,7 @@ def _blank_tail(coded: bytes) -> int:
     return blank if blank >= BLANK else 0
 
 
-def _upper_part(layout: Layout, end: int, cause: str) -> str:
+def _upper_part(layout: JpegStructure, end: int, cause: str) -> str:
     """How much of the picture the bytes before `end` hold. Decoders believe a frame header that promises fewer rows, so
     the largest height that decodes without a loss is how far the data reach."""
     before, after = layout.data[: layout.height_at], layout.data[layout.height_at + 2 : end] + jpeg_header.END
@@ -248,7 +248,7 @@ def _plain(said: str) -> str:
     return said.removeprefix("Corrupt JPEG data: ")
 
 
-def _is_padding(layout: Layout, said: str) -> bool:
+def _is_padding(layout: JpegStructure, said: str) -> bool:
     """Whether the bytes left over before the end marker are none of the picture's: equal ones; or a few, after a byte
     whose spare bits are 1, as the standard wants the last one. A picture that lost or gained bytes ends in its own."""
     left = LEFT_OVER.search(said)
@@ -263,7 +263,7 @@ def _is_padding(layout: Layout, said: str) -> bool:
     return len(set(rest)) == 1 or (len(rest) <= MAX_STRAY and _spare_bits_are_ones(picture, layout))
 
 
-def _spare_bits_are_ones(picture: bytes, layout: Layout) -> bool:
+def _spare_bits_are_ones(picture: bytes, layout: JpegStructure) -> bool:
     """Of the last byte of `picture`: of those of its low bits that no pixel depends on."""
     if picture.endswith((b"\xff\x00", b"\xff")):
         return True

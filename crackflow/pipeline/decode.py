@@ -28,7 +28,7 @@ class BufferPool:
     def __init__(self, shape: list[int]) -> None:
         self._shape, self._free = shape, collections.deque()
 
-    def take(self) -> np.ndarray:
+    def acquire(self) -> np.ndarray:
         """An array of any content."""
         try:
             memory = self._free.pop()

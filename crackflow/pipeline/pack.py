@@ -39,7 +39,7 @@ CRC_BLOCK = 16 << 20
 class PackedSplit:
     """A sound pack of `split` of the data set `made`. `labels`: int32 [count]."""
 
-    made: Dataset
+    dataset: Dataset
     split: str
     path: str
     count: int
@@ -49,7 +49,7 @@ class PackedSplit:
 
     def read_cells(self) -> np.ndarray:
         """int64 [count], of `data.mask_grid`, from manifest.csv: seconds for a million images."""
-        return RecordReader(self.made, self.split).cells
+        return RecordReader(self.dataset, self.split).cells
 
 
 def nbytes(made: Dataset, split: str, image_px: int, channels: int) -> int:
@@ -197,7 +197,7 @@ def train_batches(
     shape = [size, packed.image_px, packed.image_px, packed.channels]
 
     def batch(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        at = share.place(number, batch_size)
+        at = share.position(number, batch_size)
         chosen = shuffle.shuffled_index(
             at.batch * batch_size + at.first + tf.range(size, dtype=tf.int64), packed.count, seed
         )
@@ -214,7 +214,7 @@ def eval_batches(packed: PackedSplit, batch_size: int, share: ShardOptions = NO_
     shape = [size, packed.image_px, packed.image_px, packed.channels]
 
     def batch(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        at = share.place(number, batch_size)
+        at = share.position(number, batch_size)
         place = at.batch * batch_size + at.first + tf.range(size, dtype=tf.int64)
         inside = place < packed.count
         chosen = tf.minimum(place, packed.count - 1)

@@ -40,7 +40,7 @@ def train_batches(
     size = share.size(batch_size)
 
     def chosen(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        at = share.place(number, batch_size)
+        at = share.position(number, batch_size)
         places = at.batch * batch_size + at.first + tf.range(size, dtype=tf.int64)
         return shuffle.shuffled_index(places, rows.count, seed, window), tf.ones([size])
 
@@ -63,7 +63,7 @@ def eval_batches(
     size = share.size(batch_size)
 
     def chosen(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        at = share.place(number, batch_size)
+        at = share.position(number, batch_size)
         place = at.batch * batch_size + at.first + tf.range(size, dtype=tf.int64)
         return tf.minimum(place, rows.count - 1), tf.cast(place < rows.count, tf.float32)
 

@@ -62,7 +62,7 @@ def train_batches(
     where = tf.constant(rows.cells)
 
     def batch(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        at = share.place(number, batch_size)
+        at = share.position(number, batch_size)
         first = at.batch * batch_size
         chosen = shuffle.shuffled_index(first + at.first + tf.range(size, dtype=tf.int64), rows.count, seed, window)
         # The window that this batch begins in, and the one that the batches a window later do.
@@ -95,7 +95,7 @@ def eval_batches(
     read = Reader(rows, made, size, channels)
 
     def batch(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        at = share.place(number, batch_size)
+        at = share.position(number, batch_size)
         place = at.batch * batch_size + at.first + tf.range(size, dtype=tf.int64)
         inside = place < rows.count
         image, label = read(tf.boolean_mask(place, inside), image_px)
@@ -210,7 +210,7 @@ class Reader:
     @_calls.one()
     def _decoded(self, chosen: np.ndarray, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         self._read_ahead(windows)
-        image, label = self._batches.take(), np.zeros(self._size, np.int32)
+        image, label = self._batches.acquire(), np.zeros(self._size, np.int32)
         for place, row in enumerate(chosen.tolist()):
             data, label[place] = self._rows.fetch(row)
             try:

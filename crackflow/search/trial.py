@@ -157,7 +157,7 @@ def _run_trial(task: TrialSpec) -> TrialResult:
     for place in (task.folder, task.parent):
         found = checkpoint.latest(os.path.join(place, run_folder.CHECKPOINTS)).snapshot if place else None
         if found:
-            fit.take(found)
+            fit.restore(found)
             break
     feed = work.open_feed()
     watched = work.train(fit, feed)

@@ -3,7 +3,7 @@
 Synopsis::
 
     fit = fit_loop.FitLoop(model, config, steps, cluster, identity)
-    fit.take(snapshot)                                     # of an earlier process of the same run
+    fit.restore(snapshot)                                     # of an earlier process of the same run
     watched = fit.run(batches_from, checks, check_steps)   # batches_from(step): from that step of the run on
 """
 
@@ -83,7 +83,7 @@ class FitLoop:
         }
         return checkpoint.Snapshot(facts, arrays)
 
-    def take(self, snapshot: checkpoint.Snapshot) -> None:
+    def restore(self, snapshot: checkpoint.Snapshot) -> None:
         """Become the run that `snapshot` was taken of, but for the scale of its loss where only one of the two has one:
         GPUs of two kinds may share a search. Raises: UserError when it is of another network."""
         best = {name for name in snapshot.arrays if name.startswith("best/")}
@@ -206,7 +206,7 @@ class FitLoop:
                 f"training diverged{tried}: {error}; lower --learning_rate, or set --clip_norm=1"
             ) from error
         rollbacks = self.rollbacks + 1
-        self.take(found)
+        self.restore(found)
         self.rollbacks, self._back_to = rollbacks, found.step
         self.model.lower_rate(LR_BACKOFF**self.rollbacks)
         if self.cluster.is_chief:

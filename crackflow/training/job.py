@@ -32,7 +32,7 @@ class TrainingSetup:
     ready to learn, on the devices of `team`. `source`: the model whose network and weights it begins with, or None."""
 
     config: TrainConfig
-    made: dataset.Dataset
+    dataset: dataset.Dataset
     team: distribution.Cluster
     recipe: networks.ModelSpec
     image_px: int
@@ -49,7 +49,7 @@ class TrainingSetup:
 
     def describe_epoch(self) -> str:
         """What an epoch is, in words: '50 steps of 32 images, each of the 160 training images about 10 times'."""
-        batch, count = self.config.batch_size, self.made.count("train")
+        batch, count = self.config.batch_size, self.dataset.count("train")
         passes = self.steps * batch / count
         return f"{self.steps} steps of {batch} images" + (
             f", each of the {count:,} training images about {passes:.0f} times" if passes >= 1.5 else ""
@@ -64,12 +64,12 @@ class TrainingSetup:
         """Where the batches come from; a pack is made now if there is none. Raises: UserError."""
         config = self.config
         return loader.create_loader(
-            config.input, self.made, *self.sizes, config.seed, config.data_service, val_batch_size=config.part_size
+            config.input, self.dataset, *self.sizes, config.seed, config.data_service, val_batch_size=config.part_size
         )
 
     def fit(self, identity: dict, until: int = 0) -> fit_loop.FitLoop:
         """The fit, at its beginning. `until`: epochs after which it ends, of `config.epochs`; 0: all of them."""
-        smoothing = SMOOTHED_EPOCHS if has_few_checks(self.made) else 1
+        smoothing = SMOOTHED_EPOCHS if has_few_checks(self.dataset) else 1
         return fit_loop.FitLoop(self.model, self.config, self.steps, self.team, identity, until, smoothing)
 
     def train(self, fit: fit_loop.FitLoop, feed: loader.DataLoader) -> fit_loop.TrainingResult:
@@ -79,7 +79,7 @@ class TrainingSetup:
             return fit.run(
                 lambda step: self.team.distribute(lambda share: feed.train(step, share, with_cells)),
                 self.team.distribute(feed.val),
-                stream.num_eval_batches(self.made.count("val"), self.config.part_size),
+                stream.num_eval_batches(self.dataset.count("val"), self.config.part_size),
             )
         except tf.errors.ResourceExhaustedError as error:
             # TensorFlow says so of a full disk and of too many open files as well.
@@ -98,18 +98,18 @@ def has_few_checks(made: dataset.Dataset) -> bool:
 
 
 def build_training(
-    config: TrainConfig, team: distribution.Cluster | None = None, given: Collection[str] = ()
+    config: TrainConfig, team: distribution.Cluster | None = None, explicit: Collection[str] = ()
 ) -> TrainingSetup:
     """Everything but the input, whose pack would be written. `team`: the devices; None: those that the flags, TF_CONFIG
     and SLURM mean. A process takes its devices once: the collective operations of a second strategy would be taken for
-    those of the first. `given`: names of flags that were written out and must fit the file of --weights, beside those
-    that differ from their defaults. Raises: UserError."""
+    those of the first. `explicit`: names of flags that were written out and must fit the file of --weights, beside
+    those that differ from their defaults. Raises: UserError."""
     team = team or distribution.join_cluster(config.strategy, all_reduce=config.all_reduce)
     if not team.is_chief:
         console.set_quiet()
     made = dataset.load(config.data)
     source = pretrained.load(config.weights) if config.weights else None
-    config, source = pretrained.with_network(config, {*given, *flags.given(config)}, source)
+    config, source = pretrained.with_network(config, {*explicit, *flags.explicit_flags(config)}, source)
     recipe = networks.get_model_spec(config.model, config.architecture)
     image_px = config.image_px or recipe.image_px
     for split in loader.SPLITS:

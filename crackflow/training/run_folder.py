@@ -46,11 +46,11 @@ RESUMABLE_FLAGS = {
 
 @dataclasses.dataclass(frozen=True)
 class ResumeState:
-    """`finished`: a run of these flags is done; `snapshot`: where one stopped; `found`: what to tell the user."""
+    """`finished`: a run of these flags is done; `snapshot`: where one stopped; `status`: what to tell the user."""
 
     finished: bool = False
     snapshot: checkpoint.Snapshot | None = None
-    found: str = ""
+    status: str = ""
 
 
 def run_fingerprint(config: TrainConfig, fingerprint: str, precision: str) -> dict:
@@ -140,7 +140,7 @@ def _start(run_dir: str, identity: dict) -> ResumeState:
     if found.damaged or finished:
         why = "only damaged checkpoints" if found.damaged else "a finished run without checkpoints"
         raise UserError(f"--resume: {run_dir!r} holds {why}; choose another folder, or replace it with --overwrite")
-    return ResumeState(found="a run that had no checkpoint yet, begun anew")
+    return ResumeState(status="a run that had no checkpoint yet, begun anew")
 
 
 def _require_same_run(run_dir: str, ours: dict, theirs: dict) -> None:

@@ -101,8 +101,8 @@ def test_training_images_are_written_as_often_as_they_count_and_others_once(part
         assert often[path] == (3 if path.startswith("walls/") and split == "train" else 1)
     assert any(note.endswith("training images 3 times") for note in made.facts["notes"])
     different = ours.count("train") + theirs.count("train")
-    assert made.told("train") == f"{made.count('train')} images ({different} different ones)"
-    assert made.told("val") == f"{made.count('val')} images"
+    assert made.describe_count("train") == f"{made.count('train')} images ({different} different ones)"
+    assert made.describe_count("val") == f"{made.count('val')} images"
 
 
 def test_what_was_joined_before_is_told_again(joined, parts, tmp_path):

@@ -40,9 +40,11 @@ def test_flags_that_were_written_out_are_known_even_with_their_defaults(tmp_path
     made = flags.parse(
         TrainConfig, ["--data=d", "--run_dir=r", "--model=crackflow_s", f"--flagfile={tmp_path}/some.cfg"]
     )
-    assert {"data", "run_dir", "model", "stem"} <= flags.given(made) and "image_px" not in flags.given(made)
+    assert {"data", "run_dir", "model", "stem"} <= flags.explicit_flags(
+        made
+    ) and "image_px" not in flags.explicit_flags(made)
     assert made == TrainConfig(data="d", run_dir="r")
-    assert flags.given(TrainConfig(data="d", run_dir="r", seed=3)) == {"data", "run_dir", "seed"}
+    assert flags.explicit_flags(TrainConfig(data="d", run_dir="r", seed=3)) == {"data", "run_dir", "seed"}
 
 
 def test_settings_within_settings_are_flags_beside_the_others_and_replay(tmp_path):

@@ -14,7 +14,7 @@ def test_the_shares_of_all_processes_cover_each_batch_once(processes, here, part
     for process in range(processes):
         share = ShardOptions(process * here, here, of)
         for number in range(batch * here, (batch + 1) * here):
-            place = share.place(number, size)
+            place = share.position(number, size)
             assert place.batch == batch and share.size(size) == part
             seen += range(place.first, place.first + part)
     assert sorted(seen) == list(range(size))

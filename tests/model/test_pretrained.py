@@ -29,7 +29,7 @@ def place(tmp_path_factory):
 
 def asked(path, *options):
     config = flags.parse(TrainConfig, [*PLAIN, f"--weights={path}", *options])
-    return pretrained.with_network(config, flags.given(config), pretrained.load(path))
+    return pretrained.with_network(config, flags.explicit_flags(config), pretrained.load(path))
 
 
 def test_without_a_network_flag_all_of_them_come_from_the_file(place):
@@ -37,7 +37,7 @@ def test_without_a_network_flag_all_of_them_come_from_the_file(place):
     assert (config.model, config.architecture, config.image_px) == (Network.CUSTOM, DESIGN, 48)
     assert config.epochs == 3 and source.card == CARD
     again = flags.parse(TrainConfig, flags.as_flagfile(config).splitlines())  # what flags.cfg would say
-    assert pretrained.with_network(again, flags.given(again), source)[0] == config
+    assert pretrained.with_network(again, flags.explicit_flags(again), source)[0] == config
 
 
 @pytest.mark.parametrize(
@@ -60,10 +60,10 @@ def test_a_network_flag_that_does_not_fit_is_refused_with_those_that_would_even_
 
 def test_settings_made_in_python_must_fit_where_they_differ_from_the_defaults(place):
     source, plain = pretrained.load(place), TrainConfig(data="d", run_dir="r", weights=place)
-    assert pretrained.with_network(plain, flags.given(plain), source)[0].architecture == DESIGN
+    assert pretrained.with_network(plain, flags.explicit_flags(plain), source)[0].architecture == DESIGN
     other = dataclasses.replace(plain, model=Network.CRACKFLOW_M)
     with pytest.raises(UserError, match="received --model=crackflow_m"):
-        pretrained.with_network(other, flags.given(other), source)
+        pretrained.with_network(other, flags.explicit_flags(other), source)
 
 
 def test_the_same_network_may_have_another_name(tmp_path):

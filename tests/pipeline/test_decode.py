@@ -19,23 +19,23 @@ def filled(data, shape, encoding="jpeg", exact=True):
 
 def test_an_array_is_given_out_again_when_nobody_holds_it():
     batches = decode.BufferPool([2, 5, 5, 3])
-    one = batches.take()
-    other = batches.take()
+    one = batches.acquire()
+    other = batches.acquire()
     assert not np.shares_memory(one, other)
     one[...] = 7
     part = one[0]
     del one
     gc.collect()
-    third = batches.take()
+    third = batches.acquire()
     assert not np.shares_memory(part, third)
     del part
     gc.collect()
-    assert np.all(batches.take() == 7)
+    assert np.all(batches.acquire() == 7)
 
 
 def test_tensorflow_takes_an_array_without_a_copy():
     batches = decode.BufferPool([1, 5, 5, 3])
-    array = batches.take()
+    array = batches.acquire()
     assert array.ctypes.data % decode.ALIGNMENT == 0
     numbers = tf.data.Dataset.range(1)
     (tensor,) = numbers.map(lambda _: tf.numpy_function(lambda: array, [], tf.uint8))

@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import hashlib
+import html.parser
 import importlib.resources
 import re
 import subprocess

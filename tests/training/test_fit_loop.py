@@ -13,12 +13,13 @@ from crackflow.core.config.augmentation import Augment, Augmentation
 from crackflow.core.config.network import Architecture, Network
 from crackflow.core.config.training import Optimization, Optimizer, Safety, TrainConfig
 from crackflow.core.errors import RetryableError, UserError
+from crackflow.core.runtime import AutoChoice
 from crackflow.model import networks
 from crackflow.training import callbacks, checkpoint, fit_loop, trainer
 from tests.support import with_addons
 
 STEPS, BATCH, PX = 5, 8, 32
-ALONE = distribution.Cluster(None, distribution.Choice("one", ""))
+ALONE = distribution.Cluster(None, AutoChoice("one", ""))
 
 
 def config(run_dir, **changes):
@@ -104,7 +105,7 @@ def interrupted(monkeypatch, settings, epoch, batch, policy="float32", number=si
     ):
         run(fit)
     again = made(settings, policy)
-    again.take(checkpoint.latest(os.path.join(settings.run_dir, "checkpoints")).snapshot)
+    again.restore(checkpoint.latest(os.path.join(settings.run_dir, "checkpoints")).snapshot)
     return again
 
 
@@ -175,7 +176,7 @@ def test_dropout_goes_on_as_it_was_and_a_seed_decides_it(tmp_path, monkeypatch, 
     with also(monkeypatch, Raise(0, 2)), pytest.raises(RetryableError):
         run(made(stopped, xla=xla))
     fit = made(stopped, xla=xla)
-    fit.take(checkpoint.latest(str(tmp_path / "c" / "checkpoints")).snapshot)
+    fit.restore(checkpoint.latest(str(tmp_path / "c" / "checkpoints")).snapshot)
     assert [row["loss"] for row in run(fit).history] == pytest.approx([row["loss"] for row in whole[0]], rel=1e-5)
 
 
@@ -196,7 +197,7 @@ def test_a_run_that_was_stopped_early_stays_stopped(tmp_path):
     fit.best.stopped, fit.step = True, 4 * STEPS  # of a run that was to be longer
     fit.save()
     again = made(config(tmp_path))
-    again.take(checkpoint.latest(str(tmp_path / "checkpoints")).snapshot)
+    again.restore(checkpoint.latest(str(tmp_path / "checkpoints")).snapshot)
     found = run(again)
     assert found.stopped and found.history == fit.history.rows
 
@@ -221,7 +222,7 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     other = made(config(tmp_path, epochs=1, model=Network.CRACKFLOW_S))
     before = other.model.get_weights()
     with pytest.raises(UserError, match=r"is of another network: expected .* of shape .*, received .*; choose another"):
-        other.take(checkpoint.latest(str(tmp_path / "checkpoints")).snapshot)
+        other.restore(checkpoint.latest(str(tmp_path / "checkpoints")).snapshot)
     for one, now in zip(before, other.model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, now)
 
@@ -313,7 +314,7 @@ class Team(distribution.Cluster):
 
 
 def teamed(fit, worker):
-    fit.cluster = Team(None, distribution.Choice("multiworker", ""), worker, 2)
+    fit.cluster = Team(None, AutoChoice("multiworker", ""), worker, 2)
     object.__setattr__(fit.cluster, "calls", [])
     return fit
 
@@ -355,7 +356,7 @@ def test_a_run_goes_on_with_a_scaled_loss_or_without(tmp_path):
     run(plain)
     for begun, policy in ((scaled, "mixed_bfloat16"), (plain, "mixed_float16")):
         fit = made(config(tmp_path / policy, epochs=2), policy)
-        fit.take(begun.snapshot())
+        fit.restore(begun.snapshot())
         assert len(run(fit).history) == 2
 
 

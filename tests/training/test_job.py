@@ -37,7 +37,7 @@ def config(tmp_path, **changes):
 def test_a_job_is_prepared_from_flags_and_writes_nothing(tmp_path):
     work = job.build_training(config(tmp_path))
     assert work.sizes == (16, 32, 3) and work.steps == 4  # 64 images
-    assert (work.precision.value, work.team.choice.value, work.made.count("train")) == ("float32", "one", 64)
+    assert (work.precision.value, work.team.choice.value, work.dataset.count("train")) == ("float32", "one", 64)
     assert not os.listdir(tmp_path)
 
 
@@ -75,7 +75,7 @@ def test_validation_holds_no_more_at_once_than_a_part_of_a_batch(tmp_path, wante
     feed = work.open_feed()
     assert next(iter(feed.train()))[0].shape[0] == 16
     seen = [(len(image), weight.sum()) for image, _, weight in feed.val().as_numpy_iterator()]
-    assert {held for held, _ in seen} == {4} and sum(real for _, real in seen) == work.made.count("val")
+    assert {held for held, _ in seen} == {4} and sum(real for _, real in seen) == work.dataset.count("val")
     (row,) = work.train(work.fit({"who": "test"}), feed).history
     labels, logits = scoring.predict_logits(model_file.as_float32(work.model), feed.val())
     assert row["val_accuracy"] == pytest.approx(np.mean((logits >= 0) == labels))  # of all images, not of a quarter

@@ -11,10 +11,11 @@ from crackflow.core.config.hardware import Precision, Strategy
 from crackflow.core.config.network import Network
 from crackflow.core.config.training import Optimization, Resume, Safety, TrainConfig
 from crackflow.core.errors import UserError
+from crackflow.core.runtime import AutoChoice
 from crackflow.training import checkpoint, run_folder
 from tests import support
 
-ALONE = distribution.Cluster(None, distribution.Choice("one", ""))
+ALONE = distribution.Cluster(None, AutoChoice("one", ""))
 
 
 def identity(**changes):
@@ -98,7 +99,7 @@ def test_a_file_is_no_folder(tmp_path):
 def test_a_run_that_stopped_is_found(tmp_path):
     start = opened(stopped_run(tmp_path))
     assert start.snapshot.step == 7 and not start.finished
-    assert start.found == "a run that stopped after step 7"
+    assert start.status == "a run that stopped after step 7"
 
 
 def test_without_resume_a_run_that_stopped_is_in_the_way(tmp_path):
@@ -111,13 +112,13 @@ def test_without_resume_a_run_that_stopped_is_in_the_way(tmp_path):
 def test_a_finished_run_is_found(tmp_path):
     (stopped_run(tmp_path) / "report.html").write_text("x")
     start = opened(tmp_path)
-    assert start.finished and start.found == "a finished run of these flags"
+    assert start.finished and start.status == "a finished run of these flags"
 
 
 def test_a_run_killed_before_its_first_checkpoint_begins_anew(tmp_path):
     run_folder.save_flags(str(tmp_path), TrainConfig(data="d", run_dir="r"))
     start = opened(tmp_path)
-    assert start.snapshot is None and start.found == "a run that had no checkpoint yet, begun anew"
+    assert start.snapshot is None and start.status == "a run that had no checkpoint yet, begun anew"
     assert os.listdir(tmp_path) == ["checkpoints"]
 
 
