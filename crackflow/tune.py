@@ -35,7 +35,7 @@ def run(config: TuneConfig) -> search.SearchResult | None:
         console.warning(f"{failed} of {len(found.outcomes)} trials failed; {search.TABLE} says why")
     if not found.best:
         raise UserError(impossible(found, config))
-    console.info(f"the best of {len(found.outcomes)}: {search.in_words(found.best)}")
+    console.info(f"the best of {len(found.outcomes)}: {trial.describe_result(found.best)}")
     console.info(
         f"python -m crackflow.train --flagfile={os.path.join(config.out, search.BEST)}      # report: "
         f"{os.path.join(config.out, search.REPORT)}"

@@ -29,9 +29,9 @@ import json, os, pathlib, sys
 import numpy as np
 from crackflow import train
 from crackflow.core import flags
-from crackflow.core.config import TrainConfig
-from crackflow.data import inputs
-from crackflow.model import bundle
+from crackflow.core.config.training import TrainConfig
+from crackflow.model import model_file
+from crackflow.pipeline import loader
 
 index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
 place = pathlib.Path(os.environ["LEFT"])

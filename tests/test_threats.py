@@ -32,7 +32,9 @@ from tests.test_hostile import png
 MOST_MB, MOST_SECONDS = 200, 20
 MEASURE = """
 import resource, sys, time
-from crackflow.data import images, photographs
+from crackflow.core.errors import ImageError
+from crackflow.data import image_file, thumbnail
+from crackflow.inference import photo_files
 def peak():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024
 data = sys.stdin.buffer.read()
@@ -41,7 +43,7 @@ try:
     photo = image_file.parse_photo(data, "a.jpg", 200)
     thumbnail.thumbnail(photo), image_file.pixels(photo, 3, 0)
     said = "read"
-except errors.ImageError as error:
+except ImageError as error:
     said = str(error)
 photo_files.parse_gps_position(data)
 print(peak() - before, time.process_time() - start, said)

@@ -130,7 +130,7 @@ def _defer_signals() -> Iterator[None]:
             signal.raise_signal(number)
 
 
-CHILD = "import sys; sys.path[:] = {path!r}; from crackflow.core import workers; workers._alone()"
+CHILD = "import sys; sys.path[:] = {path!r}; from crackflow.core import process_pool; process_pool._child_main()"
 
 
 def start(function: Callable, *arguments: object) -> subprocess.Popen:

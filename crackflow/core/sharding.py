@@ -31,7 +31,7 @@ class ShardOptions:
             raise ValueError(f"expected a batch size that {self.of} parts divide, received {batch_size}")
         return batch_size // self.of
 
-    def place(self, number, batch_size: int) -> ShardPosition:
+    def position(self, number, batch_size: int) -> ShardPosition:
         """Where the process's batch `number`, from 0, an integer or an int64 scalar, lies."""
         return ShardPosition(number // self.count, (self.first + number % self.count) * self.size(batch_size))
 

@@ -242,7 +242,7 @@ def _work(
         shared.end_trial(asked)
         if not who.address:
             write_table(config)
-        console.info(in_words(found))
+        console.info(trial.describe_result(found))
 
 
 def _task(asked: "oracle.Trial", config: TuneConfig, who: Role, rehearsal: trial.DryRun) -> trial.TrialSpec:
@@ -379,16 +379,6 @@ def write_table(config: TuneConfig) -> None:
 
 def _cell(value: object) -> object:
     return "" if value is None else f"{value:.6g}" if isinstance(value, float) else value
-
-
-def in_words(one: trial.TrialResult) -> str:
-    """A trial in one line."""
-    if one.status != trial.COMPLETED:
-        return f"trial {one.trial} {one.status}: {one.message}"
-    return (
-        f"trial {one.trial}: accuracy {one.accuracy:.4f} after {one.epochs} epochs, "
-        f"{one.images_per_sec:,.0f} images/s, {one.params:,} parameters; score {one.score:.5f}; {one.seconds:.0f} s"
-    )
 
 
 def _failed(outcomes: list[trial.TrialResult]) -> str:

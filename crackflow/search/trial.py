@@ -23,7 +23,16 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from crackflow.core import atomic, checked_json, console, distribution, errors, locks, process_pool, runtime
+from crackflow.core import (
+    atomic,
+    checked_json,
+    console,
+    distribution,
+    errors,
+    locks,
+    process_pool,
+    runtime,
+)
 from crackflow.core.backend import keras
 from crackflow.core.config.network import Architecture, Network
 from crackflow.core.config.search import Objective, TuneConfig
@@ -31,7 +40,7 @@ from crackflow.core.errors import RetryableError, UserError
 from crackflow.core.escaping import one_line
 from crackflow.evaluation import scoring
 from crackflow.model import model_file, networks
-from crackflow.search import space
+from crackflow.search import space, trial
 from crackflow.training import checkpoint, job, run_folder
 
 RESULT, ERROR, LOCK = "result.json", "error.txt", ".lock"
@@ -289,3 +298,13 @@ def trial_lock(place: str) -> Iterator[None]:
                     )
                 time.sleep(0.2)
         yield
+
+
+def describe_result(one: trial.TrialResult) -> str:
+    """A trial in one line."""
+    if one.status != trial.COMPLETED:
+        return f"trial {one.trial} {one.status}: {one.message}"
+    return (
+        f"trial {one.trial}: accuracy {one.accuracy:.4f} after {one.epochs} epochs, "
+        f"{one.images_per_sec:,.0f} images/s, {one.params:,} parameters; score {one.score:.5f}; {one.seconds:.0f} s"
+    )

@@ -5,11 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crackflow.core.config import augmentation, data, fields, hardware, network, search, tools, training
+from crackflow.core.config import augmentation, data, hardware, network, search, tools, trained, training
 from crackflow.core.errors import ConfigError
 
-CLASSES = [kind for kind in vars(fields).values() if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
-CHOICES = [kind for kind in vars(fields).values() if isinstance(kind, type) and issubclass(kind, enum.Enum)]
+MODULES = (augmentation, data, hardware, network, search, tools, trained, training)
+KINDS = sorted(
+    {kind for module in MODULES for kind in vars(module).values() if isinstance(kind, type)},
+    key=lambda kind: kind.__name__,
+)
+CLASSES = [kind for kind in KINDS if dataclasses.is_dataclass(kind)]
+CHOICES = [kind for kind in KINDS if issubclass(kind, enum.Enum)]
 WITHOUT_PATHS = {
     tools.DoctorConfig,
     network.Architecture,

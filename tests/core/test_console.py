@@ -11,7 +11,7 @@ from tests import support
 
 SHOW = """
 import sys
-from crackflow.core import progress
+from crackflow.core import console
 with console.progress_bar(10, 'reading images') as advance:
     for _ in range(10):
         advance(1)
@@ -59,7 +59,7 @@ def test_a_name_does_nothing_to_the_terminal_whichever_way_it_is_said(capsys):
 
 
 def test_a_bar_shows_a_name_as_it_is_read():
-    code = f"from crackflow.core import progress\nwith progress.bar(1, {NAME!r}) as advance: advance(1)"
+    code = f"from crackflow.core import console\nwith console.progress_bar(1, {NAME!r}) as advance: advance(1)"
     ours, theirs = pty.openpty()
     environment = support.environment() | {"TERM": "xterm", "COLUMNS": "150"}
     done = subprocess.run([sys.executable, "-c", code], stderr=theirs, env=environment)
@@ -73,7 +73,7 @@ def test_what_python_itself_says_of_a_name_does_nothing_either():
     """A traceback, a warning and a line of the log of another package."""
     code = f"""
 import logging, warnings
-from crackflow.core import progress
+from crackflow.core import console
 console.make_streams_safe()
 logging.getLogger("pillow").warning("log of " + {NAME!r})
 warnings.warn("warning of " + {NAME!r})
@@ -86,7 +86,7 @@ raise ValueError("fault of " + {NAME!r})
 
 
 def test_one_of_several_workers_speaks():
-    code = "from crackflow.core import progress; progress.be_silent(); progress.say('not heard')"
+    code = "from crackflow.core import console; console.set_quiet(); console.info('not heard')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=support.environment())
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -94,7 +94,7 @@ def test_one_of_several_workers_speaks():
 def test_a_reader_that_has_gone_does_not_end_the_work(tmp_path):
     """`| head -1`"""
     script = f"""
-from crackflow.core import progress
+from crackflow.core import console
 for number in range(20_000):
     console.info(str(number))
 console.print_table(["a", "b"], [[("1", False), ("2", True)]])
@@ -113,9 +113,9 @@ def test_a_warning_is_one_line_on_stderr_whatever_its_letters(capsys):
     assert said.err == "warning: val has none of 'Risse in Wänden\\udcff'\n"
 
 
-@pytest.mark.parametrize("said", ["warn", "alarm"])
+@pytest.mark.parametrize("said", ["warning", "alert"])
 def test_a_full_disk_behind_stderr_does_not_end_the_work(said):
-    code = f"from crackflow.core import progress; progress.{said}('a'); progress.{said}('b'); print('c')"
+    code = f"from crackflow.core import console; console.{said}('a'); console.{said}('b'); print('c')"
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=full, text=True, env=support.environment()
@@ -147,7 +147,7 @@ def test_without_stdout_nothing_is_said(monkeypatch, capsys):
 
 
 def test_a_full_disk_behind_stdout_is_said_once_and_does_not_end_the_work(tmp_path):
-    code = "from crackflow.core import progress; progress.say('a'); progress.say('b'); print('c')"
+    code = "from crackflow.core import console; console.info('a'); console.info('b'); print('c')"
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, env=support.environment()

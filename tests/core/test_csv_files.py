@@ -57,7 +57,7 @@ def test_a_table_without_rows_is_its_header(tmp_path):
 
 
 def test_a_name_is_utf8_where_it_can_be_whatever_the_locale():
-    code = "import os; from crackflow.core import tables; print(ascii([tables.utf8_name(one) for one in os.listdir()]))"
+    code = "import os; from crackflow.core.csv_files import utf8_name; print(ascii([*map(utf8_name, os.listdir())]))"
     literally = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
     for name, text in (("裂".encode(), "'\\u88c2'"), (b"\xe4", "'\\udce4'")):
         with tempfile.TemporaryDirectory() as place:

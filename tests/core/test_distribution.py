@@ -7,6 +7,7 @@ from crackflow.core import distribution, rendezvous
 from crackflow.core.backend import tf
 from crackflow.core.config.hardware import AllReduce, Strategy
 from crackflow.core.errors import RetryableError, UserError
+from crackflow.core.runtime import AutoChoice
 from crackflow.core.sharding import NO_SHARDING
 
 NAMES = ("TF_CONFIG", *distribution.SLURM, "SLURM_STEP_TASKS_PER_NODE", "SLURMD_NODENAME")
@@ -121,7 +122,7 @@ def test_unusable_slurm_variables_are_the_users(monkeypatch):
 
 
 def test_a_lost_worker_means_try_again():
-    team = distribution.Cluster(None, distribution.Choice("multiworker", ""), worker=1, workers=2)
+    team = distribution.Cluster(None, AutoChoice("multiworker", ""), worker=1, workers=2)
     with pytest.raises(
         RetryableError, match=r"worker 1 of 2 lost another one \(UnavailableError: .+\); start all of them again"
     ):

@@ -214,9 +214,9 @@ def wait_for_ever(path):
 
 PARENT = """
 import os, signal, sys, time
-from crackflow.core import workers
-from tests.core import test_workers
-process_pool.start(test_workers.wait_for_ever, sys.argv[1])
+from crackflow.core import process_pool
+from tests.core import test_process_pool
+process_pool.start(test_process_pool.wait_for_ever, sys.argv[1])
 while not (os.path.exists(sys.argv[1]) and open(sys.argv[1]).read()):
     time.sleep(0.02)
 os.kill(os.getpid(), signal.SIGKILL)

@@ -21,11 +21,11 @@ def test_the_shares_of_all_processes_cover_each_batch_once(processes, here, part
 
 
 def test_one_device_gets_whole_batches():
-    assert NO_SHARDING.place(7, 64) == (7, 0)
+    assert NO_SHARDING.position(7, 64) == (7, 0)
 
 
 def test_places_can_be_arrays():
-    found = ShardOptions(2, 2, 4).place(np.arange(4), 8)
+    found = ShardOptions(2, 2, 4).position(np.arange(4), 8)
     np.testing.assert_array_equal(found.batch, [0, 0, 1, 1])
     np.testing.assert_array_equal(found.first, [4, 6, 4, 6])
 

@@ -57,7 +57,7 @@ MAPPED = """
     import sys
     import numpy as np
     from crackflow.core import runtime
-    from crackflow.data import pack
+    from crackflow.pipeline import pack
     def own_mb():
         with open("/proc/self/smaps_rollup") as file:
             return sum(int(line.split()[1]) for line in file if line.startswith("Anonymous:")) / 1e3
@@ -178,7 +178,8 @@ def test_a_pack_that_is_sound_is_not_built_again(made):
 
 BUILDER = """
     import sys
-    from crackflow.data import dataset, pack
+    from crackflow.data import dataset
+    from crackflow.pipeline import pack
     made, builds = dataset.load(sys.argv[1]), []
     build = pack._build
     pack._build = lambda *given: (builds.append(1), build(*given))

@@ -259,7 +259,8 @@ def test_memory_stays_flat_over_twenty_epochs():
 
 ENDS = """
     import sys
-    from crackflow.data import dataset, pipeline
+    from crackflow.data import dataset
+    from crackflow.pipeline import stream
 
     batches = iter(stream.train_batches(dataset.load(sys.argv[1]), 256, 64, 3, seed=0))
     next(batches)

@@ -13,8 +13,8 @@ from tests import support
 # What each verb does with its streams, without TensorFlow's start: a bar, a table, a line, a mistake.
 VERB = """
 import sys
-from crackflow.core import flags, progress
-from crackflow.core.config import ConvertConfig
+from crackflow.core import console, flags
+from crackflow.core.config.data import ConvertConfig
 from crackflow.core.errors import UserError
 
 def run(config):

@@ -166,7 +166,7 @@ def test_the_network_of_a_model_is_taken_with_all_its_weights_and_shared_by_devi
     job.build_training(config(tmp_path, **plain, weights=str(tmp_path)))
     assert "this run learns without them (--mask_weight)" in capfd.readouterr().out
     with pytest.raises(UserError, match="received --model=crackflow_s; leave all network flags out"):
-        job.build_training(config(tmp_path, **plain, weights=str(tmp_path)), given={"model"})
+        job.build_training(config(tmp_path, **plain, weights=str(tmp_path)), explicit={"model"})
 
 
 def test_plain_weights_that_leave_layers_new_between_others_are_taken_with_a_warning(tmp_path, capfd):

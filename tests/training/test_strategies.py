@@ -14,8 +14,11 @@ SCRIPT = """
 import json, sys
 import numpy as np
 from crackflow.core.backend import keras, tf
-from crackflow.core.config import Augment, Augmentation, Network, Optimization, TrainConfig
-from crackflow.model import bundle, networks, training
+from crackflow.core.config.augmentation import Augment, Augmentation
+from crackflow.core.config.network import Network
+from crackflow.core.config.training import Optimization, TrainConfig
+from crackflow.model import model_file, networks
+from crackflow.training import trainer
 
 replicas, policy, xla = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 cpu = tf.config.list_physical_devices("CPU")[0]
