@@ -40,6 +40,7 @@ WALLS = (WALL_WINDOWS,) * 12
 FEWEST_FALSE_ALARMS = 0.03
 # Of photographs that are looked at for an evaluation, in all: two minutes on 2 cores.
 MOST_PIXELS, FEWEST_JUDGED = 200_000_000, 12
+HELD_PIXELS = 2_000_000  # of them, or of one, that are read before the network looks at those of one size together
 MOST_MEGAPIXELS = 10_000.0  # convert has refused what it was told to refuse
 LARGE = 700  # windows in a photograph of 12 megapixels, in the words of a page
 COLUMNS = ("path", "truth", "label", "probability", "decision")
@@ -76,17 +77,24 @@ def judge(model: prediction.Model, made: Dataset, places: Sequence[tuple[str, in
     rows = {split: Rows(made, split) for split in {split for split, _ in places}}
     paths, labels, groups, verdicts, looked_at = [], [], [], [], 0
     with progress.bar(len(places), "photographs") as advance:
+        waiting, held = [], 0
         for split, row in places:
             record = rows[split].fields(row)
             pixels = _pixels(made, record["image"], rows[split].name(row))
             looked_at += pixels.shape[0] * pixels.shape[1]
-            if looked_at > MOST_PIXELS and len(verdicts) >= FEWEST_JUDGED:
+            if looked_at > MOST_PIXELS and len(paths) >= FEWEST_JUDGED:
                 break
-            verdicts.append(model.judge(model.glance(model.checked(pixels))))
             paths.append(record["path"].decode("utf-8", "surrogateescape"))
             labels.append(record["label"] == 1)
             groups.append(record["group"])
-            advance(1)
+            waiting.append(model.checked(pixels))
+            held += pixels.shape[0] * pixels.shape[1]
+            if held >= HELD_PIXELS:
+                verdicts += model.judge_all(waiting)
+                advance(len(waiting))
+                waiting, held = [], 0
+        verdicts += model.judge_all(waiting)
+        advance(len(waiting))
     return Judged(made.classes, paths, np.array(labels, bool), np.array(groups), verdicts, _is_smaller(made))
 
 

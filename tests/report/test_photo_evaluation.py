@@ -78,6 +78,19 @@ def test_evaluate_and_predict_decide_alike_photograph_by_photograph(place, tmp_p
     assert 'id="photographs"' in page and "As photographs" in page
 
 
+@pytest.mark.parametrize("held", [1, 100_000, photo_evaluation.HELD_PIXELS])
+def test_however_many_photographs_are_read_ahead_each_is_judged_as_alone(place, monkeypatch, held):
+    monkeypatch.setattr(photo_evaluation, "HELD_PIXELS", held)
+    model, made = prediction.load(str(place / "model.h5")), dataset.load(str(place / "data"))
+    numbers, rows = (3, 11, 0, 7, 4), Rows(made, "test")
+    judged = photo_evaluation.judge(model, made, [("test", row) for row in numbers])
+    records = [rows.fields(row) for row in numbers]
+    assert judged.paths == [record["path"].decode() for record in records]
+    for record, verdict in zip(records, judged.verdicts, strict=True):
+        alone = model.judge(model.glance(photo_evaluation._pixels(made, record["image"], "here")))
+        assert verdict == alone._replace(probability=pytest.approx(alone.probability, abs=1e-5))
+
+
 def test_photographs_of_every_encoding_are_looked_at(place, tmp_path):
     for encoding in ("jpeg", "png", "raw"):
         settings = {"encoding": Encoding(encoding), "image_px": PX if encoding == "raw" else 0}

@@ -313,3 +313,25 @@ def test_a_photograph_is_made_at_most_so_many_times_as_bright_or_dark():
     for level, brightness, seen in ((10, 200, 25), (250, 20, 100), (100, 200, 200), (0, 100, 0), (200, 0, 200)):
         levels = model(brightness=float(brightness))._levels(np.full((8, 8, 3), level, np.uint8))
         assert levels[level] == seen and (np.diff(levels.astype(int)) >= 0).all()
+
+
+@pytest.mark.parametrize("by_window", [False, True])
+def test_photographs_of_one_size_are_judged_together_as_each_alone(monkeypatch, by_window):
+    monkeypatch.setattr(prediction, "BATCH_PIXELS", 12 * PX**2)  # three at the finest scale
+    if by_window:
+        monkeypatch.setattr(prediction.dense, "_trunk", lambda model: None)
+    looker, sizes = model(photo_shift=2.0, review=(0.2, 0.8), brightness=150.0), []
+    assert looker.is_slow == by_window
+    places = looker._scorer.places
+    monkeypatch.setattr(looker._scorer, "places", lambda batch: sizes.append(len(batch)) or places(batch))
+    photographs = []
+    for number in range(8):
+        height, width = (PX + 20, PX - 40) if number % 3 == 2 else (PX, PX)
+        photographs.append(wall(height, width, ((0, 10), (width - 1, 20)) if number == 3 else None))
+        photographs[-1][20:26, 10:16] = 50 + 2 * number
+    verdicts = looker.judge_all(photographs)
+    assert max(sizes) == 3
+    for pixels, verdict in zip(photographs, verdicts, strict=True):
+        alone = looker.judge(looker.glance(pixels))
+        assert verdict == alone._replace(probability=pytest.approx(alone.probability, abs=1e-5))
+    assert len({round(one.probability, 5) for one in verdicts}) > 3
