@@ -63,14 +63,24 @@ def scaled(
 
     def fill(top: int) -> None:
         band = slice(top, min(top + BAND_ROWS, last))
-        means = _mixed(values, down[0][band], down[1][band])
-        means = _mixed(means.transpose(1, 0, 2), *across).transpose(1, 0, 2)
+        means = _mixed(_mixed(values, down[0][band], down[1][band], 0), *across, 1)
         out[band.start - first : band.stop - first] = np.add(means, 0.5, out=means)
 
     with futures.ThreadPoolExecutor(process_pool.count(0)) as pool:
         for done in [pool.submit(fill, top) for top in range(first, last, BAND_ROWS)]:
             done.result()
     return out
+
+
+def scaled_batch(
+    batch: np.ndarray, height: int, width: int, rows: slice = slice(None), columns: slice = slice(None)
+) -> np.ndarray:
+    """As `scaled` does with each of `batch`: uint8 [B, H, W, C] to uint8 [B, height, width, C]. All at once, as one
+    picture of B x C channels: 9 of 227 pixels made as large as 256 take half the time each that they take alone."""
+    count, *size, channels = batch.shape
+    stacked = batch.transpose(1, 2, 0, 3).reshape(*size, count * channels)
+    resized = scaled(stacked, height, width, rows, columns)
+    return resized.reshape(*resized.shape[:2], count, channels).transpose(2, 0, 1, 3)
 
 
 def _taps(size: int, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -89,9 +99,11 @@ def _taps(size: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     return np.minimum(place, size - 1), (share / share.sum(1, keepdims=True)).astype(np.float32)
 
 
-def _mixed(values: np.ndarray, place: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """float32 [count, ...]: rows of `values`, weighted."""
-    total = values[place[:, 0]] * share[:, 0].reshape(-1, 1, 1)
-    for tap in range(1, place.shape[1]):
-        total += values[place[:, tap]] * share[:, tap].reshape(-1, 1, 1)
+def _mixed(values: np.ndarray, taps: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
+    """float32 [count, W, C], or [H, count, C] for `axis` 1: rows or columns of `values`, weighted. Columns are taken
+    where they lie: rows of the transposed picture took a third longer in all."""
+    weights = weights.T[..., None, None] if axis == 0 else weights.T[:, None, :, None]
+    total = values.take(taps[:, 0], axis) * weights[0]
+    for tap in range(1, taps.shape[1]):
+        total += values.take(taps[:, tap], axis) * weights[tap]
     return total

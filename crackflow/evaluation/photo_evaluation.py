@@ -42,6 +42,7 @@ WALLS = (WALL_WINDOWS,) * 12
 MIN_FALSE_ALARMS = 0.03
 # Of photographs that are looked at for an evaluation, in all: two minutes on 2 cores.
 MAX_PIXELS, MIN_PHOTOS = 200_000_000, 12
+HELD_PIXELS = 2_000_000  # of them, or of one, that are read before the network looks at those of one size together
 MAX_MEGAPIXELS = 10_000.0  # convert has refused what it was told to refuse
 LARGE = 700  # windows in a photograph of 12 megapixels, in the words of a page
 COLUMNS = ("path", "truth", "label", "probability", "decision")
@@ -78,17 +79,24 @@ def predict_photos(model: predictor.Model, made: Dataset, places: Sequence[tuple
     rows = {split: RecordReader(made, split) for split in {split for split, _ in places}}
     paths, labels, groups, verdicts, looked_at = [], [], [], [], 0
     with console.progress_bar(len(places), "photographs") as advance:
+        waiting, held = [], 0
         for split, row in places:
             record = rows[split].fields(row)
             pixels = _pixels(made, record["image"], rows[split].name(row))
             looked_at += pixels.shape[0] * pixels.shape[1]
-            if looked_at > MAX_PIXELS and len(verdicts) >= MIN_PHOTOS:
+            if looked_at > MAX_PIXELS and len(paths) >= MIN_PHOTOS:
                 break
-            verdicts.append(model.judge(model.glance(model.checked(pixels))))
             paths.append(record["path"].decode("utf-8", "surrogateescape"))
             labels.append(record["label"] == 1)
             groups.append(record["group"])
-            advance(1)
+            waiting.append(model.checked(pixels))
+            held += pixels.shape[0] * pixels.shape[1]
+            if held >= HELD_PIXELS:
+                verdicts += model.judge_all(waiting)
+                advance(len(waiting))
+                waiting, held = [], 0
+        verdicts += model.judge_all(waiting)
+        advance(len(waiting))
     return PhotoResults(made.classes, paths, np.array(labels, bool), np.array(groups), verdicts, _is_smaller(made))
 
 

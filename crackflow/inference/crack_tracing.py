@@ -55,20 +55,20 @@ class TracedCrack:
 
 
 def window_heatmap(probabilities: np.ndarray, across: int) -> np.ndarray:
-    """float32 [h + across - 1, w + across - 1]: for each cell the mean over the windows that hold it.
+    """float32 [..., h + across - 1, w + across - 1]: for each cell the mean over the windows that hold it.
 
-    `probabilities`: float [h, w] of windows that are `across` cells wide and one cell apart.
+    `probabilities`: float [..., h, w] of windows that are `across` cells wide and one cell apart.
     """
     total, holding = (
-        _sums(values, across) for values in (probabilities.astype(np.float64), np.ones(probabilities.shape))
+        _sums(values, across) for values in (probabilities.astype(np.float64), np.ones(probabilities.shape[-2:]))
     )
     return (total / holding).astype(np.float32)
 
 
 def _sums(values: np.ndarray, across: int) -> np.ndarray:
     """Of the `across` x `across` values up to and with each, what lies outside being 0."""
-    for axis in (0, 1):
-        wide = np.pad(values, [(across, across - 1) if one == axis else (0, 0) for one in (0, 1)])
+    for axis in (values.ndim - 2, values.ndim - 1):
+        wide = np.pad(values, [(across, across - 1) if one == axis else (0, 0) for one in range(values.ndim)])
         sums = np.cumsum(wide, axis)
         count = values.shape[axis] + across - 1
         values = np.take(sums, np.arange(across, across + count), axis) - np.take(sums, np.arange(count), axis)
@@ -76,16 +76,26 @@ def _sums(values: np.ndarray, across: int) -> np.ndarray:
 
 
 def fuse_scales(maps: list[tuple[float, np.ndarray]], shape: tuple[int, int], reach: int = 0) -> np.ndarray:
-    """float32 `shape`: the mean in logits, place by place, of heat maps (scale, float32 [h, w]) whose cells are
-    1 / scale times as large as those of the result. Of several, each counts by its best place within `reach` cells."""
-    total = np.zeros(shape)
+    """float32 [..., *shape]: the mean in logits, place by place, of heat maps (scale, float32 [..., h, w]) whose cells
+    are 1 / scale times as large as those of the result. Of several, each counts by its best place within `reach`."""
+    total = 0.0
     for scale, one in maps:
-        rows, columns = ((np.arange(count) + 0.5) * scale - 0.5 for count in shape)
         sure = special.logit(np.clip(one.astype(np.float64), LOGIT_CLIP, 1 - LOGIT_CLIP))
-        if scale != 1 or one.shape != shape:
-            sure = ndimage.map_coordinates(sure, np.meshgrid(rows, columns, indexing="ij"), order=1, mode="nearest")
-        total += ndimage.maximum_filter(sure, 2 * reach + 1) if len(maps) > 1 else sure
+        if scale != 1 or one.shape[-2:] != shape:
+            for axis, count in zip((-2, -1), shape, strict=True):
+                sure = _between(sure, (np.arange(count) + 0.5) * scale - 0.5, axis)
+        sizes = [1] * (sure.ndim - 2) + [2 * reach + 1] * 2
+        total += ndimage.maximum_filter(sure, sizes) if len(maps) > 1 else sure
     return special.expit(total / len(maps)).astype(np.float32)
+
+
+def _between(values: np.ndarray, places: np.ndarray, axis: int) -> np.ndarray:
+    """`values` at `places`, float64 [N], along `axis`, in straight lines; beyond the first and last as these are."""
+    places = np.clip(places, 0, values.shape[axis] - 1)
+    low = places.astype(np.int64)
+    high = np.minimum(low + 1, values.shape[axis] - 1)
+    share = (places - low).reshape(-1, *[1] * (-1 - axis))
+    return values.take(low, axis) * (1 - share) + values.take(high, axis) * share
 
 
 def extract_cracks(

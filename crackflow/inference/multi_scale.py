@@ -7,12 +7,18 @@ import numpy as np
 
 class ScaleScores(NamedTuple):
     """A photograph at one scale: heat, float32 [h, w] of cells; `spots`, float32 [h, w], how cracked a cell is by
-    itself, where the network can tell; and how far its windows are from training's."""
+    itself, where the network can tell; and how far its windows are from training's. Of B photographs at once: float32
+    [B, h, w] and B distances."""
 
     scale: float
     heat: np.ndarray
     spots: np.ndarray | None
-    distance: float | None
+    distance: float | list[float] | None
+
+    @property
+    def first(self) -> "ScaleScores":
+        """Of the first photograph of several."""
+        return ScaleScores(self.scale, *(part if part is None else part[0] for part in self[1:]))
 
 
 class MultiScaleScores(NamedTuple):

@@ -38,7 +38,7 @@ class Photo(NamedTuple):
 
     pixels: np.ndarray
     sha256: str
-    parse_gps_position: tuple[float, float] | None
+    place: tuple[float, float] | None
     notes: tuple[str, ...]
 
 

@@ -5,6 +5,7 @@ Synopsis::
     scorer = sliding_window.create_scorer(model)
     logits = scorer.score(pixels)                # uint8 [H, W, C], 0..255 -> float32 [h, w]
     logits[i, j]                                 # of pixels[y : y + scorer.px, x : x + scorer.px], y = i * scorer.step
+    scores, cells = scorer.places(batch)         # of photographs of one size, uint8 [B, H, W, C] -> float32 [B, h, w]
 
 A network without padding has the same features for a window as for the photograph around it (Long, Shelhamer and
 Darrell, Fully convolutional networks for semantic segmentation, CVPR 2015). So its convolutions run once over the
@@ -26,13 +27,13 @@ layers = keras.layers
 TILE_PX = 768
 BAND = 64  # rows of windows that are pooled at once
 BATCH = 64  # windows at once, where the network takes one at a time
-Locate = Callable[[np.ndarray], np.ndarray]  # features float32 [h, w, K] of cells -> logits float32 [h, w]
+Locate = Callable[[np.ndarray], np.ndarray]  # features float32 [B, h, w, K] of cells -> logits float32 [B, h, w]
 LEVELS = "levels"  # what windows are standardised by, beside the names of layers
 
 
 class FullyConvolutionalScorer:
     """A network that adds no zeros, run over whole photographs. `features`: the layers up to its pooling, uint8
-    [1, H, W, C] to float32 [1, h, w, K]; `decide`: the rest, over every window. `around`: pixels beside a part of a
+    [B, H, W, C] to float32 [B, h, w, K]; `decide`: the rest, over every window. `around`: pixels beside a part of a
     photograph that must be seen with it, for its windows to be scored as in the whole."""
 
     around = 0
@@ -54,7 +55,7 @@ class FullyConvolutionalScorer:
         self._decide = self._head(model, trunk, self._cells)
 
     def _head(self, model: keras.Model, trunk: str, across: int) -> Callable:
-        """What follows `trunk`, with the pooling of `_twins`: float32 [1, h, w, K] to [1, h', w', 1]."""
+        """What follows `trunk`, with the pooling of `_twins`: float32 [B, h, w, K] to [B, h', w', 1]."""
         cells = keras.Input((None, None, model.get_layer(trunk).output_shape[3]))
         start = [layer.name for layer in model.layers].index(trunk) + 1
         found = self._twins(model.layers[start:], {trunk: cells}, across)
@@ -94,54 +95,56 @@ class FullyConvolutionalScorer:
     def score(self, pixels: np.ndarray) -> np.ndarray:
         """Logits float32 [h, w] of every window of `pixels`, uint8 [H, W, C], 0..255. Where the last ones don't fit, or
         the picture is smaller than a window, it is mirrored beyond its border."""
-        return self._pooled(self._decide, self._cells_in(pixels), self._cells)
+        return self._scores(self._cells_in(pixels[None]))[0]
 
-    def places(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """(what `score` gives, None): where in a window the crack lies can't be told."""
-        return self.score(pixels), None
+    def places(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """(what `score` gives for each of `batch`, uint8 [B, H, W, C]: float32 [B, h, w]; None: where in a window the
+        crack lies can't be told). All of them go through the network at once: as many as memory has room for."""
+        return self._scores(self._cells_in(batch)), None
 
-    def _cells_in(self, pixels: np.ndarray) -> np.ndarray:
-        """float32 [h, w, K]: the cells that are pooled."""
-        whole = _padded(pixels, self.px, self.step)
+    def _scores(self, features: np.ndarray) -> np.ndarray:
+        return self._pooled(self._decide, features, self._cells)
+
+    def _cells_in(self, batch: np.ndarray) -> np.ndarray:
+        """float32 [B, h, w, K]: the cells that are pooled."""
+        whole = _padded(batch, self.px, self.step)
         levels = self._levels_of(whole) if self._levels else None
-        rows, columns = (self._cells_of(side) for side in whole.shape[:2])
+        rows, columns = (self._cells_of(side) for side in whole.shape[1:3])
         tile = max(self._cells_of(TILE_PX), 1)
         features = None
         for top, down in _ranges(rows, tile):
             for left, right in _ranges(columns, tile):
                 found = self._tile(whole, levels, slice(top, down), slice(left, right))
                 if features is None:
-                    features = np.empty((rows, columns, found.shape[-1]), np.float32)
-                features[top:down, left:right] = found
+                    features = np.empty((len(batch), rows, columns, found.shape[-1]), np.float32)
+                features[:, top:down, left:right] = found
         return features
 
     def _levels_of(self, whole: np.ndarray) -> np.ndarray:
         """`_levels` over the windows of `whole`, and of these the mean over the windows that hold a cell: float32
-        [h + 2, w + 2, 2 K], the border repeated once."""
-        tiles = [list(_ranges(side, TILE_PX - TILE_PX % self.step)) for side in whole.shape[:2]]
-        found = [
-            [self._levels(whole[None, top:down, left:right])[0] for left, right in tiles[1]] for top, down in tiles[0]
-        ]
-        levels = np.concatenate([np.concatenate(row, axis=1) for row in found])
-        for axis in (0, 1):
+        [B, h + 2, w + 2, 2 K], the border repeated once."""
+        tiles = [list(_ranges(side, TILE_PX - TILE_PX % self.step)) for side in whole.shape[1:3]]
+        found = [[self._levels(whole[:, top:down, left:right]) for left, right in tiles[1]] for top, down in tiles[0]]
+        levels = np.concatenate([np.concatenate(row, axis=2) for row in found], axis=1)
+        for axis in (1, 2):
             levels = _over_windows(levels.swapaxes(0, axis), self._cells).swapaxes(0, axis)
-        return np.pad(levels, ((1, 1), (1, 1), (0, 0)), "edge")
+        return np.pad(levels, ((0, 0), (1, 1), (1, 1), (0, 0)), "edge")
 
     def _cells_of(self, side: int) -> int:
         """Cells of the trunk in `side` pixels."""
         return (side - self._reach.high) // self.step + 1
 
     def _tile(self, whole: np.ndarray, levels: None, rows: slice, columns: slice) -> np.ndarray:
-        """`rows` and `columns` of the trunk's cells: float32 [h, w, K]."""
+        """`rows` and `columns` of the trunk's cells: float32 [B, h, w, K]."""
         y, x = (
             slice(cells.start * self.step, (cells.stop - 1) * self.step + self._reach.high) for cells in (rows, columns)
         )
-        return self._features(whole[None, y, x])[0].numpy()
+        return self._features(whole[:, y, x])
 
     def _pooled(self, decide: Callable, features: np.ndarray, across: int) -> np.ndarray:
-        bands = _ranges(features.shape[0] - across + 1, BAND)
-        parts = [decide(features[None, top : down + across - 1])[0, ..., 0] for top, down in bands]
-        return np.concatenate([part.numpy() for part in parts])
+        """float32 [B, h', w']: `decide` of every `across` x `across` of `features`, float32 [B, h, w, K]."""
+        bands = _ranges(features.shape[1] - across + 1, BAND)
+        return np.concatenate([decide(features[:, top : down + across - 1])[..., 0] for top, down in bands], axis=1)
 
 
 class PaddedFullyConvolutionalScorer(FullyConvolutionalScorer):
@@ -161,11 +164,11 @@ class PaddedFullyConvolutionalScorer(FullyConvolutionalScorer):
         one_cell = self._head(model, trunk, 0)
         return lambda features: self._pooled(one_cell, features, 1)
 
-    def places(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(what `score` gives, logits float32 [h + c - 1, w + c - 1] of the cells of `step` pixels, c of them across a
-        window)."""
-        features = self._cells_in(pixels)
-        return self._pooled(self._decide, features, self._cells), self._locate(features)
+    def places(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(what `score` gives for each, logits float32 [B, h + c - 1, w + c - 1] of the cells of `step` pixels, c of
+        them across a window)."""
+        features = self._cells_in(batch)
+        return self._scores(features), self._locate(features)
 
     def _cells_around(self) -> int:
         return max(-(self._reach.low // self.step), -(-self._reach.high // self.step))
@@ -177,21 +180,21 @@ class PaddedFullyConvolutionalScorer(FullyConvolutionalScorer):
         before, after = -(self._reach.low // self.step), -(-self._reach.high // self.step)
         around = [slice(max(cells.start - before, 0), cells.stop + after) for cells in (rows, columns)]
         y, x = (slice(cells.start * self.step, cells.stop * self.step) for cells in around)
-        seen = [whole[None, y, x]]
+        seen = [whole[:, y, x]]
         if levels is not None:
             y, x = (slice(cells.start, cells.stop + 2) for cells in around)  # one cell more on each side
-            seen.append(levels[None, y, x])
-        found = self._features(*seen)[0].numpy()
+            seen.append(levels[:, y, x])
+        found = self._features(*seen)
         y, x = (
             slice(inner.start - outer.start, inner.stop - outer.start)
             for inner, outer in zip((rows, columns), around, strict=True)
         )
-        return found[y, x]
+        return found[:, y, x]
 
 
 class _WindowedStandardization(layers.Layer):
     """Stands for a layer that standardises over the picture: every pixel by the mean and the mean square of the windows
-    that hold it, float32 [1, h + 2, w + 2, 2 K] for cells of `size` pixels and one more all around; from middle to
+    that hold it, float32 [B, h + 2, w + 2, 2 K] for cells of `size` pixels and one more all around; from middle to
     middle of the cells in straight lines."""
 
     def __init__(self, size: int, epsilon: float, **settings) -> None:
@@ -208,19 +211,19 @@ class _WindowedStandardization(layers.Layer):
 
 def _levels(photograph: tf.Tensor, standardised: tf.Tensor, size: int) -> keras.Model:
     """`photograph` to mean and mean square of each channel of `standardised` in cells of `size` x `size` of its pixels:
-    float32 [1, h, w, 2 K]."""
+    float32 [B, h, w, 2 K]."""
     both = layers.Concatenate()([standardised, layers.Multiply()([standardised, standardised])])
     return keras.Model(photograph, layers.AveragePooling2D(size, dtype="float32")(both))
 
 
 def _compiled(model: keras.Model) -> Callable:
-    """`model`, not training, on one picture of any height and width."""
-    shapes = [tf.TensorSpec([1, *taken.shape[1:]], taken.dtype) for taken in model.inputs]
+    """`model`, not training, on pictures of any one height and width: arrays in, an array out."""
+    shapes = [tf.TensorSpec(taken.shape, taken.dtype) for taken in model.inputs]
     function = tf.function(lambda *taken: model(taken, training=False), input_signature=shapes)
 
-    def call(*taken: np.ndarray) -> tf.Tensor:
+    def call(*taken: np.ndarray) -> np.ndarray:
         with runtime.layers_unfused():
-            return function(*taken)
+            return function(*taken).numpy()
 
     return call
 
@@ -229,7 +232,7 @@ def _over_windows(levels: np.ndarray, across: int) -> np.ndarray:
     """Along the first axis: the mean over all windows of `across` cells that hold a cell, of their means."""
     count = len(levels) - across + 1
     windows = sum(levels[start : start + count] for start in range(across)) / across
-    total, often = np.zeros_like(levels), np.zeros((len(levels), 1, 1), np.float32)
+    total, often = np.zeros_like(levels), np.zeros((len(levels), *[1] * (levels.ndim - 1)), np.float32)
     for start in range(across):
         total[start : start + count] += windows
         often[start : start + count] += 1
@@ -248,16 +251,16 @@ class SlidingWindowScorer:
 
     def score(self, pixels: np.ndarray) -> np.ndarray:
         """As `FullyConvolutionalScorer.score`."""
-        whole = _padded(pixels, self.px, self.step)
-        every = np.lib.stride_tricks.sliding_window_view(whole, (self.px, self.px), (0, 1))
-        every = every[:: self.step, :: self.step]
-        shape, every = every.shape[:2], every.reshape(-1, whole.shape[2], self.px, self.px)
-        parts = [self._decide(every[at : at + BATCH].transpose(0, 2, 3, 1)) for at in range(0, len(every), BATCH)]
-        return np.concatenate([part.numpy().reshape(-1) for part in parts]).reshape(shape)
+        return self.places(pixels[None])[0][0]
 
-    def places(self, pixels: np.ndarray) -> tuple[np.ndarray, None]:
+    def places(self, batch: np.ndarray) -> tuple[np.ndarray, None]:
         """As `FullyConvolutionalScorer.places`."""
-        return self.score(pixels), None
+        whole = _padded(batch, self.px, self.step)
+        every = np.lib.stride_tricks.sliding_window_view(whole, (self.px, self.px), (1, 2))
+        every = every[:, :: self.step, :: self.step]
+        shape, every = every.shape[:3], every.reshape(-1, whole.shape[3], self.px, self.px)
+        parts = [self._decide(every[at : at + BATCH].transpose(0, 2, 3, 1)) for at in range(0, len(every), BATCH)]
+        return np.concatenate([part.numpy().reshape(-1) for part in parts]).reshape(shape), None
 
 
 def create_scorer(model: keras.Model, locate: Locate | None = None) -> FullyConvolutionalScorer | SlidingWindowScorer:
@@ -293,8 +296,9 @@ def _ranges(count: int, size: int) -> Iterator[tuple[int, int]]:
 
 
 def _padded(pixels: np.ndarray, px: int, step: int) -> np.ndarray:
-    """`pixels`, mirrored to the right and below until windows of side `px`, `step` apart, cover them."""
-    missing = [px + max(-(-(side - px) // step), 0) * step - side for side in pixels.shape[:2]]
+    """`pixels`, [H, W, C] or [B, H, W, C], mirrored to the right and below until windows of side `px`, `step` apart,
+    cover them."""
+    missing = [px + max(-(-(side - px) // step), 0) * step - side for side in pixels.shape[-3:-1]]
     if not any(missing):
         return pixels
-    return np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)), "symmetric")
+    return np.pad(pixels, ((0, 0),) * (pixels.ndim - 3) + ((0, missing[0]), (0, missing[1]), (0, 0)), "symmetric")

@@ -292,6 +292,15 @@ def test_a_part_of_a_scaled_photograph_is_that_of_the_whole(height, scaled_heigh
     np.testing.assert_array_equal(resize.scaled(values, scaled_height, 20, rows, columns), whole[rows, columns])
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("height", "width"), [(30, 50), (71, 64), (140, 90), (70, 63)])
+def test_pictures_of_one_size_are_scaled_together_as_each_alone(height, width, channels):
+    batch = np.random.default_rng(0).integers(0, 256, (4, 70, 63, channels)).astype(np.uint8)
+    rows, columns = slice(3, 29), slice(5, None)
+    expected = np.stack([resize.scaled(one, height, width, rows, columns) for one in batch])
+    np.testing.assert_array_equal(resize.scaled_batch(batch, height, width, rows, columns), expected)
+
+
 def test_a_photograph_of_that_size_already_is_left_alone():
     values = support.picture(0)
     assert resize.scaled(values, 64, 64) is not None and np.shares_memory(resize.scaled(values, 64, 64), values)

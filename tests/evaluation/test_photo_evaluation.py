@@ -14,7 +14,7 @@ from crackflow.core.errors import ConfigError, UserError
 from crackflow.data import dataset
 from crackflow.data.record_reader import RecordReader
 from crackflow.evaluation import photo_evaluation
-from crackflow.inference import multi_scale, photo_threshold, predictor
+from crackflow.inference import photo_threshold, predictor, receptive_field
 from crackflow.model import model_file
 from crackflow.synthesis import mosaics
 from tests import support
@@ -79,6 +79,19 @@ def test_evaluate_and_predict_decide_alike_photograph_by_photograph(place, tmp_p
     assert json.loads((tmp_path / "test/metrics.json").read_text()) == content
     page = (tmp_path / "test/report.html").read_text()
     assert 'id="photographs"' in page and "As photographs" in page
+
+
+@pytest.mark.parametrize("held", [1, 100_000, photo_evaluation.HELD_PIXELS])
+def test_however_many_photographs_are_read_ahead_each_is_judged_as_alone(place, monkeypatch, held):
+    monkeypatch.setattr(photo_evaluation, "HELD_PIXELS", held)
+    model, made = predictor.load(str(place / "model.h5")), dataset.load(str(place / "data"))
+    numbers, rows = (3, 11, 0, 7, 4), RecordReader(made, "test")
+    judged = photo_evaluation.predict_photos(model, made, [("test", row) for row in numbers])
+    records = [rows.fields(row) for row in numbers]
+    assert judged.paths == [record["path"].decode() for record in records]
+    for record, verdict in zip(records, judged.verdicts, strict=True):
+        alone = model.judge(model.glance(photo_evaluation._pixels(made, record["image"], "here")))
+        assert verdict == alone._replace(probability=pytest.approx(alone.probability, abs=1e-5))
 
 
 def test_photographs_of_every_encoding_are_looked_at(place, tmp_path):
@@ -209,7 +222,7 @@ def test_a_number_of_photographs_below_none_is_refused():
 
 def test_no_walls_are_laid_for_a_network_that_goes_window_by_window(tmp_path, monkeypatch):
     monkeypatch.setattr(photo_evaluation, "_wall_parts", None)
-    monkeypatch.setattr(predictor.dense, "_trunk", lambda model: None)
+    monkeypatch.setattr(receptive_field, "find_backbone", lambda model: None)
     support.made(spotted(tmp_path / "walls", 24), tmp_path / "data", split=(0, 1, 0))
     made = dataset.load(str(tmp_path / "data"))
     labels = np.array([RecordReader(made, "val").fields(row)["label"] for row in range(made.count("val"))])

@@ -85,6 +85,27 @@ def test_one_scale_alone_is_left_as_it_is():
     np.testing.assert_allclose(crack_tracing.fuse_scales([(2.0 / 2.0, heat)], heat.shape), heat, atol=1e-5)
 
 
+def test_maps_of_several_photographs_are_fused_as_those_of_each():
+    random = np.random.default_rng(0)
+    coarse, main, fine = (random.random((3, *shape)).astype(np.float32) for shape in ((4, 5), (7, 9), (13, 18)))
+    scales = (0.5, 1.0, 2.0)
+    maps = list(zip(scales, (coarse, main, fine), strict=True))
+    both = crack_tracing.fuse_scales(maps, (7, 9), 2)
+    for number in range(3):
+        expected = crack_tracing.fuse_scales([(scale, one[number]) for scale, one in maps], (7, 9), 2)
+        np.testing.assert_array_equal(both[number], expected)
+    several = crack_tracing.window_heatmap(main, 4)
+    np.testing.assert_array_equal(several, np.stack([crack_tracing.window_heatmap(one, 4) for one in main]))
+
+
+def test_between_the_cells_of_a_map_are_straight_lines_and_beyond_its_border_nothing_changes():
+    heat = np.random.default_rng(1).random((6, 7))
+    rows, columns = (np.arange(12) + 0.5) * 0.7 - 1, (np.arange(9) + 0.5) * 0.9 - 1
+    expected = ndimage.map_coordinates(heat, np.meshgrid(rows, columns, indexing="ij"), order=1, mode="nearest")
+    between = crack_tracing._between(crack_tracing._between(heat, rows, -2), columns, -1)
+    np.testing.assert_allclose(between, expected, atol=1e-12)
+
+
 def test_a_crack_is_outlined_where_it_is_and_measured_along_it():
     picture, mask = cracked([(20, 60), (150, 140), (300, 150)])
     (found,) = crack_tracing.extract_cracks(

@@ -13,7 +13,7 @@ from crackflow.core.backend import keras
 from crackflow.core.config.network import Network
 from crackflow.core.errors import UserError
 from crackflow.data import resize
-from crackflow.inference import predictor
+from crackflow.inference import predictor, sliding_window
 from crackflow.model import mask_head, model_file, networks, ood
 from tests import support
 
@@ -148,18 +148,18 @@ def test_a_photograph_smaller_than_a_window_is_decided_by_what_is_in_it():
 @pytest.mark.parametrize("band", [64, 128])
 def test_bands_of_rows_leave_no_seam(band, monkeypatch):
     picture = wall(500, 90, ((10, 0), (80, 499)))
-    whole = model()._look(picture, 1.0).heat
+    whole = model()._looks_at(picture[None], [1.0])[0].first.heat
     monkeypatch.setattr(predictor, "BLOCK_PIXELS", band * picture.shape[1])
-    np.testing.assert_allclose(model()._look(picture, 1.0).heat, whole, atol=1e-5)
+    np.testing.assert_allclose(model()._looks_at(picture[None], [1.0])[0].first.heat, whole, atol=1e-5)
 
 
 def test_bands_leave_no_seam_in_what_the_shipped_model_sees_either(monkeypatch):
     """It adds zeros at borders, and standardises by the windows around a cell."""
     shipped = predictor.load()
     picture = support.picture(3, 700, 900)
-    whole = shipped._look(picture, 1.0)
+    whole = shipped._looks_at(picture[None], [1.0])[0].first
     monkeypatch.setattr(predictor, "BLOCK_PIXELS", 600 * 600)
-    parts = shipped._look(picture, 1.0)
+    parts = shipped._looks_at(picture[None], [1.0])[0].first
     np.testing.assert_allclose(parts.heat, whole.heat, atol=1e-5)
     np.testing.assert_allclose(parts.spots, whole.spots, atol=1e-5)
     assert whole.heat.std() > 0.01
@@ -180,7 +180,7 @@ def padded_darkness(locator=None, **card):
 def test_what_masks_taught_says_where_the_crack_is_whatever_the_temperature_of_windows():
     locator = mask_head.MaskHead(np.float32([40.0]), np.float32(-2))
     plain, taught = padded_darkness(temperature=2.0), padded_darkness(locator, temperature=2.0)
-    one, other = plain._look(wall(), 1.0), taught._look(wall(), 1.0)
+    one, other = plain._looks_at(wall()[None], [1.0])[0].first, taught._looks_at(wall()[None], [1.0])[0].first
     np.testing.assert_array_equal(one.heat, other.heat)
     np.testing.assert_allclose(other.spots.min(), 1 / (1 + np.exp(2)), rtol=1e-5)
     dark = (special.logit(one.spots.astype(np.float64)) * 2 + 3) / 60  # back through the last layer
@@ -194,7 +194,7 @@ def test_what_masks_taught_says_where_the_crack_is_whatever_the_temperature_of_w
 def test_what_a_padded_network_knows_of_places_comes_with_every_band(band, monkeypatch):
     picture = wall(500, 90, ((10, 0), (80, 499)))
     monkeypatch.setattr(predictor, "BLOCK_PIXELS", band * picture.shape[1])
-    look = padded_darkness()._look(picture, 1.0)
+    look = padded_darkness()._looks_at(picture[None], [1.0])[0].first
     assert look.spots.shape == look.heat.shape
     rows = np.argmax(look.spots[:120], axis=1)
     expected = (10 + 70 * (np.arange(120) * 4 + 2) / 500) / 4
@@ -309,7 +309,23 @@ def test_a_photograph_exposed_otherwise_is_brought_to_the_brightness_of_training
         assert abs(special.logit(left.probability) - special.logit(usual.probability)) > 2
 
 
-def test_a_photograph_is_made_at_most_so_many_times_as_bright_or_dark():
-    for level, brightness, seen in ((10, 200, 25), (250, 20, 100), (100, 200, 200), (0, 100, 0), (200, 0, 200)):
-        levels = model(brightness=float(brightness))._levels(np.full((8, 8, 3), level, np.uint8))
-        assert levels[level] == seen and (np.diff(levels.astype(int)) >= 0).all()
+@pytest.mark.parametrize("by_window", [False, True])
+def test_photographs_of_one_size_are_judged_together_as_each_alone(monkeypatch, by_window):
+    monkeypatch.setattr(predictor, "BATCH_PIXELS", 12 * PX**2)  # three at the finest scale
+    if by_window:
+        monkeypatch.setattr(sliding_window.receptive_field, "find_backbone", lambda model: None)
+    looker, sizes = model(photo_shift=2.0, review=(0.2, 0.8), brightness=150.0), []
+    assert looker.is_slow == by_window
+    places = looker._scorer.places
+    monkeypatch.setattr(looker._scorer, "places", lambda batch: sizes.append(len(batch)) or places(batch))
+    photographs = []
+    for number in range(8):
+        height, width = (PX + 20, PX - 40) if number % 3 == 2 else (PX, PX)
+        photographs.append(wall(height, width, ((0, 10), (width - 1, 20)) if number == 3 else None))
+        photographs[-1][20:26, 10:16] = 50 + 2 * number
+    verdicts = looker.judge_all(photographs)
+    assert max(sizes) == 3
+    for pixels, verdict in zip(photographs, verdicts, strict=True):
+        alone = looker.judge(looker.glance(pixels))
+        assert verdict == alone._replace(probability=pytest.approx(alone.probability, abs=1e-5))
+    assert len({round(one.probability, 5) for one in verdicts}) > 3

@@ -96,33 +96,36 @@ def test_the_most_cracked_cell_of_a_network_that_takes_the_maximum_gives_the_sco
     model = keras.Model(image, keras.layers.Reshape(())(logit))
     scorer = sliding_window.create_scorer(model)
     assert isinstance(scorer, sliding_window.PaddedFullyConvolutionalScorer)
-    scores, cells = scorer.places(support.picture(4, 120, 100))
-    assert cells.shape == (scores.shape[0] + 15, scores.shape[1] + 15)
-    most = np.lib.stride_tricks.sliding_window_view(cells, (16, 16)).max((2, 3))
+    scores, cells = scorer.places(support.picture(4, 120, 100)[None])
+    assert cells.shape == (1, scores.shape[1] + 15, scores.shape[2] + 15)
+    most = np.lib.stride_tricks.sliding_window_view(cells, (16, 16), (1, 2)).max((3, 4))
     np.testing.assert_allclose(scores, most, atol=1e-5)
 
 
 def test_only_padded_networks_tell_which_cell_is_cracked(model):
     picture = support.picture(3, 130, 120)
-    scores, cells = sliding_window.create_scorer(model).places(picture)
+    scores, cells = sliding_window.create_scorer(model).places(picture[None])
     assert cells is None
-    np.testing.assert_array_equal(scores, sliding_window.create_scorer(model).score(picture))
-    assert sliding_window.create_scorer(networks.NETWORKS[Network.SEED].build(96)).places(picture[..., :1])[1] is None
-    scores, cells = sliding_window.create_scorer(shared(Network.CRACKFLOW_M)).places(picture)
-    assert cells.shape == (scores.shape[0] + 5, scores.shape[1] + 5)
+    np.testing.assert_array_equal(scores[0], sliding_window.create_scorer(model).score(picture))
+    assert (
+        sliding_window.create_scorer(networks.NETWORKS[Network.SEED].build(96)).places(picture[None, ..., :1])[1]
+        is None
+    )
+    scores, cells = sliding_window.create_scorer(shared(Network.CRACKFLOW_M)).places(picture[None])
+    assert cells.shape == (1, scores.shape[1] + 5, scores.shape[2] + 5)
 
 
 def test_what_was_learnt_from_masks_tells_the_cells_where_there_is_such_a_thing():
     picture, model = support.picture(3, 130, 120), shared(Network.CRACKFLOW_M)
     seen = []
-    scores, cells = sliding_window.create_scorer(
-        model, lambda features: seen.append(features) or features[..., 0]
-    ).places(picture)
-    np.testing.assert_array_equal(scores, sliding_window.create_scorer(model).score(picture))
+    scorer = sliding_window.create_scorer(model, lambda features: seen.append(features) or features[..., 0])
+    scores, cells = scorer.places(picture[None])
+    np.testing.assert_array_equal(scores[0], scorer.score(picture))
     np.testing.assert_array_equal(cells, seen[0][..., 0])
     assert seen[0].shape == (
-        scores.shape[0] + 5,
+        1,
         scores.shape[1] + 5,
+        scores.shape[2] + 5,
         model.get_layer(structure.pooled_layer(model)).output_shape[3],
     )
 
@@ -197,6 +200,22 @@ def test_tiles_of_any_size_leave_no_seam(name, height, width, tile):
         np.testing.assert_allclose(scorer.score(picture), whole, atol=1e-4)
     finally:
         sliding_window.TILE_PX = before
+
+
+@pytest.mark.parametrize("name", [Network.CRACKFLOW_S, Network.CRACKFLOW_M, STANDARDISED, Network.SEED])
+@pytest.mark.parametrize(("height", "width"), [(96, 96), (130, 210), (50, 120)])
+def test_photographs_of_one_size_have_the_scores_together_that_they_have_alone(name, height, width):
+    scorer = sliding_window.create_scorer(networks.NETWORKS[name].build(96) if name is Network.SEED else shared(name))
+    colours = 1 if name is Network.SEED else 3
+    batch = np.stack([support.picture(number, width, height)[..., :colours] for number in range(5)])
+    scores, cells = scorer.places(batch)
+    alone = [scorer.places(picture[None]) for picture in batch]
+    np.testing.assert_allclose(scores, np.concatenate([one for one, _ in alone]), atol=1e-4)
+    np.testing.assert_array_equal(alone[3][0][0], scorer.score(batch[3]))
+    if isinstance(scorer, sliding_window.PaddedFullyConvolutionalScorer):
+        np.testing.assert_allclose(cells, np.concatenate([one for _, one in alone]), atol=1e-4)
+    else:
+        assert cells is None
 
 
 _SHARED = {}
