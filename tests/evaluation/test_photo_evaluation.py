@@ -14,7 +14,7 @@ from crackflow.core.errors import ConfigError, UserError
 from crackflow.data import dataset
 from crackflow.data.record_reader import RecordReader
 from crackflow.evaluation import photo_evaluation
-from crackflow.inference import photo_threshold, predictor, receptive_field
+from crackflow.inference import multi_scale, photo_threshold, predictor, receptive_field
 from crackflow.model import model_file
 from crackflow.synthesis import mosaics
 from tests import support
