@@ -19,6 +19,8 @@ ROOMS = [
     *("inference", "evaluation", "search", "report"),
 ]
 
+FILLERS = set("found made told one place where shown chosen kept taken held often given".split())
+
 
 def modules():
     return sorted(path for path in PACKAGE.rglob("*.py"))
@@ -71,6 +73,42 @@ def test_every_module_says_what_it_owns():
 
 def test_no_module_is_longer_than_400_lines():
     assert not [path for path in modules() if len(path.read_text().splitlines()) > 400]
+
+
+def test_no_class_name_stands_for_two_things():
+    names = [
+        node.name
+        for path in modules()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+    ]
+    assert sorted(names) == sorted(set(names))
+
+
+def identifiers(tree):
+    """Of variables, parameters, attributes, functions and classes; not of what numpy and TensorFlow have."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Attribute) and not (
+            isinstance(node.value, ast.Name) and node.value.id in ("np", "tf")
+        ):
+            yield node.attr
+
+
+@pytest.mark.parametrize("folder", ["crackflow"])
+def test_names_say_what_a_thing_is(folder):
+    """`found`, `one` and the like say nothing: at most 5 in 1,000 lines."""
+    count = lines = 0
+    for path in (ROOT / folder).rglob("*.py"):
+        text = path.read_text()
+        count += sum(name in FILLERS for name in identifiers(ast.parse(text)))
+        lines += len(text.splitlines())
+    assert count <= 5 * lines / 1000
 
 
 @pytest.mark.parametrize("name", ["crackflow", "crackflow.convert", "crackflow.synth"])
