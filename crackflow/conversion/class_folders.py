@@ -19,7 +19,7 @@ from crackflow.core.errors import UserError
 from crackflow.data import folders, image_file
 
 MAX_DEPTH = 6  # below the folder that was given
-PICTURE_ENDINGS = tuple(ending for endings in image_file.EXTENSIONS.values() for ending in endings)
+IMAGE_ENDINGS = tuple(ending for endings in image_file.EXTENSIONS.values() for ending in endings)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +56,8 @@ class ClassFolders(NamedTuple):
 def tree(root: str, positive_class: str) -> Tree:
     """Raises: UserError when `root` is no folder, or holds none."""
     if not os.path.isdir(root):
-        what = "a file" if os.path.exists(root) else "nothing there"
-        raise UserError(f"--images: expected a folder, received {root!r} ({what}); check the path")
+        kind = "a file" if os.path.exists(root) else "nothing there"
+        raise UserError(f"--images: expected a folder, received {root!r} ({kind}); check the path")
     passed_over = collections.Counter()
     inside, folders = "", subfolders(root, passed_over)
     if not folders:
@@ -88,26 +88,26 @@ def subfolders(folder: str, passed_over: collections.Counter) -> list[str]:
 
 def find(tree: Tree, positive_class: str) -> ClassFolders:
     """The class folders in `tree`, at any depth."""
-    found, strays, seen, passed_over = [], [], set(), collections.Counter()
-    waiting = [(tree.inside, tree.folders, 0)]
-    while waiting:
-        here, names, depth = waiting.pop()
-        place = os.path.realpath(os.path.join(tree.root, here))
-        if place in seen:
+    class_folders, strays, visited, passed_over = [], [], set(), collections.Counter()
+    pending = [(tree.inside, tree.folders, 0)]
+    while pending:
+        inside, names, depth = pending.pop()
+        real_path = os.path.realpath(os.path.join(tree.root, inside))
+        if real_path in visited:
             continue
-        seen.add(place)
-        if _has_pictures(place):
-            strays.append(here or os.curdir)
-        labels = _labels(os.path.basename(place), names, positive_class)
-        surface = folder_names.surface(os.path.basename(place))
+        visited.add(real_path)
+        if _has_images(real_path):
+            strays.append(inside or os.curdir)
+        labels = _labels(os.path.basename(real_path), names, positive_class)
+        surface = folder_names.surface(os.path.basename(real_path))
         for name in reversed(names):
-            path = os.path.join(here, name)
+            path = os.path.join(inside, name)
             if name in labels:
                 is_coded = name in CODES
-                found.append(ClassFolder(path, labels[name], name[1] if is_coded else surface, is_coded))
+                class_folders.append(ClassFolder(path, labels[name], name[1] if is_coded else surface, is_coded))
             elif depth < MAX_DEPTH:
-                waiting.append((path, subfolders(os.path.join(tree.root, path), passed_over), depth + 1))
-    return ClassFolders(sorted(found, key=lambda one: one.path), sorted(strays), passed_over)
+                pending.append((path, subfolders(os.path.join(tree.root, path), passed_over), depth + 1))
+    return ClassFolders(sorted(class_folders, key=lambda folder: folder.path), sorted(strays), passed_over)
 
 
 CODES = {f"{kind}{surface}": int(kind == "C") for kind in "CU" for surface in "DPW"}  # SDNET2018's class folders
@@ -124,9 +124,9 @@ def _labels(parent: str, names: list[str], positive_class: str) -> dict[str, int
     return {name: label for name, label in labels.items() if label is not None}
 
 
-def _has_pictures(folder: str) -> bool:
+def _has_images(folder: str) -> bool:
     try:
         entries = list(os.scandir(folder))
     except OSError:
         return False
-    return any(entry.name.lower().endswith(PICTURE_ENDINGS) and not folders.is_folder(entry) for entry in entries)
+    return any(entry.name.lower().endswith(IMAGE_ENDINGS) and not folders.is_folder(entry) for entry in entries)

@@ -28,7 +28,7 @@ ROWS = 256  # at most, in a box
 COLUMNS = 4096  # compared with a box at a time
 LEADERS = 16  # of a component's rows that are compared first
 # `may_match` on a whole matrix takes 40 ns an element, `matches` 2 us a pair (benchmarks/results/frames.json).
-DENSE_PART = 0.02
+DENSE_FRACTION = 0.02
 PENDING = 4_000  # candidates that are decided at once: 2 MB of thumbnails each way
 
 Matrix = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -60,9 +60,9 @@ class Components:
         self._parent[items] = root
         return root
 
-    def join(self, one: int, other: int) -> bool:
+    def join(self, a: int, b: int) -> bool:
         """Whether they were apart before."""
-        low, high = sorted((self._root(one), self._root(other)))
+        low, high = sorted((self._root(a), self._root(b)))
         self._parent[high] = low
         return low != high
 
@@ -84,36 +84,40 @@ class _Search:
         self._pending: list[np.ndarray] = []
         points = (features - features.mean(0, keepdims=True))[self.order] if len(features) else features
         self._radius = radius[self.order]
-        self._left, self._right = _for_distances(points, self._radius)
+        self._left, self._right = _distance_factors(points, self._radius)
         if len(points):
             self._low = np.minimum.reduceat(points, self.starts[:-1])
             self._high = np.maximum.reduceat(points, self.starts[:-1])
             self._reach = np.maximum.reduceat(self._radius, self.starts[:-1])
-        self._is_one = np.zeros(len(self.starts) - 1, bool)  # whether a box lies in one component
+        self._is_single_component = np.zeros(len(self.starts) - 1, bool)  # whether a box lies in one component
 
     def run(self) -> None:
         for box in range(len(self.starts) - 1):
             rows, own = self._items(box), np.array([box])
-            self._note_whole(own, rows)
-            if not self._is_one[box]:
+            self._mark_single_component_boxes(own, rows)
+            if not self._is_single_component[box]:
                 self._compare(rows, rows)
-                self._note_whole(own, rows)
-            others = self._near_boxes(box)
-            columns = np.concatenate([self._items(other) for other in others]) if len(others) else rows[:0]
+                self._mark_single_component_boxes(own, rows)
+            near_boxes = self._near_boxes(box)
+            columns = (
+                np.concatenate([self._items(near_box) for near_box in near_boxes]) if len(near_boxes) else rows[:0]
+            )
             for start in range(0, len(columns), COLUMNS):
                 self._compare_by_component(rows, columns[start : start + COLUMNS])
-            self._note_whole(others, columns)
+            self._mark_single_component_boxes(near_boxes, columns)
         self._decide_pending()
 
     def _items(self, box: int) -> np.ndarray:
         return np.arange(self.starts[box], self.starts[box + 1])
 
-    def _note_whole(self, some: np.ndarray, items: np.ndarray) -> None:
+    def _mark_single_component_boxes(self, box_numbers: np.ndarray, items: np.ndarray) -> None:
         """Mark which of the boxes `some`, which hold `items`, lie in one component."""
-        if len(some):
-            roots, lengths = self.components.roots(items), np.diff(self.starts)[some]
+        if len(box_numbers):
+            roots, lengths = self.components.roots(items), np.diff(self.starts)[box_numbers]
             starts = np.cumsum(lengths) - lengths
-            self._is_one[some] = np.minimum.reduceat(roots, starts) == np.maximum.reduceat(roots, starts)
+            self._is_single_component[box_numbers] = np.minimum.reduceat(roots, starts) == np.maximum.reduceat(
+                roots, starts
+            )
 
     def _near_boxes(self, box: int) -> np.ndarray:
         """int64 [B]: later boxes that may hold a match of an item of `box` in another component."""
@@ -122,19 +126,19 @@ class _Search:
         square = (np.maximum(gap, 0).astype(np.float64) ** 2).sum(1)
         reach = np.minimum(self._reach[box], self._reach[later])
         near = box + 1 + np.flatnonzero(square <= reach**2 * 1.001 + 1e-3)
-        if not self._is_one[box]:
+        if not self._is_single_component[box]:
             return near
-        own, *others = self.components.roots(self.starts[np.append(box, near)]).tolist()
-        return near[~(self._is_one[near] & (np.array(others, np.int64) == own))]
+        own_root, *near_roots = self.components.roots(self.starts[np.append(box, near)]).tolist()
+        return near[~(self._is_single_component[near] & (np.array(near_roots, np.int64) == own_root))]
 
     def _compare_by_component(self, rows: np.ndarray, columns: np.ndarray) -> None:
-        for some in self._by_component(rows):
-            roots = self.components.roots(some)
+        for row_part in self._split_by_component(rows):
+            roots = self.components.roots(row_part)
             apart = columns if (roots != roots[0]).any() else columns[self.components.roots(columns) != roots[0]]
             if len(apart):
-                self._compare(some, apart)
+                self._compare(row_part, apart)
 
-    def _by_component(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+    def _split_by_component(self, rows: np.ndarray) -> Iterator[np.ndarray]:
         """`rows` in parts: those of each large component, its leaders first; and all others together."""
         roots, inverse, counts = np.unique(self.components.roots(rows), return_inverse=True, return_counts=True)
         large = counts >= 2 * LEADERS
@@ -150,11 +154,11 @@ class _Search:
         if rows is columns:
             near = np.triu(near, 1)
         count = np.count_nonzero(near)
-        if count > DENSE_PART * near.size:
+        if count > DENSE_FRACTION * near.size:
             self._decide_matrix(rows, columns, near)
         elif count:
-            one, other = np.divmod(np.flatnonzero(near), len(columns))
-            self._pending.append(np.stack([rows[one], columns[other]], 1))
+            row_positions, column_positions = np.divmod(np.flatnonzero(near), len(columns))
+            self._pending.append(np.stack([rows[row_positions], columns[column_positions]], 1))
             if sum(map(len, self._pending)) >= PENDING:
                 self._decide_pending()
 
@@ -163,9 +167,9 @@ class _Search:
             pairs = np.concatenate(self._pending)
             self._pending.clear()
             for start in range(0, len(pairs), PENDING):
-                some = pairs[start : start + PENDING]
-                some = some[self.components.roots(some[:, 0]) != self.components.roots(some[:, 1])]
-                self._decide(some[:, 0], some[:, 1])
+                undecided = pairs[start : start + PENDING]
+                undecided = undecided[self.components.roots(undecided[:, 0]) != self.components.roots(undecided[:, 1])]
+                self._decide(undecided[:, 0], undecided[:, 1])
 
     def _decide_matrix(self, rows: np.ndarray, columns: np.ndarray, near: np.ndarray) -> None:
         rows_left, columns_left = near.any(1), near.any(0)
@@ -179,35 +183,39 @@ class _Search:
             self._decide(rows[row], columns[column])
 
     def _decide(self, left: np.ndarray, right: np.ndarray) -> None:
-        one, other = self.order[left], self.order[right]
-        is_match = self._matches(np.minimum(one, other), np.maximum(one, other)) if len(one) else np.zeros(0, bool)
-        for a, b in zip(left[is_match].tolist(), right[is_match].tolist(), strict=True):
-            if self.components.join(a, b):
-                self.joined.append((int(self.order[a]), int(self.order[b])))
+        left_items, right_items = self.order[left], self.order[right]
+        is_match = (
+            self._matches(np.minimum(left_items, right_items), np.maximum(left_items, right_items))
+            if len(left_items)
+            else np.zeros(0, bool)
+        )
+        for left_item, right_item in zip(left[is_match].tolist(), right[is_match].tolist(), strict=True):
+            if self.components.join(left_item, right_item):
+                self.joined.append((int(self.order[left_item]), int(self.order[right_item])))
 
 
 def boxes(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(int64 [N] the items along boxes of ROWS neighbours at most, int64 [B + 1] where each box starts)."""
-    leaves, waiting = [], [np.arange(len(features))]
-    while waiting:
-        items = waiting.pop()
+    leaves, pending = [], [np.arange(len(features))]
+    while pending:
+        items = pending.pop()
         if len(items) <= ROWS:
             leaves.append(items)
             continue
         points = features[items]
         values = points[:, np.ptp(points, axis=0).argmax()]
         split = np.argpartition(values, len(items) // 2)
-        waiting += [items[split[len(items) // 2 :]], items[split[: len(items) // 2]]]
+        pending += [items[split[len(items) // 2 :]], items[split[: len(items) // 2]]]
     starts = np.cumsum([0] + [len(leaf) for leaf in leaves if len(leaf)])
     return np.concatenate(leaves), starts
 
 
-def _for_distances(points: np.ndarray, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _distance_factors(points: np.ndarray, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """float32 [N, K + 2] each: the product of a row of the first with one of the second is at most 0 where points are
     no farther apart than the radius of the first. A float32 sum of K products errs by K 6e-8 of their size at most."""
     square = (points.astype(np.float64) ** 2).sum(1)
     limit = radius.astype(np.float64) ** 2 * 1.001 + 1e-4 * square + 1e-3
-    one = np.ones(len(points))
-    left = np.concatenate([points, np.stack([square - limit, one], 1)], 1)
-    right = np.concatenate([-2 * points, np.stack([one, square], 1)], 1)
+    ones = np.ones(len(points))
+    left = np.concatenate([points, np.stack([square - limit, ones], 1)], 1)
+    right = np.concatenate([-2 * points, np.stack([ones, square], 1)], 1)
     return left.astype(np.float32), right.astype(np.float32)

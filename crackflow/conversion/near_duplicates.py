@@ -38,22 +38,22 @@ from crackflow.data.thumbnail import THUMB_PX
 # In METU, 3,512 pairs of copies differ by at most 0.41 grey levels; the closest pair of different pictures by 1.37,
 # at a contrast of 1.9. The relative part allows a change of contrast by some percent, and strong re-encoding.
 NOISE_FLOOR = 0.6
-CONTRAST_PART = 0.06
+CONTRAST_FRACTION = 0.06
 MAX_BRIGHTNESS_SHIFT = 40.0
 FREQUENCIES = 6
 # In METU, what is rough in two copies correlates by 0.99 at least. Of 227 px photographs of a blank wall with noise of
 # 6 grey levels, copies encoded again at quality 60 correlate by 0.80, of noise of 2 at quality 80 by 0.65; different
 # ones by at most 0.31. At degrees 4 and 6 the fall of light of one lens made different ones correlate by 0.98 and 0.75.
-LIKENESS = 0.5
+MIN_CORRELATION = 0.5
 SMOOTH_DEGREE = 8
 # Float32 sums of 256 products err by some 1e-6 of their size, likenesses of what is rough by that over its part of the
 # whole. Where this part is below SMOOTH_PART (float16 alone gives 1e-4), only the exact comparison decides.
 SUM_SLACK = 1e-4
-LIKENESS_SLACK = 0.02
-SMOOTH_PART = 5e-5
+CORRELATION_SLACK = 0.02
+MIN_RESIDUAL_FRACTION = 5e-5
 ROUNDING = 1e-9  # of float64 sums of 256 products, and more
 CHUNK = 4_000  # thumbnails at a time
-TOO_LARGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclasses.dataclass
@@ -72,7 +72,7 @@ class ImageSignatures:
     @classmethod
     def empty(cls, count: int, file: str | None = None) -> "ImageSignatures":
         shape = (count, THUMB_PX, THUMB_PX)
-        on_disk = file and count and _is_claimed(file, 2 * math.prod(shape))
+        on_disk = file and count and _reserve_space(file, 2 * math.prod(shape))
         thumb = np.memmap(file, np.float16, "r+", shape=shape) if on_disk else np.zeros(shape, np.float16)
         return cls(np.zeros((count, 32), np.uint8), thumb, np.zeros(count, np.float32))
 
@@ -84,49 +84,51 @@ class ImageSignatures:
         mean = grey.mean((1, 2))
         return cls(digest, (grey - mean[:, None, None]).astype(np.float16), mean)
 
-    def put(self, row: int, other: "ImageSignatures") -> None:
+    def put(self, row: int, signatures: "ImageSignatures") -> None:
         """Rows from `row` on: all of `other`."""
-        rows = slice(row, row + len(other.digest))
-        self.digest[rows], self.thumb[rows], self.mean[rows] = other.digest, other.thumb, other.mean
+        rows = slice(row, row + len(signatures.digest))
+        self.digest[rows], self.thumb[rows], self.mean[rows] = signatures.digest, signatures.thumb, signatures.mean
 
     def first(self, count: int) -> "ImageSignatures":
         """The first `count` rows."""
         return ImageSignatures(self.digest[:count], self.thumb[:count], self.mean[:count])
 
 
-def _is_claimed(file: str, size: int) -> bool:
+def _reserve_space(file: str, size: int) -> bool:
     """Whether `file` is now `size` bytes of zeros that the disk has room for: writing to a mapped hole of a full disk
     would end the process. Where nobody can promise that (macOS and Windows have no posix_fallocate; musl and some file
     systems refuse it), no file stays. Raises: OSError when the disk is full or the file may not be as large.
     """
     try:
-        with open(file, "wb") as made:
-            os.posix_fallocate(made.fileno(), 0, size)
+        with open(file, "wb") as handle:
+            os.posix_fallocate(handle.fileno(), 0, size)
         return True
     except AttributeError:
         os.remove(file)
     except OSError as error:
-        if error.errno in TOO_LARGE:
+        if error.errno in DISK_FULL_ERRNOS:
             raise
         os.remove(file)
     return False
 
 
-def duplicate_groups(looks: ImageSignatures, near: bool) -> np.ndarray:
+def duplicate_groups(signatures: ImageSignatures, near: bool) -> np.ndarray:
     """int64 [N]: the smallest row that shows the same picture, by bytes alone or (`near`) by sight as well."""
-    count = len(looks.digest)
+    count = len(signatures.digest)
     if not count:
         return np.zeros(0, np.int64)
-    by_bytes = _first_equal(looks.digest)
+    by_bytes = _first_equal(signatures.digest)
     if not near:
         return by_bytes
     # Equal looks (blank frames, lossless copies) are one picture already: one of each enters the search.
-    by_thumb = _first_equal(np.asarray(looks.thumb).reshape(count, -1))
-    by_look = _first_equal(np.stack([by_thumb, looks.mean.view(np.int32)], 1))
-    every = np.arange(count)
-    different = np.flatnonzero((by_bytes == every) & (by_look == every))
-    pairs = different[_near_links(looks, different)]
-    return connect(count, np.concatenate([pairs, np.stack([every, by_bytes], 1), np.stack([every, by_look], 1)]))
+    first_equal_thumb = _first_equal(np.asarray(signatures.thumb).reshape(count, -1))
+    first_equal_look = _first_equal(np.stack([first_equal_thumb, signatures.mean.view(np.int32)], 1))
+    all_rows = np.arange(count)
+    different = np.flatnonzero((by_bytes == all_rows) & (first_equal_look == all_rows))
+    pairs = different[_find_links(signatures, different)]
+    return connect(
+        count, np.concatenate([pairs, np.stack([all_rows, by_bytes], 1), np.stack([all_rows, first_equal_look], 1)])
+    )
 
 
 def _first_equal(values: np.ndarray) -> np.ndarray:
@@ -144,43 +146,43 @@ def connect(count: int, links: np.ndarray) -> np.ndarray:
     return first[component].astype(np.int64)
 
 
-def _near_links(looks: ImageSignatures, rows: np.ndarray) -> np.ndarray:
+def _find_links(signatures: ImageSignatures, rows: np.ndarray) -> np.ndarray:
     """int64 [M, 2]: positions in `rows` of pairs that show one picture, enough to connect all that do."""
-    features, threshold = _features_and_thresholds(looks, rows)
+    features, threshold = _features_and_thresholds(signatures, rows)
     # On two cores that others used as well, two threads of BLAS took 10 s where one took 0.3: they wait for each other.
     with threadpoolctl.threadpool_limits(1):
         return duplicate_search.links(
             features,
             threshold,
-            lambda some, others: _may_match(looks, rows[some], rows[others]),
-            lambda left, right: _matches(looks, rows[left], rows[right]),
+            lambda row_positions, column_positions: _may_match(signatures, rows[row_positions], rows[column_positions]),
+            lambda left, right: _matches(signatures, rows[left], rows[right]),
         )
 
 
-def _waves() -> np.ndarray:
+def _dct_matrix() -> np.ndarray:
     """float32 [16, 16]: the orthonormal discrete cosine transform (DCT-II) as a matrix; row k has frequency k."""
-    frequency, place = np.arange(THUMB_PX)[:, None], np.arange(THUMB_PX) + 0.5
-    waves = math.sqrt(2 / THUMB_PX) * np.cos(np.pi / THUMB_PX * frequency * place)
+    frequency, position = np.arange(THUMB_PX)[:, None], np.arange(THUMB_PX) + 0.5
+    waves = math.sqrt(2 / THUMB_PX) * np.cos(np.pi / THUMB_PX * frequency * position)
     waves[0] /= math.sqrt(2)
     return waves.astype(np.float32)
 
 
-_WAVES = _waves()
+_DCT = _dct_matrix()
 
 
-def _features_and_thresholds(looks: ImageSignatures, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _features_and_thresholds(signatures: ImageSignatures, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """float32 [N, 20] orientation-free numbers and float64 [N] the largest difference that is still a copy."""
-    above = [(u, v) for u in range(FREQUENCIES) for v in range(u, FREQUENCIES) if v]
-    features = np.empty((len(rows), len(above)), np.float32)
+    frequencies = [(u, v) for u in range(FREQUENCIES) for v in range(u, FREQUENCIES) if v]
+    features = np.empty((len(rows), len(frequencies)), np.float32)
     threshold = np.empty(len(rows))
     for start in range(0, len(rows), CHUNK):
         part = slice(start, min(start + CHUNK, len(rows)))
-        thumb = looks.thumb[rows[part]].astype(np.float32)
+        thumb = signatures.thumb[rows[part]].astype(np.float32)
         threshold[part] = _threshold(_power(thumb))
-        spectrum = _WAVES @ thumb @ _WAVES.T / THUMB_PX
-        for column, (u, v) in enumerate(above):
-            once = np.abs(spectrum[:, u, u]) if u == v else np.hypot(spectrum[:, u, v], spectrum[:, v, u])
-            features[part, column] = once
+        spectrum = _DCT @ thumb @ _DCT.T / THUMB_PX
+        for column, (u, v) in enumerate(frequencies):
+            magnitude = np.abs(spectrum[:, u, u]) if u == v else np.hypot(spectrum[:, u, v], spectrum[:, v, u])
+            features[part, column] = magnitude
     # float16 thumbnails and float32 sums: rounding must not put a pair just outside the search.
     return features, threshold * 1.001 + 1e-3
 
@@ -192,51 +194,51 @@ def _power(thumb: np.ndarray) -> np.ndarray:
 
 def _threshold(power: np.ndarray) -> np.ndarray:
     """Largest difference, in grey levels, between copies of a picture whose contrast is sqrt(`power`)."""
-    return np.sqrt(NOISE_FLOOR**2 + CONTRAST_PART**2 * power)
+    return np.sqrt(NOISE_FLOOR**2 + CONTRAST_FRACTION**2 * power)
 
 
-def _matches(looks: ImageSignatures, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+def _matches(signatures: ImageSignatures, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """bool [M]: whether the rows `left` and `right` show one picture, pair by pair."""
-    a, b = (looks.thumb[side].astype(np.float32) for side in (left, right))
+    a, b = (signatures.thumb[side].astype(np.float32) for side in (left, right))
     power_a, power_b = _power(a), _power(b)
-    overlap = np.max([np.einsum("nij,nij->n", a, turned) for turned in _symmetries(b)], 0) / THUMB_PX**2
+    overlap = np.max([np.einsum("nij,nij->n", a, transformed) for transformed in _symmetries(b)], 0) / THUMB_PX**2
     square = power_a + power_b - 2 * overlap
     close = square <= _threshold(np.minimum(power_a, power_b)) ** 2
-    close &= np.abs(looks.mean[left] - looks.mean[right]) <= MAX_BRIGHTNESS_SHIFT
-    close[close] = _is_alike(_rough(a[close]), _rough(b[close]))
+    close &= np.abs(signatures.mean[left] - signatures.mean[right]) <= MAX_BRIGHTNESS_SHIFT
+    close[close] = _correlates(_subtract_smooth(a[close]), _subtract_smooth(b[close]))
     return close
 
 
-def _may_match(looks: ImageSignatures, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+def _may_match(signatures: ImageSignatures, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """bool [L, R]: whether rows `left` and `right` may show one picture, each with each, as matrix products tell.
 
     Rounding makes none false: the limits are wider than the exact ones by some hundred times what it changes.
     """
-    may = np.abs(looks.mean[left][:, None] - looks.mean[right]) <= MAX_BRIGHTNESS_SHIFT + 0.01
-    a, b = (orientations.coefficients(looks.thumb[side]) for side in (left, right))
-    may &= _may_be_alike(a, b)
-    some, others = np.flatnonzero(may.any(1)), np.flatnonzero(may.any(0))
-    if len(some):
-        may[np.ix_(some, others)] &= _may_be_close(a[some], b[others])
-    return may
+    may_match = np.abs(signatures.mean[left][:, None] - signatures.mean[right]) <= MAX_BRIGHTNESS_SHIFT + 0.01
+    a, b = (orientations.coefficients(signatures.thumb[side]) for side in (left, right))
+    may_match &= _may_correlate(a, b)
+    candidate_rows, candidate_columns = np.flatnonzero(may_match.any(1)), np.flatnonzero(may_match.any(0))
+    if len(candidate_rows):
+        may_match[np.ix_(candidate_rows, candidate_columns)] &= _may_be_close(a[candidate_rows], b[candidate_columns])
+    return may_match
 
 
-def _may_be_alike(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _may_correlate(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """bool [L, R]: whether what is rough in the thumbnails of coefficients `a` and `b` may be alike."""
-    (unit_a, is_smooth_a), (unit_b, is_smooth_b) = _unit_rough(a), _unit_rough(b)
-    may = orientations.overlaps(unit_a, unit_b) >= LIKENESS - LIKENESS_SLACK
-    may[is_smooth_a] = True
-    may[:, is_smooth_b] = True
-    return may
+    (unit_a, is_smooth_a), (unit_b, is_smooth_b) = _unit_residual(a), _unit_residual(b)
+    may_correlate = orientations.overlaps(unit_a, unit_b) >= MIN_CORRELATION - CORRELATION_SLACK
+    may_correlate[is_smooth_a] = True
+    may_correlate[:, is_smooth_b] = True
+    return may_correlate
 
 
-def _unit_rough(coefs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _unit_residual(coefs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(float32 [N, 16, 16] what is rough, of length 1; bool [N] whether it is so little that rounding makes it up)."""
-    rough, power = orientations.rough(coefs, SMOOTH_DEGREE), _power(coefs)
-    rough_power = _power(rough)
-    is_smooth = rough_power <= SMOOTH_PART**2 * power
-    length = np.sqrt(np.where(is_smooth, 1, rough_power)).astype(np.float32) * THUMB_PX
-    return rough / length[:, None, None], is_smooth
+    residual, power = orientations.residual(coefs, SMOOTH_DEGREE), _power(coefs)
+    residual_power = _power(residual)
+    is_smooth = residual_power <= MIN_RESIDUAL_FRACTION**2 * power
+    length = np.sqrt(np.where(is_smooth, 1, residual_power)).astype(np.float32) * THUMB_PX
+    return residual / length[:, None, None], is_smooth
 
 
 def _may_be_close(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -249,7 +251,7 @@ def _may_be_close(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return orientations.overlaps(a, b) / THUMB_PX**2 >= least.astype(np.float32)
 
 
-def _smooth() -> np.ndarray:
+def _polynomial_basis() -> np.ndarray:
     """float64 [256, 45]: orthonormal polynomials of degree 8 at most over a thumbnail."""
     side = (np.arange(THUMB_PX) + 0.5) / THUMB_PX * 2 - 1
     powers = [(u, v) for u in range(SMOOTH_DEGREE + 1) for v in range(SMOOTH_DEGREE + 1 - u)]
@@ -257,24 +259,24 @@ def _smooth() -> np.ndarray:
     return np.linalg.qr(values)[0]
 
 
-_SMOOTH = _smooth()
+_POLYNOMIALS = _polynomial_basis()
 
 
-def _rough(thumb: np.ndarray) -> np.ndarray:
+def _subtract_smooth(thumb: np.ndarray) -> np.ndarray:
     """float64 [N, 16, 16]: thumbnails less what is smooth in them; zeros where rounding alone would be left."""
     flat = thumb.reshape(len(thumb), THUMB_PX**2).astype(np.float64)
-    rough = (flat - flat @ _SMOOTH @ _SMOOTH.T).reshape(thumb.shape)
-    rough[_power(rough) <= ROUNDING**2 * _power(thumb)] = 0
-    return rough
+    residual = (flat - flat @ _POLYNOMIALS @ _POLYNOMIALS.T).reshape(thumb.shape)
+    residual[_power(residual) <= ROUNDING**2 * _power(thumb)] = 0
+    return residual
 
 
-def _is_alike(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _correlates(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """bool [N]: whether `a` and `b` [N, 16, 16] correlate under the best of the 8 symmetries; blank ones do."""
-    overlap = np.max([np.einsum("nij,nij->n", a, turned) for turned in _symmetries(b)], 0) / THUMB_PX**2
-    return overlap >= LIKENESS * np.sqrt(_power(a) * _power(b))
+    overlap = np.max([np.einsum("nij,nij->n", a, transformed) for transformed in _symmetries(b)], 0) / THUMB_PX**2
+    return overlap >= MIN_CORRELATION * np.sqrt(_power(a) * _power(b))
 
 
 def _symmetries(thumb: np.ndarray) -> list[np.ndarray]:
     """The 8 flips and quarter turns of each of `thumb` [N, S, S]."""
     both = (thumb, thumb.swapaxes(1, 2))
-    return [turned[:, ::rows, ::columns] for turned in both for rows in (1, -1) for columns in (1, -1)]
+    return [transformed[:, ::rows, ::columns] for transformed in both for rows in (1, -1) for columns in (1, -1)]

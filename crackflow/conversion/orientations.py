@@ -35,19 +35,19 @@ def coefficients(thumbs: np.ndarray) -> np.ndarray:
     return _POLYNOMIALS @ thumbs.astype(np.float32) @ _POLYNOMIALS.T
 
 
-def rough(coefs: np.ndarray, degree: int) -> np.ndarray:
+def residual(coefs: np.ndarray, degree: int) -> np.ndarray:
     """`coefs` [N, 16, 16] without what a polynomial of that degree in two variables holds."""
     return coefs * (_DEGREE > degree)
 
 
 def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """float32 [N, M]: the largest of the 8 inner products of coefficients `a` [N, 16, 16] with `b` [M, 16, 16]."""
-    return np.maximum(_over_flips(a, b), _over_flips(a, b.swapaxes(1, 2)))
+    return np.maximum(_max_over_flips(a, b), _max_over_flips(a, b.swapaxes(1, 2)))
 
 
-def _over_flips(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _max_over_flips(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """As `overlaps`, over the 4 flips alone: two of `both_odd`, `across`, `down` change their signs, or none does."""
-    both_even, both_odd, across, down = (_part(a, *parity) @ _part(b, *parity).T for parity in PARITIES)
+    both_even, both_odd, across, down = (_parity_part(a, *parity) @ _parity_part(b, *parity).T for parity in PARITIES)
     alike, unlike = across + down, np.subtract(across, down, out=across)
     np.abs(alike, out=alike)
     np.abs(unlike, out=unlike)
@@ -56,6 +56,6 @@ def _over_flips(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.add(both_even, np.maximum(alike, unlike, out=alike), out=alike)
 
 
-def _part(coefs: np.ndarray, down: int, across: int) -> np.ndarray:
+def _parity_part(coefs: np.ndarray, down: int, across: int) -> np.ndarray:
     """float32 [N, 64]: the coefficients whose degrees are even (0) or odd (1)."""
     return np.ascontiguousarray(coefs[:, down::2, across::2]).reshape(len(coefs), -1)

@@ -39,15 +39,15 @@ _WORDS = (
 )
 _NAMED = re.compile(rf"(.+?)[-_. ]*(?<![a-z])(?:{_WORDS})[-_. (#]*\d+(?:[-_,.x ]+(?:of[-_ ]?)?\d+)*\)?", re.I)
 _AXES = "xmin|ymin|xmax|ymax|rows?|cols?|columns?|width|height|left|right|top|bottom|size|x|y|r|c|i|j|w|h|z"
-_IN_FRONT = re.compile(rf"(?:{_WORDS})[-_. (#]*\d+(?:[-_,.x ]+\d+)*\)?[-_. ]+(.*(?:[a-z]|\d{{4}}).*)", re.I)
-_PLACED = re.compile(rf"(.+?)[-_. ,(\[#]+(?:xywh=[\d,]+|(?:(?:{_AXES})[-_= ]?\d+[-_,. )\]]*){{2,}})", re.I)
+_PREFIXED = re.compile(rf"(?:{_WORDS})[-_. (#]*\d+(?:[-_,.x ]+\d+)*\)?[-_. ]+(.*(?:[a-z]|\d{{4}}).*)", re.I)
+_COORDINATES = re.compile(rf"(.+?)[-_. ,(\[#]+(?:xywh=[\d,]+|(?:(?:{_AXES})[-_= ]?\d+[-_,. )\]]*){{2,}})", re.I)
 _ROBOFLOW = re.compile(r"(.+?)[._](?:jpe?g|png|bmp|tiff?|webp)\.rf\.[0-9a-z]{6,}", re.I)
 _LETTERED = re.compile(r"(.*\d)([-_ ]?)([a-z]\d*)", re.I)
 _TRAILING = re.compile(r"(.*?)((?:[-_. ,(#+~]+\d+|(?<=\d)x\d+)+)\)?", re.I | re.S)
 _YEAR, _MONTH, _DAY = r"(?:19|20)\d\d", r"(?:0[1-9]|1[0-2])", r"(?:0[1-9]|[12]\d|3[01])"
 _DATE = rf"(?:{_YEAR}[-_.]?{_MONTH}[-_.]?{_DAY}|{_DAY}[-_.]{_MONTH}[-_.]{_YEAR})"
 _TIME = r"(?:[01]\d|2[0-3])[-_.h: ]?[0-5]\d(?:[-_.m: ]?[0-5]\d)(?:\.?\d{3}(?!\d))?"
-_WHEN = re.compile(rf"(?<!\d){_DATE}(?:(?:[-_. T]|,| at )+{_TIME}(?!\d)|{_TIME}(?!\d))?(?!\d)", re.I)
+_TIMESTAMP = re.compile(rf"(?<!\d){_DATE}(?:(?:[-_. T]|,| at )+{_TIME}(?!\d)|{_TIME}(?!\d))?(?!\d)", re.I)
 _DAY_ALONE = re.compile(r"@\d{8}$")  # as `_stem` writes it
 _GENERIC = {
     "image",
@@ -76,21 +76,21 @@ class _Name(NamedTuple):
 def grouped(files: Sequence, layout: Layout, notes: collections.Counter) -> dict:
     """`files` with `source` set where names tell (SDNET2018's are there already), and `notes` with a line on it."""
     if layout is not Layout.SDNET:
-        found = windows_of([file.path for file in files], [file.label for file in files])
-        files = [dataclasses.replace(file, source=found.get(file.path, file.source)) for file in files]
+        photograph_of = windows_of([file.path for file in files], [file.label for file in files])
+        files = [dataclasses.replace(file, source=photograph_of.get(file.path, file.source)) for file in files]
     sizes = collections.Counter(file.source for file in files)
     windows = [file for file in files if sizes[file.source] > 1]
     if windows:
-        one = next((file for file in windows if _stem(file.path) != os.path.basename(file.source)), windows[0])
-        example, photograph = one.path, os.path.basename(one.source).replace("@", "")
-        told = (
+        example_file = next((file for file in windows if _stem(file.path) != os.path.basename(file.source)), windows[0])
+        example, photograph = example_file.path, os.path.basename(example_file.source).replace("@", "")
+        note = (
             f"named as windows of {len({file.source for file in windows}):,} photographs (such as {example!r} of "
             f"{photograph!r}), those of one stay in one split; --group_by_name=false undoes it"
         )
-        notes = notes + collections.Counter({told: len(windows)})
+        notes = notes + collections.Counter({note: len(windows)})
     elif photograph := only_photograph([file.path for file in files]).replace("@", ""):
-        told = f"named as windows of one photograph, {photograph!r}: if they are, every split shows the same place"
-        notes = notes + collections.Counter({told: len(files)})
+        note = f"named as windows of one photograph, {photograph!r}: if they are, every split shows the same place"
+        notes = notes + collections.Counter({note: len(files)})
     return {"files": list(files), "notes": notes}
 
 
@@ -101,9 +101,9 @@ def only_photograph(paths: Sequence[str]) -> str:
         windows = collections.defaultdict(set)
         for photograph, window in family.names.values():
             windows[photograph].add(window)
-        photograph, own = max(windows.items(), key=lambda one: len(one[1]), default=("", set()))
-        is_told = not family.needs_evidence or _has_evidence({photograph: own})
-        if len(own) >= max(MAX_NAMES * len(paths), 4) and is_told and not _is_general(photograph):
+        photograph, own = max(windows.items(), key=lambda item: len(item[1]), default=("", set()))
+        is_identified = not family.needs_evidence or _has_evidence({photograph: own})
+        if len(own) >= max(MAX_NAMES * len(paths), 4) and is_identified and not _is_general(photograph):
             return photograph
     return ""
 
@@ -112,27 +112,27 @@ def windows_of(paths: Sequence[str], labels: Sequence[int]) -> dict[str, str]:
     """Path -> name of its photograph, for files that share one with another. `labels`: 0, 1 or -1 (unknown)."""
     label_of = dict(zip(paths, labels, strict=True))
     stems = {path: _stem(path) for path in paths}
-    found: dict[str, str] = {}
+    photograph_of: dict[str, str] = {}
     for family in _families(stems):
-        names = {path: name for path, name in family.names.items() if path not in found}
-        accepted = _accepted(names, label_of, stems, family.needs_evidence)
-        found |= {path: names[path].photograph for path in names if names[path].photograph in accepted}
-    whole = {(os.path.dirname(path), photograph) for path, photograph in found.items()}
-    found |= {
+        names = {path: name for path, name in family.names.items() if path not in photograph_of}
+        accepted = _accept_photographs(names, label_of, stems, family.needs_evidence)
+        photograph_of |= {path: names[path].photograph for path in names if names[path].photograph in accepted}
+    whole = {(os.path.dirname(path), photograph) for path, photograph in photograph_of.items()}
+    photograph_of |= {
         path: stem
         for path, stem in stems.items()
-        if path not in found
+        if path not in photograph_of
         and ((os.path.dirname(path), stem) in whole or _ROBOFLOW.fullmatch(os.path.splitext(os.path.basename(path))[0]))
     }
-    return _placed(found, label_of)
+    return _prefix_folders(photograph_of, label_of)
 
 
 def _stem(path: str) -> str:
-    stem = _unmarked(path)
-    return _WHEN.sub(lambda when: f"@{re.sub(r'[^0-9]', '', when[0])}", stem)
+    stem = _strip_roboflow_mark(path)
+    return _TIMESTAMP.sub(lambda timestamp: f"@{re.sub(r'[^0-9]', '', timestamp[0])}", stem)
 
 
-def _unmarked(path: str) -> str:
+def _strip_roboflow_mark(path: str) -> str:
     """The name without its ending, and without the mark that Roboflow gives each of several copies of a picture."""
     stem = os.path.splitext(os.path.basename(path))[0]
     marked = _ROBOFLOW.fullmatch(stem)
@@ -148,13 +148,13 @@ class _Family(NamedTuple):
 
 def _families(stems: dict[str, str]) -> Iterable[_Family]:
     """From what is surest to what is least sure; of bare numbers the longest tail first."""
-    for pattern in (_NAMED, _IN_FRONT, _PLACED):
-        yield _Family(_matched(stems, pattern), needs_evidence=False)
+    for pattern in (_NAMED, _PREFIXED, _COORDINATES):
+        yield _Family(_match_names(stems, pattern), needs_evidence=False)
     trailing = {path: match for path, stem in stems.items() if (match := _TRAILING.fullmatch(stem))}
     for count in range(MAX_NUMBERS, 0, -1):
         manners = collections.defaultdict(dict)
         for path, match in trailing.items():
-            if split := _cut(match, count):
+            if split := _split_tail(match, count):
                 manner, name = split
                 manners[manner][path] = name
         yield from (_Family(names, needs_evidence=True) for names in manners.values())
@@ -168,7 +168,7 @@ def _families(stems: dict[str, str]) -> Iterable[_Family]:
     yield from (_Family(names, needs_evidence=True) for names in manners.values())
 
 
-def _matched(stems: dict[str, str], pattern: re.Pattern) -> dict[str, _Name]:
+def _match_names(stems: dict[str, str], pattern: re.Pattern) -> dict[str, _Name]:
     # Where there is no letter no word can be, and the search for one takes as long as all the rest.
     matches = {path: pattern.fullmatch(stem) for path, stem in stems.items() if stem.upper() != stem.lower()}
     return {
@@ -178,20 +178,20 @@ def _matched(stems: dict[str, str], pattern: re.Pattern) -> dict[str, _Name]:
     }
 
 
-def _cut(match: re.Match, count: int) -> tuple[str, _Name] | None:
+def _split_tail(match: re.Match, count: int) -> tuple[str, _Name] | None:
     """(separators, name) of what ends in `count` numbers; None where nothing is left that names a photograph."""
     tail = re.findall(r"([^\d]+)(\d+)", match[2])
     if len(tail) < count:
         return None
     window = tail[len(tail) - count :]
     photograph = match[1] + "".join(a + b for a, b in tail[: len(tail) - count])
-    is_told = count > 1 or re.search(r"\d", photograph)
-    if not photograph or not is_told or _DAY_ALONE.search(photograph):  # a day is no photograph
+    is_identified = count > 1 or re.search(r"\d", photograph)
+    if not photograph or not is_identified or _DAY_ALONE.search(photograph):  # a day is no photograph
         return None
     return "".join(a for a, _ in window), _Name(photograph, " ".join(b for _, b in window))
 
 
-def _accepted(
+def _accept_photographs(
     names: dict[str, _Name], label_of: dict[str, int], stems: dict[str, str], needs_evidence: bool
 ) -> set[str]:
     """The photographs of which the windows among `names` are believed."""
@@ -203,17 +203,21 @@ def _accepted(
         if (os.path.dirname(path), photograph) in beside:
             windows[photograph].add("")
         labels[photograph].add(label_of[path])
-    several = {one for one, of in windows.items() if len(of) > 1 and not _is_general(one)}
-    if len(several) < 2 or any(len(windows[one]) > MAX_WINDOWS for one in several):
+    several = {
+        photograph
+        for photograph, own_windows in windows.items()
+        if len(own_windows) > 1 and not _is_general(photograph)
+    }
+    if len(several) < 2 or any(len(windows[photograph]) > MAX_WINDOWS for photograph in several):
         return set()
-    if _tell_classes({one: labels[one] for one in several}):
+    if _are_class_names({photograph: labels[photograph] for photograph in several}):
         return set()
-    if needs_evidence and not _has_evidence({one: windows[one] - {""} for one in several}):
+    if needs_evidence and not _has_evidence({photograph: windows[photograph] - {""} for photograph in several}):
         return set()
     return several
 
 
-def _tell_classes(labels: dict[str, set[int]]) -> bool:
+def _are_class_names(labels: dict[str, set[int]]) -> bool:
     """Whether two names, of one digit at most, stand for the two classes: 1_0034 and 0_0034."""
     short = all(len(re.sub(r"\D", "", photograph)) <= 1 for photograph in labels)
     return short and sorted(map(sorted, labels.values())) == [[0], [1]]
@@ -230,31 +234,31 @@ def _is_general(photograph: str) -> bool:
 def _has_evidence(windows: dict[str, set[str]]) -> bool:
     """Whether what stands behind the photographs' names numbers windows: it comes again with another photograph, or it
     is written as no camera does, without leading zeros."""
-    every = [window for of in windows.values() for window in of]
-    if _is_cameras(list(windows), every):
+    all_windows = [window for own_windows in windows.values() for window in own_windows]
+    if _are_camera_names(list(windows), all_windows):
         return False
-    counts = collections.Counter(every)
-    recurring = sum(counts[window] > 1 for window in every) >= MIN_RECURRING * len(every)
-    numbers = [number for window in every for number in window.split() if number.isdecimal()]
+    counts = collections.Counter(all_windows)
+    recurring = sum(counts[window] > 1 for window in all_windows) >= MIN_RECURRING * len(all_windows)
+    numbers = [number for window in all_windows for number in window.split() if number.isdecimal()]
     bare = len({len(number) for number in numbers}) > 1 and not any(len(n) > 1 and n[0] == "0" for n in numbers)
     return recurring or (bare and all(int(number) <= MAX_WINDOWS for number in numbers))
 
 
-def _is_cameras(photographs: Sequence[str], windows: Sequence[str]) -> bool:
+def _are_camera_names(photographs: Sequence[str], windows: Sequence[str]) -> bool:
     """Whether names are a camera's folder and number, as 100_0034 (DCF: three digits and four)."""
-    return all(re.fullmatch(r"[1-9]\d\d", one) for one in photographs) and all(
-        re.fullmatch(r"\d{4}", one) for one in windows
+    return all(re.fullmatch(r"[1-9]\d\d", name) for name in photographs) and all(
+        re.fullmatch(r"\d{4}", name) for name in windows
     )
 
 
-def _placed(found: dict[str, str], label_of: dict[str, int]) -> dict[str, str]:
+def _prefix_folders(photograph_of: dict[str, str], label_of: dict[str, int]) -> dict[str, str]:
     """`found`, with the folder in front where one name stands for several photographs in several folders: where two
     files of one class have one name."""
-    names = collections.Counter((label_of[path], os.path.basename(path)) for path in found)
-    twice = {found[path] for path in found if names[label_of[path], os.path.basename(path)] > 1}
+    names = collections.Counter((label_of[path], os.path.basename(path)) for path in photograph_of)
+    twice = {photograph_of[path] for path in photograph_of if names[label_of[path], os.path.basename(path)] > 1}
     return {
         path: os.path.join(_folder(path), photograph) if photograph in twice else photograph
-        for path, photograph in found.items()
+        for path, photograph in photograph_of.items()
     }
 
 

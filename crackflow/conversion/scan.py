@@ -23,7 +23,7 @@ from crackflow.core.config.data import OnBad
 from crackflow.core.errors import UserError
 from crackflow.data import image_file, mask_grid, mask_tiles, thumbnail
 
-FILES_A_TASK = 64
+FILES_PER_TASK = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,26 +72,28 @@ class ScanResult:
 
 def scan_images(
     files: Sequence[SourceFile],
-    looks: ImageSignatures,
-    settings: ScanOptions,
+    signatures: ImageSignatures,
+    options: ScanOptions,
     on_bad: OnBad,
     pool: concurrent.futures.Executor,
     ahead: int,
     advance: Callable[[int], None],
 ) -> ScanResult:
     """Fill `looks` (row k: the k-th accepted file). Raises: UserError at the first bad file when `on_bad` is fail."""
-    seen = ScanResult()
-    starts = range(0, len(files), FILES_A_TASK)
-    tasks = ((settings, files[start : start + FILES_A_TASK]) for start in starts)
-    for start, (results, some) in zip(starts, process_pool.map_ordered(pool, _scan_chunk, tasks, ahead), strict=True):
-        looks.put(len(seen.accepted), some)
+    scan_result = ScanResult()
+    starts = range(0, len(files), FILES_PER_TASK)
+    tasks = ((options, files[start : start + FILES_PER_TASK]) for start in starts)
+    for start, (results, chunk_signatures) in zip(
+        starts, process_pool.map_ordered(pool, _scan_chunk, tasks, ahead), strict=True
+    ):
+        signatures.put(len(scan_result.accepted), chunk_signatures)
         for row, result in enumerate(results, start):
             if isinstance(result, str):
-                _reject(seen, files[row].path, result, on_bad)
+                _reject(scan_result, files[row].path, result, on_bad)
             else:
-                _accept(seen, files[row], row, result)
+                _accept(scan_result, files[row], row, result)
         advance(len(results))
-    return seen
+    return scan_result
 
 
 def refusal(path: str, reason: str) -> UserError:
@@ -99,60 +101,60 @@ def refusal(path: str, reason: str) -> UserError:
     return UserError(f"{path!r}: {reason}; mend or remove it, or let --on_bad=skip list it and go on")
 
 
-def _reject(seen: ScanResult, path: str, reason: str, on_bad: OnBad) -> None:
+def _reject(scan_result: ScanResult, path: str, reason: str, on_bad: OnBad) -> None:
     if on_bad is OnBad.FAIL:
         raise refusal(path, reason)
-    seen.rejected.append((path, reason))
+    scan_result.rejected.append((path, reason))
 
 
-def _accept(seen: ScanResult, file: SourceFile, row: int, look: ImageInfo) -> None:
-    seen.accepted.append(row)
-    seen.sizes[(look.width, look.height)] += 1
-    seen.colour += not look.grey
-    seen.plain.append(look.plain)
-    seen.windows.append(look.windows)
-    seen.cells.append(look.cells)
-    seen.stored_bytes += look.stored_bytes
-    seen.notes.update(look.notes)
-    seen.rejected += [(window.name(file.path), mask_tiles.UNCLEAR) for window in look.unclear]
+def _accept(scan_result: ScanResult, file: SourceFile, row: int, info: ImageInfo) -> None:
+    scan_result.accepted.append(row)
+    scan_result.sizes[(info.width, info.height)] += 1
+    scan_result.colour += not info.grey
+    scan_result.plain.append(info.plain)
+    scan_result.windows.append(info.windows)
+    scan_result.cells.append(info.cells)
+    scan_result.stored_bytes += info.stored_bytes
+    scan_result.notes.update(info.notes)
+    scan_result.rejected += [(window.name(file.path), mask_tiles.UNCLEAR) for window in info.unclear]
 
 
 def _scan_chunk(task: tuple[ScanOptions, Sequence[SourceFile]]) -> tuple[list[ImageInfo | str], ImageSignatures]:
     """In a worker: for each file a Look, or the reason why it can't be used; and the looks of those that can."""
-    settings, files = task
+    options, files = task
     results, digests, thumbnails = [], [], []
     for file in files:
         try:
-            look, digest, thumbnail = _scan_image(settings, file)
+            info, digest, thumbnail = _scan_image(options, file)
         except errors.ImageError as error:
             results.append(str(error))
         else:
-            results.append(look)
+            results.append(info)
             digests.append(digest)
             thumbnails.append(thumbnail)
     return results, ImageSignatures.of(digests, thumbnails)
 
 
-def _scan_image(settings: ScanOptions, file: SourceFile) -> tuple[ImageInfo, bytes, np.ndarray]:
+def _scan_image(options: ScanOptions, file: SourceFile) -> tuple[ImageInfo, bytes, np.ndarray]:
     """(Look, digest, thumbnail). Raises: errors.ImageError."""
-    photo = image_file.open_photo(os.path.join(settings.root, file.path), settings.max_megapixels)
-    cells = thumbnail.thumbnail(photo)
-    plain, notes = photo.plain and cells.strict, photo.notes
+    photo = image_file.open_photo(os.path.join(options.root, file.path), options.max_megapixels)
+    thumb = thumbnail.thumbnail(photo)
+    plain, notes = photo.plain and thumb.strict, photo.notes
     if photo.plain > plain:
         notes += ("stored anew, its JPEG data being damaged where it does not show",)
-    windows, unclear, where = (), (), 0
+    windows, unclear, cells = (), (), 0
     if file.mask:
-        mask = mask_tiles.read_mask(settings.root, file.mask, photo, settings.max_megapixels)
+        mask = mask_tiles.read_mask(options.root, file.mask, photo, options.max_megapixels)
         if file.label == UNLABELLED:
-            windows, unclear = mask_tiles.label_tiles(mask, settings.patch_px, settings.min_crack_fraction)
+            windows, unclear = mask_tiles.label_tiles(mask, options.patch_px, options.min_crack_fraction)
         else:
-            where = _cells_of(file, mask > mask_tiles.CRACK_ABOVE)
+            cells = _crack_cells(file, mask > mask_tiles.CRACK_ABOVE)
     size = len(photo.data)
-    look = ImageInfo(photo.width, photo.height, photo.grey, plain, size, notes, windows, unclear, where)
-    return look, image_file.digest(photo.data), cells.grey
+    info = ImageInfo(photo.width, photo.height, photo.grey, plain, size, notes, windows, unclear, cells)
+    return info, image_file.digest(photo.data), thumb.grey
 
 
-def _cells_of(file: SourceFile, crack: np.ndarray) -> int:
+def _crack_cells(file: SourceFile, crack: np.ndarray) -> int:
     """Where the crack lies in a picture of a class folder. Raises: errors.ImageError when mask and folder
     disagree."""
     if file.label == 1 and not crack.any():

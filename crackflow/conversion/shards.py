@@ -22,7 +22,7 @@ from crackflow.data import image_file, mask_grid, records, resize
 from crackflow.data.mask_tiles import Tile
 
 # Enough shards for 16 parallel readers of 4 workers before they get small; none so large that copying one hurts.
-IMAGES_A_SHARD = 256
+IMAGES_PER_SHARD = 256
 MAX_AUTO_SHARDS = 64
 MAX_SHARD_BYTES = 128 << 20
 
@@ -79,61 +79,65 @@ class Shard:
 
 
 def plan_shards(
-    entries: dict[str, list[SourceImage]], bytes_an_image: float, wanted: int, seed: int
+    entries: dict[str, list[SourceImage]], bytes_per_image: float, requested: int, seed: int
 ) -> list[ShardPlan]:
     """Shards for each split, entries in an order drawn from `seed`. `wanted`: training shards, 0 for automatic;
     without a training split, of the largest."""
     plans = []
     counts = {name: sum(entry.count for entry in part) for name, part in entries.items()}
     train = max(counts.get("train") or max(counts.values()), 1)
-    for number, (split, members) in enumerate(entries.items()):
-        images_here = sum(entry.count for entry in members)
-        shards = max(1, round(wanted * images_here / train)) if wanted else _auto(images_here, bytes_an_image)
-        shards = min(shards, len(members))
-        order = np.random.default_rng([seed, 2, number]).permutation(len(members))
-        for shard in range(shards):
-            file = f"{split}-{shard:05d}-of-{shards:05d}.tfrecord"
-            plans.append(ShardPlan(split, file, tuple(members[row] for row in order[shard::shards].tolist())))
+    for split_number, (split, members) in enumerate(entries.items()):
+        split_images = sum(entry.count for entry in members)
+        shard_count = (
+            max(1, round(requested * split_images / train))
+            if requested
+            else _auto_shard_count(split_images, bytes_per_image)
+        )
+        shard_count = min(shard_count, len(members))
+        order = np.random.default_rng([seed, 2, split_number]).permutation(len(members))
+        for shard in range(shard_count):
+            file = f"{split}-{shard:05d}-of-{shard_count:05d}.tfrecord"
+            plans.append(ShardPlan(split, file, tuple(members[row] for row in order[shard::shard_count].tolist())))
     return plans
 
 
-def _auto(count: int, bytes_an_image: float) -> int:
-    by_count = min(-(-count // IMAGES_A_SHARD), MAX_AUTO_SHARDS)
-    return max(1, by_count, int(count * bytes_an_image / MAX_SHARD_BYTES))
+def _auto_shard_count(count: int, bytes_per_image: float) -> int:
+    by_count = min(-(-count // IMAGES_PER_SHARD), MAX_AUTO_SHARDS)
+    return max(1, by_count, int(count * bytes_per_image / MAX_SHARD_BYTES))
 
 
 def write_shards(
-    plans: Sequence[ShardPlan], folder: str, settings: EncodeOptions, pool: concurrent.futures.Executor, ahead: int
+    plans: Sequence[ShardPlan], folder: str, options: EncodeOptions, pool: concurrent.futures.Executor, ahead: int
 ) -> Iterator[Shard]:
     """Write all shards into `folder`; yields each, in order. Raises: UserError when a source file has changed."""
-    yield from process_pool.map_ordered(pool, _write_shard, ((one, folder, settings) for one in plans), ahead)
+    yield from process_pool.map_ordered(pool, _write_shard, ((plan, folder, options) for plan in plans), ahead)
 
 
 def _write_shard(task: tuple[ShardPlan, str, EncodeOptions]) -> Shard:
     """In a worker: one shard, on the disk when this returns."""
-    one, folder, settings = task
+    plan, folder, options = task
     digest, offset, rows = hashlib.sha256(), 0, []
     # Under a name of its own: Beam may run this twice at once, and end one of the two anywhere.
-    target = os.path.join(folder, one.file)
+    target = os.path.join(folder, plan.file)
     temporary = f"{target}.{secrets.token_hex(4)}.tmp"
     with open(temporary, "wb", buffering=1 << 20) as file:
-        for entry in one.entries:
-            for (path, label, where), image in _encoded(entry, settings):
+        for entry in plan.entries:
+            for (path, label, cells), image in _iter_encoded(entry, options):
                 data = records.frame(records.example(image, label, os.fsencode(path), entry.group))
-                rows.append((len(rows), offset, label, entry.digest.hex(), path, mask_grid.text(where)))
+                rows.append((len(rows), offset, label, entry.digest.hex(), path, mask_grid.text(cells)))
                 digest.update(data)
                 file.write(data)
                 offset += len(data)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, target)
-    return Shard(one.split, one.file, len(rows), offset, digest.hexdigest(), rows)
+    return Shard(plan.split, plan.file, len(rows), offset, digest.hexdigest(), rows)
 
 
-def _encoded(entry: SourceImage, settings: EncodeOptions) -> Iterator[tuple[tuple[str, int, int], bytes]]:
+def _iter_encoded(entry: SourceImage, options: EncodeOptions) -> Iterator[tuple[tuple[str, int, int], bytes]]:
     """((name, label, cells), bytes) of the image, or of each of its windows."""
     try:
-        data = image_file.read_file(os.path.join(settings.root, entry.path))
+        data = image_file.read_file(os.path.join(options.root, entry.path))
     except errors.ImageError as error:
         raise UserError(f"{entry.path!r} could be read before, and now: {error}; run the conversion again") from error
     if image_file.digest(data) != entry.digest:
@@ -141,16 +145,16 @@ def _encoded(entry: SourceImage, settings: EncodeOptions) -> Iterator[tuple[tupl
     if entry.plain:
         yield (entry.path, entry.label, entry.cells), data
         return
-    photo = image_file.parse_photo(data, entry.path, settings.max_megapixels)
+    photo = image_file.parse_photo(data, entry.path, options.max_megapixels)
     if not entry.windows:
-        values = image_file.pixels(photo, settings.channels, settings.image_px)
-        told = entry.path, entry.label, entry.cells
-        yield told, image_file.encode(values, settings.encoding, settings.jpeg_quality)
+        values = image_file.pixels(photo, options.channels, options.image_px)
+        identity = entry.path, entry.label, entry.cells
+        yield identity, image_file.encode(values, options.encoding, options.jpeg_quality)
         return
-    whole = image_file.pixels(photo, settings.channels, 0)
+    whole = image_file.pixels(photo, options.channels, 0)
     for window in entry.windows:
         values = whole[window.y : window.y + window.px, window.x : window.x + window.px]
-        if settings.image_px:
-            values = resize.resize_array(values, settings.image_px)
-        told = window.name(entry.path), window.label, window.cells
-        yield told, image_file.encode(values, settings.encoding, settings.jpeg_quality)
+        if options.image_px:
+            values = resize.resize_array(values, options.image_px)
+        identity = window.name(entry.path), window.label, window.cells
+        yield identity, image_file.encode(values, options.encoding, options.jpeg_quality)

@@ -35,38 +35,40 @@ class EncodingPlan:
     """How the records are written. `image_px`: side of all images, 0 when they differ; `source_px`: side of what they
     were made of, the median where that differs."""
 
-    settings: EncodeOptions
+    options: EncodeOptions
     entries: dict[str, list[SourceImage]]
     image_px: int
     source_px: int
-    bytes_an_image: float
+    bytes_per_image: float
 
 
 def plan_encoding(
-    config: ConvertConfig, layout: Layout, seen: ScanResult, entries: dict[str, list[SourceImage]]
+    config: ConvertConfig, layout: Layout, scan_result: ScanResult, entries: dict[str, list[SourceImage]]
 ) -> EncodingPlan:
     """Raises: UserError when raw pixels of several sizes are asked for, which no reader could tell apart."""
-    cuts = layout is Layout.MASKS
-    image_px = config.image_px or (config.patch_px if cuts else _common_px(seen.sizes))
+    is_cut = layout is Layout.MASKS
+    image_px = config.image_px or (config.patch_px if is_cut else _common_px(scan_result.sizes))
     if config.encoding is Encoding.RAW and not image_px:
-        sizes = ", ".join(f"{width} x {height}" for (width, height), _ in seen.sizes.most_common(3))
+        sizes = ", ".join(f"{width} x {height}" for (width, height), _ in scan_result.sizes.most_common(3))
         raise UserError(f"--encoding=raw: expected images of one square size, found {sizes}; add --image_px=...")
-    channels = 3 if seen.colour else 1
-    keeps_size = not config.image_px or set(seen.sizes) == {(config.image_px, config.image_px)}
-    passes = config.encoding is Encoding.JPEG and keeps_size and not cuts
-    if not passes:
+    channels = 3 if scan_result.colour else 1
+    keeps_size = not config.image_px or set(scan_result.sizes) == {(config.image_px, config.image_px)}
+    passes_through = config.encoding is Encoding.JPEG and keeps_size and not is_cut
+    if not passes_through:
         entries = {
-            name: [dataclasses.replace(one, plain=False) for one in members] for name, members in entries.items()
+            name: [dataclasses.replace(entry, plain=False) for entry in members] for name, members in entries.items()
         }
-    settings = EncodeOptions(
+    options = EncodeOptions(
         config.images, config.encoding.value, channels, config.image_px, config.jpeg_quality, config.max_megapixels
     )
-    files = max(len(seen.accepted), 1)
-    size = seen.stored_bytes / files if passes or not image_px else float(image_px**2 * channels)
-    if config.encoding is Encoding.JPEG and not passes and image_px:
-        size /= 4  # JPEG at quality 95 takes about a quarter of the raw bytes of a photograph
-    source_px = config.patch_px if cuts else _median_px(seen.sizes)
-    return EncodingPlan(settings, entries, image_px, source_px, size)
+    file_count = max(len(scan_result.accepted), 1)
+    bytes_per_image = (
+        scan_result.stored_bytes / file_count if passes_through or not image_px else float(image_px**2 * channels)
+    )
+    if config.encoding is Encoding.JPEG and not passes_through and image_px:
+        bytes_per_image /= 4  # JPEG at quality 95 takes about a quarter of the raw bytes of a photograph
+    source_px = config.patch_px if is_cut else _median_px(scan_result.sizes)
+    return EncodingPlan(options, entries, image_px, source_px, bytes_per_image)
 
 
 def _median_px(sizes: Mapping[tuple[int, int], int]) -> int:
@@ -106,25 +108,25 @@ def save_tables(
 def _group_rows(entries: dict[str, list[SourceImage]]) -> list[tuple[str, int, int, str]]:
     rows = []
     for split, members in entries.items():
-        for one in members:
-            if one.windows:
-                rows += [(window.name(one.path), window.label, one.group, split) for window in one.windows]
+        for entry in members:
+            if entry.windows:
+                rows += [(window.name(entry.path), window.label, entry.group, split) for window in entry.windows]
             else:
-                rows.append((one.path, one.label, one.group, split))
+                rows.append((entry.path, entry.label, entry.group, split))
     return sorted(rows)
 
 
-def notes(layout: Layout, seen: ScanResult) -> collections.Counter:
+def notes(layout: Layout, scan_result: ScanResult) -> collections.Counter:
     """What was changed on the way; and how many pictures are so large that a crack may be lost in one window."""
-    told = seen.notes + _uneven_depths(seen.notes)
-    large = sum(count for size, count in seen.sizes.items() if min(size) > WARN_ABOVE_PX)
+    counts = scan_result.notes + _uneven_depths(scan_result.notes)
+    large = sum(count for size, count in scan_result.sizes.items() if min(size) > WARN_ABOVE_PX)
     if layout is Layout.MASKS or not large:
-        return told
+        return counts
     advice = (
         f"larger than {WARN_ABOVE_PX} pixels: each is one window to a network, which sees it at --image_px (128) and "
         "loses fine cracks; cut photographs of walls into windows, or draw masks"
     )
-    return told + collections.Counter({advice: large})
+    return counts + collections.Counter({advice: large})
 
 
 def _uneven_depths(notes: Mapping[str, int]) -> collections.Counter:
@@ -137,8 +139,8 @@ def _uneven_depths(notes: Mapping[str, int]) -> collections.Counter:
 
 def build_metadata(
     config: ConvertConfig,
-    found: LayoutScan,
-    form: EncodingPlan,
+    layout_scan: LayoutScan,
+    encoding_plan: EncodingPlan,
     written: Sequence[Shard],
     checksums: dict[str, str],
     leaks: dict[str, int],
@@ -146,27 +148,27 @@ def build_metadata(
     notes: collections.Counter,
 ) -> dict:
     """The content of dataset.json."""
-    made = {
+    metadata = {
         "version": dataset.VERSION,
-        "classes": list(found.classes),
-        "positive_class": found.classes[1],
-        "image_px": form.image_px,
-        "source_px": form.source_px,
-        "channels": form.settings.channels,
-        "encoding": form.settings.encoding,
-        "splits": {name: split_facts(name, found.classes, written) for name in splits.NAMES},
+        "classes": list(layout_scan.classes),
+        "positive_class": layout_scan.classes[1],
+        "image_px": encoding_plan.image_px,
+        "source_px": encoding_plan.source_px,
+        "channels": encoding_plan.options.channels,
+        "encoding": encoding_plan.options.encoding,
+        "splits": {name: split_facts(name, layout_scan.classes, written) for name in splits.NAMES},
         "seed": config.seed,
         "group_by": config.group_by.value,
         "source": os.path.abspath(config.images),
-        "layout": found.layout.value,
+        "layout": layout_scan.layout.value,
         "leaks": leaks,
         "rejected": len(rejected),
-        "notes": _note_lines(notes + found.notes, found.passed_over),
+        "notes": _note_lines(notes + layout_scan.notes, layout_scan.passed_over),
         "tables": checksums,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "crackflow": __version__,
     }
-    return made | {"fingerprint": dataset.fingerprint(made)}
+    return metadata | {"fingerprint": dataset.fingerprint(metadata)}
 
 
 def _note_lines(notes: collections.Counter, passed_over: collections.Counter) -> list[str]:
@@ -176,15 +178,19 @@ def _note_lines(notes: collections.Counter, passed_over: collections.Counter) ->
 
 def split_facts(name: str, classes: Sequence[str], written: Sequence[Shard]) -> dict:
     """What dataset.json says of the split `name`."""
-    mine = [shard for shard in written if shard.split == name]
-    labels = collections.Counter(row[2] for shard in mine for row in shard.rows)
-    count, different = sum(shard.count for shard in mine), len({row[4] for shard in mine for row in shard.rows})
+    split_shards = [shard for shard in written if shard.split == name]
+    labels = collections.Counter(row[2] for shard in split_shards for row in shard.rows)
+    count, different = (
+        sum(shard.count for shard in split_shards),
+        len({row[4] for shard in split_shards for row in shard.rows}),
+    )
     return {
         "count": count,
         **({"different": different} if different < count else {}),  # some were written several times
         "class_counts": {kind: labels[label] for label, kind in enumerate(classes)},
         "shards": [
-            {"file": shard.file, "count": shard.count, "bytes": shard.bytes, "sha256": shard.sha256} for shard in mine
+            {"file": shard.file, "count": shard.count, "bytes": shard.bytes, "sha256": shard.sha256}
+            for shard in split_shards
         ],
     }
 
@@ -223,22 +229,24 @@ def thin_splits(facts: dict, names: Sequence[str]) -> str:
     thin = splits.thin({name: facts["splits"][name]["class_counts"] for name in names})
     if not thin:
         return ""
-    told = ", ".join(
+    description = ", ".join(
         f"{split} has " + " and ".join(f"{count or 'none'} of {one_line(kind)!r}" for kind, count in counts.items())
         for split, counts in thin.items()
     )
-    why = (
+    reason = (
         "copies and windows of one photograph stay together; "
         if facts["leaks"]["groups"] < facts["leaks"]["images"]
         else ""
     )
     return (
-        f"{told}: expected {splits.MIN_IMAGES} or more of each class, for figures on fewer say little; {why}"
+        f"{description}: expected {splits.MIN_IMAGES} or more of each class, for figures on fewer say little; {reason}"
         "add photographs, or convert with other parts (--split)"
     )
 
 
 def _leak_line(leaks: dict[str, int]) -> str:
     tested, twins = leaks["random_split_test"], leaks["random_split_twins"]
-    share = f"{twins:,} of {tested:,} test images ({100 * twins / tested:.1f} %)"
-    return f"leaks: a random split would have put a twin of {share} into training; this split: {leaks['split_twins']:,}"
+    leaked = f"{twins:,} of {tested:,} test images ({100 * twins / tested:.1f} %)"
+    return (
+        f"leaks: a random split would have put a twin of {leaked} into training; this split: {leaks['split_twins']:,}"
+    )

@@ -23,10 +23,10 @@ def photos(tmp_path_factory):
 
 def groups_of(out):
     """Group number -> the names in it, from groups.csv alone."""
-    found = collections.defaultdict(set)
+    members = collections.defaultdict(set)
     for row in support.rows(out, "groups.csv"):
-        found[row["group"]].add(row["path"].split("/")[1].removesuffix(".jpg"))
-    return sorted(map(sorted, found.values()))
+        members[row["group"]].add(row["path"].split("/")[1].removesuffix(".jpg"))
+    return sorted(map(sorted, members.values()))
 
 
 def several(groups):
