@@ -23,7 +23,7 @@ OWNED_FILES = (dataset.GROUPS, dataset.REJECTED, dataset.MANIFEST, "*-of-*.tfrec
 
 
 def run(config: ConvertConfig) -> None:
-    """Convert; or with `verify` check, with `join` put together, what was converted before."""
+    """Converts a folder, or verifies (`verify`) or joins (`join`) datasets that were converted before."""
     if config.verify:
         verify_dataset(config)
     elif config.join:
@@ -33,7 +33,14 @@ def run(config: ConvertConfig) -> None:
 
 
 def convert(config: ConvertConfig) -> dict:
-    """The data set in `config.out`; returns its dataset.json. Raises: UserError."""
+    """Converts `config.images` to a dataset in `config.out`.
+
+    Returns:
+        The content of its dataset.json.
+
+    Raises:
+        UserError: The images or the options cannot be used.
+    """
     start = time.perf_counter()
     size = process_pool.count(config.workers)
     by_name = config.group_by_name and config.group_by is not GroupBy.NONE
@@ -56,7 +63,7 @@ def convert(config: ConvertConfig) -> dict:
                 layout_scan.files, signatures, scan_options, config.on_bad, pool, 4 * size, advance
             )
         assignment = grouping.assign_splits(layout_scan.files, scan_result, signatures, config, layout_scan.classes)
-        with contextlib.suppress(FileNotFoundError):  # they may have been kept in memory
+        with contextlib.suppress(FileNotFoundError):  # the thumbnails may be in memory
             os.remove(os.path.join(stage, "thumbnails.tmp"))
         rejected = sorted(layout_scan.rejected + scan_result.rejected + assignment.rejected)
         _require_both_classes(config, layout_scan, assignment.entries, rejected, assignment.conflict)
@@ -67,7 +74,7 @@ def convert(config: ConvertConfig) -> dict:
             for shard in shards.write_shards(plans, stage, encoding_plan.options, pool, 2 * size):
                 written.append(shard)
                 advance(shard.count)
-        for leftover in glob.glob(os.path.join(glob.escape(stage), "*.tmp")):  # of a task that Beam ran twice
+        for leftover in glob.glob(os.path.join(glob.escape(stage), "*.tmp")):  # left by a task that Beam ran twice
             os.remove(leftover)
         checksums = summary.save_tables(stage, encoding_plan.entries, written, rejected)
         notes = summary.notes(layout_scan.layout, scan_result)
@@ -85,7 +92,11 @@ def convert(config: ConvertConfig) -> dict:
 
 
 def verify_dataset(config: ConvertConfig) -> None:
-    """Exit quietly when every record of `config.verify` is intact. Raises: CheckFailed naming every damage."""
+    """Reads the dataset `config.verify` again and prints every damage.
+
+    Raises:
+        VerificationError: The dataset is damaged or incomplete; the message contains the first damage.
+    """
     if atomic.is_unfinished(config.verify):
         raise VerificationError(
             f"{config.verify!r} is no whole data set: the run that made it was killed, or is not done"
@@ -107,7 +118,14 @@ def verify_dataset(config: ConvertConfig) -> None:
 
 
 def join_datasets(config: ConvertConfig) -> dict:
-    """One data set in `config.out` of several; returns its dataset.json. Raises: UserError."""
+    """Joins the datasets `config.join` into one dataset in `config.out`.
+
+    Returns:
+        The content of its dataset.json.
+
+    Raises:
+        UserError: The datasets cannot be joined.
+    """
     start = time.perf_counter()
     parts = [dataset.load(folder) for folder in config.join]
     for folder in config.join:
@@ -132,20 +150,23 @@ def join_datasets(config: ConvertConfig) -> dict:
 
 
 def _warn_about_thin_splits(facts: dict, names: list[str]) -> None:
-    """`names`: of the splits that are to have images."""
+    """Warns if a split among `names`, those that should have images, has too few of a class."""
     if message := summary.thin_splits(facts, names):
         console.warning(message)
 
 
 def _create_pool(config: ConvertConfig, size: int, stage: str):
-    """Who works on images and shards: processes of this host, or Beam's workers."""
+    """The pool that processes images and shards: processes of this host, or Beam workers."""
     if config.runner is Runner.BEAM:
         return contextlib.nullcontext(beam_pool.Pool(config.beam_options, stage))
     return process_pool.pool(size)
 
 
 def _require_disjoint(flag: str, source: str, out: str) -> None:
-    """Neither may hold the other: a conversion would read the data set, or --overwrite remove the photographs."""
+    """Raises UserError if `source` contains `out` or `out` contains `source`.
+
+    A conversion would read the dataset, or --overwrite would remove the photographs.
+    """
     root, target = os.path.realpath(source), os.path.realpath(out)
     if _within(root, target) or _within(target, root):
         raise UserError(
@@ -180,7 +201,7 @@ def _require_both_classes(
 
 
 def _explain_missing_class(layout_scan: layouts.LayoutScan, missing: list[str], rejected: list[tuple[str, str]]) -> str:
-    """Why a class has no images left: what most of its files were rejected for, or what their masks say."""
+    """Why a class has no images: the most common reason for rejecting its files, or what their masks contain."""
     label_of = {file.path: file.label for file in layout_scan.files}
     lacking = {label for label, name in enumerate(layout_scan.classes) if name in missing} | {layouts.UNLABELLED}
     class_rejected = [row for row in rejected if label_of.get(row[0].split("#xywh=")[0], layouts.UNLABELLED) in lacking]

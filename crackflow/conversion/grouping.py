@@ -1,9 +1,9 @@
-"""From what was seen to who goes where: groups, conflicts, splits, and what a random split would have leaked.
+"""Assign scanned images to splits: groups, label conflicts, splits, and the leaks of a random split.
 
 Synopsis::
 
-    sorted_out = grouping.assign_splits(files, seen, looks, config, classes=("clean", "cracked"))
-    sorted_out.entries["train"], sorted_out.leaks["random_split_twins"]
+    assignment = grouping.assign_splits(files, scan_result, signatures, config, classes=("clean", "cracked"))
+    assignment.entries["train"], assignment.leaks["random_split_twins"]
 """
 
 import dataclasses
@@ -23,9 +23,15 @@ IN_OTHER_CLASS = "the same picture is in the other class"
 
 @dataclasses.dataclass(frozen=True)
 class SplitAssignment:
-    """`entries`: per split; `rejected`: (path, reason) of pictures in both classes and of near copies beyond the limit;
-    `leaks`: counts for the summary; `advice`: on groups that are too large for the splits, line by line;
-    `conflict`: on a large group in both classes."""
+    """The result of `assign_splits`.
+
+    Attributes:
+        entries: The source images of each split.
+        rejected: (path, reason) of images found in both classes and of near copies beyond the limit.
+        leaks: Counts for the summary.
+        advice: Lines on groups that are too large for the splits.
+        conflict: A line on a large group that is in both classes, or empty.
+    """
 
     entries: dict[str, list[SourceImage]]
     rejected: list[tuple[str, str]]
@@ -41,8 +47,15 @@ def assign_splits(
     config: ConvertConfig,
     classes: Sequence[str],
 ) -> SplitAssignment:
-    """`files`, `seen.accepted`: as scanned and looked at; row k of `looks` is the k-th accepted file; of `config`: what
-    must stay together, how many near copies stay at all, the splits and the seed."""
+    """Assigns every accepted file to a split, such that each group stays in one split.
+
+    Args:
+        files: All source files.
+        scan_result: The scan of `files`.
+        signatures: Row k belongs to the k-th accepted file.
+        config: Determines the groups, the number of near copies to keep, the split fractions and the seed.
+        classes: Names of the clean and the cracked class.
+    """
     accepted = [files[row] for row in scan_result.accepted]
     signatures, group_by = signatures.first(len(accepted)), config.group_by
     byte_groups = near_duplicates.duplicate_groups(signatures, near=False)
@@ -54,7 +67,7 @@ def assign_splits(
     remaining = np.array([row for row in range(len(accepted)) if row not in rejected], np.int64)
     groups = np.arange(len(accepted)) if group_by is GroupBy.NONE else _merge_same_source(requested_groups, accepted)
 
-    # One row an image from here on: a photograph with a mask counts once for each of its windows.
+    # One row per image from here on: an image with a mask counts once per tile.
     windows = [[window.label for window in scan_result.windows[row]] or [accepted[row].label] for row in remaining]
     owner = np.repeat(remaining, [len(labels) for labels in windows])
     labels = np.array([label for file_labels in windows for label in file_labels], np.int64)
@@ -92,7 +105,7 @@ def _conflict_advice(accepted: Sequence[SourceFile], near_groups: np.ndarray, co
 def _find_surplus(
     accepted: Sequence[SourceFile], near_groups: np.ndarray, rejected: dict[int, str], limit: int
 ) -> dict[int, str]:
-    """Row -> reason, for every near copy beyond `limit` of one picture and class; none when `limit` is 0."""
+    """Row -> reason for every near copy beyond `limit` per group and class; empty if `limit` is 0."""
     if not limit:
         return {}
     rows = np.array([row for row in range(len(accepted)) if row not in rejected], np.int64)
@@ -107,7 +120,7 @@ def _find_surplus(
 
 
 def _find_label_conflicts(accepted: Sequence[SourceFile], groups: np.ndarray) -> dict[int, str]:
-    """Row -> reason, for every file whose picture is found under both labels."""
+    """Row -> reason for every file whose group has both labels."""
     labels = np.array([file.label for file in accepted])
     lowest = np.full(len(accepted), 2)
     highest = np.full(len(accepted), -1)
@@ -121,7 +134,7 @@ def _find_label_conflicts(accepted: Sequence[SourceFile], groups: np.ndarray) ->
 
 
 def _merge_same_source(groups: np.ndarray, accepted: Sequence[SourceFile]) -> np.ndarray:
-    """Groups that also hold together all files of one source photograph."""
+    """int64 [N]: `groups`, merged where files come from the same source photograph."""
     first, links = {}, []
     for row, file in enumerate(accepted):
         first_row = first.setdefault(file.source, row)
@@ -167,9 +180,15 @@ def _count_leaks(
     split: np.ndarray,
     seed: int,
 ) -> dict[str, int]:
-    """What copies there are, and how many test images have kin in train: in this split, and in a random one.
+    """Counts copies, and test images that are related to a training image in this split and in a random split.
 
-    `by_bytes`, `picture`: per file; `kin` (one picture or one source photograph), `labels`, `split`: per image.
+    Args:
+        byte_groups: int64 [files], equal for byte copies.
+        near_groups: int64 [files], equal for near copies.
+        related: int64 [images], equal for near copies and for images from the same source photograph.
+        labels: int64 [images], 0 or 1.
+        split: int [images], index into `splits.NAMES`.
+        seed: Of the random split.
     """
     byte_copies = len(byte_groups) - len(np.unique(byte_groups))
     split_fractions = np.bincount(split, minlength=len(splits.NAMES)) / max(len(split), 1)

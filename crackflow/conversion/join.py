@@ -1,14 +1,13 @@
-"""Several data sets become one; every image keeps its split.
+"""Join several datasets into one; every image keeps its split.
 
 Synopsis::
 
     facts = join.merge_datasets([dataset.load("data/metu"), dataset.load("data/made")], (3, 1), stage, pool, 4, advance)
 
-The records are written anew: paths begin with the name of their data set and groups are counted on, so that nothing of
-one set is taken for the other's. What one set calls its clean and cracked images the others may call otherwise; the
-joined set has the first one's names. An image that shows what one of another set's validation or test images shows is
-left out, and told in rejected.csv. A set that counts for more is written several times, in training alone: whatever
-reads the joined set then needs to know nothing of it.
+The records are rewritten: each path is prefixed with the name of its dataset, and group numbers are offset, so that the
+datasets cannot be confused. Datasets may have different class names; the joined dataset has those of the first. An
+image that shows the same as a validation or test image of another dataset is left out and listed in rejected.csv. The
+training images of a dataset with more weight are written several times, so that no reader needs to know about it.
 """
 
 import collections
@@ -35,7 +34,7 @@ MUST_MATCH = ("encoding", "channels")
 
 
 def repeat_count(split: str, repeat: int) -> int:
-    """How often the images of `split` are written of a set whose training images are written `repeat` times."""
+    """Returns how often images of `split` are written if training images are written `repeat` times."""
     return repeat if split == "train" else 1
 
 
@@ -47,12 +46,22 @@ def merge_datasets(
     ahead: int,
     advance: Callable[[int], None],
 ) -> dict:
-    """Writes the joined set into the folder `stage`, all but its dataset.json, which is returned. `repeat`: how often
-    the training images of each of `parts` are written; `advance(images)` as they are written; `pool` looks at them
-    before, `ahead` shards at once.
+    """Writes the joined dataset to the folder `stage`, except for its dataset.json.
 
-    Raises: UserError when the sets differ in encoding or channels, raw ones in size, or one file lies in two splits, or
-    in validation or test of two sets; or when one is damaged.
+    Args:
+        parts: The datasets to join.
+        repeat: How often the training images of each of `parts` are written.
+        stage: The folder to write to.
+        pool: Worker processes that compute the signatures of all images first.
+        ahead: Number of shards submitted to `pool` ahead of their results.
+        advance: Called with the number of images that were written since the last call.
+
+    Returns:
+        The content of dataset.json.
+
+    Raises:
+        UserError: The datasets differ in encoding or channels, or raw ones in size; one file is in two splits, or in
+            the validation or test splits of two datasets; or a dataset is damaged.
     """
     _require_same_format(parts)
     members = list(_open_members(parts, repeat))
@@ -83,20 +92,27 @@ def merge_datasets(
 
 
 class _SourceDataset:
-    """One of the sets. `name`: what its paths begin with; `first`: its group 0 in the joined set; `repeat`: how often
-    its training images are written."""
+    """One of the datasets to join.
+
+    Attributes:
+        name: Prefix of its paths in the joined dataset.
+        first_group: The number of its group 0 in the joined dataset.
+        repeat: How often its training images are written.
+        records_by_shard: (path, digest, cells) of the records of each shard.
+        left_out: Paths that are not copied.
+    """
 
     def __init__(self, dataset: Dataset, name: str, first_group: int, repeat: int) -> None:
         self.dataset, self.name, self.first_group, self.repeat = dataset, name, first_group, repeat
         self.groups = _read_table(dataset, dataset_io.GROUPS, summary.GROUP_COLUMNS)
         self.split_of = {row["path"]: row["split"] for row in self.groups}
         self.label_of = {row["path"]: row["label"] for row in self.groups}
-        self.records_by_shard = collections.defaultdict(list)  # of each shard's records: path, digest and cells
+        self.records_by_shard = collections.defaultdict(list)
         self.hash_of = {}
         for row in _read_table(dataset, dataset_io.MANIFEST, ("shard", "path", "sha256")):
             self.records_by_shard[row["shard"]].append((row["path"], row["sha256"], row.get("cells", "")))
             self.hash_of[row["sha256"]] = row["path"]
-        self.left_out: set[str] = set()  # paths
+        self.left_out: set[str] = set()
         for _, shard in self.iter_shards():
             if len(self.records_by_shard[shard["file"]]) != shard["count"]:
                 raise _damaged_table_error(dataset, dataset_io.MANIFEST)
@@ -105,18 +121,18 @@ class _SourceDataset:
 
     @property
     def next_first_group(self) -> int:
-        """The first group of the next set."""
+        """The first group of the next dataset."""
         return self.first_group + 1 + max((int(row["group"]) for row in self.groups), default=0)
 
     def rows(self) -> Iterator[tuple[str, str, int, str]]:
-        """Of groups.csv."""
+        """Yields its rows of groups.csv."""
         for row in self.groups:
             if row["path"] in self.left_out:
                 continue
             yield f"{self.name}/{row['path']}", row["label"], self.first_group + int(row["group"]), row["split"]
 
     def iter_shards(self) -> Iterator[tuple[str, dict]]:
-        """(split, what dataset.json says of it) of each shard, once."""
+        """Yields (split, entry in dataset.json) of each shard, once."""
         for split in splits.NAMES:
             yield from ((split, shard) for shard in self.dataset.facts["splits"][split]["shards"])
 
@@ -127,14 +143,14 @@ class _SourceDataset:
         ]
 
     def rejected(self) -> list[tuple[str, str]]:
-        """Of rejected.csv."""
+        """Returns its rows of rejected.csv."""
         if not os.path.exists(os.path.join(self.dataset.folder, dataset_io.REJECTED)):
             return []  # joined by an older version
         rows = _read_table(self.dataset, dataset_io.REJECTED, summary.REJECTED_COLUMNS)
         return [(f"{self.name}/{row['path']}", row["reason"]) for row in rows]
 
     def copy_shard(self, shard: dict, stage: str, split: str, target: str) -> Shard:
-        """The records of `shard` under new names in the file `target` of `stage`, on the disk when this returns."""
+        """Copies the renamed records of `shard` to `target` in `stage`, which is on the disk when this returns."""
         source_path, digest, offset, rows = os.path.join(self.dataset.folder, shard["file"]), hashlib.sha256(), 0, []
         with (
             open(source_path, "rb") as source_file,
@@ -159,7 +175,7 @@ class _SourceDataset:
 
 
 def _iter_valid_records(path: str, file) -> Iterator[dict]:
-    """The fields of the records of a shard."""
+    """Yields the fields of the records of a shard. Raises UserError if one is damaged."""
     try:
         for _, payload in records.read(file):
             yield records.parse(payload)
@@ -168,7 +184,7 @@ def _iter_valid_records(path: str, file) -> Iterator[dict]:
 
 
 def _read_table(dataset: Dataset, name: str, columns: Sequence[str]) -> list[dict[str, str]]:
-    """The rows of a table of `made`, each with all of `columns`."""
+    """Rows of the table `name` of `dataset`, each with all of `columns`. Raises UserError if it is damaged."""
     try:
         rows = csv_files.read(os.path.join(dataset.folder, name))
     except (FileNotFoundError, csv.Error) as error:
@@ -186,7 +202,7 @@ def _damaged_table_error(dataset: Dataset, name: str) -> UserError:
 
 
 def _open_members(parts: Sequence[Dataset], repeat: Sequence[int]) -> Iterator[_SourceDataset]:
-    """Named by their folders, with a number where two have one name."""
+    """Yields the datasets, named by their folders, with a number if two have the same name."""
     names, first_group = collections.Counter(), 0
     for part, training_repeat in zip(parts, repeat, strict=True):
         name = os.path.basename(os.path.abspath(part.folder))
@@ -199,7 +215,7 @@ def _open_members(parts: Sequence[Dataset], repeat: Sequence[int]) -> Iterator[_
 
 
 def _require_same_format(parts: Sequence[Dataset]) -> None:
-    # Raw pixels tell no size of their own.
+    # Raw pixels do not contain their size.
     keys = (*MUST_MATCH, "image_px") if parts[0].facts["encoding"] == Encoding.RAW.value else MUST_MATCH
     for part in parts[1:]:
         for key in keys:
@@ -231,9 +247,15 @@ def _require_disjoint(members: Sequence[_SourceDataset]) -> None:
 def _leave_out_copies(
     members: Sequence[_SourceDataset], pool: concurrent.futures.Executor, ahead: int
 ) -> list[tuple[str, str]]:
-    """(path, reason) of each image that shows what an image of another set's validation or test shows, and is left out
-    of its own; and of each whose picture another set has in the other class. Of those that show one thing test comes
-    before validation, and that before training; of two sets the first."""
+    """Marks copies of images in other datasets as left out.
+
+    An image is left out if it is a copy of a validation or test image of another dataset, or if another dataset has a
+    copy in the other class. Of several copies the one in the test split is retained, else the one in validation, else
+    the one in training; of two datasets, the one in the first.
+
+    Returns:
+        (path, reason) of each image that is left out.
+    """
     owners = [
         (number, split, path, member.label_of[path])
         for number, member in enumerate(members)
@@ -269,7 +291,7 @@ def _leave_out_copies(
 def _compute_signatures(
     members: Sequence[_SourceDataset], count: int, pool: concurrent.futures.Executor, ahead: int
 ) -> near_duplicates.ImageSignatures:
-    """What all `count` images show, shard after shard."""
+    """Signatures of all `count` images, in the order of the shards."""
     tasks = [
         (
             member.dataset.folder,
@@ -299,7 +321,7 @@ def _compute_signatures(
 
 
 def _compute_shard_signatures(task: tuple[str, str, int, str, int]) -> near_duplicates.ImageSignatures:
-    """In a worker: what the images of one shard show."""
+    """In a worker: the signatures of the images of one shard."""
     folder, name, _, encoding, image_px = task
     path, digests, thumbnails = os.path.join(folder, name), [], []
     with open(path, "rb") as file:
@@ -322,7 +344,7 @@ def _compute_shard_signatures(task: tuple[str, str, int, str, int]) -> near_dupl
 def _build_metadata(
     members: Sequence[_SourceDataset], written: Sequence[Shard], checksums: dict[str, str], left_out: int
 ) -> dict:
-    """The content of dataset.json: the first set's, and what is counted of all."""
+    """The content of dataset.json: that of the first dataset, with the counts of all."""
     all_facts = [member.dataset.facts for member in members]
     sides = {facts["image_px"] for facts in all_facts}
     image_px = sides.pop() if len(sides) == 1 else 0
@@ -332,7 +354,7 @@ def _build_metadata(
         counts.update(facts["leaks"])
     metadata = all_facts[0] | {
         "image_px": image_px,
-        # Where the photographs of the parts were made smaller by different factors, they count as large as stored.
+        # If the datasets were scaled down by different factors, the stored size counts as the source size.
         "source_px": sources.pop() if len(sources) == 1 else image_px,
         "splits": {name: summary.split_facts(name, all_facts[0]["classes"], written) for name in splits.NAMES},
         "source": [path for facts in all_facts for path in np.atleast_1d(facts["source"]).tolist()],
@@ -348,7 +370,7 @@ def _build_metadata(
 
 
 def _notes(member: _SourceDataset, classes: Sequence[str]) -> list[str]:
-    """What is said of a member; of one that was joined itself, what was said of it as well."""
+    """Notes on a dataset; if it was joined itself, also the notes on its parts."""
     facts = member.dataset.facts
     description = f"joined: {member.name}, fingerprint {facts['fingerprint'][:12]}"
     description += f", training images {member.repeat} times" * (member.repeat > 1)

@@ -1,9 +1,9 @@
-"""Groups that are larger than the splits can share out, and what helps.
+"""Advice on groups that are too large to divide among the splits.
 
 Synopsis::
 
-    told = large_groups.advice(images, paths, (0.8, 0.1, 0.1), 0, ("clean", "cracked"), GroupBy.NEAR_DUPLICATES)
-    # [] or one line on what happened and one on what to do
+    lines = large_groups.advice(images, paths, (0.8, 0.1, 0.1), 0, ("clean", "cracked"), GroupBy.NEAR_DUPLICATES)
+    # [] or a line on the problem and a line on the remedy
 """
 
 import dataclasses
@@ -15,17 +15,24 @@ from crackflow.core.config.data import GroupBy
 from crackflow.core.escaping import one_line
 from crackflow.data import splits
 
-# A split has too little of a class below this part of what was asked for.
+# A split lacks images of a class if it has less than this fraction of the requested number.
 SHORTAGE_FRACTION = 0.5
 LOOK_ALIKE = "look alike"
-MIN_LARGE_GROUP = splits.MIN_IMAGES  # fewer images that stay together are no matter of one group
+MIN_LARGE_GROUP = splits.MIN_IMAGES  # a smaller group is not to blame for a shortage
 LIMITS = [part * 10**power for power in range(4, -1, -1) for part in (5, 2, 1)]
 
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """One entry an image, or window of one. `labels`: int [N], 0 or 1; `groups`: int [N], equal stays together;
-    `split`: int [N]; `files`: int [N], its file; `pictures`: int [N], equal for near copies."""
+    """One entry per image or tile.
+
+    Attributes:
+        labels: int [N], 0 or 1.
+        groups: int [N], equal for images that must stay in one split.
+        split: int [N], index into `splits.NAMES`.
+        files: int [N], index of the source file.
+        near_groups: int [N], equal for near copies.
+    """
 
     labels: np.ndarray
     groups: np.ndarray
@@ -38,13 +45,22 @@ class Images:
 
 
 def surplus(near_groups: np.ndarray, labels: np.ndarray, limit: int) -> np.ndarray:
-    """int64 [M]: the items beyond `limit` of one picture and label, the kept ones being every n-th of them."""
+    """Selects the items to drop so that at most `limit` of each group and label remain, evenly spaced.
+
+    Args:
+        near_groups: int [N], equal for near copies.
+        labels: int [N], -1, 0 or 1.
+        limit: Maximum number of items per group and label.
+
+    Returns:
+        int64 [M]: sorted indices of the items to drop.
+    """
     key = near_groups * 3 + labels
     order = np.argsort(key, kind="stable")
     _, start, size = np.unique(key[order], return_index=True, return_counts=True)
     rank = np.arange(len(key)) - np.repeat(start, size)
     members = np.repeat(size, size)
-    # The k-th of `limit` is at k members / limit, rounded up.
+    # The k-th of `limit` items is at k members / limit, rounded up.
     is_kept = (members <= limit) | (rank * limit % members < limit)
     return np.sort(order[~is_kept])
 
@@ -57,9 +73,18 @@ def advice(
     classes: Sequence[str],
     group_by: GroupBy,
 ) -> list[str]:
-    """Empty where no group keeps a split far below what it is to have of a class; else what happened, and what helps.
+    """Describes the groups that leave a split far below its requested number of images of a class.
 
-    `paths`: of the files that `images.files` number; `asked_split`: of --split, none: the default.
+    Args:
+        images: All images with their splits.
+        paths: Paths of the files that `images.files` refers to.
+        requested_split: The fractions of --split; empty for the default.
+        seed: Seed of the split.
+        classes: Names of the clean and the cracked class.
+        group_by: How groups were formed.
+
+    Returns:
+        A line on the problem and a line on the remedy; empty if there is no such group.
     """
     fractions = requested_split or splits.default_fractions(len(images.labels))
     shortages = _find_shortages(images.labels, images.split, fractions)
@@ -81,7 +106,7 @@ def advice(
 
 
 def _find_blamed_group(images: Images, label: int, shortages: np.ndarray) -> Images | None:
-    """The largest group of a class, where it is larger than what a split lacks; else the few images are to blame."""
+    """The largest group of a class if its size explains the shortage; else None: there are too few images."""
     members = images.only(images.labels == label)
     number, size = _largest_group(members.groups)
     actual = [(members.split == part).sum() for part in np.flatnonzero(shortages[:, label])]
@@ -110,9 +135,16 @@ def _describe_group(
 
 
 def conflict_advice(paths: Sequence[str], near_groups: np.ndarray, labels: np.ndarray, rows: Sequence[int]) -> str:
-    """A line on the largest group of near copies that is in both classes, where it is no single mistake; else empty.
+    """Describes the largest group of near copies that is in both classes.
 
-    `paths`, `pictures`, `labels`: of all files; `rows`: those that were left out for it.
+    Args:
+        paths: Paths of all files.
+        near_groups: int [N], equal for near copies.
+        labels: int [N], 0 or 1.
+        rows: Rows of the files that were rejected because of it.
+
+    Returns:
+        One line; empty if the group is so small that it may be a single mistake.
     """
     left_out = np.array(rows, np.int64)
     number, size = _largest_group(near_groups[left_out]) if len(left_out) else (0, 0)
@@ -128,29 +160,29 @@ def conflict_advice(paths: Sequence[str], near_groups: np.ndarray, labels: np.nd
 
 
 def _find_shortages(labels: np.ndarray, split: np.ndarray, fractions: tuple[float, ...]) -> np.ndarray:
-    """bool [3, 2]: splits that have far fewer images of a class than asked for, of one at least."""
+    """bool [3, 2]: splits that have far fewer images of a class than requested, where at least one is requested."""
     requested = _requested_counts(labels, fractions)
     return (requested >= 1) & (_actual_counts(labels, split) < SHORTAGE_FRACTION * requested)
 
 
 def _requested_counts(labels: np.ndarray, fractions: tuple[float, ...]) -> np.ndarray:
-    """float64 [3, 2]: images of each class that each split is to have."""
+    """float64 [3, 2]: requested number of images per split and class."""
     return np.outer(fractions, np.bincount(labels, minlength=2))
 
 
 def _actual_counts(labels: np.ndarray, split: np.ndarray) -> np.ndarray:
-    """int64 [3, 2]: images of each class that each split has."""
+    """int64 [3, 2]: actual number of images per split and class."""
     return np.stack([np.bincount(split[labels == label], minlength=len(splits.NAMES)) for label in (0, 1)], 1)
 
 
 def _largest_group(groups: np.ndarray) -> tuple[int, int]:
-    """(number, size)."""
+    """(group, number of its items)."""
     numbers, sizes = np.unique(groups, return_counts=True)
     return int(numbers[sizes.argmax()]), int(sizes.max())
 
 
 def _is_held_by_looks(group: Images) -> bool:
-    """Whether a group is held together by looks, rather than by its names or one file."""
+    """Whether a group consists of copies, rather than of files related by name or tiles of one file."""
     _, first = np.unique(group.files, return_index=True)
     return len(first) > 1 and 2 * _largest_group(group.near_groups[first])[1] > len(first)
 
@@ -186,7 +218,7 @@ def _suggest_remedy(
 
 
 def _find_sufficient_limit(images: Images, requested_split: tuple[float, ...], seed: int) -> int:
-    """The largest of LIMITS to --max_near_copies by which every split gets what it is to have; 0: none."""
+    """The largest of LIMITS for --max_near_copies that gives every split enough images; 0 if there is none."""
     files, first = np.unique(images.files, return_index=True)
     largest = _largest_group(images.near_groups[first])[1]
     for limit in (candidate for candidate in LIMITS if candidate < largest):
@@ -201,7 +233,7 @@ def _find_sufficient_limit(images: Images, requested_split: tuple[float, ...], s
 
 
 def _has_enough_images(labels: np.ndarray, split: np.ndarray, fractions: tuple[float, ...]) -> bool:
-    """Whether each split that is to have images has both classes, and nearly as many of each as it is to have."""
+    """Whether each requested split has both classes, and nearly the requested number of images of each."""
     requested, actual = _requested_counts(labels, fractions), _actual_counts(labels, split)
     is_enough = actual >= np.maximum((1 - splits.TOLERANCE) * requested - splits.TOLERANCE_IMAGES, 1)
     return bool(is_enough[np.array(fractions) > 0].all())

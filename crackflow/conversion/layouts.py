@@ -1,14 +1,14 @@
-"""Which files a folder holds, what each one shows, and which photograph it was cut from.
+"""List the files of a source folder with their labels, masks and source photographs.
 
 Synopsis::
 
-    found = layouts.scan_layout("photos", Layout.AUTO, positive_class="")
-    found.layout, found.classes                 # Layout.CLASSES, ("Negative", "Positive")
-    found.files[0].path, found.files[0].label   # "Positive/00001.jpg", 1
+    layout_scan = layouts.scan_layout("photos", Layout.AUTO, positive_class="")
+    layout_scan.layout, layout_scan.classes                 # Layout.CLASSES, ("Negative", "Positive")
+    layout_scan.files[0].path, layout_scan.files[0].label   # "Positive/00001.jpg", 1
 
-Covered: one folder a class, with `masks/` of the cracked pictures beside them or without, and such pairs of folders
-within others (bridge 1/cracked, bridge 2/cracked); SDNET2018 (`D|P|W` / `C?|U?`, or Decks/Cracked ...); `images/` +
-`masks/`, cut to labelled windows later. What the names of folders mean is told in `folder_names`.
+Covered: one folder per class, with or without `masks/` of the cracked images beside them, and such pairs of folders
+inside others (bridge 1/cracked, bridge 2/cracked); SDNET2018 (`D|P|W` / `C?|U?`, or Decks/Cracked ...); `images/` +
+`masks/`, cut to labelled tiles later. `folder_names` defines the meaning of folder names.
 """
 
 import collections
@@ -31,8 +31,14 @@ SDNET_CLASSES = ("uncracked", "cracked")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SourceFile:
-    """One file. `label`: 0 clean, 1 cracked, -1 told by its mask. `source`: files of one source stay together.
-    `mask`: path of a picture of the same size, empty where there is none."""
+    """One source file.
+
+    Attributes:
+        path: Relative to the root folder.
+        label: 0 for clean, 1 for cracked, -1 if the mask determines it.
+        source: Name of the source photograph; files with the same source stay in one split.
+        mask: Path of the mask, an image of the same size; empty if there is none.
+    """
 
     path: str
     label: int
@@ -42,8 +48,16 @@ class SourceFile:
 
 @dataclasses.dataclass(frozen=True)
 class LayoutScan:
-    """`notes`: how many files, and what was made of their names; `passed_over`: how many files and folders of the
-    system, by kind."""
+    """The files of a source folder.
+
+    Attributes:
+        layout: The layout that was detected or requested.
+        classes: Names of the clean and the cracked class.
+        files: Sorted by path.
+        rejected: (path, reason) of files and folders that cannot be used.
+        notes: For each remark on file names, the number of files.
+        passed_over: Number of skipped files and folders of the operating system, by kind.
+    """
 
     layout: Layout
     classes: tuple[str, str]
@@ -54,8 +68,17 @@ class LayoutScan:
 
 
 def scan_layout(root: str, layout: Layout, positive_class: str, group_by_name: bool = True) -> LayoutScan:
-    """The files under `root`, sorted by path. `group_by_name`: what is named as windows of one photograph has one
-    source. Raises: UserError when the folder can't be read as a data set."""
+    """Lists the files under `root`.
+
+    Args:
+        root: The source folder.
+        layout: The expected layout, or `Layout.AUTO`.
+        positive_class: Name of the folder that means cracked; empty to infer it from the names.
+        group_by_name: Whether files named as windows of one photograph get the same source.
+
+    Raises:
+        UserError: The folder cannot be read as a dataset.
+    """
     tree = class_folders.tree(root, positive_class)
     if layout in (Layout.AUTO, Layout.MASKS) and (pair := _mask_folders(tree, layout)):
         layout_scan = _scan_masks(tree, *pair)
@@ -74,8 +97,11 @@ def scan_layout(root: str, layout: Layout, positive_class: str, group_by_name: b
 
 
 def _mask_folders(tree: Tree, layout: Layout) -> tuple[str, str] | None:
-    """Names of the folders of the pictures and of their masks, where names say so and no other pair could be meant.
-    Raises: UserError when the masks layout was asked for and one is missing."""
+    """Names of the folders of the images and of their masks, or None if the names are not unambiguous.
+
+    Raises:
+        UserError: The masks layout was requested and one of the folders is missing.
+    """
     if {"images", "masks"} <= set(tree.folders):
         return "images", "masks"
     roles = {role: [name for name in tree.folders if folder_names.role(name) == role] for role in ("images", "masks")}
@@ -91,8 +117,18 @@ def _mask_folders(tree: Tree, layout: Layout) -> tuple[str, str] | None:
 
 
 def find_masks(root: str, images: Iterable[str]) -> dict[str, str]:
-    """Picture -> its mask, both relative to `root`, which `scan_layout` has read as pictures and masks; those without
-    one are left out. Raises: UserError when it can't be read so any more."""
+    """Finds the masks of images in a folder that `scan_layout` has read with the masks layout.
+
+    Args:
+        root: The source folder.
+        images: Paths relative to `root`.
+
+    Returns:
+        Path of each image that has a mask -> path of its mask, both relative to `root`.
+
+    Raises:
+        UserError: The folder can no longer be read with the masks layout.
+    """
     tree = class_folders.tree(root, "")
     images_folder, masks_folder = _mask_folders(tree, Layout.MASKS)
     masks, folder = _Masks(tree, masks_folder, []), os.path.join(tree.inside, images_folder)
@@ -100,7 +136,7 @@ def find_masks(root: str, images: Iterable[str]) -> dict[str, str]:
 
 
 def _require_no_splits(tree: Tree, names: list[str]) -> None:
-    """`names`: of folders. Raises: UserError when two of them or more are splits of one set."""
+    """Raises UserError if two or more of the folders `names` are splits of one dataset."""
     splits = {folder_names.split(name): name for name in names if folder_names.split(name)}
     if len(splits) > 1:
         listed = sorted(splits.values())
@@ -112,7 +148,7 @@ def _require_no_splits(tree: Tree, names: list[str]) -> None:
 
 
 def _note_splits(layout_scan: LayoutScan) -> None:
-    """Note that folders within the classes, or within the pictures, are called as splits are."""
+    """Adds a note if folders inside the classes or the images have the names of splits."""
     names = {part for file in layout_scan.files for part in file.path.split("/")[1:-1] if folder_names.split(part)}
     if len({folder_names.split(name) for name in names}) > 1:
         listed = ", ".join(sorted(names))
@@ -122,7 +158,7 @@ def _note_splits(layout_scan: LayoutScan) -> None:
 
 
 def _scan_labelled(tree: Tree, layout: Layout, positive_class: str) -> LayoutScan:
-    """Class folders: at once within the folder, or deeper."""
+    """Scans class folders that lie directly in the folder, or deeper."""
     is_direct = any(name == positive_class or folder_names.label(name) is not None for name in tree.folders)
     if is_direct and layout is not Layout.SDNET:
         return _scan_classes(tree, positive_class)
@@ -160,7 +196,7 @@ def _scan_nested(tree: Tree, layout: Layout, folders: list[ClassFolder], strays:
 
 
 def _is_sdnet(folders: list[ClassFolder], files: list[tuple[SourceFile, str]]) -> bool:
-    """Whether folders are called as SDNET2018's, and where only surfaces are, most files as well."""
+    """Whether the folders are named as in SDNET2018; if only the surfaces are, most files must be as well."""
     if not all(folder.surface for folder in folders):
         return False
     named = sum(re.fullmatch(r"\d+-\d+\.\w+", os.path.basename(file.path)) is not None for file, _ in files)
@@ -196,7 +232,7 @@ def _require_both_classes(root: str, layout_scan: LayoutScan) -> None:
 
 def _scan_classes(tree: Tree, positive_class: str) -> LayoutScan:
     masks_folders = [name for name in tree.folders if folder_names.role(name) == "masks"]
-    # "target" and "background" are two classes; beside two others a folder of that name holds masks.
+    # "target" and "background" are two classes; beside two other folders, "target" contains masks.
     is_one_of_three = len(masks_folders) == 1 and len(tree.folders) == 3
     masks_folder = "masks" if "masks" in tree.folders else masks_folders[0] if is_one_of_three else ""
     folders = [name for name in tree.folders if name != masks_folder]
@@ -250,7 +286,7 @@ def _scan_masks(tree: Tree, images_folder: str, masks_folder: str) -> LayoutScan
 
 
 class _Masks:
-    """The masks in the folder `name` of `tree`, found by the names of their pictures."""
+    """The masks in the folder `name` of `tree`, indexed by the names of their images."""
 
     def __init__(self, tree: Tree, name: str, rejected: list[tuple[str, str]]) -> None:
         self._folder = os.path.join(tree.inside, name)
@@ -258,11 +294,11 @@ class _Masks:
         self._index = mask_names.MaskIndex(os.path.relpath(path, self._folder) for path in paths)
 
     def find(self, path: str, folder: str) -> str:
-        """The mask of the picture `path` in the folder `folder`. Raises: LookupError with the reason."""
+        """Returns the mask of the image `path` in the folder `folder`. Raises LookupError with the reason."""
         return os.path.join(self._folder, self._index.find(os.path.relpath(path, folder)))
 
     def find_or_empty(self, path: str, folder: str) -> str:
-        """As `find`; empty where there is none."""
+        """Like `find`, but returns an empty string if there is no mask."""
         try:
             return self.find(path, folder)
         except LookupError:

@@ -1,10 +1,10 @@
-"""The first pass over the files: each is read and decoded once, and what matters of it is kept.
+"""The first pass over the files: read and decode each file once, and collect what conversion needs.
 
 Synopsis::
 
-    seen = scan.scan_images(files, looks, settings, on_bad, pool, ahead, advance)
-    seen.accepted     # rows of `files` that can be used
-    seen.rejected     # (path, reason) of the others
+    scan_result = scan.scan_images(files, signatures, options, on_bad, pool, ahead, advance)
+    scan_result.accepted     # rows of `files` that can be used
+    scan_result.rejected     # (path, reason) of the others
 """
 
 import collections
@@ -28,7 +28,14 @@ FILES_PER_TASK = 64
 
 @dataclasses.dataclass(frozen=True)
 class ScanOptions:
-    """What a worker must know to judge a file."""
+    """What a worker needs to scan a file.
+
+    Attributes:
+        root: The source folder.
+        max_megapixels: A larger image is rejected.
+        patch_px: Side of a tile in the masks layout, in pixels.
+        min_crack_fraction: Fraction of crack from which a tile counts as cracked.
+    """
 
     root: str
     max_megapixels: float
@@ -37,11 +44,21 @@ class ScanOptions:
 
 
 class ImageInfo(NamedTuple):
-    """What one file showed. `windows`: labelled windows, in the masks layout; `unclear`: windows left out;
-    `cells`: where the crack lies in a labelled picture with a mask.
+    """The result of scanning one file.
 
-    A tuple, and digests and thumbnails beside it in arrays: what comes back from a worker is pickled, and unpacking
-    dataclasses with an array each took the parent 72 us an image, a third of what looking at it took the worker.
+    It is a tuple, and digests and thumbnails are separate arrays, because a worker's result is pickled: unpickling
+    dataclasses with an array each took the parent 72 us per image, a third of the worker's time to scan it.
+
+    Attributes:
+        width: In pixels, upright.
+        height: In pixels, upright.
+        grey: Whether the image has no colour.
+        plain: Whether the bytes of the file may be stored as they are.
+        stored_bytes: Size of the file.
+        notes: Remarks on the file.
+        windows: Labelled tiles, in the masks layout.
+        unclear: Tiles that are left out.
+        cells: Mask grid of the crack in a labelled image with a mask, as `data.mask_grid` defines it.
     """
 
     width: int
@@ -57,7 +74,10 @@ class ImageInfo(NamedTuple):
 
 @dataclasses.dataclass
 class ScanResult:
-    """The whole first pass. Per accepted file: `plain`, `windows`, `cells`; in total: the rest."""
+    """The result of scanning all files.
+
+    `plain`, `windows` and `cells` have one entry per accepted file; the other attributes are totals.
+    """
 
     accepted: list[int] = dataclasses.field(default_factory=list)
     rejected: list[tuple[str, str]] = dataclasses.field(default_factory=list)
@@ -79,7 +99,20 @@ def scan_images(
     ahead: int,
     advance: Callable[[int], None],
 ) -> ScanResult:
-    """Fill `looks` (row k: the k-th accepted file). Raises: UserError at the first bad file when `on_bad` is fail."""
+    """Scans all files in worker processes.
+
+    Args:
+        files: The files to scan.
+        signatures: Filled in place; row k belongs to the k-th accepted file.
+        options: How to scan a file.
+        on_bad: Whether a file that cannot be used is listed or an error.
+        pool: The worker processes.
+        ahead: Number of tasks submitted ahead of their results.
+        advance: Called with the number of files that were scanned since the last call.
+
+    Raises:
+        UserError: A file cannot be used and `on_bad` is `OnBad.FAIL`.
+    """
     scan_result = ScanResult()
     starts = range(0, len(files), FILES_PER_TASK)
     tasks = ((options, files[start : start + FILES_PER_TASK]) for start in starts)
@@ -97,7 +130,7 @@ def scan_images(
 
 
 def refusal(path: str, reason: str) -> UserError:
-    """What ends a conversion that is to fail at a bad file."""
+    """Returns the error that ends a conversion with `OnBad.FAIL` at a bad file."""
     return UserError(f"{path!r}: {reason}; mend or remove it, or let --on_bad=skip list it and go on")
 
 
@@ -120,7 +153,7 @@ def _accept(scan_result: ScanResult, file: SourceFile, row: int, info: ImageInfo
 
 
 def _scan_chunk(task: tuple[ScanOptions, Sequence[SourceFile]]) -> tuple[list[ImageInfo | str], ImageSignatures]:
-    """In a worker: for each file a Look, or the reason why it can't be used; and the looks of those that can."""
+    """In a worker: an ImageInfo per file, or the reason why it cannot be used; and the signatures of the others."""
     options, files = task
     results, digests, thumbnails = [], [], []
     for file in files:
@@ -136,7 +169,7 @@ def _scan_chunk(task: tuple[ScanOptions, Sequence[SourceFile]]) -> tuple[list[Im
 
 
 def _scan_image(options: ScanOptions, file: SourceFile) -> tuple[ImageInfo, bytes, np.ndarray]:
-    """(Look, digest, thumbnail). Raises: errors.ImageError."""
+    """(info, digest, thumbnail) of one file. Raises errors.ImageError if it cannot be used."""
     photo = image_file.open_photo(os.path.join(options.root, file.path), options.max_megapixels)
     thumb = thumbnail.thumbnail(photo)
     plain, notes = photo.plain and thumb.strict, photo.notes
@@ -155,8 +188,7 @@ def _scan_image(options: ScanOptions, file: SourceFile) -> tuple[ImageInfo, byte
 
 
 def _crack_cells(file: SourceFile, crack: np.ndarray) -> int:
-    """Where the crack lies in a picture of a class folder. Raises: errors.ImageError when mask and folder
-    disagree."""
+    """Mask grid of an image in a class folder. Raises errors.ImageError if mask and folder disagree."""
     if file.label == 1 and not crack.any():
         raise errors.ImageError(
             f"its mask {file.mask!r} has no crack, and its folder says that it is cracked: one is wrong"

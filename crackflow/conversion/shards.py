@@ -1,10 +1,10 @@
-"""Records into shard files: planned once, written in parallel, the same bytes whatever the number of processes.
+"""Write records to shard files: planned once, written in parallel, with the same bytes for any number of processes.
 
 Synopsis::
 
     entries = [shards.SourceImage("Positive/00001.jpg", label=1, group=0, digest=..., plain=True), ...]
-    plan = shards.plan_shards({"train": entries, ...}, stored_bytes, wanted=0, seed=0)
-    for shard in shards.write_shards(plan, folder, settings, pool, ahead): ...
+    plans = shards.plan_shards({"train": entries, ...}, bytes_per_image, requested=0, seed=0)
+    for shard in shards.write_shards(plans, folder, options, pool, ahead): ...
 """
 
 import concurrent.futures
@@ -21,7 +21,7 @@ from crackflow.core.errors import UserError
 from crackflow.data import image_file, mask_grid, records, resize
 from crackflow.data.mask_tiles import Tile
 
-# Enough shards for 16 parallel readers of 4 workers before they get small; none so large that copying one hurts.
+# Enough shards for 16 parallel readers of 4 workers before shards get small; none so large that copying it is slow.
 IMAGES_PER_SHARD = 256
 MAX_AUTO_SHARDS = 64
 MAX_SHARD_BYTES = 128 << 20
@@ -29,8 +29,17 @@ MAX_SHARD_BYTES = 128 << 20
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SourceImage:
-    """One source file of a split. `plain`: its bytes may be stored. `windows`: cut these instead of the whole. `cells`:
-    where the crack lies in the whole, as `data.mask_grid` has it."""
+    """One source file of a split.
+
+    Attributes:
+        path: Relative to the source folder.
+        label: 0 or 1.
+        group: Images of one group stay in one split.
+        digest: SHA-256 of the file.
+        plain: Whether the bytes of the file are stored as they are.
+        windows: Tiles that are stored instead of the whole image.
+        cells: Mask grid of the whole image, as `data.mask_grid` defines it.
+    """
 
     path: str
     label: int
@@ -47,7 +56,7 @@ class SourceImage:
 
 @dataclasses.dataclass(frozen=True)
 class EncodeOptions:
-    """How pixels become records."""
+    """How images are encoded as records."""
 
     root: str
     encoding: str
@@ -59,7 +68,7 @@ class EncodeOptions:
 
 @dataclasses.dataclass(frozen=True)
 class ShardPlan:
-    """One shard: which entries it holds, in order."""
+    """A shard to write: its entries, in order."""
 
     split: str
     file: str
@@ -68,7 +77,7 @@ class ShardPlan:
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """One written shard. `rows`: (record, offset, label, sha256 of the source file, path, cells) for the manifest."""
+    """A written shard. `rows`: (record, offset, label, SHA-256 of the source file, path, cells) for the manifest."""
 
     split: str
     file: str
@@ -81,8 +90,14 @@ class Shard:
 def plan_shards(
     entries: dict[str, list[SourceImage]], bytes_per_image: float, requested: int, seed: int
 ) -> list[ShardPlan]:
-    """Shards for each split, entries in an order drawn from `seed`. `wanted`: training shards, 0 for automatic;
-    without a training split, of the largest."""
+    """Distributes the entries of each split over shards.
+
+    Args:
+        entries: The entries of each split.
+        bytes_per_image: Expected size of a record's image.
+        requested: Number of training shards (without a training split, of the largest split); 0 for automatic.
+        seed: Determines the order of the entries.
+    """
     plans = []
     counts = {name: sum(entry.count for entry in part) for name, part in entries.items()}
     train = max(counts.get("train") or max(counts.values()), 1)
@@ -109,15 +124,15 @@ def _auto_shard_count(count: int, bytes_per_image: float) -> int:
 def write_shards(
     plans: Sequence[ShardPlan], folder: str, options: EncodeOptions, pool: concurrent.futures.Executor, ahead: int
 ) -> Iterator[Shard]:
-    """Write all shards into `folder`; yields each, in order. Raises: UserError when a source file has changed."""
+    """Writes all shards to `folder` and yields each, in order. Raises UserError if a source file has changed."""
     yield from process_pool.map_ordered(pool, _write_shard, ((plan, folder, options) for plan in plans), ahead)
 
 
 def _write_shard(task: tuple[ShardPlan, str, EncodeOptions]) -> Shard:
-    """In a worker: one shard, on the disk when this returns."""
+    """In a worker: writes one shard, which is on the disk when this returns."""
     plan, folder, options = task
     digest, offset, rows = hashlib.sha256(), 0, []
-    # Under a name of its own: Beam may run this twice at once, and end one of the two anywhere.
+    # A unique name: Beam may run this twice at the same time, and stop either run at any point.
     target = os.path.join(folder, plan.file)
     temporary = f"{target}.{secrets.token_hex(4)}.tmp"
     with open(temporary, "wb", buffering=1 << 20) as file:
@@ -135,7 +150,7 @@ def _write_shard(task: tuple[ShardPlan, str, EncodeOptions]) -> Shard:
 
 
 def _iter_encoded(entry: SourceImage, options: EncodeOptions) -> Iterator[tuple[tuple[str, int, int], bytes]]:
-    """((name, label, cells), bytes) of the image, or of each of its windows."""
+    """Yields ((name, label, cells), bytes) of the image, or of each of its tiles."""
     try:
         data = image_file.read_file(os.path.join(options.root, entry.path))
     except errors.ImageError as error:

@@ -1,9 +1,9 @@
-"""What a conversion decided and did: the form of the records, the tables beside them, dataset.json, and the words.
+"""The encoding of the records, the tables beside them, dataset.json, and the summary of a conversion.
 
 Synopsis::
 
-    form = summary.plan_encoding(config, layout, seen, entries)     # encoding, channels, size; which bytes pass through
-    facts = summary.build_metadata(config, found, form, written, tables, leaks, rejected, notes)
+    encoding_plan = summary.plan_encoding(config, layout, scan_result, entries)     # encoding, channels, size
+    facts = summary.build_metadata(config, layout_scan, encoding_plan, written, checksums, leaks, rejected, notes)
     print(summary.format_summary("data/metu", facts, seconds))
 """
 
@@ -25,15 +25,22 @@ from crackflow.data import bit_depth, dataset, splits
 from crackflow.version import __version__
 
 GROUP_COLUMNS = ("path", "label", "group", "split")
-WARN_ABOVE_PX = 512  # a crack of 4 pixels is one of 1 at 128, where the networks look
+WARN_ABOVE_PX = 512  # a crack 4 pixels wide is 1 pixel wide at 128, the input size of the networks
 REJECTED_COLUMNS = ("path", "reason")
 MANIFEST_COLUMNS = ("shard", "record", "offset", "label", "sha256", "path", "cells")
 
 
 @dataclasses.dataclass(frozen=True)
 class EncodingPlan:
-    """How the records are written. `image_px`: side of all images, 0 when they differ; `source_px`: side of what they
-    were made of, the median where that differs."""
+    """How the records are written.
+
+    Attributes:
+        options: For the workers.
+        entries: The source images of each split; `plain` is set where bytes pass through.
+        image_px: Side of all stored images, in pixels; 0 if they differ.
+        source_px: Side of the source images or tiles, in pixels; the median if they differ.
+        bytes_per_image: Expected size of a record's image.
+    """
 
     options: EncodeOptions
     entries: dict[str, list[SourceImage]]
@@ -45,7 +52,11 @@ class EncodingPlan:
 def plan_encoding(
     config: ConvertConfig, layout: Layout, scan_result: ScanResult, entries: dict[str, list[SourceImage]]
 ) -> EncodingPlan:
-    """Raises: UserError when raw pixels of several sizes are asked for, which no reader could tell apart."""
+    """Decides how the records are encoded, and whose bytes pass through unchanged.
+
+    Raises:
+        UserError: Raw pixels of several sizes were requested; no reader could distinguish them.
+    """
     is_cut = layout is Layout.MASKS
     image_px = config.image_px or (config.patch_px if is_cut else _common_px(scan_result.sizes))
     if config.encoding is Encoding.RAW and not image_px:
@@ -66,13 +77,13 @@ def plan_encoding(
         scan_result.stored_bytes / file_count if passes_through or not image_px else float(image_px**2 * channels)
     )
     if config.encoding is Encoding.JPEG and not passes_through and image_px:
-        bytes_per_image /= 4  # JPEG at quality 95 takes about a quarter of the raw bytes of a photograph
+        bytes_per_image /= 4  # JPEG at quality 95 has about a quarter of the raw bytes of a photograph
     source_px = config.patch_px if is_cut else _median_px(scan_result.sizes)
     return EncodingPlan(options, entries, image_px, source_px, bytes_per_image)
 
 
 def _median_px(sizes: Mapping[tuple[int, int], int]) -> int:
-    """The side of a square as large as half of the images are at most."""
+    """The median of the sides of squares with the same areas as the images."""
     sides = sorted((math.sqrt(width * height), count) for (width, height), count in sizes.items())
     passed, half = 0, sum(count for _, count in sides) / 2
     for side, count in sides:
@@ -83,7 +94,7 @@ def _median_px(sizes: Mapping[tuple[int, int], int]) -> int:
 
 
 def _common_px(sizes: Mapping[tuple[int, int], int]) -> int:
-    """The side of all images when they are squares of one size, else 0."""
+    """The side of all images if they are squares of one size, else 0."""
     if len(sizes) != 1:
         return 0
     ((width, height),) = sizes
@@ -93,7 +104,7 @@ def _common_px(sizes: Mapping[tuple[int, int], int]) -> int:
 def save_tables(
     stage: str, entries: dict[str, list[SourceImage]], written: Sequence[Shard], rejected: Sequence[tuple[str, str]]
 ) -> dict[str, str]:
-    """groups.csv, rejected.csv and manifest.csv in `stage`; returns the SHA-256 of each."""
+    """Writes groups.csv, rejected.csv and manifest.csv to `stage` and returns the SHA-256 of each."""
     return {
         dataset.GROUPS: csv_files.save(os.path.join(stage, dataset.GROUPS), GROUP_COLUMNS, _group_rows(entries)),
         dataset.REJECTED: csv_files.save(os.path.join(stage, dataset.REJECTED), REJECTED_COLUMNS, rejected),
@@ -117,7 +128,7 @@ def _group_rows(entries: dict[str, list[SourceImage]]) -> list[tuple[str, int, i
 
 
 def notes(layout: Layout, scan_result: ScanResult) -> collections.Counter:
-    """What was changed on the way; and how many pictures are so large that a crack may be lost in one window."""
+    """Counts remarks on the images, and images so large that a crack may be lost at the input size of a network."""
     counts = scan_result.notes + _uneven_depths(scan_result.notes)
     large = sum(count for size, count in scan_result.sizes.items() if min(size) > WARN_ABOVE_PX)
     if layout is Layout.MASKS or not large:
@@ -130,7 +141,7 @@ def notes(layout: Layout, scan_result: ScanResult) -> collections.Counter:
 
 
 def _uneven_depths(notes: Mapping[str, int]) -> collections.Counter:
-    """Each picture of more than 8 bits is scaled by itself, so a dark one may come out brighter than the others."""
+    """Warns that each image of more than 8 bits is scaled by itself, so a dark one may become brighter than others."""
     deep = {note: count for note, count in notes.items() if bit_depth.is_scaling(note)}
     if len(deep) < 2 or not any(bit_depth.GUESSED in note for note in deep):
         return collections.Counter()
@@ -147,7 +158,7 @@ def build_metadata(
     rejected: Sequence[tuple[str, str]],
     notes: collections.Counter,
 ) -> dict:
-    """The content of dataset.json."""
+    """Returns the content of dataset.json."""
     metadata = {
         "version": dataset.VERSION,
         "classes": list(layout_scan.classes),
@@ -177,7 +188,7 @@ def _note_lines(notes: collections.Counter, passed_over: collections.Counter) ->
 
 
 def split_facts(name: str, classes: Sequence[str], written: Sequence[Shard]) -> dict:
-    """What dataset.json says of the split `name`."""
+    """Returns the entry of the split `name` in dataset.json."""
     split_shards = [shard for shard in written if shard.split == name]
     labels = collections.Counter(row[2] for shard in split_shards for row in shard.rows)
     count, different = (
@@ -186,7 +197,7 @@ def split_facts(name: str, classes: Sequence[str], written: Sequence[Shard]) -> 
     )
     return {
         "count": count,
-        **({"different": different} if different < count else {}),  # some were written several times
+        **({"different": different} if different < count else {}),  # some images were written several times
         "class_counts": {kind: labels[label] for label, kind in enumerate(classes)},
         "shards": [
             {"file": shard.file, "count": shard.count, "bytes": shard.bytes, "sha256": shard.sha256}
@@ -196,7 +207,7 @@ def split_facts(name: str, classes: Sequence[str], written: Sequence[Shard]) -> 
 
 
 def format_summary(out: str, facts: dict, seconds: float) -> str:
-    """What the person at the terminal reads at the end."""
+    """Returns the summary that is printed at the end of a conversion."""
     leaks, counts = facts["leaks"], {name: split["count"] for name, split in facts["splits"].items()}
     total = sum(counts.values())
     lines = [
@@ -208,7 +219,7 @@ def format_summary(out: str, facts: dict, seconds: float) -> str:
     ]
     if leaks["random_split_test"]:
         lines.append(_leak_line(leaks))
-    if facts["layout"] == Layout.CLASSES.value:  # which may have been guessed
+    if facts["layout"] == Layout.CLASSES.value:  # which may have been inferred
         lines.append(f"cracked: {facts['classes'][1]}; clean: {facts['classes'][0]}")
     if leaks["conflicts"]:
         lines.append(f"left out: {leaks['conflicts']:,} files whose picture is found in both classes")
@@ -225,7 +236,7 @@ def _class_counts(split: dict) -> str:
 
 
 def thin_splits(facts: dict, names: Sequence[str]) -> str:
-    """A line on the classes of which a split of `names` has none, or too few to be measured; empty without."""
+    """Returns a line on the splits among `names` with no or too few images of a class; empty if there are none."""
     thin = splits.thin({name: facts["splits"][name]["class_counts"] for name in names})
     if not thin:
         return ""

@@ -1,4 +1,4 @@
-"""Is a data set what it was when it was written? Every file, record and image is read again.
+"""Verify that a dataset is intact: read every file, record and image again.
 
 Synopsis::
 
@@ -22,7 +22,20 @@ Sources = dict[int, str]  # record number -> source path
 def find_damage(
     folder: str, pool: concurrent.futures.Executor, ahead: int, advance: Callable[[int], None]
 ) -> list[str]:
-    """A sentence for each damage, naming shard, record and source image. Raises: UserError when it is no data set."""
+    """Reads the whole dataset in `folder` again.
+
+    Args:
+        folder: The dataset.
+        pool: The worker processes.
+        ahead: Number of shards submitted ahead of their results.
+        advance: Called with the number of images that were read since the last call.
+
+    Returns:
+        One sentence per damage, with shard, record and source image; empty if the dataset is intact.
+
+    Raises:
+        UserError: `folder` is not a dataset.
+    """
     dataset = dataset_io.read(folder)
     problems = [
         f"{name}: does not have the SHA-256 that {dataset_io.DATASET} gives"
@@ -46,7 +59,7 @@ def find_damage(
 
 
 def _load_sources(folder: str) -> dict[str, Sources]:
-    """For each shard, the source image of each record, as far as the manifest can be read."""
+    """Shard -> record number -> source image, as far as the manifest can be read."""
     sources = collections.defaultdict(dict)
     for row in _read_rows(os.path.join(folder, dataset_io.MANIFEST)):
         record = row.get("record") or ""
@@ -58,7 +71,7 @@ def _load_sources(folder: str) -> dict[str, Sources]:
 def _read_rows(path: str) -> list[dict[str, str]]:
     try:
         return csv_files.read(path) if os.path.exists(path) else []
-    except csv.Error:  # so damaged that it is no table; its SHA-256 says so too
+    except csv.Error:  # so damaged that it is not a table; its SHA-256 shows that too
         return []
 
 
@@ -82,7 +95,7 @@ def _hash_in_blocks(file) -> str:
 
 
 def _verify_shard(task: tuple[str, dict, dict, Sources]) -> list[str]:
-    """In a worker: what is wrong with one shard."""
+    """In a worker: the damages of one shard."""
     folder, facts, shard, sources = task
     path, number, problems = os.path.join(folder, shard["file"]), 0, []
 
