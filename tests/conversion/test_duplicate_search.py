@@ -9,7 +9,7 @@ KINDS = ("sparse", "one dense cluster", "dense clusters and others", "chain", "g
 
 
 def scene(kind, seed, count):
-    """float32 [N, 3] places and int64 [N] colours: two match within a distance of 1 when their colours are alike."""
+    """float32 [N, 3] points and int64 [N] colours: two match within a distance of 1 if their colours are equal."""
     rng = np.random.default_rng(seed)
     colour = np.zeros(count, np.int64)
     if kind == "sparse":
@@ -38,7 +38,7 @@ def distances(points, rows, columns):
 
 
 class Relation:
-    """Counts how often it is asked; `sloppy`: may_match says yes to some that don't."""
+    """Counts its evaluations; with `sloppy` > 0, `may_match` is also true for some pairs that do not match."""
 
     def __init__(self, points, colour, sloppy=0.0):
         self.points, self.colour, self.sloppy, self.pairs, self.elements = points, colour, sloppy, 0, 0
@@ -78,7 +78,7 @@ def test_groups_are_those_of_comparing_all_pairs(kind, seed, count, small):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in [("ROWS", 12), ("COLUMNS", 40), ("LEADERS", 3), ("PENDING", 50)] * small:
             patch.setattr(duplicate_search, name, value)
-        links = relation.links(points[:, : 1 + seed % 3])  # fewer features: never farther apart than the places
+        links = relation.links(points[:, : 1 + seed % 3])  # fewer features: never farther apart than the points
     assert near_duplicates.connect(count, links).tolist() == relation.all_pairs().tolist()
     assert len(links) == count - len(np.unique(relation.all_pairs()))
 

@@ -127,7 +127,7 @@ def test_sets_of_one_name_are_told_apart(parts, tmp_path):
 
 @pytest.mark.parametrize("encoding", [Encoding.JPEG, Encoding.RAW])
 def test_what_is_shown_by_the_test_images_of_another_set_is_left_out_and_told(tmp_path, encoding):
-    """The second set is the first one mirrored and encoded again, and six pictures of its own."""
+    """The second dataset contains the mirrored and re-encoded images of the first, and six others."""
     support.photos(tmp_path / "photos", 40)
     for folder in support.CLASSES:
         for path in sorted((tmp_path / "photos" / folder).iterdir()):
@@ -213,7 +213,7 @@ def test_a_set_with_a_damaged_table_is_refused(parts, tmp_path, name, harm):
     else:
         path.write_text(text.replace("path", "puth", 1))
     config = ConvertConfig(join=(str(parts / "walls"), str(tmp_path / "roads")), out=str(tmp_path / "both"), workers=1)
-    if name == dataset.REJECTED:  # of no consequence: it has no rows, and older versions joined without it
+    if name == dataset.REJECTED:  # harmless: it has no rows, and older versions joined without it
         convert.run(config)
         return
     with pytest.raises(UserError, match=rf"--join: .*{name}.* is missing or not as it was written; restore it or con"):

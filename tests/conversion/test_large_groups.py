@@ -15,7 +15,7 @@ DEFAULT = (0.8, 0.1, 0.1)
 
 
 def images_of(sizes, fractions=DEFAULT, near_groups=None):
-    """Images of groups of `sizes` (label, images), one file each, split as convert does."""
+    """Images in groups of `sizes` (label, images), one file per image, split as convert does."""
     labels = np.repeat([label for label, _ in sizes], [size for _, size in sizes])
     groups = np.repeat(np.arange(len(sizes)), [size for _, size in sizes])
     split = splits.assign(labels, groups, fractions, seed=0)
@@ -107,7 +107,7 @@ def test_a_split_that_nobody_asked_for_lacks_nothing(fractions):
 
 
 def frames(root, pattern, picture, count, seed=0):
-    """`count` frames of a fixed camera on one picture, with noise of their own."""
+    """Writes `count` frames of a fixed camera: one picture with independent noise."""
     for number in range(count):
         noise = np.random.default_rng([seed, number]).normal(0, 3, (64, 64, 3))
         frame = np.clip(support.picture(picture) + noise, 0, 255).astype(np.uint8)
@@ -116,7 +116,7 @@ def frames(root, pattern, picture, count, seed=0):
 
 @pytest.fixture(scope="module")
 def camera(tmp_path_factory):
-    """24 different pictures, and 130 frames of one cracked wall."""
+    """24 different images and 130 frames of one cracked wall."""
     root = support.photos(tmp_path_factory.mktemp("camera"), 24)
     frames(root, "Positive/cam_{:03d}.jpg", 500, 130)
     return root

@@ -112,7 +112,7 @@ def test_sdnet_is_recognised_and_windows_of_one_photograph_share_a_source(tmp_pa
     assert [files[path].label for path in SDNET] == [1, 1, 0, 1, 0, 0]
     deck = {files[path].source for path in SDNET[:3]}
     assert len(deck) == 1
-    assert files["W/CW/7001-1.jpg"].source not in deck  # number 7001 of the walls is another photograph
+    assert files["W/CW/7001-1.jpg"].source not in deck  # 7001 of the walls is another photograph
 
 
 def test_the_real_sdnet_sample_is_read(real_data):
@@ -164,7 +164,7 @@ def test_a_word_in_a_name_of_another_script_decides_nothing(tmp_path, names):
     assert layouts.scan_layout(str(tmp_path), Layout.AUTO, names[1]).classes == names
 
 
-# Classes deeper, splits, names of masks
+# Nested classes, splits, names of masks
 
 
 @pytest.mark.parametrize("parent", ["", "archive", "data/SDNET2018"])
@@ -287,7 +287,7 @@ def test_masks_beside_classes_may_have_capitals_and_a_word_behind_their_names(tm
     assert [file.mask for file in scan(tmp_path).files] == ["", "Masks/1_mask.png"]
 
 
-# What systems keep among photographs
+# Files of operating systems among photographs
 
 
 def test_folders_of_systems_are_no_classes_and_their_files_no_pictures_and_they_are_counted(tmp_path):

@@ -22,13 +22,13 @@ def moved(values, turns, flip):
 
 
 def signatures_of(files):
-    """Looks of encoded images, as the first pass over the files makes them."""
+    """Signatures of encoded images, as the scan computes them."""
     thumbnails = [thumbnail.thumbnail(image_file.parse_photo(data, "x.jpg", 100)).grey for data in files]
     return near_duplicates.ImageSignatures.of([image_file.digest(data) for data in files], thumbnails)
 
 
 def signatures_from(thumbs, means):
-    """Looks made of numbers: float16 [N, 16, 16] thumbnails and float32 [N] means, no two files alike in bytes."""
+    """Signatures of float16 [N, 16, 16] thumbnails and float32 [N] means, with distinct digests."""
     digest = np.zeros((len(thumbs), 32), np.uint8)
     digest[:, :8] = np.arange(len(thumbs), dtype=np.uint64)[:, None].view(np.uint8)
     return near_duplicates.ImageSignatures(digest, np.asarray(thumbs, np.float16), np.asarray(means, np.float32))
@@ -36,19 +36,19 @@ def signatures_from(thumbs, means):
 
 @functools.cache
 def smooth():
-    """float64 [256, 45]: an orthonormal basis of the polynomials of degree 8 at most over a thumbnail."""
+    """float64 [256, 45]: an orthonormal basis of the polynomials of at most degree 8 over a thumbnail."""
     side = np.linspace(-1, 1, 16)
     powers = np.polynomial.legendre.legvander2d(*np.meshgrid(side, side, indexing="ij"), [8, 8]).reshape(256, 9, 9)
     return np.linalg.qr(powers[:, np.add.outer(np.arange(9), np.arange(9)) <= 8])[0]
 
 
 def less_smooth(thumb):
-    """A thumbnail less the polynomial of degree 8 that fits it best."""
+    """The thumbnail less the polynomial of degree 8 that fits it best."""
     return thumb - (smooth() @ (smooth().T @ thumb.ravel())).reshape(16, 16)
 
 
 def all_pairs(signatures):
-    """int64 [N]: the answer of comparing every pair under every symmetry, written without the library's helpers."""
+    """int64 [N]: groups by comparing every pair under every symmetry, without the functions of the library."""
     count = len(signatures.digest)
     same = np.arange(count)
 
@@ -136,7 +136,7 @@ SCENES = ("fixed camera", "cameras and others", "slow change", "turned", "blank 
 
 
 def scene(kind, seed, count=40):
-    """Looks of `count` frames that are much alike, of one kind."""
+    """Signatures of `count` similar frames of one kind."""
     rng = np.random.default_rng(seed)
     smooth_part = np.cumsum(np.cumsum(rng.normal(0, 1, (3, 16, 16)), 1), 2)
     pictures = (smooth_part - smooth_part.mean((1, 2), keepdims=True)) * rng.uniform(0.05, 1) + rng.normal(
@@ -183,7 +183,7 @@ def test_comparing_by_matrices_rules_out_no_match_and_little_else_is_left(kind, 
     exact = near_duplicates._matches(signatures, left, right).reshape(len(rows), -1)
     candidates = near_duplicates._may_match(signatures, rows, rows)
     assert not (exact & ~candidates).any()
-    if kind != "gradients":  # nothing is rough in them but rounding
+    if kind != "gradients":  # their residuals are mere rounding errors
         assert (candidates & ~exact).mean() < 0.1
 
 
@@ -214,8 +214,10 @@ def test_blank_frames_are_joined_along_a_chain_of_brightness():
 
 
 def walls(count, noise, seed=0, size=227, shade=0, fall=0.0):
-    """uint8 [count, px, px, 3]: photographs of a blank white wall, each with its own noise; `shade`: grey levels that
-    the corners are darker; `fall`: how much of the light the lens loses there."""
+    """uint8 [count, size, size, 3]: photographs of a blank white wall with independent noise.
+
+    The corners are darker by `shade` grey levels, and the lens loses the fraction `fall` of the light there.
+    """
     rng = np.random.default_rng(seed)
     square = np.linspace(-1, 1, size) ** 2
     radius = square[:, None] + square
@@ -308,7 +310,7 @@ def test_copies_of_real_photographs_differ_far_less_than_the_threshold(real_data
 @pytest.mark.parametrize(("relative_difference", "same"), [(0.97, True), (1.03, False)])
 def test_soft_pictures_are_one_up_to_the_threshold_and_two_beyond(contrast, relative_difference, same):
     rng = np.random.default_rng(int(contrast))
-    # Soft: all power below frequency 4, where the search looks, so that it is the threshold alone that decides.
+    # Soft: all power is below frequency 4, where the features are, so that the threshold alone decides.
     spectrum = np.zeros((2, 16, 16))
     spectrum[:, :4, :4] = rng.normal(size=(2, 4, 4))
     spectrum[:, 0, 0] = 0

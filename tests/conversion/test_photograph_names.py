@@ -27,13 +27,13 @@ MANNERS = [
 
 
 def files(names, seed=0):
-    """Paths in two class folders, drawn, and labels."""
+    """Paths in randomly drawn class folders, and their labels."""
     labels = np.random.default_rng(seed).integers(0, 2, len(names)).tolist()
     return [f"{('clean', 'cracked')[label]}/{name}.jpg" for name, label in zip(names, labels, strict=True)], labels
 
 
 def photographs(names, seed=0):
-    """name -> photograph, of those that were found to be windows."""
+    """Name -> photograph of those names that are recognised as windows."""
     paths, labels = files(names, seed)
     photograph_of = photograph_names.windows_of(paths, labels)
     return {path.split("/")[1].removesuffix(".jpg"): photograph for path, photograph in photograph_of.items()}
@@ -68,7 +68,7 @@ def test_letters_behind_a_number_are_windows_and_the_photograph_itself_goes_with
 
 
 def moments(pattern, count=600):
-    """Names from times of day on four days."""
+    """Names that contain times on four days."""
     rng = np.random.default_rng(1)
     draws = zip(*(rng.integers(low, high, count) for low, high in ((11, 15), (8, 18), (0, 60), (0, 60))), strict=True)
     return sorted({pattern.format(day, hour, minute, second) for day, hour, minute, second in draws})
@@ -125,7 +125,9 @@ def test_one_name_in_folders_of_two_places_is_two_photographs_where_files_have_o
     ]
     photograph_of = photograph_names.windows_of(paths, [int("cracked" in path) for path in paths])
     assert len({photograph_of[path] for path in paths if "7001" in path}) == 2
-    assert len({photograph_of[path] for path in paths if "7002" in path}) == 1  # its windows were laid in two folders
+    assert (
+        len({photograph_of[path] for path in paths if "7002" in path}) == 1
+    )  # its windows are divided between two folders
 
 
 def test_windows_beside_numbered_photographs_are_told_apart():

@@ -12,7 +12,7 @@ from tests import support
 
 
 def scan_files(root, files, on_bad=OnBad.SKIP):
-    """(Seen, Looks, the steps that were reported) of `files`, by two real worker processes."""
+    """(scan result, signatures, reported steps) of `files`, by two real worker processes."""
     signatures, steps = near_duplicates.ImageSignatures.empty(len(files)), []
     options = scan.ScanOptions(str(root), 100, 32, 0.01)
     with process_pool.pool(2) as pool:
@@ -55,7 +55,7 @@ def test_what_was_seen_is_summed_up(tmp_path):
 
 
 def test_a_jpeg_that_training_would_refuse_is_stored_anew_and_told(tmp_path):
-    """Bytes that do not belong before the end marker: Pillow says nothing, the strict decoder refuses."""
+    """Extraneous bytes before the end marker: Pillow ignores them, the strict decoder does not."""
     photographs = support.photos(tmp_path / "photos", 12)
     support.put(photographs / "Positive/small.jpg", support.encoded(support.picture(99, 20, 20)))
     for path in ("Positive/00003.jpg", "Negative/00004.jpg", "Positive/small.jpg"):

@@ -60,7 +60,7 @@ def options(root, encoding="jpeg", channels=3, image_px=0):
 
 
 def written(root, members, **settings):
-    """The shards and the record fields that `members` become, by one real worker process."""
+    """(written shards, (offset, fields) of their records) of `members`, by one real worker process."""
     plans = shards.plan_shards({"train": members}, 5e3, 1, 0)
     with process_pool.pool(1) as pool:
         written_shards = list(shards.write_shards(plans, str(root), options(root, **settings), pool, 2))
@@ -119,7 +119,7 @@ def test_a_file_that_vanished_meanwhile_stops_the_conversion(tmp_path):
 
 
 def test_a_shard_that_is_whole_stays_so_when_it_is_made_again_and_that_ends_halfway(tmp_path):
-    """As Beam may: a task runs twice at once, and one of the two is ended."""
+    """As with Beam: a task runs twice at the same time, and one run is stopped."""
     members = [entry(tmp_path, f"{number}.jpg", support.encoded(support.picture(number))) for number in range(4)]
     (plan,) = shards.plan_shards({"train": members}, 5e3, 1, 0)
     task = plan, str(tmp_path), options(tmp_path)

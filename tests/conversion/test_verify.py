@@ -29,7 +29,7 @@ def check(folder):
 
 
 def damage(folder, capsys):
-    """The sentences that verify says about `folder`; the exception must repeat the first."""
+    """The damages that verify prints for `folder`; the exception must repeat the first."""
     capsys.readouterr()
     with pytest.raises(VerificationError, match=r"is damaged in \d+ places; the first: ") as failed:
         check(folder)
@@ -39,7 +39,7 @@ def damage(folder, capsys):
 
 
 def manifest(folder, record):
-    """The row of `record` in the first training shard, and the length of its payload."""
+    """(manifest row, offset, payload length) of `record` in the first training shard."""
     rows = [row for row in support.rows(folder, "manifest.csv") if row["shard"] == "train-00000-of-00002.tfrecord"]
     offset = int(rows[record]["offset"])
     with open(folder / rows[record]["shard"], "rb") as file:
@@ -115,7 +115,7 @@ def test_a_record_appended_to_a_shard_is_noticed(data, capsys):
 
 
 def reframed(data, record, **fields):
-    """Write `fields` into `record` of the first training shard, with checksums that fit, as no accident could."""
+    """Writes `fields` into `record` of the first training shard, with matching checksums, as no accident would."""
     row, _, _ = manifest(data, record)
     path = data / row["shard"]
     with open(path, "rb") as file:
@@ -184,7 +184,7 @@ def test_dataset_json_that_contradicts_itself_is_noticed(data, capsys):
     facts = json.loads(path.read_text())
     facts["splits"]["train"]["class_counts"]["Positive"] += 1
     facts["channels"] = 1
-    del facts["crc32"]  # as of an earlier version; with it, it is damaged
+    del facts["crc32"]  # as earlier versions wrote it; with the checksum it would be damaged
     path.write_text(json.dumps(facts))
     assert damage(data, capsys) == [
         "dataset.json: the fingerprint does not fit the shards it lists",
@@ -204,7 +204,7 @@ def test_a_changed_byte_anywhere_in_dataset_json_is_a_clear_message_or_beside_th
             caught += 1
             assert "\n" not in str(failed) or "damaged" in str(failed)
         except UserError as failed:
-            assert "is of version" in str(failed)  # which another version of crackflow may have written
+            assert "is of version" in str(failed)  # another version of crackflow may have written it
     assert caught > len(original) // 23 // 4
 
 
