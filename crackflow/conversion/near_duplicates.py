@@ -148,14 +148,14 @@ def duplicate_groups(signatures: ImageSignatures, near: bool) -> np.ndarray:
     by_bytes = _first_equal(signatures.digest)
     if not near:
         return by_bytes
-    # Equal thumbnails (blank frames, lossless copies) need no search: one of each enters it.
-    first_equal_thumb = _first_equal(np.asarray(signatures.thumb).reshape(count, -1))
-    first_equal_look = _first_equal(np.stack([first_equal_thumb, signatures.mean.view(np.int32)], 1))
+    # Equal thumbnails of equal brightness (blank frames, lossless copies) need no search: one of each enters it.
+    by_thumb = _first_equal(np.asarray(signatures.thumb).reshape(count, -1))
+    by_signature = _first_equal(np.stack([by_thumb, signatures.mean.view(np.int32)], 1))
     all_rows = np.arange(count)
-    different = np.flatnonzero((by_bytes == all_rows) & (first_equal_look == all_rows))
+    different = np.flatnonzero((by_bytes == all_rows) & (by_signature == all_rows))
     pairs = different[_find_links(signatures, different)]
     return connect(
-        count, np.concatenate([pairs, np.stack([all_rows, by_bytes], 1), np.stack([all_rows, first_equal_look], 1)])
+        count, np.concatenate([pairs, np.stack([all_rows, by_bytes], 1), np.stack([all_rows, by_signature], 1)])
     )
 
 

@@ -34,7 +34,7 @@ class ScanOptions:
         root: The source folder.
         max_megapixels: A larger image is rejected.
         patch_px: Side of a tile in the masks layout, in pixels.
-        min_crack_fraction: Fraction of crack from which a tile counts as cracked.
+        min_crack_fraction: Fraction of crack pixels from which a tile counts as cracked.
     """
 
     root: str
