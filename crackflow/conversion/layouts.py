@@ -80,7 +80,7 @@ def scan_layout(root: str, layout: Layout, positive_class: str, group_by_name: b
         UserError: The folder cannot be read as a dataset.
     """
     tree = class_folders.tree(root, positive_class)
-    if layout in (Layout.AUTO, Layout.MASKS) and (pair := _mask_folders(tree, layout)):
+    if layout in (Layout.AUTO, Layout.MASKS) and (pair := _find_mask_folders(tree, layout)):
         layout_scan = _scan_masks(tree, *pair)
     else:
         _require_no_splits(tree, tree.folders)
@@ -96,7 +96,7 @@ def scan_layout(root: str, layout: Layout, positive_class: str, group_by_name: b
     )
 
 
-def _mask_folders(tree: Tree, layout: Layout) -> tuple[str, str] | None:
+def _find_mask_folders(tree: Tree, layout: Layout) -> tuple[str, str] | None:
     """Names of the folders of the images and of their masks, or None if the names are not unambiguous.
 
     Raises:
@@ -130,7 +130,7 @@ def find_masks(root: str, images: Iterable[str]) -> dict[str, str]:
         UserError: The folder can no longer be read with the masks layout.
     """
     tree = class_folders.tree(root, "")
-    images_folder, masks_folder = _mask_folders(tree, Layout.MASKS)
+    images_folder, masks_folder = _find_mask_folders(tree, Layout.MASKS)
     masks, folder = _Masks(tree, masks_folder, []), os.path.join(tree.inside, images_folder)
     return {image: mask for image in images if (mask := masks.find_or_empty(image, folder))}
 
