@@ -1,1 +1,1 @@
-"""From folders of photographs to TFRecord: layouts, scanning, duplicates, splits, shards."""
+"""Convert folders of images to TFRecord: layouts, scanning, duplicates, splits and shards."""

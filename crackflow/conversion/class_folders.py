@@ -1,11 +1,11 @@
-"""Where the class folders lie: at once within the folder that was given, within the only folder in it, or deeper.
+"""Find the class folders: directly in the root folder, in its only subfolder, or deeper.
 
 Synopsis::
 
     tree = class_folders.tree("archive", positive_class="")
     tree.inside, tree.folders       # "SDNET2018", ["Decks", "Walls"]
-    found = class_folders.find(tree, "")
-    found.folders[0]        # ClassFolder("SDNET2018/Decks/Cracked", label=1, surface="D", is_coded=False)
+    result = class_folders.find(tree, "")
+    result.folders[0]       # ClassFolder("SDNET2018/Decks/Cracked", label=1, surface="D", is_coded=False)
 """
 
 import collections
@@ -18,14 +18,20 @@ from crackflow.core import system_files
 from crackflow.core.errors import UserError
 from crackflow.data import folders, image_file
 
-MAX_DEPTH = 6  # below the folder that was given
-PICTURE_ENDINGS = tuple(ending for endings in image_file.EXTENSIONS.values() for ending in endings)
+MAX_DEPTH = 6  # below the root folder
+IMAGE_ENDINGS = tuple(ending for endings in image_file.EXTENSIONS.values() for ending in endings)
 
 
 @dataclasses.dataclass(frozen=True)
 class Tree:
-    """The folder `root` that was given. `inside`: the folder in it that holds the others, empty for itself; `folders`:
-    the names of these; `passed_over`: how many files and folders of the system, by kind."""
+    """The folders in which classes are searched.
+
+    Attributes:
+        root: The root folder.
+        inside: Path, relative to `root`, of the folder that holds `folders`; empty for `root` itself.
+        folders: Names of the folders in `inside`.
+        passed_over: Number of skipped files and folders of the operating system, by kind.
+    """
 
     root: str
     inside: str
@@ -35,8 +41,14 @@ class Tree:
 
 @dataclasses.dataclass(frozen=True)
 class ClassFolder:
-    """`path`: relative to the root; `label`: 1 cracked, 0 clean; `surface`: D, P or W of SDNET2018, or empty;
-    `is_coded`: it is called as SDNET2018's are, CD or UW."""
+    """One class folder.
+
+    Attributes:
+        path: Relative to the root.
+        label: 1 for cracked, 0 for clean.
+        surface: D, P or W of SDNET2018, or empty.
+        is_coded: Whether its name is an SDNET2018 code such as CD or UW.
+    """
 
     path: str
     label: int
@@ -45,8 +57,13 @@ class ClassFolder:
 
 
 class ClassFolders(NamedTuple):
-    """`folders`: sorted by path; `strays`: folders with pictures that are in none of them; `passed_over`: how many
-    folders of the system on the way, by kind."""
+    """The result of `find`.
+
+    Attributes:
+        folders: Sorted by path.
+        strays: Folders with images that belong to no class folder.
+        passed_over: Number of skipped folders of the operating system, by kind.
+    """
 
     folders: list[ClassFolder]
     strays: list[str]
@@ -54,10 +71,18 @@ class ClassFolders(NamedTuple):
 
 
 def tree(root: str, positive_class: str) -> Tree:
-    """Raises: UserError when `root` is no folder, or holds none."""
+    """Returns the tree below `root`, descending while there is only one subfolder.
+
+    Args:
+        root: The root folder.
+        positive_class: Name of the class folder that means cracked, or empty.
+
+    Raises:
+        UserError: `root` is not a folder, or contains no folder.
+    """
     if not os.path.isdir(root):
-        what = "a file" if os.path.exists(root) else "nothing there"
-        raise UserError(f"--images: expected a folder, received {root!r} ({what}); check the path")
+        kind = "a file" if os.path.exists(root) else "nothing there"
+        raise UserError(f"--images: expected a folder, received {root!r} ({kind}); check the path")
     passed_over = collections.Counter()
     inside, folders = "", subfolders(root, passed_over)
     if not folders:
@@ -76,7 +101,7 @@ def tree(root: str, positive_class: str) -> Tree:
 
 
 def subfolders(folder: str, passed_over: collections.Counter) -> list[str]:
-    """Names of the folders in `folder` that may hold photographs; none where it can't be read."""
+    """Returns the names of the folders in `folder` that may hold images; an empty list if it cannot be read."""
     try:
         names = [entry.name for entry in os.scandir(folder) if folders.is_folder(entry)]
     except OSError:
@@ -87,34 +112,34 @@ def subfolders(folder: str, passed_over: collections.Counter) -> list[str]:
 
 
 def find(tree: Tree, positive_class: str) -> ClassFolders:
-    """The class folders in `tree`, at any depth."""
-    found, strays, seen, passed_over = [], [], set(), collections.Counter()
-    waiting = [(tree.inside, tree.folders, 0)]
-    while waiting:
-        here, names, depth = waiting.pop()
-        place = os.path.realpath(os.path.join(tree.root, here))
-        if place in seen:
+    """Returns the class folders in `tree`, down to `MAX_DEPTH`."""
+    class_folders, strays, visited, passed_over = [], [], set(), collections.Counter()
+    pending = [(tree.inside, tree.folders, 0)]
+    while pending:
+        inside, names, depth = pending.pop()
+        real_path = os.path.realpath(os.path.join(tree.root, inside))
+        if real_path in visited:
             continue
-        seen.add(place)
-        if _has_pictures(place):
-            strays.append(here or os.curdir)
-        labels = _labels(os.path.basename(place), names, positive_class)
-        surface = folder_names.surface(os.path.basename(place))
+        visited.add(real_path)
+        if _has_images(real_path):
+            strays.append(inside or os.curdir)
+        labels = _labels(os.path.basename(real_path), names, positive_class)
+        surface = folder_names.surface(os.path.basename(real_path))
         for name in reversed(names):
-            path = os.path.join(here, name)
+            path = os.path.join(inside, name)
             if name in labels:
                 is_coded = name in CODES
-                found.append(ClassFolder(path, labels[name], name[1] if is_coded else surface, is_coded))
+                class_folders.append(ClassFolder(path, labels[name], name[1] if is_coded else surface, is_coded))
             elif depth < MAX_DEPTH:
-                waiting.append((path, subfolders(os.path.join(tree.root, path), passed_over), depth + 1))
-    return ClassFolders(sorted(found, key=lambda one: one.path), sorted(strays), passed_over)
+                pending.append((path, subfolders(os.path.join(tree.root, path), passed_over), depth + 1))
+    return ClassFolders(sorted(class_folders, key=lambda folder: folder.path), sorted(strays), passed_over)
 
 
 CODES = {f"{kind}{surface}": int(kind == "C") for kind in "CU" for surface in "DPW"}  # SDNET2018's class folders
 
 
 def _labels(parent: str, names: list[str], positive_class: str) -> dict[str, int]:
-    """What those of the folders `names` in the folder `parent` mean that are classes."""
+    """Labels of those folders among `names`, all in the folder `parent`, that are classes."""
     if positive_class in names and len(names) == 2:
         return {name: int(name == positive_class) for name in names}
     labels = {name: folder_names.label(name) for name in names}
@@ -124,9 +149,9 @@ def _labels(parent: str, names: list[str], positive_class: str) -> dict[str, int
     return {name: label for name, label in labels.items() if label is not None}
 
 
-def _has_pictures(folder: str) -> bool:
+def _has_images(folder: str) -> bool:
     try:
         entries = list(os.scandir(folder))
     except OSError:
         return False
-    return any(entry.name.lower().endswith(PICTURE_ENDINGS) and not folders.is_folder(entry) for entry in entries)
+    return any(entry.name.lower().endswith(IMAGE_ENDINGS) and not folders.is_folder(entry) for entry in entries)

@@ -1,10 +1,10 @@
-"""What the names of folders mean: a class, a split, the pictures or their masks, one of SDNET2018's surfaces.
+"""The meaning of folder names: a class, a split, the images or their masks, or a surface of SDNET2018.
 
 Synopsis::
 
-    folder_names.label("Non-cracked")    # 0; 1 for cracked; None where the name tells neither
+    folder_names.label("Non-cracked")    # 0; 1 for cracked; None if the name says neither
     folder_names.split("Training")       # "train"
-    folder_names.role("Images")          # "images"; "masks" for GroundTruth; "" for another
+    folder_names.role("Images")          # "images"; "masks" for GroundTruth; "" for others
     folder_names.surface("Decks")        # "D"
 """
 
@@ -52,25 +52,27 @@ def _plain(name: str) -> str:
 
 
 def label(name: str) -> int | None:
-    """1 for a folder of cracked pictures, 0 of clean ones, None where the name does not tell."""
+    """Returns 1 for a folder of cracked images, 0 for clean images, None if the name does not say."""
     plain = _plain(name)
     return 1 if plain in POSITIVE else 0 if plain in NEGATIVE else None
 
 
 def split(name: str) -> str:
-    """train, val or test where the name of a folder says so; else empty."""
+    """Returns "train", "val" or "test" if the name of a folder says so, else ""."""
     plain = _plain(re.sub(r"[-_ .]*\d+$", "", name))
     return next((part for part, names in SPLITS.items() if plain in names), "")
 
 
 def role(name: str) -> str:
-    """ "images" or "masks" where the name of a folder says so; else empty. What splits are called may stand before or
-    after: train_images."""
+    """Returns "images" or "masks" if the name of a folder says so, else "".
+
+    The name of a split may precede or follow it: train_images.
+    """
     words = [word for word in re.split(r"[\W_]+|(?<=[a-z])(?=[A-Z])", name) if word]
     plain = "".join(word.lower() for word in words if not split(word))
     return "images" if plain in IMAGES else "masks" if plain in MASKS else ""
 
 
 def surface(name: str) -> str:
-    """D, P or W of SDNET2018, for bridge decks, pavements and walls; else empty."""
+    """Returns D, P or W of SDNET2018 for bridge decks, pavements and walls, else ""."""
     return SURFACES.get(_plain(name), "")

@@ -1,9 +1,9 @@
-"""From what was seen to who goes where: groups, conflicts, splits, and what a random split would have leaked.
+"""Assign scanned images to splits: groups, label conflicts, splits, and the leaks of a random split.
 
 Synopsis::
 
-    sorted_out = grouping.assign_splits(files, seen, looks, config, classes=("clean", "cracked"))
-    sorted_out.entries["train"], sorted_out.leaks["random_split_twins"]
+    assignment = grouping.assign_splits(files, scan_result, signatures, config, classes=("clean", "cracked"))
+    assignment.entries["train"], assignment.leaks["random_split_twins"]
 """
 
 import dataclasses
@@ -23,9 +23,15 @@ IN_OTHER_CLASS = "the same picture is in the other class"
 
 @dataclasses.dataclass(frozen=True)
 class SplitAssignment:
-    """`entries`: per split; `rejected`: (path, reason) of pictures in both classes and of near copies beyond the limit;
-    `leaks`: counts for the summary; `advice`: on groups that are too large for the splits, line by line;
-    `conflict`: on a large group in both classes."""
+    """The result of `assign_splits`.
+
+    Attributes:
+        entries: The source images of each split.
+        rejected: (path, reason) of images found in both classes and of near copies beyond the limit.
+        leaks: Counts for the summary.
+        advice: Lines on groups that are too large for the splits.
+        conflict: A line on a large group that is in both classes, or empty.
+    """
 
     entries: dict[str, list[SourceImage]]
     rejected: list[tuple[str, str]]
@@ -36,130 +42,161 @@ class SplitAssignment:
 
 def assign_splits(
     files: Sequence[SourceFile],
-    seen: ScanResult,
-    looks: near_duplicates.ImageSignatures,
+    scan_result: ScanResult,
+    signatures: near_duplicates.ImageSignatures,
     config: ConvertConfig,
     classes: Sequence[str],
 ) -> SplitAssignment:
-    """`files`, `seen.accepted`: as scanned and looked at; row k of `looks` is the k-th accepted file; of `config`: what
-    must stay together, how many near copies stay at all, the splits and the seed."""
-    used = [files[row] for row in seen.accepted]
-    looks, group_by = looks.first(len(used)), config.group_by
-    by_bytes = near_duplicates.duplicate_groups(looks, near=False)
-    picture = near_duplicates.duplicate_groups(looks, near=True)
-    asked = picture if group_by is GroupBy.NEAR_DUPLICATES else by_bytes
-    torn = _in_both_classes(used, asked if group_by is not GroupBy.NONE else by_bytes)
-    surplus = _surplus(used, picture, torn, config.max_near_copies)
-    rejected = torn | surplus
-    keep = np.array([row for row in range(len(used)) if row not in rejected], np.int64)
-    group = np.arange(len(used)) if group_by is GroupBy.NONE else _with_sources(asked, used)
+    """Assigns every accepted file to a split, such that each group stays in one split.
 
-    # One row an image from here on: a photograph with a mask counts once for each of its windows.
-    windows = [[window.label for window in seen.windows[row]] or [used[row].label] for row in keep]
-    owner = np.repeat(keep, [len(labels) for labels in windows])
-    labels = np.array([label for one in windows for label in one], np.int64)
+    Args:
+        files: All source files.
+        scan_result: The scan of `files`.
+        signatures: Row k belongs to the k-th accepted file.
+        config: Determines the groups, the number of near copies to keep, the split fractions and the seed.
+        classes: Names of the clean and the cracked class.
+    """
+    accepted = [files[row] for row in scan_result.accepted]
+    signatures, group_by = signatures.first(len(accepted)), config.group_by
+    byte_groups = near_duplicates.duplicate_groups(signatures, near=False)
+    near_groups = near_duplicates.duplicate_groups(signatures, near=True)
+    requested_groups = near_groups if group_by is GroupBy.NEAR_DUPLICATES else byte_groups
+    conflicts = _find_label_conflicts(accepted, requested_groups if group_by is not GroupBy.NONE else byte_groups)
+    surplus = _find_surplus(accepted, near_groups, conflicts, config.max_near_copies)
+    rejected = conflicts | surplus
+    remaining = np.array([row for row in range(len(accepted)) if row not in rejected], np.int64)
+    groups = np.arange(len(accepted)) if group_by is GroupBy.NONE else _merge_same_source(requested_groups, accepted)
+
+    # One row per image from here on: an image with a mask counts once per tile.
+    windows = [[window.label for window in scan_result.windows[row]] or [accepted[row].label] for row in remaining]
+    owner = np.repeat(remaining, [len(labels) for labels in windows])
+    labels = np.array([label for file_labels in windows for label in file_labels], np.int64)
     has_any = labels != UNLABELLED
     owner, labels = owner[has_any], labels[has_any]
     fractions = config.split or splits.default_fractions(len(labels))
-    split = splits.assign(labels, group[owner], fractions, config.seed)
-    counts = _leak_counts(
-        by_bytes[keep], picture[keep], _with_sources(picture, used)[owner], labels, split, config.seed
+    split = splits.assign(labels, groups[owner], fractions, config.seed)
+    counts = _count_leaks(
+        byte_groups[remaining],
+        near_groups[remaining],
+        _merge_same_source(near_groups, accepted)[owner],
+        labels,
+        split,
+        config.seed,
     )
-    counts |= {"images": len(owner), "groups": len(np.unique(group[owner])), "conflicts": len(torn)}
+    counts |= {"images": len(owner), "groups": len(np.unique(groups[owner])), "conflicts": len(conflicts)}
     if config.max_near_copies:
         counts["surplus"] = len(surplus)
-    paths = [file.path for file in used]
-    images = large_groups.Images(labels, group[owner], split, owner, picture[owner])
+    paths = [file.path for file in accepted]
+    images = large_groups.Images(labels, groups[owner], split, owner, near_groups[owner])
     return SplitAssignment(
-        _entries(used, seen, looks, group, owner, split),
-        [(used[row].path, reason) for row, reason in sorted(rejected.items())],
+        _entries_by_split(accepted, scan_result, signatures, groups, owner, split),
+        [(accepted[row].path, reason) for row, reason in sorted(rejected.items())],
         counts,
         large_groups.advice(images, paths, config.split, config.seed, classes, group_by),
-        _conflict_advice(used, picture, torn) if group_by is GroupBy.NEAR_DUPLICATES else "",
+        _conflict_advice(accepted, near_groups, conflicts) if group_by is GroupBy.NEAR_DUPLICATES else "",
     )
 
 
-def _conflict_advice(used: Sequence[SourceFile], picture: np.ndarray, torn: dict[int, str]) -> str:
-    labels = np.array([file.label for file in used])
-    return large_groups.conflict_advice([file.path for file in used], picture, labels, sorted(torn))
+def _conflict_advice(accepted: Sequence[SourceFile], near_groups: np.ndarray, conflicts: dict[int, str]) -> str:
+    labels = np.array([file.label for file in accepted])
+    return large_groups.conflict_advice([file.path for file in accepted], near_groups, labels, sorted(conflicts))
 
 
-def _surplus(used: Sequence[SourceFile], picture: np.ndarray, rejected: dict[int, str], limit: int) -> dict[int, str]:
-    """Row -> reason, for every near copy beyond `limit` of one picture and class; none when `limit` is 0."""
+def _find_surplus(
+    accepted: Sequence[SourceFile], near_groups: np.ndarray, rejected: dict[int, str], limit: int
+) -> dict[int, str]:
+    """Row -> reason for every near copy beyond `limit` per group and class; empty if `limit` is 0."""
     if not limit:
         return {}
-    rows = np.array([row for row in range(len(used)) if row not in rejected], np.int64)
-    labels = np.array([used[row].label for row in rows], np.int64)
-    left_out = rows[large_groups.surplus(picture[rows], labels, limit)]
-    size = np.bincount(picture[rows], minlength=len(used))
+    rows = np.array([row for row in range(len(accepted)) if row not in rejected], np.int64)
+    labels = np.array([accepted[row].label for row in rows], np.int64)
+    left_out = rows[large_groups.surplus(near_groups[rows], labels, limit)]
+    size = np.bincount(near_groups[rows], minlength=len(accepted))
     return {
-        row: f"one of {size[picture[row]]:,} near copies, such as {used[picture[row]].path!r}, of which "
+        row: f"one of {size[near_groups[row]]:,} near copies, such as {accepted[near_groups[row]].path!r}, of which "
         f"--max_near_copies={limit} keeps {limit} of a class"
         for row in left_out.tolist()
     }
 
 
-def _in_both_classes(used: Sequence[SourceFile], picture: np.ndarray) -> dict[int, str]:
-    """Row -> reason, for every file whose picture is found under both labels."""
-    labels = np.array([file.label for file in used])
-    lowest = np.full(len(used), 2)
-    highest = np.full(len(used), -1)
-    np.minimum.at(lowest, picture, labels)
-    np.maximum.at(highest, picture, labels)
-    torn = np.flatnonzero((lowest != highest)[picture])
+def _find_label_conflicts(accepted: Sequence[SourceFile], groups: np.ndarray) -> dict[int, str]:
+    """Row -> reason for every file whose group has both labels."""
+    labels = np.array([file.label for file in accepted])
+    lowest = np.full(len(accepted), 2)
+    highest = np.full(len(accepted), -1)
+    np.minimum.at(lowest, groups, labels)
+    np.maximum.at(highest, groups, labels)
+    conflicts = np.flatnonzero((lowest != highest)[groups])
     first = {}
-    for row in torn.tolist():
-        first.setdefault((int(picture[row]), int(labels[row])), used[row].path)
-    return {row: f"{IN_OTHER_CLASS}: {first[int(picture[row]), 1 - int(labels[row])]!r}" for row in torn.tolist()}
+    for row in conflicts.tolist():
+        first.setdefault((int(groups[row]), int(labels[row])), accepted[row].path)
+    return {row: f"{IN_OTHER_CLASS}: {first[int(groups[row]), 1 - int(labels[row])]!r}" for row in conflicts.tolist()}
 
 
-def _with_sources(picture: np.ndarray, used: Sequence[SourceFile]) -> np.ndarray:
-    """Groups that also hold together all files of one source photograph."""
+def _merge_same_source(groups: np.ndarray, accepted: Sequence[SourceFile]) -> np.ndarray:
+    """int64 [N]: `groups`, merged where files come from the same source photograph."""
     first, links = {}, []
-    for row, file in enumerate(used):
-        other = first.setdefault(file.source, row)
-        if other != row:
-            links.append((row, other))
+    for row, file in enumerate(accepted):
+        first_row = first.setdefault(file.source, row)
+        if first_row != row:
+            links.append((row, first_row))
     if not links:
-        return picture
-    rows = np.arange(len(used))
-    return near_duplicates.connect(len(used), np.concatenate([np.stack([rows, picture], 1), np.array(links)]))
+        return groups
+    rows = np.arange(len(accepted))
+    return near_duplicates.connect(len(accepted), np.concatenate([np.stack([rows, groups], 1), np.array(links)]))
 
 
-def _entries(
-    used: Sequence[SourceFile],
-    seen: ScanResult,
-    looks: near_duplicates.ImageSignatures,
-    group: np.ndarray,
+def _entries_by_split(
+    accepted: Sequence[SourceFile],
+    scan_result: ScanResult,
+    signatures: near_duplicates.ImageSignatures,
+    groups: np.ndarray,
     owner: np.ndarray,
     split: np.ndarray,
 ) -> dict[str, list[SourceImage]]:
-    found = {name: [] for name in splits.NAMES}
-    _, number = np.unique(group, return_inverse=True)
+    entries = {name: [] for name in splits.NAMES}
+    _, number = np.unique(groups, return_inverse=True)
     rows, first = np.unique(owner, return_index=True)
-    for row, where in zip(rows.tolist(), split[first].tolist(), strict=True):
-        file, digest = used[row], looks.digest[row].tobytes()
+    for row, split_index in zip(rows.tolist(), split[first].tolist(), strict=True):
+        file, digest = accepted[row], signatures.digest[row].tobytes()
         entry = SourceImage(
-            file.path, file.label, int(number[row]), digest, seen.plain[row], seen.windows[row], seen.cells[row]
+            file.path,
+            file.label,
+            int(number[row]),
+            digest,
+            scan_result.plain[row],
+            scan_result.windows[row],
+            scan_result.cells[row],
         )
-        found[splits.NAMES[where]].append(entry)
-    return {name: members for name, members in found.items() if members}
+        entries[splits.NAMES[split_index]].append(entry)
+    return {name: members for name, members in entries.items() if members}
 
 
-def _leak_counts(
-    by_bytes: np.ndarray, picture: np.ndarray, kin: np.ndarray, labels: np.ndarray, split: np.ndarray, seed: int
+def _count_leaks(
+    byte_groups: np.ndarray,
+    near_groups: np.ndarray,
+    related: np.ndarray,
+    labels: np.ndarray,
+    split: np.ndarray,
+    seed: int,
 ) -> dict[str, int]:
-    """What copies there are, and how many test images have kin in train: in this split, and in a random one.
+    """Counts copies, and test images that are related to a training image in this split and in a random split.
 
-    `by_bytes`, `picture`: per file; `kin` (one picture or one source photograph), `labels`, `split`: per image.
+    Args:
+        byte_groups: int64 [files], equal for byte copies.
+        near_groups: int64 [files], equal for near copies.
+        related: int64 [images], equal for near copies and for images from the same source photograph.
+        labels: int64 [images], 0 or 1.
+        split: int [images], index into `splits.NAMES`.
+        seed: Of the random split.
     """
-    byte_copies = len(by_bytes) - len(np.unique(by_bytes))
-    share = np.bincount(split, minlength=len(splits.NAMES)) / max(len(split), 1)
-    random = splits.assign(labels, np.arange(len(labels)), tuple(share), seed)
+    byte_copies = len(byte_groups) - len(np.unique(byte_groups))
+    split_fractions = np.bincount(split, minlength=len(splits.NAMES)) / max(len(split), 1)
+    random = splits.assign(labels, np.arange(len(labels)), tuple(split_fractions), seed)
     return {
         "byte_copies": byte_copies,
-        "near_copies": len(picture) - len(np.unique(picture)) - byte_copies,
+        "near_copies": len(near_groups) - len(np.unique(near_groups)) - byte_copies,
         "random_split_test": int((random == splits.TEST).sum()),
-        "random_split_twins": splits.twins(kin, random),
-        "split_twins": splits.twins(kin, split),
+        "random_split_twins": splits.twins(related, random),
+        "split_twins": splits.twins(related, split),
     }

@@ -1,9 +1,9 @@
-"""Groups that are larger than the splits can share out, and what helps.
+"""Advice on groups that are too large to divide among the splits.
 
 Synopsis::
 
-    told = large_groups.advice(images, paths, (0.8, 0.1, 0.1), 0, ("clean", "cracked"), GroupBy.NEAR_DUPLICATES)
-    # [] or one line on what happened and one on what to do
+    lines = large_groups.advice(images, paths, (0.8, 0.1, 0.1), 0, ("clean", "cracked"), GroupBy.NEAR_DUPLICATES)
+    # [] or a line on the problem and a line on the remedy
 """
 
 import dataclasses
@@ -15,92 +15,142 @@ from crackflow.core.config.data import GroupBy
 from crackflow.core.escaping import one_line
 from crackflow.data import splits
 
-# A split has too little of a class below this part of what was asked for.
-FAR = 0.5
-ALIKE = "look alike"
-LARGE = splits.MIN_IMAGES  # fewer images that stay together are no matter of one group
+# A split lacks images of a class if it has less than this fraction of the requested number.
+SHORTAGE_FRACTION = 0.5
+LOOK_ALIKE = "look alike"
+MIN_LARGE_GROUP = splits.MIN_IMAGES  # a smaller group is not to blame for a shortage
 LIMITS = [part * 10**power for power in range(4, -1, -1) for part in (5, 2, 1)]
 
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """One entry an image, or window of one. `labels`: int [N], 0 or 1; `groups`: int [N], equal stays together;
-    `split`: int [N]; `files`: int [N], its file; `pictures`: int [N], equal for near copies."""
+    """One entry per image or tile.
+
+    Attributes:
+        labels: int [N], 0 or 1.
+        groups: int [N], equal for images that must stay in one split.
+        split: int [N], index into `splits.NAMES`.
+        files: int [N], index of the source file.
+        near_groups: int [N], equal for near copies.
+    """
 
     labels: np.ndarray
     groups: np.ndarray
     split: np.ndarray
     files: np.ndarray
-    pictures: np.ndarray
+    near_groups: np.ndarray
 
-    def only(self, chosen: np.ndarray) -> "Images":
-        return Images(*(getattr(self, field.name)[chosen] for field in dataclasses.fields(self)))
+    def only(self, selection: np.ndarray) -> "Images":
+        return Images(*(getattr(self, field.name)[selection] for field in dataclasses.fields(self)))
 
 
-def surplus(pictures: np.ndarray, labels: np.ndarray, limit: int) -> np.ndarray:
-    """int64 [M]: the items beyond `limit` of one picture and label, the kept ones being every n-th of them."""
-    key = pictures * 3 + labels
+def surplus(near_groups: np.ndarray, labels: np.ndarray, limit: int) -> np.ndarray:
+    """Selects the items to drop so that at most `limit` of each group and label remain, evenly spaced.
+
+    Args:
+        near_groups: int [N], equal for near copies.
+        labels: int [N], -1, 0 or 1.
+        limit: Maximum number of items per group and label.
+
+    Returns:
+        int64 [M]: sorted indices of the items to drop.
+    """
+    key = near_groups * 3 + labels
     order = np.argsort(key, kind="stable")
     _, start, size = np.unique(key[order], return_index=True, return_counts=True)
     rank = np.arange(len(key)) - np.repeat(start, size)
     members = np.repeat(size, size)
-    # The k-th of `limit` is at k members / limit, rounded up.
+    # The k-th of `limit` items is at k members / limit, rounded up.
     is_kept = (members <= limit) | (rank * limit % members < limit)
     return np.sort(order[~is_kept])
 
 
 def advice(
-    images: Images, paths: Sequence[str], asked_split: tuple[float, ...], seed: int, classes: Sequence[str], by: GroupBy
+    images: Images,
+    paths: Sequence[str],
+    requested_split: tuple[float, ...],
+    seed: int,
+    classes: Sequence[str],
+    group_by: GroupBy,
 ) -> list[str]:
-    """Empty where no group keeps a split far below what it is to have of a class; else what happened, and what helps.
+    """Describes the groups that leave a split far below its requested number of images of a class.
 
-    `paths`: of the files that `images.files` number; `asked_split`: of --split, none: the default.
+    Args:
+        images: All images with their splits.
+        paths: Paths of the files that `images.files` refers to.
+        requested_split: The fractions of --split; empty for the default.
+        seed: Seed of the split.
+        classes: Names of the clean and the cracked class.
+        group_by: How groups were formed.
+
+    Returns:
+        A line on the problem and a line on the remedy; empty if there is no such group.
     """
-    fractions = asked_split or splits.default_fractions(len(images.labels))
-    short = _short(images.labels, images.split, fractions)
-    blamed = [] if by is GroupBy.NONE else [_blamed(images, label, short) for label in np.flatnonzero(short.any(0))]
+    fractions = requested_split or splits.default_fractions(len(images.labels))
+    shortages = _find_shortages(images.labels, images.split, fractions)
+    blamed = (
+        []
+        if group_by is GroupBy.NONE
+        else [_find_blamed_group(images, label, shortages) for label in np.flatnonzero(shortages.any(0))]
+    )
     blamed = [group for group in blamed if group]
     if not blamed:
         return []
     first = max(blamed, key=lambda group: len(group.labels))
-    told = "; ".join(_fact(images, group, short, fractions, classes, by) for group in blamed)
-    camera = ": frames of a fixed camera are near copies" if _kinship(first, by) == ALIKE else ""
-    return [f"{told}; such as {_examples(first, paths)}{camera}", _remedy(images, first, asked_split, seed, by)]
+    message = "; ".join(_describe_group(images, group, shortages, fractions, classes, group_by) for group in blamed)
+    camera = ": frames of a fixed camera are near copies" if _describe_kinship(first, group_by) == LOOK_ALIKE else ""
+    return [
+        f"{message}; such as {_format_examples(first, paths)}{camera}",
+        _suggest_remedy(images, first, requested_split, seed, group_by),
+    ]
 
 
-def _blamed(images: Images, label: int, short: np.ndarray) -> Images | None:
-    """The largest group of a class, where it is larger than what a split lacks; else the few images are to blame."""
+def _find_blamed_group(images: Images, label: int, shortages: np.ndarray) -> Images | None:
+    """The largest group of a class if its size explains the shortage; else None: there are too few images."""
     members = images.only(images.labels == label)
-    number, size = _largest(members.groups)
-    have = [(members.split == part).sum() for part in np.flatnonzero(short[:, label])]
-    return members.only(members.groups == number) if size >= LARGE and size > min(have) else None
+    number, size = _largest_group(members.groups)
+    actual = [(members.split == part).sum() for part in np.flatnonzero(shortages[:, label])]
+    return members.only(members.groups == number) if size >= MIN_LARGE_GROUP and size > min(actual) else None
 
 
-def _fact(
-    images: Images, group: Images, short: np.ndarray, fractions: tuple[float, ...], classes: Sequence[str], by: GroupBy
+def _describe_group(
+    images: Images,
+    group: Images,
+    shortages: np.ndarray,
+    fractions: tuple[float, ...],
+    classes: Sequence[str],
+    group_by: GroupBy,
 ) -> str:
     label = group.labels[0]
     split = images.split[images.labels == label]
     lacks = " and ".join(
         f"{(split == part).sum():,} of {fractions[part] * len(split):,.0f} for {splits.NAMES[part]}"
-        for part in np.flatnonzero(short[:, label])
+        for part in np.flatnonzero(shortages[:, label])
     )
     return (
-        f"{len(group.labels):,} of {len(split):,} images of {one_line(classes[label])!r} {_kinship(group, by)} "
-        f"and stay in one split, {splits.NAMES[group.split[0]]}, which leaves {lacks}"
+        f"{len(group.labels):,} of {len(split):,} images of {one_line(classes[label])!r} "
+        f"{_describe_kinship(group, group_by)} and stay in one split, {splits.NAMES[group.split[0]]}, "
+        f"which leaves {lacks}"
     )
 
 
-def conflict_advice(paths: Sequence[str], pictures: np.ndarray, labels: np.ndarray, rows: Sequence[int]) -> str:
-    """A line on the largest group of near copies that is in both classes, where it is no single mistake; else empty.
+def conflict_advice(paths: Sequence[str], near_groups: np.ndarray, labels: np.ndarray, rows: Sequence[int]) -> str:
+    """Describes the largest group of near copies that is in both classes.
 
-    `paths`, `pictures`, `labels`: of all files; `rows`: those that were left out for it.
+    Args:
+        paths: Paths of all files.
+        near_groups: int [N], equal for near copies.
+        labels: int [N], 0 or 1.
+        rows: Rows of the files that were rejected because of it.
+
+    Returns:
+        One line; empty if the group is so small that it may be a single mistake.
     """
     left_out = np.array(rows, np.int64)
-    number, size = _largest(pictures[left_out]) if len(left_out) else (0, 0)
-    if size < LARGE:
+    number, size = _largest_group(near_groups[left_out]) if len(left_out) else (0, 0)
+    if size < MIN_LARGE_GROUP:
         return ""
-    members = left_out[pictures[left_out] == number]
+    members = left_out[near_groups[left_out] == number]
     clean, cracked = (paths[members[labels[members] == label][0]] for label in (0, 1))
     return (
         f"{size:,} images that look alike are in both classes, such as {one_line(clean)!r} and {one_line(cracked)!r}, "
@@ -109,77 +159,81 @@ def conflict_advice(paths: Sequence[str], pictures: np.ndarray, labels: np.ndarr
     )
 
 
-def _short(labels: np.ndarray, split: np.ndarray, fractions: tuple[float, ...]) -> np.ndarray:
-    """bool [3, 2]: splits that have far fewer images of a class than asked for, of one at least."""
-    asked = _asked(labels, fractions)
-    return (asked >= 1) & (_have(labels, split) < FAR * asked)
+def _find_shortages(labels: np.ndarray, split: np.ndarray, fractions: tuple[float, ...]) -> np.ndarray:
+    """bool [3, 2]: splits that have far fewer images of a class than requested, where at least one is requested."""
+    requested = _requested_counts(labels, fractions)
+    return (requested >= 1) & (_actual_counts(labels, split) < SHORTAGE_FRACTION * requested)
 
 
-def _asked(labels: np.ndarray, fractions: tuple[float, ...]) -> np.ndarray:
-    """float64 [3, 2]: images of each class that each split is to have."""
+def _requested_counts(labels: np.ndarray, fractions: tuple[float, ...]) -> np.ndarray:
+    """float64 [3, 2]: requested number of images per split and class."""
     return np.outer(fractions, np.bincount(labels, minlength=2))
 
 
-def _have(labels: np.ndarray, split: np.ndarray) -> np.ndarray:
-    """int64 [3, 2]: images of each class that each split has."""
+def _actual_counts(labels: np.ndarray, split: np.ndarray) -> np.ndarray:
+    """int64 [3, 2]: actual number of images per split and class."""
     return np.stack([np.bincount(split[labels == label], minlength=len(splits.NAMES)) for label in (0, 1)], 1)
 
 
-def _largest(groups: np.ndarray) -> tuple[int, int]:
-    """(number, size)."""
+def _largest_group(groups: np.ndarray) -> tuple[int, int]:
+    """(group, number of its items)."""
     numbers, sizes = np.unique(groups, return_counts=True)
     return int(numbers[sizes.argmax()]), int(sizes.max())
 
 
-def _is_alike(group: Images) -> bool:
-    """Whether a group is held together by looks, rather than by its names or one file."""
+def _is_held_by_looks(group: Images) -> bool:
+    """Whether a group consists of copies, rather than of files related by name or tiles of one file."""
     _, first = np.unique(group.files, return_index=True)
-    return len(first) > 1 and 2 * _largest(group.pictures[first])[1] > len(first)
+    return len(first) > 1 and 2 * _largest_group(group.near_groups[first])[1] > len(first)
 
 
-def _kinship(group: Images, by: GroupBy) -> str:
-    if _is_alike(group):
-        return "are byte copies" if by is GroupBy.CONTENT else ALIKE
+def _describe_kinship(group: Images, group_by: GroupBy) -> str:
+    if _is_held_by_looks(group):
+        return "are byte copies" if group_by is GroupBy.CONTENT else LOOK_ALIKE
     return "are windows of one photograph" + (" by their names" if len(np.unique(group.files)) > 1 else "")
 
 
-def _examples(group: Images, paths: Sequence[str]) -> str:
+def _format_examples(group: Images, paths: Sequence[str]) -> str:
     return " and ".join(repr(one_line(paths[file])) for file in sorted({group.files[0], group.files[-1]}))
 
 
-def _remedy(images: Images, group: Images, asked_split: tuple[float, ...], seed: int, by: GroupBy) -> str:
-    if not _is_alike(group):
+def _suggest_remedy(
+    images: Images, group: Images, requested_split: tuple[float, ...], seed: int, group_by: GroupBy
+) -> str:
+    if not _is_held_by_looks(group):
         is_named = len(np.unique(group.files)) > 1
         return (
             "add photographs of other places"
             + "; or, if the names mean no such thing, --group_by_name=false" * is_named
         )
-    limit = _sufficient_limit(images, asked_split, seed)
-    told = "add photographs of other places"
+    limit = _find_sufficient_limit(images, requested_split, seed)
+    message = "add photographs of other places"
     if limit:
-        told += f", or keep every n-th image with --max_near_copies={limit} (the others are listed in rejected.csv)"
+        message += f", or keep every n-th image with --max_near_copies={limit} (the others are listed in rejected.csv)"
     else:
-        told += ": there are too few different ones here to fill all splits"
-    if by is GroupBy.NEAR_DUPLICATES:
-        told += "; --group_by=content lets near copies into several splits, but figures on test then measure memory"
-    return told
+        message += ": there are too few different ones here to fill all splits"
+    if group_by is GroupBy.NEAR_DUPLICATES:
+        message += "; --group_by=content lets near copies into several splits, but figures on test then measure memory"
+    return message
 
 
-def _sufficient_limit(images: Images, asked_split: tuple[float, ...], seed: int) -> int:
-    """The largest of LIMITS to --max_near_copies by which every split gets what it is to have; 0: none."""
+def _find_sufficient_limit(images: Images, requested_split: tuple[float, ...], seed: int) -> int:
+    """The largest of LIMITS for --max_near_copies that gives every split enough images; 0 if there is none."""
     files, first = np.unique(images.files, return_index=True)
-    largest = _largest(images.pictures[first])[1]
-    for limit in (one for one in LIMITS if one < largest):
-        left_out = files[surplus(images.pictures[first], images.labels[first], limit)]
-        some = images.only(~np.isin(images.files, left_out))
-        fractions = asked_split or splits.default_fractions(len(some.labels))
-        if _is_served(some.labels, splits.assign(some.labels, some.groups, fractions, seed), fractions):
+    largest = _largest_group(images.near_groups[first])[1]
+    for limit in (candidate for candidate in LIMITS if candidate < largest):
+        left_out = files[surplus(images.near_groups[first], images.labels[first], limit)]
+        remaining = images.only(~np.isin(images.files, left_out))
+        fractions = requested_split or splits.default_fractions(len(remaining.labels))
+        if _has_enough_images(
+            remaining.labels, splits.assign(remaining.labels, remaining.groups, fractions, seed), fractions
+        ):
             return limit
     return 0
 
 
-def _is_served(labels: np.ndarray, split: np.ndarray, fractions: tuple[float, ...]) -> bool:
-    """Whether each split that is to have images has both classes, and nearly as many of each as it is to have."""
-    asked, have = _asked(labels, fractions), _have(labels, split)
-    enough = have >= np.maximum((1 - splits.TOLERANCE) * asked - splits.TOLERANCE_IMAGES, 1)
-    return bool(enough[np.array(fractions) > 0].all())
+def _has_enough_images(labels: np.ndarray, split: np.ndarray, fractions: tuple[float, ...]) -> bool:
+    """Whether each requested split has both classes, and nearly the requested number of images of each."""
+    requested, actual = _requested_counts(labels, fractions), _actual_counts(labels, split)
+    is_enough = actual >= np.maximum((1 - splits.TOLERANCE) * requested - splits.TOLERANCE_IMAGES, 1)
+    return bool(is_enough[np.array(fractions) > 0].all())

@@ -1,14 +1,14 @@
-"""Which files a folder holds, what each one shows, and which photograph it was cut from.
+"""List the files of a source folder with their labels, masks and source photographs.
 
 Synopsis::
 
-    found = layouts.scan_layout("photos", Layout.AUTO, positive_class="")
-    found.layout, found.classes                 # Layout.CLASSES, ("Negative", "Positive")
-    found.files[0].path, found.files[0].label   # "Positive/00001.jpg", 1
+    layout_scan = layouts.scan_layout("photos", Layout.AUTO, positive_class="")
+    layout_scan.layout, layout_scan.classes                 # Layout.CLASSES, ("Negative", "Positive")
+    layout_scan.files[0].path, layout_scan.files[0].label   # "Positive/00001.jpg", 1
 
-Covered: one folder a class, with `masks/` of the cracked pictures beside them or without, and such pairs of folders
-within others (bridge 1/cracked, bridge 2/cracked); SDNET2018 (`D|P|W` / `C?|U?`, or Decks/Cracked ...); `images/` +
-`masks/`, cut to labelled windows later. What the names of folders mean is told in `folder_names`.
+Covered: one folder per class, with or without `masks/` of the cracked images beside them, and such pairs of folders
+inside others (bridge 1/cracked, bridge 2/cracked); SDNET2018 (`D|P|W` / `C?|U?`, or Decks/Cracked ...); `images/` +
+`masks/`, cut to labelled tiles later. `folder_names` defines the meaning of folder names.
 """
 
 import collections
@@ -31,8 +31,14 @@ SDNET_CLASSES = ("uncracked", "cracked")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SourceFile:
-    """One file. `label`: 0 clean, 1 cracked, -1 told by its mask. `source`: files of one source stay together.
-    `mask`: path of a picture of the same size, empty where there is none."""
+    """One source file.
+
+    Attributes:
+        path: Relative to the root folder.
+        label: 0 for clean, 1 for cracked, -1 if the mask determines it.
+        source: Name of the source photograph; files with the same source stay in one split.
+        mask: Path of the mask, an image of the same size; empty if there is none.
+    """
 
     path: str
     label: int
@@ -42,8 +48,16 @@ class SourceFile:
 
 @dataclasses.dataclass(frozen=True)
 class LayoutScan:
-    """`notes`: how many files, and what was made of their names; `passed_over`: how many files and folders of the
-    system, by kind."""
+    """The files of a source folder.
+
+    Attributes:
+        layout: The layout that was detected or requested.
+        classes: Names of the clean and the cracked class.
+        files: Sorted by path.
+        rejected: (path, reason) of files and folders that cannot be used.
+        notes: For each remark on file names, the number of files.
+        passed_over: Number of skipped files and folders of the operating system, by kind.
+    """
 
     layout: Layout
     classes: tuple[str, str]
@@ -54,31 +68,47 @@ class LayoutScan:
 
 
 def scan_layout(root: str, layout: Layout, positive_class: str, group_by_name: bool = True) -> LayoutScan:
-    """The files under `root`, sorted by path. `group_by_name`: what is named as windows of one photograph has one
-    source. Raises: UserError when the folder can't be read as a data set."""
+    """Lists the files under `root`.
+
+    Args:
+        root: The source folder.
+        layout: The expected layout, or `Layout.AUTO`.
+        positive_class: Name of the folder that means cracked; empty to infer it from the names.
+        group_by_name: Whether files named as windows of one photograph get the same source.
+
+    Raises:
+        UserError: The folder cannot be read as a dataset.
+    """
     tree = class_folders.tree(root, positive_class)
-    if layout in (Layout.AUTO, Layout.MASKS) and (pair := _mask_folders(tree, layout)):
-        found = _scan_masks(tree, *pair)
+    if layout in (Layout.AUTO, Layout.MASKS) and (pair := _find_mask_folders(tree, layout)):
+        layout_scan = _scan_masks(tree, *pair)
     else:
-        _expect_no_splits(tree, tree.folders)
-        found = _scan_labelled(tree, layout, positive_class)
-    _expect_both(root, found)
-    _tell_splits(found)
+        _require_no_splits(tree, tree.folders)
+        layout_scan = _scan_labelled(tree, layout, positive_class)
+    _require_both_classes(root, layout_scan)
+    _note_splits(layout_scan)
     if group_by_name:
-        return dataclasses.replace(found, **photograph_names.grouped(found.files, found.layout, found.notes))
-    return dataclasses.replace(found, files=[dataclasses.replace(file, source=file.path) for file in found.files])
+        return dataclasses.replace(
+            layout_scan, **photograph_names.grouped(layout_scan.files, layout_scan.layout, layout_scan.notes)
+        )
+    return dataclasses.replace(
+        layout_scan, files=[dataclasses.replace(file, source=file.path) for file in layout_scan.files]
+    )
 
 
-def _mask_folders(tree: Tree, layout: Layout) -> tuple[str, str] | None:
-    """Names of the folders of the pictures and of their masks, where names say so and no other pair could be meant.
-    Raises: UserError when the masks layout was asked for and one is missing."""
+def _find_mask_folders(tree: Tree, layout: Layout) -> tuple[str, str] | None:
+    """Names of the folders of the images and of their masks, or None if the names are not unambiguous.
+
+    Raises:
+        UserError: The masks layout was requested and one of the folders is missing.
+    """
     if {"images", "masks"} <= set(tree.folders):
         return "images", "masks"
     roles = {role: [name for name in tree.folders if folder_names.role(name) == role] for role in ("images", "masks")}
     if layout is Layout.MASKS:
         missing = next((role for role, names in roles.items() if len(names) != 1), None)
         if missing:
-            _expect_no_splits(tree, tree.folders)
+            _require_no_splits(tree, tree.folders)
             listed = ", ".join(tree.folders)
             raise UserError(f"--layout=masks: expected {missing}/ in {tree.root!r}, found {listed}")
     elif any(len(names) != 1 for names in roles.values()) or len(tree.folders) != 2:
@@ -86,65 +116,75 @@ def _mask_folders(tree: Tree, layout: Layout) -> tuple[str, str] | None:
     return roles["images"][0], roles["masks"][0]
 
 
-def find_masks(root: str, pictures: Iterable[str]) -> dict[str, str]:
-    """Picture -> its mask, both relative to `root`, which `scan_layout` has read as pictures and masks; those without
-    one are left out. Raises: UserError when it can't be read so any more."""
+def find_masks(root: str, images: Iterable[str]) -> dict[str, str]:
+    """Finds the masks of images in a folder that `scan_layout` has read with the masks layout.
+
+    Args:
+        root: The source folder.
+        images: Paths relative to `root`.
+
+    Returns:
+        Path of each image that has a mask -> path of its mask, both relative to `root`.
+
+    Raises:
+        UserError: The folder can no longer be read with the masks layout.
+    """
     tree = class_folders.tree(root, "")
-    images_folder, masks_folder = _mask_folders(tree, Layout.MASKS)
+    images_folder, masks_folder = _find_mask_folders(tree, Layout.MASKS)
     masks, folder = _Masks(tree, masks_folder, []), os.path.join(tree.inside, images_folder)
-    return {picture: mask for picture in pictures if (mask := masks.of(picture, folder))}
+    return {image: mask for image in images if (mask := masks.find_or_empty(image, folder))}
 
 
-def _expect_no_splits(tree: Tree, names: list[str]) -> None:
-    """`names`: of folders. Raises: UserError when two of them or more are splits of one set."""
+def _require_no_splits(tree: Tree, names: list[str]) -> None:
+    """Raises UserError if two or more of the folders `names` are splits of one dataset."""
     splits = {folder_names.split(name): name for name in names if folder_names.split(name)}
     if len(splits) > 1:
         listed = sorted(splits.values())
-        one = os.path.join(tree.root, tree.inside, splits.get("train") or listed[0])
+        example = os.path.join(tree.root, tree.inside, splits.get("train") or listed[0])
         raise UserError(
             f"--images: {' and '.join(listed)} in {tree.root!r} look like splits of one set, which crackflow makes "
-            f"itself; give one of them (--images={one}), or move what is in them into one folder a class"
+            f"itself; give one of them (--images={example}), or move what is in them into one folder a class"
         )
 
 
-def _tell_splits(found: LayoutScan) -> None:
-    """Note that folders within the classes, or within the pictures, are called as splits are."""
-    names = {part for file in found.files for part in file.path.split("/")[1:-1] if folder_names.split(part)}
+def _note_splits(layout_scan: LayoutScan) -> None:
+    """Adds a note if folders inside the classes or the images have the names of splits."""
+    names = {part for file in layout_scan.files for part in file.path.split("/")[1:-1] if folder_names.split(part)}
     if len({folder_names.split(name) for name in names}) > 1:
         listed = ", ".join(sorted(names))
-        found.notes[f"in folders that look like splits ({listed}): they are put together and split anew"] += len(
-            found.files
+        layout_scan.notes[f"in folders that look like splits ({listed}): they are put together and split anew"] += len(
+            layout_scan.files
         )
 
 
 def _scan_labelled(tree: Tree, layout: Layout, positive_class: str) -> LayoutScan:
-    """Class folders: at once within the folder, or deeper."""
-    at_once = any(name == positive_class or folder_names.label(name) is not None for name in tree.folders)
-    if at_once and layout is not Layout.SDNET:
+    """Scans class folders that lie directly in the folder, or deeper."""
+    is_direct = any(name == positive_class or folder_names.label(name) is not None for name in tree.folders)
+    if is_direct and layout is not Layout.SDNET:
         return _scan_classes(tree, positive_class)
-    deeper = class_folders.find(tree, positive_class)
-    _expect_no_splits(tree, [part for one in deeper.folders for part in one.path.split(os.sep)])
-    if layout is Layout.SDNET and not deeper.folders:
+    nested = class_folders.find(tree, positive_class)
+    _require_no_splits(tree, [part for folder in nested.folders for part in folder.path.split(os.sep)])
+    if layout is Layout.SDNET and not nested.folders:
         raise UserError(
             f"--layout=sdnet: expected folders such as D/CD and D/UD, or Decks/Cracked and Decks/Non-cracked, in "
             f"{tree.root!r}, found {', '.join(tree.folders[:6])}"
         )
-    if layout is not Layout.SDNET and len({one.label for one in deeper.folders}) != 2:
+    if layout is not Layout.SDNET and len({folder.label for folder in nested.folders}) != 2:
         return _scan_classes(tree, positive_class)
-    tree.passed_over.update(deeper.passed_over)
-    return _scan_deeper(tree, layout, deeper.folders, deeper.strays)
+    tree.passed_over.update(nested.passed_over)
+    return _scan_nested(tree, layout, nested.folders, nested.strays)
 
 
-def _scan_deeper(tree: Tree, layout: Layout, folders: list[ClassFolder], strays: list[str]) -> LayoutScan:
+def _scan_nested(tree: Tree, layout: Layout, folders: list[ClassFolder], strays: list[str]) -> LayoutScan:
     rejected = [(stray, "pictures in no class folder, passed over") for stray in strays]
     files = []
-    for one in folders:
-        for path in walk(tree.root, one.path, rejected, passed_over=tree.passed_over):
-            files.append((SourceFile(path, one.label, path), one.surface))
+    for folder in folders:
+        for path in walk(tree.root, folder.path, rejected, passed_over=tree.passed_over):
+            files.append((SourceFile(path, folder.label, path), folder.surface))
     is_sdnet = layout is Layout.SDNET or (layout is Layout.AUTO and _is_sdnet(folders, files))
-    names = [{os.path.basename(one.path) for one in folders if one.label == label} for label in (0, 1)]
+    names = [{os.path.basename(folder.path) for folder in folders if folder.label == label} for label in (0, 1)]
     classes = SDNET_CLASSES
-    if not is_sdnet and all(len(one) == 1 for one in names):
+    if not is_sdnet and all(len(class_names) == 1 for class_names in names):
         classes = names[0].pop(), names[1].pop()
     if is_sdnet:
         # 7001-115.jpg is window 115 of photograph 7001: windows of one photograph stay together.
@@ -156,29 +196,35 @@ def _scan_deeper(tree: Tree, layout: Layout, folders: list[ClassFolder], strays:
 
 
 def _is_sdnet(folders: list[ClassFolder], files: list[tuple[SourceFile, str]]) -> bool:
-    """Whether folders are called as SDNET2018's, and where only surfaces are, most files as well."""
-    if not all(one.surface for one in folders):
+    """Whether the folders are named as in SDNET2018; if only the surfaces are, most files must be as well."""
+    if not all(folder.surface for folder in folders):
         return False
     named = sum(re.fullmatch(r"\d+-\d+\.\w+", os.path.basename(file.path)) is not None for file, _ in files)
-    return all(one.is_coded for one in folders) or named > 0.8 * len(files)
+    return all(folder.is_coded for folder in folders) or named > 0.8 * len(files)
 
 
 def _sdnet_source(path: str, surface: str) -> str:
     return f"{surface}/{os.path.basename(path).rsplit('-', 1)[0]}"
 
 
-def _expect_both(root: str, found: LayoutScan) -> None:
-    if found.layout is Layout.MASKS:
-        if not found.files:
-            why = rejections.most_common(found.rejected)
-            what = "pictures that have masks" if found.rejected else "pictures"
-            place = os.path.join(root, "images")
-            raise UserError(f"--images: expected {what} in {place!r}, found none" + (f"; {why}" if why else ""))
+def _require_both_classes(root: str, layout_scan: LayoutScan) -> None:
+    if layout_scan.layout is Layout.MASKS:
+        if not layout_scan.files:
+            why = rejections.most_common(layout_scan.rejected)
+            expected = "pictures that have masks" if layout_scan.rejected else "pictures"
+            images_folder = os.path.join(root, "images")
+            raise UserError(
+                f"--images: expected {expected} in {images_folder!r}, found none" + (f"; {why}" if why else "")
+            )
         return
-    for label, name in enumerate(found.classes):
-        if not any(file.label == label for file in found.files):
-            own = [row for row in found.rejected if name in row[0].split("/")]
-            why = rejections.most_common(own) or system_files.summary(found.passed_over) or "the folder is empty"
+    for label, name in enumerate(layout_scan.classes):
+        if not any(file.label == label for file in layout_scan.files):
+            class_rejected = [row for row in layout_scan.rejected if name in row[0].split("/")]
+            why = (
+                rejections.most_common(class_rejected)
+                or system_files.summary(layout_scan.passed_over)
+                or "the folder is empty"
+            )
             raise UserError(
                 f"--images: expected images of both classes, found none of {name!r} in {root!r}; add some ({why})"
             )
@@ -186,7 +232,7 @@ def _expect_both(root: str, found: LayoutScan) -> None:
 
 def _scan_classes(tree: Tree, positive_class: str) -> LayoutScan:
     masks_folders = [name for name in tree.folders if folder_names.role(name) == "masks"]
-    # "target" and "background" are two classes; beside two others a folder of that name holds masks.
+    # "target" and "background" are two classes; beside two other folders, "target" contains masks.
     is_one_of_three = len(masks_folders) == 1 and len(tree.folders) == 3
     masks_folder = "masks" if "masks" in tree.folders else masks_folders[0] if is_one_of_three else ""
     folders = [name for name in tree.folders if name != masks_folder]
@@ -196,23 +242,23 @@ def _scan_classes(tree: Tree, positive_class: str) -> LayoutScan:
             f"--images: expected two class folders in {tree.root!r}, one with cracks and one without, "
             f"found {len(folders)}: {listed}; move the others elsewhere"
         )
-    positive = _positive_of(folders, positive_class)
+    positive = _choose_positive_class(folders, positive_class)
     negative = next(name for name in folders if name != positive)
     files, rejected, notes = [], [], collections.Counter()
     masks = _Masks(tree, masks_folder, rejected) if masks_folder else None
     for label, name in enumerate((negative, positive)):
         folder = os.path.join(tree.inside, name)
         for path in walk(tree.root, folder, rejected, passed_over=tree.passed_over):
-            mask = masks.of(path, folder) if label and masks else ""
+            mask = masks.find_or_empty(path, folder) if label and masks else ""
             files.append(SourceFile(path, label, path, mask))
     if masks:
-        masks.tell(notes)
+        masks.add_note(notes)
     return LayoutScan(
         Layout.CLASSES, (negative, positive), sorted(files, key=_by_path), rejected, notes, tree.passed_over
     )
 
 
-def _positive_of(folders: list[str], positive_class: str) -> str:
+def _choose_positive_class(folders: list[str], positive_class: str) -> str:
     if positive_class:
         if positive_class not in folders:
             raise UserError(f"--positive_class: expected one of {', '.join(folders)}, received {positive_class!r}")
@@ -226,21 +272,21 @@ def _positive_of(folders: list[str], positive_class: str) -> str:
     raise UserError(f"expected --positive_class to name the folder that means cracked: {' or '.join(folders)}")
 
 
-def _scan_masks(tree: Tree, pictures: str, masks_folder: str) -> LayoutScan:
+def _scan_masks(tree: Tree, images_folder: str, masks_folder: str) -> LayoutScan:
     files, rejected, notes = [], [], collections.Counter()
     masks = _Masks(tree, masks_folder, rejected)
-    folder = os.path.join(tree.inside, pictures)
+    folder = os.path.join(tree.inside, images_folder)
     for path in walk(tree.root, folder, rejected, passed_over=tree.passed_over):
         try:
             files.append(SourceFile(path, UNLABELLED, path, masks.find(path, folder)))
         except LookupError as error:
             rejected.append((path, f"{error.args[0]} in {masks_folder}/"))
-    masks.tell(notes)
+    masks.add_note(notes)
     return LayoutScan(Layout.MASKS, SDNET_CLASSES, sorted(files, key=_by_path), rejected, notes, tree.passed_over)
 
 
 class _Masks:
-    """The masks in the folder `name` of `tree`, found by the names of their pictures."""
+    """The masks in the folder `name` of `tree`, indexed by the names of their images."""
 
     def __init__(self, tree: Tree, name: str, rejected: list[tuple[str, str]]) -> None:
         self._folder = os.path.join(tree.inside, name)
@@ -248,17 +294,17 @@ class _Masks:
         self._index = mask_names.MaskIndex(os.path.relpath(path, self._folder) for path in paths)
 
     def find(self, path: str, folder: str) -> str:
-        """The mask of the picture `path` in the folder `folder`. Raises: LookupError with the reason."""
+        """Returns the mask of the image `path` in the folder `folder`. Raises LookupError with the reason."""
         return os.path.join(self._folder, self._index.find(os.path.relpath(path, folder)))
 
-    def of(self, path: str, folder: str) -> str:
-        """As `find`; empty where there is none."""
+    def find_or_empty(self, path: str, folder: str) -> str:
+        """Like `find`, but returns an empty string if there is no mask."""
         try:
             return self.find(path, folder)
         except LookupError:
             return ""
 
-    def tell(self, notes: collections.Counter) -> None:
+    def add_note(self, notes: collections.Counter) -> None:
         if self._index.loosely:
             notes["masks found by a name that differs from the picture's, as 1_mask.png does from 1.jpg"] += (
                 self._index.loosely

@@ -1,21 +1,22 @@
-"""Which files are windows of one photograph, told by their names, so that they stay in one split.
+"""Recognise windows of one photograph by their file names, so that they stay in one split.
 
 Synopsis::
 
-    grouped(files, layout, notes)       # {"files": [...], "notes": Counter}: `source` says which photograph
+    grouped(files, layout, notes)       # {"files": [...], "notes": Counter}: `source` is the photograph
     windows_of(["7001-1.jpg", "7001-2.jpg", "7002-1.jpg", "7002-2.jpg"], labels=[1, 0, 1, 0])
     # {"7001-1.jpg": "7001", ...}
 
-A window's name is its photograph's and something behind it. Three kinds are known. Named: a word such as tile or patch
-with numbers (wall3_tile_12), coordinates with their letters (wall3_x0_y256), Roboflow's copies (wall3_jpg.rf.8c1f...).
-Numbered: one to four bare numbers (7001-115, IMG_0034_0_256), where the photograph's part holds a digit itself and the
-same numbers come again with other photographs, as rows and columns do, or are written without leading zeros. Lettered:
-one letter behind a number (DSC00674b), where letters come again.
+The name of a window is the name of its photograph with a suffix. There are three kinds of suffix. Named: a word such
+as tile or patch with numbers (wall3_tile_12), coordinates with their letters (wall3_x0_y256), Roboflow's copies
+(wall3_jpg.rf.8c1f...). Numbered: one to four bare numbers (7001-115, IMG_0034_0_256), if the name of the photograph
+contains a digit itself and the same numbers recur with other photographs, as rows and columns do, or are written
+without leading zeros. Lettered: one letter after a number (DSC00674b), if letters recur.
 
-What numbers photographs and not windows must not be taken for it: 00001, IMG_0034 and DJI_0034 have nothing in front
-that tells photographs apart; 100_0034 is a camera's folder and number; dates and times are one word; Positive_0034 and
-1_00034 name the class. To take windows for photographs costs an honest test; the contrary costs some of the groups that
-splits are made of. So where names allow both, windows are believed; `--group_by_name=false` undoes it.
+Numbers of photographs must not be mistaken for numbers of windows: 00001, IMG_0034 and DJI_0034 have no prefix that
+distinguishes photographs; 100_0034 is the folder and number of a camera; dates and times count as one word;
+Positive_0034 and 1_00034 name the class. Mistaking windows for photographs invalidates the test split; the opposite
+mistake only merges some groups. If names allow both readings, they are taken as windows; `--group_by_name=false`
+disables this.
 """
 
 import collections
@@ -28,7 +29,7 @@ from typing import NamedTuple
 from crackflow.conversion import folder_names
 from crackflow.core.config.data import Layout
 
-MIN_RECURRING = 0.5  # of the windows, as many at least must have numbers that another photograph's windows have too
+MIN_RECURRING = 0.5  # fraction of windows whose numbers must recur with another photograph
 MAX_NAMES = 0.9
 MAX_WINDOWS = 4096  # of one photograph: 50 megapixels in windows of 110
 MAX_NUMBERS = 4  # left, top, right, bottom
@@ -39,16 +40,16 @@ _WORDS = (
 )
 _NAMED = re.compile(rf"(.+?)[-_. ]*(?<![a-z])(?:{_WORDS})[-_. (#]*\d+(?:[-_,.x ]+(?:of[-_ ]?)?\d+)*\)?", re.I)
 _AXES = "xmin|ymin|xmax|ymax|rows?|cols?|columns?|width|height|left|right|top|bottom|size|x|y|r|c|i|j|w|h|z"
-_IN_FRONT = re.compile(rf"(?:{_WORDS})[-_. (#]*\d+(?:[-_,.x ]+\d+)*\)?[-_. ]+(.*(?:[a-z]|\d{{4}}).*)", re.I)
-_PLACED = re.compile(rf"(.+?)[-_. ,(\[#]+(?:xywh=[\d,]+|(?:(?:{_AXES})[-_= ]?\d+[-_,. )\]]*){{2,}})", re.I)
+_PREFIXED = re.compile(rf"(?:{_WORDS})[-_. (#]*\d+(?:[-_,.x ]+\d+)*\)?[-_. ]+(.*(?:[a-z]|\d{{4}}).*)", re.I)
+_COORDINATES = re.compile(rf"(.+?)[-_. ,(\[#]+(?:xywh=[\d,]+|(?:(?:{_AXES})[-_= ]?\d+[-_,. )\]]*){{2,}})", re.I)
 _ROBOFLOW = re.compile(r"(.+?)[._](?:jpe?g|png|bmp|tiff?|webp)\.rf\.[0-9a-z]{6,}", re.I)
 _LETTERED = re.compile(r"(.*\d)([-_ ]?)([a-z]\d*)", re.I)
 _TRAILING = re.compile(r"(.*?)((?:[-_. ,(#+~]+\d+|(?<=\d)x\d+)+)\)?", re.I | re.S)
 _YEAR, _MONTH, _DAY = r"(?:19|20)\d\d", r"(?:0[1-9]|1[0-2])", r"(?:0[1-9]|[12]\d|3[01])"
 _DATE = rf"(?:{_YEAR}[-_.]?{_MONTH}[-_.]?{_DAY}|{_DAY}[-_.]{_MONTH}[-_.]{_YEAR})"
 _TIME = r"(?:[01]\d|2[0-3])[-_.h: ]?[0-5]\d(?:[-_.m: ]?[0-5]\d)(?:\.?\d{3}(?!\d))?"
-_WHEN = re.compile(rf"(?<!\d){_DATE}(?:(?:[-_. T]|,| at )+{_TIME}(?!\d)|{_TIME}(?!\d))?(?!\d)", re.I)
-_DAY_ALONE = re.compile(r"@\d{8}$")  # as `_stem` writes it
+_TIMESTAMP = re.compile(rf"(?<!\d){_DATE}(?:(?:[-_. T]|,| at )+{_TIME}(?!\d)|{_TIME}(?!\d))?(?!\d)", re.I)
+_DAY_ALONE = re.compile(r"@\d{8}$")  # the form that `_stem` writes
 _GENERIC = {
     "image",
     "images",
@@ -67,94 +68,111 @@ _GENERIC = {
 
 
 class _Name(NamedTuple):
-    """A file by its name: `photograph`, and what its windows are told by."""
+    """A file name, split into `photograph` and the `window` suffix that identifies it."""
 
     photograph: str
     window: str
 
 
 def grouped(files: Sequence, layout: Layout, notes: collections.Counter) -> dict:
-    """`files` with `source` set where names tell (SDNET2018's are there already), and `notes` with a line on it."""
+    """Sets the source of files whose names identify their photograph.
+
+    Args:
+        files: `layouts.SourceFile` objects; those of SDNET2018 already have their sources.
+        layout: The layout of the files.
+        notes: Number of files for each remark.
+
+    Returns:
+        {"files": the files with their sources, "notes": `notes` with a remark on the sources}.
+    """
     if layout is not Layout.SDNET:
-        found = windows_of([file.path for file in files], [file.label for file in files])
-        files = [dataclasses.replace(file, source=found.get(file.path, file.source)) for file in files]
+        photograph_of = windows_of([file.path for file in files], [file.label for file in files])
+        files = [dataclasses.replace(file, source=photograph_of.get(file.path, file.source)) for file in files]
     sizes = collections.Counter(file.source for file in files)
     windows = [file for file in files if sizes[file.source] > 1]
     if windows:
-        one = next((file for file in windows if _stem(file.path) != os.path.basename(file.source)), windows[0])
-        example, photograph = one.path, os.path.basename(one.source).replace("@", "")
-        told = (
+        example_file = next((file for file in windows if _stem(file.path) != os.path.basename(file.source)), windows[0])
+        example, photograph = example_file.path, os.path.basename(example_file.source).replace("@", "")
+        note = (
             f"named as windows of {len({file.source for file in windows}):,} photographs (such as {example!r} of "
             f"{photograph!r}), those of one stay in one split; --group_by_name=false undoes it"
         )
-        notes = notes + collections.Counter({told: len(windows)})
+        notes = notes + collections.Counter({note: len(windows)})
     elif photograph := only_photograph([file.path for file in files]).replace("@", ""):
-        told = f"named as windows of one photograph, {photograph!r}: if they are, every split shows the same place"
-        notes = notes + collections.Counter({told: len(files)})
+        note = f"named as windows of one photograph, {photograph!r}: if they are, every split shows the same place"
+        notes = notes + collections.Counter({note: len(files)})
     return {"files": list(files), "notes": notes}
 
 
 def only_photograph(paths: Sequence[str]) -> str:
-    """The photograph that nearly all files seem to be windows of; empty where they don't."""
+    """Returns the photograph of which nearly all files seem to be windows; empty if there is none."""
     stems = {path: _stem(path) for path in paths}
     for family in _families(stems):
         windows = collections.defaultdict(set)
         for photograph, window in family.names.values():
             windows[photograph].add(window)
-        photograph, own = max(windows.items(), key=lambda one: len(one[1]), default=("", set()))
-        is_told = not family.needs_evidence or _has_evidence({photograph: own})
-        if len(own) >= max(MAX_NAMES * len(paths), 4) and is_told and not _is_general(photograph):
+        photograph, own = max(windows.items(), key=lambda item: len(item[1]), default=("", set()))
+        is_identified = not family.needs_evidence or _has_evidence({photograph: own})
+        if len(own) >= max(MAX_NAMES * len(paths), 4) and is_identified and not _is_general(photograph):
             return photograph
     return ""
 
 
 def windows_of(paths: Sequence[str], labels: Sequence[int]) -> dict[str, str]:
-    """Path -> name of its photograph, for files that share one with another. `labels`: 0, 1 or -1 (unknown)."""
+    """Finds files that are windows of the same photograph.
+
+    Args:
+        paths: Of all files.
+        labels: Of all files: 0, 1 or -1 (unknown).
+
+    Returns:
+        Path -> name of its photograph, for files that share one with another file.
+    """
     label_of = dict(zip(paths, labels, strict=True))
     stems = {path: _stem(path) for path in paths}
-    found: dict[str, str] = {}
+    photograph_of: dict[str, str] = {}
     for family in _families(stems):
-        names = {path: name for path, name in family.names.items() if path not in found}
-        accepted = _accepted(names, label_of, stems, family.needs_evidence)
-        found |= {path: names[path].photograph for path in names if names[path].photograph in accepted}
-    whole = {(os.path.dirname(path), photograph) for path, photograph in found.items()}
-    found |= {
+        names = {path: name for path, name in family.names.items() if path not in photograph_of}
+        accepted = _accept_photographs(names, label_of, stems, family.needs_evidence)
+        photograph_of |= {path: names[path].photograph for path in names if names[path].photograph in accepted}
+    whole = {(os.path.dirname(path), photograph) for path, photograph in photograph_of.items()}
+    photograph_of |= {
         path: stem
         for path, stem in stems.items()
-        if path not in found
+        if path not in photograph_of
         and ((os.path.dirname(path), stem) in whole or _ROBOFLOW.fullmatch(os.path.splitext(os.path.basename(path))[0]))
     }
-    return _placed(found, label_of)
+    return _prefix_folders(photograph_of, label_of)
 
 
 def _stem(path: str) -> str:
-    stem = _unmarked(path)
-    return _WHEN.sub(lambda when: f"@{re.sub(r'[^0-9]', '', when[0])}", stem)
+    stem = _strip_roboflow_mark(path)
+    return _TIMESTAMP.sub(lambda timestamp: f"@{re.sub(r'[^0-9]', '', timestamp[0])}", stem)
 
 
-def _unmarked(path: str) -> str:
-    """The name without its ending, and without the mark that Roboflow gives each of several copies of a picture."""
+def _strip_roboflow_mark(path: str) -> str:
+    """The name without its extension, and without the suffix by which Roboflow distinguishes copies of an image."""
     stem = os.path.splitext(os.path.basename(path))[0]
     marked = _ROBOFLOW.fullmatch(stem)
     return marked[1] if marked else stem
 
 
 class _Family(NamedTuple):
-    """Names of one manner, by path. `needs_evidence`: the manner alone does not say that they are windows."""
+    """Names of one pattern, by path. `needs_evidence`: the pattern alone does not show that they are windows."""
 
     names: dict[str, _Name]
     needs_evidence: bool
 
 
 def _families(stems: dict[str, str]) -> Iterable[_Family]:
-    """From what is surest to what is least sure; of bare numbers the longest tail first."""
-    for pattern in (_NAMED, _IN_FRONT, _PLACED):
-        yield _Family(_matched(stems, pattern), needs_evidence=False)
+    """Yields families from the most to the least certain; of bare numbers the longest tail first."""
+    for pattern in (_NAMED, _PREFIXED, _COORDINATES):
+        yield _Family(_match_names(stems, pattern), needs_evidence=False)
     trailing = {path: match for path, stem in stems.items() if (match := _TRAILING.fullmatch(stem))}
     for count in range(MAX_NUMBERS, 0, -1):
         manners = collections.defaultdict(dict)
         for path, match in trailing.items():
-            if split := _cut(match, count):
+            if split := _split_tail(match, count):
                 manner, name = split
                 manners[manner][path] = name
         yield from (_Family(names, needs_evidence=True) for names in manners.values())
@@ -168,8 +186,8 @@ def _families(stems: dict[str, str]) -> Iterable[_Family]:
     yield from (_Family(names, needs_evidence=True) for names in manners.values())
 
 
-def _matched(stems: dict[str, str], pattern: re.Pattern) -> dict[str, _Name]:
-    # Where there is no letter no word can be, and the search for one takes as long as all the rest.
+def _match_names(stems: dict[str, str], pattern: re.Pattern) -> dict[str, _Name]:
+    # A name without letters cannot match, and matching it would take as long as everything else.
     matches = {path: pattern.fullmatch(stem) for path, stem in stems.items() if stem.upper() != stem.lower()}
     return {
         path: _Name(match[1].rstrip("-_. ("), stems[path].replace(match[1], "", 1))
@@ -178,24 +196,24 @@ def _matched(stems: dict[str, str], pattern: re.Pattern) -> dict[str, _Name]:
     }
 
 
-def _cut(match: re.Match, count: int) -> tuple[str, _Name] | None:
-    """(separators, name) of what ends in `count` numbers; None where nothing is left that names a photograph."""
+def _split_tail(match: re.Match, count: int) -> tuple[str, _Name] | None:
+    """(separators, name) of a stem that ends in `count` numbers; None if the rest does not name a photograph."""
     tail = re.findall(r"([^\d]+)(\d+)", match[2])
     if len(tail) < count:
         return None
     window = tail[len(tail) - count :]
     photograph = match[1] + "".join(a + b for a, b in tail[: len(tail) - count])
-    is_told = count > 1 or re.search(r"\d", photograph)
-    if not photograph or not is_told or _DAY_ALONE.search(photograph):  # a day is no photograph
+    is_identified = count > 1 or re.search(r"\d", photograph)
+    if not photograph or not is_identified or _DAY_ALONE.search(photograph):  # a day is no photograph
         return None
     return "".join(a for a, _ in window), _Name(photograph, " ".join(b for _, b in window))
 
 
-def _accepted(
+def _accept_photographs(
     names: dict[str, _Name], label_of: dict[str, int], stems: dict[str, str], needs_evidence: bool
 ) -> set[str]:
-    """The photographs of which the windows among `names` are believed."""
-    # The photograph itself may lie beside its windows: in METU, which numbers its classes alike, it is in the other.
+    """The photographs whose windows among `names` are accepted as such."""
+    # The photograph may lie beside its windows. One in another folder does not count: METU numbers both classes alike.
     beside = {(os.path.dirname(path), stem) for path, stem in stems.items()}
     windows, labels = collections.defaultdict(set), collections.defaultdict(set)
     for path, (photograph, window) in names.items():
@@ -203,24 +221,28 @@ def _accepted(
         if (os.path.dirname(path), photograph) in beside:
             windows[photograph].add("")
         labels[photograph].add(label_of[path])
-    several = {one for one, of in windows.items() if len(of) > 1 and not _is_general(one)}
-    if len(several) < 2 or any(len(windows[one]) > MAX_WINDOWS for one in several):
+    several = {
+        photograph
+        for photograph, own_windows in windows.items()
+        if len(own_windows) > 1 and not _is_general(photograph)
+    }
+    if len(several) < 2 or any(len(windows[photograph]) > MAX_WINDOWS for photograph in several):
         return set()
-    if _tell_classes({one: labels[one] for one in several}):
+    if _are_class_names({photograph: labels[photograph] for photograph in several}):
         return set()
-    if needs_evidence and not _has_evidence({one: windows[one] - {""} for one in several}):
+    if needs_evidence and not _has_evidence({photograph: windows[photograph] - {""} for photograph in several}):
         return set()
     return several
 
 
-def _tell_classes(labels: dict[str, set[int]]) -> bool:
-    """Whether two names, of one digit at most, stand for the two classes: 1_0034 and 0_0034."""
+def _are_class_names(labels: dict[str, set[int]]) -> bool:
+    """Whether two names of at most one digit stand for the two classes: 1_0034 and 0_0034."""
     short = all(len(re.sub(r"\D", "", photograph)) <= 1 for photograph in labels)
     return short and sorted(map(sorted, labels.values())) == [[0], [1]]
 
 
 def _is_general(photograph: str) -> bool:
-    """Whether a name without a digit is one that any picture has: a class's, or what cameras and programs write."""
+    """Whether a name without a digit fits any image: the name of a class, or what cameras and programs write."""
     if re.search(r"\d", photograph):
         return False
     plain = re.sub(r"[\W_]", "", photograph.lower())
@@ -228,37 +250,41 @@ def _is_general(photograph: str) -> bool:
 
 
 def _has_evidence(windows: dict[str, set[str]]) -> bool:
-    """Whether what stands behind the photographs' names numbers windows: it comes again with another photograph, or it
-    is written as no camera does, without leading zeros."""
-    every = [window for of in windows.values() for window in of]
-    if _is_cameras(list(windows), every):
+    """Whether the suffixes number windows: they recur with another photograph, or have no leading zeros.
+
+    Cameras write leading zeros.
+    """
+    all_windows = [window for own_windows in windows.values() for window in own_windows]
+    if _are_camera_names(list(windows), all_windows):
         return False
-    counts = collections.Counter(every)
-    recurring = sum(counts[window] > 1 for window in every) >= MIN_RECURRING * len(every)
-    numbers = [number for window in every for number in window.split() if number.isdecimal()]
+    counts = collections.Counter(all_windows)
+    recurring = sum(counts[window] > 1 for window in all_windows) >= MIN_RECURRING * len(all_windows)
+    numbers = [number for window in all_windows for number in window.split() if number.isdecimal()]
     bare = len({len(number) for number in numbers}) > 1 and not any(len(n) > 1 and n[0] == "0" for n in numbers)
     return recurring or (bare and all(int(number) <= MAX_WINDOWS for number in numbers))
 
 
-def _is_cameras(photographs: Sequence[str], windows: Sequence[str]) -> bool:
-    """Whether names are a camera's folder and number, as 100_0034 (DCF: three digits and four)."""
-    return all(re.fullmatch(r"[1-9]\d\d", one) for one in photographs) and all(
-        re.fullmatch(r"\d{4}", one) for one in windows
+def _are_camera_names(photographs: Sequence[str], windows: Sequence[str]) -> bool:
+    """Whether names are the folder and number of a camera, as 100_0034 (DCF: three and four digits)."""
+    return all(re.fullmatch(r"[1-9]\d\d", name) for name in photographs) and all(
+        re.fullmatch(r"\d{4}", name) for name in windows
     )
 
 
-def _placed(found: dict[str, str], label_of: dict[str, int]) -> dict[str, str]:
-    """`found`, with the folder in front where one name stands for several photographs in several folders: where two
-    files of one class have one name."""
-    names = collections.Counter((label_of[path], os.path.basename(path)) for path in found)
-    twice = {found[path] for path in found if names[label_of[path], os.path.basename(path)] > 1}
+def _prefix_folders(photograph_of: dict[str, str], label_of: dict[str, int]) -> dict[str, str]:
+    """Prefixes a photograph's name with its folder if it stands for several photographs in several folders.
+
+    This is so if two files of one class have the same name.
+    """
+    names = collections.Counter((label_of[path], os.path.basename(path)) for path in photograph_of)
+    twice = {photograph_of[path] for path in photograph_of if names[label_of[path], os.path.basename(path)] > 1}
     return {
         path: os.path.join(_folder(path), photograph) if photograph in twice else photograph
-        for path, photograph in found.items()
+        for path, photograph in photograph_of.items()
     }
 
 
 def _folder(path: str) -> str:
-    """The folder of a file without those that name classes."""
+    """The folder of a file, without the parts that name classes."""
     parts = os.path.dirname(path).split("/")
     return os.path.join("", *(part for part in parts if folder_names.label(part) is None))

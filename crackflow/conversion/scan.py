@@ -1,10 +1,10 @@
-"""The first pass over the files: each is read and decoded once, and what matters of it is kept.
+"""The first pass over the files: read and decode each file once, and collect what conversion needs.
 
 Synopsis::
 
-    seen = scan.scan_images(files, looks, settings, on_bad, pool, ahead, advance)
-    seen.accepted     # rows of `files` that can be used
-    seen.rejected     # (path, reason) of the others
+    scan_result = scan.scan_images(files, signatures, options, on_bad, pool, ahead, advance)
+    scan_result.accepted     # rows of `files` that can be used
+    scan_result.rejected     # (path, reason) of the others
 """
 
 import collections
@@ -23,12 +23,19 @@ from crackflow.core.config.data import OnBad
 from crackflow.core.errors import UserError
 from crackflow.data import image_file, mask_grid, mask_tiles, thumbnail
 
-FILES_A_TASK = 64
+FILES_PER_TASK = 64
 
 
 @dataclasses.dataclass(frozen=True)
 class ScanOptions:
-    """What a worker must know to judge a file."""
+    """What a worker needs to scan a file.
+
+    Attributes:
+        root: The source folder.
+        max_megapixels: A larger image is rejected.
+        patch_px: Side of a tile in the masks layout, in pixels.
+        min_crack_fraction: Fraction of crack pixels from which a tile counts as cracked.
+    """
 
     root: str
     max_megapixels: float
@@ -37,11 +44,21 @@ class ScanOptions:
 
 
 class ImageInfo(NamedTuple):
-    """What one file showed. `windows`: labelled windows, in the masks layout; `unclear`: windows left out;
-    `cells`: where the crack lies in a labelled picture with a mask.
+    """The result of scanning one file.
 
-    A tuple, and digests and thumbnails beside it in arrays: what comes back from a worker is pickled, and unpacking
-    dataclasses with an array each took the parent 72 us an image, a third of what looking at it took the worker.
+    It is a tuple, and digests and thumbnails are separate arrays, because a worker's result is pickled: unpickling
+    dataclasses with an array each took the parent 72 us per image, a third of the worker's time to scan it.
+
+    Attributes:
+        width: In pixels, upright.
+        height: In pixels, upright.
+        grey: Whether the image has no colour.
+        plain: Whether the bytes of the file may be stored as they are.
+        stored_bytes: Size of the file.
+        notes: Remarks on the file.
+        windows: Labelled tiles, in the masks layout.
+        unclear: Tiles that are left out.
+        cells: Mask grid of the crack in a labelled image with a mask, as `data.mask_grid` defines it.
     """
 
     width: int
@@ -57,7 +74,10 @@ class ImageInfo(NamedTuple):
 
 @dataclasses.dataclass
 class ScanResult:
-    """The whole first pass. Per accepted file: `plain`, `windows`, `cells`; in total: the rest."""
+    """The result of scanning all files.
+
+    `plain`, `windows` and `cells` have one entry per accepted file; the other attributes are totals.
+    """
 
     accepted: list[int] = dataclasses.field(default_factory=list)
     rejected: list[tuple[str, str]] = dataclasses.field(default_factory=list)
@@ -72,89 +92,103 @@ class ScanResult:
 
 def scan_images(
     files: Sequence[SourceFile],
-    looks: ImageSignatures,
-    settings: ScanOptions,
+    signatures: ImageSignatures,
+    options: ScanOptions,
     on_bad: OnBad,
     pool: concurrent.futures.Executor,
     ahead: int,
     advance: Callable[[int], None],
 ) -> ScanResult:
-    """Fill `looks` (row k: the k-th accepted file). Raises: UserError at the first bad file when `on_bad` is fail."""
-    seen = ScanResult()
-    starts = range(0, len(files), FILES_A_TASK)
-    tasks = ((settings, files[start : start + FILES_A_TASK]) for start in starts)
-    for start, (results, some) in zip(starts, process_pool.map_ordered(pool, _scan_chunk, tasks, ahead), strict=True):
-        looks.put(len(seen.accepted), some)
+    """Scans all files in worker processes.
+
+    Args:
+        files: The files to scan.
+        signatures: Filled in place; row k belongs to the k-th accepted file.
+        options: How to scan a file.
+        on_bad: Whether a file that cannot be used is listed or an error.
+        pool: The worker processes.
+        ahead: Number of tasks submitted ahead of their results.
+        advance: Called with the number of files that were scanned since the last call.
+
+    Raises:
+        UserError: A file cannot be used and `on_bad` is `OnBad.FAIL`.
+    """
+    scan_result = ScanResult()
+    starts = range(0, len(files), FILES_PER_TASK)
+    tasks = ((options, files[start : start + FILES_PER_TASK]) for start in starts)
+    for start, (results, chunk_signatures) in zip(
+        starts, process_pool.map_ordered(pool, _scan_chunk, tasks, ahead), strict=True
+    ):
+        signatures.put(len(scan_result.accepted), chunk_signatures)
         for row, result in enumerate(results, start):
             if isinstance(result, str):
-                _reject(seen, files[row].path, result, on_bad)
+                _reject(scan_result, files[row].path, result, on_bad)
             else:
-                _accept(seen, files[row], row, result)
+                _accept(scan_result, files[row], row, result)
         advance(len(results))
-    return seen
+    return scan_result
 
 
 def refusal(path: str, reason: str) -> UserError:
-    """What ends a conversion that is to fail at a bad file."""
+    """Returns the error that ends a conversion with `OnBad.FAIL` at a bad file."""
     return UserError(f"{path!r}: {reason}; mend or remove it, or let --on_bad=skip list it and go on")
 
 
-def _reject(seen: ScanResult, path: str, reason: str, on_bad: OnBad) -> None:
+def _reject(scan_result: ScanResult, path: str, reason: str, on_bad: OnBad) -> None:
     if on_bad is OnBad.FAIL:
         raise refusal(path, reason)
-    seen.rejected.append((path, reason))
+    scan_result.rejected.append((path, reason))
 
 
-def _accept(seen: ScanResult, file: SourceFile, row: int, look: ImageInfo) -> None:
-    seen.accepted.append(row)
-    seen.sizes[(look.width, look.height)] += 1
-    seen.colour += not look.grey
-    seen.plain.append(look.plain)
-    seen.windows.append(look.windows)
-    seen.cells.append(look.cells)
-    seen.stored_bytes += look.stored_bytes
-    seen.notes.update(look.notes)
-    seen.rejected += [(window.name(file.path), mask_tiles.UNCLEAR) for window in look.unclear]
+def _accept(scan_result: ScanResult, file: SourceFile, row: int, info: ImageInfo) -> None:
+    scan_result.accepted.append(row)
+    scan_result.sizes[(info.width, info.height)] += 1
+    scan_result.colour += not info.grey
+    scan_result.plain.append(info.plain)
+    scan_result.windows.append(info.windows)
+    scan_result.cells.append(info.cells)
+    scan_result.stored_bytes += info.stored_bytes
+    scan_result.notes.update(info.notes)
+    scan_result.rejected += [(window.name(file.path), mask_tiles.UNCLEAR) for window in info.unclear]
 
 
 def _scan_chunk(task: tuple[ScanOptions, Sequence[SourceFile]]) -> tuple[list[ImageInfo | str], ImageSignatures]:
-    """In a worker: for each file a Look, or the reason why it can't be used; and the looks of those that can."""
-    settings, files = task
+    """In a worker: an ImageInfo per file, or the reason why it cannot be used; and the signatures of the others."""
+    options, files = task
     results, digests, thumbnails = [], [], []
     for file in files:
         try:
-            look, digest, thumbnail = _scan_image(settings, file)
+            info, digest, thumbnail = _scan_image(options, file)
         except errors.ImageError as error:
             results.append(str(error))
         else:
-            results.append(look)
+            results.append(info)
             digests.append(digest)
             thumbnails.append(thumbnail)
     return results, ImageSignatures.of(digests, thumbnails)
 
 
-def _scan_image(settings: ScanOptions, file: SourceFile) -> tuple[ImageInfo, bytes, np.ndarray]:
-    """(Look, digest, thumbnail). Raises: errors.ImageError."""
-    photo = image_file.open_photo(os.path.join(settings.root, file.path), settings.max_megapixels)
-    cells = thumbnail.thumbnail(photo)
-    plain, notes = photo.plain and cells.strict, photo.notes
+def _scan_image(options: ScanOptions, file: SourceFile) -> tuple[ImageInfo, bytes, np.ndarray]:
+    """(info, digest, thumbnail) of one file. Raises errors.ImageError if it cannot be used."""
+    photo = image_file.open_photo(os.path.join(options.root, file.path), options.max_megapixels)
+    thumb = thumbnail.thumbnail(photo)
+    plain, notes = photo.plain and thumb.strict, photo.notes
     if photo.plain > plain:
         notes += ("stored anew, its JPEG data being damaged where it does not show",)
-    windows, unclear, where = (), (), 0
+    windows, unclear, cells = (), (), 0
     if file.mask:
-        mask = mask_tiles.read_mask(settings.root, file.mask, photo, settings.max_megapixels)
+        mask = mask_tiles.read_mask(options.root, file.mask, photo, options.max_megapixels)
         if file.label == UNLABELLED:
-            windows, unclear = mask_tiles.label_tiles(mask, settings.patch_px, settings.min_crack_fraction)
+            windows, unclear = mask_tiles.label_tiles(mask, options.patch_px, options.min_crack_fraction)
         else:
-            where = _cells_of(file, mask > mask_tiles.CRACK_ABOVE)
+            cells = _crack_cells(file, mask > mask_tiles.CRACK_ABOVE)
     size = len(photo.data)
-    look = ImageInfo(photo.width, photo.height, photo.grey, plain, size, notes, windows, unclear, where)
-    return look, image_file.digest(photo.data), cells.grey
+    info = ImageInfo(photo.width, photo.height, photo.grey, plain, size, notes, windows, unclear, cells)
+    return info, image_file.digest(photo.data), thumb.grey
 
 
-def _cells_of(file: SourceFile, crack: np.ndarray) -> int:
-    """Where the crack lies in a picture of a class folder. Raises: errors.ImageError when mask and folder
-    disagree."""
+def _crack_cells(file: SourceFile, crack: np.ndarray) -> int:
+    """Mask grid of an image in a class folder. Raises errors.ImageError if mask and folder disagree."""
     if file.label == 1 and not crack.any():
         raise errors.ImageError(
             f"its mask {file.mask!r} has no crack, and its folder says that it is cracked: one is wrong"

@@ -1,10 +1,10 @@
-"""Records into shard files: planned once, written in parallel, the same bytes whatever the number of processes.
+"""Write records to shard files: planned once, written in parallel, with the same bytes for any number of processes.
 
 Synopsis::
 
     entries = [shards.SourceImage("Positive/00001.jpg", label=1, group=0, digest=..., plain=True), ...]
-    plan = shards.plan_shards({"train": entries, ...}, stored_bytes, wanted=0, seed=0)
-    for shard in shards.write_shards(plan, folder, settings, pool, ahead): ...
+    plans = shards.plan_shards({"train": entries, ...}, bytes_per_image, requested=0, seed=0)
+    for shard in shards.write_shards(plans, folder, options, pool, ahead): ...
 """
 
 import concurrent.futures
@@ -21,16 +21,25 @@ from crackflow.core.errors import UserError
 from crackflow.data import image_file, mask_grid, records, resize
 from crackflow.data.mask_tiles import Tile
 
-# Enough shards for 16 parallel readers of 4 workers before they get small; none so large that copying one hurts.
-IMAGES_A_SHARD = 256
+# Enough shards for 16 parallel readers of 4 workers before shards get small; none so large that copying it is slow.
+IMAGES_PER_SHARD = 256
 MAX_AUTO_SHARDS = 64
 MAX_SHARD_BYTES = 128 << 20
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SourceImage:
-    """One source file of a split. `plain`: its bytes may be stored. `windows`: cut these instead of the whole. `cells`:
-    where the crack lies in the whole, as `data.mask_grid` has it."""
+    """One source file of a split.
+
+    Attributes:
+        path: Relative to the source folder.
+        label: 0 or 1.
+        group: Images of one group stay in one split.
+        digest: SHA-256 of the file.
+        plain: Whether the bytes of the file are stored as they are.
+        windows: Tiles that are stored instead of the whole image.
+        cells: Mask grid of the whole image, as `data.mask_grid` defines it.
+    """
 
     path: str
     label: int
@@ -47,7 +56,7 @@ class SourceImage:
 
 @dataclasses.dataclass(frozen=True)
 class EncodeOptions:
-    """How pixels become records."""
+    """How images are encoded as records."""
 
     root: str
     encoding: str
@@ -59,7 +68,7 @@ class EncodeOptions:
 
 @dataclasses.dataclass(frozen=True)
 class ShardPlan:
-    """One shard: which entries it holds, in order."""
+    """A shard to write: its entries, in order."""
 
     split: str
     file: str
@@ -68,7 +77,7 @@ class ShardPlan:
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """One written shard. `rows`: (record, offset, label, sha256 of the source file, path, cells) for the manifest."""
+    """A written shard. `rows`: (record, offset, label, SHA-256 of the source file, path, cells) for the manifest."""
 
     split: str
     file: str
@@ -79,61 +88,71 @@ class Shard:
 
 
 def plan_shards(
-    entries: dict[str, list[SourceImage]], bytes_an_image: float, wanted: int, seed: int
+    entries: dict[str, list[SourceImage]], bytes_per_image: float, requested: int, seed: int
 ) -> list[ShardPlan]:
-    """Shards for each split, entries in an order drawn from `seed`. `wanted`: training shards, 0 for automatic;
-    without a training split, of the largest."""
+    """Distributes the entries of each split over shards.
+
+    Args:
+        entries: The entries of each split.
+        bytes_per_image: Expected size of a record's image.
+        requested: Number of training shards (without a training split, of the largest split); 0 for automatic.
+        seed: Determines the order of the entries.
+    """
     plans = []
     counts = {name: sum(entry.count for entry in part) for name, part in entries.items()}
     train = max(counts.get("train") or max(counts.values()), 1)
-    for number, (split, members) in enumerate(entries.items()):
-        images_here = sum(entry.count for entry in members)
-        shards = max(1, round(wanted * images_here / train)) if wanted else _auto(images_here, bytes_an_image)
-        shards = min(shards, len(members))
-        order = np.random.default_rng([seed, 2, number]).permutation(len(members))
-        for shard in range(shards):
-            file = f"{split}-{shard:05d}-of-{shards:05d}.tfrecord"
-            plans.append(ShardPlan(split, file, tuple(members[row] for row in order[shard::shards].tolist())))
+    for split_number, (split, members) in enumerate(entries.items()):
+        split_images = sum(entry.count for entry in members)
+        shard_count = (
+            max(1, round(requested * split_images / train))
+            if requested
+            else _auto_shard_count(split_images, bytes_per_image)
+        )
+        shard_count = min(shard_count, len(members))
+        order = np.random.default_rng([seed, 2, split_number]).permutation(len(members))
+        for shard in range(shard_count):
+            file = f"{split}-{shard:05d}-of-{shard_count:05d}.tfrecord"
+            plans.append(ShardPlan(split, file, tuple(members[row] for row in order[shard::shard_count].tolist())))
     return plans
 
 
-def _auto(count: int, bytes_an_image: float) -> int:
-    by_count = min(-(-count // IMAGES_A_SHARD), MAX_AUTO_SHARDS)
-    return max(1, by_count, int(count * bytes_an_image / MAX_SHARD_BYTES))
+def _auto_shard_count(count: int, bytes_per_image: float) -> int:
+    by_count = min(-(-count // IMAGES_PER_SHARD), MAX_AUTO_SHARDS)
+    return max(1, by_count, int(count * bytes_per_image / MAX_SHARD_BYTES))
 
 
 def write_shards(
-    plans: Sequence[ShardPlan], folder: str, settings: EncodeOptions, pool: concurrent.futures.Executor, ahead: int
+    plans: Sequence[ShardPlan], folder: str, options: EncodeOptions, pool: concurrent.futures.Executor, ahead: int
 ) -> Iterator[Shard]:
-    """Write all shards into `folder`; yields each, in order. Raises: UserError when a source file has changed."""
-    yield from process_pool.map_ordered(pool, _write_shard, ((one, folder, settings) for one in plans), ahead)
+    """Writes all shards to `folder` and yields each, in order. Raises UserError if a source file has changed."""
+    yield from process_pool.map_ordered(pool, _write_shard, ((plan, folder, options) for plan in plans), ahead)
 
 
 def _write_shard(task: tuple[ShardPlan, str, EncodeOptions]) -> Shard:
-    """In a worker: one shard, on the disk when this returns."""
-    one, folder, settings = task
+    """In a worker: writes one shard, which is on the disk when this returns."""
+    plan, folder, options = task
     digest, offset, rows = hashlib.sha256(), 0, []
-    # Under a name of its own: Beam may run this twice at once, and end one of the two anywhere.
-    target = os.path.join(folder, one.file)
+    # A unique name: Beam may run this twice at the same time, and stop either run at any point.
+    target = os.path.join(folder, plan.file)
     temporary = f"{target}.{secrets.token_hex(4)}.tmp"
     with open(temporary, "wb", buffering=1 << 20) as file:
-        for entry in one.entries:
-            for (path, label, where), image in _encoded(entry, settings):
+        for entry in plan.entries:
+            for (path, label, cells), image in _iter_encoded(entry, options):
                 data = records.frame(records.example(image, label, os.fsencode(path), entry.group))
-                rows.append((len(rows), offset, label, entry.digest.hex(), path, mask_grid.text(where)))
+                rows.append((len(rows), offset, label, entry.digest.hex(), path, mask_grid.text(cells)))
                 digest.update(data)
                 file.write(data)
                 offset += len(data)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, target)
-    return Shard(one.split, one.file, len(rows), offset, digest.hexdigest(), rows)
+    return Shard(plan.split, plan.file, len(rows), offset, digest.hexdigest(), rows)
 
 
-def _encoded(entry: SourceImage, settings: EncodeOptions) -> Iterator[tuple[tuple[str, int, int], bytes]]:
-    """((name, label, cells), bytes) of the image, or of each of its windows."""
+def _iter_encoded(entry: SourceImage, options: EncodeOptions) -> Iterator[tuple[tuple[str, int, int], bytes]]:
+    """Yields ((name, label, cells), bytes) of the image, or of each of its tiles."""
     try:
-        data = image_file.read_file(os.path.join(settings.root, entry.path))
+        data = image_file.read_file(os.path.join(options.root, entry.path))
     except errors.ImageError as error:
         raise UserError(f"{entry.path!r} could be read before, and now: {error}; run the conversion again") from error
     if image_file.digest(data) != entry.digest:
@@ -141,16 +160,16 @@ def _encoded(entry: SourceImage, settings: EncodeOptions) -> Iterator[tuple[tupl
     if entry.plain:
         yield (entry.path, entry.label, entry.cells), data
         return
-    photo = image_file.parse_photo(data, entry.path, settings.max_megapixels)
+    photo = image_file.parse_photo(data, entry.path, options.max_megapixels)
     if not entry.windows:
-        values = image_file.pixels(photo, settings.channels, settings.image_px)
-        told = entry.path, entry.label, entry.cells
-        yield told, image_file.encode(values, settings.encoding, settings.jpeg_quality)
+        values = image_file.pixels(photo, options.channels, options.image_px)
+        identity = entry.path, entry.label, entry.cells
+        yield identity, image_file.encode(values, options.encoding, options.jpeg_quality)
         return
-    whole = image_file.pixels(photo, settings.channels, 0)
+    whole = image_file.pixels(photo, options.channels, 0)
     for window in entry.windows:
         values = whole[window.y : window.y + window.px, window.x : window.x + window.px]
-        if settings.image_px:
-            values = resize.resize_array(values, settings.image_px)
-        told = window.name(entry.path), window.label, window.cells
-        yield told, image_file.encode(values, settings.encoding, settings.jpeg_quality)
+        if options.image_px:
+            values = resize.resize_array(values, options.image_px)
+        identity = window.name(entry.path), window.label, window.cells
+        yield identity, image_file.encode(values, options.encoding, options.jpeg_quality)

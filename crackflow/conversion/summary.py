@@ -1,9 +1,9 @@
-"""What a conversion decided and did: the form of the records, the tables beside them, dataset.json, and the words.
+"""The encoding of the records, the tables beside them, dataset.json, and the summary of a conversion.
 
 Synopsis::
 
-    form = summary.plan_encoding(config, layout, seen, entries)     # encoding, channels, size; which bytes pass through
-    facts = summary.build_metadata(config, found, form, written, tables, leaks, rejected, notes)
+    encoding_plan = summary.plan_encoding(config, layout, scan_result, entries)     # encoding, channels, size
+    facts = summary.build_metadata(config, layout_scan, encoding_plan, written, checksums, leaks, rejected, notes)
     print(summary.format_summary("data/metu", facts, seconds))
 """
 
@@ -25,52 +25,65 @@ from crackflow.data import bit_depth, dataset, splits
 from crackflow.version import __version__
 
 GROUP_COLUMNS = ("path", "label", "group", "split")
-WARN_ABOVE_PX = 512  # a crack of 4 pixels is one of 1 at 128, where the networks look
+WARN_ABOVE_PX = 512  # a crack 4 pixels wide is 1 pixel wide at 128, the input size of the networks
 REJECTED_COLUMNS = ("path", "reason")
 MANIFEST_COLUMNS = ("shard", "record", "offset", "label", "sha256", "path", "cells")
 
 
 @dataclasses.dataclass(frozen=True)
 class EncodingPlan:
-    """How the records are written. `image_px`: side of all images, 0 when they differ; `source_px`: side of what they
-    were made of, the median where that differs."""
+    """How the records are written.
 
-    settings: EncodeOptions
+    Attributes:
+        options: For the workers.
+        entries: The source images of each split; `plain` is set where bytes pass through.
+        image_px: Side of all stored images, in pixels; 0 if they differ.
+        source_px: Side of the source images or tiles, in pixels; the median if they differ.
+        bytes_per_image: Expected size of a record's image.
+    """
+
+    options: EncodeOptions
     entries: dict[str, list[SourceImage]]
     image_px: int
     source_px: int
-    bytes_an_image: float
+    bytes_per_image: float
 
 
 def plan_encoding(
-    config: ConvertConfig, layout: Layout, seen: ScanResult, entries: dict[str, list[SourceImage]]
+    config: ConvertConfig, layout: Layout, scan_result: ScanResult, entries: dict[str, list[SourceImage]]
 ) -> EncodingPlan:
-    """Raises: UserError when raw pixels of several sizes are asked for, which no reader could tell apart."""
-    cuts = layout is Layout.MASKS
-    image_px = config.image_px or (config.patch_px if cuts else _common_px(seen.sizes))
+    """Decides how the records are encoded, and whose bytes pass through unchanged.
+
+    Raises:
+        UserError: Raw pixels of several sizes were requested; no reader could distinguish them.
+    """
+    is_cut = layout is Layout.MASKS
+    image_px = config.image_px or (config.patch_px if is_cut else _common_px(scan_result.sizes))
     if config.encoding is Encoding.RAW and not image_px:
-        sizes = ", ".join(f"{width} x {height}" for (width, height), _ in seen.sizes.most_common(3))
+        sizes = ", ".join(f"{width} x {height}" for (width, height), _ in scan_result.sizes.most_common(3))
         raise UserError(f"--encoding=raw: expected images of one square size, found {sizes}; add --image_px=...")
-    channels = 3 if seen.colour else 1
-    keeps_size = not config.image_px or set(seen.sizes) == {(config.image_px, config.image_px)}
-    passes = config.encoding is Encoding.JPEG and keeps_size and not cuts
-    if not passes:
+    channels = 3 if scan_result.colour else 1
+    keeps_size = not config.image_px or set(scan_result.sizes) == {(config.image_px, config.image_px)}
+    passes_through = config.encoding is Encoding.JPEG and keeps_size and not is_cut
+    if not passes_through:
         entries = {
-            name: [dataclasses.replace(one, plain=False) for one in members] for name, members in entries.items()
+            name: [dataclasses.replace(entry, plain=False) for entry in members] for name, members in entries.items()
         }
-    settings = EncodeOptions(
+    options = EncodeOptions(
         config.images, config.encoding.value, channels, config.image_px, config.jpeg_quality, config.max_megapixels
     )
-    files = max(len(seen.accepted), 1)
-    size = seen.stored_bytes / files if passes or not image_px else float(image_px**2 * channels)
-    if config.encoding is Encoding.JPEG and not passes and image_px:
-        size /= 4  # JPEG at quality 95 takes about a quarter of the raw bytes of a photograph
-    source_px = config.patch_px if cuts else _median_px(seen.sizes)
-    return EncodingPlan(settings, entries, image_px, source_px, size)
+    file_count = max(len(scan_result.accepted), 1)
+    bytes_per_image = (
+        scan_result.stored_bytes / file_count if passes_through or not image_px else float(image_px**2 * channels)
+    )
+    if config.encoding is Encoding.JPEG and not passes_through and image_px:
+        bytes_per_image /= 4  # JPEG at quality 95 has about a quarter of the raw bytes of a photograph
+    source_px = config.patch_px if is_cut else _median_px(scan_result.sizes)
+    return EncodingPlan(options, entries, image_px, source_px, bytes_per_image)
 
 
 def _median_px(sizes: Mapping[tuple[int, int], int]) -> int:
-    """The side of a square as large as half of the images are at most."""
+    """The median of the sides of squares with the same areas as the images."""
     sides = sorted((math.sqrt(width * height), count) for (width, height), count in sizes.items())
     passed, half = 0, sum(count for _, count in sides) / 2
     for side, count in sides:
@@ -81,7 +94,7 @@ def _median_px(sizes: Mapping[tuple[int, int], int]) -> int:
 
 
 def _common_px(sizes: Mapping[tuple[int, int], int]) -> int:
-    """The side of all images when they are squares of one size, else 0."""
+    """The side of all images if they are squares of one size, else 0."""
     if len(sizes) != 1:
         return 0
     ((width, height),) = sizes
@@ -91,7 +104,7 @@ def _common_px(sizes: Mapping[tuple[int, int], int]) -> int:
 def save_tables(
     stage: str, entries: dict[str, list[SourceImage]], written: Sequence[Shard], rejected: Sequence[tuple[str, str]]
 ) -> dict[str, str]:
-    """groups.csv, rejected.csv and manifest.csv in `stage`; returns the SHA-256 of each."""
+    """Writes groups.csv, rejected.csv and manifest.csv to `stage` and returns the SHA-256 of each."""
     return {
         dataset.GROUPS: csv_files.save(os.path.join(stage, dataset.GROUPS), GROUP_COLUMNS, _group_rows(entries)),
         dataset.REJECTED: csv_files.save(os.path.join(stage, dataset.REJECTED), REJECTED_COLUMNS, rejected),
@@ -106,29 +119,29 @@ def save_tables(
 def _group_rows(entries: dict[str, list[SourceImage]]) -> list[tuple[str, int, int, str]]:
     rows = []
     for split, members in entries.items():
-        for one in members:
-            if one.windows:
-                rows += [(window.name(one.path), window.label, one.group, split) for window in one.windows]
+        for entry in members:
+            if entry.windows:
+                rows += [(window.name(entry.path), window.label, entry.group, split) for window in entry.windows]
             else:
-                rows.append((one.path, one.label, one.group, split))
+                rows.append((entry.path, entry.label, entry.group, split))
     return sorted(rows)
 
 
-def notes(layout: Layout, seen: ScanResult) -> collections.Counter:
-    """What was changed on the way; and how many pictures are so large that a crack may be lost in one window."""
-    told = seen.notes + _uneven_depths(seen.notes)
-    large = sum(count for size, count in seen.sizes.items() if min(size) > WARN_ABOVE_PX)
+def notes(layout: Layout, scan_result: ScanResult) -> collections.Counter:
+    """Counts remarks on the images, and images so large that a crack may be lost at the input size of a network."""
+    counts = scan_result.notes + _uneven_depths(scan_result.notes)
+    large = sum(count for size, count in scan_result.sizes.items() if min(size) > WARN_ABOVE_PX)
     if layout is Layout.MASKS or not large:
-        return told
+        return counts
     advice = (
         f"larger than {WARN_ABOVE_PX} pixels: each is one window to a network, which sees it at --image_px (128) and "
         "loses fine cracks; cut photographs of walls into windows, or draw masks"
     )
-    return told + collections.Counter({advice: large})
+    return counts + collections.Counter({advice: large})
 
 
 def _uneven_depths(notes: Mapping[str, int]) -> collections.Counter:
-    """Each picture of more than 8 bits is scaled by itself, so a dark one may come out brighter than the others."""
+    """Warns that each image of more than 8 bits is scaled by itself, so a dark one may become brighter than others."""
     deep = {note: count for note, count in notes.items() if bit_depth.is_scaling(note)}
     if len(deep) < 2 or not any(bit_depth.GUESSED in note for note in deep):
         return collections.Counter()
@@ -137,36 +150,36 @@ def _uneven_depths(notes: Mapping[str, int]) -> collections.Counter:
 
 def build_metadata(
     config: ConvertConfig,
-    found: LayoutScan,
-    form: EncodingPlan,
+    layout_scan: LayoutScan,
+    encoding_plan: EncodingPlan,
     written: Sequence[Shard],
     checksums: dict[str, str],
     leaks: dict[str, int],
     rejected: Sequence[tuple[str, str]],
     notes: collections.Counter,
 ) -> dict:
-    """The content of dataset.json."""
-    made = {
+    """Returns the content of dataset.json."""
+    metadata = {
         "version": dataset.VERSION,
-        "classes": list(found.classes),
-        "positive_class": found.classes[1],
-        "image_px": form.image_px,
-        "source_px": form.source_px,
-        "channels": form.settings.channels,
-        "encoding": form.settings.encoding,
-        "splits": {name: split_facts(name, found.classes, written) for name in splits.NAMES},
+        "classes": list(layout_scan.classes),
+        "positive_class": layout_scan.classes[1],
+        "image_px": encoding_plan.image_px,
+        "source_px": encoding_plan.source_px,
+        "channels": encoding_plan.options.channels,
+        "encoding": encoding_plan.options.encoding,
+        "splits": {name: split_facts(name, layout_scan.classes, written) for name in splits.NAMES},
         "seed": config.seed,
         "group_by": config.group_by.value,
         "source": os.path.abspath(config.images),
-        "layout": found.layout.value,
+        "layout": layout_scan.layout.value,
         "leaks": leaks,
         "rejected": len(rejected),
-        "notes": _note_lines(notes + found.notes, found.passed_over),
+        "notes": _note_lines(notes + layout_scan.notes, layout_scan.passed_over),
         "tables": checksums,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "crackflow": __version__,
     }
-    return made | {"fingerprint": dataset.fingerprint(made)}
+    return metadata | {"fingerprint": dataset.fingerprint(metadata)}
 
 
 def _note_lines(notes: collections.Counter, passed_over: collections.Counter) -> list[str]:
@@ -175,22 +188,26 @@ def _note_lines(notes: collections.Counter, passed_over: collections.Counter) ->
 
 
 def split_facts(name: str, classes: Sequence[str], written: Sequence[Shard]) -> dict:
-    """What dataset.json says of the split `name`."""
-    mine = [shard for shard in written if shard.split == name]
-    labels = collections.Counter(row[2] for shard in mine for row in shard.rows)
-    count, different = sum(shard.count for shard in mine), len({row[4] for shard in mine for row in shard.rows})
+    """Returns the entry of the split `name` in dataset.json."""
+    split_shards = [shard for shard in written if shard.split == name]
+    labels = collections.Counter(row[2] for shard in split_shards for row in shard.rows)
+    count, different = (
+        sum(shard.count for shard in split_shards),
+        len({row[4] for shard in split_shards for row in shard.rows}),
+    )
     return {
         "count": count,
-        **({"different": different} if different < count else {}),  # some were written several times
+        **({"different": different} if different < count else {}),  # some images were written several times
         "class_counts": {kind: labels[label] for label, kind in enumerate(classes)},
         "shards": [
-            {"file": shard.file, "count": shard.count, "bytes": shard.bytes, "sha256": shard.sha256} for shard in mine
+            {"file": shard.file, "count": shard.count, "bytes": shard.bytes, "sha256": shard.sha256}
+            for shard in split_shards
         ],
     }
 
 
 def format_summary(out: str, facts: dict, seconds: float) -> str:
-    """What the person at the terminal reads at the end."""
+    """Returns the summary that is printed at the end of a conversion."""
     leaks, counts = facts["leaks"], {name: split["count"] for name, split in facts["splits"].items()}
     total = sum(counts.values())
     lines = [
@@ -202,7 +219,7 @@ def format_summary(out: str, facts: dict, seconds: float) -> str:
     ]
     if leaks["random_split_test"]:
         lines.append(_leak_line(leaks))
-    if facts["layout"] == Layout.CLASSES.value:  # which may have been guessed
+    if facts["layout"] == Layout.CLASSES.value:  # which may have been inferred
         lines.append(f"cracked: {facts['classes'][1]}; clean: {facts['classes'][0]}")
     if leaks["conflicts"]:
         lines.append(f"left out: {leaks['conflicts']:,} files whose picture is found in both classes")
@@ -219,26 +236,28 @@ def _class_counts(split: dict) -> str:
 
 
 def thin_splits(facts: dict, names: Sequence[str]) -> str:
-    """A line on the classes of which a split of `names` has none, or too few to be measured; empty without."""
+    """Returns a line on the splits among `names` with no or too few images of a class; empty if there are none."""
     thin = splits.thin({name: facts["splits"][name]["class_counts"] for name in names})
     if not thin:
         return ""
-    told = ", ".join(
+    description = ", ".join(
         f"{split} has " + " and ".join(f"{count or 'none'} of {one_line(kind)!r}" for kind, count in counts.items())
         for split, counts in thin.items()
     )
-    why = (
+    reason = (
         "copies and windows of one photograph stay together; "
         if facts["leaks"]["groups"] < facts["leaks"]["images"]
         else ""
     )
     return (
-        f"{told}: expected {splits.MIN_IMAGES} or more of each class, for figures on fewer say little; {why}"
+        f"{description}: expected {splits.MIN_IMAGES} or more of each class, for figures on fewer say little; {reason}"
         "add photographs, or convert with other parts (--split)"
     )
 
 
 def _leak_line(leaks: dict[str, int]) -> str:
     tested, twins = leaks["random_split_test"], leaks["random_split_twins"]
-    share = f"{twins:,} of {tested:,} test images ({100 * twins / tested:.1f} %)"
-    return f"leaks: a random split would have put a twin of {share} into training; this split: {leaks['split_twins']:,}"
+    leaked = f"{twins:,} of {tested:,} test images ({100 * twins / tested:.1f} %)"
+    return (
+        f"leaks: a random split would have put a twin of {leaked} into training; this split: {leaks['split_twins']:,}"
+    )

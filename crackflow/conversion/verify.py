@@ -1,4 +1,4 @@
-"""Is a data set what it was when it was written? Every file, record and image is read again.
+"""Verify that a dataset is intact: read every file, record and image again.
 
 Synopsis::
 
@@ -13,7 +13,8 @@ import os
 from collections.abc import Callable
 
 from crackflow.core import csv_files, errors, process_pool
-from crackflow.data import dataset, image_file, records, thumbnail
+from crackflow.data import dataset as dataset_io
+from crackflow.data import image_file, records, thumbnail
 
 Sources = dict[int, str]  # record number -> source path
 
@@ -21,43 +22,56 @@ Sources = dict[int, str]  # record number -> source path
 def find_damage(
     folder: str, pool: concurrent.futures.Executor, ahead: int, advance: Callable[[int], None]
 ) -> list[str]:
-    """A sentence for each damage, naming shard, record and source image. Raises: UserError when it is no data set."""
-    found = dataset.read(folder)
+    """Reads the whole dataset in `folder` again.
+
+    Args:
+        folder: The dataset.
+        pool: The worker processes.
+        ahead: Number of shards submitted ahead of their results.
+        advance: Called with the number of images that were read since the last call.
+
+    Returns:
+        One sentence per damage, with shard, record and source image; empty if the dataset is intact.
+
+    Raises:
+        UserError: `folder` is not a dataset.
+    """
+    dataset = dataset_io.read(folder)
     problems = [
-        f"{name}: does not have the SHA-256 that {dataset.DATASET} gives"
-        for name, wanted in found.facts.get("tables", {}).items()
-        if _sha256(os.path.join(folder, name)) != wanted
+        f"{name}: does not have the SHA-256 that {dataset_io.DATASET} gives"
+        for name, expected in dataset.facts.get("tables", {}).items()
+        if _sha256(os.path.join(folder, name)) != expected
     ]
-    if dataset.fingerprint(found.facts) != found.facts["fingerprint"]:
-        problems.append(f"{dataset.DATASET}: the fingerprint does not fit the shards it lists")
+    if dataset_io.fingerprint(dataset.facts) != dataset.facts["fingerprint"]:
+        problems.append(f"{dataset_io.DATASET}: the fingerprint does not fit the shards it lists")
     problems += [
-        f"{dataset.DATASET}: the counts of split {name} contradict each other"
-        for name, split in found.facts["splits"].items()
+        f"{dataset_io.DATASET}: the counts of split {name} contradict each other"
+        for name, split in dataset.facts["splits"].items()
         if {sum(shard["count"] for shard in split["shards"]), sum(split["class_counts"].values())} != {split["count"]}
     ]
-    sources = _sources(folder)
-    shards = [shard for split in found.facts["splits"].values() for shard in split["shards"]]
-    tasks = [(folder, found.facts, shard, sources[shard["file"]]) for shard in shards]
-    for shard, result in zip(shards, process_pool.map_ordered(pool, _verify_one, tasks, ahead), strict=True):
+    sources = _load_sources(folder)
+    shards = [shard for split in dataset.facts["splits"].values() for shard in split["shards"]]
+    tasks = [(folder, dataset.facts, shard, sources[shard["file"]]) for shard in shards]
+    for shard, result in zip(shards, process_pool.map_ordered(pool, _verify_shard, tasks, ahead), strict=True):
         problems += result
         advance(shard["count"])
     return problems
 
 
-def _sources(folder: str) -> dict[str, Sources]:
-    """For each shard, the source image of each record, as far as the manifest can be read."""
-    found = collections.defaultdict(dict)
-    for row in _rows(os.path.join(folder, dataset.MANIFEST)):
+def _load_sources(folder: str) -> dict[str, Sources]:
+    """Shard -> record number -> source image, as far as the manifest can be read."""
+    sources = collections.defaultdict(dict)
+    for row in _read_rows(os.path.join(folder, dataset_io.MANIFEST)):
         record = row.get("record") or ""
         if record.isascii() and record.isdigit():
-            found[row.get("shard")][int(record)] = row.get("path")
-    return found
+            sources[row.get("shard")][int(record)] = row.get("path")
+    return sources
 
 
-def _rows(path: str) -> list[dict[str, str]]:
+def _read_rows(path: str) -> list[dict[str, str]]:
     try:
         return csv_files.read(path) if os.path.exists(path) else []
-    except csv.Error:  # so damaged that it is no table; its SHA-256 says so too
+    except csv.Error:  # so damaged that it is not a table; its SHA-256 shows that too
         return []
 
 
@@ -65,10 +79,14 @@ def _sha256(path: str) -> str:
     if not os.path.exists(path):
         return "missing"
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _slowly(file)
+        return (
+            hashlib.file_digest(file, "sha256").hexdigest()
+            if hasattr(hashlib, "file_digest")
+            else _hash_in_blocks(file)
+        )
 
 
-def _slowly(file) -> str:
+def _hash_in_blocks(file) -> str:
     """`hashlib.file_digest` for Python 3.10, which lacks it."""
     digest = hashlib.sha256()
     while block := file.read(1 << 20):
@@ -76,36 +94,36 @@ def _slowly(file) -> str:
     return digest.hexdigest()
 
 
-def _verify_one(task: tuple[str, dict, dict, Sources]) -> list[str]:
-    """In a worker: what is wrong with one shard."""
+def _verify_shard(task: tuple[str, dict, dict, Sources]) -> list[str]:
+    """In a worker: the damages of one shard."""
     folder, facts, shard, sources = task
     path, number, problems = os.path.join(folder, shard["file"]), 0, []
 
-    def complain(what: str) -> None:
+    def report(fault: str) -> None:
         source = sources.get(number)
-        problems.append(f"{shard['file']}: record {number} ({source!r}): {what}")
+        problems.append(f"{shard['file']}: record {number} ({source!r}): {fault}")
 
     try:
         with open(path, "rb") as file:
             for _, payload in records.read(file):
-                reason = _wrong_with(payload, facts, sources.get(number))
+                reason = _find_fault(payload, facts, sources.get(number))
                 if reason:
-                    complain(reason)
+                    report(reason)
                 number += 1
     except records.RecordError as damage:
-        complain(f"{damage}; the records after it can't be read")
+        report(f"{damage}; the records after it can't be read")
         return problems
     except OSError as error:
-        complain(f"unreadable: {error.strerror}; so are all {shard['count']} records of this shard")
+        report(f"unreadable: {error.strerror}; so are all {shard['count']} records of this shard")
         return problems
     if number != shard["count"]:
-        complain(f"missing: the shard holds {number} records, expected {shard['count']}")
+        report(f"missing: the shard holds {number} records, expected {shard['count']}")
     elif _sha256(path) != shard["sha256"]:
         problems.append(f"{shard['file']}: every record can be read, but its SHA-256 is not the one recorded")
     return problems
 
 
-def _wrong_with(payload: bytes, facts: dict, source: str | None) -> str:
+def _find_fault(payload: bytes, facts: dict, source: str | None) -> str:
     try:
         fields = records.parse(payload)
         if facts["encoding"] == "raw":

@@ -9,59 +9,59 @@ KINDS = ("sparse", "one dense cluster", "dense clusters and others", "chain", "g
 
 
 def scene(kind, seed, count):
-    """float32 [N, 3] places and int64 [N] colours: two match within a distance of 1 when their colours are alike."""
+    """float32 [N, 3] points and int64 [N] colours: two match within a distance of 1 if their colours are equal."""
     rng = np.random.default_rng(seed)
     colour = np.zeros(count, np.int64)
     if kind == "sparse":
-        places = rng.uniform(0, 12, (count, 3))
+        points = rng.uniform(0, 12, (count, 3))
     elif kind == "one dense cluster":
-        places = rng.normal(0, rng.uniform(0.01, 0.8), (count, 3))
+        points = rng.normal(0, rng.uniform(0.01, 0.8), (count, 3))
     elif kind == "dense clusters and others":
         centres = rng.uniform(0, 8, (4, 3))
-        places = centres[rng.integers(4, size=count)] + rng.normal(0, rng.choice([0.02, 0.3]), (count, 3))
+        points = centres[rng.integers(4, size=count)] + rng.normal(0, rng.choice([0.02, 0.3]), (count, 3))
         others = rng.random(count) < 0.2
-        places[others] = rng.uniform(-2, 10, (others.sum(), 3))
+        points[others] = rng.uniform(-2, 10, (others.sum(), 3))
     elif kind == "chain":
-        places = np.zeros((count, 3))
-        places[:, 0] = np.cumsum(rng.choice([0.2, 0.97, 1.03], count, p=[0.5, 0.45, 0.05]))
+        points = np.zeros((count, 3))
+        points[:, 0] = np.cumsum(rng.choice([0.2, 0.97, 1.03], count, p=[0.5, 0.45, 0.05]))
     elif kind == "grid":
-        places = rng.integers(0, 9, (count, 3)) * 1.02
+        points = rng.integers(0, 9, (count, 3)) * 1.02
     elif kind == "equal":
-        places = rng.integers(0, 3, (count, 3)) * 0.7
+        points = rng.integers(0, 3, (count, 3)) * 0.7
     else:
-        places, colour = rng.normal(0, 0.2, (count, 3)), rng.integers(0, count, count)
-    return places[rng.permutation(count)].astype(np.float32), colour
+        points, colour = rng.normal(0, 0.2, (count, 3)), rng.integers(0, count, count)
+    return points[rng.permutation(count)].astype(np.float32), colour
 
 
-def distances(places, rows, columns):
-    return np.sqrt(((places[rows][:, None].astype(np.float64) - places[columns]) ** 2).sum(-1))
+def distances(points, rows, columns):
+    return np.sqrt(((points[rows][:, None].astype(np.float64) - points[columns]) ** 2).sum(-1))
 
 
 class Relation:
-    """Counts how often it is asked; `sloppy`: may_match says yes to some that don't."""
+    """Counts its evaluations; with `sloppy` > 0, `may_match` is also true for some pairs that do not match."""
 
-    def __init__(self, places, colour, sloppy=0.0):
-        self.places, self.colour, self.sloppy, self.pairs, self.elements = places, colour, sloppy, 0, 0
+    def __init__(self, points, colour, sloppy=0.0):
+        self.points, self.colour, self.sloppy, self.pairs, self.elements = points, colour, sloppy, 0, 0
 
     def may_match(self, rows, columns):
         self.elements += len(rows) * len(columns)
         alike = self.colour[rows][:, None] == self.colour[columns]
-        return alike & (distances(self.places, rows, columns) <= 1 + self.sloppy)
+        return alike & (distances(self.points, rows, columns) <= 1 + self.sloppy)
 
-    def matches(self, one, other):
-        assert (one < other).all()
-        self.pairs += len(one)
-        square = ((self.places[one].astype(np.float64) - self.places[other]) ** 2).sum(-1)
-        return (square <= 1) & (self.colour[one] == self.colour[other])
+    def matches(self, left, right):
+        assert (left < right).all()
+        self.pairs += len(left)
+        square = ((self.points[left].astype(np.float64) - self.points[right]) ** 2).sum(-1)
+        return (square <= 1) & (self.colour[left] == self.colour[right])
 
     def links(self, features=None):
-        features = self.places if features is None else features
+        features = self.points if features is None else features
         return duplicate_search.links(features, np.ones(len(features)), self.may_match, self.matches)
 
     def all_pairs(self):
-        every = np.arange(len(self.places))
-        same = (distances(self.places, every, every) <= 1) & (self.colour[:, None] == self.colour)
-        return near_duplicates.connect(len(every), np.argwhere(same))
+        items = np.arange(len(self.points))
+        same = (distances(self.points, items, items) <= 1) & (self.colour[:, None] == self.colour)
+        return near_duplicates.connect(len(items), np.argwhere(same))
 
 
 @pytest.fixture
@@ -73,14 +73,14 @@ def small_parts(monkeypatch):
 @settings(max_examples=120, deadline=None)
 @given(kind=st.sampled_from(KINDS), seed=st.integers(0, 10**6), count=st.integers(1, 250), small=st.booleans())
 def test_groups_are_those_of_comparing_all_pairs(kind, seed, count, small):
-    places, colour = scene(kind, seed, count)
-    relation = Relation(places, colour, sloppy=0.3 * (seed % 2))
+    points, colour = scene(kind, seed, count)
+    relation = Relation(points, colour, sloppy=0.3 * (seed % 2))
     with pytest.MonkeyPatch.context() as patch:
         for name, value in [("ROWS", 12), ("COLUMNS", 40), ("LEADERS", 3), ("PENDING", 50)] * small:
             patch.setattr(duplicate_search, name, value)
-        found = relation.links(places[:, : 1 + seed % 3])  # fewer features: never farther apart than the places
-    assert near_duplicates.connect(count, found).tolist() == relation.all_pairs().tolist()
-    assert len(found) == count - len(np.unique(relation.all_pairs()))
+        links = relation.links(points[:, : 1 + seed % 3])  # fewer features: never farther apart than the points
+    assert near_duplicates.connect(count, links).tolist() == relation.all_pairs().tolist()
+    assert len(links) == count - len(np.unique(relation.all_pairs()))
 
 
 def test_no_items_have_no_links():
@@ -90,16 +90,16 @@ def test_no_items_have_no_links():
 @pytest.mark.parametrize("spread", [0.01, 0.2, 0.45])
 def test_work_on_a_dense_cluster_grows_with_the_number_of_its_items(spread):
     counts = (2_000, 16_000)
-    asked = []
+    work = []
     for count in counts:
-        places = np.random.default_rng(0).normal(0, spread, (count, 3)).astype(np.float32)
-        relation = Relation(places, np.zeros(count, np.int64))
-        found = relation.links()
-        assert len(np.unique(near_duplicates.connect(count, found))) <= 5
-        asked.append((relation.elements, relation.pairs))
+        points = np.random.default_rng(0).normal(0, spread, (count, 3)).astype(np.float32)
+        relation = Relation(points, np.zeros(count, np.int64))
+        links = relation.links()
+        assert len(np.unique(near_duplicates.connect(count, links))) <= 5
+        work.append((relation.elements, relation.pairs))
     # Linear: eight times as many. All pairs would be 64 times as many.
-    assert asked[1][0] <= 10 * asked[0][0] <= 10 * 300 * counts[0]
-    assert asked[1][1] <= 3 * counts[1]
+    assert work[1][0] <= 10 * work[0][0] <= 10 * 300 * counts[0]
+    assert work[1][1] <= 3 * counts[1]
 
 
 def test_a_matrix_at_a_time_is_no_larger_than_a_box_by_columns(small_parts):

@@ -9,7 +9,7 @@ from tests import support
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """20 pictures; of the first 8, byte copies; of the next 4, mirrored copies; 00000 also stands in both classes."""
+    """20 pictures: byte copies of the first 8, mirrored copies of the next 4; 00000 is in both classes."""
     root = support.photos(tmp_path_factory.mktemp("copies"), 20)
     for number in range(8):
         name = f"{support.CLASSES[number % 2]}/{number:05d}"
@@ -22,11 +22,11 @@ def photos(tmp_path_factory):
 
 
 def groups_of(out):
-    """Group number -> the names in it, from groups.csv alone."""
-    found = collections.defaultdict(set)
+    """The sorted names of each group, from groups.csv alone."""
+    members = collections.defaultdict(set)
     for row in support.rows(out, "groups.csv"):
-        found[row["group"]].add(row["path"].split("/")[1].removesuffix(".jpg"))
-    return sorted(map(sorted, found.values()))
+        members[row["group"]].add(row["path"].split("/")[1].removesuffix(".jpg"))
+    return sorted(map(sorted, members.values()))
 
 
 def several(groups):
@@ -69,7 +69,7 @@ def test_each_file_of_a_torn_picture_names_one_in_the_other_class(photos, tmp_pa
     assert "the same picture is in the other class: 'Negative/00000.jpg'" == reasons["Positive/torn.jpg"]
 
 
-# The real METU images, against an independent list of what is one picture
+# The real METU images, compared with an independent list of copies
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_a_random_split_of_metu_would_have_leaked_as_often_as_its_groups_say(met
     out, facts = metu
     rows = support.rows(out, "groups.csv")
     size = collections.Counter(row["group"] for row in rows)
-    # Of the k-1 others of a group, each is in train with probability 0.8.
+    # Each of the k-1 others of a group is in train with probability 0.8.
     expected = sum(1 - 0.2 ** (size[row["group"]] - 1) for row in rows) / len(rows)
     counts = facts["leaks"]
     assert counts["random_split_twins"] / counts["random_split_test"] == pytest.approx(expected, abs=0.05)

@@ -13,10 +13,10 @@ from tests import small, support
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory):
-    place = tmp_path_factory.mktemp("parts")
+    root = tmp_path_factory.mktemp("parts")
     for name, seed, count in (("walls", 0, 40), ("roads", 50, 24)):
-        support.made(support.photos(place / f"{name}_photos", count, first_seed=seed), place / name, shards=2)
-    return place
+        support.made(support.photos(root / f"{name}_photos", count, first_seed=seed), root / name, shards=2)
+    return root
 
 
 @pytest.fixture(scope="module")
@@ -48,18 +48,18 @@ def test_every_image_keeps_its_split_bytes_and_label(parts, joined):
     assert len(stored) == 64
     for name in ("walls", "roads"):
         for path, fields in support.stored(parts / name).items():
-            found = stored[f"{name}/{path}"]
-            assert (found["image"], found["label"]) == (fields["image"], fields["label"])
+            joined_fields = stored[f"{name}/{path}"]
+            assert (joined_fields["image"], joined_fields["label"]) == (fields["image"], fields["label"])
             assert both[f"{name}/{path}"] == splits_of(parts / name)[path]
 
 
 def test_cells_go_with_their_images(tmp_path):
-    made = small.data()
+    with_masks = small.data()
     support.made(support.photos(tmp_path / "photos", 24, first_seed=9), tmp_path / "bare", shards=2)
-    convert.run(ConvertConfig(join=(made.folder, str(tmp_path / "bare")), out=str(tmp_path / "both")))
+    convert.run(ConvertConfig(join=(with_masks.folder, str(tmp_path / "bare")), out=str(tmp_path / "both")))
     both = {row["path"]: row["cells"] for row in support.rows(tmp_path / "both", dataset.MANIFEST)}
-    name = os.path.basename(made.folder)
-    for row in support.rows(made.folder, dataset.MANIFEST):
+    name = os.path.basename(with_masks.folder)
+    for row in support.rows(with_masks.folder, dataset.MANIFEST):
         assert both[f"{name}/{row['path']}"] == row["cells"]
     assert any(both.values()) and not any(cells for path, cells in both.items() if path.startswith("bare/"))
 
@@ -74,9 +74,9 @@ def test_groups_of_two_sets_are_never_one(joined):
 
 def test_the_joined_set_is_intact_and_counts_what_it_has(parts, joined):
     convert.run(ConvertConfig(verify=str(joined)))
-    facts, ours = dataset.load(str(joined)).facts, dataset.load(str(parts / "walls"))
+    facts, walls = dataset.load(str(joined)).facts, dataset.load(str(parts / "walls"))
     assert sum(split["count"] for split in facts["splits"].values()) == 64
-    assert facts["splits"]["train"]["count"] > ours.count("train")
+    assert facts["splits"]["train"]["count"] > walls.count("train")
     assert facts["layout"] == "joined" and len(facts["source"]) == 2
 
 
@@ -93,16 +93,16 @@ def test_training_images_are_written_as_often_as_they_count_and_others_once(part
     both = tmp_path / "both"
     convert.run(ConvertConfig(join=(str(parts / "walls"), str(parts / "roads")), out=str(both), repeat=(3, 1)))
     convert.run(ConvertConfig(verify=str(both)))
-    made, ours, theirs = (dataset.load(str(folder)) for folder in (both, parts / "walls", parts / "roads"))
-    for split, often in (("train", 3), ("val", 1), ("test", 1)):
-        assert made.count(split) == often * ours.count(split) + theirs.count(split)
-    often = collections.Counter(row["path"] for row in support.rows(both, dataset.MANIFEST))
+    merged, walls, roads = (dataset.load(str(folder)) for folder in (both, parts / "walls", parts / "roads"))
+    for split, repeat in (("train", 3), ("val", 1), ("test", 1)):
+        assert merged.count(split) == repeat * walls.count(split) + roads.count(split)
+    repeat = collections.Counter(row["path"] for row in support.rows(both, dataset.MANIFEST))
     for path, split in splits_of(both).items():
-        assert often[path] == (3 if path.startswith("walls/") and split == "train" else 1)
-    assert any(note.endswith("training images 3 times") for note in made.facts["notes"])
-    different = ours.count("train") + theirs.count("train")
-    assert made.describe_count("train") == f"{made.count('train')} images ({different} different ones)"
-    assert made.describe_count("val") == f"{made.count('val')} images"
+        assert repeat[path] == (3 if path.startswith("walls/") and split == "train" else 1)
+    assert any(note.endswith("training images 3 times") for note in merged.facts["notes"])
+    different = walls.count("train") + roads.count("train")
+    assert merged.describe_count("train") == f"{merged.count('train')} images ({different} different ones)"
+    assert merged.describe_count("val") == f"{merged.count('val')} images"
 
 
 def test_what_was_joined_before_is_told_again(joined, parts, tmp_path):
@@ -127,7 +127,7 @@ def test_sets_of_one_name_are_told_apart(parts, tmp_path):
 
 @pytest.mark.parametrize("encoding", [Encoding.JPEG, Encoding.RAW])
 def test_what_is_shown_by_the_test_images_of_another_set_is_left_out_and_told(tmp_path, encoding):
-    """The second set is the first one mirrored and encoded again, and six pictures of its own."""
+    """The second dataset contains the mirrored and re-encoded images of the first, and six others."""
     support.photos(tmp_path / "photos", 40)
     for folder in support.CLASSES:
         for path in sorted((tmp_path / "photos" / folder).iterdir()):
@@ -138,38 +138,38 @@ def test_what_is_shown_by_the_test_images_of_another_set_is_left_out_and_told(tm
         support.put(tmp_path / "mirrored" / support.CLASSES[number % 2] / f"own{number}.jpg", data)
     for name, seed in (("photos", 0), ("mirrored", 7)):
         support.made(tmp_path / name, tmp_path / f"{name}_set", seed=seed, shards=2, encoding=encoding)
-    places = [str(tmp_path / f"{name}_set") for name in ("photos", "mirrored")]
-    convert.run(ConvertConfig(join=tuple(places), out=str(tmp_path / "both"), workers=1))
+    folders = [str(tmp_path / f"{name}_set") for name in ("photos", "mirrored")]
+    convert.run(ConvertConfig(join=tuple(folders), out=str(tmp_path / "both"), workers=1))
     convert.run(ConvertConfig(verify=str(tmp_path / "both"), workers=1))
 
-    first, second = (splits_of(place) for place in places)
+    first, second = (splits_of(folder) for folder in folders)
     order = ("train", "val", "test")
     expected = {}
-    for path, here in first.items():
-        there = second[path]
-        if here == there == "train":
-            expected |= {f"photos_set/{path}": here, f"mirrored_set/{path}": there}
-        elif order.index(there) > order.index(here):
-            expected[f"mirrored_set/{path}"] = there
+    for path, split in first.items():
+        other_split = second[path]
+        if split == other_split == "train":
+            expected |= {f"photos_set/{path}": split, f"mirrored_set/{path}": other_split}
+        elif order.index(other_split) > order.index(split):
+            expected[f"mirrored_set/{path}"] = other_split
         else:
-            expected[f"photos_set/{path}"] = here
+            expected[f"photos_set/{path}"] = split
     expected |= {f"mirrored_set/{path}": split for path, split in second.items() if "own" in path}
     assert splits_of(tmp_path / "both") == expected and len(expected) < 86
     assert support.stored(tmp_path / "both").keys() == expected.keys()
-    told = support.rows(tmp_path / "both", dataset.REJECTED)
-    assert len(told) == 86 - len(expected) == dataset.load(str(tmp_path / "both")).facts["rejected"]
-    for row in told:
+    rejected = support.rows(tmp_path / "both", dataset.REJECTED)
+    assert len(rejected) == 86 - len(expected) == dataset.load(str(tmp_path / "both")).facts["rejected"]
+    for row in rejected:
         assert row["path"] not in expected
-        kept = next(path for path in expected if path in row["reason"])
-        assert row["reason"] == f"shows what {kept} of the {expected[kept]} split shows"
+        retained = next(path for path in expected if path in row["reason"])
+        assert row["reason"] == f"shows what {retained} of the {expected[retained]} split shows"
 
 
 def test_a_picture_that_two_sets_have_in_two_classes_is_left_out_of_both(tmp_path):
     support.photos(tmp_path / "one", 24)
-    for folder, other in zip(support.CLASSES, reversed(support.CLASSES), strict=True):
+    for folder, opposite in zip(support.CLASSES, reversed(support.CLASSES), strict=True):
         for path in sorted((tmp_path / "one" / folder).iterdir()):
             support.put(
-                tmp_path / "two" / other / path.name, support.encoded(support.pixels(path.read_bytes()), quality=80)
+                tmp_path / "two" / opposite / path.name, support.encoded(support.pixels(path.read_bytes()), quality=80)
             )
     for number in range(8):
         data = support.encoded(support.picture(500 + number))
@@ -191,11 +191,11 @@ def test_a_shard_that_was_cut_between_two_records_is_refused(parts, tmp_path):
     shard = next((tmp_path / "roads").glob("train-*"))
     rows = [row for row in support.rows(tmp_path / "roads", dataset.MANIFEST) if row["shard"] == shard.name]
     shard.write_bytes(shard.read_bytes()[: int(rows[-1]["offset"])])
-    asked = ConvertConfig(join=(str(parts / "walls"), str(tmp_path / "roads")), out=str(tmp_path / "both"), workers=1)
+    config = ConvertConfig(join=(str(parts / "walls"), str(tmp_path / "roads")), out=str(tmp_path / "both"), workers=1)
     with pytest.raises(
         UserError, match=rf"{shard.name}.*: expected {len(rows)} records, found {len(rows) - 1}; restore"
     ):
-        convert.run(asked)
+        convert.run(config)
 
 
 @pytest.mark.parametrize("name", [dataset.GROUPS, dataset.MANIFEST, dataset.REJECTED])
@@ -212,12 +212,12 @@ def test_a_set_with_a_damaged_table_is_refused(parts, tmp_path, name, harm):
         path.write_text("".join(text.splitlines(keepends=True)[:-1]))
     else:
         path.write_text(text.replace("path", "puth", 1))
-    asked = ConvertConfig(join=(str(parts / "walls"), str(tmp_path / "roads")), out=str(tmp_path / "both"), workers=1)
-    if name == dataset.REJECTED:  # of no consequence: it has no rows, and older versions joined without it
-        convert.run(asked)
+    config = ConvertConfig(join=(str(parts / "walls"), str(tmp_path / "roads")), out=str(tmp_path / "both"), workers=1)
+    if name == dataset.REJECTED:  # harmless: it has no rows, and older versions joined without it
+        convert.run(config)
         return
     with pytest.raises(UserError, match=rf"--join: .*{name}.* is missing or not as it was written; restore it or con"):
-        convert.run(asked)
+        convert.run(config)
     assert os.listdir(tmp_path) == ["roads"]
 
 
@@ -252,16 +252,16 @@ def test_sets_of_different_encodings_are_refused(parts, tmp_path):
 
 
 def test_raw_sets_of_different_sizes_are_refused(parts, tmp_path):
-    for px in (32, 48):
-        support.made(parts / "roads_photos", tmp_path / f"raw{px}", encoding=Encoding.RAW, image_px=px)
+    for image_px in (32, 48):
+        support.made(parts / "roads_photos", tmp_path / f"raw{image_px}", encoding=Encoding.RAW, image_px=image_px)
     with pytest.raises(UserError, match="expected data sets of one kind, received image_px 32 in .* and 48 in"):
         convert.run(ConvertConfig(join=(str(tmp_path / "raw32"), str(tmp_path / "raw48")), out=str(tmp_path / "both")))
 
 
 def test_sets_that_call_their_classes_otherwise_are_joined_under_the_names_of_the_first(parts, tmp_path):
     photos = support.photos(tmp_path / "photos", 24, first_seed=200)
-    for ours, theirs in zip(support.CLASSES, ("uncracked", "cracked"), strict=True):
-        (photos / ours).rename(photos / theirs)
+    for old_name, new_name in zip(support.CLASSES, ("uncracked", "cracked"), strict=True):
+        (photos / old_name).rename(photos / new_name)
     support.made(photos, tmp_path / "bridge", shards=2)
     convert.run(ConvertConfig(join=(str(parts / "walls"), str(tmp_path / "bridge")), out=str(tmp_path / "both")))
     facts = dataset.load(str(tmp_path / "both")).facts

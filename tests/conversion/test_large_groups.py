@@ -14,13 +14,13 @@ CLASSES = ("clean", "cracked")
 DEFAULT = (0.8, 0.1, 0.1)
 
 
-def images_of(sizes, fractions=DEFAULT, pictures=None):
-    """Images of groups of `sizes` (label, images), one file each, split as convert does."""
+def images_of(sizes, fractions=DEFAULT, near_groups=None):
+    """Images in groups of `sizes` (label, images), one file per image, split as convert does."""
     labels = np.repeat([label for label, _ in sizes], [size for _, size in sizes])
     groups = np.repeat(np.arange(len(sizes)), [size for _, size in sizes])
     split = splits.assign(labels, groups, fractions, seed=0)
     files = np.arange(len(labels))
-    return large_groups.Images(labels, groups, split, files, groups if pictures is None else pictures)
+    return large_groups.Images(labels, groups, split, files, groups if near_groups is None else near_groups)
 
 
 def advice(images, fractions=(), by=GroupBy.NEAR_DUPLICATES):
@@ -31,16 +31,16 @@ def advice(images, fractions=(), by=GroupBy.NEAR_DUPLICATES):
 @given(st.integers(0, 10**6), st.integers(1, 300), st.integers(1, 12), st.integers(1, 40))
 def test_at_most_so_many_of_a_picture_and_class_stay_and_they_are_spread_evenly(seed, count, different, limit):
     rng = np.random.default_rng(seed)
-    pictures, labels = rng.integers(0, different, count), rng.integers(-1, 2, count)
-    left_out = set(large_groups.surplus(pictures, labels, limit).tolist())
+    near_groups, labels = rng.integers(0, different, count), rng.integers(-1, 2, count)
+    left_out = set(large_groups.surplus(near_groups, labels, limit).tolist())
     members = collections.defaultdict(list)
-    for row, key in enumerate(zip(pictures.tolist(), labels.tolist(), strict=True)):
+    for row, key in enumerate(zip(near_groups.tolist(), labels.tolist(), strict=True)):
         members[key].append(row)
     for rows in members.values():
-        kept = [number for number, row in enumerate(rows) if row not in left_out]
-        assert len(kept) == min(limit, len(rows))
-        assert kept[0] == 0
-        steps = np.diff([*kept, len(rows)])
+        ranks = [number for number, row in enumerate(rows) if row not in left_out]
+        assert len(ranks) == min(limit, len(rows))
+        assert ranks[0] == 0
+        steps = np.diff([*ranks, len(rows)])
         assert steps.max() - steps.min() <= 1
 
 
@@ -58,13 +58,14 @@ def test_a_few_images_are_no_large_group():
 
 def test_a_group_larger_than_training_is_told_with_numbers_and_a_limit_that_helps():
     sizes = [(0, 1)] * 400 + [(1, 600)] + [(1, 1)] * 60
-    what, remedy = advice(images_of(sizes))
+    problem, remedy = advice(images_of(sizes))
     assert (
-        "600 of 660 images of 'cracked' look alike and stay in one split, train, which leaves 30 of 66 for val" in what
+        "600 of 660 images of 'cracked' look alike and stay in one split, train, which leaves 30 of 66 for val"
+        in problem
     )
-    assert "'cracked/400.jpg' and 'cracked/999.jpg'" in what
+    assert "'cracked/400.jpg' and 'cracked/999.jpg'" in problem
     assert "--max_near_copies=200 (" in remedy and "--group_by=content" in remedy
-    assert "\n" not in what + remedy
+    assert "\n" not in problem + remedy
     after = images_of([(label, min(size, 200)) for label, size in sizes])
     assert advice(after) == []
     counts = [np.sum((after.split == part) & (after.labels == 1)) for part in range(3)]
@@ -72,41 +73,41 @@ def test_a_group_larger_than_training_is_told_with_numbers_and_a_limit_that_help
 
 
 def test_both_classes_are_told_and_no_limit_is_offered_where_none_helps():
-    what, remedy = advice(images_of([(0, 4000), (1, 3000)]))
-    assert "4,000 of 4,000 images of 'clean'" in what and "3,000 of 3,000 images of 'cracked'" in what
+    problem, remedy = advice(images_of([(0, 4000), (1, 3000)]))
+    assert "4,000 of 4,000 images of 'clean'" in problem and "3,000 of 3,000 images of 'cracked'" in problem
     assert "too few different ones" in remedy and "max_near_copies" not in remedy
 
 
 def test_windows_of_one_photograph_are_not_said_to_look_alike():
     sizes = [(0, 1)] * 100 + [(1, 90)] + [(1, 1)] * 6
     by_name = images_of(sizes, pictures=np.arange(196))
-    what, remedy = advice(by_name)
-    assert "windows of one photograph by their names" in what and "--group_by_name=false" in remedy
+    problem, remedy = advice(by_name)
+    assert "windows of one photograph by their names" in problem and "--group_by_name=false" in remedy
     one_file = large_groups.Images(by_name.labels, by_name.groups, by_name.split, by_name.groups, by_name.groups)
-    what, remedy = advice(one_file)
-    assert "are windows of one photograph and stay" in what and what.endswith("such as 'cracked/100.jpg'")
+    problem, remedy = advice(one_file)
+    assert "are windows of one photograph and stay" in problem and problem.endswith("such as 'cracked/100.jpg'")
     assert remedy == "add photographs of other places"
 
 
 def test_byte_copies_are_called_so_and_where_nothing_stays_together_nothing_is_told():
     images = images_of([(0, 1)] * 100 + [(1, 90)] + [(1, 1)] * 6)
-    what, remedy = advice(images, by=GroupBy.CONTENT)
-    assert "are byte copies" in what and "--group_by=content" not in remedy
+    problem, remedy = advice(images, by=GroupBy.CONTENT)
+    assert "are byte copies" in problem and "--group_by=content" not in remedy
     assert advice(images, by=GroupBy.NONE) == []
 
 
 @pytest.mark.parametrize("fractions", [(0.9, 0.1, 0.0), (0.5, 0.0, 0.5)])
 def test_a_split_that_nobody_asked_for_lacks_nothing(fractions):
-    what, _ = advice(images_of([(0, 1)] * 100 + [(1, 97)] + [(1, 1)] * 3, fractions), fractions)
+    problem, _ = advice(images_of([(0, 1)] * 100 + [(1, 97)] + [(1, 1)] * 3, fractions), fractions)
     unasked = splits.NAMES[fractions.index(0)]
-    assert f"for {unasked}" not in what
+    assert f"for {unasked}" not in problem
 
 
 # The whole conversion
 
 
 def frames(root, pattern, picture, count, seed=0):
-    """`count` frames of a fixed camera on one picture, with noise of their own."""
+    """Writes `count` frames of a fixed camera: one picture with independent noise."""
     for number in range(count):
         noise = np.random.default_rng([seed, number]).normal(0, 3, (64, 64, 3))
         frame = np.clip(support.picture(picture) + noise, 0, 255).astype(np.uint8)
@@ -115,7 +116,7 @@ def frames(root, pattern, picture, count, seed=0):
 
 @pytest.fixture(scope="module")
 def camera(tmp_path_factory):
-    """24 different pictures, and 130 frames of one cracked wall."""
+    """24 different images and 130 frames of one cracked wall."""
     root = support.photos(tmp_path_factory.mktemp("camera"), 24)
     frames(root, "Positive/cam_{:03d}.jpg", 500, 130)
     return root
@@ -123,15 +124,17 @@ def camera(tmp_path_factory):
 
 def test_convert_warns_of_a_camera_and_the_flag_that_it_names_mends_the_splits(camera, tmp_path, capsys):
     before = support.made(camera, tmp_path / "before", split=DEFAULT)
-    said = capsys.readouterr().err.splitlines()
-    assert said[0].startswith("warning: 130 of 142 images of 'Positive' look alike")
-    assert "--max_near_copies=" in said[1]
+    output = capsys.readouterr().err.splitlines()
+    assert output[0].startswith("warning: 130 of 142 images of 'Positive' look alike")
+    assert "--max_near_copies=" in output[1]
     assert before["leaks"]["near_copies"] == 129 and "surplus" not in before["leaks"]
-    limit = int(said[1].split("--max_near_copies=")[1].split(" ")[0])
+    limit = int(output[1].split("--max_near_copies=")[1].split(" ")[0])
     before_files = support.tree(camera)
     after = support.made(camera, tmp_path / "after", split=DEFAULT, max_near_copies=limit)
-    said = capsys.readouterr()
-    assert "look alike" not in said.err and f"left out: {130 - limit} near copies beyond --max_near_copies" in said.out
+    output = capsys.readouterr()
+    assert (
+        "look alike" not in output.err and f"left out: {130 - limit} near copies beyond --max_near_copies" in output.out
+    )
     assert after["leaks"]["surplus"] == 130 - limit == after["rejected"]
     assert support.tree(camera) == before_files
     rejected = support.rows(tmp_path / "after", "rejected.csv")
@@ -139,9 +142,9 @@ def test_convert_warns_of_a_camera_and_the_flag_that_it_names_mends_the_splits(c
         f"one of 130 near copies, such as 'Positive/cam_000.jpg', of which --max_near_copies={limit} keeps {limit} "
         "of a class"
     }
-    kept = {row["path"] for row in support.rows(tmp_path / "after", "groups.csv")}
-    assert len([path for path in kept if "cam_" in path]) == limit and "Positive/cam_000.jpg" in kept
-    assert kept.isdisjoint(row["path"] for row in rejected)
+    accepted = {row["path"] for row in support.rows(tmp_path / "after", "groups.csv")}
+    assert len([path for path in accepted if "cam_" in path]) == limit and "Positive/cam_000.jpg" in accepted
+    assert accepted.isdisjoint(row["path"] for row in rejected)
     again = support.made(camera, tmp_path / "again", split=DEFAULT, max_near_copies=limit)
     assert again["fingerprint"] == after["fingerprint"]
 
@@ -158,6 +161,6 @@ def test_a_camera_that_saw_a_crack_appear_is_told_which_flag_keeps_its_frames(tm
 
 
 def test_a_single_file_in_both_classes_is_no_camera():
-    pictures, labels = np.array([0, 0, 2]), np.array([0, 1, 1])
-    assert large_groups.conflict_advice(["a", "b", "c"], pictures, labels, [0, 1]) == ""
-    assert large_groups.conflict_advice(["a"], pictures, labels, []) == ""
+    near_groups, labels = np.array([0, 0, 2]), np.array([0, 1, 1])
+    assert large_groups.conflict_advice(["a", "b", "c"], near_groups, labels, [0, 1]) == ""
+    assert large_groups.conflict_advice(["a"], near_groups, labels, []) == ""

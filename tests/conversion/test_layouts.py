@@ -34,10 +34,10 @@ def scan(root, layout=Layout.AUTO, positive_class=""):
 )
 def test_the_class_that_means_cracked_is_guessed_from_the_names(tmp_path, positive, negative):
     touch(tmp_path, f"{positive}/a.jpg", f"{negative}/b.jpg")
-    found = scan(tmp_path)
-    assert found.layout is Layout.CLASSES
-    assert found.classes == (negative, positive)
-    assert {file.path: file.label for file in found.files} == {f"{positive}/a.jpg": 1, f"{negative}/b.jpg": 0}
+    layout_scan = scan(tmp_path)
+    assert layout_scan.layout is Layout.CLASSES
+    assert layout_scan.classes == (negative, positive)
+    assert {file.path: file.label for file in layout_scan.files} == {f"{positive}/a.jpg": 1, f"{negative}/b.jpg": 0}
 
 
 def test_positive_class_decides_where_names_say_nothing_or_the_contrary(tmp_path):
@@ -79,9 +79,9 @@ def test_a_link_to_a_folder_elsewhere_is_followed(tmp_path):
 def test_a_folder_reached_twice_is_read_once_and_listed(tmp_path):
     touch(tmp_path, "Positive/a.jpg", "Negative/b.jpg")
     (tmp_path / "Positive/loop").symlink_to("../Positive", target_is_directory=True)
-    found = scan(tmp_path)
-    assert [file.path for file in found.files] == ["Negative/b.jpg", "Positive/a.jpg"]
-    assert found.rejected == [("Positive/loop", "a link to a folder that was read already (a loop?)")]
+    layout_scan = scan(tmp_path)
+    assert [file.path for file in layout_scan.files] == ["Negative/b.jpg", "Positive/a.jpg"]
+    assert layout_scan.rejected == [("Positive/loop", "a link to a folder that was read already (a loop?)")]
 
 
 def test_folders_that_their_file_system_does_not_number_are_told_apart_by_their_paths(tmp_path, monkeypatch):
@@ -105,21 +105,21 @@ SDNET = (
 
 def test_sdnet_is_recognised_and_windows_of_one_photograph_share_a_source(tmp_path):
     touch(tmp_path, *SDNET)
-    found = scan(tmp_path)
-    assert (found.layout, found.classes) == (Layout.SDNET, ("uncracked", "cracked"))
-    files = {file.path: file for file in found.files}
+    layout_scan = scan(tmp_path)
+    assert (layout_scan.layout, layout_scan.classes) == (Layout.SDNET, ("uncracked", "cracked"))
+    files = {file.path: file for file in layout_scan.files}
     assert set(files) == set(SDNET)
     assert [files[path].label for path in SDNET] == [1, 1, 0, 1, 0, 0]
     deck = {files[path].source for path in SDNET[:3]}
     assert len(deck) == 1
-    assert files["W/CW/7001-1.jpg"].source not in deck  # number 7001 of the walls is another photograph
+    assert files["W/CW/7001-1.jpg"].source not in deck  # 7001 of the walls is another photograph
 
 
 def test_the_real_sdnet_sample_is_read(real_data):
-    found = scan(real_data("sdnet_sample12"))
-    assert found.layout is Layout.SDNET
-    assert len(found.files) == 12
-    assert all(file.label == (file.path.split(os.sep)[1][0] == "C") for file in found.files)
+    layout_scan = scan(real_data("sdnet_sample12"))
+    assert layout_scan.layout is Layout.SDNET
+    assert len(layout_scan.files) == 12
+    assert all(file.label == (file.path.split(os.sep)[1][0] == "C") for file in layout_scan.files)
 
 
 def test_sdnet_without_one_class_is_refused(tmp_path):
@@ -130,13 +130,13 @@ def test_sdnet_without_one_class_is_refused(tmp_path):
 
 def test_images_and_masks_are_paired_by_name(tmp_path):
     touch(tmp_path, "images/1.jpg", "masks/1.png", "images/sub/2.jpg", "masks/sub/2.bmp", "images/3.jpg", "masks/4.png")
-    found = scan(tmp_path)
-    assert found.layout is Layout.MASKS
-    assert {file.path: file.mask for file in found.files} == {
+    layout_scan = scan(tmp_path)
+    assert layout_scan.layout is Layout.MASKS
+    assert {file.path: file.mask for file in layout_scan.files} == {
         "images/1.jpg": "masks/1.png",
         "images/sub/2.jpg": "masks/sub/2.bmp",
     }
-    assert found.rejected == [("images/3.jpg", "no mask of the same name in masks/")]
+    assert layout_scan.rejected == [("images/3.jpg", "no mask of the same name in masks/")]
 
 
 def test_no_pictures_beside_the_masks_are_refused(tmp_path):
@@ -164,12 +164,12 @@ def test_a_word_in_a_name_of_another_script_decides_nothing(tmp_path, names):
     assert layouts.scan_layout(str(tmp_path), Layout.AUTO, names[1]).classes == names
 
 
-# Classes deeper, splits, names of masks
+# Nested classes, splits, names of masks
 
 
-@pytest.mark.parametrize("place", ["", "archive", "data/SDNET2018"])
+@pytest.mark.parametrize("parent", ["", "archive", "data/SDNET2018"])
 @pytest.mark.parametrize("classes", [("Cracked", "Non-cracked"), ("crack", "no_crack"), ("C", "U")])
-def test_sdnet_is_recognised_by_whatever_names_and_wherever_it_lies(tmp_path, place, classes):
+def test_sdnet_is_recognised_by_whatever_names_and_wherever_it_lies(tmp_path, parent, classes):
     surfaces = {"Decks": 7001, "Pavements": 101, "Walls": 7069}
     if "C" in classes:
         surfaces = {"D": 7001, "P": 101, "W": 7069}
@@ -179,14 +179,14 @@ def test_sdnet_is_recognised_by_whatever_names_and_wherever_it_lies(tmp_path, pl
     for surface, first in surfaces.items():
         for number in range(first, first + 3):
             for k in range(1, 6):
-                touch(tmp_path / place, f"{surface}/{classes_of[surface][k % 2]}/{number}-{k}.jpg")
-    found = scan(tmp_path)
-    assert (found.layout, found.classes) == (Layout.SDNET, ("uncracked", "cracked"))
-    assert len(found.files) == 45 and not found.rejected
-    sources = {file.path: file.source for file in found.files}
+                touch(tmp_path / parent, f"{surface}/{classes_of[surface][k % 2]}/{number}-{k}.jpg")
+    layout_scan = scan(tmp_path)
+    assert (layout_scan.layout, layout_scan.classes) == (Layout.SDNET, ("uncracked", "cracked"))
+    assert len(layout_scan.files) == 45 and not layout_scan.rejected
+    sources = {file.path: file.source for file in layout_scan.files}
     assert len(set(sources.values())) == 9
     assert all(source.endswith(os.path.basename(path).split("-")[0]) for path, source in sources.items())
-    (note,) = found.notes
+    (note,) = layout_scan.notes
     assert "windows of 9 photographs" in note and "--group_by_name=false" in note
     assert {file.source for file in layouts.scan_layout(str(tmp_path), Layout.AUTO, "", False).files} == set(sources)
 
@@ -195,21 +195,21 @@ def test_sdnet_is_recognised_by_whatever_names_and_wherever_it_lies(tmp_path, pl
 def test_one_surface_of_sdnet_alone_keeps_the_windows_of_a_photograph_together(tmp_path, classes):
     for number in (7001, 7002, 7003):
         touch(tmp_path, *(f"{classes[k % 2]}/{number}-{k}.jpg" for k in range(1, 7)))
-    found = scan(tmp_path)
-    assert len({file.source for file in found.files}) == 3
-    assert sum(file.label for file in found.files) == 9
+    layout_scan = scan(tmp_path)
+    assert len({file.source for file in layout_scan.files}) == 3
+    assert sum(file.label for file in layout_scan.files) == 9
 
 
 def test_class_folders_within_others_are_one_data_set(tmp_path):
     touch(tmp_path, "bridge 1/cracked/a.jpg", "bridge 1/uncracked/a.jpg", "bridge 2/pier 3/cracked/b.jpg")
     touch(tmp_path, "bridge 2/pier 3/uncracked/c.jpg", "bridge 2/plan.jpg", "notes/readme.txt")
-    found = scan(tmp_path)
-    assert (found.layout, found.classes) == (Layout.CLASSES, ("uncracked", "cracked"))
-    assert {file.path for file in found.files if file.label} == {
+    layout_scan = scan(tmp_path)
+    assert (layout_scan.layout, layout_scan.classes) == (Layout.CLASSES, ("uncracked", "cracked"))
+    assert {file.path for file in layout_scan.files if file.label} == {
         "bridge 1/cracked/a.jpg",
         "bridge 2/pier 3/cracked/b.jpg",
     }
-    assert found.rejected == [("bridge 2", "pictures in no class folder, passed over")]
+    assert layout_scan.rejected == [("bridge 2", "pictures in no class folder, passed over")]
 
 
 def test_positive_class_names_the_cracked_folders_within_others(tmp_path):
@@ -228,14 +228,14 @@ def test_folders_that_link_into_a_circle_end(tmp_path):
     "names", [("Train", "Test"), ("train", "valid", "test"), ("training", "validation"), ("TRAIN", "Val")]
 )
 @pytest.mark.parametrize("inside", [("Positive", "Negative"), ("images", "masks"), ("typ_a", "typ_b")])
-@pytest.mark.parametrize("place", ["", "archive"])
-def test_splits_are_not_taken_for_classes(tmp_path, names, inside, place):
+@pytest.mark.parametrize("parent", ["", "archive"])
+def test_splits_are_not_taken_for_classes(tmp_path, names, inside, parent):
     for name in names:
-        touch(tmp_path / place, *(f"{name}/{folder}/1.jpg" for folder in inside))
+        touch(tmp_path / parent, *(f"{name}/{folder}/1.jpg" for folder in inside))
     with pytest.raises(UserError, match="look like splits of one set, .*give one of them .*, or move") as caught:
         scan(tmp_path)
     assert all(name in str(caught.value) for name in names)
-    assert str(tmp_path / place / names[0]) in str(caught.value)
+    assert str(tmp_path / parent / names[0]) in str(caught.value)
 
 
 def test_splits_below_the_surfaces_are_told_as_well_and_one_alone_is_read(tmp_path):
@@ -259,13 +259,13 @@ def test_splits_below_the_surfaces_are_told_as_well_and_one_alone_is_read(tmp_pa
 @pytest.mark.parametrize("layout", [Layout.AUTO, Layout.MASKS])
 def test_pictures_and_masks_are_known_by_what_people_call_them(tmp_path, pictures, masks, layout):
     touch(tmp_path, f"{pictures}/1.jpg", f"{masks}/1.png", f"{pictures}/sub/2.jpg", f"{masks}/sub/2_mask.png")
-    found = scan(tmp_path, layout)
-    assert found.layout is Layout.MASKS
-    assert {file.path: file.mask for file in found.files} == {
+    layout_scan = scan(tmp_path, layout)
+    assert layout_scan.layout is Layout.MASKS
+    assert {file.path: file.mask for file in layout_scan.files} == {
         f"{pictures}/1.jpg": f"{masks}/1.png",
         f"{pictures}/sub/2.jpg": f"{masks}/sub/2_mask.png",
     }
-    assert [count for note, count in found.notes.items() if "masks found by a name that differs" in note] == [1]
+    assert [count for note, count in layout_scan.notes.items() if "masks found by a name that differs" in note] == [1]
 
 
 def test_folders_that_could_be_masks_twice_are_not_guessed(tmp_path):
@@ -287,7 +287,7 @@ def test_masks_beside_classes_may_have_capitals_and_a_word_behind_their_names(tm
     assert [file.mask for file in scan(tmp_path).files] == ["", "Masks/1_mask.png"]
 
 
-# What systems keep among photographs
+# Files of operating systems among photographs
 
 
 def test_folders_of_systems_are_no_classes_and_their_files_no_pictures_and_they_are_counted(tmp_path):
@@ -300,9 +300,12 @@ def test_folders_of_systems_are_no_classes_and_their_files_no_pictures_and_they_
     )
     touch(tmp_path, "$RECYCLE.BIN/S-1/x.jpg", "System Volume Information/y.jpg", "__MACOSX/Positive/._a.jpg")
     touch(tmp_path, "Negative/deep/#recycle/z.jpg", "Negative/lost+found/w.jpg", "Negative/.b.jpg")
-    found = scan(tmp_path)
-    assert [file.path for file in found.files] == ["Negative/b.jpg", "Positive/a.jpg"] and not found.rejected
-    assert found.passed_over == {
+    layout_scan = scan(tmp_path)
+    assert [file.path for file in layout_scan.files] == [
+        "Negative/b.jpg",
+        "Positive/a.jpg",
+    ] and not layout_scan.rejected
+    assert layout_scan.passed_over == {
         **dict.fromkeys(("@eaDir", "Thumbs.db", "$RECYCLE.BIN", "System Volume Information", "__MACOSX"), 1),
         **dict.fromkeys(("#recycle", "lost+found", "names with a dot in front"), 1),
     }

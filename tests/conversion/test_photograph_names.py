@@ -27,16 +27,16 @@ MANNERS = [
 
 
 def files(names, seed=0):
-    """Paths in two class folders, drawn, and labels."""
+    """Paths in randomly drawn class folders, and their labels."""
     labels = np.random.default_rng(seed).integers(0, 2, len(names)).tolist()
     return [f"{('clean', 'cracked')[label]}/{name}.jpg" for name, label in zip(names, labels, strict=True)], labels
 
 
 def photographs(names, seed=0):
-    """name -> photograph, of those that were found to be windows."""
+    """Name -> photograph of those names that are recognised as windows."""
     paths, labels = files(names, seed)
-    found = photograph_names.windows_of(paths, labels)
-    return {path.split("/")[1].removesuffix(".jpg"): photograph for path, photograph in found.items()}
+    photograph_of = photograph_names.windows_of(paths, labels)
+    return {path.split("/")[1].removesuffix(".jpg"): photograph for path, photograph in photograph_of.items()}
 
 
 @pytest.mark.parametrize("manner", MANNERS)
@@ -46,9 +46,9 @@ def test_windows_of_one_photograph_are_one_whatever_their_manner_of_names(manner
         for name in PHOTOGRAPHS
         for number, (row, column) in enumerate(ROWS, 1)
     }
-    found = photographs(list(cut))
-    assert set(found) == set(cut)
-    pairs = {(cut[name], photograph) for name, photograph in found.items()}
+    photograph_of = photographs(list(cut))
+    assert set(photograph_of) == set(cut)
+    pairs = {(cut[name], photograph) for name, photograph in photograph_of.items()}
     assert len(pairs) == len(PHOTOGRAPHS) == len({photograph for _, photograph in pairs})
 
 
@@ -63,12 +63,12 @@ def test_letters_behind_a_number_are_windows_and_the_photograph_itself_goes_with
     expected = {"DSC00550": "DSC00550", "DSC00550b": "DSC00550"}
     expected |= {name: "DSC00560" for name in ("DSC00560", "DSC00560b", "DSC00560c")}
     paths = [f"images/{name}.jpg" for name in names]
-    found = photograph_names.windows_of(paths, [-1] * len(paths))
-    assert {path[7:-4]: photograph for path, photograph in found.items()} == expected
+    photograph_of = photograph_names.windows_of(paths, [-1] * len(paths))
+    assert {path[7:-4]: photograph for path, photograph in photograph_of.items()} == expected
 
 
 def moments(pattern, count=600):
-    """Names from times of day on four days."""
+    """Names that contain times on four days."""
     rng = np.random.default_rng(1)
     draws = zip(*(rng.integers(low, high, count) for low, high in ((11, 15), (8, 18), (0, 60), (0, 60))), strict=True)
     return sorted({pattern.format(day, hour, minute, second) for day, hour, minute, second in draws})
@@ -117,13 +117,17 @@ def test_a_word_that_any_picture_may_be_called_by_is_no_photograph(cracked, clea
 
 
 def test_one_name_in_folders_of_two_places_is_two_photographs_where_files_have_one_name():
-    paths = [f"{place}/cracked/7001-{k}.jpg" for place in "ab" for k in range(1, 5)]
+    paths = [f"{bridge}/cracked/7001-{k}.jpg" for bridge in "ab" for k in range(1, 5)]
     paths += [
-        f"{place}/clean/7002-{k}.jpg" for place in "ab" for k in range(1 + 4 * (place == "b"), 5 + 4 * (place == "b"))
+        f"{bridge}/clean/7002-{k}.jpg"
+        for bridge in "ab"
+        for k in range(1 + 4 * (bridge == "b"), 5 + 4 * (bridge == "b"))
     ]
-    found = photograph_names.windows_of(paths, [int("cracked" in path) for path in paths])
-    assert len({found[path] for path in paths if "7001" in path}) == 2
-    assert len({found[path] for path in paths if "7002" in path}) == 1  # its windows were laid in two folders
+    photograph_of = photograph_names.windows_of(paths, [int("cracked" in path) for path in paths])
+    assert len({photograph_of[path] for path in paths if "7001" in path}) == 2
+    assert (
+        len({photograph_of[path] for path in paths if "7002" in path}) == 1
+    )  # its windows are divided between two folders
 
 
 def test_windows_beside_numbered_photographs_are_told_apart():

@@ -19,17 +19,17 @@ def entries(count, windows=()):
 
 
 @given(st.integers(1, 2000), st.integers(0, 200), st.integers(0, 40), st.integers(0, 5))
-def test_a_plan_holds_every_entry_once_in_shards_of_nearly_equal_length(train, test, wanted, seed):
+def test_a_plan_holds_every_entry_once_in_shards_of_nearly_equal_length(train, test, shard_count, seed):
     parts = {"train": entries(train), "test": entries(test)} if test else {"train": entries(train)}
-    plans = shards.plan_shards(parts, 5e3, wanted, seed)
+    plans = shards.plan_shards(parts, 5e3, shard_count, seed)
     for split, members in parts.items():
-        mine = [plan for plan in plans if plan.split == split]
-        held = collections.Counter(entry.path for plan in mine for entry in plan.entries)
-        assert held == collections.Counter(entry.path for entry in members)
-        sizes = [len(plan.entries) for plan in mine]
+        split_plans = [plan for plan in plans if plan.split == split]
+        planned = collections.Counter(entry.path for plan in split_plans for entry in plan.entries)
+        assert planned == collections.Counter(entry.path for entry in members)
+        sizes = [len(plan.entries) for plan in split_plans]
         assert min(sizes) >= 1 and max(sizes) - min(sizes) <= 1
-        assert [plan.file for plan in mine] == [
-            f"{split}-{number:05d}-of-{len(mine):05d}.tfrecord" for number in range(len(mine))
+        assert [plan.file for plan in split_plans] == [
+            f"{split}-{number:05d}-of-{len(split_plans):05d}.tfrecord" for number in range(len(split_plans))
         ]
 
 
@@ -55,17 +55,17 @@ def test_the_automatic_number_of_shards_bounds_their_images_and_bytes(count, siz
     assert len(shards.plan_shards({"train": entries(count)}, size, 0, 0)) == expected
 
 
-def settings(root, encoding="jpeg", channels=3, image_px=0):
+def options(root, encoding="jpeg", channels=3, image_px=0):
     return shards.EncodeOptions(str(root), encoding, channels, image_px, 95, 100)
 
 
-def written(root, members, **how):
-    """The shards and the record fields that `members` become, by one real worker process."""
+def written(root, members, **settings):
+    """(written shards, (offset, fields) of their records) of `members`, by one real worker process."""
     plans = shards.plan_shards({"train": members}, 5e3, 1, 0)
     with process_pool.pool(1) as pool:
-        made = list(shards.write_shards(plans, str(root), settings(root, **how), pool, 2))
-    with open(root / made[0].file, "rb") as file:
-        return made, [(offset, records.parse(payload)) for offset, payload in records.read(file)]
+        written_shards = list(shards.write_shards(plans, str(root), options(root, **settings), pool, 2))
+    with open(root / written_shards[0].file, "rb") as file:
+        return written_shards, [(offset, records.parse(payload)) for offset, payload in records.read(file)]
 
 
 def entry(root, name, data, plain=True):
@@ -96,33 +96,33 @@ def test_a_shard_tells_its_bytes_hash_and_the_place_of_each_record(tmp_path):
 @pytest.mark.parametrize(("channels", "image_px"), [(1, 0), (3, 0), (1, 24), (3, 24)])
 def test_raw_records_hold_the_pixels_row_by_row(tmp_path, channels, image_px):
     values = support.picture(3, 40, 40)
-    one = entry(tmp_path, "a.png", support.encoded(values, "PNG"), plain=False)
-    _, [(_, fields)] = written(tmp_path, [one], encoding="raw", channels=channels, image_px=image_px)
+    source = entry(tmp_path, "a.png", support.encoded(values, "PNG"), plain=False)
+    _, [(_, fields)] = written(tmp_path, [source], encoding="raw", channels=channels, image_px=image_px)
     side = image_px or 40
-    found = np.frombuffer(fields["image"], np.uint8).reshape(side, side, channels)
+    pixels = np.frombuffer(fields["image"], np.uint8).reshape(side, side, channels)
     expected = image_file.pixels(image_file.parse_photo(support.encoded(values, "PNG"), "a.png", 1), channels, image_px)
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(pixels, expected)
 
 
 def test_a_file_that_changed_meanwhile_stops_the_conversion(tmp_path):
-    one = entry(tmp_path, "a.jpg", support.encoded(support.picture(0)))
+    source = entry(tmp_path, "a.jpg", support.encoded(support.picture(0)))
     support.put(tmp_path / "a.jpg", support.encoded(support.picture(1)))
     with pytest.raises(UserError, match="'a.jpg' changed while it was converted; run the conversion again"):
-        written(tmp_path, [one])
+        written(tmp_path, [source])
 
 
 def test_a_file_that_vanished_meanwhile_stops_the_conversion(tmp_path):
-    one = entry(tmp_path, "a.jpg", support.encoded(support.picture(0)))
+    source = entry(tmp_path, "a.jpg", support.encoded(support.picture(0)))
     (tmp_path / "a.jpg").unlink()
     with pytest.raises(UserError, match="'a.jpg' could be read before, and now: unreadable: No such file or directory"):
-        written(tmp_path, [one])
+        written(tmp_path, [source])
 
 
 def test_a_shard_that_is_whole_stays_so_when_it_is_made_again_and_that_ends_halfway(tmp_path):
-    """As Beam may: a task runs twice at once, and one of the two is ended."""
-    members = [entry(tmp_path, f"{one}.jpg", support.encoded(support.picture(one))) for one in range(4)]
+    """As with Beam: a task runs twice at the same time, and one run is stopped."""
+    members = [entry(tmp_path, f"{number}.jpg", support.encoded(support.picture(number))) for number in range(4)]
     (plan,) = shards.plan_shards({"train": members}, 5e3, 1, 0)
-    task = plan, str(tmp_path), settings(tmp_path)
+    task = plan, str(tmp_path), options(tmp_path)
     shards._write_shard(task)
     whole = (tmp_path / plan.file).read_bytes()
     (tmp_path / plan.entries[2].path).unlink()

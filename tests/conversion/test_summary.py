@@ -11,13 +11,13 @@ from tests import support
 ENTRIES = {"train": [shards.SourceImage("a.jpg", 1, 0, b"", True), shards.SourceImage("b.png", 0, 1, b"", False)]}
 
 
-def form(sizes, layout=Layout.CLASSES, colour=1, **settings):
-    seen = ScanResult(accepted=[0, 1], sizes=collections.Counter(sizes), colour=colour, stored_bytes=20_000)
-    return summary.plan_encoding(ConvertConfig("in", "out", **settings), layout, seen, ENTRIES)
+def plan_encoding(sizes, layout=Layout.CLASSES, colour=1, **settings):
+    scan_result = ScanResult(accepted=[0, 1], sizes=collections.Counter(sizes), colour=colour, stored_bytes=20_000)
+    return summary.plan_encoding(ConvertConfig("in", "out", **settings), layout, scan_result, ENTRIES)
 
 
-def plain(made):
-    return [entry.plain for entry in made.entries["train"]]
+def plain(encoding_plan):
+    return [entry.plain for entry in encoding_plan.entries["train"]]
 
 
 @pytest.mark.parametrize(
@@ -34,35 +34,35 @@ def plain(made):
     ],
 )
 def test_bytes_pass_through_only_when_neither_size_nor_encoding_changes(sizes, settings, image_px, passes):
-    made = form(sizes, **settings)
-    assert made.image_px == image_px
-    assert plain(made) == [passes, False]
+    encoding_plan = plan_encoding(sizes, **settings)
+    assert encoding_plan.image_px == image_px
+    assert plain(encoding_plan) == [passes, False]
 
 
 def test_windows_are_always_encoded_anew_and_have_the_size_of_the_window():
-    made = form({(64, 64): 2}, layout=Layout.MASKS, patch_px=32)
-    assert (made.image_px, plain(made)) == (32, [False, False])
+    encoding_plan = plan_encoding({(64, 64): 2}, layout=Layout.MASKS, patch_px=32)
+    assert (encoding_plan.image_px, plain(encoding_plan)) == (32, [False, False])
 
 
 def test_whole_photographs_in_class_folders_are_said_to_lose_their_fine_cracks():
-    seen = ScanResult(
+    scan_result = ScanResult(
         sizes=collections.Counter({(4032, 3024): 7, (512, 4000): 2}), notes=collections.Counter({"turned": 3})
     )
-    told = summary.notes(Layout.CLASSES, seen)
-    (large,) = set(told) - {"turned"}
-    assert told == {"turned": 3, large: 7}
+    notes = summary.notes(Layout.CLASSES, scan_result)
+    (large,) = set(notes) - {"turned"}
+    assert notes == {"turned": 3, large: 7}
     assert "larger than 512 pixels: each is one window to a network" in large and "draw masks" in large
-    assert summary.notes(Layout.MASKS, seen) == seen.notes  # cut to windows
+    assert summary.notes(Layout.MASKS, scan_result) == scan_result.notes  # cut to windows
 
 
 @pytest.mark.parametrize(("colour", "channels"), [(0, 1), (1, 3)])
 def test_one_coloured_picture_makes_all_records_coloured(colour, channels):
-    assert form({(64, 64): 2}, colour=colour).settings.channels == channels
+    assert plan_encoding({(64, 64): 2}, colour=colour).options.channels == channels
 
 
 def test_raw_pixels_of_several_sizes_are_refused():
     with pytest.raises(UserError, match="expected images of one square size, found 64 x 48; add --image_px=..."):
-        form({(64, 48): 2}, encoding=Encoding.RAW)
+        plan_encoding({(64, 48): 2}, encoding=Encoding.RAW)
 
 
 def test_the_words_at_the_end_tell_counts_leaks_and_what_was_left_out(tmp_path, capsys):
@@ -72,26 +72,26 @@ def test_the_words_at_the_end_tell_counts_leaks_and_what_was_left_out(tmp_path, 
     support.put(root / "Negative/again.jpg", (root / "Negative/00002.jpg").read_bytes())
     support.put(root / "Negative/grey.png", support.encoded(support.picture(80), "PNG", "RGBA"))
     facts = support.made(root, tmp_path / "out")
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     counts = ", ".join(f"{name} {facts['splits'][name]['count']}" for name in ("train", "val", "test"))
-    assert said.startswith("21 images in ") and counts in said
-    line = next(line for line in said.splitlines() if line.startswith("classes: "))
+    assert output.startswith("21 images in ") and counts in output
+    line = next(line for line in output.splitlines() if line.startswith("classes: "))
     for name, split in facts["splits"].items():
-        of = split["class_counts"]
-        assert f"{name} {of['Negative']} Negative, {of['Positive']} Positive" in line
-    assert "copies: 1 byte copies, 0 near copies; 20 groups that stay together (near_duplicates)" in said
-    assert "this split: 0" in said
-    assert "left out: 2 files whose picture is found in both classes" in said
-    assert "rejected: 3 files, each with its reason in rejected.csv" in said
-    assert "note: 1 laid over white where transparent" in said
-    assert said.endswith(f"fingerprint {facts['fingerprint'][:12]}\n")
+        class_counts = split["class_counts"]
+        assert f"{name} {class_counts['Negative']} Negative, {class_counts['Positive']} Positive" in line
+    assert "copies: 1 byte copies, 0 near copies; 20 groups that stay together (near_duplicates)" in output
+    assert "this split: 0" in output
+    assert "left out: 2 files whose picture is found in both classes" in output
+    assert "rejected: 3 files, each with its reason in rejected.csv" in output
+    assert "note: 1 laid over white where transparent" in output
+    assert output.endswith(f"fingerprint {facts['fingerprint'][:12]}\n")
 
 
 def test_without_a_test_split_nothing_is_said_of_what_would_have_leaked_into_it(tmp_path, capsys):
     root = support.photos(tmp_path / "photos", 20)
-    for split, said in (((0.5, 0.25, 0.25), True), ((0.5, 0.5, 0), False)):
-        support.made(root, tmp_path / str(said), split=split)
-        assert ("leaks: " in capsys.readouterr().out) == said
+    for split, is_reported in (((0.5, 0.25, 0.25), True), ((0.5, 0.5, 0), False)):
+        support.made(root, tmp_path / str(is_reported), split=split)
+        assert ("leaks: " in capsys.readouterr().out) == is_reported
 
 
 def counted(groups=100, **class_counts):
@@ -101,8 +101,8 @@ def counted(groups=100, **class_counts):
 
 def test_a_line_tells_each_split_that_has_none_or_few_of_a_class():
     facts = counted(train=(80, 10), val=(9, 0), test=(10, 1))
-    told = summary.thin_splits(facts, ["train", "val", "test"])
-    assert told.startswith("val has 9 of 'a' and none of 'b', test has 1 of 'b': expected 10 or more of each class")
-    assert "\n" not in told and "copies and windows" not in told
+    line = summary.thin_splits(facts, ["train", "val", "test"])
+    assert line.startswith("val has 9 of 'a' and none of 'b', test has 1 of 'b': expected 10 or more of each class")
+    assert "\n" not in line and "copies and windows" not in line
     assert summary.thin_splits(facts, ["train"]) == ""
     assert "copies and windows of one photograph stay together" in summary.thin_splits(counted(9, val=(9, 0)), ["val"])

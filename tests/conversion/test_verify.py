@@ -14,9 +14,9 @@ from tests import support
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    place = tmp_path_factory.mktemp("whole")
-    support.made(support.photos(place / "photos", 12), place / "data", shards=2)
-    return place / "data"
+    root = tmp_path_factory.mktemp("whole")
+    support.made(support.photos(root / "photos", 12), root / "data", shards=2)
+    return root / "data"
 
 
 @pytest.fixture
@@ -29,17 +29,17 @@ def check(folder):
 
 
 def damage(folder, capsys):
-    """The sentences that verify says about `folder`; the exception must repeat the first."""
+    """The damages that verify prints for `folder`; the exception must repeat the first."""
     capsys.readouterr()
     with pytest.raises(VerificationError, match=r"is damaged in \d+ places; the first: ") as failed:
         check(folder)
-    said = capsys.readouterr().out.splitlines()
-    assert str(failed.value).endswith(said[0])
-    return said
+    sentences = capsys.readouterr().out.splitlines()
+    assert str(failed.value).endswith(sentences[0])
+    return sentences
 
 
 def manifest(folder, record):
-    """The row of `record` in the first training shard, and the length of its payload."""
+    """(manifest row, offset, payload length) of `record` in the first training shard."""
     rows = [row for row in support.rows(folder, "manifest.csv") if row["shard"] == "train-00000-of-00002.tfrecord"]
     offset = int(rows[record]["offset"])
     with open(folder / rows[record]["shard"], "rb") as file:
@@ -47,9 +47,9 @@ def manifest(folder, record):
         return rows[record], offset, int.from_bytes(file.read(8), "little")
 
 
-def change(path, place):
+def change(path, position):
     data = bytearray(path.read_bytes())
-    data[place] ^= 0x20
+    data[position] ^= 0x20
     path.write_bytes(data)
 
 
@@ -68,7 +68,7 @@ def change(path, place):
 def test_one_changed_byte_names_shard_record_and_source(data, capsys, part, reason, record):
     row, offset, length = manifest(data, record)
     start = offset + records.HEADER.size
-    place = {
+    position = {
         "length": offset,
         "length checksum": offset + 8,
         "first payload byte": start,
@@ -76,7 +76,7 @@ def test_one_changed_byte_names_shard_record_and_source(data, capsys, part, reas
         "last payload byte": start + length - 1,
         "payload checksum": start + length,
     }[part]
-    change(data / row["shard"], place)
+    change(data / row["shard"], position)
     expected = f"{row['shard']}: record {record} ('{row['path']}'): {reason}; the records after it can't be read"
     assert damage(data, capsys) == [expected]
 
@@ -91,7 +91,7 @@ def test_a_truncated_shard_names_the_record_it_breaks_in(data, capsys):
 
 def test_a_shard_cut_between_two_records_names_the_first_that_is_gone(data, capsys):
     row, offset, _ = manifest(data, 3)
-    count = len([one for one in support.rows(data, "manifest.csv") if one["shard"] == row["shard"]])
+    count = len([entry for entry in support.rows(data, "manifest.csv") if entry["shard"] == row["shard"]])
     os.truncate(data / row["shard"], offset)
     assert damage(data, capsys) == [
         f"{row['shard']}: record 3 ('{row['path']}'): missing: the shard holds 3 records, expected {count}"
@@ -101,19 +101,21 @@ def test_a_shard_cut_between_two_records_names_the_first_that_is_gone(data, caps
 def test_a_deleted_shard_is_named_with_its_first_source(data, capsys):
     row, _, _ = manifest(data, 0)
     (data / row["shard"]).unlink()
-    [said] = damage(data, capsys)
-    assert said.startswith(f"{row['shard']}: record 0 ('{row['path']}'): unreadable: No such file or directory; so are")
+    [sentence] = damage(data, capsys)
+    assert sentence.startswith(
+        f"{row['shard']}: record 0 ('{row['path']}'): unreadable: No such file or directory; so are"
+    )
 
 
 def test_a_record_appended_to_a_shard_is_noticed(data, capsys):
     with open(next(data.glob("test-*")), "ab") as file:
         file.write(records.frame(records.example(support.encoded(support.picture(99)), 1, b"new.jpg", 3)))
-    [said] = damage(data, capsys)
-    assert re.search(r"test-.*: record \d+ \(None\): missing: the shard holds (\d+) records, expected", said)
+    [sentence] = damage(data, capsys)
+    assert re.search(r"test-.*: record \d+ \(None\): missing: the shard holds (\d+) records, expected", sentence)
 
 
 def reframed(data, record, **fields):
-    """Write `fields` into `record` of the first training shard, with checksums that fit, as no accident could."""
+    """Writes `fields` into `record` of the first training shard, with matching checksums, as no accident would."""
     row, _, _ = manifest(data, record)
     path = data / row["shard"]
     with open(path, "rb") as file:
@@ -138,8 +140,8 @@ def reframed(data, record, **fields):
 )
 def test_a_record_whose_checksum_fits_is_still_looked_into(data, capsys, fields, reason):
     row = reframed(data, 1, **fields)
-    said = damage(data, capsys)
-    assert re.search(re.escape(f"{row['shard']}: record 1 ('{row['path']}'): ") + f"({reason})", said[0])
+    sentences = damage(data, capsys)
+    assert re.search(re.escape(f"{row['shard']}: record 1 ('{row['path']}'): ") + f"({reason})", sentences[0])
 
 
 def test_sound_records_that_are_not_those_recorded_are_noticed(data, capsys):
@@ -163,8 +165,8 @@ def test_an_edited_table_is_named(data, capsys, table, edit):
             "binary": b"\x00\xff" * 50 + text,
         }[edit]
         (data / table).write_bytes(edited)
-    said = damage(data, capsys)
-    assert said[0] == f"{table}: does not have the SHA-256 that dataset.json gives"
+    sentences = damage(data, capsys)
+    assert sentences[0] == f"{table}: does not have the SHA-256 that dataset.json gives"
 
 
 def test_every_damage_is_listed(data, capsys):
@@ -172,9 +174,9 @@ def test_every_damage_is_listed(data, capsys):
         (data / name).write_text("path\n")
     for shard in data.glob("*.tfrecord"):
         change(shard, 30)
-    said = damage(data, capsys)
-    assert len(said) == 2 + len(list(data.glob("*.tfrecord")))
-    assert all("record 0 (None)" in line for line in said[2:])
+    sentences = damage(data, capsys)
+    assert len(sentences) == 2 + len(list(data.glob("*.tfrecord")))
+    assert all("record 0 (None)" in line for line in sentences[2:])
 
 
 def test_dataset_json_that_contradicts_itself_is_noticed(data, capsys):
@@ -182,7 +184,7 @@ def test_dataset_json_that_contradicts_itself_is_noticed(data, capsys):
     facts = json.loads(path.read_text())
     facts["splits"]["train"]["class_counts"]["Positive"] += 1
     facts["channels"] = 1
-    del facts["crc32"]  # as of an earlier version; with it, it is damaged
+    del facts["crc32"]  # as earlier versions wrote it; with the checksum it would be damaged
     path.write_text(json.dumps(facts))
     assert damage(data, capsys) == [
         "dataset.json: the fingerprint does not fit the shards it lists",
@@ -193,16 +195,16 @@ def test_dataset_json_that_contradicts_itself_is_noticed(data, capsys):
 def test_a_changed_byte_anywhere_in_dataset_json_is_a_clear_message_or_beside_the_point(data, capsys):
     path, caught = data / "dataset.json", 0
     original = path.read_bytes()
-    for place in range(0, len(original), 23):
+    for position in range(0, len(original), 23):
         path.write_bytes(original)
-        change(path, place)
+        change(path, position)
         try:
             check(data)
         except VerificationError as failed:
             caught += 1
             assert "\n" not in str(failed) or "damaged" in str(failed)
         except UserError as failed:
-            assert "is of version" in str(failed)  # which another version of crackflow may have written
+            assert "is of version" in str(failed)  # another version of crackflow may have written it
     assert caught > len(original) // 23 // 4
 
 
