@@ -22,9 +22,9 @@ def fill(out, content, overwrite=False, fail=False):
             raise RuntimeError("half way")
 
 
-def everything(place):
+def everything(directory):
     return sorted(
-        os.path.relpath(os.path.join(here, name), place) for here, _, names in os.walk(place) for name in names
+        os.path.relpath(os.path.join(here, name), directory) for here, _, names in os.walk(directory) for name in names
     )
 
 
@@ -83,11 +83,11 @@ def test_a_folder_that_was_taken_meanwhile_is_not_replaced(tmp_path):
     assert everything(tmp_path) == ["out/first", "out/marker.json"]
 
 
-def leave(place, *names):
+def leave(directory, *names):
     """What a killed run leaves, under each of `names`."""
     for name in names:
-        (place / name).mkdir()
-        (place / name / MARKER).write_text("")
+        (directory / name).mkdir()
+        (directory / name / MARKER).write_text("")
 
 
 @pytest.mark.parametrize("mine", ["monday/wall.jpg", "notes.txt", "second/b", "first/more", "deep/er/x.png"])
@@ -110,11 +110,11 @@ def test_what_somebody_put_into_a_folder_of_ours_is_never_removed_with_it(tmp_pa
 def test_a_pattern_names_one_folder_or_with_two_stars_all_below():
     names = {"a.png", "sub/a.png", "sub/b/a.png", "model/x", "model/variables/y"}
 
-    def taken(pattern):
+    def matching(pattern):
         return {name for name in names if atomic._matches(name, pattern)}
 
-    assert taken("*.png") == {"a.png"} and taken("sub/*.png") == taken("*/a.png") == {"sub/a.png"}
-    assert taken("model/**") == {"model/x", "model/variables/y"}
+    assert matching("*.png") == {"a.png"} and matching("sub/*.png") == matching("*/a.png") == {"sub/a.png"}
+    assert matching("model/**") == {"model/x", "model/variables/y"}
 
 
 def test_left_overs_of_killed_runs_go_and_those_of_other_names_stay(tmp_path):
@@ -250,9 +250,9 @@ def test_left_overs_go_on_a_network_file_system_too(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["out"]
 
 
-def is_locked(place):
+def is_locked(directory):
     try:
-        with open(os.path.join(place, run_folder.LOCK), "r+") as lock:
+        with open(os.path.join(directory, run_folder.LOCK), "r+") as lock:
             return not locks.lock(lock, wait=False)
     except FileNotFoundError:
         return False

@@ -36,12 +36,12 @@ def test_beam_writes_what_local_processes_write(tmp_path):
     for runner in ("local", "beam"):
         done = convert(PYTHON, f"--images={photos}", f"--out={tmp_path / runner}", "--shards=4", f"--runner={runner}")
         assert done.returncode == 0, done.stderr
-    ours, theirs = shards(tmp_path / "local"), shards(tmp_path / "beam")
-    assert ours.keys() == theirs.keys() and len([name for name in ours if name.endswith(".tfrecord")]) >= 6
-    one, other = (json.loads(found.pop("dataset.json")) for found in (ours, theirs))
-    assert one.pop("created") and other.pop("created") and one == other
-    for name in ours:
-        assert ours[name] == theirs[name], name
+    local, beam = shards(tmp_path / "local"), shards(tmp_path / "beam")
+    assert local.keys() == beam.keys() and len([name for name in local if name.endswith(".tfrecord")]) >= 6
+    local_metadata, beam_metadata = (json.loads(files.pop("dataset.json")) for files in (local, beam))
+    assert local_metadata.pop("created") and beam_metadata.pop("created") and local_metadata == beam_metadata
+    for name in local:
+        assert local[name] == beam[name], name
 
 
 @with_beam

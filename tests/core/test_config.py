@@ -40,13 +40,13 @@ def test_settings_are_frozen_and_every_one_has_a_default_and_help(kind):
 
 def test_a_batch_that_replicas_can_not_share_is_refused_with_the_next_that_they_can():
     optimization = training.Optimization(accumulate=3)
-    one = training.TrainConfig(**TRAIN, batch_size=24, optimization=optimization)
-    one.expect_shared(8)
+    config = training.TrainConfig(**TRAIN, batch_size=24, optimization=optimization)
+    config.expect_shared(8)
     with pytest.raises(
         ConfigError,
         match=r"--batch_size: expected a multiple of 15 \(5 replicas, --accumulate=3\), such as 30, received",
     ):
-        one.expect_shared(5)
+        config.expect_shared(5)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in CLASSES if kind not in WITHOUT_PATHS])

@@ -22,14 +22,14 @@ from tests import support
     ],
 )
 def test_what_a_user_can_mend_is_said_in_their_words(code, words):
-    made = errors.from_os_error(OSError(code, os.strerror(code), "here"))
-    assert isinstance(made, errors.UserError)
-    assert words in str(made)
+    user_error = errors.from_os_error(OSError(code, os.strerror(code), "here"))
+    assert isinstance(user_error, errors.UserError)
+    assert words in str(user_error)
 
 
 def test_an_error_without_a_file_name_names_none():
-    made = errors.from_os_error(OSError(errno.ENOSPC, "No space left on device"))
-    assert str(made) == "the disk is full; free some space or choose another place, then run it again"
+    user_error = errors.from_os_error(OSError(errno.ENOSPC, "No space left on device"))
+    assert str(user_error) == "the disk is full; free some space or choose another place, then run it again"
 
 
 def test_a_fault_of_ours_stays_a_fault():

@@ -28,19 +28,19 @@ def test_results_come_in_the_order_of_the_tasks():
 
 @pytest.mark.parametrize("ahead", [1, 2, 5])
 def test_never_more_tasks_are_taken_than_asked(ahead):
-    taken, given = 0, 0
+    submitted, returned = 0, 0
 
     def tasks():
-        nonlocal taken
+        nonlocal submitted
         for number in range(30):
-            taken += 1
+            submitted += 1
             yield number
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         for _ in process_pool.map_ordered(pool, str, tasks(), ahead):
-            given += 1
-            assert taken - given < ahead or taken == 30
-    assert given == taken == 30
+            returned += 1
+            assert submitted - returned < ahead or submitted == 30
+    assert returned == submitted == 30
 
 
 def test_no_tasks_give_no_results():
@@ -78,7 +78,7 @@ def facts(_):
     return (
         os.getpid(),
         os.getppid(),
-        max(one["num_threads"] for one in threadpoolctl.threadpool_info() or [{"num_threads": 1}]),
+        max(library["num_threads"] for library in threadpoolctl.threadpool_info() or [{"num_threads": 1}]),
     )
 
 
@@ -120,12 +120,12 @@ def test_a_signal_in_the_middle_of_a_submission_is_heard_after_it(number):
 
 
 def test_a_signal_while_the_pool_is_made_leaves_no_semaphore_behind(monkeypatch):
-    made, living = set(), set()
+    created, living = set(), set()
     register, unregister = resource_tracker.register, resource_tracker.unregister
 
     def registered(name, kind):
         register(name, kind)
-        made.add(name)
+        created.add(name)
         living.add(name)
         signal.raise_signal(signal.SIGTERM)
 
@@ -145,7 +145,7 @@ def test_a_signal_while_the_pool_is_made_leaves_no_semaphore_behind(monkeypatch)
     finally:
         signal.signal(signal.SIGTERM, before)
     gc.collect()
-    assert made and not living
+    assert created and not living
 
 
 # One process for one task.
@@ -166,16 +166,18 @@ def leave(path, code):
 
 
 @pytest.mark.parametrize(
-    ("asked", "code", "told"),
+    ("outcome", "code", "has_traceback"),
     [("well", 0, False), ("again", 75, False), ("full", 2, False), ("odd", 1, True), (7, 7, False)],
 )
-def test_a_process_of_its_own_imports_what_it_needs_and_ends_as_its_task_does(asked, code, told, tmp_path, capfd):
-    process = process_pool.start(leave, str(tmp_path / "seen"), asked)
+def test_a_process_of_its_own_imports_what_it_needs_and_ends_as_its_task_does(
+    outcome, code, has_traceback, tmp_path, capfd
+):
+    process = process_pool.start(leave, str(tmp_path / "seen"), outcome)
     assert process.wait(60) == code
     process.stdin.close()
     seen, session = (tmp_path / "seen").read_text().rsplit(" ", 1)
     assert "tensorflow" not in seen and int(session) != os.getsid(0)
-    assert ("Traceback" in capfd.readouterr().err) == told
+    assert ("Traceback" in capfd.readouterr().err) == has_traceback
 
 
 def test_a_process_of_its_own_looks_for_modules_where_this_one_does(tmp_path, monkeypatch):

@@ -167,18 +167,18 @@ def test_of_another_machine_s_files_nothing_goes_where_there_are_no_locks(tmp_pa
 
 
 def test_a_file_that_was_taken_for_a_dead_process_s_before_it_was_locked_is_made_anew(tmp_path, monkeypatch):
-    lock, taken = temporary_files.locks.lock, []
+    lock, stolen = temporary_files.locks.lock, []
 
     def late(file, wait=True):
-        if not taken:
-            taken.append(file.name)
+        if not stolen:
+            stolen.append(file.name)
             os.remove(file.name)
         return lock(file, wait)
 
     monkeypatch.setattr(temporary_files.locks, "lock", late)
     with atomic.file(str(tmp_path / "a")) as file:
         file.write(b"whole")
-    assert taken and (tmp_path / "a").read_bytes() == b"whole" and os.listdir(tmp_path) == ["a"]
+    assert stolen and (tmp_path / "a").read_bytes() == b"whole" and os.listdir(tmp_path) == ["a"]
 
 
 def test_only_what_was_to_get_the_name_goes_where_one_is_given(tmp_path):
@@ -204,8 +204,8 @@ def test_a_scratch_folder_goes_with_its_block_and_a_killed_one_with_the_next(tmp
 
     support.in_dead_process(killed)
     assert len(os.listdir(tmp_path)) == 1
-    with temporary_files.scratch_folder(str(tmp_path), "doctor") as place:
-        assert os.listdir(tmp_path) == [os.path.basename(place)]
+    with temporary_files.scratch_folder(str(tmp_path), "doctor") as path:
+        assert os.listdir(tmp_path) == [os.path.basename(path)]
     assert os.listdir(tmp_path) == []
 
 

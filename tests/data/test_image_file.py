@@ -19,9 +19,9 @@ def parsed(data, name="x.jpg", max_megapixels=100):
 
 
 def exif(orientation):
-    made = Image.Exif()
-    made[0x0112] = orientation
-    return made
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    return tags
 
 
 def refused(match, data, **settings):
@@ -58,10 +58,10 @@ def test_a_file_beyond_the_limit_is_refused_unread(tmp_path):
         image_file.read_file(str(path))
 
 
-@pytest.mark.parametrize("limit, taken", [(0.0041, True), (0.0040, False)])
-def test_the_limit_on_megapixels_is_exact(limit, taken):
+@pytest.mark.parametrize(("limit", "is_accepted"), [(0.0041, True), (0.0040, False)])
+def test_the_limit_on_megapixels_is_exact(limit, is_accepted):
     data = support.encoded(support.picture(0, 64, 64))  # 4,096 pixels
-    if taken:
+    if is_accepted:
         assert parsed(data, max_megapixels=limit).width == 64
     else:
         refused(r"64 x 64 = 0 megapixels: expected at most 0.004 \(--max_megapixels\)", data, max_megapixels=limit)
@@ -110,9 +110,9 @@ def test_a_thumbnail_holds_exact_area_means(seed, width, height):
     Image.fromarray(values).save(buffer, "PNG")
     fine = np.repeat(np.repeat(values.astype(np.float64), 16, 0), 16, 1)
     expected = fine.reshape(16, height, 16, width).mean((1, 3))
-    found = thumbnail.thumbnail(parsed(buffer.getvalue())).grey
-    assert (found.dtype, found.shape) == (np.float32, (16, 16))
-    np.testing.assert_allclose(found, expected, atol=0.01)
+    decoded = thumbnail.thumbnail(parsed(buffer.getvalue())).grey
+    assert (decoded.dtype, decoded.shape) == (np.float32, (16, 16))
+    np.testing.assert_allclose(decoded, expected, atol=0.01)
 
 
 @pytest.mark.parametrize(
@@ -305,5 +305,5 @@ def test_grey_is_what_pillow_makes_of_colours():
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
 def test_a_plain_jpeg_has_the_pixels_that_pillow_reads(subsampling):
     data = support.encoded(support.picture(5, 333, 222), quality=80, subsampling=subsampling)
-    found = image_file.pixels(image_file.parse_photo(data, "a.jpg", 100), 3, 0)
-    np.testing.assert_array_equal(found, np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+    decoded = image_file.pixels(image_file.parse_photo(data, "a.jpg", 100), 3, 0)
+    np.testing.assert_array_equal(decoded, np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))

@@ -49,10 +49,10 @@ def test_the_rows_that_are_said_to_be_there_are_there_and_no_more(kind, part, ta
     cut = whole[:at].rstrip(b"\xff") + rest[tail]
     reason = jpeg_damage.describe(cut)
     assert reason.startswith("damaged: truncated: "), reason
-    told = re.search(r"from row (\d+) of 160 on", reason)
-    rows = int(told[1]) if told else 0
-    there, was = (np.asarray(_forgiving(one)).astype(int).reshape(160, -1) for one in (cut, whole))
-    same = np.abs(there - was).max(1) <= 1
+    match = re.search(r"from row (\d+) of 160 on", reason)
+    rows = int(match[1]) if match else 0
+    decoded, expected = (np.asarray(_forgiving(data)).astype(int).reshape(160, -1) for data in (cut, whole))
+    same = np.abs(decoded - expected).max(1) <= 1
     margin = 2 if kind in ("420", "restarts", "optimised", "cmyk") else 0  # colours are smoothed across the border
     assert same[: max(rows - margin, 0)].all()
     assert not same[rows : rows + 32].all()

@@ -10,7 +10,7 @@ GRIDS = hnp.arrays(bool, (8, 8))
 
 
 def unpacked(bits):
-    return np.array([bits >> place & 1 for place in range(64)], bool).reshape(8, 8)
+    return np.array([bits >> bit & 1 for bit in range(64)], bool).reshape(8, 8)
 
 
 @given(GRIDS, st.integers(1, 9), st.integers(1, 9))

@@ -17,16 +17,16 @@ def test_windows_cover_every_pixel_and_stay_inside(width, height, patch_px):
         return
     windows, unclear = mask_tiles.label_tiles(np.zeros((height, width), np.uint8), patch_px, 0.01)
     covered = np.zeros((height, width), bool)
-    for x, y, px, label, _ in windows:
-        assert 0 <= x <= width - px and 0 <= y <= height - px and px == patch_px and label == 0
-        covered[y : y + px, x : x + px] = True
+    for x, y, tile_px, label, _ in windows:
+        assert 0 <= x <= width - tile_px and 0 <= y <= height - tile_px and tile_px == patch_px and label == 0
+        covered[y : y + tile_px, x : x + tile_px] = True
     assert covered.all() and not unclear
     assert len(windows) == -(-width // patch_px) * -(-height // patch_px) == len(set(windows))
 
 
 def labels(mask, patch_px=32, fraction=0.01):
     windows, unclear = mask_tiles.label_tiles(mask, patch_px, fraction)
-    return {(one.x, one.y): one.label for one in windows + unclear}
+    return {(tile.x, tile.y): tile.label for tile in windows + unclear}
 
 
 @pytest.mark.parametrize(("crack_pixels", "label"), [(0, 0), (1, -1), (10, -1), (11, 1), (1024, 1)])
@@ -61,7 +61,7 @@ def test_labelled_and_unclear_windows_are_told_apart_and_named_by_their_place():
     mask[0, 0] = 255
     windows, unclear = mask_tiles.label_tiles(mask, 32, 0.01)
     assert windows == (mask_tiles.Tile(32, 0, 32, 0),)
-    assert [one.name("images/a b.jpg") for one in unclear] == ["images/a b.jpg#xywh=0,0,32,32"]
+    assert [tile.name("images/a b.jpg") for tile in unclear] == ["images/a b.jpg#xywh=0,0,32,32"]
 
 
 def masked(tmp_path, values, mode, form="PNG"):
@@ -101,5 +101,5 @@ def test_a_clean_mask_and_one_with_a_compressors_noise_are_taken(tmp_path):
 def test_where_a_mask_is_transparent_there_is_no_crack(tmp_path):
     crack = np.zeros((64, 64, 4), np.uint8)
     crack[20:24] = 255
-    found = masked(tmp_path, crack, "RGBA")
-    assert (found[20:24] == 255).all() and found.mean() == 255 * 4 / 64
+    mask = masked(tmp_path, crack, "RGBA")
+    assert (mask[20:24] == 255).all() and mask.mean() == 255 * 4 / 64

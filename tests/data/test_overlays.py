@@ -30,8 +30,8 @@ def test_the_scale_is_the_maps_own():
 
 
 def test_a_sheet_holds_every_picture_at_its_place():
-    one, other = (np.full((8, 8, 3), value, np.uint8) for value in (10, 200))
-    page = overlays.sheet([[one, other], [other]])
+    dark, bright = (np.full((8, 8, 3), value, np.uint8) for value in (10, 200))
+    page = overlays.sheet([[dark, bright], [bright]])
     gap = overlays.GAP
     assert page.shape == (2 * 8 + 3 * gap, 2 * 8 + 3 * gap, 3)
     assert (page[gap : gap + 8, gap : gap + 8] == 10).all()
@@ -52,9 +52,11 @@ def test_filters_are_shown_around_grey_each_on_its_own_scale():
     kernel = np.zeros((3, 3, 3, 2), np.float32)
     kernel[0, 0, :, 0], kernel[2, 2, :, 0], kernel[1, 1, 0, 1] = 1, -1, 100
     page = overlays.filters(kernel)
-    one, other = page[4:28, 4:28], page[4:28, 32:56]
-    assert (one[2, 2] == 255).all() and (one[21, 21] == 0).all() and (abs(one[12, 12].astype(int) - 128) <= 1).all()
-    assert other[12, 12].tolist()[0] == 255 and abs(int(other[12, 12][1]) - 128) <= 1
+    first, second = page[4:28, 4:28], page[4:28, 32:56]
+    assert (
+        (first[2, 2] == 255).all() and (first[21, 21] == 0).all() and (abs(first[12, 12].astype(int) - 128) <= 1).all()
+    )
+    assert second[12, 12].tolist()[0] == 255 and abs(int(second[12, 12][1]) - 128) <= 1
 
 
 def test_filters_of_many_channels_are_a_row_for_each():
@@ -82,9 +84,9 @@ def test_a_photograph_is_made_to_fit(size, expected):
 
 
 def test_outlines_are_drawn_where_they_are_in_a_smaller_copy():
-    found = test_findings_page.photo(findings=(test_findings_page.FOUND,))
+    prediction = test_findings_page.photo(findings=(test_findings_page.FOUND,))
     grey = np.full((32, 50, 3), 128, np.uint8)
-    drawn = overlays.marked(grey, found)  # half as large as the photograph
+    drawn = overlays.marked(grey, prediction)  # half as large as the photograph
     changed = np.argwhere((drawn != grey).any(-1))
     assert tuple(drawn[10, 20]) == overlays.MARKED["cracked"]
     assert changed[:, 1].min() >= 4 and changed[:, 1].max() <= 50

@@ -8,8 +8,8 @@ def test_the_commonest_reason_is_told_with_its_count_and_its_first_file():
 
 def test_reasons_that_differ_in_names_and_numbers_are_one():
     rejected = [(f"{n}.jpg", f"its mask 'masks/{n}.png' has no value above {n * 1000:,}") for n in range(3)]
-    told = rejections.most_common([*rejected, ("x.jpg", "empty file"), ("y.jpg", "empty file")])
-    assert told == "3 of 5 rejected, such as '0.jpg': its mask 'masks/0.png' has no value above 0"
+    message = rejections.most_common([*rejected, ("x.jpg", "empty file"), ("y.jpg", "empty file")])
+    assert message == "3 of 5 rejected, such as '0.jpg': its mask 'masks/0.png' has no value above 0"
 
 
 def test_of_one_and_of_none_no_share_is_told():

@@ -1,11 +1,12 @@
-"""Every setting and its default, once: frozen dataclasses that refuse a value outside its range.
+"""Fields and checks of the configs: frozen dataclasses that hold every setting and its default once.
 
 Synopsis::
 
     config = ConvertConfig(images="photos", out="data/photos", split=(0.7, 0.15, 0.15))
     config = dataclasses.replace(config, seed=7)
 
-Command-line flags are made from these fields (`core.flags`); the help text stands beside the default.
+A config refuses a value outside its range. Command-line flags are generated from its fields (`core.flags`); the help
+text stands beside the default.
 """
 
 import dataclasses
@@ -16,12 +17,12 @@ from crackflow.core.errors import ConfigError
 
 
 def option(default: object, help: str) -> dataclasses.Field:
-    """A field with its default and the help text that its flag shows."""
+    """Defines a field with its default and the help text of its flag."""
     return dataclasses.field(default=default, metadata={"help": help})
 
 
-def require(held: bool, name: str, expected: str, received: object) -> None:
-    if not held:
+def require(condition: bool, name: str, expected: str, received: object) -> None:
+    if not condition:
         raise ConfigError(f"--{name}: expected {expected}, received {received!r}")
 
 
@@ -32,8 +33,8 @@ def require_given(config: object, names: Sequence[str]) -> None:
 
 def require_address(name: str, address: str) -> None:
     host, _, port = address.removeprefix("grpc://").rpartition(":")
-    told = address.startswith("grpc://") and host and port.isdigit() and 0 < int(port) < 65536
-    require(bool(told), name, "grpc://host:port", address)
+    is_valid = address.startswith("grpc://") and host and port.isdigit() and 0 < int(port) < 65536
+    require(bool(is_valid), name, "grpc://host:port", address)
 
 
 def require_positive(config: object, names: Sequence[str]) -> None:

@@ -27,7 +27,7 @@ class Objective(enum.Enum):
     TRADEOFF = "tradeoff"
 
 
-# What `search.space` lets a search choose, in these two groups.
+# The hyperparameters of `search.space`, in two groups.
 ARCHITECTURE_CHOICES = ("stem", "stem_kernel", "stem_stride", "depth", "width", "growth", "repeats", "block", "kernel")
 ARCHITECTURE_CHOICES += ("downsampling", "squeeze_excite", "activation", "pooling", "dropout")
 TRAINING_CHOICES = ("optimizer", "learning_rate", "schedule", "batch_size", "augment")
@@ -61,7 +61,7 @@ class TuneConfig:
         Strategy.AUTO, "devices of a trial; auto: all GPUs that this process sees, or one device"
     )
     cpu_devices: int = option(1, "parts that the CPU is taken for, to try --strategy=mirrored without GPUs")
-    # 3 s each time, tracing and the reference's included.
+    # Each measurement takes 3 s, including tracing and the reference network.
     speed_seconds: float = option(
         0.25, "length of one measurement of images/s; six are made, three before and three after the training"
     )
