@@ -55,8 +55,8 @@ def folder(out: str, marker: str, overwrite: bool, ours: Sequence[str], unfinish
             locked = locks.lock_where_possible(lock)
             yield stage
             _sync(stage)
-            with locks.folder(parent) as alone:
-                if alone or not locked:  # nobody else cleans up now, or would consider it dead
+            with locks.folder(parent) as is_exclusive:
+                if is_exclusive or not locked:  # nobody else cleans up now, or would consider it dead
                     lock.close()  # Windows moves no folder in which a file is open
                 _move(stage, out, marker, overwrite, owned_patterns, unfinished)
             with contextlib.suppress(FileNotFoundError):
@@ -131,14 +131,14 @@ def _move(
     _require_replaceable(out, marker, overwrite, owned_patterns, unfinished)  # another run may have finished meanwhile
     parent, name = os.path.split(out)
     if os.path.isdir(out):
-        aside = os.path.join(parent, temporary_files.temporary_name(name, temporary_files.REPLACED))
-        os.rename(out, aside)
+        previous = os.path.join(parent, temporary_files.temporary_name(name, temporary_files.REPLACED))
+        os.rename(out, previous)
         try:
             os.rename(stage, out)
         except BaseException:
-            os.rename(aside, out)
+            os.rename(previous, out)
             raise
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(previous, ignore_errors=True)
     else:
         os.rename(stage, out)
 

@@ -138,10 +138,10 @@ def white_named(tags) -> float:
 
 def _find_white(values: np.ndarray, named: float, largest: int) -> float:
     """Returns the value among `values` that is white."""
-    sound = values[np.isfinite(values)] if values.dtype.kind == "f" else values
-    if not sound.size:
+    finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    if not finite.size:
         raise DepthError("none of its values is a number")
-    low, high = float(sound.min()), float(sound.max())
+    low, high = float(finite.min()), float(finite.max())
     spare = OVERSHOOT if largest == 1 else 0.0
     steps = sorted({1, *STEPS} if largest == 1 else {*(step for step in STEPS if step < largest), largest})
     enough = named if named >= high / (1 + spare) else high / (1 + spare)

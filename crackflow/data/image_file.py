@@ -69,9 +69,9 @@ Image.MAX_IMAGE_PIXELS = None
 @dataclasses.dataclass(frozen=True)
 class EncodedImage:
     """An image whose header was read. `width`, `height`: in pixels, upright. `turned`: EXIF orientation, 1 to 8.
-    `grey`:
-    it has no colours. `plain`: an upright baseline JPEG, whose bytes may be stored as they are. `decoded`: the image as
-    stored, in mode L, LA, RGB or RGBA, if only its values say how it is to be read, else None."""
+    `grey`: whether it has no colours. `plain`: whether it is an upright baseline JPEG, whose bytes may be stored as
+    they are. `decoded`: the image as stored, in mode L, LA, RGB or RGBA, if only its values say how it is to be
+    read."""
 
     data: bytes
     format: str
@@ -105,8 +105,7 @@ def read_file(path: str) -> bytes:
 
 def open_photo(path: str, max_megapixels: float, min_side_px: int = MIN_SIDE_PX) -> EncodedImage:
     """Reads and checks the header of the image in `path`. Its pixels are decoded only if they are needed to know how
-    they
-    are to be read. Raises: ImageError."""
+    they are to be read. Raises: ImageError."""
     return parse_photo(read_file(path), path, max_megapixels, min_side_px)
 
 

@@ -1,5 +1,8 @@
-"""Beam's own runner against local processes. Beam does not share an environment with this TensorFlow (protobuf), and
-conversion needs none: CRACKFLOW_BEAM_PYTHON names an interpreter that has apache-beam (docs/SCALING.md)."""
+"""Beam's own runner against local processes.
+
+Beam does not share an environment with this TensorFlow (protobuf), and conversion needs none. CRACKFLOW_BEAM_PYTHON
+names an interpreter that has apache-beam (docs/SCALING.md).
+"""
 
 import importlib.util
 import json
@@ -55,7 +58,7 @@ def test_a_mistake_that_a_beam_worker_meets_is_one_line(tmp_path):
 
 
 @with_beam
-def test_unknown_beam_options_are_told(tmp_path):
+def test_unknown_beam_options_are_a_clear_error(tmp_path):
     photos = support.photos(tmp_path / "photos", 12)
     options = f"--images={photos}", f"--out={tmp_path / 'out'}", "--runner=beam", "--beam_options=--runner=NoRunner"
     done = convert(PYTHON, *options)

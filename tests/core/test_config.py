@@ -186,7 +186,7 @@ def test_verify_needs_no_other_path():
 
 
 @given(st.integers(1, 98), st.integers(0, 50))
-def test_fractions_that_add_up_but_for_rounding_are_taken(train, val):
+def test_fractions_that_add_up_but_for_rounding_are_accepted(train, val):
     val = min(val, 100 - train)
     split = (train / 100, val / 100, (100 - train - val) / 100)
     assert data.ConvertConfig(**CONVERT, split=split).split == split
@@ -275,11 +275,11 @@ def test_the_batch_of_a_small_set_is_smaller_and_can_be_shared(images, replicas,
     sized.expect_shared(replicas)
 
 
-def test_a_batch_size_that_was_asked_for_stays():
+def test_a_requested_batch_size_stays():
     assert training.TrainConfig(data="d", run_dir="r", batch_size=7).sized_for(10, 1).batch_size == 7
 
 
-def test_a_batch_that_was_not_asked_for_is_one_that_its_parts_can_share():
+def test_an_automatic_batch_size_is_one_that_its_parts_can_share():
     sized = training.TrainConfig(data="d", run_dir="r", optimization=training.Optimization(accumulate=5))
     assert sized.sized_for(320, 2).batch_size == 40
 

@@ -131,7 +131,7 @@ def test_a_warning_escapes_what_stderr_can_not_hold(monkeypatch):
 
 
 def test_a_line_of_any_script_can_be_said_to_a_stream_of_few_letters(monkeypatch):
-    """From Python, where nobody made the streams safe."""
+    """In Python, without `make_streams_safe`."""
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="cp1252"))
     console.info("ä 裂 \udcff")

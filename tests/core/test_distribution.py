@@ -43,7 +43,7 @@ def test_mirrored_needs_two_devices():
         distribution.join_cluster(Strategy.MIRRORED)
 
 
-def test_multiworker_needs_to_be_told_of_workers():
+def test_multiworker_needs_the_names_of_workers():
     with pytest.raises(UserError, match="--strategy=multiworker: expected TF_CONFIG to name several workers"):
         distribution.join_cluster(Strategy.MULTIWORKER)
 
@@ -138,7 +138,7 @@ def test_the_ports_of_a_slurm_job_follow_from_its_number_or_are_named(monkeypatc
         ports |= {
             int(address.split(":")[1]) for address in distribution.detect_cluster_spec().config["cluster"]["worker"]
         }
-    assert len(ports) == 3 and all(1024 < port < 32_768 for port in ports)  # systems give out what is above
+    assert len(ports) == 3 and all(1024 < port < 32_768 for port in ports)  # higher ports are ephemeral
     monkeypatch.setenv("CRACKFLOW_PORT", "9000")
     assert distribution.detect_cluster_spec().config["cluster"]["worker"] == ["gpu1:9000", "gpu2:9000"]
     monkeypatch.setenv("CRACKFLOW_PORT", "ssh")
@@ -146,7 +146,7 @@ def test_the_ports_of_a_slurm_job_follow_from_its_number_or_are_named(monkeypatc
         distribution.detect_cluster_spec()
 
 
-def test_a_port_that_is_taken_is_one_line(monkeypatch):
+def test_a_port_that_is_in_use_is_one_line(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         tell(monkeypatch, [address, "b:2"])
@@ -154,7 +154,7 @@ def test_a_port_that_is_taken_is_one_line(monkeypatch):
             distribution.join_cluster(Strategy.AUTO)
 
 
-def test_a_port_that_is_taken_while_tensorflow_connects_is_one_line(monkeypatch):
+def test_a_port_that_comes_into_use_while_tensorflow_connects_is_one_line(monkeypatch):
     tell(monkeypatch, ["a:1", "b:2"])
     monkeypatch.setattr(rendezvous, "wait_for_workers", lambda *_: None)
 
@@ -167,10 +167,10 @@ def test_a_port_that_is_taken_while_tensorflow_connects_is_one_line(monkeypatch)
 
 
 @pytest.mark.parametrize("all_reduce", AllReduce)
-def test_gradients_are_added_up_as_asked(monkeypatch, all_reduce):
+def test_gradients_are_reduced_as_requested(monkeypatch, all_reduce):
     received = []
     tell(monkeypatch, ["a:1", "b:2"])
-    monkeypatch.setattr(rendezvous, "wait_for_workers", lambda *_: None)  # nobody is there
+    monkeypatch.setattr(rendezvous, "wait_for_workers", lambda *_: None)  # no other worker exists
     monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", lambda **options: received.append(options))
     distribution.join_cluster(Strategy.AUTO, all_reduce=all_reduce)
     assert received[0]["communication_options"].implementation.name == all_reduce.name
@@ -181,7 +181,7 @@ def test_alone_nobody_can_be_lost():
         raise tf.errors.InternalError(None, None, "a failure of its own")
 
 
-def test_a_trial_of_a_search_trains_alone_whoever_was_started_with_it(monkeypatch):
+def test_a_trial_of_a_search_trains_alone_whatever_was_started_with_it(monkeypatch):
     tell(monkeypatch, ["a:1", "b:2"], 1)
     cluster = distribution.join_cluster(Strategy.AUTO, hosts=False)
     assert cluster.strategy is None and cluster.is_chief and cluster.workers == 1

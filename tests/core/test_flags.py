@@ -19,7 +19,7 @@ PATHS = ["--images=in", "--out=out"]
 
 
 def leaves(kind):
-    """Fields by name, those of a dataclass within a dataclass in its place."""
+    """Fields by name; a field that is a dataclass is replaced by its own fields."""
     leaf_fields = {}
     for field in dataclasses.fields(kind):
         leaf_fields |= leaves(type(field.default)) if dataclasses.is_dataclass(field.default) else {field.name: field}
@@ -86,7 +86,7 @@ def test_flags_become_the_kinds_of_the_fields():
     assert flags.parse(ConvertConfig, [*PATHS, "--overwrite", "--nooverwrite"]).overwrite is False
 
 
-# A flagfile holds one flag a line and is trimmed: line breaks and outer blanks cannot be written in it.
+# A flagfile holds one flag per line and is trimmed: it cannot hold line breaks and outer blanks.
 PATH = st.text(string.printable[:94] + " äß裂缝", min_size=1, max_size=30).filter(lambda text: text == text.strip())
 FRACTION = st.sampled_from([(0.8, 0.1, 0.1), (1.0, 0.0, 0.0), (0.7, 0.15, 0.15)])
 
@@ -206,7 +206,7 @@ def test_flags_as_a_dictionary_are_those_of_the_flagfile_but_for_some():
 
 
 def test_the_home_of_the_user_is_meant_by_a_tilde(monkeypatch):
-    """A shell leaves it as it is behind an = sign."""
+    """A shell does not expand it after an = sign."""
     monkeypatch.setenv("HOME", "/home/ada")
     leaf_fields = flags.parse(ConvertConfig, ["--images=~/walls", "--out=~/data/walls"])
     assert (leaf_fields.images, leaf_fields.out) == ("/home/ada/walls", "/home/ada/data/walls")

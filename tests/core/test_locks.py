@@ -24,7 +24,7 @@ HOLDER = """
 
 @pytest.fixture
 def locked_file(tmp_path):
-    """(path, process): a lock file and the process that has it."""
+    """(path, process): a lock file and the process that holds it."""
     path = tmp_path / "lock"
     command = [sys.executable, "-c", textwrap.dedent(HOLDER), path]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=support.environment())
@@ -76,7 +76,7 @@ def test_what_is_locked_where_possible_is_locked_where_there_are_locks(tmp_path)
         assert locks.lock_where_possible(file) and not locks.lock(second, wait=False)
 
 
-def test_where_there_are_no_locks_the_work_goes_on_without(tmp_path, no_locks):
+def test_where_there_are_no_locks_the_work_continues_without(tmp_path, no_locks):
     with open(tmp_path / "lock", "w") as file:
         assert not locks.lock_where_possible(file)
 
@@ -88,7 +88,7 @@ def test_a_folder_that_can_not_be_locked_is_entered_all_the_same(tmp_path, no_lo
 
 
 def second(folder):
-    """Whether a second process may enter now."""
+    """Whether a second process can lock the folder now."""
     code = (
         "import os, sys\n"
         "from crackflow.core import locks\n"

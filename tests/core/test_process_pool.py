@@ -27,7 +27,7 @@ def test_results_come_in_the_order_of_the_tasks():
 
 
 @pytest.mark.parametrize("ahead", [1, 2, 5])
-def test_never_more_tasks_are_taken_than_asked(ahead):
+def test_never_more_tasks_are_submitted_than_allowed(ahead):
     submitted, returned = 0, 0
 
     def tasks():
@@ -119,7 +119,7 @@ def test_a_signal_in_the_middle_of_a_submission_is_heard_after_it(number):
         signal.signal(number, before)
 
 
-def test_a_signal_while_the_pool_is_made_leaves_no_semaphore_behind(monkeypatch):
+def test_a_signal_while_the_pool_is_created_leaves_no_semaphore_behind(monkeypatch):
     created, living = set(), set()
     register, unregister = resource_tracker.register, resource_tracker.unregister
 
@@ -148,11 +148,11 @@ def test_a_signal_while_the_pool_is_made_leaves_no_semaphore_behind(monkeypatch)
     assert created and not living
 
 
-# One process for one task.
+# One process per task.
 
 
 def leave(path, code):
-    """Writes what it sees of the world into `path`, and ends as asked."""
+    """Writes its modules and its session to `path`, and ends as requested."""
     with open(path, "w") as file:
         file.write(f"{sorted(name for name in sys.modules if name in ('pytest', 'tensorflow'))} {os.getsid(0)}")
     if code == "again":
@@ -189,7 +189,7 @@ def test_a_process_of_its_own_looks_for_modules_where_this_one_does(tmp_path, mo
 
 
 def started_by(monkeypatch, *methods):
-    """How the processes of a pool are started where the system has `methods`, its own first."""
+    """Returns how a pool starts processes where the system has `methods`, its default first."""
     monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: list(methods))
     with process_pool.pool(1) as pool:
         return pool._mp_context.get_start_method()

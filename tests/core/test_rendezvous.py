@@ -27,7 +27,7 @@ def addresses(count):
 
 @pytest.fixture
 def soon(monkeypatch):
-    """Messages come at once."""
+    """Messages appear at once."""
     monkeypatch.setattr(rendezvous, "SILENT_SECONDS", 0.6)
     monkeypatch.setattr(rendezvous, "ANSWER_SECONDS", 0.2)
 
@@ -44,7 +44,7 @@ def waiting(workers, index):
 
 @contextlib.contextmanager
 def interrupted_after(seconds):
-    """Ctrl-C comes inside, so that who waits for ever is seen to stop."""
+    """Ctrl-C arrives inside, so that a wait without end stops."""
     timer = threading.Timer(seconds, os.kill, [os.getpid(), signal.SIGINT])
     timer.start()
     try:
@@ -101,7 +101,7 @@ def test_something_else_that_answers_is_no_worker(soon, capsys, banner):
 
 
 def test_a_worker_that_has_gone_on_is_known_by_its_server():
-    """One that is started again finds the others within TensorFlow."""
+    """A restarted worker finds the others inside TensorFlow."""
     server = grpc.server(futures.ThreadPoolExecutor(1))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()

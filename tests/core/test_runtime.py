@@ -30,7 +30,7 @@ def test_the_same_seed_draws_the_same_in_python_numpy_tensorflow_and_keras():
     assert all(a != b for a, b in zip(first, second, strict=True))
 
 
-def test_a_seed_beyond_32_bits_is_taken():
+def test_a_seed_beyond_32_bits_is_accepted():
     runtime.seed_all(2**40 + 7)
     first = drawn()
     runtime.seed_all(2**40 + 7)
@@ -38,7 +38,7 @@ def test_a_seed_beyond_32_bits_is_taken():
 
 
 @pytest.mark.parametrize("requested", [choice for choice in Precision if choice is not Precision.AUTO])
-def test_an_asked_precision_is_given(requested):
+def test_a_requested_precision_is_used(requested):
     assert runtime.choose_precision(requested) == (requested.value, "asked for")
 
 
@@ -58,7 +58,7 @@ def test_bfloat16_is_chosen_where_the_processor_multiplies_it_and_the_network_ga
 
 
 @pytest.mark.parametrize(("requested", "value"), [(Xla.ON, "on"), (Xla.OFF, "off")])
-def test_asked_compilation_is_given(requested, value):
+def test_requested_compilation_is_used(requested, value):
     assert runtime.choose_xla(requested) == (value, "asked for")
 
 
@@ -95,7 +95,7 @@ def test_freed_tensors_are_used_again_without_a_page_fault():
     assert int(answer) < 2_000  # 20 tensors of 9,766 pages each
 
 
-def test_all_of_float32_is_kept_when_asked():
+def test_all_bits_of_float32_are_used_when_requested():
     before = tf.config.experimental.tensor_float_32_execution_enabled()
     try:
         tf.config.experimental.enable_tensor_float_32_execution(True)

@@ -49,7 +49,7 @@ def test_alpha_keeps_its_own_white_and_inversion_spares_it():
 
 
 def png(values, kind, extra=b""):
-    """A PNG of 16 bits a channel, which Pillow does not write in colours."""
+    """A PNG of 16 bits per channel, which Pillow does not write in colour."""
 
     def chunk(name, data):
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))

@@ -1,4 +1,4 @@
-"""Of which files the images of a split are."""
+"""Digests of the files that the images of a split come from."""
 
 import csv
 import json
@@ -25,7 +25,7 @@ def test_digests_are_those_of_the_source_files_in_the_order_of_the_records_whate
 
 @pytest.fixture
 def copied(tmp_path):
-    """The data set's tables, to be damaged."""
+    """Copies of the dataset's tables, which a test may damage."""
     dataset = small.data()
     for name in (dataset_io.DATASET, dataset_io.MANIFEST):
         shutil.copy(os.path.join(dataset.folder, name), tmp_path)

@@ -1,4 +1,4 @@
-"""The rules; the kinds of masks that people draw are in tests/reports/test_masks_silently_misread.py."""
+"""The rules. tests/reports/test_masks_silently_misread.py covers the kinds of masks that people draw."""
 
 import numpy as np
 import pytest

@@ -30,7 +30,7 @@ def labels(mask, patch_px=32, fraction=0.01):
 
 
 @pytest.mark.parametrize(("crack_pixels", "label"), [(0, 0), (1, -1), (10, -1), (11, 1), (1024, 1)])
-def test_a_window_is_cracked_from_the_asked_share_of_crack_pixels_on(crack_pixels, label):
+def test_a_tile_is_cracked_from_the_requested_fraction_of_crack_pixels_on(crack_pixels, label):
     mask = np.zeros((32, 32), np.uint8)
     mask.ravel()[:crack_pixels] = 255
     assert labels(mask) == {(0, 0): label}  # 1 % of 1,024 is 10.24
@@ -51,12 +51,12 @@ def test_an_anti_aliased_mask_counts_from_half_on(level, label):
 
 def test_a_cracked_window_knows_where_its_crack_lies():
     mask = np.zeros((32, 64), np.uint8)
-    mask[30, 32:64] = 255  # the last row of cells of the second window
+    mask[30, 32:64] = 255  # the last row of cells of the second tile
     (window,), _ = mask_tiles.label_tiles(mask, 32, 0.01)
     assert window.cells == 0xFF << 56
 
 
-def test_labelled_and_unclear_windows_are_told_apart_and_named_by_their_place():
+def test_labelled_and_unclear_tiles_are_separated_and_named_by_their_position():
     mask = np.zeros((32, 64), np.uint8)
     mask[0, 0] = 255
     windows, unclear = mask_tiles.label_tiles(mask, 32, 0.01)
@@ -73,7 +73,7 @@ def masked(tmp_path, values, mode, form="PNG"):
 
 
 @pytest.mark.parametrize("value", [1, 38, 127])
-def test_a_mask_of_class_numbers_is_refused_and_not_taken_for_a_clean_one(tmp_path, value):
+def test_a_mask_of_class_numbers_is_refused_and_not_read_as_a_clean_one(tmp_path, value):
     crack = np.zeros((64, 64), np.uint8)
     crack[20:24] = value
     with pytest.raises(ImageError, match=f"its mask 'mask.png' has no value above {value}: expected white, 255, where"):
@@ -91,7 +91,7 @@ def test_masks_of_several_classes_or_of_a_dark_colour_are_refused(tmp_path, valu
         masked(tmp_path, crack, "L")
 
 
-def test_a_clean_mask_and_one_with_a_compressors_noise_are_taken(tmp_path):
+def test_a_clean_mask_and_one_with_a_compressors_noise_are_accepted(tmp_path):
     clean = np.zeros((64, 64), np.uint8)
     assert not masked(tmp_path, clean, "L").any()
     clean[3, 3:6] = 1, 2, 3

@@ -22,7 +22,7 @@ def dataset(tmp_path):
 
 
 def read_in_order(dataset, split):
-    """Every record, as a reader of whole files sees it."""
+    """Yields every record as a reader of whole files sees it."""
     for name in dataset.files(split):
         with open(name, "rb") as file:
             yield from (records.parse(payload) for _, payload in records.read(file))
@@ -75,7 +75,7 @@ def test_few_open_files_are_enough(dataset, monkeypatch):
     assert all(fetched[worker, row] == expected[row]["image"] for worker in range(4) for row in range(rows.count))
 
 
-def test_reading_ahead_reads_the_rows_and_goes_on_at_the_first(dataset):
+def test_reading_ahead_reads_the_rows_and_continues_at_the_first(dataset):
     rows, places = RecordReader(dataset, "train"), []
     seen = threading.Event()
 

@@ -27,7 +27,7 @@ def test_a_group_is_never_cut(seed, count, most, fractions):
 
 
 @given(st.integers(0, 10**6), st.integers(1, 6), st.sampled_from(FRACTIONS))
-def test_each_class_is_split_in_the_asked_parts_to_within_a_group(seed, most, fractions):
+def test_each_class_is_split_in_the_requested_fractions_to_within_a_group(seed, most, fractions):
     labels, groups = drawn(seed, 200, most)
     split = splits.assign(labels, groups, fractions, seed)
     for label in (0, 1):
@@ -48,7 +48,7 @@ def test_single_images_even_out_what_large_groups_left_uneven(seed, fractions):
 
 
 @given(st.integers(0, 10**6), st.integers(1, 12), st.integers(1, 30), st.sampled_from(FRACTIONS))
-def test_no_split_that_was_asked_for_is_empty_where_there_are_groups_enough(seed, count, most, fractions):
+def test_no_requested_split_is_empty_where_there_are_enough_groups(seed, count, most, fractions):
     labels, groups = drawn(seed, count, most)
     have = np.bincount(splits.assign(labels, groups, fractions, seed), minlength=3)
     target = np.count_nonzero(fractions)
@@ -139,7 +139,7 @@ def test_few_images_of_a_class_are_shared_out(clean, cracked, expected, seed):
 
 
 @given(st.integers(0, 10**6), st.integers(8, 60))
-def test_no_move_of_one_group_brings_unequal_groups_nearer_to_what_is_asked(seed, count):
+def test_no_move_of_one_group_brings_unequal_groups_nearer_to_the_targets(seed, count):
     labels, groups = mixed(seed, count, 200)
     split = splits.assign(labels, groups, (0.8, 0.1, 0.1), seed)
     target = np.outer((0.8, 0.1, 0.1), np.bincount(labels, minlength=2))
@@ -159,7 +159,7 @@ def test_no_move_of_one_group_brings_unequal_groups_nearer_to_what_is_asked(seed
 
 
 def test_photographs_of_very_different_size_still_leave_a_tenth_to_test():
-    """54 photographs of 100 to 252 windows, a sixth of them cracked, as SDNET2018's decks are."""
+    """54 photographs of 100 to 252 tiles, a sixth of them cracked, like the decks of SDNET2018."""
     rng = np.random.default_rng(0)
     sizes = rng.integers(100, 252, 54)
     groups = np.repeat(np.arange(54), sizes)

@@ -86,5 +86,7 @@ class TuneConfig:
         require(known, "hold", f"some of {', '.join(CHOICES)}, each once", ",".join(self.hold))
         left = set(CHOICES if self.model is Network.CUSTOM else TRAINING_CHOICES) - set(self.hold)
         require(bool(left), "hold", "a choice that is left to be searched", ",".join(self.hold))
-        alone = self.strategy is not Strategy.MULTIWORKER
-        require(alone, "strategy", "auto, one or mirrored: hosts share a search, not a trial", self.strategy.value)
+        is_single_host = self.strategy is not Strategy.MULTIWORKER
+        require(
+            is_single_host, "strategy", "auto, one or mirrored: hosts share a search, not a trial", self.strategy.value
+        )
