@@ -42,6 +42,7 @@ class Dataset:
 
     @property
     def classes(self) -> tuple[str, str]:
+        """The names of the clean and of the cracked class."""
         return tuple(self.facts["classes"])
 
     @property
@@ -59,6 +60,7 @@ class Dataset:
         return self.facts.get("source_px", self.image_px)
 
     def count(self, split: str) -> int:
+        """Returns the number of images in `split`."""
         return self.facts["splits"][split]["count"]
 
     def describe_count(self, split: str) -> str:
@@ -74,6 +76,7 @@ class Dataset:
             )
 
     def files(self, split: str) -> list[str]:
+        """Returns the paths of the shards of `split`."""
         return [os.path.join(self.folder, shard["file"]) for shard in self.facts["splits"][split]["shards"]]
 
 

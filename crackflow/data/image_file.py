@@ -201,6 +201,7 @@ def _require_one_picture(data: bytes, form: str) -> list[str]:
 
 
 def open_image(data: bytes) -> Image.Image:
+    """Opens `data` with Pillow, without decoding pixels. Raises: ImageError with the reason."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -380,6 +381,7 @@ def _decode(photo: EncodedImage, channels: int, under: str) -> np.ndarray:
 
 
 def upright(picture: Image.Image, turned: int) -> Image.Image:
+    """Turns `picture`, whose EXIF orientation is `turned`, upright."""
     return picture.transpose(UPRIGHT[turned]) if turned in UPRIGHT else picture
 
 

@@ -8,6 +8,7 @@ TRANSPARENT = "laid over white where transparent"
 
 
 def has_alpha(image: Image.Image) -> bool:
+    """Whether `image` has an alpha channel or a transparent colour."""
     return image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
 
 
