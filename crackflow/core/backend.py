@@ -1,4 +1,4 @@
-"""The one place where TensorFlow, Keras, Keras Tuner and tensorflow-addons are brought together.
+"""The one module that brings together TensorFlow, Keras, Keras Tuner and tensorflow-addons.
 
 Synopsis::
 
@@ -8,8 +8,8 @@ Synopsis::
 
 `keras` is tf_keras, the Keras 2 API released with each TensorFlow: Keras 3's `fit` fails under
 MultiWorkerMirroredStrategy and its TensorFlow train step ran at 0.37 to 0.66 of tf_keras' speed on one CPU
-(BUILD_NOTES.md). Keras Tuner and tensorflow-addons say `import keras` and would get Keras 3, so while those
-two are imported, and only then, the name `keras` means tf_keras.
+(BUILD_NOTES.md). Keras Tuner and tensorflow-addons say `import keras` and would get Keras 3. While those two are
+imported, and only then, the name `keras` therefore means tf_keras.
 """
 
 import contextlib
@@ -34,13 +34,13 @@ NOISE = (
 
 @contextlib.contextmanager
 def without_start_up_noise() -> Iterator[None]:
-    """While inside, what TensorFlow's C++ says on stderr about a machine without a GPU is left out; the rest stays.
+    """While inside, TensorFlow's C++ messages about a machine without a GPU are removed from stderr; the rest stays.
 
-    These lines come before any log level is heard, and hide the one line that a user should read.
+    These lines are printed before any log level takes effect, and hide the one line that a user should read.
     """
     try:
         handle = os.dup(2)
-    except OSError:  # started without a stderr: nothing to keep quiet
+    except OSError:  # started without a stderr: nothing to filter
         yield
         return
     with tempfile.TemporaryFile() as caught:
@@ -53,11 +53,11 @@ def without_start_up_noise() -> Iterator[None]:
             caught.seek(0)
             for line in caught:
                 if not any(noise in line for noise in NOISE):
-                    with contextlib.suppress(OSError):  # nobody reads it any more, or its disk is full
+                    with contextlib.suppress(OSError):  # its reader is gone, or its disk full
                         os.write(2, line)
 
 
-if "tensorflow" not in sys.modules:  # heard at its first import alone; afterwards this package runs beside Keras 3
+if "tensorflow" not in sys.modules:  # read at the first import only; afterwards this package runs beside Keras 3
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 # CPU features and the registration of plugins; errors still come through.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -67,8 +67,8 @@ with without_start_up_noise():
     import tf_keras as keras
     from tf_keras.src.applications import convnext
 
-# Dropout then draws from variables, which a checkpoint can hold and which a seed decides under XLA as well; the older
-# operations that tf_keras takes by itself do neither.
+# Dropout then draws from variables, which a checkpoint can hold and which follow the seed under XLA as well; neither
+# holds for the older operations that tf_keras uses by default.
 keras.backend.experimental.enable_tf_random_generator()
 
 # Layers of Keras Applications that a saved model names but Keras does not find by itself.
@@ -115,13 +115,13 @@ def _is_keras(name: str) -> bool:
 
 
 def load_tuner() -> types.ModuleType:
-    """Keras Tuner, made to search tf_keras models."""
+    """Loads Keras Tuner so that it searches tf_keras models."""
     with keras_is_tf_keras():
         return importlib.import_module("keras_tuner")
 
 
 def load_tuner_service() -> types.SimpleNamespace:
-    """The parts by which searches of Keras Tuner talk to each other over gRPC: chief, client, and its messages."""
+    """Loads the parts with which searches of Keras Tuner communicate over gRPC: chief, client, and their messages."""
     load_tuner()
     with keras_is_tf_keras():
         parts = {
@@ -132,9 +132,10 @@ def load_tuner_service() -> types.SimpleNamespace:
 
 
 def load_addons() -> types.ModuleType:
-    """tensorflow-addons: optimizers, metrics and image ops written in Python.
+    """Loads tensorflow-addons: optimizers, metrics and image ops written in Python.
 
-    Raises: UserError where the package has no wheel (Python 3.12 and later, Windows, ARM) or is not installed.
+    Raises:
+        UserError: where the package has no wheel (Python 3.12 and later, Windows, ARM) or is not installed.
     """
     try:
         # Its end-of-life notice and version check are known and documented; the user asked for it by name.
@@ -152,7 +153,9 @@ def load_addons() -> types.ModuleType:
 
 
 def _give_tf_keras(package: str) -> None:
-    """Modules of `package` ask for tf.keras as they run, too: what they call tf is TensorFlow with tf_keras in it."""
+    """Replaces `tf` in the modules of `package`, which also use tf.keras at run time, by TensorFlow with tf_keras in
+    it.
+    """
     own = types.ModuleType(tf.__name__, tf.__doc__)
     own.__getattr__ = lambda name: getattr(tf, name)
     own.keras = keras

@@ -1,12 +1,12 @@
-"""Apache Beam in the place of this host's processes: the same functions, run by Spark, Flink, Dataflow or Beam itself.
+"""Apache Beam instead of this host's processes: Spark, Flink, Dataflow or Beam itself runs the same functions.
 
 Synopsis::
 
     pool = beam_pool.Pool("--runner=SparkRunner ...", scratch="/shared/out")
-    for result in pool.ordered(function, tasks): ...        # as process_pool.map_ordered gives them
+    for result in pool.ordered(function, tasks): ...        # as process_pool.map_ordered yields them
 
-The functions are those of the local pool, so the results are the same. What a task reads, what it writes and the folder
-`scratch` must lie on storage that this process and all of Beam's workers see under the same path.
+The functions are those of the local pool, so the results are the same. The files that a task reads and writes, and the
+folder `scratch`, must lie on storage that this process and all of Beam's workers see under the same path.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ Result = TypeVar("Result")
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _suppress_logging() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -39,9 +39,9 @@ def _quiet() -> Iterator[None]:
 
 
 def load() -> types.ModuleType:
-    """The package. Raises: UserError where it is not installed."""
+    """Loads the package. Raises: UserError where it is not installed."""
     try:
-        with _quiet():  # it tells of cloud packages that are not there
+        with _suppress_logging():  # it logs which cloud packages are missing
             importlib.import_module("apache_beam.options.pipeline_options")
             return importlib.import_module("apache_beam")
     except ImportError as error:
@@ -52,13 +52,15 @@ def load() -> types.ModuleType:
 
 
 class Pool:
-    """Runs functions as Beam pipelines with `options`, as a command line holds them; no --runner: Beam's own."""
+    """Runs functions as Beam pipelines with the command-line `options`; the default is Beam's own runner."""
 
     def __init__(self, options: str, scratch: str) -> None:
         self._beam, self._options, self._scratch = load(), shlex.split(options), scratch
 
     def ordered(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
-        """`function(task)` for each task, in the order of the tasks, after all are done: one pipeline."""
+        """Yields `function(task)` for each task, in the order of the tasks, after one pipeline has finished all of
+        them.
+        """
         numbered = list(enumerate(tasks))
         folder = os.path.join(self._scratch, f"beam-{secrets.token_hex(4)}.tmp")
         os.makedirs(folder)
@@ -68,12 +70,12 @@ class Pool:
                 pipeline
                 | "tasks" >> self._beam.Create(numbered)
                 | "spread" >> self._beam.Reshuffle()
-                | "work" >> self._beam.Map(_work, function, folder)
+                | "work" >> self._beam.Map(_run_task, function, folder)
             )
-            with _quiet():  # what goes wrong comes as an exception, with the text of ours in it
+            with _suppress_logging():  # a failure raises an exception that holds the text of ours
                 pipeline.run().wait_until_finish()
             for number, _ in numbered:
-                with open(_place(folder, number), "rb") as file:
+                with open(_result_path(folder, number), "rb") as file:
                     yield pickle.load(file)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -88,11 +90,11 @@ class Pool:
             ) from error
 
 
-def _work(numbered: tuple[int, Task], function: Callable[[Task], Result], folder: str) -> None:
-    """On a worker. A bundle that Beam runs twice writes the same result twice, each time whole."""
+def _run_task(numbered: tuple[int, Task], function: Callable[[Task], Result], folder: str) -> None:
+    """Runs on a worker. A bundle that Beam runs twice writes the same result twice, completely each time."""
     number, task = numbered
-    atomic.write_bytes(_place(folder, number), pickle.dumps(function(task), pickle.HIGHEST_PROTOCOL))
+    atomic.write_bytes(_result_path(folder, number), pickle.dumps(function(task), pickle.HIGHEST_PROTOCOL))
 
 
-def _place(folder: str, number: int) -> str:
+def _result_path(folder: str, number: int) -> str:
     return os.path.join(folder, f"{number:08d}.pickle")

@@ -1,14 +1,15 @@
-"""The C function `bind` as TensorFlow's libraries call it, replaced for a while.
+"""Temporary replacement of the C function `bind` in TensorFlow's libraries.
 
 Synopsis::
 
     with bind_hook.wildcards_become("127.0.0.1", folder_of_tensorflow):
         ...                                       # servers that start here listen on that address alone
 
-TensorFlow's servers (of tf.data service and tf.distribute) listen on every address: of their settings none says where
-(seen at 2.21; `worker_address` is what others are told, and the protocol "grpc+local" is not in the package). A library
-calls functions of others through a table of addresses, the global offset table of ELF (System V ABI, section 5.2), and
-there the entry of `bind` is changed. Linux on x86-64 and ARM64; elsewhere OSError, before anything is opened.
+TensorFlow's servers (of tf.data service and tf.distribute) listen on every address, and no setting of theirs changes
+that (seen at 2.21; `worker_address` is the address that is given to others, and the protocol "grpc+local" is not in the
+package). A library calls functions of other libraries through a table of addresses, the global offset table of ELF
+(System V ABI, section 5.2), and the entry of `bind` is changed there. This works on Linux on x86-64 and ARM64;
+elsewhere it raises OSError before anything is opened.
 """
 
 import contextlib
@@ -31,7 +32,7 @@ RELOCATION = np.dtype([("offset", "<u8"), ("info", "<u8"), ("addend", "<i8")])  
 SYMBOL = np.dtype([("name", "<u4"), ("rest", "V20")])  # Elf64_Sym
 PROT_READ, PROT_WRITE = mmap.PROT_READ, mmap.PROT_WRITE
 
-_hooks = []  # a thread may be inside one when it is taken out again
+_hooks = []  # kept alive: a thread may be inside a hook when it is removed from the table
 
 BIND = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_uint32, use_errno=True)
 
@@ -56,87 +57,88 @@ VISIT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(_Library), ctypes.c_size_t
 
 @contextlib.contextmanager
 def wildcards_become(address: str, folder: str) -> Iterator[None]:
-    """While inside, a library under `folder` that binds a socket to every address gets `address` (IPv4 or IPv6) alone.
+    """While inside, libraries under `folder` that bind a socket to every address get `address` (IPv4 or IPv6) alone.
 
-    Raises: OSError where this system's libraries have no such table, or none of them calls `bind`.
+    Raises:
+        OSError: where this system's libraries have no such table, or none of them calls `bind`.
     """
     if sys.platform != "linux" or os.uname().machine not in SLOTS or sys.maxsize < 2**32:
         raise OSError(f"{sys.platform} on {os.uname().machine} has no table of functions that is known here")
     slots = _slots_of(b"bind", os.path.realpath(folder))
     if not slots:
         raise OSError(f"no library under {folder} calls bind")
-    hook = _hook(ipaddress.ip_address(address))
+    hook = _build_hook(ipaddress.ip_address(address))
     _hooks.append(hook)
     before = [(slot, protected, ctypes.c_uint64.from_address(slot).value) for slot, protected in slots]
     try:
         for slot, protected in slots:
-            _put(slot, ctypes.cast(hook, ctypes.c_void_p).value, protected)
+            _write_slot(slot, ctypes.cast(hook, ctypes.c_void_p).value, protected)
         yield
     finally:
         for slot, protected, value in before:
-            _put(slot, value, protected)
+            _write_slot(slot, value, protected)
 
 
-def _hook(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> "BIND":
+def _build_hook(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> "BIND":
     bind = ctypes.CDLL(None, use_errno=True).bind
     bind.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_uint32]
 
-    def narrowed(number: int, place: int, size: int) -> int:
-        copy = ctypes.create_string_buffer(_narrowed(ctypes.string_at(place, size), address), size)
+    def bind_narrowed(number: int, sockaddr: int, size: int) -> int:
+        copy = ctypes.create_string_buffer(_replace_wildcard(ctypes.string_at(sockaddr, size), address), size)
         return bind(number, ctypes.addressof(copy), size)
 
-    return BIND(narrowed)
+    return BIND(bind_narrowed)
 
 
-def _narrowed(place: bytes, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bytes:
-    """A sockaddr with `address` where it had the wildcard, else as it is."""
-    family = int.from_bytes(place[:2], sys.byteorder)
-    if family == socket.AF_INET and place[4:8] == bytes(4) and address.version == 4:
-        return place[:4] + address.packed + place[8:]
-    if family == socket.AF_INET6 and place[8:24] == bytes(16):
+def _replace_wildcard(sockaddr: bytes, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bytes:
+    """Returns a sockaddr with `address` where it had the wildcard, else unchanged."""
+    family = int.from_bytes(sockaddr[:2], sys.byteorder)
+    if family == socket.AF_INET and sockaddr[4:8] == bytes(4) and address.version == 4:
+        return sockaddr[:4] + address.packed + sockaddr[8:]
+    if family == socket.AF_INET6 and sockaddr[8:24] == bytes(16):
         mapped = b"" if address.version == 6 else bytes(10) + b"\xff\xff"  # RFC 4291, 2.5.5.2
-        return place[:8] + mapped + address.packed + place[24:]
-    return place
+        return sockaddr[:8] + mapped + address.packed + sockaddr[24:]
+    return sockaddr
 
 
 def _slots_of(name: bytes, folder: str) -> list[tuple[int, bool]]:
-    """(address of the entry, whether it is write-protected) of function `name` in each library under `folder`."""
-    found = []
+    """Returns (address of the entry, whether it is write-protected) of function `name` per library under `folder`."""
+    slots = []
 
     def visit(library: "ctypes.pointer[_Library]", size: int, data: int) -> int:
         path = os.path.realpath(os.fsdecode(library.contents.path or b""))
         if path.startswith(folder + os.sep):
-            found.extend(_slots_in(library.contents, name))
+            slots.extend(_slots_in(library.contents, name))
         return 0
 
     ctypes.CDLL(None).dl_iterate_phdr(VISIT(visit), None)
-    return found
+    return slots
 
 
 def _slots_in(library: _Library, name: bytes) -> Iterator[tuple[int, bool]]:
     segments = [library.segments[number] for number in range(library.count)]
-    guarded = [(library.base + it.address, it.bytes) for it in segments if it.type == PT_GNU_RELRO]
+    guarded = [(library.base + segment.address, segment.bytes) for segment in segments if segment.type == PT_GNU_RELRO]
     for segment in segments:
         if segment.type != PT_DYNAMIC:
             continue
-        for slot in _relocated(_dynamic(library.base + segment.address, segment.bytes), library.base, name):
+        for slot in _relocated_slots(_read_dynamic(library.base + segment.address, segment.bytes), library.base, name):
             yield slot, any(first <= slot < first + size for first, size in guarded)
 
 
-def _dynamic(address: int, size: int) -> dict[int, int]:
+def _read_dynamic(address: int, size: int) -> dict[int, int]:
     words = struct.unpack(f"<{size // 8}Q", ctypes.string_at(address, size // 16 * 16))
     return dict(zip(words[::2], words[1::2], strict=True))
 
 
-def _relocated(dynamic: dict[int, int], base: int, name: bytes) -> Iterator[int]:
+def _relocated_slots(dynamic: dict[int, int], base: int, name: bytes) -> Iterator[int]:
     def table(tag: int, size: int, kind: np.dtype) -> np.ndarray:
         address = dynamic.get(tag, 0)
         address += base if address < base else 0  # glibc has added the base, musl has not
         return np.frombuffer(ctypes.string_at(address, size // kind.itemsize * kind.itemsize), kind)
 
     names = ctypes.string_at(dynamic[DT_STRTAB] + (base if dynamic[DT_STRTAB] < base else 0), dynamic[DT_STRSZ])
-    # Also at the end of a longer name, whose tail a linker may share.
-    starts = [it.start() for it in re.finditer(re.escape(name) + b"\0", names)]
+    # A linker may also store the name as the tail of a longer one.
+    starts = [match.start() for match in re.finditer(re.escape(name) + b"\0", names)]
     for tag, size in ((DT_JMPREL, DT_PLTRELSZ), (DT_RELA, DT_RELASZ)):
         entries = table(tag, dynamic[size], RELOCATION) if tag in dynamic else np.empty(0, RELOCATION)
         entries = entries[np.isin(entries["info"] & 0xFFFFFFFF, SLOTS[os.uname().machine])]
@@ -145,7 +147,7 @@ def _relocated(dynamic: dict[int, int], base: int, name: bytes) -> Iterator[int]
         yield from (base + int(offset) for offset in entries["offset"][np.isin(symbols["name"][numbers], starts)])
 
 
-def _put(slot: int, value: int, protected: bool) -> None:
+def _write_slot(slot: int, value: int, protected: bool) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     page = slot // mmap.PAGESIZE * mmap.PAGESIZE
     span = ctypes.c_void_p(page), ctypes.c_size_t(mmap.PAGESIZE)

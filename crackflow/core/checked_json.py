@@ -1,4 +1,4 @@
-"""JSON with a checksum inside, so that a bit that turned on the disk is found out.
+"""JSON with a checksum inside, so that a flipped bit on the disk is detected.
 
 Synopsis::
 
@@ -13,13 +13,18 @@ KEY = "crc32"
 
 
 def add_checksum(content: dict) -> dict:
-    """`content`, as JSON gives it back, with the key `KEY`: CRC-32 of the rest."""
+    """Returns `content`, as JSON reads it back, with the key `KEY`: the CRC-32 of the rest."""
     plain = json.loads(json.dumps(content))
     return plain | {KEY: _checksum(plain)}
 
 
 def read(path: str) -> dict:
-    """The content of the file. Raises: OSError; ValueError where it is not what was written, or no JSON object."""
+    """Reads a file and checks it.
+
+    Raises:
+        OSError: when it can't be read.
+        ValueError: when it is not what was written, or no JSON object.
+    """
     with open(path, encoding="utf-8") as file:
         try:
             return strip_checksum(json.load(file))
@@ -28,7 +33,9 @@ def read(path: str) -> dict:
 
 
 def strip_checksum(content: dict) -> dict:
-    """`content` without its checksum. What has none, of an earlier version, is taken as it is. Raises: ValueError."""
+    """Returns `content` without its checksum. Content of an earlier version, without one, is accepted. Raises:
+    ValueError.
+    """
     if not isinstance(content, dict):
         raise ValueError("expected an object")
     plain = {name: value for name, value in content.items() if name != KEY}

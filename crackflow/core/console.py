@@ -1,4 +1,6 @@
-"""A progress bar with images/s and the time left: on a terminal only, and on stderr, so that output stays clean.
+"""Output of a command: messages, tables and a progress bar with images/s and the remaining time.
+
+The bar is drawn on a terminal only, and on stderr, so that stdout stays clean.
 
 Synopsis::
 
@@ -25,7 +27,7 @@ from rich.text import Text
 
 from crackflow.core.escaping import one_line, visible
 
-WIDTH = 160  # of a table that goes to a file or a pipe
+WIDTH = 160  # columns of a table that is written to a file or a pipe
 
 
 class ImagesPerSecond(ProgressColumn):
@@ -40,18 +42,18 @@ def progress_bar(total: int, what: str) -> Iterator[Callable[[int], None]]:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     columns += (ImagesPerSecond(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as shown:
-        task = shown.add_task(one_line(what), total=total)
-        yield lambda step: shown.advance(task, step)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(one_line(what), total=total)
+        yield lambda step: progress.advance(task, step)
 
 
 def make_streams_safe() -> None:
-    """From now on stdout and stderr write what their encoding lacks as \\u escapes, whatever the locale or
-    PYTHONIOENCODING says; and where the process was started without them, what is said goes nowhere.
+    """Makes stdout and stderr write characters that their encoding lacks as \\u escapes.
 
-    File names come in every script, and undecodable ones as lone surrogates that no encoding has.
+    This holds whatever the locale or PYTHONIOENCODING says. Where the process was started without the streams, output
+    is discarded. File names come in every script, and undecodable ones as lone surrogates that no encoding has.
     """
-    for number in range(3):  # else the next file that is opened gets the number, and what C code prints with it
+    for number in range(3):  # else the next opened file gets the number, and with it what C code prints
         try:
             os.fstat(number)
         except OSError:
@@ -75,7 +77,7 @@ class _Visible(logging.Formatter):
 
 
 def _show_exception(kind: type[BaseException], exception: BaseException, trace: TracebackType | None) -> None:
-    """A fault of ours, as Python shows it; its message may hold a file name."""
+    """Prints a bug's traceback as Python does; its message may hold a file name."""
     error("".join(traceback.format_exception(kind, exception, trace)))
 
 
@@ -87,13 +89,18 @@ _silent = False
 
 
 def set_quiet() -> None:
-    """From now on nothing is said here: of several workers of one run, one speaks."""
+    """Silences this process: of several workers of one run, only one prints."""
     global _silent
     _silent = True
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[tuple[str, bool]]]) -> None:
-    """A table on stdout. `rows`: (text, whether it is a warning) for each column; warnings are red and end in "!"."""
+    """Prints a table on stdout.
+
+    Args:
+        columns: the titles.
+        rows: (text, whether it is a warning) for each column; warnings are red and end in "!".
+    """
     if _silent or sys.stdout is None:
         return
     table = Table(box=None, pad_edge=False)
@@ -108,12 +115,12 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[tuple[str, bool]
 
 
 def info(text: str) -> None:
-    """One line for the person at the terminal, on stdout; what a name in it would do there is made visible."""
+    """Prints one line on stdout; characters in it that would act on the terminal are made visible."""
     _to_stdout(one_line(text))
 
 
 def info_lines(text: str) -> None:
-    """As `info`, several lines; names within them are the caller's to keep on one (`escaping.one_line`)."""
+    """Prints several lines as `info` does; the caller keeps each name on one line (`escaping.one_line`)."""
     _to_stdout(visible(text, keep="\n"))
 
 
@@ -126,18 +133,18 @@ def _to_stdout(text: str) -> None:
 
 
 def warning(text: str) -> None:
-    """One line on stderr that begins with "warning": the work goes on, and whoever trusts its result should read it."""
+    """Prints one line on stderr that begins with "warning": the command continues, but its result needs attention."""
     _to_stderr(f"warning: {one_line(text)}")
 
 
 def alert(text: str) -> None:
-    """As `warning`, after WARNING and in red on a terminal: what nobody may overlook."""
+    """Prints a warning that nobody may overlook: with WARNING, and in red on a terminal."""
     red = ("\x1b[1;31m", "\x1b[0m") if sys.stderr and sys.stderr.isatty() else ("", "")
     _to_stderr(f"{red[0]}WARNING: {one_line(text)}{red[1]}")
 
 
 def error(text: str) -> None:
-    """Lines on stderr, also of a silent process: tracebacks, with what acts on a terminal made visible."""
+    """Prints lines such as tracebacks on stderr, also in a quiet process, with characters that act made visible."""
     _write_error(visible(text.rstrip("\n"), keep="\n"))
 
 
@@ -149,21 +156,20 @@ def _to_stderr(line: str) -> None:
 def _write_error(line: str) -> None:
     if sys.stderr is None:
         return
-    with contextlib.suppress(OSError):  # nobody may read it any more, or its disk is full; the work goes on
+    with contextlib.suppress(OSError):  # its reader may be gone, or its disk full; the command continues
         sys.stderr.write(_writable(line, sys.stderr) + "\n")
         sys.stderr.flush()
 
 
 def _writable(text: str, stream: TextIO) -> str:
-    """`text` without what `stream` can't hold; for processes in which nobody called `make_streams_safe`."""
+    """Escapes characters of `text` that `stream` can't hold; for processes that did not call `make_streams_safe`."""
     encoding = getattr(stream, "encoding", None) or "utf-8"  # of a StringIO it is None
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 @contextlib.contextmanager
 def _ignore_broken_pipe() -> Iterator[None]:
-    """Where the reader of stdout has gone (`| head -1`) or its disk is full, what is said goes nowhere, and the work
-    goes on."""
+    """Discards stdout from now on where its reader has exited (`| head -1`) or its disk is full."""
     try:
         yield
     except OSError as error:

@@ -1,11 +1,12 @@
-"""CSV files whose names survive: any bytes that a file name may hold come back as they went out, and none of them acts
-on a terminal or in a spreadsheet on the way (`escaping.to_cell`).
+"""CSV files whose names survive: any bytes of a file name are read back as they were written.
+
+None of them acts on a terminal or in a spreadsheet on the way (`escaping.to_cell`).
 
 Synopsis::
 
     sha256 = csv_files.save("groups.csv", ("path", "label"), rows)
     for row in csv_files.read("groups.csv"): row["path"]
-    text = csv_files.utf8_name(path)              # of a path that the locale read otherwise
+    text = csv_files.utf8_name(path)              # of a path that the locale decoded otherwise
 """
 
 import csv
@@ -20,7 +21,16 @@ ROWS_A_WRITE = 4096
 
 
 def save(path: str, columns: Iterable[str], rows: Iterable[Iterable]) -> str:
-    """A CSV file, on the disk when this returns; gives its SHA-256. `rows` may be an iterator of any length."""
+    """Writes a CSV file, which is on the disk when this returns.
+
+    Args:
+        path: the file.
+        columns: the header.
+        rows: an iterable of any length.
+
+    Returns:
+        The SHA-256 of the file.
+    """
     digest = hashlib.sha256()
     with open(path, "wb") as file:
         text = io.StringIO()
@@ -44,7 +54,7 @@ def save(path: str, columns: Iterable[str], rows: Iterable[Iterable]) -> str:
 
 
 def as_text(columns: Iterable[str], rows: Iterable[Iterable]) -> str:
-    """What `save` writes."""
+    """Returns what `save` writes."""
     return "".join(map(_line, (columns, *rows)))
 
 
@@ -53,23 +63,26 @@ def _line(cells: Iterable) -> str:
 
 
 def _cell(text: str) -> str:
-    """Quoted where needed, also for the semicolon, which separates cells where the comma is for decimals."""
+    """Quotes a cell where needed, also for the semicolon, which separates cells where decimals have a comma."""
     return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',";') else text
 
 
 def read(path: str) -> list[dict[str, str]]:
-    """The rows of a CSV file that `save` wrote. Raises: OSError; csv.Error where it is no table."""
+    """Reads the rows of a CSV file that `save` wrote. Raises: OSError; csv.Error where it is no table."""
     with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
         return [{name: _plain(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
 
 
 def _plain(cell: object) -> object:
-    return escaping.from_cell(cell) if isinstance(cell, str) else cell  # of a row of another length: a list, or None
+    return escaping.from_cell(cell) if isinstance(cell, str) else cell  # in a row of another length: a list, or None
 
 
 def utf8_name(path: str) -> str:
-    """`path` as UTF-8 reads it, where the locale reads file names otherwise (C without coercion, ISO 8859-1), so that
-    JSON and HTML show the same name everywhere; a name that is no UTF-8 as the locale reads it."""
+    """Returns `path` decoded as UTF-8, so that JSON and HTML show the same name under every locale.
+
+    Some locales decode file names otherwise (C without coercion, ISO 8859-1). A name that is not UTF-8 is returned as
+    the locale decoded it.
+    """
     try:
         return os.fsencode(path).decode("utf-8")
     except UnicodeError:

@@ -1,15 +1,15 @@
-"""Which devices and hosts share a run: tf.distribute chosen from flags, TF_CONFIG or SLURM.
+"""The devices and hosts that share a run: tf.distribute, configured from flags, TF_CONFIG or SLURM.
 
 Synopsis::
 
-    team = distribution.join_cluster(Strategy.AUTO)            # before anything else runs on a device
-    with team.scope():
+    cluster = distribution.join_cluster(Strategy.AUTO)         # before anything else runs on a device
+    with cluster.scope():
         model = ...
-    batches = team.distribute(lambda share: pack.train_batches(packed, 64, seed=0, share=share))
-    if team.is_chief: ...                         # the only one that writes
+    batches = cluster.distribute(lambda shard: pack.train_batches(packed, 64, seed=0, share=shard))
+    if cluster.is_chief: ...                      # the only process that writes
 
-A global batch is cut into as many parts as there are replicas, and every number of a part belongs to one replica: no
-image is used twice, and none is left out.
+A global batch is cut into as many parts as there are replicas, and every part belongs to one replica: no image is used
+twice, and none is left out.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ from crackflow.core.errors import RetryableError, UserError
 from crackflow.core.runtime import AutoChoice
 from crackflow.core.sharding import ShardOptions
 
-# What a collective operation ends with when another worker is gone; which one depends on when it went.
+# Errors of a collective operation when another worker is gone; which one depends on when it went.
 WORKER_LOST_ERRORS = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
@@ -38,16 +38,23 @@ WORKER_LOST_ERRORS = (
     tf.errors.InternalError,
     tf.errors.FailedPreconditionError,
 )
-# What tells of a job that SLURM started with `srun`; its resolver reads these and more.
+# Variables that identify a job that SLURM started with `srun`; its resolver reads these and more.
 SLURM = ("SLURM_JOB_ID", "SLURM_PROCID", "SLURM_STEP_NODELIST", "SLURM_STEP_NUM_TASKS")
 PORT = "CRACKFLOW_PORT"  # the first of the ports that the workers of a SLURM job listen on
-PORTS = range(12_000, 30_000)  # below those that systems give out by themselves; a job's follow from its number
+PORTS = range(12_000, 30_000)  # below the ephemeral ports of systems; a job's ports follow from its number
 slurm = inspect.getmodule(tf.distribute.cluster_resolver.SlurmClusterResolver)
 
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """`strategy`: None for one device alone, which needs none; `worker` of `workers` hosts; `replicas` in all."""
+    """The devices of a run.
+
+    Attributes:
+        strategy: None for one device alone, which needs none.
+        choice: the resolved strategy, and the reason for it.
+        worker: the index of this host.
+        workers: the number of hosts.
+    """
 
     strategy: tf.distribute.Strategy | None
     choice: AutoChoice
@@ -64,13 +71,13 @@ class Cluster:
         return self.worker == 0
 
     def scope(self) -> contextlib.AbstractContextManager:
-        """Variables made inside are one for each replica, kept equal."""
+        """Variables that are created inside are mirrored on every replica and kept equal."""
         return self.strategy.scope() if self.strategy else contextlib.nullcontext()
 
     def distribute(
         self, make: Callable[[ShardOptions], tf.data.Dataset]
     ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
-        """The batches of this process: `make` is asked for those of its replicas, one part after the other."""
+        """Returns the batches of this process: `make` builds those of its replicas, one part after the other."""
         if not self.strategy:
             return make(ShardOptions())
         here = self.replicas // self.workers
@@ -79,7 +86,11 @@ class Cluster:
         )
 
     def gathered(self, numbers: list[int]) -> np.ndarray:
-        """int64 [workers, n]: the n `numbers` of every worker. All must call it, and it waits for the last."""
+        """Gathers the `numbers` of every worker. All workers must call it, and it waits for the last.
+
+        Returns:
+            int64 [workers, n].
+        """
         if self.workers == 1:
             return np.asarray([numbers], np.int64)
         table = np.zeros((self.workers, len(numbers)), np.int64)
@@ -91,7 +102,7 @@ class Cluster:
 
     @contextlib.contextmanager
     def expecting_others(self) -> Iterator[None]:
-        """Around what takes all workers. Raises: TryAgain when one of them is gone."""
+        """Wraps operations that need all workers. Raises: RetryableError when one of them is gone."""
         try:
             yield
         except WORKER_LOST_ERRORS as error:
@@ -104,39 +115,46 @@ class Cluster:
             ) from error
 
 
-def join_cluster(wanted: Strategy, hosts: bool = True, all_reduce: AllReduce = AllReduce.AUTO) -> Cluster:
-    """The devices that `wanted` means here. auto: several hosts where TF_CONFIG or SLURM names them, all GPUs of this
-    one where there are several, else one device and no strategy. `hosts`: False where this process trains by itself,
-    whoever else was started with it. `all_reduce`: between hosts; the GPUs of one host use NCCL anyway.
+def join_cluster(requested: Strategy, hosts: bool = True, all_reduce: AllReduce = AllReduce.AUTO) -> Cluster:
+    """Returns the devices that `requested` means on this machine.
 
-    Raises: UserError when several hosts or devices are asked for and there are none.
+    auto means several hosts where TF_CONFIG or SLURM names them, all GPUs of this host where there are several, and
+    else one device without a strategy.
+
+    Args:
+        requested: the strategy.
+        hosts: False where this process trains by itself, whatever other processes were started with it.
+        all_reduce: the algorithm between hosts; the GPUs of one host use NCCL in any case.
+
+    Raises:
+        UserError: when several hosts or devices are requested and there are none.
     """
-    told = detect_cluster_spec() if hosts else None
-    if wanted is Strategy.MULTIWORKER or (wanted is Strategy.AUTO and told):
-        if not told:
+    cluster_spec = detect_cluster_spec() if hosts else None
+    if requested is Strategy.MULTIWORKER or (requested is Strategy.AUTO and cluster_spec):
+        if not cluster_spec:
             raise UserError(
                 "--strategy=multiworker: expected TF_CONFIG to name several workers, or SLURM to have started several "
                 "tasks; launch/local_workers.sh, launch/slurm.sbatch and launch/kubernetes.yaml do that"
             )
-        os.environ["TF_CONFIG"] = json.dumps(told.config)
-        _meet_workers(told)
+        os.environ["TF_CONFIG"] = json.dumps(cluster_spec.config)
+        _meet_workers(cluster_spec)
         try:
-            way = tf.distribute.experimental.CommunicationImplementation[all_reduce.name]
-            options = tf.distribute.experimental.CommunicationOptions(implementation=way)
-            with rendezvous.ended_by_signals(), _listening(told):
+            implementation = tf.distribute.experimental.CommunicationImplementation[all_reduce.name]
+            options = tf.distribute.experimental.CommunicationOptions(implementation=implementation)
+            with rendezvous.ended_by_signals(), _listening(cluster_spec):
                 strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
         except tf.errors.UnknownError as error:
-            here = told.config["cluster"]["worker"][told.config["task"]["index"]]
+            here = cluster_spec.config["cluster"]["worker"][cluster_spec.config["task"]["index"]]
             raise UserError(
-                f"{told.source}: expected {here} to be free to listen on, received {error.message!r}; name another "
-                f"port ({PORT} under SLURM, else TF_CONFIG)"
+                f"{cluster_spec.source}: expected {here} to be free to listen on, received {error.message!r}; name "
+                f"another port ({PORT} under SLURM, else TF_CONFIG)"
             ) from error
-        workers = len(told.config["cluster"]["worker"])
-        reason = f"worker {told.config['task']['index']} of {workers}, named by {told.source}"
-        return Cluster(strategy, AutoChoice("multiworker", reason), told.config["task"]["index"], workers)
+        workers = len(cluster_spec.config["cluster"]["worker"])
+        reason = f"worker {cluster_spec.config['task']['index']} of {workers}, named by {cluster_spec.source}"
+        return Cluster(strategy, AutoChoice("multiworker", reason), cluster_spec.config["task"]["index"], workers)
     gpus = tf.config.list_logical_devices("GPU")
     devices = gpus or tf.config.list_logical_devices("CPU")
-    if wanted is Strategy.MIRRORED or (wanted is Strategy.AUTO and len(gpus) > 1):
+    if requested is Strategy.MIRRORED or (requested is Strategy.AUTO and len(gpus) > 1):
         if len(devices) < 2:
             raise UserError(
                 f"--strategy=mirrored: expected two devices or more, found {devices[0].name}; use --strategy=one, or "
@@ -144,61 +162,74 @@ def join_cluster(wanted: Strategy, hosts: bool = True, all_reduce: AllReduce = A
             )
         strategy = tf.distribute.MirroredStrategy([device.name for device in devices])
         return Cluster(strategy, AutoChoice("mirrored", f"{len(devices)} devices: {devices[0].device_type}"))
-    reason = "asked for" if wanted is Strategy.ONE else f"one device: {devices[0].device_type}"
+    reason = "asked for" if requested is Strategy.ONE else f"one device: {devices[0].device_type}"
     return Cluster(None, AutoChoice("one", reason))
 
 
 @contextlib.contextmanager
-def _listening(told: "ClusterSpec") -> Iterator[None]:
-    """Workers of one machine listen on loopback; those of several on every address, of which the first one warns.
-    Raises: UserError where TensorFlow can't do the former."""
-    workers, index = told.config["cluster"]["worker"], told.config["task"]["index"]
+def _listening(cluster_spec: "ClusterSpec") -> Iterator[None]:
+    """Restricts where workers listen: on loopback if all run on one machine, else on every address with a warning.
+
+    Raises:
+        UserError: where TensorFlow can't be kept to loopback.
+    """
+    workers, index = cluster_spec.config["cluster"]["worker"], cluster_spec.config["task"]["index"]
     host = rendezvous.loopback(workers, index)
     if index == 0:
         port = workers[index].rpartition(":")[2]
-        place = f"its port, here {port}, of every address of its machine"
-        listening.warn_if_open("each worker of this run", host or listening.EVERYWHERE, place)
-    hint = f"name this machine by another name than {host} in {told.source} to allow it"
-    with listening.on(host or listening.EVERYWHERE, told.source, hint):
+        endpoint = f"its port, here {port}, of every address of its machine"
+        listening.warn_if_open("each worker of this run", host or listening.EVERYWHERE, endpoint)
+    hint = f"name this machine by another name than {host} in {cluster_spec.source} to allow it"
+    with listening.on(host or listening.EVERYWHERE, cluster_spec.source, hint):
         yield
 
 
-def _meet_workers(told: "ClusterSpec") -> None:
-    """Return when all workers are there. Raises: UserError; TryAgain after a signal where the cluster starts what ended
-    with it again, else KeyboardInterrupt."""
+def _meet_workers(cluster_spec: "ClusterSpec") -> None:
+    """Returns when all workers are present.
+
+    Raises:
+        UserError: when this worker can't listen on its port.
+        RetryableError: after a signal where the cluster restarts jobs that exit with it.
+        KeyboardInterrupt: after a signal elsewhere.
+    """
     alone = {"TF_CONFIG": "unset it to train alone", "SLURM": "--strategy=one trains alone"}
-    config = told.config
+    config = cluster_spec.config
     try:
         rendezvous.wait_for_workers(
-            config["cluster"]["worker"], config["task"]["index"], told.source, alone[told.source]
+            config["cluster"]["worker"], config["task"]["index"], cluster_spec.source, alone[cluster_spec.source]
         )
     except KeyboardInterrupt as error:
-        if told.source != "SLURM":
+        if cluster_spec.source != "SLURM":
             raise
         raise RetryableError("stopped by a signal while it waited for the other workers; nothing was begun") from error
 
 
 @dataclasses.dataclass(frozen=True)
 class ClusterSpec:
-    """`config`: as TF_CONFIG holds it, {"cluster": {"worker": [...]}, "task": {"type", "index"}}; `source`: whose."""
+    """The workers of a run.
+
+    Attributes:
+        config: in the format of TF_CONFIG, {"cluster": {"worker": [...]}, "task": {"type", "index"}}.
+        source: TF_CONFIG or SLURM.
+    """
 
     config: dict
     source: str
 
 
 def detect_cluster_spec() -> ClusterSpec | None:
-    """The workers that the surroundings name, when they are several. Raises: UserError when that can not be used."""
+    """Returns the workers that the environment names, if there are several. Raises: UserError when it is unusable."""
     text = os.environ.get("TF_CONFIG", "")
     if text:
-        config = _checked(text)
+        config = _parse_tf_config(text)
         return ClusterSpec(config, "TF_CONFIG") if len(config["cluster"]["worker"]) > 1 else None
     if all(os.environ.get(name) for name in SLURM) and int(os.environ["SLURM_STEP_NUM_TASKS"]) > 1:
-        return ClusterSpec(_from_slurm(), "SLURM")
+        return ClusterSpec(_config_from_slurm(), "SLURM")
     return None
 
 
-def _checked(text: str) -> dict:
-    """TF_CONFIG; a chief, as some launchers name the first worker, becomes worker 0."""
+def _parse_tf_config(text: str) -> dict:
+    """Parses TF_CONFIG; a chief, as some launchers name the first worker, becomes worker 0."""
     shape = '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}'
     try:
         config = json.loads(text)
@@ -219,18 +250,20 @@ def _is_address(text: object) -> bool:
     return isinstance(text, str) and re.fullmatch(r"\S+:[0-9]{1,5}", text, re.ASCII) is not None
 
 
-def _from_slurm() -> dict:
-    """TF_CONFIG's content from SLURM's variables: task k of the step is worker k, on the port of its place on its host.
+def _config_from_slurm() -> dict:
+    """Builds TF_CONFIG from SLURM's variables: task k of the step is worker k, on the port of its position on its host.
 
-    TensorFlow's resolver expands the variables; its own list of workers sorts hosts by name (node10 before node9),
-    where SLURM numbers tasks in the order of the node list, and it can't do without GPUs.
+    TensorFlow's resolver expands the variables. Its own list of workers sorts hosts by name (node10 before node9),
+    where SLURM numbers tasks in the order of the node list, and it needs GPUs.
     """
     try:
         hosts = slurm.expand_hostlist(os.environ["SLURM_STEP_NODELIST"])
         tasks = slurm.expand_tasks_per_node(os.environ["SLURM_STEP_TASKS_PER_NODE"])
         port = os.environ.get(PORT) or PORTS[int(os.environ["SLURM_JOB_ID"]) % len(PORTS)]
         workers = [
-            f"{host}:{int(port) + place}" for host, count in zip(hosts, tasks, strict=True) for place in range(count)
+            f"{host}:{int(port) + position}"
+            for host, count in zip(hosts, tasks, strict=True)
+            for position in range(count)
         ]
         rank = int(os.environ["SLURM_PROCID"])
         here = os.environ.get("SLURMD_NODENAME", "")

@@ -1,4 +1,4 @@
-"""Command-line flags made from a settings dataclass, and the way in and out of every verb.
+"""Command-line flags that are generated from a config dataclass, and the entry and exit of every command.
 
 Synopsis::
 
@@ -7,9 +7,9 @@ Synopsis::
     if __name__ == "__main__":
         flags.main(ConvertConfig, run, __doc__)
 
-A default lives in the dataclass alone; the fields of a dataclass within it become flags like its own.
-`--flagfile=FILE` works everywhere (one flag a line, `#` comments), and `as_flagfile(config)` writes a file that replays
-the run.
+A default is written in the dataclass alone; the fields of a dataclass within it become flags like its own.
+`--flagfile=FILE` works everywhere (one flag per line, `#` comments), and `as_flagfile(config)` writes a file that
+replays the run.
 """
 
 import contextlib
@@ -29,14 +29,14 @@ from crackflow.core.escaping import one_line
 
 Config = TypeVar("Config")
 MAX_FLAGFILES, MAX_FLAGFILE_BYTES = 100, 1 << 20
-GIVEN = "_given"  # no field of the settings: what was written out is no setting
+GIVEN = "_given"  # an attribute but no field: which flags were written out is not part of the config
 
 
 def define(config_class: type) -> absl_flags.FlagValues:
-    """One flag for each field of `config_class`, in a set of flags of its own."""
+    """Defines one flag for each field of `config_class`, in a FlagValues of its own."""
     values = absl_flags.FlagValues()
     for setting in _settings(config_class):
-        _define_one(values, setting)
+        _define_flag(values, setting)
     absl_flags.DEFINE_string("flagfile", None, "read more flags from this file", flag_values=values)
     absl_flags.DEFINE_boolean("help", False, "print this list", short_name="h", flag_values=values)
     return values
@@ -50,7 +50,9 @@ class _Setting(NamedTuple):
 
 
 def _settings(config_class: type, defaults: object = None) -> Iterator[_Setting]:
-    """One for each field; where that is a dataclass, those of its fields instead, its default giving theirs."""
+    """Yields one setting per field. A field that is a dataclass yields its own fields, with the defaults of its
+    default.
+    """
     hints = get_type_hints(config_class)
     for field in dataclasses.fields(config_class):
         default = field.default if defaults is None else getattr(defaults, field.name)
@@ -60,7 +62,7 @@ def _settings(config_class: type, defaults: object = None) -> Iterator[_Setting]
             yield _Setting(field.name, hints[field.name], default, field.metadata["help"])
 
 
-def _define_one(values: absl_flags.FlagValues, setting: _Setting) -> None:
+def _define_flag(values: absl_flags.FlagValues, setting: _Setting) -> None:
     name, kind, default, text = setting
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         choices = [member.value for member in kind]
@@ -78,16 +80,17 @@ def _define_one(values: absl_flags.FlagValues, setting: _Setting) -> None:
 
 
 def parse(config_class: type[Config], argv: Sequence[str]) -> Config:
-    """The settings that `argv` (without the program's name) asks for.
+    """Returns the config that `argv` (without the program's name) describes.
 
-    Raises: UserError for an unknown flag, a value of the wrong kind, a stray word or an unreadable flagfile;
-    ConfigError for a value outside its range.
+    Raises:
+        UserError: for an unknown flag, a value of the wrong type, a stray word or an unreadable flagfile.
+        ConfigError: for a value outside its range.
     """
     values = define(config_class)
     try:
-        _expect_few_flagfiles(argv)
+        _require_few_flagfiles(argv)
         rest = values(["crackflow", *argv])[1:]
-    except (absl_flags.Error, OSError, ValueError) as error:  # absl lets some of int() and of text pass
+    except (absl_flags.Error, OSError, ValueError) as error:  # absl lets some errors of int() and of decoding pass
         raise errors.UserError(f"{one_line(error)}; --help lists the flags") from error
     if values.help:
         raise HelpRequested(_help(config_class))
@@ -98,8 +101,13 @@ def parse(config_class: type[Config], argv: Sequence[str]) -> Config:
     return config
 
 
-def _expect_few_flagfiles(argv: Sequence[str]) -> None:
-    """Files that name each other, a few lines each, would be read 2 ** 30 times. Raises: UserError; OSError."""
+def _require_few_flagfiles(argv: Sequence[str]) -> None:
+    """Refuses large and endless flagfiles. Files that name each other, a few lines each, would be read 2 ** 30 times.
+
+    Raises:
+        UserError: for such files.
+        OSError: when a file can't be read.
+    """
     left, read = _flagfiles(argv), 0
     while left:
         path, read = left.pop(), read + 1
@@ -110,7 +118,7 @@ def _expect_few_flagfiles(argv: Sequence[str]) -> None:
             )
         if os.path.isfile(path) and os.path.getsize(path) > MAX_FLAGFILE_BYTES:
             raise errors.UserError(f"--flagfile: expected a file of flags, received {path!r}, which is too large")
-        if os.path.exists(path) and stat.S_ISCHR(os.stat(path).st_mode):  # a pipe ends, /dev/zero does not
+        if os.path.exists(path) and stat.S_ISCHR(os.stat(path).st_mode):  # a pipe ends, but /dev/zero does not
             raise errors.UserError(f"--flagfile: expected a file of flags, received {path!r}, which is a device")
         if os.path.isfile(path):
             with open(path, encoding="utf-8", errors="replace") as file:
@@ -118,18 +126,21 @@ def _expect_few_flagfiles(argv: Sequence[str]) -> None:
 
 
 def _flagfiles(words: Sequence[str]) -> list[str]:
-    """What `words` name as flag files, as absl reads them."""
-    found = []
+    """Returns the flagfiles that `words` name, by the rules of absl."""
+    paths = []
     for word, following in zip(words, [*words, ""][1:], strict=True):
         name, equals, path = word.partition("=")
         if name in ("--flagfile", "-flagfile"):
-            found.append(os.path.expanduser((path if equals else following).strip()))
-    return found
+            paths.append(os.path.expanduser((path if equals else following).strip()))
+    return paths
 
 
 def explicit_flags(config: object) -> frozenset[str]:
-    """Names of the flags that the command or its flagfile wrote out, even with their defaults; of settings that were
-    made in Python, of those that differ from the default. `dataclasses.replace` forgets the first kind."""
+    """Returns the names of the flags that the command or its flagfile wrote out, even with their defaults.
+
+    For a config that was built in Python, these are the flags that differ from the default. `dataclasses.replace`
+    forgets which flags were written out.
+    """
     differing = {
         name for name, _, value, _ in _settings(type(config), config) if value != _defaults(type(config))[name]
     }
@@ -141,7 +152,7 @@ def _defaults(config_class: type) -> dict[str, object]:
 
 
 class HelpRequested(Exception):
-    """`--help` was given; the text is the message."""
+    """`--help` was passed; the text is the message."""
 
 
 def _build(config_class: type[Config], values: absl_flags.FlagValues) -> Config:
@@ -168,14 +179,14 @@ def _as_tuple(name: str, items: Sequence[str], kind: type) -> tuple:
     try:
         return tuple(kind(item) for item in items)
     except ValueError as error:
-        wanted = " or ".join(member.value for member in kind) if issubclass(kind, enum.Enum) else kind.__name__
+        expected = " or ".join(member.value for member in kind) if issubclass(kind, enum.Enum) else kind.__name__
         raise errors.UserError(
-            f"--{name}: expected {wanted} values separated by commas, received {','.join(items)!r}"
+            f"--{name}: expected {expected} values separated by commas, received {','.join(items)!r}"
         ) from error
 
 
 def _expand_user(value: str) -> str:
-    """A shell leaves ~ as it is within --out=~/data, and a folder of that name would be made."""
+    """Expands ~, which a shell leaves as it is within --out=~/data: a folder of that name would be created."""
     return os.path.expanduser(value) if value.startswith("~") else value
 
 
@@ -201,14 +212,14 @@ def _help(config_class: type) -> str:
 
 
 def as_flagfile(config: object, header: str = "") -> str:
-    """`config` as the text of a flagfile: `--name=value` lines in the order of the fields."""
+    """Returns `config` as the text of a flagfile: `--name=value` lines in the order of the fields."""
     lines = [f"# {line}" for line in header.splitlines()]
     lines += [f"--{name}={_text(value)}" for name, _, value, _ in _settings(type(config), config)]
     return "\n".join(lines) + "\n"
 
 
 def as_dict(config: object, without: Collection[str] = ()) -> dict[str, str]:
-    """Name -> value of each flag, as text; those named in `without` are left out."""
+    """Returns the name and the value of each flag, as text, except those in `without`."""
     return {name: _text(value) for name, _, value, _ in _settings(type(config), config) if name not in without}
 
 
@@ -218,14 +229,22 @@ def main(
     about: str | None,
     argv: Sequence[str] | None = None,
 ) -> None:
-    """Parse, run, and leave with the documented exit code (0 done, 1 check failed, 2 the user's mistake, 75 run it
-    again, 130 interrupted)."""
+    """Parses the flags, runs the command, and exits with the documented code.
+
+    The codes are 0 done, 1 check failed, 2 the user's mistake, 75 run it again, 130 interrupted.
+
+    Args:
+        config_class: the dataclass of the flags.
+        run: the command.
+        about: the text above the list of flags in --help.
+        argv: arguments without the program's name; None: those of this process.
+    """
     signal.signal(signal.SIGTERM, _interrupt)
     console.make_streams_safe()
     try:
         run(parse(config_class, sys.argv[1:] if argv is None else argv))
-    except HelpRequested as asked:
-        console.info_lines(f"{(about or '').strip()}\n\nFlags:\n{asked}")
+    except HelpRequested as help_request:
+        console.info_lines(f"{(about or '').strip()}\n\nFlags:\n{help_request}")
     except errors.UserError as error:
         _exit(errors.EXIT_USER_ERROR, error)
     except errors.VerificationError as error:
@@ -235,11 +254,11 @@ def main(
     except KeyboardInterrupt:
         _exit(errors.EXIT_INTERRUPTED, "interrupted; nothing half-written was left under the final name")
     except Exception as error:
-        mistake = (isinstance(error, OSError) and errors.from_os_error(error)) or errors.raised_inside(error)
-        mistake = mistake or errors.from_shortage(error)
-        if mistake is None:
+        user_error = (isinstance(error, OSError) and errors.from_os_error(error)) or errors.raised_inside(error)
+        user_error = user_error or errors.from_shortage(error)
+        if user_error is None:
             raise
-        _exit(errors.EXIT_USER_ERROR, mistake)
+        _exit(errors.EXIT_USER_ERROR, user_error)
 
 
 def _interrupt(signum: int, frame: object) -> None:
@@ -247,6 +266,6 @@ def _interrupt(signum: int, frame: object) -> None:
 
 
 def _exit(code: int, message: object) -> None:
-    with contextlib.suppress(OSError):  # nobody may read it any more; the exit code tells
+    with contextlib.suppress(OSError):  # its reader may be gone; the exit code remains
         sys.stderr.write(errors.signed(message))
     sys.exit(code)

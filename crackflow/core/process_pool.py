@@ -1,4 +1,4 @@
-"""Processes for work on images: started without fork, bounded in memory, gone when the parent is gone.
+"""Worker processes for images: started without fork, bounded in memory, and ended with their parent.
 
 Synopsis::
 
@@ -29,25 +29,25 @@ from crackflow.core.errors import UserError
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
-MAX_ON_WINDOWS = 61  # it waits for at most 63 things at once, of which the pool needs two (CPython's own limit)
+MAX_ON_WINDOWS = 61  # Windows waits for at most 63 handles at once, and the pool needs two (CPython's own limit)
 
 
-def count(wanted: int) -> int:
-    """`wanted` processes; 0 means one for each core that this process may use."""
-    if wanted:
-        return wanted
+def count(requested: int) -> int:
+    """Returns `requested` processes; 0 means one for each core that this process may use."""
+    if requested:
+        return requested
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager
 def pool(size: int) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
-    """`size` processes; when the block is left by an exception, what they have in hand is finished and no more.
+    """Gives a pool of `size` processes. When an exception ends the block, running tasks finish and no others start.
 
-    The processes come from a fork server where there is one: forking this process could copy a lock that
-    another of its threads holds.
+    The processes come from a fork server where there is one: a fork of this process could copy a lock that another of
+    its threads holds.
     """
     methods = multiprocessing.get_all_start_methods()
-    # The first is the system's own: macOS spawns, because its libraries don't bear a fork, a fork server's either.
+    # The first method is the system's default: macOS spawns, because its libraries don't support any fork.
     method = "forkserver" if "forkserver" in methods and methods[0] != "spawn" else "spawn"
     context = multiprocessing.get_context(method)
     size = min(size, MAX_ON_WINDOWS) if sys.platform == "win32" else size
@@ -56,15 +56,15 @@ def pool(size: int) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
     try:
         yield executor
     except BaseException:
-        executor.shutdown(wait=True, cancel_futures=True)  # nobody may still write into a folder that is cleared
+        executor.shutdown(wait=True, cancel_futures=True)  # no worker may write into a folder that is being removed
         raise
     executor.shutdown()
 
 
 def _exit_with_parent() -> None:
-    """In a worker: one thread for BLAS, Ctrl-C left to the parent, and the end when the parent ends, even by SIGKILL.
+    """Prepares a worker: one BLAS thread, Ctrl-C left to the parent, and exit when the parent ends, even by SIGKILL.
 
-    Two workers on two cores that each multiplied 16 x 114 matrices with two BLAS threads took 33 s for what takes 4.
+    Two workers on two cores that each multiplied 16 x 114 matrices with two BLAS threads took 33 s instead of 4.
     """
     threadpoolctl.threadpool_limits(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -84,11 +84,18 @@ def map_ordered(
     tasks: Iterable[Task],
     ahead: int,
 ) -> Iterator[Result]:
-    """`function(task)` for each task, in the order of the tasks, with at most `ahead` of them under way.
+    """Yields `function(task)` for each task, in the order of the tasks.
 
-    The bound keeps memory flat: `Executor.map` would hand every task over, and keep every result, at once. A pool that
-    is no executor (`core.beam_pool`) orders them itself. Raises: UserError when a process was ended from outside; and
-    what `function` raises.
+    The bound keeps memory flat: `Executor.map` would submit every task, and keep every result, at once.
+
+    Args:
+        pool: an executor, or a `core.beam_pool`, which orders the results itself.
+        function: the work; what it raises is raised here.
+        tasks: its arguments.
+        ahead: how many tasks are submitted at most before their results are consumed.
+
+    Raises:
+        UserError: when a process was ended from outside.
     """
     if isinstance(pool, beam_pool.Pool):
         yield from pool.ordered(function, tasks)
@@ -111,22 +118,23 @@ def map_ordered(
 
 @contextlib.contextmanager
 def _defer_signals() -> Iterator[None]:
-    """Ctrl-C and SIGTERM that come inside are heard at its end.
+    """Delays Ctrl-C and SIGTERM that arrive inside until the end of the block.
 
-    Making a pool makes semaphores, and submitting may start a process; an exception in the middle leaves a semaphore or
-    a process that nobody cleans up, and Python says so in lines of its own as it ends.
+    Creating a pool creates semaphores, and submitting a task may start a process. An exception in the middle would
+    leave a semaphore or a process that nobody cleans up, and Python would print warnings of its own about them when it
+    exits.
     """
-    if threading.current_thread() is not threading.main_thread():  # others hear no signals
+    if threading.current_thread() is not threading.main_thread():  # other threads receive no signals
         yield
         return
-    came = []
-    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in INTERRUPTS}
+    received = []
+    before = {number: signal.signal(number, lambda number, _: received.append(number)) for number in INTERRUPTS}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for number in came:
+        for number in received:
             signal.raise_signal(number)
 
 
@@ -134,17 +142,18 @@ CHILD = "import sys; sys.path[:] = {path!r}; from crackflow.core import process_
 
 
 def start(function: Callable, *arguments: object) -> subprocess.Popen:
-    """`function(*arguments)` in a new process that shares nothing with this one, leaves Ctrl-C to it, and ends when
-    this one ends, even by SIGKILL. Its exit code is 75 after TryAgain, 2 when the system refused it something (a full
-    disk), of which it says nothing, 1 after what it did not expect.
+    """Runs `function(*arguments)` in a new process that shares nothing with this one.
 
-    It imports what `function` needs and not, as multiprocessing does, the program that this process runs: 2 s for
+    The process ignores Ctrl-C and ends when this one ends, even by SIGKILL. Its exit code is 75 after RetryableError;
+    2, without output, when the system refused it something (a full disk); and 1 after an unexpected error.
+
+    It imports what `function` needs and not, as multiprocessing does, the program of this process: 2 s for
     crackflow.tune, whose page needs matplotlib and more.
     """
     apart = {"start_new_session": True, "creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
     command = [sys.executable, "-c", CHILD.format(path=sys.path)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, **apart)
-    with contextlib.suppress(BrokenPipeError):  # it died; its exit code tells
+    with contextlib.suppress(BrokenPipeError):  # it died; its exit code says why
         pickle.dump((function, arguments), process.stdin)
         process.stdin.flush()
     return process
@@ -167,6 +176,6 @@ def _child_main() -> None:
 
 
 def _end_with_pipe() -> None:
-    """The parent never writes again; it ends the pipe by ending."""
+    """Exits when the pipe ends. The parent never writes to it again, so only the end of the parent ends it."""
     os.read(sys.stdin.fileno(), 1)
     os._exit(1)

@@ -1,13 +1,13 @@
-"""All workers of a cluster find each other before TensorFlow connects them, and say for whom they wait.
+"""Meeting of all workers of a cluster before TensorFlow connects them, with messages about those that are absent.
 
 Synopsis::
 
     rendezvous.wait_for_workers(["a:8888", "b:8888"], index=0, source="TF_CONFIG", hint="unset it to train alone")
 
-TensorFlow waits for absent workers inside C++ with Python's lock held: no thread of this process runs, no signal is
-heard, and nothing is said. So each worker first listens on its own port itself and knocks at those of the others;
-whoever answers as one of them is there. One that has gone on is known by its gRPC server, so that a worker that was
-started again finds the others in either state.
+TensorFlow waits for absent workers inside C++ while it holds the GIL: no thread of this process runs, no signal is
+handled, and nothing is printed. So each worker first listens on its own port itself and connects to those of the
+others; a worker that answers as one is present. One that has already started TensorFlow is recognised by its gRPC
+server, so that a restarted worker finds the others in either state.
 """
 
 import contextlib
@@ -20,20 +20,29 @@ from collections.abc import Iterator, Sequence
 from crackflow.core import console, listening
 from crackflow.core.errors import UserError
 
-SILENT_SECONDS = 5.0  # workers that a launcher starts together differ by less, TensorFlow's import included
+SILENT_SECONDS = 5.0  # workers that a launcher starts together differ by less, including TensorFlow's import
 REPEAT_SECONDS = 60.0
 KNOCK_SECONDS = 0.2
 ANSWER_SECONDS = 2.0
 CONNECT_SECONDS = 10.0
-MAX_NAMED = 4  # workers in a message
+MAX_NAMED = 4  # workers that a message names
 GRPC_SETTINGS = 4  # type of the frame that every HTTP/2 server sends first (RFC 9113, section 3.4)
 
 
 def wait_for_workers(workers: Sequence[str], index: int, source: str, hint: str) -> None:
-    """Return when all `workers` ("host:port", of which this process is number `index`) have been heard of.
+    """Returns when all workers have been heard from.
 
-    Says on stdout for whom it waits, after SILENT_SECONDS and then every minute. `source`: who named the workers;
-    `hint`: how to do without them. Raises: UserError when the own port can't be listened on; KeyboardInterrupt.
+    Prints on stdout which workers are absent, after SILENT_SECONDS and then every minute.
+
+    Args:
+        workers: "host:port" of each worker.
+        index: the index of this process among them.
+        source: what named the workers.
+        hint: how to do without them.
+
+    Raises:
+        UserError: when this worker can't listen on its port.
+        KeyboardInterrupt: after a signal.
     """
     meeting = _Meeting(workers, index)
     with meeting.listening(source):
@@ -53,18 +62,20 @@ def _message(absent: list[str], count: int, why: str) -> str:
 
 def is_grpc(address: str) -> bool:
     """Whether a gRPC server answers at `address`, "host:port". Raises: OSError when nothing listens there."""
-    with socket.create_connection(_split(address), timeout=CONNECT_SECONDS) as door:
-        door.settimeout(ANSWER_SECONDS)
+    with socket.create_connection(_split(address), timeout=CONNECT_SECONDS) as connection:
+        connection.settimeout(ANSWER_SECONDS)
         try:
-            return _is_http2(_line(door))
+            return _is_http2(_line(connection))
         except OSError:
             return False
 
 
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """While inside, Ctrl-C and SIGTERM end the process at once: around what waits in C++ for others, where Python's
-    handlers would never run."""
+    """While inside, Ctrl-C and SIGTERM end the process at once.
+
+    It wraps code that waits in C++ for others, where Python's handlers would never run.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -77,7 +88,7 @@ def ended_by_signals() -> Iterator[None]:
 
 
 class _Meeting:
-    """Threads that listen and knock, for as long as somebody is absent."""
+    """Threads that listen and connect for as long as a worker is absent."""
 
     def __init__(self, workers: Sequence[str], index: int) -> None:
         self._workers, self._index = list(workers), index
@@ -147,14 +158,14 @@ class _Meeting:
             self._ended.wait(KNOCK_SECONDS)
 
     def _answer(self, number: int) -> bytes | None:
-        """The first that comes from worker `number`; None when nobody listens there."""
+        """Returns the first line from worker `number`, or None when nobody listens there."""
         try:
-            door = socket.create_connection(_split(self._workers[number]), timeout=ANSWER_SECONDS)
+            connection = socket.create_connection(_split(self._workers[number]), timeout=ANSWER_SECONDS)
         except (OSError, UnicodeError):
             return None
-        with door, contextlib.suppress(OSError):
-            door.sendall(self._greetings[self._index])
-            return _line(door)
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(self._greetings[self._index])
+            return _line(connection)
         return b""
 
     def _meet(self, number: int) -> None:
@@ -163,14 +174,16 @@ class _Meeting:
 
 
 def loopback(workers: Sequence[str], index: int) -> str | None:
-    """The address that worker `index` needs to listen on where all `workers` ("host:port") are said to be on this
-    machine, by addresses that only it has; None where others must reach it."""
+    """Returns the address on which worker `index` has to listen when all `workers` ("host:port") are on this machine.
+
+    Only addresses that belong to this machine alone show that. None where other machines must reach the worker.
+    """
     hosts = [listening.loopback(address.rpartition(":")[0]) for address in workers]
     return hosts[index] if all(hosts) else None
 
 
 def _split(address: str) -> tuple[str, int]:
-    """Raises: OSError when it is no host:port."""
+    """Splits host:port. Raises: OSError when `address` has another form."""
     host, _, port = address.rpartition(":")
     if not port.isdecimal() or not 0 < int(port) < 65536:
         raise OSError(f"expected host:port, received {address!r}")
@@ -178,7 +191,7 @@ def _split(address: str) -> tuple[str, int]:
 
 
 def _line(connection: socket.socket) -> bytes:
-    """What comes until a line ends, or is as long as a greeting or the start of an HTTP/2 frame can be."""
+    """Returns bytes up to the end of a line, or up to the length of a greeting or of the start of an HTTP/2 frame."""
     data = b""
     while len(data) < 64 and not data.endswith(b"\n") and not _is_http2(data):
         part = connection.recv(64)

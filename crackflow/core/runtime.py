@@ -1,9 +1,9 @@
-"""Process-wide TensorFlow state, touched here alone: seeds, threads, GPU memory, precision, XLA.
+"""Process-wide TensorFlow state, changed only here: seeds, threads, GPU memory, precision, XLA.
 
 Synopsis::
 
-    machine = runtime.configure(seed=0, threads=0, deterministic=False)
-    precision = runtime.choose_precision(Precision.AUTO)     # Choice("float32", "this CPU has no bfloat16 units")
+    runtime.configure(seed=0, threads=0, deterministic=False)
+    precision = runtime.choose_precision(Precision.AUTO)     # AutoChoice("float32", "CPU without bfloat16 units")
 """
 
 import contextlib
@@ -32,23 +32,29 @@ PACKAGES = ("tensorflow", "tf_keras", "numpy", "scikit-learn", "pillow")
 
 
 class AutoChoice(NamedTuple):
-    """What was chosen, and why."""
+    """A resolved setting, and the reason for it."""
 
     value: str
     reason: str
 
 
 def configure(seed: int, threads: int, deterministic: bool, cpu_devices: int = 1) -> None:
-    """Seed Python, NumPy and TensorFlow; take GPU memory as needed; `threads` for operations (0: one a core);
-    `cpu_devices`: parts that the CPU is taken for."""
+    """Seeds Python, NumPy and TensorFlow, and configures its devices.
+
+    Args:
+        seed: of all random generators.
+        threads: for TensorFlow's operations; 0: one per core.
+        deterministic: whether operations repeat bit for bit.
+        cpu_devices: logical devices that the CPU is divided into.
+    """
     tf.get_logger().setLevel("ERROR")
     _enable_bfc_allocator()
     if threads:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
-    with without_start_up_noise():  # the first look for a GPU
+    with without_start_up_noise():  # TensorFlow searches for GPUs here for the first time
         gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
-        # Otherwise TensorFlow takes the whole memory and a second process on the GPU fails.
+        # Otherwise TensorFlow allocates the whole memory and a second process on the GPU fails.
         tf.config.experimental.set_memory_growth(gpu, True)
     if cpu_devices > 1:
         cpu = tf.config.list_physical_devices("CPU")[0]
@@ -59,13 +65,16 @@ def configure(seed: int, threads: int, deterministic: bool, cpu_devices: int = 1
 
 
 def disable_tf32() -> None:
-    """GPUs from compute capability 8.0 on multiply float32 with 10 of its 23 bits unless told otherwise (TF32): faster,
-    and 1e-3 away from what the same file gives elsewhere."""
+    """Makes GPUs multiply float32 with all of its 23 bits.
+
+    By default, GPUs of compute capability 8.0 and above use 10 of them (TF32): faster, and 1e-3 away from the results
+    of the same file elsewhere.
+    """
     tf.config.experimental.enable_tensor_float_32_execution(False)
 
 
 def memory_bytes() -> int:
-    """Physical memory of this machine; `ASSUMED_MEMORY` where the system does not say (Windows)."""
+    """Returns the physical memory of this machine; `ASSUMED_MEMORY` where the system does not report it (Windows)."""
     return _known_memory() or ASSUMED_MEMORY
 
 
@@ -77,18 +86,18 @@ def _known_memory() -> int | None:
 
 
 def peak_memory_mb() -> int | None:
-    """The most memory that this process has held so far, in MiB; None where the system does not say (Windows)."""
+    """Returns the peak memory of this process in MiB, or None where the system does not report it (Windows)."""
     if resource is None:
         return None
-    kept = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return kept >> (20 if sys.platform == "darwin" else 10)  # getrusage(2): bytes on macOS, KiB on Linux
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak >> (20 if sys.platform == "darwin" else 10)  # getrusage(2): bytes on macOS, KiB on Linux
 
 
 def _enable_bfc_allocator() -> None:
-    """Tensors on the CPU come from a pool that keeps what was freed. Heard at TensorFlow's first allocation only.
+    """Allocates tensors on the CPU from a pool that keeps freed memory. It only works before the first allocation.
 
-    malloc hands a freed batch (20 MB at 227 px) back to the system, and each new one faults in page by page: 36 of 62
-    us of CPU time an image went there, and input at 227 px ran at 25,000 images/s instead of 60,000 on 2 cores.
+    malloc returns a freed batch (20 MB at 227 px) to the system, and each new one faults in page by page: this took 36
+    of 62 us of CPU time per image, and input at 227 px ran at 25,000 images/s instead of 60,000 on 2 cores.
     """
     os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "1")
     if memory := _known_memory():
@@ -96,20 +105,24 @@ def _enable_bfc_allocator() -> None:
 
 
 def seed_all(seed: int) -> None:
-    """The same initial weights and the same drawing of everything stateful, for the same `seed`."""
+    """Makes initial weights and all stateful random numbers follow from `seed`."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     tf.random.set_seed(seed)
     keras.utils.set_random_seed(seed % 2**32)
 
 
-def choose_precision(wanted: Precision, bfloat16_on_cpu: bool = True) -> AutoChoice:
-    """The Keras dtype policy. auto: bfloat16 where the hardware multiplies it, float16 on older GPUs, else float32.
+def choose_precision(requested: Precision, bfloat16_on_cpu: bool = True) -> AutoChoice:
+    """Chooses the Keras dtype policy.
 
-    `bfloat16_on_cpu`: False for a network that a CPU's units do not make faster.
+    auto means bfloat16 where the hardware multiplies it, float16 on older GPUs, else float32.
+
+    Args:
+        requested: the precision.
+        bfloat16_on_cpu: False for a network that the bfloat16 units of a CPU do not make faster.
     """
-    if wanted is not Precision.AUTO:
-        return AutoChoice(wanted.value, "asked for")
+    if requested is not Precision.AUTO:
+        return AutoChoice(requested.value, "asked for")
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
@@ -141,13 +154,14 @@ def _cpuinfo() -> list[str]:
         return []
 
 
-def choose_xla(wanted: Xla) -> AutoChoice:
-    """What XLA compiles. on: the layers and the augmentation; augmentation: that alone; off: nothing.
+def choose_xla(requested: Xla) -> AutoChoice:
+    """Chooses what XLA compiles. on: the layers and the augmentation; augmentation: that alone; off: nothing.
 
-    auto: on for a GPU; on a CPU the augmentation alone, because convolutions ran 3 to 5 times slower when compiled.
+    auto means on for a GPU. On a CPU it means the augmentation alone, because convolutions ran 3 to 5 times slower when
+    compiled.
     """
-    if wanted is not Xla.AUTO:
-        return AutoChoice(wanted.value, "asked for")
+    if requested is not Xla.AUTO:
+        return AutoChoice(requested.value, "asked for")
     if tf.config.list_physical_devices("GPU"):
         return AutoChoice("on", "GPU")
     return AutoChoice("augmentation", "CPU: compiled convolutions are 3 to 5 times slower there, measured")
@@ -155,11 +169,11 @@ def choose_xla(wanted: Xla) -> AutoChoice:
 
 @contextlib.contextmanager
 def layers_unfused() -> Iterator[None]:
-    """While inside, TensorFlow does not merge a convolution with the normalisation and activation behind it.
+    """While inside, TensorFlow does not fuse a convolution with the normalisation and activation that follow it.
 
-    With oneDNN on a processor with AVX2 alone, the merged operation takes 14 times as long for one picture at a time:
-    0.44 s instead of 0.03 s of CPU time for 464 x 464 pixels in the network that comes with crackflow. Two pictures at
-    a time it computes as fast as it should.
+    With oneDNN on a processor that has AVX2 alone, the fused operation takes 14 times as long for one image at a time:
+    0.44 s instead of 0.03 s of CPU time for 464 x 464 pixels in the network that comes with crackflow. For two images
+    at a time it is as fast as it should be.
     """
     before = tf.config.optimizer.get_experimental_options()
     tf.config.optimizer.set_experimental_options({"remapping": False})
@@ -170,13 +184,13 @@ def layers_unfused() -> Iterator[None]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of crackflow, Python and the packages that decide a result."""
-    found = {"crackflow": __version__, "python": platform.python_version()}
-    return found | {name: metadata.version(name) for name in PACKAGES}
+    """Returns the versions of crackflow, Python and the packages that affect a result."""
+    own_versions = {"crackflow": __version__, "python": platform.python_version()}
+    return own_versions | {name: metadata.version(name) for name in PACKAGES}
 
 
 def machine() -> dict[str, object]:
-    """This machine, as far as it decides a speed: processor, cores, GPUs, operating system."""
+    """Describes what affects speed on this machine: processor, cores, GPUs, operating system."""
     with_name = (line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name"))
     with without_start_up_noise():
         gpus = tf.config.list_physical_devices("GPU")

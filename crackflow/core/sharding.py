@@ -1,9 +1,9 @@
-"""The part of every global batch that one process gets.
+"""The part of every global batch that one process reads.
 
 Synopsis::
 
-    share = Share(first=2, count=2, of=8)      # parts 2 and 3 of 8
-    share.position(number, 64)                    # of the process's batch `number`: (global batch, first image in it)
+    shard = ShardOptions(first=2, count=2, of=8)  # parts 2 and 3 of 8
+    shard.position(number, 64)                    # of the process's batch `number`: (global batch, first image in it)
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class ShardPosition(NamedTuple):
-    """Images from `first` on of global batch `batch`; numbers or int64 scalars."""
+    """The images from `first` on of global batch `batch`; integers or int64 scalars."""
 
     batch: object
     first: object
@@ -19,21 +19,21 @@ class ShardPosition(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ShardOptions:
-    """`count` parts from `first` on, of the `of` equal parts that a global batch is cut into, one for each replica."""
+    """The parts of one process: `count` parts from `first` on, of `of` equal parts, one for each replica."""
 
     first: int = 0
     count: int = 1
     of: int = 1
 
     def size(self, batch_size: int) -> int:
-        """Images in a part of a global batch of `batch_size`, a multiple of `of`."""
+        """Returns the number of images in a part of a global batch of `batch_size`, a multiple of `of`."""
         if batch_size % self.of:
             raise ValueError(f"expected a batch size that {self.of} parts divide, received {batch_size}")
         return batch_size // self.of
 
     def position(self, number, batch_size: int) -> ShardPosition:
-        """Where the process's batch `number`, from 0, an integer or an int64 scalar, lies."""
+        """Returns where the process's batch `number`, from 0, lies. `number`: an integer or an int64 scalar."""
         return ShardPosition(number // self.count, (self.first + number % self.count) * self.size(batch_size))
 
 
-NO_SHARDING = ShardOptions()  # of one device alone
+NO_SHARDING = ShardOptions()  # for one device alone

@@ -1,4 +1,4 @@
-"""Folders and files that a system keeps among photographs: thumbnails, recycle bins, indexes, histories.
+"""Names of folders and files that a system keeps among photographs: thumbnails, recycle bins, indexes, histories.
 
 Synopsis::
 
@@ -7,21 +7,21 @@ Synopsis::
     system_files.is_left_by_looking("desktop.ini")   # whether an overview of a folder may have put it there
     system_files.summary(passed_over)                # "7 files and folders of the system passed over (6 @eaDir, 1 ..."
 
-They are passed over wherever photographs or classes are listed. A folder that the user names is theirs, whatever it is
-called.
+They are skipped wherever photographs or classes are listed. A folder that the user names is never skipped, whatever it
+is called.
 """
 
 import re
 from collections.abc import Mapping
 
 HIDDEN = "names with a dot in front"
-# What systems put into a folder, of whomever, that somebody looks into: Synology and QNAP; Windows; Mac.
+# What systems put into any folder that somebody opens: Synology and QNAP; Windows; Mac.
 THUMBNAIL_FOLDERS, VIEW_FILES, HIDDEN_VIEW_NAMES = (
     ("@eaDir", "@__thumb"),
     ("Thumbs.db", "desktop.ini"),
     (".DS_Store", ".@__thumb"),
 )
-APPLE_DOUBLE = "._"  # begins the name of a file that a Mac lays beside each of its own on a foreign disk
+APPLE_DOUBLE = "._"  # begins the name of a file that a Mac puts beside each of its own on a foreign disk
 FOLDERS = {
     # network storage: Synology, QNAP, NetApp, Nextcloud
     *THUMBNAIL_FOLDERS,
@@ -41,7 +41,7 @@ FILES = {
     *("Icon\r", "Picasa.ini", "ZbThumbnail.info", "pspbrwse.jbf", "digikam4.db", "thumbnails-digikam.db"),
     *("WPSettings.dat", "pagefile.sys"),
 }
-# Thumbnails and proxies that cameras lay beside films, and copies that editors and Synology keep: part of a name.
+# Parts of names: thumbnails and proxies that cameras put beside films, and copies that editors and Synology keep.
 FOLDER_PATTERNS = {r"found\.\d{3}": "FOUND.000", r".+\.lrdata": "*.lrdata", r"@syno.*": "@Syno*"}
 FILE_PATTERNS = {
     r".+\.thm": "*.THM",
@@ -58,7 +58,7 @@ _LEFT_BY_LOOKING = {name.lower() for name in THUMBNAIL_FOLDERS + VIEW_FILES + HI
 
 
 def kind(name: str, is_folder: bool) -> str:
-    """What the system's files of this kind are called; empty when `name` may be the user's."""
+    """Returns the label of the system's files of this kind; empty when `name` may be the user's."""
     if name.startswith("."):
         return HIDDEN
     lower = name.lower()
@@ -69,12 +69,12 @@ def kind(name: str, is_folder: bool) -> str:
 
 
 def is_left_by_looking(name: str) -> bool:
-    """Whether systems put files or folders of this name into every folder that somebody looks into."""
+    """Whether systems put files or folders of this name into every folder that somebody opens."""
     return name.lower() in _LEFT_BY_LOOKING or name.startswith(APPLE_DOUBLE)
 
 
 def summary(passed_over: Mapping[str, int]) -> str:
-    """One line of what was passed over, by kind; empty when nothing was."""
+    """Describes on one line what was skipped, by kind; empty when nothing was."""
     total = sum(passed_over.values())
     if not total:
         return ""

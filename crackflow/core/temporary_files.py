@@ -1,4 +1,4 @@
-"""Temporary files and folders: what they are called, who owns them, and how those of dead processes go.
+"""Temporary files and folders: their names, their owners, and the removal of those whose process has ended.
 
 Synopsis::
 
@@ -7,8 +7,8 @@ Synopsis::
     temporary_files.remove_leftovers("run")                 # those in this folder whose process has ended
     temporary_files.remove_leftovers("run", "model.h5")     # only those that were to become run/model.h5
 
-A name holds the machine (8 hexadecimal digits), the process, when that was started and a random number, so that no file
-of a user's is taken for one. While its process lives, the file, or the file `LOCK` in the folder, is locked.
+A name holds the machine (8 hexadecimal digits), the process, its start time and a random number, so that no file of the
+user matches. While its process lives, the file, or the file `LOCK` in the folder, is locked.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from crackflow.core import locks
 
 LOCK = ".lock"
 UNFINISHED, REPLACED = "partial", "replaced"
-MAX_NAME_BYTES = 190  # of what follows; systems allow 255 for a whole name
+MAX_NAME_BYTES = 190  # of the final name in a temporary one; systems allow 255 for a whole name
 _NAME = re.compile(
     rf"\.(?P<name>.+)\.(?P<kind>{UNFINISHED}|{REPLACED})"
     r"-(?P<host>[0-9a-f]{8})-(?P<process>\d{1,10})-(?P<started>\d{1,20})-[0-9a-f]{8}",
@@ -35,8 +35,13 @@ _NAME = re.compile(
 
 
 class Owner(NamedTuple):
-    """A process: `host`: of the machine, or of the container, in which `process` is its number; `started`: in clock
-    ticks after the system, 0 where nobody tells."""
+    """A process.
+
+    Attributes:
+        host: identifies the machine, or the container, in which `process` is its number.
+        process: the process number.
+        started: in clock ticks after the system, 0 where that is unknown.
+    """
 
     host: str
     process: int
@@ -44,36 +49,36 @@ class Owner(NamedTuple):
 
 
 def temporary_name(name: str, kind: str = UNFINISHED) -> str:
-    """A name of this process that no other file has, for what is to be called `name`, or was until it is replaced."""
+    """Returns a unique name of this process for a file that will be called `name`, or was until its replacement."""
     host, process, started = _this_process()
     return f".{_shortened(name)}.{kind}-{host}-{process}-{started}-{secrets.token_hex(4)}"
 
 
 def is_temporary(name: str) -> bool:
-    """Whether `temporary_name` gives such names."""
+    """Whether `name` has the form of `temporary_name`."""
     return _NAME.fullmatch(name) is not None
 
 
 def belongs_to(temporary: str, name: str, kind: str) -> bool:
-    """Whether `temporary` is a name that `temporary_name` gives for `name` and `kind`."""
+    """Whether `temporary` is a name that `temporary_name` returns for `name` and `kind`."""
     parts = _NAME.fullmatch(temporary)
     return parts is not None and parts["name"] == _shortened(name) and parts["kind"] == kind
 
 
 def claim(path: str) -> BinaryIO:
-    """A new file beside `path`, open for writing and locked, where its file system has locks. Raises: OSError."""
+    """Creates a file beside `path`, open for writing, and locked where its file system has locks. Raises: OSError."""
     parent, name = os.path.split(os.path.abspath(path))
     while True:
         file = open(os.path.join(parent, temporary_name(name)), "xb")  # noqa: SIM115 - the caller closes it
         locks.lock_where_possible(file)
         if os.path.lexists(file.name):
             return file
-        file.close()  # between its making and its locking, another machine took it for a dead process's
+        file.close()  # before it was locked, another machine removed it as that of a dead process
 
 
 @contextlib.contextmanager
 def scratch_folder(parent: str, name: str):
-    """A new folder in `parent`, removed when the block ends. Those of killed processes go first."""
+    """Gives a new folder in `parent`, removed when the block ends. Those of killed processes are removed first."""
     remove_leftovers(parent, name)
     path = os.path.join(parent, temporary_name(name))
     os.mkdir(path)
@@ -86,9 +91,15 @@ def scratch_folder(parent: str, name: str):
 
 
 def remove_leftovers(folder: str, name: str = "") -> None:
-    """Remove from `folder`, not from folders in it, what processes left unfinished that have ended; with `name`, only
-    what was to become `name`. What can't be removed stays, and so does what may be of a process that lives: one of this
-    machine, or whoever holds its lock, or, where locks can't be had, of any other machine."""
+    """Removes from `folder`, but not from folders in it, what ended processes left unfinished.
+
+    A file stays when it can't be removed, or when its process may be alive: a process of this machine, one that holds
+    its lock, or, where locks are unavailable, one of any other machine.
+
+    Args:
+        folder: the folder.
+        name: only what was to become this file or folder; empty: everything.
+    """
     try:
         names = os.listdir(folder)
     except OSError:
@@ -119,7 +130,7 @@ def _remove_if_dead(path: str, owner: Owner) -> None:
         return
     lock = os.path.join(path, LOCK) if stat.S_ISDIR(mode) else path
     with contextlib.ExitStack() as stack:
-        if os.name == "nt":  # which removes no open file, so that for a moment a living process's is closed
+        if os.name == "nt":  # Windows removes no open file, so a living process closes its own for a moment
             stack.enter_context(locks.folder(os.path.dirname(path)))
         is_free = _is_free(lock, stack)
         if is_free or (is_free is None and is_here and os.name != "nt"):
@@ -127,7 +138,7 @@ def _remove_if_dead(path: str, owner: Owner) -> None:
 
 
 def _is_free(lock: str, stack: contextlib.ExitStack) -> bool | None:
-    """Whether nobody holds `lock`, which is then held until `stack` ends; None where nobody can tell."""
+    """Whether nobody holds `lock`, which is then held until `stack` ends; None where that is unknown."""
     try:
         file = open(lock, "r+b")  # NFS locks nothing that is open for reading alone
         try:
@@ -154,7 +165,7 @@ def _this_process() -> Owner:
 
 @functools.cache
 def _host() -> str:
-    """Of one machine and one space of process numbers, of which containers with the name of their host have others."""
+    """Identifies one machine and one space of process numbers; containers with the host's name have their own."""
     try:
         numbers = os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -163,9 +174,9 @@ def _host() -> str:
 
 
 def _is_alive(owner: Owner) -> bool:
-    """Whether the process runs on this machine, and is not another one that was given its number later."""
+    """Whether the process runs on this machine, and is not a later one with the same number."""
     try:
-        with contextlib.suppress(PermissionError):  # somebody else's lives as well
+        with contextlib.suppress(PermissionError):  # a process of another user is alive as well
             os.kill(owner.process, 0)
     except (ProcessLookupError, OverflowError):
         return False
@@ -174,11 +185,14 @@ def _is_alive(owner: Owner) -> bool:
 
 
 def _started(process: int) -> int | None:
-    """When it was started, in clock ticks after the system; -1 where it has ended and its parent does not know yet;
-    None where nobody tells."""
+    """Returns when the process was started, in clock ticks after the system.
+
+    Returns:
+        -1 where it has ended and its parent has not noticed yet; None where that is unknown.
+    """
     try:
         with open(f"/proc/{process}/stat", "rb") as file:
-            state, *fields = file.read().rpartition(b")")[2].split()  # the name in front may hold anything
+            state, *fields = file.read().rpartition(b")")[2].split()  # the name before it may hold anything
     except OSError:
         return None
     return -1 if state in (b"Z", b"X") else int(fields[18])  # field 22 of proc(5)

@@ -1,10 +1,10 @@
-"""How fast something is, measured so that one slow moment does not decide.
+"""Measurement of throughput that one slow moment does not distort.
 
 Synopsis::
 
     batches = iter(dataset)
-    found = throughput.measure(lambda: len(next(batches)[1]), seconds=1.0, windows=5)
-    found.median, found.low, found.high       # images/s
+    speed = throughput.measure(lambda: len(next(batches)[1]), seconds=1.0, windows=5)
+    speed.median, speed.low, speed.high       # images/s
 """
 
 import statistics
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 
 class Throughput(NamedTuple):
-    """Images a second over several windows."""
+    """Images per second over several windows."""
 
     median: float
     low: float
@@ -22,26 +22,34 @@ class Throughput(NamedTuple):
 
 
 def measure(advance: Callable[[], int], seconds: float, windows: int) -> Throughput:
-    """`advance()` does some work and says on how many images; it runs for `windows` windows of `seconds` each.
+    """Measures the throughput of `advance`.
 
-    Before them it runs once, and then for as long as one window: tracing, full queues and cold caches are left out.
+    `advance` runs once, and then for as long as one window, before the measurement begins: tracing, full queues and
+    cold caches are left out.
+
+    Args:
+        advance: does some work and returns on how many images.
+        seconds: length of a window.
+        windows: number of windows.
     """
     return interleaved({"": advance}, seconds, windows)[""]
 
 
 def interleaved(competitors: dict[str, Callable[[], int]], seconds: float, windows: int) -> dict[str, Throughput]:
-    """As `measure`, for several that are to be compared: a window of each in turn, so that a slow moment hits all."""
+    """Measures several competitors as `measure` does, one window of each in turn, so that a slow moment affects all."""
     for advance in competitors.values():
         advance()
-        _window(advance, seconds)
-    found = {name: [] for name in competitors}
+        _measure_window(advance, seconds)
+    speeds_by_name = {name: [] for name in competitors}
     for _ in range(windows):
         for name, advance in competitors.items():
-            found[name].append(_window(advance, seconds))
-    return {name: Throughput(statistics.median(speeds), min(speeds), max(speeds)) for name, speeds in found.items()}
+            speeds_by_name[name].append(_measure_window(advance, seconds))
+    return {
+        name: Throughput(statistics.median(speeds), min(speeds), max(speeds)) for name, speeds in speeds_by_name.items()
+    }
 
 
-def _window(advance: Callable[[], int], seconds: float) -> float:
+def _measure_window(advance: Callable[[], int], seconds: float) -> float:
     images, began = 0, time.perf_counter()
     while (passed := time.perf_counter() - began) < seconds or not images:
         images += advance()

@@ -1,8 +1,8 @@
-"""Of which files the images of a split are: equal for the same file, however it was converted.
+"""Digests of the files that the images of a split come from: equal for the same file, however it was converted.
 
 Synopsis::
 
-    found = digests.load(made, "test")        # uint8 [N, 32] in the order of the records, or None
+    source_digests = digests.load(dataset, "test")      # uint8 [N, 32] in the order of the records, or None
 """
 
 import csv
@@ -11,29 +11,36 @@ import os
 import numpy as np
 
 from crackflow.core.errors import UserError
-from crackflow.data import dataset
+from crackflow.data import dataset as dataset_io
 from crackflow.data.dataset import Dataset
 
 BYTES = 32
 
 
-def load(made: Dataset, split: str) -> np.ndarray | None:
-    """uint8 [N, 32]: SHA-256 of the source file of each image of `split`, in the order of its records; windows of one
-    photograph have its digest. None where manifest.csv does not tell. Raises: UserError when it is damaged."""
-    shards = {shard["file"] for shard in made.facts["splits"][split]["shards"]}
-    path = os.path.join(made.folder, dataset.MANIFEST)
+def load(dataset: Dataset, split: str) -> np.ndarray | None:
+    """Loads the SHA-256 of the source file of each image of `split`.
+
+    Returns:
+        uint8 [N, 32] in the order of the records; tiles of one photograph share its digest. None where manifest.csv
+        does not hold digests.
+
+    Raises:
+        UserError: when manifest.csv is damaged.
+    """
+    shards = {shard["file"] for shard in dataset.facts["splits"][split]["shards"]}
+    path = os.path.join(dataset.folder, dataset_io.MANIFEST)
     try:
         with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
             lines = csv.DictReader(file)
             if "sha256" not in (lines.fieldnames or ()):
                 return None
-            found = b"".join(bytes.fromhex(line["sha256"]) for line in lines if line["shard"] in shards)
+            digests = b"".join(bytes.fromhex(line["sha256"]) for line in lines if line["shard"] in shards)
     except FileNotFoundError:
         return None
     except (csv.Error, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path!r} is damaged; restore it or convert the images again") from error
-    if len(found) != BYTES * made.count(split):
+    if len(digests) != BYTES * dataset.count(split):
         raise UserError(
-            f"{path!r} does not fit the shards of {dataset.DATASET}; restore it or convert the images again"
+            f"{path!r} does not fit the shards of {dataset_io.DATASET}; restore it or convert the images again"
         )
-    return np.frombuffer(found, np.uint8).reshape(-1, BYTES)
+    return np.frombuffer(digests, np.uint8).reshape(-1, BYTES)

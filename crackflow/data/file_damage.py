@@ -1,11 +1,11 @@
-"""Damage that decoders of PNG, WebP and uncompressed files pass over: parts that were lost or never written.
+"""Damage that decoders of PNG, WebP and uncompressed files overlook: parts that were lost or never written.
 
 Synopsis::
 
     reason = file_damage.describe(data, "PNG")           # "", or "damaged: ..."
-    reason = file_damage.describe_blank_rows(values)     # of decoded pixels of a file without compression
+    reason = file_damage.describe_blank_rows(values)     # of decoded pixels of an uncompressed file
 
-PNG: chunks and checksums of ISO/IEC 15948. WebP: RIFF container, RFC 9649; its coders read zeros as picture.
+PNG: chunks and checksums of ISO/IEC 15948. WebP: RIFF container, RFC 9649; its decoders read zeros as image data.
 """
 
 import struct
@@ -14,25 +14,25 @@ import zlib
 import numpy as np
 
 BLANK = 64  # zero bytes in a row at the end of coded data, where no coder leaves any
-BLANK_SHARE = 0.01  # of a picture without compression that ends in zeros
+BLANK_SHARE = 0.01  # fraction of an uncompressed image that ends in zeros
 PACKING_TIFF = (5, 7, 8, 32946, 34925, 50000, 50001)  # LZW, JPEG, deflate twice, LZMA, Zstandard, WebP: end in no zeros
 COMPRESSION_TAG, PART_TAGS = 259, ((273, 279), (324, 325))  # offsets and sizes of strips, and of tiles
 PICTURE_CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"tRNS")
 
 
 def describe(data: bytes, form: str) -> str:
-    """Why the bytes `data`, of the format `form`, do not hold a whole picture; "" when nothing speaks for it."""
+    """Explains why the bytes `data`, of the format `form`, do not hold a whole image; "" without signs of damage."""
     try:
         if form == "PNG":
-            return _of_png(data)
+            return _describe_png(data)
         if form == "WEBP":
-            return _of_webp(data)
-    except struct.error:  # the file ends within a header: decoders say so
+            return _describe_webp(data)
+    except struct.error:  # the file ends within a header: decoders report it
         pass
     return ""
 
 
-def _of_png(data: bytes) -> str:
+def _describe_png(data: bytes) -> str:
     at = 8
     while len(data) - at >= 12:
         (length,), kind = struct.unpack_from(">I", data, at), data[at + 4 : at + 8]
@@ -48,7 +48,7 @@ def _of_png(data: bytes) -> str:
     return ""
 
 
-def _of_webp(data: bytes) -> str:
+def _describe_webp(data: bytes) -> str:
     at, size = 12, 8 + struct.unpack_from("<I", data, 4)[0]
     if size > len(data) + 1:
         return f"damaged: truncated: {size - len(data):,} of {size:,} bytes of its WebP are missing"
@@ -64,9 +64,9 @@ def _of_webp(data: bytes) -> str:
 
 
 def describe_tiff(data: bytes, tags) -> str:
-    """As `describe`, of a TIFF whose `tags` (number -> value) say where the parts of its picture lie."""
+    """Does the same as `describe` for a TIFF whose `tags` (number -> value) say where the parts of its image lie."""
     for offsets, sizes in PART_TAGS:
-        parts = list(zip(_several(tags.get(offsets)), _several(tags.get(sizes)), strict=False))
+        parts = list(zip(_as_tuple(tags.get(offsets)), _as_tuple(tags.get(sizes)), strict=False))
         for number, (at, size) in enumerate(parts, 1):
             named = f"part {number:,} of {len(parts):,} of its picture"
             if size and at + size > len(data):
@@ -80,15 +80,18 @@ def describe_tiff(data: bytes, tags) -> str:
     return ""
 
 
-def _several(value) -> tuple:
+def _as_tuple(value) -> tuple:
     return value if isinstance(value, tuple) else () if value is None else (value,)
 
 
 def describe_blank_rows(values: np.ndarray) -> str:
-    """Whether a picture without compression, [H, W] or [H, W, C], ends in zeros from the middle of a row on, under a
-    row that has none there: the rest was never written. A black border begins with a row, or slants."""
+    """Detects an uncompressed image, [H, W] or [H, W, C], whose last rows were never written.
+
+    Such an image ends in zeros from the middle of a row on, below a row that has none there. A black border begins with
+    a whole row, or slants.
+    """
     lit = values.reshape(*values.shape[:2], -1).any(-1)
-    for rows, where in ((lit, "lower"), (lit[::-1], "upper")):  # BMP and PFM are written from below
+    for rows, side in ((lit, "lower"), (lit[::-1], "upper")):  # BMP and PFM are written from below
         if rows[-1].any():
             continue
         last = np.flatnonzero(rows.any(1))
@@ -98,5 +101,5 @@ def describe_blank_rows(values: np.ndarray) -> str:
         first = int(np.flatnonzero(rows[row])[-1]) + 1
         blank = rows.size - (row * rows.shape[1] + first)
         if row and first < rows.shape[1] and blank >= BLANK_SHARE * rows.size and rows[row - 1, first:].mean() > 0.9:
-            return f"damaged: truncated: the {where} {100 * blank / rows.size:.0f} % of its pixels are blank"
+            return f"damaged: truncated: the {side} {100 * blank / rows.size:.0f} % of its pixels are blank"
     return ""

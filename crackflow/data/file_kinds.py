@@ -1,4 +1,4 @@
-"""What a file is that is called a photograph and is none.
+"""Recognition of files that lie among photographs and are not images.
 
 Synopsis::
 
@@ -9,7 +9,7 @@ Synopsis::
 import re
 
 HEAD_BYTES = 1024
-# What files begin with -> what they are, by the formats' own specifications.
+# First bytes of a file -> what it is, by the formats' own specifications.
 STARTS = {
     b"version https://git-lfs.github.com/spec/": "a Git LFS pointer, not the picture: fetch it with git lfs pull",
     b"%PDF": "a PDF: save its pictures as JPEG",
@@ -39,7 +39,7 @@ TEXTS = {
 
 
 def describe(data: bytes) -> str:
-    """In words, for a person who took `data` for a picture; empty when it is nothing that is known."""
+    """Describes what `data` is to somebody who took it for an image; empty when it is of no known kind."""
     for start, words in STARTS.items():
         if data.startswith(start):
             return words
@@ -47,10 +47,10 @@ def describe(data: bytes) -> str:
         return "a film or a sound"
     if not any(data[: 1 << 16]):
         return "nothing but zeros: the copy or the disk failed; copy it again"
-    return _text(data[:HEAD_BYTES])
+    return _describe_text(data[:HEAD_BYTES])
 
 
-def _text(head: bytes) -> str:
+def _describe_text(head: bytes) -> str:
     try:
         text = head.decode("utf-8-sig", "strict") if len(head) < HEAD_BYTES else head[:-4].decode("utf-8-sig", "ignore")
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Files become checked pixels: what is accepted, what is refused and why, and what was changed on the way.
+"""Reading of image files: which are accepted, which are refused and why, and what is changed on the way.
 
 Synopsis::
 
@@ -6,11 +6,11 @@ Synopsis::
     grey = thumbnail.thumbnail(photo).grey                     # float32 [16, 16], 0..255, exact area means
     pixels = image_file.pixels(photo, channels=3, image_px=0)   # uint8 [H, W, 3], upright
 
-Which value is white in a picture of more than 8 bits is `data.bit_depth`'s to say. A file whose data end early, by
-`data.jpeg_damage` and `data.file_damage`, is refused: what a decoder fills in for the rest has no cracks. Transparency
-that is complete everywhere says nothing, and the colours below it are taken.
+`data.bit_depth` decides which value is white in an image of more than 8 bits. A file whose data end early according to
+`data.jpeg_damage` or `data.file_damage` is refused: what a decoder fills in for the rest has no cracks. Alpha that is
+transparent everywhere says nothing, and the colours below it are used.
 
-Not covered: pictures with several frames; colour profiles (pixels are taken as they are).
+Not covered: images with several frames; colour profiles (pixels are used as they are).
 """
 
 import contextlib
@@ -39,10 +39,10 @@ from crackflow.data import (
 )
 
 MAX_FILE_BYTES = 1 << 30
-MIN_SIDE_PX = 16  # a cell of the networks, and of the thumbnails by which copies are found
+MIN_SIDE_PX = 16  # a cell of the networks, and of the thumbnails by which copies are detected
 MAX_SIDE_PX = 65_500  # the longest side a JPEG can have; a narrow strip of 1e8 pixels also took 26 GB to average
 ORIENTATION_TAG = 0x0112
-UPRIGHT = {  # EXIF orientation -> what shows the picture as it was seen
+UPRIGHT = {  # EXIF orientation -> the transposition that turns the image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -61,16 +61,17 @@ EXTENSIONS = {
     "GIF": (".gif",),
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
 }
-ONE_PICTURE = ("JPEG", "MPO", "BMP", "PPM")  # of MPO, what follows the first is another view
-# Size is checked here, before a pixel is decoded, with a message of our own.
+ONE_PICTURE = ("JPEG", "MPO", "BMP", "PPM")  # in MPO, the later images are other views
+# Size is checked here, before a pixel is decoded, with our own message.
 Image.MAX_IMAGE_PIXELS = None
 
 
 @dataclasses.dataclass(frozen=True)
 class EncodedImage:
-    """A picture whose header was read. `width`, `height`: in pixels, upright. `turned`: EXIF orientation, 1 to 8.
-    `grey`: it has no colours. `plain`: an upright baseline JPEG, whose bytes may be stored as they are. `decoded`: as
-    stored, in mode L, LA, RGB or RGBA, of a picture that had to be decoded to know how it is to be read, else None."""
+    """An image whose header was read. `width`, `height`: in pixels, upright. `turned`: EXIF orientation, 1 to 8.
+    `grey`: whether it has no colours. `plain`: whether it is an upright baseline JPEG, whose bytes may be stored as
+    they are. `decoded`: the image as stored, in mode L, LA, RGB or RGBA, if only its values say how it is to be
+    read."""
 
     data: bytes
     format: str
@@ -84,39 +85,39 @@ class EncodedImage:
 
 
 def read_file(path: str) -> bytes:
-    """The bytes of a regular file. Raises: ImageError when it is none, is empty, too large, or unreadable."""
+    """Reads a regular file. Raises: ImageError when it is none, or is empty, too large or unreadable."""
     try:
-        facts = os.stat(path)
-        if not stat.S_ISREG(facts.st_mode):
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
             raise ImageError("not a regular file")
-        if facts.st_size > MAX_FILE_BYTES:
-            raise ImageError(f"the file has {facts.st_size >> 20:,} MiB: expected at most {MAX_FILE_BYTES >> 20:,}")
+        if status.st_size > MAX_FILE_BYTES:
+            raise ImageError(f"the file has {status.st_size >> 20:,} MiB: expected at most {MAX_FILE_BYTES >> 20:,}")
         with open(path, "rb", buffering=0) as file:  # one read: a buffer doubled the time
-            data = file.read(facts.st_size + 1)  # Python sets aside as much as is asked for, before it reads
+            data = file.read(status.st_size + 1)  # Python allocates the requested size before it reads
     except OSError as error:
         raise ImageError(f"unreadable: {error.strerror}") from error
     if not data:
         raise ImageError("empty file")
-    if len(data) < facts.st_size:
-        raise ImageError(f"unreadable: {len(data):,} of {facts.st_size:,} bytes came; try again")
+    if len(data) < status.st_size:
+        raise ImageError(f"unreadable: {len(data):,} of {status.st_size:,} bytes came; try again")
     return data
 
 
 def open_photo(path: str, max_megapixels: float, min_side_px: int = MIN_SIDE_PX) -> EncodedImage:
-    """The picture in `path`, its header read and checked, its pixels not yet decoded unless they must be, to know how
-    they are meant. Raises: ImageError."""
+    """Reads and checks the header of the image in `path`. Its pixels are decoded only if they are needed to know how
+    they are to be read. Raises: ImageError."""
     return parse_photo(read_file(path), path, max_megapixels, min_side_px)
 
 
 def parse_photo(data: bytes, name: str, max_megapixels: float, min_side_px: int = MIN_SIDE_PX) -> EncodedImage:
-    """As `open_photo`, from bytes; `name` is only compared with what the bytes are."""
+    """Does the same as `open_photo` for bytes; `name` is only compared with their format."""
     header = jpeg_header.read_header(data)
     limits = max_megapixels, min_side_px
     if header and header.simple:
-        _expect_size(header.width, header.height, *limits)
-        notes = _misnamed(name, "JPEG")
+        _require_size(header.width, header.height, *limits)
+        notes = _extension_notes(name, "JPEG")
         return EncodedImage(data, "JPEG", header.width, header.height, 1, header.components == 1, True, tuple(notes))
-    _expect_modest(data)
+    _require_modest_tiff(data)
     image = _open_or_none(data)
     if image is None or tiff_file.is_beyond_pillow(image):
         return _parse_odd_tiff(data, name, *limits)
@@ -125,19 +126,19 @@ def parse_photo(data: bytes, name: str, max_megapixels: float, min_side_px: int 
     if image.format == "TIFF" and tiff_file.is_raw(image.tag_v2):
         raise ImageError(tiff_file.RAW)
     width, height = image.size
-    _expect_size(width, height, *limits)
-    pages = _expect_one_picture(data, image.format)
-    decoded, told = _decoded_early(data, image)  # before its EXIF, for which Pillow loads a PNG
+    _require_size(width, height, *limits)
+    pages = _require_one_picture(data, image.format)
+    decoded, early_notes = _decode_early(data, image)  # before reading EXIF, for which Pillow loads a PNG
     turned = _orientation(image)
     if turned >= 5:
         width, height = height, width
     plain = header is not None and header.baseline and turned == 1 and image.mode in ("L", "RGB")
     grey = _is_grey(image) or (decoded is not None and decoded.mode == "L")
-    notes = _notes(image, turned) + pages + _misnamed(name, image.format) + told
+    notes = _conversion_notes(image, turned) + pages + _extension_notes(name, image.format) + early_notes
     return EncodedImage(data, image.format, width, height, turned, grey, plain, tuple(notes), decoded)
 
 
-def _expect_modest(data: bytes) -> None:
+def _require_modest_tiff(data: bytes) -> None:
     if not tiff_file.is_tiff(data):
         return
     try:
@@ -147,21 +148,21 @@ def _expect_modest(data: bytes) -> None:
 
 
 def _parse_odd_tiff(data: bytes, name: str, *limits: float) -> EncodedImage:
-    """Of a TIFF that Pillow does not open, or not with all its bits."""
+    """Parses a TIFF that Pillow does not open, or not with all its bits."""
     try:
         page = tiff_file.read_header(data)
-        _expect_size(page.width, page.height, *limits)
+        _require_size(page.width, page.height, *limits)
         decoded, note = bit_depth.to_eight(tiff_file.read_samples(data))
     except (tiff_file.TiffError, bit_depth.DepthError) as error:
         raise ImageError(str(error)) from error
     turned = page.turned if page.turned in UPRIGHT else 1
     width, height = (page.height, page.width) if turned >= 5 else (page.width, page.height)
     decoded, transparent = transparency.without_empty_alpha(decoded)
-    notes = [note, *transparent, *_misnamed(name, "TIFF")]
+    notes = [note, *transparent, *_extension_notes(name, "TIFF")]
     return EncodedImage(data, "TIFF", width, height, turned, decoded.mode in ("L", "LA"), False, tuple(notes), decoded)
 
 
-def _expect_size(width: int, height: int, max_megapixels: float, min_side_px: int) -> None:
+def _require_size(width: int, height: int, max_megapixels: float, min_side_px: int) -> None:
     if width * height > max_megapixels * 1e6:
         size = f"{width} x {height} = {width * height / 1e6:,.0f} megapixels"
         raise ImageError(f"{size}: expected at most {max_megapixels:g} (--max_megapixels)")
@@ -172,7 +173,7 @@ def _expect_size(width: int, height: int, max_megapixels: float, min_side_px: in
 
 
 def _open_or_none(data: bytes) -> Image.Image | None:
-    """None for a TIFF of a kind that Pillow does not know. Raises: ImageError."""
+    """Returns None for a TIFF of a kind that Pillow does not know. Raises: ImageError."""
     try:
         return open_image(data)
     except ImageError:
@@ -181,14 +182,14 @@ def _open_or_none(data: bytes) -> Image.Image | None:
         raise
 
 
-def _expect_one_picture(data: bytes, form: str) -> list[str]:
-    """What there is to say of further pages. Raises: ImageError when they are other pictures."""
+def _require_one_picture(data: bytes, form: str) -> list[str]:
+    """Returns notes on further pages. Raises: ImageError when they are other images."""
     if form in ONE_PICTURE:
         return []
     frames, damage = 1, None
     try:
-        frames = _frames(open_image(data))
-    except ImageError as error:  # of a later page; Pillow knows none of transparency masks
+        frames = _count_frames(open_image(data))
+    except ImageError as error:  # about a later page; Pillow does not know transparency masks
         damage = error
     if frames == 1 and damage is None:
         return []
@@ -200,23 +201,24 @@ def _expect_one_picture(data: bytes, form: str) -> list[str]:
 
 
 def open_image(data: bytes) -> Image.Image:
+    """Opens `data` with Pillow, without decoding pixels. Raises: ImageError with the reason."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return Image.open(io.BytesIO(data))
     except Image.UnidentifiedImageError as error:
-        if data[4:8] == b"ftyp":  # ISO base media: HEIC and AVIF of telephones, and films
+        if data[4:8] == b"ftyp":  # ISO base media: HEIC and AVIF of phones, and films
             raise ImageError("HEIC, AVIF or a film: save it as JPEG") from error
         if data[:3] == b"PF\n":
             raise ImageError("PFM in colours: save it as TIFF or PNG") from error
         what = file_kinds.describe(data)
         raise ImageError(f"not an image: {what}" if what else "not an image") from error
     except Exception as error:  # a damaged header can raise nearly anything inside a decoder
-        cut = file_damage.describe(data, "WEBP") if data[:4] == b"RIFF" else ""  # of which Pillow opens none
+        cut = file_damage.describe(data, "WEBP") if data[:4] == b"RIFF" else ""  # Pillow opens no truncated one
         raise ImageError(cut or f"damaged: {error}") from error
 
 
-def _frames(image: Image.Image) -> int:
+def _count_frames(image: Image.Image) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -226,13 +228,13 @@ def _frames(image: Image.Image) -> int:
 
 
 def _orientation(image: Image.Image) -> int:
-    if image.format == "TIFF":  # Pillow turns these itself, as it loads them
+    if image.format == "TIFF":  # Pillow turns these itself when it loads them
         return 1
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             turned = image.getexif().get(ORIENTATION_TAG, 1)
-    except Exception:  # damaged EXIF: the picture itself may be sound, and upright is all one can assume
+    except Exception:  # damaged EXIF: the image itself may be sound, and is assumed to be upright
         return 1
     return turned if turned in range(1, 9) else 1
 
@@ -241,7 +243,7 @@ def _is_grey(image: Image.Image) -> bool:
     return image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;16")
 
 
-def _notes(image: Image.Image, turned: int) -> list[str]:
+def _conversion_notes(image: Image.Image, turned: int) -> list[str]:
     notes = []
     if turned != 1:
         notes.append("turned upright as its EXIF orientation says")
@@ -250,86 +252,85 @@ def _notes(image: Image.Image, turned: int) -> list[str]:
     return notes
 
 
-def _decoded_early(data: bytes, image: Image.Image) -> tuple[Image.Image | None, list[str]]:
-    """(`EncodedImage.decoded`, notes): of deep and of transparent pictures, whose values say how they are meant."""
+def _decode_early(data: bytes, image: Image.Image) -> tuple[Image.Image | None, list[str]]:
+    """Returns (`EncodedImage.decoded`, notes) for deep and transparent images, which only their values describe."""
     if bit_depth.is_deep(image):
-        return _decoded_deep(data, image)
+        return _decode_deep(data, image)
     if not transparency.has_alpha(image):
         return None, []
-    colours_alone = bit_depth.rawmode_of(image) == "RGBa"  # multiplied by alpha, of which 0 leaves nothing to divide
+    colours_alone = bit_depth.rawmode_of(image) == "RGBa"  # multiplied by alpha: where that is 0 nothing is left
     picture, notes = transparency.without_empty_alpha(load_pixels(data, image))
     if colours_alone and picture.mode == "RGBA" and picture.getchannel("A").getextrema() == (0, 0):
         return transparency.without_empty_alpha(Image.fromarray(bit_depth.read_as(data, "RGBA"), "RGBA"))
     return picture, notes
 
 
-def _decoded_deep(data: bytes, image: Image.Image) -> tuple[Image.Image, list[str]]:
-    _expect_whole(data, image)
+def _decode_deep(data: bytes, image: Image.Image) -> tuple[Image.Image, list[str]]:
+    _require_whole(data, image)
     try:
         samples = bit_depth.read(data)
         picture, note = bit_depth.to_eight(samples)
     except bit_depth.DepthError as error:
         raise ImageError(str(error)) from error
-    except Exception as error:  # of Pillow's decoders
-        raise _damaged(error) from error
+    except Exception as error:  # from Pillow's decoders
+        raise _damage_error(error) from error
     if _is_packed(image):
-        _expect_written(samples.colours)
+        _require_written(samples.colours)
     picture, notes = transparency.without_empty_alpha(picture)
     return picture, [note, *notes]
 
 
-def _misnamed(name: str, form: str) -> list[str]:
+def _extension_notes(name: str, form: str) -> list[str]:
     if name.lower().endswith(EXTENSIONS[form]):
         return []
     return [f"named {os.path.splitext(name)[1] or 'without extension'} but holds {form}"]
 
 
 def digest(data: bytes) -> bytes:
-    """SHA-256 of `data`: 32 bytes; byte copies of a file share it."""
+    """Returns the SHA-256 of `data`, 32 bytes; byte copies of a file share it."""
     return hashlib.sha256(data).digest()
 
 
-def _expect_whole(data: bytes, image: Image.Image) -> None:
-    """Raises: ImageError when part of the file `data`, opened as `image`, is lost and its decoder passes over that."""
+def _require_whole(data: bytes, image: Image.Image) -> None:
+    """Raises: ImageError when part of the file `data`, opened as `image`, is lost and its decoder would ignore that."""
     tags = image.tag_v2 if image.format == "TIFF" else {}
     if reason := file_damage.describe_tiff(data, tags) if tags else file_damage.describe(data, image.format):
         raise ImageError(reason)
 
 
 def load_pixels(data: bytes, image: Image.Image) -> Image.Image:
-    """`image`, opened from `data`, with its pixels. Raises: ImageError."""
-    _expect_whole(data, image)
+    """Loads the pixels of `image`, which was opened from `data`. Raises: ImageError."""
+    _require_whole(data, image)
     packed = _is_packed(image)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image.load()
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error ...
-        raise _damaged(error) from error
+        raise _damage_error(error) from error
     if packed:
-        _expect_written(np.asarray(image))
+        _require_written(np.asarray(image))
     return image
 
 
 def _is_packed(image: Image.Image) -> bool:
-    """Whether the pixels of `image`, not loaded yet, lie in its file without compression."""
+    """Whether the pixels of `image`, which is not loaded yet, lie in its file without compression."""
     return bool(image.tile) and image.tile[0].codec_name == "raw"
 
 
-def _expect_written(values: np.ndarray) -> None:
+def _require_written(values: np.ndarray) -> None:
     if reason := file_damage.describe_blank_rows(values):
         raise ImageError(reason)
 
 
-def _damaged(error: Exception) -> ImageError:
+def _damage_error(error: Exception) -> ImageError:
     return ImageError(f"damaged: truncated: {error}" if "truncated" in str(error) else f"damaged: {error}")
 
 
 def layers(photo: EncodedImage) -> Image.Image:
-    """The decoded picture, upright, 8 bits a channel: mode L or RGB, or RGBA where it is transparent in part.
+    """Decodes an image, upright, with 8 bits per channel: mode L or RGB, or RGBA where it is partly transparent.
 
-    Raises: ImageError when the pixels are damaged.
-    """
+    Raises: ImageError when the pixels are damaged."""
     values, _ = decode_jpeg(photo, "GRAY" if photo.grey else "RGB")
     if values is not None:
         picture = Image.fromarray(values[..., 0] if photo.grey else values)
@@ -339,8 +340,10 @@ def layers(photo: EncodedImage) -> Image.Image:
 
 
 def decode_jpeg(photo: EncodedImage, space: str, **scale: int) -> tuple[np.ndarray | None, bool]:
-    """(uint8 [H, W, 1 or 3], as stored, of a JPEG, whether a decoder that forgives nothing made it); None where Pillow
-    is to read it: of other formats and of four inks. Raises: ImageError when part of it is lost."""
+    """Returns (the pixels of a JPEG as stored, uint8 [H, W, 1 or 3]; whether a strict decoder read them). The pixels
+    are
+    None where Pillow is to read the file: other formats, and JPEG of four inks. Raises: ImageError when part is
+    lost."""
     if photo.format not in ("JPEG", "MPO"):
         return None, False
     header = jpeg_header.read_header(photo.data)
@@ -354,37 +357,36 @@ def decode_jpeg(photo: EncodedImage, space: str, **scale: int) -> tuple[np.ndarr
     if reason:
         raise ImageError(reason)
     if values is None and header and header.components in (1, 3):
-        with contextlib.suppress(ValueError):  # bytes that no pixel needs; Pillow takes some of them for a loss
+        with contextlib.suppress(ValueError):  # bytes that no pixel needs; Pillow reports some of them as a loss
             values = simplejpeg.decode_jpeg(photo.data, space, strict=False, **scale)
     return values, strict
 
 
 def to_eight_bits(image: Image.Image) -> Image.Image:
-    """Mode L or RGB."""
+    """Converts to mode L or RGB."""
     return image if image.mode in ("L", "RGB") else image.convert("L" if image.mode == "1" else "RGB")
 
 
 def pixels(photo: EncodedImage, channels: int, image_px: int, under: str = "white") -> np.ndarray:
-    """The decoded picture: uint8 [H, W, channels], 0..255, upright; [image_px, image_px, channels] unless 0. `under`:
-    the colour that it is laid over where it is transparent.
-
-    Raises: ImageError when the pixels are damaged.
-    """
-    values = _decoded(photo, channels, under)
+    """Decodes an image to uint8 [H, W, channels], 0..255, upright; [image_px, image_px, channels] unless `image_px` is
+    0.
+    `under` is the colour below transparent parts. Raises: ImageError when the pixels are damaged."""
+    values = _decode(photo, channels, under)
     return resize.resize_array(values, image_px) if image_px else values
 
 
-def _decoded(photo: EncodedImage, channels: int, under: str) -> np.ndarray:
+def _decode(photo: EncodedImage, channels: int, under: str) -> np.ndarray:
     picture = transparency.laid_over(layers(photo), under).convert("L" if channels == 1 else "RGB")
     return np.asarray(picture)[..., None] if channels == 1 else np.asarray(picture)
 
 
 def upright(picture: Image.Image, turned: int) -> Image.Image:
+    """Turns `picture`, whose EXIF orientation is `turned`, upright."""
     return picture.transpose(UPRIGHT[turned]) if turned in UPRIGHT else picture
 
 
 def encode(values: np.ndarray, encoding: str, jpeg_quality: int) -> bytes:
-    """`values` uint8 [H, W, C] as `jpeg`, `png` or `raw` bytes (raw: row by row, channels last)."""
+    """Encodes `values`, uint8 [H, W, C], as `jpeg`, `png` or `raw` bytes (raw: row by row, channels last)."""
     if encoding == "raw":
         return values.tobytes()
     values = np.ascontiguousarray(values)

@@ -1,12 +1,12 @@
-"""What the markers of a JPEG say, without a decoder: most photographs need no more to be judged.
+"""Reading of JPEG markers without a decoder; most photographs need no more to be accepted.
 
 Synopsis::
 
-    header = jpeg_header.read_header(data)       # None: no JPEG that can be read to its first scan
+    header = jpeg_header.read_header(data)       # None: no JPEG that can be read up to its first scan
     if header and header.simple: ...      # header.width, header.height, header.components
 
-Markers: ITU-T T.81, annex B. Reading them takes 8 us; opening the file with Pillow and asking it for EXIF, frames and
-progressive coding took 115 us, as long as decoding a 227 px picture.
+Markers: ITU-T T.81, annex B. Reading them takes 8 us. Opening the file with Pillow and asking it for EXIF, frames and
+progressive coding took 115 us, as long as decoding a 227 px image.
 """
 
 import struct
@@ -21,9 +21,16 @@ FRAME = struct.Struct(">BHHB")
 
 
 class JpegHeader(NamedTuple):
-    """`width`, `height` in pixels, as stored; `baseline`: 8 bits, sequential, Huffman, 1 or 3 components in one scan,
-    whole up to its end marker; `simple`: moreover JFIF, whose colours are defined, with no segment (EXIF, Adobe, ...)
-    that could change what is seen."""
+    """The header of a JPEG.
+
+    Attributes:
+        width, height: in pixels, as stored.
+        components: number of components.
+        baseline: whether it is sequential with 8 bits, Huffman coding and 1 or 3 components in one scan, and whole up
+            to its end marker.
+        simple: whether it is moreover JFIF, whose colours are defined, without segments (EXIF, Adobe, ...) that could
+            change how it looks.
+    """
 
     width: int
     height: int
@@ -33,10 +40,10 @@ class JpegHeader(NamedTuple):
 
 
 def read_header(data: bytes) -> JpegHeader | None:
-    """The header of the JPEG `data`; None when the markers before its first scan make no sense."""
+    """Returns the header of the JPEG `data`, or None when the markers before its first scan make no sense."""
     if data[:2] != b"\xff\xd8":
         return None
-    frame, found, at = None, [], 2
+    frame, markers, at = None, [], 2
     while len(data) - at >= SEGMENT.size:
         prefix, marker, length = SEGMENT.unpack_from(data, at)
         if prefix == marker == 0xFF:  # a fill byte
@@ -46,7 +53,7 @@ def read_header(data: bytes) -> JpegHeader | None:
             return None
         if marker == START_OF_SCAN:
             break
-        found.append(marker)
+        markers.append(marker)
         if marker in FRAMES:
             if frame or length < 2 + FRAME.size or len(data) < at + SEGMENT.size + FRAME.size:
                 return None
@@ -60,5 +67,5 @@ def read_header(data: bytes) -> JpegHeader | None:
     baseline = kind == BASELINE and bits == 8 and components in (1, 3) and min(width, height) > 0
     baseline = baseline and data.endswith(END) and data[at + SEGMENT.size] == components
     known = {JFIF, COMMENT, QUANTISATION, HUFFMAN, RESTART, BASELINE}
-    simple = baseline and found.count(JFIF) == 1 and data[6:11] == b"JFIF\0" and known.issuperset(found)
+    simple = baseline and markers.count(JFIF) == 1 and data[6:11] == b"JFIF\0" and known.issuperset(markers)
     return JpegHeader(width, height, components, baseline, simple)

@@ -1,14 +1,15 @@
-"""Which mask belongs to which picture, by their names.
+"""Matching of masks to images by their names.
 
 Synopsis::
 
     masks = mask_names.MaskIndex(["1_mask.png", "sub/2.png"])
     masks.find("1.jpg")         # "1_mask.png"
     masks.find("3.jpg")         # raises LookupError: "no mask of the same name"
-    masks.loosely               # 1: how many were found by a name that differs
+    masks.loosely               # 1: how many were matched by a name that differs
 
-The same name without its ending is taken first; then, where one mask alone fits, a name that differs in capitals, in
-a word such as _mask or gt_ before or after, or in the picture's own ending kept before the mask's (1.jpg.png).
+A mask of the same name without the extension is preferred. Otherwise, where exactly one mask matches, its name may
+differ in capitals, in a word such as _mask or gt_ before or after it, or in the image's own extension before the mask's
+(1.jpg.png).
 """
 
 import collections
@@ -25,7 +26,7 @@ ENDINGS = r"\.(?:jpe?g|png|bmp|tiff?|webp)$"
 
 
 class MaskIndex:
-    """`paths`: of masks, relative to their folder. `loosely`: how many were found by a name that differs."""
+    """An index of masks. `paths`: relative to their folder. `loosely`: how many were matched by a name that differs."""
 
     def __init__(self, paths: Iterable[str]) -> None:
         self.loosely = 0
@@ -34,14 +35,14 @@ class MaskIndex:
         for path in sorted(paths):
             stem = os.path.splitext(path)[0]
             self._exact.setdefault(stem, path)
-            self._loose[_key(stem, WORDS)].append(path)
+            self._loose[_normalize_stem(stem, WORDS)].append(path)
 
     def find(self, path: str) -> str:
-        """The mask of the picture `path`, relative to its own folder. Raises: LookupError with the reason."""
+        """Returns the mask of the image `path`, relative to its own folder. Raises: LookupError with the reason."""
         stem = os.path.splitext(path)[0]
         if stem in self._exact:
             return self._exact[stem]
-        for key in (_key(stem, ""), _key(stem, IMAGE_WORDS)):
+        for key in (_normalize_stem(stem, ""), _normalize_stem(stem, IMAGE_WORDS)):
             fitting = self._loose.get(key, [])
             if len(fitting) > 1:
                 raise LookupError(f"several masks of its name: {fitting[0]!r}, {fitting[1]!r}")
@@ -51,8 +52,8 @@ class MaskIndex:
         raise LookupError("no mask of the same name")
 
 
-def _key(stem: str, words: str) -> str:
-    """`stem` in small letters and without an ending and one of `words` around its last part."""
+def _normalize_stem(stem: str, words: str) -> str:
+    """Returns `stem` in lower case, without an image extension and without one of `words` around its last part."""
     folder, name = os.path.split(re.sub(ENDINGS, "", stem.lower()))
     if words:
         name = re.sub(rf"(?<=.)[-_. ]+(?:{words})$", "", name)

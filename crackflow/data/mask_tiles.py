@@ -1,12 +1,13 @@
-"""Windows of a photograph with a crack mask, each labelled by the mask inside it.
+"""Tiles of a photograph with a crack mask, each labelled by the mask inside it.
 
 Synopsis::
 
-    windows, unclear = mask_tiles.label_tiles(mask, patch_px=128, min_crack_fraction=0.005)
-    windows[0].name("images/001.png")     # "images/001.png#xywh=0,0,128,128"
+    tiles, unclear = mask_tiles.label_tiles(mask, patch_px=128, min_crack_fraction=0.005)
+    tiles[0].name("images/001.png")     # "images/001.png#xywh=0,0,128,128"
 
-A window is cracked from `min_crack_fraction` of crack pixels on, and clean without any within 4 px of it (masks are
-drawn by hand, and a crack just outside would be half seen). What lies between is left out.
+A tile is cracked when at least `min_crack_fraction` of its pixels are crack. It is clean when there is no crack pixel
+in it or within 4 px around it: masks are drawn by hand, and half of a crack just outside would be visible. Tiles
+between the two are left out.
 """
 
 import os
@@ -24,8 +25,14 @@ UNCLEAR = "neither clean nor cracked: fewer crack pixels than --min_crack_fracti
 
 
 class Tile(NamedTuple):
-    """The square of side `px` whose upper left corner is at column `x`, row `y`. `label`: 0, 1, or -1 unclear; `cells`:
-    where its crack lies, as `data.mask_grid` has it."""
+    """A square part of a photograph.
+
+    Attributes:
+        x, y: column and row of its upper left corner, in pixels.
+        px: its side, in pixels.
+        label: 0 clean, 1 cracked, -1 unclear.
+        cells: where its crack lies, in the format of `data.mask_grid`.
+    """
 
     x: int
     y: int
@@ -34,19 +41,31 @@ class Tile(NamedTuple):
     cells: int = 0
 
     def name(self, path: str) -> str:
-        """`path` with the window after it, as W3C media fragments write it."""
+        """Returns `path` followed by the tile, in the notation of W3C media fragments."""
         return f"{path}#xywh={self.x},{self.y},{self.px},{self.px}"
 
 
 def parse_tile_name(name: str) -> tuple[int, int, int, int] | None:
-    """(x, y, width, height) of a window, from what `Tile.name` wrote; None for a whole picture."""
-    found = re.search(r"#xywh=(\d+),(\d+),(\d+),(\d+)$", name)
-    return tuple(map(int, found.groups())) if found else None
+    """Returns (x, y, width, height) of a tile from the result of `Tile.name`, or None for a whole image."""
+    match = re.search(r"#xywh=(\d+),(\d+),(\d+),(\d+)$", name)
+    return tuple(map(int, match.groups())) if match else None
 
 
 def read_mask(root: str, path: str, photo: image_file.EncodedImage, max_megapixels: float) -> np.ndarray:
-    """uint8 [H, W], 0..255, of the size of `photo`, from the file `path` under `root`. Raises: ImageError, also for
-    what is drawn otherwise than white on black."""
+    """Reads the mask of a photograph.
+
+    Args:
+        root: folder of the masks.
+        path: the file, relative to `root`.
+        photo: the photograph, whose size the mask must have.
+        max_megapixels: larger files are refused.
+
+    Returns:
+        uint8 [H, W], 0..255.
+
+    Raises:
+        ImageError: when the file can't be used, or is drawn otherwise than white on black.
+    """
     try:
         mask_photo = image_file.open_photo(os.path.join(root, path), max_megapixels, min_side_px=1)
         picture = image_file.layers(mask_photo)
@@ -63,36 +82,49 @@ def read_mask(root: str, path: str, photo: image_file.EncodedImage, max_megapixe
 
 
 def tile_grid(height: int, width: int, patch_px: int) -> list[Tile]:
-    """Unlabelled windows that cover a picture; the last of a row may overlap its neighbour. Raises: ImageError when the
-    picture is smaller than a window."""
+    """Returns unlabelled tiles that cover an image; the last tile of a row may overlap its neighbour.
+
+    Raises:
+        ImageError: when the image is smaller than a tile.
+    """
     if min(height, width) < patch_px:
         raise ImageError(f"{width} x {height} pixels: expected at least --patch_px={patch_px} on each side")
-    return [Tile(x, y, patch_px, -1) for y in _starts(height, patch_px) for x in _starts(width, patch_px)]
+    return [Tile(x, y, patch_px, -1) for y in _tile_starts(height, patch_px) for x in _tile_starts(width, patch_px)]
 
 
 def label_tiles(
     mask: np.ndarray, patch_px: int, min_crack_fraction: float
 ) -> tuple[tuple[Tile, ...], tuple[Tile, ...]]:
-    """(labelled, unclear) windows that cover `mask` uint8 [H, W]; the last of a row may overlap its neighbour.
+    """Labels tiles that cover a mask; the last tile of a row may overlap its neighbour.
 
-    Raises: ImageError when the picture is smaller than a window.
+    Args:
+        mask: uint8 [H, W], 0..255.
+        patch_px: side of a tile, in pixels.
+        min_crack_fraction: fraction of crack pixels from which on a tile is cracked.
+
+    Returns:
+        (labelled tiles, unclear tiles).
+
+    Raises:
+        ImageError: when the image is smaller than a tile.
     """
     crack = mask > CRACK_ABOVE
-    found = [_labelled(crack, one, min_crack_fraction) for one in tile_grid(*mask.shape, patch_px)]
-    return tuple(one for one in found if one.label >= 0), tuple(one for one in found if one.label < 0)
+    tiles = [_label_tile(crack, tile, min_crack_fraction) for tile in tile_grid(*mask.shape, patch_px)]
+    return tuple(tile for tile in tiles if tile.label >= 0), tuple(tile for tile in tiles if tile.label < 0)
 
 
-def _starts(size: int, patch_px: int) -> list[int]:
-    """Evenly spread starts of the fewest windows that cover `size` pixels."""
+def _tile_starts(size: int, patch_px: int) -> list[int]:
+    """Returns evenly spread starts of the fewest tiles that cover `size` pixels."""
     count = -(-size // patch_px)
     return [round(start) for start in np.linspace(0, size - patch_px, count)]
 
 
-def _labelled(crack: np.ndarray, window: Tile, min_crack_fraction: float) -> Tile:
-    x, y, px = window[:3]
-    inside = crack[y : y + px, x : x + px]
+def _label_tile(crack: np.ndarray, tile: Tile, min_crack_fraction: float) -> Tile:
+    """Returns `tile` with its label and cells. `crack`: bool [H, W]."""
+    x, y, tile_px = tile[:3]
+    inside = crack[y : y + tile_px, x : x + tile_px]
     if inside.mean() >= min_crack_fraction:
-        return window._replace(label=1, cells=mask_grid.from_mask(inside))
+        return tile._replace(label=1, cells=mask_grid.from_mask(inside))
     low_y, low_x = max(y - CLEAN_MARGIN_PX, 0), max(x - CLEAN_MARGIN_PX, 0)
-    around = crack[low_y : y + px + CLEAN_MARGIN_PX, low_x : x + px + CLEAN_MARGIN_PX]
-    return window._replace(label=-1 if around.any() else 0)
+    around = crack[low_y : y + tile_px + CLEAN_MARGIN_PX, low_x : x + tile_px + CLEAN_MARGIN_PX]
+    return tile._replace(label=-1 if around.any() else 0)

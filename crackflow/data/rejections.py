@@ -1,4 +1,4 @@
-"""Why most of the files that were left out were left out: one reason for many.
+"""The most common reason for which files were rejected.
 
 Synopsis::
 
@@ -12,19 +12,22 @@ from collections.abc import Sequence
 
 
 def most_common(rejected: Sequence[tuple[str, str]]) -> str:
-    """The commonest reason of (path, reason), with its count and its first path; empty when none was rejected.
+    """Describes the most common reason, with its count and its first path; empty when nothing was rejected.
 
-    Reasons that differ in names and numbers alone are one.
+    Reasons that differ only in names and numbers count as the same.
+
+    Args:
+        rejected: (path, reason) of each file.
     """
     if not rejected:
         return ""
-    counts = collections.Counter(_kind(reason) for _, reason in rejected)
+    counts = collections.Counter(_normalize_reason(reason) for _, reason in rejected)
     common, count = counts.most_common(1)[0]
-    path, reason = next(row for row in sorted(rejected) if _kind(row[1]) == common)
+    path, reason = next(row for row in sorted(rejected) if _normalize_reason(row[1]) == common)
     if len(rejected) == 1:
         return f"1 was rejected, {path!r}: {reason}"
     return f"{count:,} of {len(rejected):,} rejected, such as {path!r}: {reason}"
 
 
-def _kind(reason: str) -> str:
+def _normalize_reason(reason: str) -> str:
     return re.sub(r"'[^']*'|\"[^\"]*\"|\d[\d,.]*", "_", reason)

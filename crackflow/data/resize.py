@@ -1,4 +1,4 @@
-"""Arrays of pixels, made larger or smaller."""
+"""Enlarging and shrinking of arrays of pixels."""
 
 import functools
 from concurrent import futures
@@ -8,14 +8,15 @@ from PIL import Image
 
 from crackflow.core import process_pool
 
-BAND_ROWS = 64  # of a photograph, scaled at once
+BAND_ROWS = 64  # rows of a photograph that are scaled at once
 
 
 @functools.lru_cache(maxsize=64)
 def area_weights(size: int, extent: float, cells: int) -> np.ndarray:
-    """float32 [cells, size]: how much of each of `size` pixels, of which `extent` count, lies in each of `cells`.
+    """Returns the weights of area averaging, float32 [cells, size].
 
-    Pillow's own box filter takes a pixel wholly or not at all, which moves a flipped copy by part of a pixel.
+    They say how much of each of `size` pixels, of which `extent` count, lies in each of `cells` cells; each row adds up
+    to 1. Pillow's own box filter takes a pixel entirely or not at all, which moves a flipped copy by part of a pixel.
     """
     edges = np.linspace(0, extent, cells + 1)
     left, right = np.arange(size), np.arange(size) + 1
@@ -25,10 +26,11 @@ def area_weights(size: int, extent: float, cells: int) -> np.ndarray:
 
 
 def resize_array(values: np.ndarray, image_px: int) -> np.ndarray:
-    """uint8 [H, W, C] to uint8 [image_px, image_px, C]: area means when it shrinks, linear when it grows.
+    """Resizes uint8 [H, W, C] to uint8 [image_px, image_px, C]: area means to shrink, linear interpolation to enlarge.
 
-    The sides scale alone, so that nothing is cut off and the label stays true. The same pixels, give or take one
-    level, as `decode.to_size` makes while training: Pillow's box filter was up to 20 levels off on average.
+    The sides scale independently, so that nothing is cut off and the label stays true. The pixels are those that
+    `decode.to_size` computes during training, give or take one level; Pillow's box filter was up to 20 levels off on
+    average.
     """
     height, width = values.shape[:2]
     if height == width == image_px:
@@ -37,33 +39,41 @@ def resize_array(values: np.ndarray, image_px: int) -> np.ndarray:
         rows, columns = area_weights(height, height, image_px), area_weights(width, width, image_px)
         means = np.einsum("yhc,xh->yxc", np.tensordot(rows, values.astype(np.float32), 1), columns, optimize=True)
         return (means + 0.5).astype(np.uint8)
-    picture = Image.fromarray(values[..., 0] if values.shape[-1] == 1 else values)
-    grown = np.asarray(picture.resize((image_px, image_px), Image.Resampling.BILINEAR))
-    return grown[..., None] if values.shape[-1] == 1 else grown
+    image = Image.fromarray(values[..., 0] if values.shape[-1] == 1 else values)
+    enlarged = np.asarray(image.resize((image_px, image_px), Image.Resampling.BILINEAR))
+    return enlarged[..., None] if values.shape[-1] == 1 else enlarged
 
 
 def grey(values: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 1] of uint8 [H, W, 3], weighted as Pillow and JPEG do."""
+    """Converts uint8 [H, W, 3] to uint8 [H, W, 1], with the weights of Pillow and JPEG."""
     return np.asarray(Image.fromarray(values).convert("L"))[..., None]
 
 
 def scaled(
     values: np.ndarray, height: int, width: int, rows: slice = slice(None), columns: slice = slice(None)
 ) -> np.ndarray:
-    """uint8 [H, W, C] to uint8 [height, width, C], or `rows` and `columns` of that, neighbours each.
+    """Resizes a photograph as `resize_array` does, in bands on all cores, with little memory beside the two images.
 
-    As `resize_array` does, for photographs: in bands, on all cores, with little memory beside the two pictures. 12
-    megapixels to 3.9 take 0.06 s on 2 cores.
+    12 megapixels to 3.9 take 0.06 s on 2 cores.
+
+    Args:
+        values: uint8 [H, W, C].
+        height, width: the size of the result, in pixels.
+        rows, columns: the contiguous part of the result that is computed.
+
+    Returns:
+        uint8 [height, width, C], or that part of it.
     """
     if values.shape[:2] == (height, width):
         return values[rows, columns]
     (first, last, _), (left, right, _) = rows.indices(height), columns.indices(width)
-    down, across = _taps(values.shape[0], height), [tap[left:right] for tap in _taps(values.shape[1], width)]
+    row_taps, column_taps = _taps(values.shape[0], height), [tap[left:right] for tap in _taps(values.shape[1], width)]
     out = np.empty((last - first, right - left, values.shape[2]), np.uint8)
 
     def fill(top: int) -> None:
         band = slice(top, min(top + BAND_ROWS, last))
-        means = _mixed(_mixed(values, down[0][band], down[1][band], 0), *across, 1)
+        means = _weighted_sums(values, row_taps[0][band], row_taps[1][band], axis=0)
+        means = _weighted_sums(means, *column_taps, axis=1)
         out[band.start - first : band.stop - first] = np.add(means, 0.5, out=means)
 
     with futures.ThreadPoolExecutor(process_pool.count(0)) as pool:
@@ -84,26 +94,33 @@ def scaled_batch(
 
 
 def _taps(size: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """(int64 [count, T], float32 [count, T]): of which of `size` pixels each of `count` is made, and how much of each:
-    areas when there are fewer of them, neighbours when there are more."""
+    """Returns which of `size` pixels each of `count` new pixels is computed from, and their weights.
+
+    The new pixels are area means when there are fewer of them, and interpolate between neighbours when there are more.
+
+    Returns:
+        (int64 [count, T] indices, float32 [count, T] weights).
+    """
     step = size / count
     if step >= 1:
         start = np.arange(count) * step
-        place = np.floor(start).astype(np.int64)[:, None] + np.arange(int(np.ceil(step)) + 1)
-        share = np.minimum(place + 1, (start + step)[:, None]) - np.maximum(place, start[:, None])
+        indices = np.floor(start).astype(np.int64)[:, None] + np.arange(int(np.ceil(step)) + 1)
+        weights = np.minimum(indices + 1, (start + step)[:, None]) - np.maximum(indices, start[:, None])
     else:
         middle = np.clip((np.arange(count) + 0.5) * step - 0.5, 0, size - 1)
         low = np.floor(middle).astype(np.int64)
-        place, share = np.stack([low, low + 1], 1), np.stack([1 - (middle - low), middle - low], 1)
-    share = np.clip(share, 0, None)
-    return np.minimum(place, size - 1), (share / share.sum(1, keepdims=True)).astype(np.float32)
+        indices, weights = np.stack([low, low + 1], 1), np.stack([1 - (middle - low), middle - low], 1)
+    weights = np.clip(weights, 0, None)
+    return np.minimum(indices, size - 1), (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
 
-def _mixed(values: np.ndarray, taps: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
-    """float32 [count, W, C], or [H, count, C] for `axis` 1: rows or columns of `values`, weighted. Columns are taken
-    where they lie: rows of the transposed picture took a third longer in all."""
+def _weighted_sums(values: np.ndarray, indices: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
+    """Returns weighted sums of rows (`axis` 0) or columns (1) of `values`: float32 [count, W, C] or [H, count, C].
+
+    Columns are taken where they lie: rows of the transposed image took a third longer in all.
+    """
     weights = weights.T[..., None, None] if axis == 0 else weights.T[:, None, :, None]
-    total = values.take(taps[:, 0], axis) * weights[0]
-    for tap in range(1, taps.shape[1]):
-        total += values.take(taps[:, tap], axis) * weights[tap]
+    total = values.take(indices[:, 0], axis) * weights[0]
+    for tap in range(1, indices.shape[1]):
+        total += values.take(indices[:, tap], axis) * weights[tap]
     return total

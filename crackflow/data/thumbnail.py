@@ -1,4 +1,4 @@
-"""A photograph in 16 x 16 grey cells, by which copies are found."""
+"""Thumbnails of 16 x 16 grey cells, by which copies of a photograph are detected."""
 
 import warnings
 from typing import NamedTuple
@@ -13,19 +13,26 @@ THUMB_PX = 16
 
 
 class Thumbnail(NamedTuple):
-    """`grey`: float32 [16, 16], 0..255, upright, area means of the whole picture. `strict`: the decoder that training
-    uses, which forgives no damage, reads the file."""
+    """A thumbnail.
+
+    Attributes:
+        grey: float32 [16, 16], 0..255, upright: area means of the whole image.
+        strict: whether the decoder of training, which tolerates no damage, reads the file.
+    """
 
     grey: np.ndarray
     strict: bool
 
 
 def thumbnail(photo: EncodedImage) -> Thumbnail:
-    """The picture in small. Decodes every compressed byte.
+    """Computes the thumbnail of an image, decoding every compressed byte.
 
-    A JPEG is decoded at half size inside the inverse DCT: copies differ by at most 0.41 grey levels (root mean
-    square), flipped ones included; at an eighth they differ by 4.3, because the 8 x 8 blocks of a flipped copy lie
-    elsewhere. Raises: ImageError when the pixels are damaged.
+    A JPEG is decoded at half size inside the inverse DCT. Copies then differ by at most 0.41 grey levels (root mean
+    square), flipped ones included. At an eighth they differ by 4.3, because the 8 x 8 blocks of a flipped copy lie
+    elsewhere.
+
+    Raises:
+        ImageError: when the pixels are damaged.
     """
     values, scale, strict = _grey_and_scale(photo)
     width, height = (photo.width, photo.height) if photo.turned < 5 else (photo.height, photo.width)
@@ -38,10 +45,10 @@ def thumbnail(photo: EncodedImage) -> Thumbnail:
 
 
 def _grey_and_scale(photo: EncodedImage) -> tuple[np.ndarray, int, bool]:
-    """Grey pixels [H, W], 0..255, as stored (not turned), by how much each side was divided (1 or 2), and `strict`."""
+    """Returns grey pixels [H, W], 0..255, as stored (not turned), the divisor of each side (1 or 2), and `strict`."""
     half = photo.format == "JPEG" and min(photo.width, photo.height) >= 4 * THUMB_PX
     width, height = (photo.width, photo.height) if photo.turned < 5 else (photo.height, photo.width)
-    # 132 us for 227 px; Pillow takes 290 to hand the same pixels over
+    # 132 us for 227 px; Pillow takes 290 us for the same pixels
     least = {"min_height": (height + 1) // 2, "min_width": (width + 1) // 2, "min_factor": 2} if half else {}
     values, strict = image_file.decode_jpeg(photo, "GRAY", **least)
     if values is not None:
@@ -51,7 +58,7 @@ def _grey_and_scale(photo: EncodedImage) -> tuple[np.ndarray, int, bool]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             full = image.size
-            image.draft("L", (full[0] // 2, full[1] // 2))  # it halves only when asked for no more than half
+            image.draft("L", (full[0] // 2, full[1] // 2))  # it halves only when no more than half is requested
             half = image.size != full
     grey = transparency.laid_over(
         photo.decoded or image_file.to_eight_bits(image_file.load_pixels(photo.data, image)), "white"

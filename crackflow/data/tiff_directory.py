@@ -1,4 +1,4 @@
-"""How much a TIFF file asks a reader to take in before its first pixel: pages, and values of tags.
+"""Limits on what a TIFF file makes a reader load before its first pixel: pages, and values of tags.
 
 Synopsis::
 
@@ -17,14 +17,14 @@ MAX_PAGES = 1000  # orthophotos have a dozen; a reader needs 1 ms for each
 SPARE = 1 << 20  # bytes by which the values of a page may exceed the file
 KIND_BYTES = np.zeros(1 << 16, np.uint64)
 KIND_BYTES[1:14] = (1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4)  # BYTE, ASCII, SHORT, LONG, RATIONAL, ...
-KIND_BYTES[16:19] = 8  # of BigTIFF
+KIND_BYTES[16:19] = 8  # the types of BigTIFF
 
 
 class TiffLimitError(ValueError):
-    """The message is the reason."""
+    """This TIFF asks for too much; the message is the reason."""
 
 
-class _Form(NamedTuple):
+class _TiffFormat(NamedTuple):
     order: str
     big: bool
 
@@ -32,30 +32,36 @@ class _Form(NamedTuple):
     def entry(self) -> np.dtype:
         kind = "u8" if self.big else "u4"
         names = [("tag", "u2"), ("kind", "u2"), ("count", kind), ("value", kind)]
-        return np.dtype([(name, self.order + one) for name, one in names])
+        return np.dtype([(name, self.order + code) for name, code in names])
 
     def number(self, data: bytes, at: int, size: int) -> int:
-        """0 where the file has ended."""
+        """Returns the number at offset `at`, or 0 where the file has ended."""
         return int.from_bytes(data[at : at + size], "little" if self.order == "<" else "big")
 
 
 def expect_modest(data: bytes) -> None:
-    """Raises: TiffLimitError for more than `MAX_PAGES` pages, and for tags whose values take more bytes than the file
-    has, because they lie in the same place. What lies behind the end of the file is the reader's to refuse."""
-    form = _Form("<" if data[:2] == b"II" else ">", 43 in data[2:4])
+    """Refuses TIFF files that would take a reader too much memory or time.
+
+    Values behind the end of the file are left to the reader to refuse.
+
+    Raises:
+        TiffLimitError: for more than `MAX_PAGES` pages, and for tags whose values take more bytes than the file has
+            because they overlap.
+    """
+    form = _TiffFormat("<" if data[:2] == b"II" else ">", 43 in data[2:4])
     for number, entries in enumerate(_pages(data, form), 1):
         if number > MAX_PAGES:
             raise TiffLimitError(
                 f"a TIFF of more than {MAX_PAGES:,} pages: expected one picture; save the page you need"
             )
         sizes = KIND_BYTES[entries["kind"]].astype(float) * entries["count"]
-        here = sizes[(sizes > form.entry["value"].itemsize) & (entries["value"] + sizes <= len(data))]
-        if here.sum() > len(data) + SPARE:
+        inside = sizes[(sizes > form.entry["value"].itemsize) & (entries["value"] + sizes <= len(data))]
+        if inside.sum() > len(data) + SPARE:
             raise TiffLimitError("damaged: the values of its TIFF tags would be larger than the file")
 
 
-def _pages(data: bytes, form: _Form) -> Iterator[np.ndarray]:
-    """The entries of each page; one that comes again ends it."""
+def _pages(data: bytes, form: _TiffFormat) -> Iterator[np.ndarray]:
+    """Yields the entries of each page, and stops at a page that was seen before."""
     head, tail = (8, 8) if form.big else (2, 4)
     at, seen = form.number(data, 8 if form.big else 4, tail), set()
     while at and at < len(data) and at not in seen:

@@ -1,4 +1,4 @@
-"""TIFF files that need more than Pillow: smaller copies of the picture behind it, and kinds that Pillow does not open.
+"""TIFF files that need more than Pillow: those with smaller copies of the image, and kinds that Pillow does not open.
 
 Synopsis::
 
@@ -6,7 +6,8 @@ Synopsis::
     header = tiff_file.read_header(data)      # raises TiffError with the reason
     samples = tiff_file.read_samples(data)    # bit_depth.Samples
 
-Orthophotos are cloud-optimised GeoTIFF: page 1 the photograph, then the same ever smaller (TIFF 6.0, NewSubfileType).
+Orthophotos are cloud-optimised GeoTIFF: page 1 is the photograph, and the following pages are ever smaller copies of it
+(TIFF 6.0, NewSubfileType).
 """
 
 import contextlib
@@ -26,7 +27,7 @@ REDUCED, MASK = 1, 4  # bits of NewSubfileType
 OLD_REDUCED = 2  # SubfileType
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 RAW = "camera RAW, of which only the preview can be read: save it as JPEG or TIFF"
-logging.getLogger("tifffile").addHandler(logging.NullHandler())  # of a damaged file it has much to say
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # it logs many lines about a damaged file
 logging.getLogger("tifffile").propagate = False
 
 
@@ -35,7 +36,7 @@ class TiffError(ValueError):
 
 
 class TiffHeader(NamedTuple):
-    """`width`, `height`: in pixels, as stored; `turned`: EXIF orientation."""
+    """The header of a TIFF. `width`, `height`: in pixels, as stored; `turned`: EXIF orientation."""
 
     width: int
     height: int
@@ -43,59 +44,61 @@ class TiffHeader(NamedTuple):
 
 
 def is_one_picture(data: bytes) -> bool:
-    """Whether all pages of `data` but the first are smaller copies of it, or masks."""
+    """Whether all pages of `data` after the first are smaller copies of it, or masks."""
     try:
-        with _opened(data) as (file, first, _):
-            return all(_is_of(first, file.pages[number]) for number in range(1, len(file.pages)))
+        with _open_tiff(data) as (file, first, _):
+            return all(_belongs_to(first, file.pages[number]) for number in range(1, len(file.pages)))
     except TiffError:
         return False
 
 
-def _is_of(first: tifffile.TiffPage, page: tifffile.TiffPage) -> bool:
+def _belongs_to(first: tifffile.TiffPage, page: tifffile.TiffPage) -> bool:
     """Whether `page` is a smaller copy of `first`, or a mask no larger than it."""
     kind, old = page.subfiletype, page.tags.get(OLD_SUBFILE_TAG)
     reduced = kind & REDUCED or (old is not None and old.value == OLD_REDUCED)
-    (width, height), (own_width, own_height) = [(one.imagewidth, one.imagelength) for one in (first, page)]
+    (width, height), (own_width, own_height) = [
+        (tiff_page.imagewidth, tiff_page.imagelength) for tiff_page in (first, page)
+    ]
     if own_width > width or own_height > height:
         return False
     return bool(kind & MASK or (reduced and (own_width, own_height) != (width, height)))
 
 
 def is_tiff(data: bytes) -> bool:
-    """Whether `data` begin as a TIFF does."""
+    """Whether `data` begins as a TIFF does."""
     return data[:4] in MAGIC
 
 
 def is_raw(tags) -> bool:
-    """Whether the first page, of which `tags` are (number -> value), is the small preview in a camera's RAW file."""
+    """Whether the first page, which has `tags` (number -> value), is the small preview in a camera's RAW file."""
     return bool(tags.get(NEW_SUBFILE_TAG, 0) & REDUCED) or DNG_TAG in tags
 
 
 def is_beyond_pillow(image: Image.Image) -> bool:
-    """Whether Pillow opens `image` and would not read all its bits: 16 of each colour, in a plane of its own."""
+    """Whether Pillow opens `image` but would not read all its bits: 16 per colour, each colour in its own plane."""
     tags = image.tag_v2 if image.format == "TIFF" else {}
     return tags.get(bit_depth.PLANAR_TAG) == 2 and np.max(tags.get(bit_depth.BITS_TAG, 1)) > 8
 
 
 def read_header(data: bytes) -> TiffHeader:
-    """Of the first page of `data`. Raises: TiffError for what cannot be read, with the reason."""
-    with _opened(data) as (file, page, tags):
-        _expect_readable(file, page, tags)
+    """Reads the header of the first page of `data`. Raises: TiffError with the reason when it can't be read."""
+    with _open_tiff(data) as (file, page, tags):
+        _require_readable(file, page, tags)
         return TiffHeader(page.imagewidth, page.imagelength, int(tags.get(ORIENTATION_TAG, 1)))
 
 
 def read_samples(data: bytes) -> bit_depth.Samples:
-    """The first page of `data`, as stored, in any of NumPy's kinds. Raises: TiffError with the reason."""
-    with _opened(data) as (_, page, tags):
+    """Reads the first page of `data` as it is stored, in any NumPy dtype. Raises: TiffError with the reason."""
+    with _open_tiff(data) as (_, page, tags):
         values = page.asarray()
         if page.planarconfig == 2 and page.samplesperpixel > 1:
             values = np.moveaxis(values, 0, -1)
-        return _samples(values.reshape(page.imagelength, page.imagewidth, -1), tags)
+        return _to_samples(values.reshape(page.imagelength, page.imagewidth, -1), tags)
 
 
 @contextlib.contextmanager
-def _opened(data: bytes) -> Iterator[tuple[tifffile.TiffFile, tifffile.TiffPage, dict]]:
-    """(file, first page, its tags); whatever a damaged file makes the reader raise becomes a reason."""
+def _open_tiff(data: bytes) -> Iterator[tuple[tifffile.TiffFile, tifffile.TiffPage, dict]]:
+    """Gives (file, first page, its tags); any exception that a damaged file causes becomes a TiffError."""
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             page = file.pages[0]
@@ -108,10 +111,10 @@ def _opened(data: bytes) -> Iterator[tuple[tifffile.TiffFile, tifffile.TiffPage,
         raise TiffError(f"damaged: {error}") from error
 
 
-def _expect_readable(file: tifffile.TiffFile, page: tifffile.TiffPage, tags: dict) -> None:
+def _require_readable(file: tifffile.TiffFile, page: tifffile.TiffPage, tags: dict) -> None:
     if is_raw(tags):
         raise TiffError(RAW)
-    if not all(_is_of(page, file.pages[number]) for number in range(1, len(file.pages))):
+    if not all(_belongs_to(page, file.pages[number]) for number in range(1, len(file.pages))):
         count = len(file.pages)
         raise TiffError(f"animated or multi-page, {count} frames: expected one picture; save the frame you need")
     photometric, samples = tags.get(bit_depth.PHOTOMETRIC_TAG), page.samplesperpixel
@@ -119,7 +122,7 @@ def _expect_readable(file: tifffile.TiffFile, page: tifffile.TiffPage, tags: dic
         raise TiffError(f"a TIFF of {samples} x {page.bitspersample} bits: expected grey, or red, green and blue")
 
 
-def _samples(values: np.ndarray, tags: dict) -> bit_depth.Samples:
+def _to_samples(values: np.ndarray, tags: dict) -> bit_depth.Samples:
     colours = 3 if tags.get(bit_depth.PHOTOMETRIC_TAG) == 2 else 1
     extra = np.atleast_1d(tags.get(EXTRA_SAMPLES_TAG, 0))[0]
     alpha = values[..., colours] if values.shape[-1] > colours and extra in (1, 2) else None

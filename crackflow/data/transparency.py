@@ -8,12 +8,19 @@ TRANSPARENT = "laid over white where transparent"
 
 
 def has_alpha(image: Image.Image) -> bool:
+    """Whether `image` has an alpha channel or a transparent colour."""
     return image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
 
 
 def without_empty_alpha(image: Image.Image) -> tuple[Image.Image, list[str]]:
-    """(`image` in mode L, RGB or, where it is transparent in part, RGBA, notes). Alpha that is 0 everywhere is what
-    renderers and camera drivers leave that don't use it; over one single colour it means an empty layer, and stays."""
+    """Removes an alpha channel that says nothing.
+
+    Alpha that is 0 everywhere is left by renderers and camera drivers that don't use it. Over one single colour it
+    means an empty layer, and stays.
+
+    Returns:
+        (`image` in mode L, RGB or, where it is partly transparent, RGBA; notes).
+    """
     if not has_alpha(image):
         return image, []
     clear = image.convert("RGBA")
@@ -28,7 +35,11 @@ def without_empty_alpha(image: Image.Image) -> tuple[Image.Image, list[str]]:
 
 
 def laid_over(picture: Image.Image, under: str) -> Image.Image:
-    """`picture` in mode L, RGB or RGBA in mode L or RGB, over the colour `under` where it is transparent."""
+    """Lays `picture`, in mode L, RGB or RGBA, over the colour `under` where it is transparent; returns mode L or RGB.
+
+    Raises:
+        ImageError: when white is laid under an image that is transparent everywhere.
+    """
     if picture.mode != "RGBA":
         return picture
     if under == "white" and picture.getchannel("A").getextrema() == (0, 0):

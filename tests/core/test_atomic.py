@@ -22,9 +22,9 @@ def fill(out, content, overwrite=False, fail=False):
             raise RuntimeError("half way")
 
 
-def everything(place):
+def everything(directory):
     return sorted(
-        os.path.relpath(os.path.join(here, name), place) for here, _, names in os.walk(place) for name in names
+        os.path.relpath(os.path.join(here, name), directory) for here, _, names in os.walk(directory) for name in names
     )
 
 
@@ -75,7 +75,7 @@ def test_a_folder_that_is_not_ours_to_replace_is_refused_before_the_block(tmp_pa
     assert everything(tmp_path) == [f"out/{name}" for name in names]
 
 
-def test_a_folder_that_was_taken_meanwhile_is_not_replaced(tmp_path):
+def test_a_folder_that_was_created_meanwhile_is_not_replaced(tmp_path):
     with pytest.raises(UserError, match="exists and is not empty"):
         with atomic.folder(str(tmp_path / "out"), MARKER, False, ()) as stage:
             atomic.write_text(os.path.join(stage, MARKER), "late")
@@ -83,11 +83,11 @@ def test_a_folder_that_was_taken_meanwhile_is_not_replaced(tmp_path):
     assert everything(tmp_path) == ["out/first", "out/marker.json"]
 
 
-def leave(place, *names):
-    """What a killed run leaves, under each of `names`."""
+def leave(directory, *names):
+    """Creates the folder that a killed run leaves, under each of `names`."""
     for name in names:
-        (place / name).mkdir()
-        (place / name / MARKER).write_text("")
+        (directory / name).mkdir()
+        (directory / name / MARKER).write_text("")
 
 
 @pytest.mark.parametrize("mine", ["monday/wall.jpg", "notes.txt", "second/b", "first/more", "deep/er/x.png"])
@@ -110,11 +110,11 @@ def test_what_somebody_put_into_a_folder_of_ours_is_never_removed_with_it(tmp_pa
 def test_a_pattern_names_one_folder_or_with_two_stars_all_below():
     names = {"a.png", "sub/a.png", "sub/b/a.png", "model/x", "model/variables/y"}
 
-    def taken(pattern):
+    def matching(pattern):
         return {name for name in names if atomic._matches(name, pattern)}
 
-    assert taken("*.png") == {"a.png"} and taken("sub/*.png") == taken("*/a.png") == {"sub/a.png"}
-    assert taken("model/**") == {"model/x", "model/variables/y"}
+    assert matching("*.png") == {"a.png"} and matching("sub/*.png") == matching("*/a.png") == {"sub/a.png"}
+    assert matching("model/**") == {"model/x", "model/variables/y"}
 
 
 def test_left_overs_of_killed_runs_go_and_those_of_other_names_stay(tmp_path):
@@ -125,7 +125,7 @@ def test_left_overs_of_killed_runs_go_and_those_of_other_names_stay(tmp_path):
     assert sorted(os.listdir(tmp_path)) == sorted([*others, "out"])
 
 
-def test_an_older_folder_that_lost_its_place_is_refused_before_the_work_like_any_other(tmp_path):
+def test_an_older_folder_that_was_moved_aside_is_refused_before_the_work_like_any_other(tmp_path):
     leave(tmp_path, support.dead_name("out", temporary_files.REPLACED))
     with (
         pytest.raises(UserError, match="exists and is not empty"),
@@ -135,7 +135,7 @@ def test_an_older_folder_that_lost_its_place_is_refused_before_the_work_like_any
     assert everything(tmp_path) == ["out/marker.json"]
 
 
-def test_an_older_folder_that_lost_its_place_comes_back_when_the_next_run_fails(tmp_path):
+def test_an_older_folder_that_was_moved_aside_is_restored_when_the_next_run_fails(tmp_path):
     fill(tmp_path / "out", "a")
     (tmp_path / "out").rename(tmp_path / support.dead_name("out", temporary_files.REPLACED))
     with pytest.raises(RuntimeError, match="half way"):
@@ -151,7 +151,7 @@ def test_a_link_stays_a_link(tmp_path):
     assert everything(tmp_path / "disk") == ["a", "marker.json"]
 
 
-def test_an_unfinished_folder_is_told_by_its_name(tmp_path):
+def test_an_unfinished_folder_is_recognised_by_its_name(tmp_path):
     with atomic.folder(str(tmp_path / "out"), MARKER, False, ()) as stage:
         assert atomic.is_unfinished(stage) and atomic.is_unfinished(stage + "/")
     assert not atomic.is_unfinished(str(tmp_path / "out"))
@@ -206,7 +206,7 @@ def test_a_file_whose_writing_fails_leaves_the_old_one(tmp_path):
 
 @pytest.fixture
 def no_locks(monkeypatch):
-    """As on a network's file system without them."""
+    """As on a network file system without locks."""
 
     def flock(*_):
         raise OSError(errno.ENOLCK, "No locks available")
@@ -220,7 +220,7 @@ def test_a_file_system_without_locks_is_no_reason_to_fail(tmp_path, no_locks):
     assert everything(tmp_path) == ["out/b", "out/marker.json"]
 
 
-def test_without_locks_nobody_s_unfinished_folder_is_taken_for_dead(tmp_path, no_locks):
+def test_without_locks_no_unfinished_folder_is_considered_dead(tmp_path, no_locks):
     alive = tmp_path / temporary_files.temporary_name("out")
     alive.mkdir()
     (alive / run_folder.LOCK).touch()
@@ -228,13 +228,13 @@ def test_without_locks_nobody_s_unfinished_folder_is_taken_for_dead(tmp_path, no
     assert alive.exists()
 
 
-def test_a_file_is_written_into_a_folder_that_is_made_for_it(tmp_path):
+def test_a_file_is_written_into_a_folder_that_is_created_for_it(tmp_path):
     atomic.write_text(str(tmp_path / "new/er/file.txt"), "text")
     assert (tmp_path / "new/er/file.txt").read_text() == "text"
 
 
 def test_left_overs_go_on_a_network_file_system_too(tmp_path, monkeypatch):
-    """NFS gives an exclusive lock on what is open for writing alone (flock(2))."""
+    """NFS grants exclusive locks only on files that are open for writing (flock(2))."""
     lock = fcntl.flock
 
     def as_nfs(file, how):
@@ -250,9 +250,9 @@ def test_left_overs_go_on_a_network_file_system_too(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["out"]
 
 
-def is_locked(place):
+def is_locked(directory):
     try:
-        with open(os.path.join(place, run_folder.LOCK), "r+") as lock:
+        with open(os.path.join(directory, run_folder.LOCK), "r+") as lock:
             return not locks.lock(lock, wait=False)
     except FileNotFoundError:
         return False
@@ -274,7 +274,7 @@ def renamed(monkeypatch):
 
 
 def test_nothing_in_a_folder_is_open_when_it_takes_its_name(tmp_path, renamed):
-    """Windows would not move it."""
+    """Windows would not move the folder."""
     for content in "ab":
         fill(tmp_path / "out", content, overwrite=True)
     assert [name.partition("-")[0] for name, _, _ in renamed] == [".out.partial", "out", ".out.partial"]
@@ -284,7 +284,7 @@ def test_nothing_in_a_folder_is_open_when_it_takes_its_name(tmp_path, renamed):
 def test_where_the_folder_above_can_not_be_locked_a_finished_one_is_locked_until_it_has_its_name(
     tmp_path, renamed, monkeypatch
 ):
-    """Another process that tidies up would take it for one that a killed run left."""
+    """Another process that cleans up would consider it the folder of a killed run."""
     lock = fcntl.flock
 
     def as_nfs(file, how):
@@ -328,7 +328,7 @@ def test_what_a_nas_or_a_mac_lays_beside_it_is_no_obstacle(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["unfinished/mine", "mine", "unfinished-too/lines"])
-def test_anything_else_in_it_is_kept(tmp_path, name):
+def test_anything_else_in_it_stays(tmp_path, name):
     begun(tmp_path / "out")
     support.put(tmp_path / "out" / name, b"mine")
     for overwrite in (False, True):

@@ -1,4 +1,4 @@
-"""What TensorFlow, tf_keras, Keras Tuner and tensorflow-addons are to each other, in processes of their own."""
+"""How TensorFlow, tf_keras, Keras Tuner and tensorflow-addons work together, in processes of their own."""
 
 import importlib.util
 import json
@@ -20,7 +20,7 @@ HAS_ADDONS = importlib.util.find_spec("tensorflow_addons") is not None
 
 
 def python(script):
-    """`script` in a process where nobody has chosen a Keras yet."""
+    """Runs `script` in a process that has not selected a Keras yet."""
     line = [sys.executable, "-c", script]
     environment = {name: value for name, value in support.environment().items() if name != "TF_USE_LEGACY_KERAS"}
     return subprocess.run(line, capture_output=True, text=True, timeout=120, env=environment)
@@ -72,10 +72,10 @@ def test_without_addons_the_message_says_what_to_install():
 
 
 def trained(seed=3):
-    """What crackflow computes: a prediction of its model; and weights after two steps of each kind of optimizer."""
+    """Results of crackflow: a prediction of its model, and weights after two steps of each kind of optimizer."""
     image = np.random.default_rng(seed).integers(0, 256, (200, 260, 3), np.uint8)
     (prediction,) = crackflow.load_model().predict([image])
-    found = {"predicted": [prediction.probability]}
+    results = {"predicted": [prediction.probability]}
     kinds = [Optimizer.ADAMW, *((Optimizer.LAMB, Optimizer.LOOKAHEAD, Optimizer.MOVING_AVERAGE) if HAS_ADDONS else ())]
     x, y = np.random.default_rng(seed).normal(size=(2, 8, 4)).astype(np.float32)
     for kind in kinds:
@@ -83,12 +83,12 @@ def trained(seed=3):
         model = backend.keras.Sequential([dense])
         model.compile(optimizers.create_optimizer(Optimization(optimizer=kind), batch_size=4, steps=2), "mse")
         model.fit(x, y, batch_size=4, shuffle=False, verbose=0)
-        found[kind.value] = dense.kernel.numpy().ravel().tolist()
+        results[kind.value] = dense.kernel.numpy().ravel().tolist()
     for name in ExtraMetric if HAS_ADDONS else ():
         metric = optimizers.extra_metric(name)
         metric.update_state(np.array([0, 1, 1, 0]), np.array([-1.0, 2.0, -0.5, -2.0], np.float32))
-        found[name.value] = float(metric.result())
-    return found
+        results[name.value] = float(metric.result())
+    return results
 
 
 BESIDE = """

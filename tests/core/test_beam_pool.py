@@ -1,5 +1,8 @@
-"""Beam's own runner against local processes. Beam does not share an environment with this TensorFlow (protobuf), and
-conversion needs none: CRACKFLOW_BEAM_PYTHON names an interpreter that has apache-beam (docs/SCALING.md)."""
+"""Beam's own runner against local processes.
+
+Beam does not share an environment with this TensorFlow (protobuf), and conversion needs none. CRACKFLOW_BEAM_PYTHON
+names an interpreter that has apache-beam (docs/SCALING.md).
+"""
 
 import importlib.util
 import json
@@ -36,12 +39,12 @@ def test_beam_writes_what_local_processes_write(tmp_path):
     for runner in ("local", "beam"):
         done = convert(PYTHON, f"--images={photos}", f"--out={tmp_path / runner}", "--shards=4", f"--runner={runner}")
         assert done.returncode == 0, done.stderr
-    ours, theirs = shards(tmp_path / "local"), shards(tmp_path / "beam")
-    assert ours.keys() == theirs.keys() and len([name for name in ours if name.endswith(".tfrecord")]) >= 6
-    one, other = (json.loads(found.pop("dataset.json")) for found in (ours, theirs))
-    assert one.pop("created") and other.pop("created") and one == other
-    for name in ours:
-        assert ours[name] == theirs[name], name
+    local, beam = shards(tmp_path / "local"), shards(tmp_path / "beam")
+    assert local.keys() == beam.keys() and len([name for name in local if name.endswith(".tfrecord")]) >= 6
+    local_metadata, beam_metadata = (json.loads(files.pop("dataset.json")) for files in (local, beam))
+    assert local_metadata.pop("created") and beam_metadata.pop("created") and local_metadata == beam_metadata
+    for name in local:
+        assert local[name] == beam[name], name
 
 
 @with_beam
@@ -55,7 +58,7 @@ def test_a_mistake_that_a_beam_worker_meets_is_one_line(tmp_path):
 
 
 @with_beam
-def test_unknown_beam_options_are_told(tmp_path):
+def test_unknown_beam_options_are_a_clear_error(tmp_path):
     photos = support.photos(tmp_path / "photos", 12)
     options = f"--images={photos}", f"--out={tmp_path / 'out'}", "--runner=beam", "--beam_options=--runner=NoRunner"
     done = convert(PYTHON, *options)

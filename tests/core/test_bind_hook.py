@@ -20,12 +20,12 @@ def ipv4(address, port=5050):
 
 
 def ipv6(address, port=5050):
-    place = struct.pack("=H", socket.AF_INET6) + struct.pack(">HI", port, 0)
-    return place + socket.inet_pton(socket.AF_INET6, address) + bytes(4)
+    header = struct.pack("=H", socket.AF_INET6) + struct.pack(">HI", port, 0)
+    return header + socket.inet_pton(socket.AF_INET6, address) + bytes(4)
 
 
 @pytest.mark.parametrize(
-    "given, address, becomes",
+    "sockaddr, address, becomes",
     [
         (ipv4("0.0.0.0"), "127.0.0.1", ipv4("127.0.0.1")),
         (ipv6("::"), "127.0.0.1", ipv6("::ffff:127.0.0.1")),
@@ -36,8 +36,8 @@ def ipv6(address, port=5050):
         (struct.pack("=H", socket.AF_UNIX) + b"/tmp/x\0", "127.0.0.1", struct.pack("=H", socket.AF_UNIX) + b"/tmp/x\0"),
     ],
 )
-def test_only_the_wildcard_becomes_the_address(given, address, becomes):
-    assert bind_hook._narrowed(given, ipaddress.ip_address(address)) == becomes
+def test_only_the_wildcard_becomes_the_address(sockaddr, address, becomes):
+    assert bind_hook._replace_wildcard(sockaddr, ipaddress.ip_address(address)) == becomes
 
 
 @LINUX

@@ -14,7 +14,7 @@ def test_what_was_sealed_comes_back():
     assert checked_json.strip_checksum(checked_json.add_checksum({2: (1, 2)})) == {"2": [1, 2]}
 
 
-def test_what_has_no_checksum_is_taken_as_it_is():
+def test_content_without_a_checksum_is_accepted_as_it_is():
     assert checked_json.strip_checksum(CONTENT) == CONTENT
 
 
@@ -23,11 +23,11 @@ def test_no_bit_that_turns_gives_other_content(data):
     text = bytearray(json.dumps(checked_json.add_checksum(CONTENT)).encode())
     text[data.draw(st.integers(0, len(text) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     try:
-        found = checked_json.strip_checksum(json.loads(text.decode()))
-    except ValueError:  # of JSON, of UTF-8 or of the checksum
+        content = checked_json.strip_checksum(json.loads(text.decode()))
+    except ValueError:  # from JSON, from UTF-8 or from the checksum
         return
     # A bit in the key of the checksum itself: the rest is as it was.
-    assert {name: found[name] for name in CONTENT} == CONTENT
+    assert {name: content[name] for name in CONTENT} == CONTENT
 
 
 @pytest.mark.parametrize("content", [[], None, 3])

@@ -40,13 +40,13 @@ def test_settings_are_frozen_and_every_one_has_a_default_and_help(kind):
 
 def test_a_batch_that_replicas_can_not_share_is_refused_with_the_next_that_they_can():
     optimization = training.Optimization(accumulate=3)
-    one = training.TrainConfig(**TRAIN, batch_size=24, optimization=optimization)
-    one.expect_shared(8)
+    config = training.TrainConfig(**TRAIN, batch_size=24, optimization=optimization)
+    config.expect_shared(8)
     with pytest.raises(
         ConfigError,
         match=r"--batch_size: expected a multiple of 15 \(5 replicas, --accumulate=3\), such as 30, received",
     ):
-        one.expect_shared(5)
+        config.expect_shared(5)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in CLASSES if kind not in WITHOUT_PATHS])
@@ -186,7 +186,7 @@ def test_verify_needs_no_other_path():
 
 
 @given(st.integers(1, 98), st.integers(0, 50))
-def test_fractions_that_add_up_but_for_rounding_are_taken(train, val):
+def test_fractions_that_add_up_but_for_rounding_are_accepted(train, val):
     val = min(val, 100 - train)
     split = (train / 100, val / 100, (100 - train - val) / 100)
     assert data.ConvertConfig(**CONVERT, split=split).split == split
@@ -275,11 +275,11 @@ def test_the_batch_of_a_small_set_is_smaller_and_can_be_shared(images, replicas,
     sized.expect_shared(replicas)
 
 
-def test_a_batch_size_that_was_asked_for_stays():
+def test_a_requested_batch_size_stays():
     assert training.TrainConfig(data="d", run_dir="r", batch_size=7).sized_for(10, 1).batch_size == 7
 
 
-def test_a_batch_that_was_not_asked_for_is_one_that_its_parts_can_share():
+def test_an_automatic_batch_size_is_one_that_its_parts_can_share():
     sized = training.TrainConfig(data="d", run_dir="r", optimization=training.Optimization(accumulate=5))
     assert sized.sized_for(320, 2).batch_size == 40
 

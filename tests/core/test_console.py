@@ -25,14 +25,14 @@ def test_nothing_is_drawn_when_stderr_is_no_terminal():
 
 
 def test_a_terminal_shows_what_is_done_how_far_and_the_speed():
-    ours, theirs = pty.openpty()
+    reader, terminal = pty.openpty()
     environment = support.environment() | {"TERM": "xterm", "COLUMNS": "120"}
-    done = subprocess.run([sys.executable, "-c", SHOW], stdout=subprocess.PIPE, stderr=theirs, env=environment)
-    os.close(theirs)
-    shown = os.read(ours, 1 << 16).decode()
-    os.close(ours)
+    done = subprocess.run([sys.executable, "-c", SHOW], stdout=subprocess.PIPE, stderr=terminal, env=environment)
+    os.close(terminal)
+    output = os.read(reader, 1 << 16).decode()
+    os.close(reader)
     assert done.stdout == b"done\n"
-    assert "reading images" in shown and "10/10" in shown and "images/s" in shown
+    assert "reading images" in output and "10/10" in output and "images/s" in output
 
 
 def test_odd_file_names_can_be_said(capsys):
@@ -60,13 +60,13 @@ def test_a_name_does_nothing_to_the_terminal_whichever_way_it_is_said(capsys):
 
 def test_a_bar_shows_a_name_as_it_is_read():
     code = f"from crackflow.core import console\nwith console.progress_bar(1, {NAME!r}) as advance: advance(1)"
-    ours, theirs = pty.openpty()
+    reader, terminal = pty.openpty()
     environment = support.environment() | {"TERM": "xterm", "COLUMNS": "150"}
-    done = subprocess.run([sys.executable, "-c", code], stderr=theirs, env=environment)
-    os.close(theirs)
-    shown = os.read(ours, 1 << 16).decode()
-    os.close(ours)
-    assert done.returncode == 0 and SHOWN in shown and "\x1b]0" not in shown and "\u202e" not in shown
+    done = subprocess.run([sys.executable, "-c", code], stderr=terminal, env=environment)
+    os.close(terminal)
+    output = os.read(reader, 1 << 16).decode()
+    os.close(reader)
+    assert done.returncode == 0 and SHOWN in output and "\x1b]0" not in output and "\u202e" not in output
 
 
 def test_what_python_itself_says_of_a_name_does_nothing_either():
@@ -108,14 +108,14 @@ open({str(tmp_path / "done")!r}, "w").close()
 
 def test_a_warning_is_one_line_on_stderr_whatever_its_letters(capsys):
     console.warning("val has none of 'Risse in Wänden\udcff'")
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err == "warning: val has none of 'Risse in Wänden\\udcff'\n"
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "warning: val has none of 'Risse in Wänden\\udcff'\n"
 
 
-@pytest.mark.parametrize("said", ["warning", "alert"])
-def test_a_full_disk_behind_stderr_does_not_end_the_work(said):
-    code = f"from crackflow.core import console; console.{said}('a'); console.{said}('b'); print('c')"
+@pytest.mark.parametrize("function", ["warning", "alert"])
+def test_a_full_disk_behind_stderr_does_not_end_the_work(function):
+    code = f"from crackflow.core import console; console.{function}('a'); console.{function}('b'); print('c')"
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=full, text=True, env=support.environment()
@@ -131,7 +131,7 @@ def test_a_warning_escapes_what_stderr_can_not_hold(monkeypatch):
 
 
 def test_a_line_of_any_script_can_be_said_to_a_stream_of_few_letters(monkeypatch):
-    """From Python, where nobody made the streams safe."""
+    """In Python, without `make_streams_safe`."""
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="cp1252"))
     console.info("ä 裂 \udcff")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from crackflow.core import csv_files
 from tests import support
 
-# What a file name may hold: any byte but NUL and the slash, as Python shows it.
+# A file name may hold any byte but NUL and the slash; these are such names as Python decodes them.
 NAME = st.binary(min_size=1, max_size=20).map(lambda data: os.fsdecode(data.replace(b"\0", b"\r").replace(b"/", b"\n")))
 
 
@@ -33,9 +33,9 @@ def test_plain_rows_are_written_plainly_and_odd_ones_quoted(tmp_path):
 def test_other_readers_of_csv_see_the_same_rows_with_what_acts_made_visible(tmp_path):
     names = ["carriage\rreturn", "new\nline", "\x1b[2J\udcff", ' "quoted" , comma', "=1+1"]
     csv_files.save(str(tmp_path / "table.csv"), ("path", "label"), [(name, 1) for name in names])
-    shown = ["carriage\\x0dreturn", "new\\x0aline", "\\x1b[2J\\udcff", ' "quoted" , comma', "'=1+1"]
+    expected = ["carriage\\x0dreturn", "new\\x0aline", "\\x1b[2J\\udcff", ' "quoted" , comma', "'=1+1"]
     with open(tmp_path / "table.csv", newline="", encoding="utf-8") as file:
-        assert list(csv.reader(file)) == [["path", "label"], *([name, "1"] for name in shown)]
+        assert list(csv.reader(file)) == [["path", "label"], *([name, "1"] for name in expected)]
 
 
 def test_a_table_of_an_earlier_version_is_read_as_it_was_written(tmp_path):
@@ -60,9 +60,9 @@ def test_a_name_is_utf8_where_it_can_be_whatever_the_locale():
     code = "import os; from crackflow.core.csv_files import utf8_name; print(ascii([*map(utf8_name, os.listdir())]))"
     literally = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
     for name, text in (("裂".encode(), "'\\u88c2'"), (b"\xe4", "'\\udce4'")):
-        with tempfile.TemporaryDirectory() as place:
-            open(os.path.join(os.fsencode(place), name), "w").close()
+        with tempfile.TemporaryDirectory() as directory:
+            open(os.path.join(os.fsencode(directory), name), "w").close()
             for surroundings in ({}, literally):
                 environment = support.environment() | surroundings
-                done = subprocess.run([sys.executable, "-c", code], cwd=place, env=environment, capture_output=True)
+                done = subprocess.run([sys.executable, "-c", code], cwd=directory, env=environment, capture_output=True)
                 assert done.stdout.decode() == f"[{text}]\n", done.stderr

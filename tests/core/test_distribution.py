@@ -31,11 +31,11 @@ def slurm(monkeypatch, nodes, tasks, rank, **more):
 
 
 def test_one_device_needs_no_strategy():
-    team = distribution.join_cluster(Strategy.AUTO)
-    assert team.strategy is None and team.is_chief and team.replicas == team.workers == 1
-    assert team.choice == ("one", "one device: CPU")
-    assert team.gathered([3, 4]).tolist() == [[3, 4]]
-    assert team.distribute(lambda share: share) == NO_SHARDING
+    cluster = distribution.join_cluster(Strategy.AUTO)
+    assert cluster.strategy is None and cluster.is_chief and cluster.replicas == cluster.workers == 1
+    assert cluster.choice == ("one", "one device: CPU")
+    assert cluster.gathered([3, 4]).tolist() == [[3, 4]]
+    assert cluster.distribute(lambda share: share) == NO_SHARDING
 
 
 def test_mirrored_needs_two_devices():
@@ -43,15 +43,15 @@ def test_mirrored_needs_two_devices():
         distribution.join_cluster(Strategy.MIRRORED)
 
 
-def test_multiworker_needs_to_be_told_of_workers():
+def test_multiworker_needs_the_names_of_workers():
     with pytest.raises(UserError, match="--strategy=multiworker: expected TF_CONFIG to name several workers"):
         distribution.join_cluster(Strategy.MULTIWORKER)
 
 
 def test_tf_config_names_the_workers(monkeypatch):
     tell(monkeypatch, ["a:1", "b:2"], 1)
-    told = distribution.detect_cluster_spec()
-    assert told.source == "TF_CONFIG" and told.config["task"] == {"type": "worker", "index": 1}
+    cluster_spec = distribution.detect_cluster_spec()
+    assert cluster_spec.source == "TF_CONFIG" and cluster_spec.config["task"] == {"type": "worker", "index": 1}
 
 
 def test_a_chief_in_tf_config_is_worker_0(monkeypatch):
@@ -96,9 +96,9 @@ def test_an_unusable_tf_config_is_the_users(monkeypatch, text):
 
 def test_slurm_tasks_keep_the_order_of_the_node_list(monkeypatch):
     slurm(monkeypatch, "gpu[9-10]", "2(x2)", 2, SLURMD_NODENAME="gpu10")
-    told = distribution.detect_cluster_spec()
-    assert told.source == "SLURM"
-    assert told.config == {
+    cluster_spec = distribution.detect_cluster_spec()
+    assert cluster_spec.source == "SLURM"
+    assert cluster_spec.config == {
         "cluster": {"worker": ["gpu9:12007", "gpu9:12008", "gpu10:12007", "gpu10:12008"]},
         "task": {"type": "worker", "index": 2},
     }
@@ -122,11 +122,11 @@ def test_unusable_slurm_variables_are_the_users(monkeypatch):
 
 
 def test_a_lost_worker_means_try_again():
-    team = distribution.Cluster(None, AutoChoice("multiworker", ""), worker=1, workers=2)
+    cluster = distribution.Cluster(None, AutoChoice("multiworker", ""), worker=1, workers=2)
     with pytest.raises(
         RetryableError, match=r"worker 1 of 2 lost another one \(UnavailableError: .+\); start all of them again"
     ):
-        with team.expecting_others():
+        with cluster.expecting_others():
             raise tf.errors.UnavailableError(None, None, "Socket closed")
 
 
@@ -135,8 +135,10 @@ def test_the_ports_of_a_slurm_job_follow_from_its_number_or_are_named(monkeypatc
     ports = set()
     for job in ("7", "8", "123456789"):
         monkeypatch.setenv("SLURM_JOB_ID", job)
-        ports |= {int(one.split(":")[1]) for one in distribution.detect_cluster_spec().config["cluster"]["worker"]}
-    assert len(ports) == 3 and all(1024 < port < 32_768 for port in ports)  # systems give out what is above
+        ports |= {
+            int(address.split(":")[1]) for address in distribution.detect_cluster_spec().config["cluster"]["worker"]
+        }
+    assert len(ports) == 3 and all(1024 < port < 32_768 for port in ports)  # higher ports are ephemeral
     monkeypatch.setenv("CRACKFLOW_PORT", "9000")
     assert distribution.detect_cluster_spec().config["cluster"]["worker"] == ["gpu1:9000", "gpu2:9000"]
     monkeypatch.setenv("CRACKFLOW_PORT", "ssh")
@@ -144,34 +146,34 @@ def test_the_ports_of_a_slurm_job_follow_from_its_number_or_are_named(monkeypatc
         distribution.detect_cluster_spec()
 
 
-def test_a_port_that_is_taken_is_one_line(monkeypatch):
-    with socket.create_server(("127.0.0.1", 0)) as held:
-        address = f"127.0.0.1:{held.getsockname()[1]}"
+def test_a_port_that_is_in_use_is_one_line(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
         tell(monkeypatch, [address, "b:2"])
         with pytest.raises(UserError, match=f"TF_CONFIG: expected {address} to be free to listen on, .*; name another"):
             distribution.join_cluster(Strategy.AUTO)
 
 
-def test_a_port_that_is_taken_while_tensorflow_connects_is_one_line(monkeypatch):
+def test_a_port_that_comes_into_use_while_tensorflow_connects_is_one_line(monkeypatch):
     tell(monkeypatch, ["a:1", "b:2"])
     monkeypatch.setattr(rendezvous, "wait_for_workers", lambda *_: None)
 
-    def taken(**_):
+    def refuse(**_):
         raise tf.errors.UnknownError(None, None, "Could not start gRPC server")
 
-    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", taken)
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", refuse)
     with pytest.raises(UserError, match="TF_CONFIG: expected a:1 to be free to listen on, .*; name another port"):
         distribution.join_cluster(Strategy.AUTO)
 
 
-@pytest.mark.parametrize("way", AllReduce)
-def test_gradients_are_added_up_as_asked(monkeypatch, way):
-    asked = []
+@pytest.mark.parametrize("all_reduce", AllReduce)
+def test_gradients_are_reduced_as_requested(monkeypatch, all_reduce):
+    received = []
     tell(monkeypatch, ["a:1", "b:2"])
-    monkeypatch.setattr(rendezvous, "wait_for_workers", lambda *_: None)  # nobody is there
-    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", lambda **given: asked.append(given))
-    distribution.join_cluster(Strategy.AUTO, all_reduce=way)
-    assert asked[0]["communication_options"].implementation.name == way.name
+    monkeypatch.setattr(rendezvous, "wait_for_workers", lambda *_: None)  # no other worker exists
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", lambda **options: received.append(options))
+    distribution.join_cluster(Strategy.AUTO, all_reduce=all_reduce)
+    assert received[0]["communication_options"].implementation.name == all_reduce.name
 
 
 def test_alone_nobody_can_be_lost():
@@ -179,9 +181,9 @@ def test_alone_nobody_can_be_lost():
         raise tf.errors.InternalError(None, None, "a failure of its own")
 
 
-def test_a_trial_of_a_search_trains_alone_whoever_was_started_with_it(monkeypatch):
+def test_a_trial_of_a_search_trains_alone_whatever_was_started_with_it(monkeypatch):
     tell(monkeypatch, ["a:1", "b:2"], 1)
-    team = distribution.join_cluster(Strategy.AUTO, hosts=False)
-    assert team.strategy is None and team.is_chief and team.workers == 1
+    cluster = distribution.join_cluster(Strategy.AUTO, hosts=False)
+    assert cluster.strategy is None and cluster.is_chief and cluster.workers == 1
     slurm(monkeypatch, "node[1-2]", "2(x2)", 3)
     assert distribution.join_cluster(Strategy.AUTO, hosts=False).workers == 1

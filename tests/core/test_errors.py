@@ -22,14 +22,14 @@ from tests import support
     ],
 )
 def test_what_a_user_can_mend_is_said_in_their_words(code, words):
-    made = errors.from_os_error(OSError(code, os.strerror(code), "here"))
-    assert isinstance(made, errors.UserError)
-    assert words in str(made)
+    user_error = errors.from_os_error(OSError(code, os.strerror(code), "here"))
+    assert isinstance(user_error, errors.UserError)
+    assert words in str(user_error)
 
 
 def test_an_error_without_a_file_name_names_none():
-    made = errors.from_os_error(OSError(errno.ENOSPC, "No space left on device"))
-    assert str(made) == "the disk is full; free some space or choose another place, then run it again"
+    user_error = errors.from_os_error(OSError(errno.ENOSPC, "No space left on device"))
+    assert str(user_error) == "the disk is full; free some space or choose another place, then run it again"
 
 
 def test_a_fault_of_ours_stays_a_fault():
@@ -56,7 +56,7 @@ def test_a_config_error_is_a_users_error_and_a_value_error():
 
 
 class ResourceExhaustedError(Exception):
-    """Called as TensorFlow's is."""
+    """Has the name of TensorFlow's error."""
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ class ResourceExhaustedError(Exception):
         ),
     ],
 )
-def test_what_ran_out_is_told_whoever_says_so_and_however_deep_it_lies(error, message):
+def test_what_ran_out_is_reported_whatever_raises_it_and_however_deep_it_lies(error, message):
     assert str(errors.from_shortage(error)).startswith(message)
     try:
         try:
@@ -97,7 +97,7 @@ def test_a_programming_mistake_is_no_shortage():
 
 
 @pytest.mark.parametrize(("code", "message"), [(errno.ENFILE, "too many files are open"), (errno.ENOMEM, "memory ran")])
-def test_limits_of_the_system_are_told_as_such(code, message):
+def test_limits_of_the_system_are_reported_as_such(code, message):
     assert str(errors.from_os_error(OSError(code, "x"))).startswith(message)
 
 

@@ -13,10 +13,10 @@ UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 
 
 @pytest.mark.parametrize(
-    "text, shown",
+    "text, expected",
     [
         ("\x1b]0;owned\x07a.jpg", "\\x1b]0;owned\\x07a.jpg"),
-        ("\x9b2Ja", "\\x9b2Ja"),  # what a terminal of 8 bits takes for ESC [
+        ("\x9b2Ja", "\\x9b2Ja"),  # an 8-bit terminal reads it as ESC [
         ("wall\u202egpj.exe", "wall\\u202egpj.exe"),
         ("a\nb\rc\td", "a\\nb\\rc\\td"),
         ("a\u2028b\u2029c\x85d\x0be\x0cf", "a\\u2028b\\u2029c\\x85d\\x0be\\x0cf"),
@@ -26,8 +26,8 @@ UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]"
         ("Wände 裂 عربى \u00a0 [red]x[/red] 🧱", "Wände 裂 عربى \u00a0 [red]x[/red] 🧱"),
     ],
 )
-def test_what_acts_or_is_not_seen_becomes_its_code_and_all_else_stays(text, shown):
-    assert escaping.one_line(text) == shown
+def test_what_acts_or_is_not_seen_becomes_its_code_and_all_else_stays(text, expected):
+    assert escaping.one_line(text) == expected
 
 
 def test_lines_that_are_meant_stay():

@@ -19,11 +19,11 @@ PATHS = ["--images=in", "--out=out"]
 
 
 def leaves(kind):
-    """Fields by name, those of a dataclass within a dataclass in its place."""
-    found = {}
+    """Fields by name; a field that is a dataclass is replaced by its own fields."""
+    leaf_fields = {}
     for field in dataclasses.fields(kind):
-        found |= leaves(type(field.default)) if dataclasses.is_dataclass(field.default) else {field.name: field}
-    return found
+        leaf_fields |= leaves(type(field.default)) if dataclasses.is_dataclass(field.default) else {field.name: field}
+    return leaf_fields
 
 
 @pytest.mark.parametrize("kind", CLASSES)
@@ -37,33 +37,33 @@ def test_every_setting_is_a_flag_with_its_default_and_nothing_else_is(kind):
 
 def test_flags_that_were_written_out_are_known_even_with_their_defaults(tmp_path):
     (tmp_path / "some.cfg").write_text("--stem=32\n")
-    made = flags.parse(
+    config = flags.parse(
         TrainConfig, ["--data=d", "--run_dir=r", "--model=crackflow_s", f"--flagfile={tmp_path}/some.cfg"]
     )
     assert {"data", "run_dir", "model", "stem"} <= flags.explicit_flags(
-        made
-    ) and "image_px" not in flags.explicit_flags(made)
-    assert made == TrainConfig(data="d", run_dir="r")
+        config
+    ) and "image_px" not in flags.explicit_flags(config)
+    assert config == TrainConfig(data="d", run_dir="r")
     assert flags.explicit_flags(TrainConfig(data="d", run_dir="r", seed=3)) == {"data", "run_dir", "seed"}
 
 
 def test_settings_within_settings_are_flags_beside_the_others_and_replay(tmp_path):
-    told = ["--data=d", "--run_dir=r", "--augment=strong", "--noise=3.5", "--optimizer=sgd", "--metrics=mcc,kappa"]
-    made = flags.parse(TrainConfig, told)
-    assert made == TrainConfig(
+    argv = ["--data=d", "--run_dir=r", "--augment=strong", "--noise=3.5", "--optimizer=sgd", "--metrics=mcc,kappa"]
+    config = flags.parse(TrainConfig, argv)
+    assert config == TrainConfig(
         data="d",
         run_dir="r",
         augmentation=Augmentation(augment=Augment.STRONG, noise=3.5),
         optimization=Optimization(optimizer=Optimizer.SGD),
         metrics=(ExtraMetric.MCC, ExtraMetric.KAPPA),
     )
-    (tmp_path / "flags.cfg").write_text(flags.as_flagfile(made))
-    assert flags.parse(TrainConfig, [f"--flagfile={tmp_path / 'flags.cfg'}"]) == made
+    (tmp_path / "flags.cfg").write_text(flags.as_flagfile(config))
+    assert flags.parse(TrainConfig, [f"--flagfile={tmp_path / 'flags.cfg'}"]) == config
 
 
 def test_settings_within_settings_have_the_defaults_that_the_outer_ones_give_them():
-    made = flags.parse(PreviewConfig, ["--data=d", "--out=o.png"])
-    assert made == PreviewConfig("d", "o.png") and made.augmentation.augment is Augment.STANDARD
+    config = flags.parse(PreviewConfig, ["--data=d", "--out=o.png"])
+    assert config == PreviewConfig("d", "o.png") and config.augmentation.augment is Augment.STANDARD
     with pytest.raises(flags.HelpRequested, match=r"\(default standard\)"):
         flags.parse(PreviewConfig, ["--help"])
 
@@ -86,7 +86,7 @@ def test_flags_become_the_kinds_of_the_fields():
     assert flags.parse(ConvertConfig, [*PATHS, "--overwrite", "--nooverwrite"]).overwrite is False
 
 
-# A flagfile holds one flag a line and is trimmed: line breaks and outer blanks cannot be written in it.
+# A flagfile holds one flag per line and is trimmed: it cannot hold line breaks and outer blanks.
 PATH = st.text(string.printable[:94] + " äß裂缝", min_size=1, max_size=30).filter(lambda text: text == text.strip())
 FRACTION = st.sampled_from([(0.8, 0.1, 0.1), (1.0, 0.0, 0.0), (0.7, 0.15, 0.15)])
 
@@ -147,11 +147,11 @@ def test_a_value_out_of_range_is_refused_by_the_dataclass():
 
 
 def test_help_lists_every_setting_with_its_text():
-    with pytest.raises(flags.HelpRequested) as asked:
+    with pytest.raises(flags.HelpRequested) as help_request:
         flags.parse(ConvertConfig, ["--help"])
     for field in dataclasses.fields(ConvertConfig):
-        assert f"--{field.name}=" in str(asked.value) and field.metadata["help"] in str(asked.value)
-    assert "--encoding=jpeg|png|raw" in str(asked.value)
+        assert f"--{field.name}=" in str(help_request.value) and field.metadata["help"] in str(help_request.value)
+    assert "--encoding=jpeg|png|raw" in str(help_request.value)
 
 
 @pytest.mark.parametrize(
@@ -206,10 +206,10 @@ def test_flags_as_a_dictionary_are_those_of_the_flagfile_but_for_some():
 
 
 def test_the_home_of_the_user_is_meant_by_a_tilde(monkeypatch):
-    """A shell leaves it as it is behind an = sign."""
+    """A shell does not expand it after an = sign."""
     monkeypatch.setenv("HOME", "/home/ada")
-    found = flags.parse(ConvertConfig, ["--images=~/walls", "--out=~/data/walls"])
-    assert (found.images, found.out) == ("/home/ada/walls", "/home/ada/data/walls")
+    leaf_fields = flags.parse(ConvertConfig, ["--images=~/walls", "--out=~/data/walls"])
+    assert (leaf_fields.images, leaf_fields.out) == ("/home/ada/walls", "/home/ada/data/walls")
     assert flags.parse(ConvertConfig, ["--join=~/a,b", "--out=c"]).join == ("/home/ada/a", "b")
 
 

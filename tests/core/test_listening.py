@@ -32,7 +32,7 @@ def test_what_may_mean_others(host):
 
 
 def test_a_machines_own_name_means_others_whatever_its_resolver_says(monkeypatch):
-    """Debian has 127.0.1.1 for it in /etc/hosts."""
+    """Debian maps it to 127.0.1.1 in /etc/hosts."""
     monkeypatch.setattr(socket, "gethostbyname", lambda name: "127.0.1.1")
     assert listening.loopback(socket.gethostname() + "-of-this") is None
 

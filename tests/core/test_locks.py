@@ -23,8 +23,8 @@ HOLDER = """
 
 
 @pytest.fixture
-def held(tmp_path):
-    """(path, process): a lock file and the process that has it."""
+def locked_file(tmp_path):
+    """(path, process): a lock file and the process that holds it."""
     path = tmp_path / "lock"
     command = [sys.executable, "-c", textwrap.dedent(HOLDER), path]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=support.environment())
@@ -34,8 +34,8 @@ def held(tmp_path):
     process.communicate()
 
 
-def test_what_another_process_has_is_free_again_when_that_is_killed_though_the_file_stays(held):
-    path, process = held
+def test_what_another_process_has_is_free_again_when_that_is_killed_though_the_file_stays(locked_file):
+    path, process = locked_file
     with open(path, "w") as file:
         assert not locks.lock(file, wait=False)
         process.send_signal(signal.SIGKILL)
@@ -43,8 +43,8 @@ def test_what_another_process_has_is_free_again_when_that_is_killed_though_the_f
         assert path.exists() and locks.lock(file, wait=False)
 
 
-def test_who_waits_gets_it_when_the_other_ends(held):
-    path, process = held
+def test_who_waits_gets_it_when_the_other_ends(locked_file):
+    path, process = locked_file
     threading.Timer(0.3, process.kill).start()
     began = time.monotonic()
     with open(path, "w") as file:
@@ -72,11 +72,11 @@ def test_a_file_system_without_locks_says_so(tmp_path, no_locks):
 
 
 def test_what_is_locked_where_possible_is_locked_where_there_are_locks(tmp_path):
-    with open(tmp_path / "lock", "w") as file, open(tmp_path / "lock", "w") as other:
-        assert locks.lock_where_possible(file) and not locks.lock(other, wait=False)
+    with open(tmp_path / "lock", "w") as file, open(tmp_path / "lock", "w") as second:
+        assert locks.lock_where_possible(file) and not locks.lock(second, wait=False)
 
 
-def test_where_there_are_no_locks_the_work_goes_on_without(tmp_path, no_locks):
+def test_where_there_are_no_locks_the_work_continues_without(tmp_path, no_locks):
     with open(tmp_path / "lock", "w") as file:
         assert not locks.lock_where_possible(file)
 
@@ -88,7 +88,7 @@ def test_a_folder_that_can_not_be_locked_is_entered_all_the_same(tmp_path, no_lo
 
 
 def second(folder):
-    """Whether a second process may enter now."""
+    """Whether a second process can lock the folder now."""
     code = (
         "import os, sys\n"
         "from crackflow.core import locks\n"

@@ -27,20 +27,20 @@ def test_results_come_in_the_order_of_the_tasks():
 
 
 @pytest.mark.parametrize("ahead", [1, 2, 5])
-def test_never_more_tasks_are_taken_than_asked(ahead):
-    taken, given = 0, 0
+def test_never_more_tasks_are_submitted_than_allowed(ahead):
+    submitted, returned = 0, 0
 
     def tasks():
-        nonlocal taken
+        nonlocal submitted
         for number in range(30):
-            taken += 1
+            submitted += 1
             yield number
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         for _ in process_pool.map_ordered(pool, str, tasks(), ahead):
-            given += 1
-            assert taken - given < ahead or taken == 30
-    assert given == taken == 30
+            returned += 1
+            assert submitted - returned < ahead or submitted == 30
+    assert returned == submitted == 30
 
 
 def test_no_tasks_give_no_results():
@@ -78,7 +78,7 @@ def facts(_):
     return (
         os.getpid(),
         os.getppid(),
-        max(one["num_threads"] for one in threadpoolctl.threadpool_info() or [{"num_threads": 1}]),
+        max(library["num_threads"] for library in threadpoolctl.threadpool_info() or [{"num_threads": 1}]),
     )
 
 
@@ -119,13 +119,13 @@ def test_a_signal_in_the_middle_of_a_submission_is_heard_after_it(number):
         signal.signal(number, before)
 
 
-def test_a_signal_while_the_pool_is_made_leaves_no_semaphore_behind(monkeypatch):
-    made, living = set(), set()
+def test_a_signal_while_the_pool_is_created_leaves_no_semaphore_behind(monkeypatch):
+    created, living = set(), set()
     register, unregister = resource_tracker.register, resource_tracker.unregister
 
     def registered(name, kind):
         register(name, kind)
-        made.add(name)
+        created.add(name)
         living.add(name)
         signal.raise_signal(signal.SIGTERM)
 
@@ -145,14 +145,14 @@ def test_a_signal_while_the_pool_is_made_leaves_no_semaphore_behind(monkeypatch)
     finally:
         signal.signal(signal.SIGTERM, before)
     gc.collect()
-    assert made and not living
+    assert created and not living
 
 
-# One process for one task.
+# One process per task.
 
 
 def leave(path, code):
-    """Writes what it sees of the world into `path`, and ends as asked."""
+    """Writes its modules and its session to `path`, and ends as requested."""
     with open(path, "w") as file:
         file.write(f"{sorted(name for name in sys.modules if name in ('pytest', 'tensorflow'))} {os.getsid(0)}")
     if code == "again":
@@ -166,16 +166,18 @@ def leave(path, code):
 
 
 @pytest.mark.parametrize(
-    ("asked", "code", "told"),
+    ("outcome", "code", "has_traceback"),
     [("well", 0, False), ("again", 75, False), ("full", 2, False), ("odd", 1, True), (7, 7, False)],
 )
-def test_a_process_of_its_own_imports_what_it_needs_and_ends_as_its_task_does(asked, code, told, tmp_path, capfd):
-    process = process_pool.start(leave, str(tmp_path / "seen"), asked)
+def test_a_process_of_its_own_imports_what_it_needs_and_ends_as_its_task_does(
+    outcome, code, has_traceback, tmp_path, capfd
+):
+    process = process_pool.start(leave, str(tmp_path / "seen"), outcome)
     assert process.wait(60) == code
     process.stdin.close()
     seen, session = (tmp_path / "seen").read_text().rsplit(" ", 1)
     assert "tensorflow" not in seen and int(session) != os.getsid(0)
-    assert ("Traceback" in capfd.readouterr().err) == told
+    assert ("Traceback" in capfd.readouterr().err) == has_traceback
 
 
 def test_a_process_of_its_own_looks_for_modules_where_this_one_does(tmp_path, monkeypatch):
@@ -187,7 +189,7 @@ def test_a_process_of_its_own_looks_for_modules_where_this_one_does(tmp_path, mo
 
 
 def started_by(monkeypatch, *methods):
-    """How the processes of a pool are started where the system has `methods`, its own first."""
+    """Returns how a pool starts processes where the system has `methods`, its default first."""
     monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: list(methods))
     with process_pool.pool(1) as pool:
         return pool._mp_context.get_start_method()

@@ -14,10 +14,10 @@ from crackflow.core.errors import UserError
 
 
 def free_ports(count):
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in held]
-    for one in held:
-        one.close()
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [server.getsockname()[1] for server in sockets]
+    for server in sockets:
+        server.close()
     return ports
 
 
@@ -27,7 +27,7 @@ def addresses(count):
 
 @pytest.fixture
 def soon(monkeypatch):
-    """Messages come at once."""
+    """Messages appear at once."""
     monkeypatch.setattr(rendezvous, "SILENT_SECONDS", 0.6)
     monkeypatch.setattr(rendezvous, "ANSWER_SECONDS", 0.2)
 
@@ -44,7 +44,7 @@ def waiting(workers, index):
 
 @contextlib.contextmanager
 def interrupted_after(seconds):
-    """Ctrl-C comes inside, so that who waits for ever is seen to stop."""
+    """Ctrl-C arrives inside, so that a wait without end stops."""
     timer = threading.Timer(seconds, os.kill, [os.getpid(), signal.SIGINT])
     timer.start()
     try:
@@ -59,7 +59,7 @@ def test_all_go_on_once_the_last_has_come(order):
     workers = addresses(3)
     first = [waiting(workers, index) for index in order[:2]]
     time.sleep(0.5)
-    assert all(one.is_alive() for one in first)
+    assert all(process.is_alive() for process in first)
     for thread in [*first, waiting(workers, order[2])]:
         thread.join(10)
         assert not thread.is_alive()
@@ -81,18 +81,18 @@ def test_who_is_absent_is_named_and_a_signal_is_heard(soon, capsys):
 
 @pytest.mark.parametrize("banner", [b"SSH-2.0-OpenSSH_9.6\r\n", b"", b"crackflow worker 0 of 2\n"])
 def test_something_else_that_answers_is_no_worker(soon, capsys, banner):
-    with socket.create_server(("127.0.0.1", 0)) as other:
+    with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve():
             with contextlib.suppress(OSError):
                 while True:
-                    visitor = other.accept()[0]
+                    visitor = server.accept()[0]
                     visitor.sendall(banner)
                     visitors.append(visitor)
 
         visitors = []
         threading.Thread(target=serve, daemon=True).start()
-        stranger = f"127.0.0.1:{other.getsockname()[1]}"
+        stranger = f"127.0.0.1:{server.getsockname()[1]}"
         with interrupted_after(1.5):
             wait([*addresses(1), stranger], 0)
         for visitor in visitors:
@@ -101,7 +101,7 @@ def test_something_else_that_answers_is_no_worker(soon, capsys, banner):
 
 
 def test_a_worker_that_has_gone_on_is_known_by_its_server():
-    """One that is started again finds the others within TensorFlow."""
+    """A restarted worker finds the others inside TensorFlow."""
     server = grpc.server(futures.ThreadPoolExecutor(1))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()

@@ -25,21 +25,21 @@ def test_the_same_seed_draws_the_same_in_python_numpy_tensorflow_and_keras():
     runtime.seed_all(7)
     again = drawn()
     runtime.seed_all(8)
-    other = drawn()
+    second = drawn()
     assert first == again
-    assert all(one != two for one, two in zip(first, other, strict=True))
+    assert all(a != b for a, b in zip(first, second, strict=True))
 
 
-def test_a_seed_beyond_32_bits_is_taken():
+def test_a_seed_beyond_32_bits_is_accepted():
     runtime.seed_all(2**40 + 7)
     first = drawn()
     runtime.seed_all(2**40 + 7)
     assert first == drawn()
 
 
-@pytest.mark.parametrize("wanted", [choice for choice in Precision if choice is not Precision.AUTO])
-def test_an_asked_precision_is_given(wanted):
-    assert runtime.choose_precision(wanted) == (wanted.value, "asked for")
+@pytest.mark.parametrize("requested", [choice for choice in Precision if choice is not Precision.AUTO])
+def test_a_requested_precision_is_used(requested):
+    assert runtime.choose_precision(requested) == (requested.value, "asked for")
 
 
 def test_the_automatic_precision_is_a_policy_of_keras_with_a_reason():
@@ -57,9 +57,9 @@ def test_bfloat16_is_chosen_where_the_processor_multiplies_it_and_the_network_ga
     assert runtime.choose_precision(Precision.AUTO).value == "float32"
 
 
-@pytest.mark.parametrize(("wanted", "value"), [(Xla.ON, "on"), (Xla.OFF, "off")])
-def test_asked_compilation_is_given(wanted, value):
-    assert runtime.choose_xla(wanted) == (value, "asked for")
+@pytest.mark.parametrize(("requested", "value"), [(Xla.ON, "on"), (Xla.OFF, "off")])
+def test_requested_compilation_is_used(requested, value):
+    assert runtime.choose_xla(requested) == (value, "asked for")
 
 
 def test_layers_are_compiled_on_a_gpu_and_the_augmentation_alone_on_a_cpu():
@@ -95,7 +95,7 @@ def test_freed_tensors_are_used_again_without_a_page_fault():
     assert int(answer) < 2_000  # 20 tensors of 9,766 pages each
 
 
-def test_all_of_float32_is_kept_when_asked():
+def test_all_bits_of_float32_are_used_when_requested():
     before = tf.config.experimental.tensor_float_32_execution_enabled()
     try:
         tf.config.experimental.enable_tensor_float_32_execution(True)
@@ -114,8 +114,8 @@ def test_memory_is_assumed_where_the_system_does_not_say(monkeypatch):
 
 
 def test_peak_memory_is_none_where_the_system_does_not_say_and_bytes_on_macos(monkeypatch):
-    kept = types.SimpleNamespace(ru_maxrss=900 << 20)
-    fake = types.SimpleNamespace(RUSAGE_SELF=0, getrusage=lambda _: kept)
+    usage = types.SimpleNamespace(ru_maxrss=900 << 20)
+    fake = types.SimpleNamespace(RUSAGE_SELF=0, getrusage=lambda _: usage)
     monkeypatch.setattr(runtime, "resource", fake)
     monkeypatch.setattr(sys, "platform", "darwin")
     assert runtime.peak_memory_mb() == 900

@@ -14,9 +14,9 @@ def test_the_shares_of_all_processes_cover_each_batch_once(processes, here, part
     for process in range(processes):
         share = ShardOptions(process * here, here, of)
         for number in range(batch * here, (batch + 1) * here):
-            place = share.position(number, size)
-            assert place.batch == batch and share.size(size) == part
-            seen += range(place.first, place.first + part)
+            position = share.position(number, size)
+            assert position.batch == batch and share.size(size) == part
+            seen += range(position.first, position.first + part)
     assert sorted(seen) == list(range(size))
 
 
@@ -25,9 +25,9 @@ def test_one_device_gets_whole_batches():
 
 
 def test_places_can_be_arrays():
-    found = ShardOptions(2, 2, 4).position(np.arange(4), 8)
-    np.testing.assert_array_equal(found.batch, [0, 0, 1, 1])
-    np.testing.assert_array_equal(found.first, [4, 6, 4, 6])
+    positions = ShardOptions(2, 2, 4).position(np.arange(4), 8)
+    np.testing.assert_array_equal(positions.batch, [0, 0, 1, 1])
+    np.testing.assert_array_equal(positions.first, [4, 6, 4, 6])
 
 
 def test_unequal_parts_are_refused():

@@ -41,8 +41,8 @@ def test_files_that_may_be_photographs_are_photographs(name):
 
 def test_what_was_passed_over_is_one_line_with_its_counts():
     counts = collections.Counter({"@eaDir": 1200, system_files.HIDDEN: 2, "Icon\r": 1})
-    told = system_files.summary(counts)
-    assert told.startswith("1,203 files and folders of the system passed over (")
-    assert "1,200 @eaDir" in told and "2 names with a dot in front" in told and "\r" not in told
+    message = system_files.summary(counts)
+    assert message.startswith("1,203 files and folders of the system passed over (")
+    assert "1,200 @eaDir" in message and "2 names with a dot in front" in message and "\r" not in message
     assert system_files.summary({}) == ""
     assert system_files.summary({"Thumbs.db": 1}) == "1 file or folder of the system passed over (1 Thumbs.db)"

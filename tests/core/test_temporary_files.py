@@ -1,4 +1,4 @@
-"""Kills leave nothing for ever, and nothing else is taken for what a kill left."""
+"""Kills leave no files for ever, and no other file is mistaken for one that a kill left."""
 
 import errno
 import fcntl
@@ -24,7 +24,7 @@ def no_locks(monkeypatch):
 
 
 def foreign(path):
-    """`path` as a process of another machine would have called it."""
+    """Renames `path` as a process of another machine would have named it."""
     old = temporary_files._host()
     new = path.with_name(path.name.replace(old, "0" * 8))
     path.rename(new)
@@ -32,7 +32,7 @@ def foreign(path):
 
 
 def killed_in(call, monkeypatch):
-    """A process that is killed as it comes to `call` of the module os."""
+    """Makes this process exit, as if killed, when it reaches `call` of the module os."""
     monkeypatch.setattr(os, call, lambda *_: os._exit(9))
 
 
@@ -64,7 +64,7 @@ def test_what_a_killed_process_wrote_goes(tmp_path, monkeypatch, write, call):
 
 
 @pytest.mark.parametrize("call", ["fsync", "rename"])
-def test_a_folder_of_a_killed_process_goes_before_the_next_is_made(tmp_path, monkeypatch, call):
+def test_a_folder_of_a_killed_process_is_removed_before_the_next_is_created(tmp_path, monkeypatch, call):
     def make():
         with atomic.folder(str(tmp_path / "out"), "marker", False, ("half",)) as stage:
             support.put(os.path.join(stage, "marker"), b"")
@@ -129,7 +129,7 @@ def test_a_file_of_another_living_process_stays_until_it_is_killed(tmp_path, req
     assert not name.exists()
 
 
-def test_a_dead_process_that_nobody_has_asked_for_yet_is_dead(tmp_path):
+def test_a_dead_process_that_its_parent_has_not_waited_for_is_dead(tmp_path):
     child = os.fork()
     if not child:
         temporary_files.claim(str(tmp_path / "a"))
@@ -142,7 +142,7 @@ def test_a_dead_process_that_nobody_has_asked_for_yet_is_dead(tmp_path):
         os.waitpid(child, 0)
 
 
-def test_another_process_that_was_given_the_number_is_no_reason_to_keep_it(tmp_path):
+def test_another_process_with_the_same_number_is_no_reason_to_keep_it(tmp_path):
     left = tmp_path / temporary_files.temporary_name("a").replace(f"-{temporary_files._this_process().started}-", "-1-")
     left.write_text("half")
     temporary_files.remove_leftovers(str(tmp_path))
@@ -166,22 +166,22 @@ def test_of_another_machine_s_files_nothing_goes_where_there_are_no_locks(tmp_pa
     assert left.exists() and here not in os.listdir(tmp_path)
 
 
-def test_a_file_that_was_taken_for_a_dead_process_s_before_it_was_locked_is_made_anew(tmp_path, monkeypatch):
-    lock, taken = temporary_files.locks.lock, []
+def test_a_file_that_was_removed_as_a_dead_process_s_before_it_was_locked_is_created_anew(tmp_path, monkeypatch):
+    lock, stolen = temporary_files.locks.lock, []
 
     def late(file, wait=True):
-        if not taken:
-            taken.append(file.name)
+        if not stolen:
+            stolen.append(file.name)
             os.remove(file.name)
         return lock(file, wait)
 
     monkeypatch.setattr(temporary_files.locks, "lock", late)
     with atomic.file(str(tmp_path / "a")) as file:
         file.write(b"whole")
-    assert taken and (tmp_path / "a").read_bytes() == b"whole" and os.listdir(tmp_path) == ["a"]
+    assert stolen and (tmp_path / "a").read_bytes() == b"whole" and os.listdir(tmp_path) == ["a"]
 
 
-def test_only_what_was_to_get_the_name_goes_where_one_is_given(tmp_path):
+def test_only_files_that_were_to_get_the_name_are_removed_where_one_is_passed(tmp_path):
     for name in ("a", "b"):
         support.killed_while_writing(tmp_path / name)
     temporary_files.remove_leftovers(str(tmp_path), "a")
@@ -204,8 +204,8 @@ def test_a_scratch_folder_goes_with_its_block_and_a_killed_one_with_the_next(tmp
 
     support.in_dead_process(killed)
     assert len(os.listdir(tmp_path)) == 1
-    with temporary_files.scratch_folder(str(tmp_path), "doctor") as place:
-        assert os.listdir(tmp_path) == [os.path.basename(place)]
+    with temporary_files.scratch_folder(str(tmp_path), "doctor") as path:
+        assert os.listdir(tmp_path) == [os.path.basename(path)]
     assert os.listdir(tmp_path) == []
 
 

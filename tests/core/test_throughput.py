@@ -11,9 +11,9 @@ def test_images_a_second_are_counted_by_the_clock():
         time.sleep(0.01)
         return 5
 
-    found = throughput.measure(advance, seconds=0.1, windows=3)
-    assert found.low <= found.median <= found.high <= 500
-    assert found.median > 250
+    speed = throughput.measure(advance, seconds=0.1, windows=3)
+    assert speed.low <= speed.median <= speed.high <= 500
+    assert speed.median > 250
 
 
 def test_the_first_calls_are_left_out():
@@ -34,8 +34,8 @@ def test_one_slow_window_does_not_decide():
         time.sleep(0.3 if late else 0.001)
         return 1
 
-    found = throughput.measure(advance, seconds=0.1, windows=5)
-    assert found.low < found.median / 3
+    speed = throughput.measure(advance, seconds=0.1, windows=5)
+    assert speed.low < speed.median / 3
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1e-9])

@@ -49,7 +49,7 @@ def test_alpha_keeps_its_own_white_and_inversion_spares_it():
 
 
 def png(values, kind, extra=b""):
-    """A PNG of 16 bits a channel, which Pillow does not write in colours."""
+    """A PNG of 16 bits per channel, which Pillow does not write in colour."""
 
     def chunk(name, data):
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -77,9 +77,11 @@ DEEP = np.random.default_rng(0).integers(0, 65536, (32, 24, 4), np.uint16)
     + [(tiff(DEEP, photometric="rgb", extrasamples=("unassalpha",)), 4)],
 )
 def test_all_16_bits_of_every_channel_are_read(data, channels):
-    found = bit_depth.read(data)
+    samples = bit_depth.read(data)
     expected = {3: DEEP[..., :3], 4: DEEP, 2: DEEP[..., ::3]}[channels]
-    whole = found.colours if found.alpha is None else np.concatenate([found.colours, found.alpha[..., None]], -1)
+    whole = (
+        samples.colours if samples.alpha is None else np.concatenate([samples.colours, samples.alpha[..., None]], -1)
+    )
     np.testing.assert_array_equal(whole, expected)
 
 
@@ -99,9 +101,9 @@ def test_a_set_scaled_from_several_ranges_says_so(tmp_path):
         white = 4095 if number < 9 else 900
         values = (support.picture(number)[..., 0] / 255 * white).astype(np.uint16)
         support.put(tmp_path / f"p/{support.CLASSES[number % 2]}/{number}.png", _png(values))
-    facts = support.made(tmp_path / "p", tmp_path / "o", split=(0.5, 0.25, 0.25))
-    assert facts["notes"][0].startswith("12 of more than 8 bits, not all scaled from the same range (see above)")
-    assert [note[:40] for note in facts["notes"][1:]] == [
+    metadata = support.made(tmp_path / "p", tmp_path / "o", split=(0.5, 0.25, 0.25))
+    assert metadata["notes"][0].startswith("12 of more than 8 bits, not all scaled from the same range (see above)")
+    assert [note[:40] for note in metadata["notes"][1:]] == [
         "3 scaled to 8 bits from 0 to 1,023, no v",
         "9 scaled to 8 bits from 0 to 4,095, no v",
     ]

@@ -10,9 +10,9 @@ from tests import support
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    place = tmp_path_factory.mktemp("whole")
-    support.made(support.photos(place / "photos", 12), place / "data", shards=2)
-    return place / "data"
+    directory = tmp_path_factory.mktemp("whole")
+    support.made(support.photos(directory / "photos", 12), directory / "data", shards=2)
+    return directory / "data"
 
 
 @pytest.fixture
@@ -32,11 +32,11 @@ def refused(data, match):
 
 
 def test_a_data_set_tells_its_classes_counts_and_files(whole):
-    found = dataset.load(str(whole))
-    assert found.classes == ("Negative", "Positive")
-    assert found.image_px == 64
-    assert sum(found.count(split) for split in ("train", "val", "test")) == 12
-    files = [file for split in ("train", "val", "test") for file in found.files(split)]
+    loaded = dataset.load(str(whole))
+    assert loaded.classes == ("Negative", "Positive")
+    assert loaded.image_px == 64
+    assert sum(loaded.count(split) for split in ("train", "val", "test")) == 12
+    files = [file for split in ("train", "val", "test") for file in loaded.files(split)]
     assert sorted(files) == sorted(str(path) for path in whole.glob("*.tfrecord"))
 
 

@@ -17,7 +17,7 @@ def test_whole_files_are_not_complained_of():
     assert file_damage.describe(PNG + bytes(999), "PNG") == file_damage.describe(WEBP + bytes(999), "WEBP") == ""
 
 
-def test_a_changed_byte_of_a_png_is_found_by_its_checksum():
+def test_a_changed_byte_of_a_png_is_detected_by_its_checksum():
     at = PNG.index(b"IDAT") + 30
     reason = file_damage.describe(PNG[:at] + bytes([PNG[at] ^ 1]) + PNG[at + 1 :], "PNG")
     assert reason.startswith("damaged: the checksum of its PNG chunk IDAT at byte ")
@@ -57,7 +57,7 @@ def test_zeros_from_the_middle_of_a_row_on_were_never_written():
     assert file_damage.describe_blank_rows(upside_down) == "damaged: truncated: the upper 39 % of its pixels are blank"
 
 
-def test_black_borders_are_part_of_the_picture():
+def test_black_borders_are_part_of_the_image():
     below, aside, slanted = lit(), lit(), lit()
     below[30:] = 0
     aside[:, 20:] = 0

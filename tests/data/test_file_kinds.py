@@ -54,5 +54,5 @@ def test_what_is_called_a_photograph_and_is_none_is_named(what, tmp_path):
 
 
 @pytest.mark.parametrize("data", [b"\x81\x82\x83", b"\xff\xd8\xff", np.random.default_rng(0).bytes(5000)])
-def test_of_bytes_that_are_nothing_known_nothing_is_told(data):
+def test_bytes_of_no_known_kind_are_not_described(data):
     assert file_kinds.describe(data) == ""

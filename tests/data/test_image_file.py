@@ -19,9 +19,9 @@ def parsed(data, name="x.jpg", max_megapixels=100):
 
 
 def exif(orientation):
-    made = Image.Exif()
-    made[0x0112] = orientation
-    return made
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    return tags
 
 
 def refused(match, data, **settings):
@@ -58,10 +58,10 @@ def test_a_file_beyond_the_limit_is_refused_unread(tmp_path):
         image_file.read_file(str(path))
 
 
-@pytest.mark.parametrize("limit, taken", [(0.0041, True), (0.0040, False)])
-def test_the_limit_on_megapixels_is_exact(limit, taken):
+@pytest.mark.parametrize(("limit", "is_accepted"), [(0.0041, True), (0.0040, False)])
+def test_the_limit_on_megapixels_is_exact(limit, is_accepted):
     data = support.encoded(support.picture(0, 64, 64))  # 4,096 pixels
-    if taken:
+    if is_accepted:
         assert parsed(data, max_megapixels=limit).width == 64
     else:
         refused(r"64 x 64 = 0 megapixels: expected at most 0.004 \(--max_megapixels\)", data, max_megapixels=limit)
@@ -84,7 +84,7 @@ def test_an_exif_orientation_is_applied_once_as_pillow_applies_it(form, orientat
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_thumbnail_shows_the_upright_picture(orientation):
+def test_a_thumbnail_shows_the_upright_image(orientation):
     data = support.encoded(support.picture(orientation, 96, 64), exif=exif(orientation), quality=95)
     upright = support.encoded(image_file.pixels(parsed(data), 3, 0), "PNG")
     difference = thumbnail.thumbnail(parsed(data)).grey - thumbnail.thumbnail(parsed(upright)).grey
@@ -97,7 +97,7 @@ def test_an_orientation_out_of_range_means_upright():
     assert (photo.turned, photo.plain, photo.notes) == (1, True, ())
 
 
-def test_damaged_exif_of_a_sound_picture_is_passed_over():
+def test_damaged_exif_of_a_sound_image_is_ignored():
     data = support.encoded(support.picture(0), exif=b"Exif\0\0II*\0\xff\xff\xff\xff" + bytes(20))
     assert parsed(data).turned == 1
 
@@ -110,9 +110,9 @@ def test_a_thumbnail_holds_exact_area_means(seed, width, height):
     Image.fromarray(values).save(buffer, "PNG")
     fine = np.repeat(np.repeat(values.astype(np.float64), 16, 0), 16, 1)
     expected = fine.reshape(16, height, 16, width).mean((1, 3))
-    found = thumbnail.thumbnail(parsed(buffer.getvalue())).grey
-    assert (found.dtype, found.shape) == (np.float32, (16, 16))
-    np.testing.assert_allclose(found, expected, atol=0.01)
+    decoded = thumbnail.thumbnail(parsed(buffer.getvalue())).grey
+    assert (decoded.dtype, decoded.shape) == (np.float32, (16, 16))
+    np.testing.assert_allclose(decoded, expected, atol=0.01)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_only_an_upright_baseline_jpeg_is_plain(data, plain):
     ("form", "mode", "grey"),
     [("JPEG", "L", True), ("JPEG", "RGB", False), ("PNG", "1", True), ("PNG", "P", False), ("PNG", "LA", True)],
 )
-def test_colour_is_told_from_grey_before_and_after_the_thumbnail(form, mode, grey):
+def test_colour_is_distinguished_from_grey_before_and_after_the_thumbnail(form, mode, grey):
     photo = parsed(support.encoded(support.picture(0), form, mode))
     assert photo.grey is grey
     thumbnail.thumbnail(photo)
@@ -219,7 +219,7 @@ def test_the_preview_of_a_camera_raw_is_not_the_photograph(tag, value):
     )
 
 
-def test_a_picture_of_a_telephone_is_named():
+def test_a_heic_image_of_a_phone_is_named():
     refused("^HEIC, AVIF or a film: save it as JPEG$", b"\x00\x00\x00\x18ftypheic" + bytes(64), name="a.heic")
 
 
@@ -276,7 +276,7 @@ def test_jpeg_keeps_pixels_closely_and_ever_more_closely():
 def test_a_photograph_is_scaled_as_training_images_are(height, width, side, seed):
     values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     expected = resize.resize_array(values, side)
-    shrinks_or_grows = min(height, width) >= side or max(height, width) <= side  # both at once is nobody's case
+    shrinks_or_grows = min(height, width) >= side or max(height, width) <= side  # one side each way does not occur
     if shrinks_or_grows:
         away = resize.scaled(values, side, side).astype(int) - expected
         assert abs(away).max() <= 1
@@ -314,5 +314,5 @@ def test_grey_is_what_pillow_makes_of_colours():
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
 def test_a_plain_jpeg_has_the_pixels_that_pillow_reads(subsampling):
     data = support.encoded(support.picture(5, 333, 222), quality=80, subsampling=subsampling)
-    found = image_file.pixels(image_file.parse_photo(data, "a.jpg", 100), 3, 0)
-    np.testing.assert_array_equal(found, np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+    decoded = image_file.pixels(image_file.parse_photo(data, "a.jpg", 100), 3, 0)
+    np.testing.assert_array_equal(decoded, np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))

@@ -1,4 +1,4 @@
-"""What is missing of a JPEG, told by the coded data alone."""
+"""What is missing of a JPEG, shown by the coded data alone."""
 
 import io
 import re
@@ -43,16 +43,16 @@ def test_a_whole_one_lacks_nothing(kind):
 @settings(max_examples=40)
 def test_the_rows_that_are_said_to_be_there_are_there_and_no_more(kind, part, tail):
     whole = KINDS[kind]
-    start = jpeg_damage._parse(whole).scans[0].start + 40  # of what `_parse` leaves out, at most
+    start = jpeg_damage._parse(whole).scans[0].start + 40  # at most so many bytes are left out by `_parse`
     at = start + int(part * (len(whole) - start))
     rest = {"end": END, "nothing": b"", "zeros": bytes(len(whole) - at), "zeros and end": bytes(len(whole) - at) + END}
     cut = whole[:at].rstrip(b"\xff") + rest[tail]
     reason = jpeg_damage.describe(cut)
     assert reason.startswith("damaged: truncated: "), reason
-    told = re.search(r"from row (\d+) of 160 on", reason)
-    rows = int(told[1]) if told else 0
-    there, was = (np.asarray(_forgiving(one)).astype(int).reshape(160, -1) for one in (cut, whole))
-    same = np.abs(there - was).max(1) <= 1
+    match = re.search(r"from row (\d+) of 160 on", reason)
+    rows = int(match[1]) if match else 0
+    decoded, expected = (np.asarray(_forgiving(data)).astype(int).reshape(160, -1) for data in (cut, whole))
+    same = np.abs(decoded - expected).max(1) <= 1
     margin = 2 if kind in ("420", "restarts", "optimised", "cmyk") else 0  # colours are smoothed across the border
     assert same[: max(rows - margin, 0)].all()
     assert not same[rows : rows + 32].all()
@@ -89,7 +89,7 @@ def test_padding_before_the_end_marker_is_no_damage(count, byte):
         assert jpeg_damage.describe(data[:-2] + byte * count + END) == ""
 
 
-def test_many_bytes_of_other_content_before_the_end_are_a_picture_that_was_shifted():
+def test_many_bytes_of_other_content_before_the_end_are_an_image_that_was_shifted():
     data = KINDS["444"]
     twice = data[:4000] + data[3000:]
     assert re.match(
@@ -97,13 +97,13 @@ def test_many_bytes_of_other_content_before_the_end_are_a_picture_that_was_shift
     )
 
 
-def test_flat_pictures_may_hold_runs_of_zeros():
+def test_flat_images_may_hold_runs_of_zeros():
     white = coded(values=np.full((800, 800, 3), 255, np.uint8), optimize=True)
     assert bytes(64) in white and jpeg_damage.describe(white) == ""
     assert jpeg_damage.describe_silent(white, in_one_scan=True) == ""
 
 
-def test_zeros_in_a_header_are_no_part_of_the_picture():
+def test_zeros_in_a_header_are_no_part_of_the_image():
     data = KINDS["420"]
     padded = data[:2] + b"\xff\xe1\x10\x02" + bytes(4096) + data[2:]
     assert jpeg_damage.describe_silent(padded, in_one_scan=True) == jpeg_damage.describe(padded) == ""

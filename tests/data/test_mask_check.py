@@ -1,4 +1,4 @@
-"""The rules; the kinds of masks that people draw are in tests/reports/test_masks_silently_misread.py."""
+"""The rules. tests/reports/test_masks_silently_misread.py covers the kinds of masks that people draw."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def describe(values, lossy=False, photo=unused):
 def test_drawn_cracks_are_masks_with_soft_edges_or_hard(seed, width, finer):
     draw = np.random.default_rng(seed)
     image = Image.new("L", (128 * finer, 128 * finer))
-    points = [tuple(one) for one in draw.integers(0, 128 * finer, (4, 2)).tolist()]
+    points = [tuple(point) for point in draw.integers(0, 128 * finer, (4, 2)).tolist()]
     ImageDraw.Draw(image).line(points, 255, max(width * finer // 2, 2 * finer))
     values = np.asarray(image.resize((128, 128), Image.Resampling.BOX))
     if (values > mask_check.CRACK_ABOVE).mean() < 0.5 and values.max() > mask_check.CRACK_ABOVE:

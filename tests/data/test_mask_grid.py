@@ -10,7 +10,7 @@ GRIDS = hnp.arrays(bool, (8, 8))
 
 
 def unpacked(bits):
-    return np.array([bits >> place & 1 for place in range(64)], bool).reshape(8, 8)
+    return np.array([bits >> bit & 1 for bit in range(64)], bool).reshape(8, 8)
 
 
 @given(GRIDS, st.integers(1, 9), st.integers(1, 9))
@@ -31,7 +31,7 @@ def test_every_pixel_belongs_to_the_cell_around_it_whatever_the_size(height, wid
 
 
 @given(st.integers(1, 9), st.integers(1, 9))
-def test_a_picture_smaller_than_the_grid_has_cells_too(height, width):
+def test_an_image_smaller_than_the_grid_has_cells_too(height, width):
     assert mask_grid.from_mask(np.zeros((height, width), bool)) == 0
     assert mask_grid.from_mask(np.ones((height, width), bool)) == 2**64 - 1
 

@@ -18,7 +18,7 @@ from crackflow.data import mask_names
         *(("000.jpg", "000_ground_truth.png"), ("000.jpg", "000_segmentation.png"), ("mask.jpg", "mask.png")),
     ],
 )
-def test_a_mask_is_found_by_a_name_that_means_the_picture(picture, mask):
+def test_a_mask_is_matched_by_a_name_that_means_the_image(picture, mask):
     others = ["001_mask.png", "0000.png", "day 2/7_label.png", "00.png"]
     assert mask_names.MaskIndex([mask, *others]).find(picture) == mask
 
@@ -36,7 +36,7 @@ def test_two_masks_that_could_be_meant_are_none():
 
 
 @pytest.mark.parametrize("picture", ["3.jpg", "12.jpg", "day 2/1.jpg", "1_mask_1.jpg"])
-def test_a_picture_without_a_mask_has_none(picture):
+def test_an_image_without_a_mask_has_none(picture):
     masks = mask_names.MaskIndex(["1_mask.png", "2.png", "day 1/1.png"])
     with pytest.raises(LookupError, match="^no mask of the same name$"):
         masks.find(picture)

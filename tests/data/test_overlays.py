@@ -1,4 +1,4 @@
-"""Pictures of maps and filters."""
+"""Images of maps and filters."""
 
 import io
 
@@ -11,7 +11,7 @@ from tests import support
 from tests.report import test_findings_page
 
 
-def test_no_heat_leaves_the_picture_grey_and_heat_colours_its_place():
+def test_no_heat_leaves_the_image_grey_and_heat_colours_its_position():
     picture = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
     plain = overlays.overlay(picture, np.zeros((32, 32), np.float32))
     np.testing.assert_array_equal(plain, np.repeat(np.round(picture.mean(-1))[..., None], 3, -1))
@@ -29,9 +29,9 @@ def test_the_scale_is_the_maps_own():
     np.testing.assert_array_equal(overlays.overlay(picture, heat), overlays.overlay(picture, 1000 * heat))
 
 
-def test_a_sheet_holds_every_picture_at_its_place():
-    one, other = (np.full((8, 8, 3), value, np.uint8) for value in (10, 200))
-    page = overlays.sheet([[one, other], [other]])
+def test_a_sheet_holds_every_image_at_its_position():
+    dark, bright = (np.full((8, 8, 3), value, np.uint8) for value in (10, 200))
+    page = overlays.sheet([[dark, bright], [bright]])
     gap = overlays.GAP
     assert page.shape == (2 * 8 + 3 * gap, 2 * 8 + 3 * gap, 3)
     assert (page[gap : gap + 8, gap : gap + 8] == 10).all()
@@ -40,7 +40,7 @@ def test_a_sheet_holds_every_picture_at_its_place():
     assert (page[2 * gap + 8 :, 2 * gap + 8 :] == 255).all()
 
 
-def test_a_sheet_keeps_the_shape_of_pictures_and_names_its_columns():
+def test_a_sheet_keeps_the_shape_of_images_and_names_its_columns():
     wide = np.full((10, 40, 1), 50, np.uint8)
     page = overlays.sheet([[wide]], side=20, names=["one"])
     inside = page[14 + overlays.GAP :, overlays.GAP :]
@@ -48,13 +48,15 @@ def test_a_sheet_keeps_the_shape_of_pictures_and_names_its_columns():
     assert (page[:14] < 255).any()
 
 
-def test_filters_are_shown_around_grey_each_on_its_own_scale():
+def test_filters_are_drawn_around_grey_each_on_its_own_scale():
     kernel = np.zeros((3, 3, 3, 2), np.float32)
     kernel[0, 0, :, 0], kernel[2, 2, :, 0], kernel[1, 1, 0, 1] = 1, -1, 100
     page = overlays.filters(kernel)
-    one, other = page[4:28, 4:28], page[4:28, 32:56]
-    assert (one[2, 2] == 255).all() and (one[21, 21] == 0).all() and (abs(one[12, 12].astype(int) - 128) <= 1).all()
-    assert other[12, 12].tolist()[0] == 255 and abs(int(other[12, 12][1]) - 128) <= 1
+    first, second = page[4:28, 4:28], page[4:28, 32:56]
+    assert (
+        (first[2, 2] == 255).all() and (first[21, 21] == 0).all() and (abs(first[12, 12].astype(int) - 128) <= 1).all()
+    )
+    assert second[12, 12].tolist()[0] == 255 and abs(int(second[12, 12][1]) - 128) <= 1
 
 
 def test_filters_of_many_channels_are_a_row_for_each():
@@ -77,14 +79,14 @@ def test_png_comes_back_as_it_went():
 
 
 @pytest.mark.parametrize("size, expected", [((50, 80), (50, 80)), ((100, 400), (25, 100)), ((300, 30), (100, 10))])
-def test_a_photograph_is_made_to_fit(size, expected):
+def test_a_photograph_is_shrunk_to_fit(size, expected):
     assert overlays.fitted(support.picture(0, size[1], size[0]), 100).shape == (*expected, 3)
 
 
 def test_outlines_are_drawn_where_they_are_in_a_smaller_copy():
-    found = test_findings_page.photo(findings=(test_findings_page.FOUND,))
+    prediction = test_findings_page.photo(findings=(test_findings_page.FOUND,))
     grey = np.full((32, 50, 3), 128, np.uint8)
-    drawn = overlays.marked(grey, found)  # half as large as the photograph
+    drawn = overlays.marked(grey, prediction)  # half as large as the photograph
     changed = np.argwhere((drawn != grey).any(-1))
     assert tuple(drawn[10, 20]) == overlays.MARKED["cracked"]
     assert changed[:, 1].min() >= 4 and changed[:, 1].max() <= 50

@@ -24,13 +24,13 @@ def by_tensorflow(image, label, path, group):
 
 @given(**FIELDS, group=GROUPS)
 def test_a_record_is_read_alike_by_tensorflow_and_by_us(image, label, path, group):
-    theirs = by_tensorflow(image, label, path, group)
-    ours = records.example(image, label, path, group)
-    assert ours == theirs.SerializeToString(deterministic=True)
-    assert tf.train.Example.FromString(ours) == theirs
+    expected = by_tensorflow(image, label, path, group)
+    payload = records.example(image, label, path, group)
+    assert payload == expected.SerializeToString(deterministic=True)
+    assert tf.train.Example.FromString(payload) == expected
     fields = {"image": image, "label": label, "path": path, "group": group}
-    assert records.parse(theirs.SerializeToString()) == fields
-    assert records.parse(ours) == fields
+    assert records.parse(expected.SerializeToString()) == fields
+    assert records.parse(payload) == fields
 
 
 def test_a_file_has_the_bytes_that_tensorflow_writes(tmp_path):
@@ -38,13 +38,13 @@ def test_a_file_has_the_bytes_that_tensorflow_writes(tmp_path):
     with tf.io.TFRecordWriter(str(tmp_path / "theirs")) as writer:
         for payload in payloads:
             writer.write(payload)
-    ours = b"".join(map(records.frame, payloads))
-    assert (tmp_path / "theirs").read_bytes() == ours
-    (tmp_path / "ours").write_bytes(ours)
+    payload = b"".join(map(records.frame, payloads))
+    assert (tmp_path / "theirs").read_bytes() == payload
+    (tmp_path / "ours").write_bytes(payload)
     assert list(tf.data.TFRecordDataset(str(tmp_path / "ours")).as_numpy_iterator()) == payloads
-    read = list(records.read(io.BytesIO(ours)))
+    read = list(records.read(io.BytesIO(payload)))
     assert [payload for _, payload in read] == payloads
-    assert [ours[offset : offset + 8] for offset, _ in read] == [len(p).to_bytes(8, "little") for p in payloads]
+    assert [payload[offset : offset + 8] for offset, _ in read] == [len(p).to_bytes(8, "little") for p in payloads]
 
 
 def read_all(data):
@@ -79,7 +79,7 @@ def test_a_payload_that_is_no_example_is_damage():
 
 
 def test_an_example_without_a_label_is_damage():
-    made = by_tensorflow(b"i", 1, b"p", 2)
-    del made.features.feature["label"]
+    record = by_tensorflow(b"i", 1, b"p", 2)
+    del record.features.feature["label"]
     with pytest.raises(records.RecordError, match="a field is missing: expected image, label, path, group"):
-        records.parse(made.SerializeToString())
+        records.parse(record.SerializeToString())

@@ -27,13 +27,13 @@ def test_a_group_is_never_cut(seed, count, most, fractions):
 
 
 @given(st.integers(0, 10**6), st.integers(1, 6), st.sampled_from(FRACTIONS))
-def test_each_class_is_split_in_the_asked_parts_to_within_a_group(seed, most, fractions):
+def test_each_class_is_split_in_the_requested_fractions_to_within_a_group(seed, most, fractions):
     labels, groups = drawn(seed, 200, most)
     split = splits.assign(labels, groups, fractions, seed)
     for label in (0, 1):
         have = np.bincount(split[labels == label], minlength=3)
-        asked = np.array(fractions) * (labels == label).sum()
-        assert np.abs(have - asked).max() <= most
+        target = np.array(fractions) * (labels == label).sum()
+        assert np.abs(have - target).max() <= most
 
 
 @given(st.integers(0, 10**6), st.sampled_from(FRACTIONS))
@@ -48,11 +48,11 @@ def test_single_images_even_out_what_large_groups_left_uneven(seed, fractions):
 
 
 @given(st.integers(0, 10**6), st.integers(1, 12), st.integers(1, 30), st.sampled_from(FRACTIONS))
-def test_no_split_that_was_asked_for_is_empty_where_there_are_groups_enough(seed, count, most, fractions):
+def test_no_requested_split_is_empty_where_there_are_enough_groups(seed, count, most, fractions):
     labels, groups = drawn(seed, count, most)
     have = np.bincount(splits.assign(labels, groups, fractions, seed), minlength=3)
-    asked = np.count_nonzero(fractions)
-    assert np.count_nonzero(have) >= min(asked, count)
+    target = np.count_nonzero(fractions)
+    assert np.count_nonzero(have) >= min(target, count)
 
 
 @given(st.integers(0, 10**6), st.sampled_from(FRACTIONS))
@@ -81,8 +81,8 @@ def test_renaming_groups_in_their_order_changes_nothing(seed):
 def test_twins_counts_the_test_items_whose_picture_is_in_train(seed):
     rng = np.random.default_rng(seed)
     pictures, split = rng.integers(0, 20, 60), rng.integers(0, 3, 60)
-    in_train = {picture for picture, where in zip(pictures, split, strict=True) if where == splits.TRAIN}
-    expected = [p for p, where in zip(pictures, split, strict=True) if where == splits.TEST and p in in_train]
+    in_train = {picture for picture, part in zip(pictures, split, strict=True) if part == splits.TRAIN}
+    expected = [p for p, part in zip(pictures, split, strict=True) if part == splits.TEST and p in in_train]
     assume(expected)
     assert splits.twins(pictures, split) == len(expected)
 
@@ -113,10 +113,10 @@ def mixed(seed, count, most):
 def test_each_split_has_each_class_of_which_there_are_groups_enough(seed, count, most, fractions):
     labels, groups = mixed(seed, count, most)
     split = splits.assign(labels, groups, fractions, seed)
-    asked = np.flatnonzero(fractions)
+    target = np.flatnonzero(fractions)
     for label in (0, 1):
-        if len(np.unique(groups[labels == label])) >= len(asked):
-            assert set(split[labels == label]) == set(asked)
+        if len(np.unique(groups[labels == label])) >= len(target):
+            assert set(split[labels == label]) == set(target)
 
 
 @pytest.mark.parametrize(
@@ -139,17 +139,17 @@ def test_few_images_of_a_class_are_shared_out(clean, cracked, expected, seed):
 
 
 @given(st.integers(0, 10**6), st.integers(8, 60))
-def test_no_move_of_one_group_brings_unequal_groups_nearer_to_what_is_asked(seed, count):
+def test_no_move_of_one_group_brings_unequal_groups_nearer_to_the_targets(seed, count):
     labels, groups = mixed(seed, count, 200)
     split = splits.assign(labels, groups, (0.8, 0.1, 0.1), seed)
-    asked = np.outer((0.8, 0.1, 0.1), np.bincount(labels, minlength=2))
+    target = np.outer((0.8, 0.1, 0.1), np.bincount(labels, minlength=2))
 
     def distance(of):
         have = np.stack([np.bincount(labels[of == part], minlength=2) for part in range(3)])
-        return ((have - asked) ** 2 / np.maximum(asked, 1e-9)).sum() + 1e9 * (have[asked > 0] == 0).any()
+        return ((have - target) ** 2 / np.maximum(target, 1e-9)).sum() + 1e9 * (have[target > 0] == 0).any()
 
     have = np.stack([np.bincount(labels[split == part], minlength=2) for part in range(3)])
-    if (np.abs(have - asked) <= 1.5 + 0.1 * asked).all():
+    if (np.abs(have - target) <= 1.5 + 0.1 * target).all():
         return
     for group in np.unique(groups):
         for part in range(3):
@@ -159,7 +159,7 @@ def test_no_move_of_one_group_brings_unequal_groups_nearer_to_what_is_asked(seed
 
 
 def test_photographs_of_very_different_size_still_leave_a_tenth_to_test():
-    """54 photographs of 100 to 252 windows, a sixth of them cracked, as SDNET2018's decks are."""
+    """54 photographs of 100 to 252 tiles, a sixth of them cracked, like the decks of SDNET2018."""
     rng = np.random.default_rng(0)
     sizes = rng.integers(100, 252, 54)
     groups = np.repeat(np.arange(54), sizes)

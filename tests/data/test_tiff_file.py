@@ -50,7 +50,7 @@ def test_what_nobody_reads_is_named():
         image_file.parse_photo(tiff(np.zeros((32, 32, 5)), photometric="minisblack", planarconfig="contig"), "a.tif", 1)
 
 
-def test_no_other_file_is_taken_for_one():
+def test_no_other_file_is_read_as_tiff():
     assert not tiff_file.is_tiff(support.encoded(support.picture(0)))
     buffer = io.BytesIO()
     Image.fromarray(GREY).save(buffer, "TIFF")

@@ -1,1 +1,1 @@
-"""Flags: a dataclass for each command, with its defaults and checks."""
+"""Flags: one dataclass per command, with its defaults and checks."""

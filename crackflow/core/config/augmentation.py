@@ -13,8 +13,8 @@ class Augment(enum.Enum):
     STRONG = "strong"
 
 
-# What each preset changes; none and d4 change nothing of these. Chosen so that a crack stays in the picture and
-# visible: tests/training/test_augment.py holds them to it with synth's masks.
+# The strengths of each preset; none and d4 use none of these. They keep a crack in the image and visible, which
+# tests/training/test_augment.py checks with the masks of synth.
 PRESETS = {
     Augment.STANDARD: {
         "rotation": 15.0,
@@ -46,7 +46,7 @@ PRESETS = {
         "erase": 0.2,
     },
 }
-GEOMETRIC_OPS = ("rotation", "zoom", "shear", "shift", "erase", "mixup")  # what a crack is no longer where it was by
+GEOMETRIC_OPS = ("rotation", "zoom", "shear", "shift", "erase", "mixup")  # these move or remove a crack
 USE_PRESET = -1.0
 
 
@@ -57,7 +57,7 @@ def _strength(name: str, help: str) -> dataclasses.Field:
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """Which changes training pictures undergo, and how strong each may become."""
+    """The random changes of training images, and how strong each may become."""
 
     augment: Augment = option(
         Augment.D4, "d4: exact flips and quarter turns; standard, strong: these and the following, on the device"
@@ -87,7 +87,7 @@ class Augmentation:
             require(value == USE_PRESET or 0 <= value <= limit, name, f"0 to {limit}, or -1 for the preset's", value)
 
     def filled(self) -> "Augmentation":
-        """The same with each -1 replaced by what `augment` says."""
+        """Returns the same config with each -1 replaced by the value of the preset `augment`."""
         preset = PRESETS.get(self.augment, {})
         names = [field.name for field in dataclasses.fields(self) if field.name != "augment"]
         unset = [name for name in names if getattr(self, name) == USE_PRESET]

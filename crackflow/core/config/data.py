@@ -60,8 +60,8 @@ class SynthConfig:
 
     def __post_init__(self) -> None:
         require_given(self, ["out"])
-        lent = not self.donors or self.surfaces is Surfaces.VARIED
-        require(lent, "donors", "nothing without --surfaces=varied", self.donors)
+        is_usable = not self.donors or self.surfaces is Surfaces.VARIED
+        require(is_usable, "donors", "nothing without --surfaces=varied", self.donors)
         require(2 <= self.count <= 10_000_000, "count", "2 to 10,000,000", self.count)
         require(32 <= self.image_px <= 1024, "image_px", "32 to 1024", self.image_px)
         require_at_least(self, 0, ["seed", "workers"])
@@ -102,15 +102,17 @@ class ConvertConfig:
 
     def __post_init__(self) -> None:
         require_given(self, [] if self.verify else ["out"] if self.join else ["images", "out"])
-        places = {os.path.realpath(folder) for folder in self.join}
-        alone = not self.join or (all(self.join) and len(places) == len(self.join) > 1)
-        require(alone, "join", "two data sets or more, separated by commas, each once", ",".join(self.join))
+        folders = {os.path.realpath(folder) for folder in self.join}
+        is_distinct = not self.join or (all(self.join) and len(folders) == len(self.join) > 1)
+        require(is_distinct, "join", "two data sets or more, separated by commas, each once", ",".join(self.join))
         require(
             not (self.join and (self.images or self.verify)), "join", "neither --images nor --verify with it", "both"
         )
-        told = not self.repeat or (len(self.repeat) == len(self.join) and all(1 <= one <= 100 for one in self.repeat))
-        every = "one number of 1 to 100 for each set of --join"
-        require(told, "repeat", every, ",".join(map(str, self.repeat)))
+        is_valid = not self.repeat or (
+            len(self.repeat) == len(self.join) and all(1 <= count <= 100 for count in self.repeat)
+        )
+        expected = "one number of 1 to 100 for each set of --join"
+        require(is_valid, "repeat", expected, ",".join(map(str, self.repeat)))
         require(self.image_px == 0 or 8 <= self.image_px <= 4096, "image_px", "0, or 8 to 4096", self.image_px)
         require(8 <= self.patch_px <= 4096, "patch_px", "8 to 4096", self.patch_px)
         require_at_least(self, 0, ["max_near_copies", "shards", "workers", "seed"])

@@ -83,7 +83,7 @@ class Architecture:
         stages = len(self.widths)
         legal = 1 <= stages <= 6 and all(1 <= width <= 2048 for width in self.widths)
         require(legal, "widths", "one to six numbers from 1 to 2048", self.widths)
-        legal = len(self.repeats) == stages and all(0 <= often <= 16 for often in self.repeats)
+        legal = len(self.repeats) == stages and all(0 <= count <= 16 for count in self.repeats)
         require(legal, "repeats", f"as many numbers as --widths has, {stages}, from 0 to 16", self.repeats)
         fits = self.padding is Padding.SAME and self.stem > 1
         require(fits or not self.standardised, "standardised", "--padding=same and a --stem of 2 or more", True)

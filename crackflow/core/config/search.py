@@ -27,7 +27,7 @@ class Objective(enum.Enum):
     TRADEOFF = "tradeoff"
 
 
-# What `search.space` lets a search choose, in these two groups.
+# The hyperparameters of `search.space`, in two groups.
 ARCHITECTURE_CHOICES = ("stem", "stem_kernel", "stem_stride", "depth", "width", "growth", "repeats", "block", "kernel")
 ARCHITECTURE_CHOICES += ("downsampling", "squeeze_excite", "activation", "pooling", "dropout")
 TRAINING_CHOICES = ("optimizer", "learning_rate", "schedule", "batch_size", "augment")
@@ -61,7 +61,7 @@ class TuneConfig:
         Strategy.AUTO, "devices of a trial; auto: all GPUs that this process sees, or one device"
     )
     cpu_devices: int = option(1, "parts that the CPU is taken for, to try --strategy=mirrored without GPUs")
-    # 3 s each time, tracing and the reference's included.
+    # Each measurement takes 3 s, including tracing and the reference network.
     speed_seconds: float = option(
         0.25, "length of one measurement of images/s; six are made, three before and three after the training"
     )
@@ -86,5 +86,7 @@ class TuneConfig:
         require(known, "hold", f"some of {', '.join(CHOICES)}, each once", ",".join(self.hold))
         left = set(CHOICES if self.model is Network.CUSTOM else TRAINING_CHOICES) - set(self.hold)
         require(bool(left), "hold", "a choice that is left to be searched", ",".join(self.hold))
-        alone = self.strategy is not Strategy.MULTIWORKER
-        require(alone, "strategy", "auto, one or mirrored: hosts share a search, not a trial", self.strategy.value)
+        is_single_host = self.strategy is not Strategy.MULTIWORKER
+        require(
+            is_single_host, "strategy", "auto, one or mirrored: hosts share a search, not a trial", self.strategy.value
+        )

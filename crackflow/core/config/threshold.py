@@ -1,4 +1,4 @@
-"""The rule by which a threshold is chosen."""
+"""The rule that determines the decision threshold."""
 
 import math
 
@@ -8,7 +8,11 @@ RULES = "f1, youden, recall:R, cost:C or bayes:C, such as recall:0.99 or cost:20
 
 
 def threshold_rule(text: str) -> tuple[str, float]:
-    """('recall', 0.99) for 'recall:0.99'; f1 and youden have no number: 0. Raises: ConfigError for no such rule."""
+    """Parses a rule: ('recall', 0.99) for 'recall:0.99'; f1 and youden have no number, which is 0.
+
+    Raises:
+        ConfigError: for an unknown rule.
+    """
     name, colon, number = text.partition(":")
     try:
         value = float(number or "0")

@@ -1,4 +1,4 @@
-"""Flags of the commands that take a trained model."""
+"""Flags of the commands that use a trained model."""
 
 import dataclasses
 import enum
@@ -72,7 +72,7 @@ class ExplainConfig:
     out: str = option("", "folder to make: overlays, filters, activation maps, contact sheet, scores.json")
     # The best of the six on DeepCrack in pointing, energy inside the mask and IoU: benchmarks/results/explain.json.
     method: tuple[Method, ...] = option(
-        (Method.INTEGRATED_GRADIENTS,), f"one or several of {', '.join(one.value for one in Method)}"
+        (Method.INTEGRATED_GRADIENTS,), f"one or several of {', '.join(member.value for member in Method)}"
     )
     toward: Toward = option(Toward.DECIDED, "explain the class that was decided for, or always this one")
     layers: tuple[str, ...] = option(
@@ -99,7 +99,7 @@ class ExplainConfig:
         require_at_least(self, 0, ["sample", "seed", "threads"])
 
 
-SCALE_RANGE = 1 / 64, 8.0  # a photograph of 12 megapixels made 8 times as large has 770
+SCALE_RANGE = 1 / 64, 8.0  # a photograph of 12 megapixels has 770 when it is enlarged 8 times
 
 
 @dataclasses.dataclass(frozen=True)

@@ -61,7 +61,7 @@ class Resume(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Optimization:
-    """How the weights move: optimizer, rate, loss, averaging."""
+    """The training objective and its optimization: optimizer, learning rate, loss, averaging."""
 
     optimizer: Optimizer = option(
         Optimizer.ADAMW,
@@ -106,7 +106,7 @@ class Optimization:
 
 @dataclasses.dataclass(frozen=True)
 class Safety:
-    """What happens when a run is interrupted, or goes wrong."""
+    """What happens when a run is interrupted or diverges."""
 
     resume: Resume = option(Resume.AUTO, "auto: go on with the run that lies in run_dir; never: only a new one")
     checkpoint_minutes: float = option(10.0, "between two checkpoints within an epoch; each epoch ends with one")
@@ -118,10 +118,10 @@ class Safety:
         require_at_least(self, 0, ["rollbacks"])
 
 
-# After so many steps the running statistics of BatchNorm, of momentum 0.9, have forgotten their start: 0.9^50 = 0.5 %.
+# After so many steps BatchNorm's running statistics, with momentum 0.9, have forgotten their start: 0.9^50 = 0.5 %.
 SETTLED_STEPS = 50
 BATCH_SIZES = (64, 32)
-SETTLED_IMAGES = 50  # of each class in validation, from which on one image more or less decides nothing
+SETTLED_IMAGES = 50  # of each class in validation; from this number on, one image more or less decides nothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,8 +143,8 @@ class TrainConfig:
     early_stopping_epochs: int = option(
         4, "stop after so many epochs, and early_stopping_steps, without a better validation loss; 0: never"
     )
-    # Four epochs of METU's 8,000 training images. In 200 steps a lucky loss of 40 validation images was not beaten: 400
-    # images of synthetic concrete were left at an accuracy of 0.55, with 600 steps they reach 0.92.
+    # Four epochs of METU's 8,000 training images. With 200 steps, training on 400 images of synthetic concrete stopped
+    # at an accuracy of 0.55, after a lucky loss on 40 validation images; with 600 steps it reaches 0.92.
     early_stopping_steps: int = option(500, "steps that belong to it: a small set's epochs are short")
     augmentation: Augmentation = Augmentation()
     metrics: tuple[ExtraMetric, ...] = option((), "more for each epoch, from tensorflow-addons: mcc, kappa")
@@ -179,7 +179,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         require_given(self, ["data", "run_dir"])
         require(self.image_px == 0 or 32 <= self.image_px <= 1024, "image_px", "0, or 32 to 1024", self.image_px)
-        if not self.weights:  # or the network may be the file's: then it is known later
+        if not self.weights:  # else the file may define the network, which is then known later
             self.expect_used()
         threshold_rule(self.threshold)
         require_fraction(self, ["review"])
@@ -208,16 +208,19 @@ class TrainConfig:
 
     @property
     def part_size(self) -> int:
-        """Images that the devices hold at once: of a batch, the part that `accumulate` asks for."""
+        """The number of images that the devices process at once: the part of a batch that `accumulate` leaves."""
         return self.batch_size // self.optimization.accumulate
 
     def patience_epochs(self, steps: int) -> int:
-        """Epochs of `steps` steps without a better validation loss after which training stops; 0: never."""
+        """Returns after how many epochs of `steps` steps without a better validation loss training stops; 0: never."""
         return self.early_stopping_epochs and max(self.early_stopping_epochs, -(-self.early_stopping_steps // steps))
 
     def sized_for(self, train_images: int, replicas: int) -> "TrainConfig":
-        """The same with a batch size where it is 0: the largest of BATCH_SIZES of which an epoch has SETTLED_STEPS,
-        or the smallest, raised to what `replicas` can share."""
+        """Returns the same config with a batch size where it is 0.
+
+        It is the largest of BATCH_SIZES of which an epoch has SETTLED_STEPS, or the smallest, raised to what `replicas`
+        can share equally.
+        """
         if self.batch_size:
             return self
         fitting = [size for size in BATCH_SIZES if size * SETTLED_STEPS <= train_images]
@@ -225,8 +228,10 @@ class TrainConfig:
         return dataclasses.replace(self, batch_size=-(-(fitting or BATCH_SIZES[-1:])[0] // unit) * unit)
 
     def expect_shared(self, replicas: int) -> None:
-        """Raises: ConfigError when `replicas` can't share a batch equally, each part cut again by `accumulate` and
-        made of the pairs that MixUp mixes."""
+        """Raises: ConfigError when `replicas` can't share a batch equally.
+
+        Each part is divided again by `accumulate` and consists of the pairs that MixUp mixes.
+        """
         unit, reasons = self._shared_unit(replicas)
         fitting = f"a multiple of {unit} ({', '.join(reasons)}), such as {-(-self.batch_size // unit) * unit}"
         require(self.batch_size % unit == 0, "batch_size", fitting, self.batch_size)
