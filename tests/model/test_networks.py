@@ -29,14 +29,16 @@ def test_the_seed_network_has_the_parameters_of_the_project_it_comes_from():
 def test_the_default_network_is_small_and_fully_convolutional():
     model = networks.NETWORKS[Network.CRACKFLOW_S].build()
     assert model.count_params() <= 400_000
-    sizes = {networks.NETWORKS[Network.CRACKFLOW_S].build(px).count_params() for px in (32, 64, 227)}
+    sizes = {networks.NETWORKS[Network.CRACKFLOW_S].build(image_px).count_params() for image_px in (32, 64, 227)}
     assert sizes == {model.count_params()}
     assert not any(isinstance(layer, keras.layers.Flatten) for layer in model.layers)
 
 
-@pytest.mark.parametrize("name, px, padded", [("xs", 32, 0), ("s", 95, 0), ("s", 94, 2), ("s", 64, 2), ("m", 128, 10)])
-def test_the_small_networks_add_no_zeros_where_a_picture_leaves_room(name, px, padded):
-    model = networks.NETWORKS[Network(f"crackflow_{name}")].build(px)
+@pytest.mark.parametrize(
+    "name, image_px, padded", [("xs", 32, 0), ("s", 95, 0), ("s", 94, 2), ("s", 64, 2), ("m", 128, 10)]
+)
+def test_the_small_networks_add_no_zeros_where_a_picture_leaves_room(name, image_px, padded):
+    model = networks.NETWORKS[Network(f"crackflow_{name}")].build(image_px)
     convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
     assert sum(layer.padding == "same" for layer in convolutions) == padded
 

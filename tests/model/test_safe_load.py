@@ -58,7 +58,7 @@ def refusal(path):
 
 
 def layer(config, kind):
-    return next(one for one in config["config"]["layers"] if one["class_name"] == kind)
+    return next(candidate for candidate in config["config"]["layers"] if candidate["class_name"] == kind)
 
 
 # Two backbones pass in tests/model/test_model_file.py, which loads them as they come out of training.
@@ -83,8 +83,8 @@ def test_a_lambda_layer_is_refused_and_its_code_not_run(tmp_path):
     path = str(tmp_path / "model.h5")
     keras.models.save_model(model, f"{path}.keras", include_optimizer=False, save_format="h5")
     os.remove(trace)
-    with h5py.File(f"{path}.keras") as theirs, h5py.File(path, "w", libver=model_file.FORMAT) as file:
-        model_file._copy(theirs, file)
+    with h5py.File(f"{path}.keras") as keras_file, h5py.File(path, "w", libver=model_file.FORMAT) as file:
+        model_file._copy_group(keras_file, file)
         put(file, model_file.ATTRIBUTE, json.dumps(CARD.__dict__))
     assert "Lambda layer, which is code and would be run" in refusal(path)
     assert not os.path.exists(trace)
@@ -126,7 +126,7 @@ def test_whatever_is_no_plain_layer_is_refused(hostile, change, message):
 
 def circle(config):
     """The first convolution takes what the last one makes."""
-    layers = [one for one in config["config"]["layers"] if one["class_name"] == "Conv2D"]
+    layers = [candidate for candidate in config["config"]["layers"] if candidate["class_name"] == "Conv2D"]
     layers[0]["inbound_nodes"][0][0][0] = layers[-1]["config"]["name"]
 
 
