@@ -1,4 +1,4 @@
-"""Flags that describe a network which was built before."""
+"""Recovering the flags that describe a network which was built before."""
 
 import pytest
 
@@ -46,7 +46,7 @@ def test_the_flags_of_a_network_of_ones_own_follow_from_its_layers(design, image
     assert (recovered.model, recovered.image_px) == (Network.CUSTOM, image_px)
     rebuilt = networks.get_model_spec(Network.CUSTOM, recovered.architecture).build(image_px)
     assert architecture_flags.is_same(rebuilt, model)
-    if image_px == 96:  # smaller pictures are padded either way
+    if image_px == 96:  # smaller images are padded either way
         assert recovered.architecture == design
 
 

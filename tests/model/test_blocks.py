@@ -59,7 +59,7 @@ def test_every_block_takes_bytes_and_gives_float32_logits_under_every_policy(blo
         keras.mixed_precision.set_global_policy("float32")
     logits = enliven(model)(noise_images(), training=False)
     assert logits.dtype == tf.float32 and logits.shape == (2,) and np.isfinite(logits).all()
-    assert logits[0] != logits[1]  # the picture decides
+    assert logits[0] != logits[1]  # the logit depends on the image
 
 
 @pytest.mark.parametrize("block", Block)

@@ -1,4 +1,4 @@
-"""Exports in the runtimes they are for."""
+"""Exported models, scored in the runtimes they are for."""
 
 import dataclasses
 import json
@@ -50,7 +50,7 @@ def exported(loaded, tmp_path_factory):
 def test_every_format_is_the_model_on_256_images(loaded, exported):
     images_ = synthetic_images(COUNT)
     labels = loaded.probabilities(images_) >= loaded.card.threshold
-    assert 40 < labels.sum() < 216  # both decisions are there to be got wrong
+    assert 40 < labels.sum() < 216  # both decisions occur, so that either may be wrong
     rows = export_parity.compare(loaded, exported, images_, labels)
     names = ["onnx", "savedmodel", "savedmodel_jpeg", "tflite_float32", "tflite_float16", "tflite_int8"]
     assert list(rows) == ["model", *names]
@@ -59,14 +59,14 @@ def test_every_format_is_the_model_on_256_images(loaded, exported):
     for name in ("onnx", "savedmodel", "savedmodel_jpeg", "tflite_float32"):
         assert rows[name]["largest_difference"] <= 1e-4
     assert rows["tflite_float16"]["largest_difference"] <= 1e-2
-    # Many of these probabilities lie at the threshold; the shipped model's test holds int8 to its 1 %.
+    # Many of these probabilities lie at the threshold; the test of the shipped model requires 1 % of int8.
     assert rows["tflite_int8"]["mean_difference"] < 0.03
     assert rows["tflite_int8"]["bytes"] < rows["tflite_float16"]["bytes"] < rows["tflite_float32"]["bytes"]
     json.dumps(rows, allow_nan=False)
 
 
 def test_no_file_that_was_run_is_mapped(exported):
-    """Windows could not move it to its place."""
+    """Windows can't move a mapped file to its final path."""
     with open("/proc/self/maps") as file:
         mapped = file.read()
     assert not [file.path for file in exported if file.path in mapped]
@@ -84,7 +84,7 @@ def test_a_savedmodel_decides_by_itself(loaded, exported):
 
 def test_a_savedmodel_holds_its_two_functions_and_nothing_of_keras(exported):
     path = next(file.path for file in exported if file.name == "savedmodel")
-    from tensorflow.core.protobuf import saved_model_pb2  # after the backend, which decides what TensorFlow's Keras is
+    from tensorflow.core.protobuf import saved_model_pb2  # after the backend, which decides which Keras TensorFlow uses
 
     read = saved_model_pb2.SavedModel.FromString((pathlib.Path(path) / "saved_model.pb").read_bytes())
     functions = read.meta_graphs[0].object_graph_def.concrete_functions

@@ -31,7 +31,7 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
 
 @pytest.fixture
 def trained():
-    """A network whose norms have seen data."""
+    """A network whose BatchNorm statistics have been updated."""
     model = networks.NETWORKS[Network.CRACKFLOW_S].build(32)
     model(IMAGE, training=True)
     return model
@@ -201,7 +201,7 @@ def test_what_validation_was_worth_travels_with_the_model(trained, tmp_path, p_v
 
 
 def rewritten(path, **changes):
-    """The card of the file with other facts; those that are None are left out."""
+    """Changes fields of the card in the file; those that are None are removed."""
     path.write_bytes(path.read_bytes()[: -model_file.CHECKSUM_TRAILER_BYTES])
     with h5py.File(path, "r+") as file:
         facts = json.loads(file.attrs["crackflow"]) | changes

@@ -8,7 +8,7 @@ from crackflow.core.config.network import Network
 from crackflow.model import blocks, networks
 from tests import small
 
-# Backbones take seconds to build, and are seen in half precision by test_bundle.
+# Backbones take seconds to build; test_model_file covers them in half precision.
 BACKBONES = {Network.MOBILENET_V3_SMALL, Network.EFFICIENTNET_V2_B0, Network.CONVNEXT_TINY, Network.RESNET50}
 OURS = [name for name in Network if name not in BACKBONES]
 
@@ -79,7 +79,7 @@ def test_the_picture_decides(name):
 
 @pytest.mark.parametrize("name", [Network.RESNET50, Network.EFFICIENTNET_V2_B0, Network.CONVNEXT_TINY])
 def test_a_backbone_sees_what_its_published_weights_were_trained_on(name):
-    """The first layer with weights that are learnt gets what Keras' own preprocessing makes."""
+    """The first trainable layer gets the output of Keras' own preprocessing."""
     image = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
     expected = {
         Network.RESNET50: keras.applications.resnet50.preprocess_input(image.astype(np.float32)),

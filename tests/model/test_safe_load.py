@@ -1,4 +1,4 @@
-"""Model files that would run code, eat memory or hang, made here and refused."""
+"""Model files that would run code, exhaust memory or hang, created here and refused."""
 
 import json
 import os
@@ -18,14 +18,14 @@ CARD = model_file.ModelMetadata("crackflow_xs", ("clean", "cracked"), 0.5, 1.0, 
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):
-    """The bytes of a sound model."""
+    """The bytes of an intact model."""
     path = tmp_path_factory.mktemp("guard") / "model.h5"
     model_file.save(str(path), networks.NETWORKS[Network.CRACKFLOW_XS].build(32), CARD)
     return path.read_bytes()[: -model_file.CHECKSUM_TRAILER_BYTES]
 
 
 def put(file, name, text):
-    """An attribute as our files have them."""
+    """Writes an attribute as crackflow's files have them."""
     if name in file.attrs:
         del file.attrs[name]
     file.attrs[name] = np.bytes_(text.encode())
@@ -33,7 +33,7 @@ def put(file, name, text):
 
 @pytest.fixture
 def hostile(sound, tmp_path):
-    """`hostile(change)`: a model file whose description `change` has changed; gives its path."""
+    """`hostile(change)` writes a model file whose description `change` has changed, and returns its path."""
 
     def make(change=None, file_change=None):
         path = tmp_path / "model.h5"
@@ -125,7 +125,7 @@ def test_whatever_is_no_plain_layer_is_refused(hostile, change, message):
 
 
 def circle(config):
-    """The first convolution takes what the last one makes."""
+    """The first convolution takes the output of the last one."""
     layers = [candidate for candidate in config["config"]["layers"] if candidate["class_name"] == "Conv2D"]
     layers[0]["inbound_nodes"][0][0][0] = layers[-1]["config"]["name"]
 

@@ -1,4 +1,4 @@
-"""Which images a model has seen."""
+"""The record of the images that a model has seen."""
 
 import dataclasses
 

@@ -14,7 +14,7 @@ from crackflow.training import callbacks, trainer
 
 
 def fit(watchers, losses=(3.0, 1.0, 2.0, 4.0), steps=3):
-    """A one-weight model through one epoch for each of `losses`, which become its validation losses."""
+    """Fits a one-weight model for one epoch per item of `losses`, which become its validation losses."""
     model = keras.Sequential([keras.layers.Dense(1, use_bias=False, input_shape=(1,))])
     model.compile(keras.optimizers.SGD(0.1), "mse", ["accuracy"])
 
@@ -28,7 +28,7 @@ def fit(watchers, losses=(3.0, 1.0, 2.0, 4.0), steps=3):
 
 
 class Remember(keras.callbacks.Callback):
-    """The weight at the end of each epoch."""
+    """Records the weight at the end of each epoch."""
 
     def __init__(self):
         super().__init__()
@@ -68,7 +68,7 @@ def test_with_few_validation_images_an_epoch_is_chosen_by_the_mean_of_those_befo
 def test_a_run_that_is_shorter_than_the_mean_has_a_best_epoch_as_well():
     best = callbacks.KeepBestWeights(patience=0, smoothing=3)
     fit([best], losses=(math.nan, 0.4))
-    assert best.epoch == 0  # the mean of both is no number
+    assert best.epoch == 0  # the mean of both is not a number
     fit([best], losses=(0.4, 0.7))
     assert best.epoch == 2
 
@@ -114,7 +114,7 @@ def small_stream():
 
 
 class Counts(callbacks.StepCounter):
-    """Steps that each execution ran."""
+    """Records the steps that each execution ran."""
 
     def __init__(self):
         super().__init__()
@@ -129,7 +129,7 @@ def test_python_is_returned_to_as_seldom_as_the_steps_are_short():
     model.fit(small_stream(), epochs=2, steps_per_epoch=30, callbacks=[counts, pace], verbose=0)
     step = np.median(pace._times[1:])
     assert pace.steps_per_execution == min(30, math.ceil(pace.PYTHON_SECONDS / (pace.SHARE * step)), int(1 / step))
-    assert pace.steps_per_execution > 1  # a step of 4 pictures of 32 px takes a few milliseconds
+    assert pace.steps_per_execution > 1  # a step of 4 images of 32 px takes a few milliseconds
     assert counts.seen[:4] == [1, 1, 1, 1] and counts.seen[4] == min(pace.steps_per_execution, 26)
     assert sum(counts.seen) == 60
 
@@ -188,7 +188,7 @@ def test_the_best_weights_are_those_that_were_evaluated():
     history = model.fit(
         small_stream(), epochs=2, steps_per_epoch=10, validation_data=val_batches, callbacks=[best], verbose=0
     )
-    # The weights are back: their average must not be taken once more.
+    # The weights are restored: they must not be averaged once more.
     model._ema_weights = []
     assert model.evaluate(val_batches, verbose=0)[0] == pytest.approx(min(history.history["val_loss"]), rel=1e-4)
 

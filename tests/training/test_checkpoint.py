@@ -77,7 +77,7 @@ def test_a_flipped_bit_is_never_read_as_if_nothing_were(tmp_path_factory, positi
     data[int(position * len(data))] ^= 1 << bit
     file.write_bytes(data)
     files = checkpoint.latest(str(folder))
-    assert files.snapshot is None or assert_same(snapshot(3), files.snapshot)  # zip has a few bytes that mean nothing
+    assert files.snapshot is None or assert_same(snapshot(3), files.snapshot)  # a few bytes of a zip have no meaning
 
 
 @pytest.mark.parametrize("header", [b"{'descr': (((", b"{'descr': '<f4' 'x' 3,", b"\x00\x00"])

@@ -69,7 +69,7 @@ def run(fit):
 
 
 class Raise(keras.callbacks.Callback):
-    """Sends this process a signal after a step of an epoch."""
+    """Sends a signal to this process after a step of an epoch."""
 
     def __init__(self, epoch, batch, number=signal.SIGTERM):
         super().__init__()
@@ -139,7 +139,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_end(tmp_path, monkeypatch, un
     assert csv_files.read(str(tmp_path / "one" / "history.csv"))[-1]["epoch"] == "3"
 
 
-# One of each kind: Keras' own (adamw is in the other tests), one of tensorflow-addons, one around another.
+# One of each kind: Keras' own (the other tests use adamw), one of tensorflow-addons, one that wraps another.
 @pytest.mark.parametrize(
     "optimizer",
     [Optimizer.SGD, *(pytest.param(name, marks=with_addons) for name in (Optimizer.LAMB, Optimizer.MOVING_AVERAGE))],

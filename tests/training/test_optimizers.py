@@ -25,7 +25,7 @@ def settings(name, **changes):
 
 
 def descend(optimizer, steps=60, scaled=False):
-    """A bowl whose lowest point is 1: the weight at the end, and the averaged one."""
+    """Minimises a bowl whose lowest point is 1; returns the final weight and the averaged one."""
     weight = tf.Variable(np.full(4, 3.0, np.float32), name="kernel")
     if scaled:
         optimizer = keras.mixed_precision.LossScaleOptimizer(optimizer)
@@ -72,7 +72,7 @@ def test_every_optimizer_shortens_gradients_beyond_the_limit_and_no_others(name)
         optimization = settings(name, clip_norm=clip, weight_decay=0.0, schedule=Schedule.CONSTANT)
         optimizer, weight = optimizers.create_optimizer(optimization, batch_size=64, steps=60), tf.Variable([3.0, 3.0])
         optimizers.build(optimizer, [weight])
-        # A long gradient, then short ones: only the ratio of the two is felt by optimizers that divide by its size.
+        # A long gradient, then short ones: optimizers that divide by its size depend only on the ratio of the two.
         for gradient in ([100.0, 1.0], [1.0, 1.0], [1.0, 1.0], [1.0, 1.0], [1.0, 1.0], [1.0, 1.0]):
             optimizer.apply_gradients([(tf.constant(gradient), weight)])
         return weight.numpy() - 3

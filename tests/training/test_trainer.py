@@ -37,7 +37,7 @@ def batch(count=8, seed=0):
 
 
 def learn(model, steps=4, count=8):
-    """`steps` steps on one batch; the losses before each of them."""
+    """Runs `steps` steps on a single batch; returns the losses before each of them."""
     stream = tf.data.Dataset.from_tensors(batch(count))
     return [model.fit(stream, epochs=1, verbose=0).history["loss"][0] for _ in range(steps)]
 
@@ -144,7 +144,7 @@ def masked_model(xla="off", **changes):
 
 
 def quadrants(count=16, seed=3):
-    """Pictures with noise in one quarter: (image, label, the cells of that quarter). All are cracked."""
+    """Images with noise in one quarter: (image, label, the cells of that quarter). All are cracked."""
     random = np.random.default_rng(seed)
     image, bits = np.full((count, 32, 32, 3), 90, np.uint8), []
     for canvas in image:
@@ -245,7 +245,7 @@ def test_gradients_longer_than_the_limit_are_shortened_to_it():
         return np.sqrt(sum((change**2).sum() for change in moved))
 
     free, clipped = step(), step(clip_norm=0.01)
-    # One step of Nesterov's from rest moves by (1 + momentum) times the gradient.
+    # A first step with Nesterov momentum moves by (1 + momentum) times the gradient.
     assert clipped == pytest.approx(0.01 * 1.9, rel=1e-3)
     assert free > 2 * clipped
 
@@ -255,7 +255,7 @@ def test_evaluation_uses_the_average_and_training_goes_on_with_the_weights():
     start = [v.numpy() for v in model.trainable_variables]
     learn(model, steps=1)
     after = [v.numpy() for v in model.trainable_variables]
-    share = 1 - 2 / 11  # the first step's, after which one step has been made
+    share = 1 - 2 / 11  # of the first step
     with model.averaged():
         for value, first, last in zip(model.trainable_variables, start, after, strict=True):
             np.testing.assert_allclose(value, first + share * (last - first), atol=1e-5)
@@ -301,7 +301,7 @@ def test_kernels_decay_and_norms_and_biases_do_not():
 
 @pytest.mark.parametrize("policy, distance", [("mixed_bfloat16", 0.005), ("mixed_float16", 0.001)], ids=str)
 def test_twenty_steps_in_each_precision_stay_near_float32(policy, distance):
-    """Mean distance of the 20 losses, as a share of the first: measured 0.0005 in bfloat16, 0.0001 in float16."""
+    """Mean distance of the 20 losses, as a fraction of the first: measured 0.0005 in bfloat16, 0.0001 in float16."""
 
     def losses(policy):
         keras.mixed_precision.set_global_policy(policy)
@@ -327,7 +327,7 @@ def test_float16_scales_the_loss():
 
 
 def test_compiled_steps_follow_the_others():
-    # Flips are the same pixels with XLA and without: only sums in another order differ.
+    # Flips give the same pixels with XLA and without: only the order of sums differs.
     d4 = Augmentation(augment=Augment.D4)
     plain, compiled = (
         learn(small_model(Network.CRACKFLOW_XS, augmentation=d4, xla=each), steps=5) for each in ("off", "on")
