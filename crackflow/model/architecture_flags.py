@@ -1,13 +1,14 @@
-"""Which flags describe a network that was built before.
+"""Recovers the flags that describe a network that was built before.
 
 Synopsis::
 
-    found = architecture_flags.flags_of(loaded.model, loaded.card.network)     # Flags(model, architecture, image_px),
-    or None architecture_flags.is_built_by(loaded.model, found)                        # True
+    recovered = architecture_flags.flags_of(loaded.model, loaded.card.network)
+    recovered                                                   # ArchitectureFlags(model, architecture, image_px)
+    architecture_flags.is_built_by(loaded.model, recovered)     # True
 
-A model file holds the whole network, but not the flags that made it. They follow from the names and settings of its
-layers, and count only when the network that they build is the same, layer by layer. Networks of Keras Applications
-are built for that only once, as they are needed: one takes seconds.
+A model file holds the whole network, but not the flags that built it. The flags are inferred from the names and
+settings of the layers, and are accepted only when the network that they build is the same, layer by layer. Networks of
+Keras Applications take seconds to build, so they are built for that comparison only once, when they are needed.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ from crackflow.core.config.network import Activation, Architecture, Block, Downs
 from crackflow.core.errors import ConfigError
 from crackflow.model import networks
 
-# Settings of a layer that say how it learns, or in which arithmetic, but not what it computes once it has learnt.
+# Settings of a layer that say how it learns, or in which arithmetic, but not what it computes once it is trained.
 IGNORED_SETTINGS = re.compile("name|dtype|trainable|momentum|.*(initializer|regularizer|constraint)")
 MAX_SQUEEZE = 64
 APPLICATIONS = {Network.MOBILENET_V3_SMALL, Network.EFFICIENTNET_V2_B0, Network.CONVNEXT_TINY, Network.RESNET50}
@@ -28,7 +29,7 @@ APPLICATIONS = {Network.MOBILENET_V3_SMALL, Network.EFFICIENTNET_V2_B0, Network.
 
 @dataclasses.dataclass(frozen=True)
 class ArchitectureFlags:
-    """The flags of crackflow.train that decide on the network."""
+    """The flags of crackflow.train that determine the network."""
 
     model: Network
     architecture: Architecture
@@ -36,86 +37,99 @@ class ArchitectureFlags:
 
 
 def flags_of(model: keras.Model, name: str) -> ArchitectureFlags | None:
-    """The flags that build `model`, square uint8 images to logits, which was called `name`; None when none do. Of those
-    of Keras Applications the name alone is told: see `is_same`."""
-    px = model.input_shape[1]
-    known = {one.value: one for one in Network if one is not Network.CUSTOM}
-    candidates = [ArchitectureFlags(known[name], Architecture(), px)] if name in known else []
+    """Infers the flags that build a network.
+
+    For networks of Keras Applications the name alone decides: see `is_same`.
+
+    Args:
+      model: a network from square uint8 images to logits.
+      name: the value of --model that it was stored under.
+
+    Returns:
+      The flags, or None when no flags build `model`.
+    """
+    image_px = model.input_shape[1]
+    networks_by_name = {candidate.value: candidate for candidate in Network if candidate is not Network.CUSTOM}
+    candidates = (
+        [ArchitectureFlags(networks_by_name[name], Architecture(), image_px)] if name in networks_by_name else []
+    )
     if candidates and candidates[0].model in APPLICATIONS:
         return candidates[0]
     try:
-        candidates += [ArchitectureFlags(Network.CUSTOM, one, px) for one in _architectures(model)]
+        candidates += [
+            ArchitectureFlags(Network.CUSTOM, candidate, image_px) for candidate in _candidate_architectures(model)
+        ]
     except (ConfigError, ValueError, KeyError, AttributeError):  # no network of `model.blocks`
         pass
-    return next((one for one in candidates if is_built_by(model, one)), None)
+    return next((candidate for candidate in candidates if is_built_by(model, candidate)), None)
 
 
 def is_built_by(model: keras.Model, flags: ArchitectureFlags) -> bool:
-    """Whether these flags build a network of the same layers, in the same order."""
+    """Returns whether `flags` build a network of the same layers, in the same order."""
     policy = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy("float32")
     try:
-        with tf.Graph().as_default(), keras.saving.custom_object_scope(APPLICATION_LAYERS):  # no weights are made
-            built = networks.get_model_spec(flags.model, flags.architecture).build(flags.image_px)
-            return is_same(built, model)
-    except ValueError:  # a picture too small for its layers
+        with tf.Graph().as_default(), keras.saving.custom_object_scope(APPLICATION_LAYERS):  # allocates no weights
+            rebuilt = networks.get_model_spec(flags.model, flags.architecture).build(flags.image_px)
+            return is_same(rebuilt, model)
+    except ValueError:  # an image too small for its layers
         return False
     finally:
         keras.mixed_precision.set_global_policy(policy)
 
 
-def is_same(one: keras.Model, other: keras.Model) -> bool:
-    """Whether two networks have the same layers in the same order, so that one's weights are right for the other."""
-    return _alike(_described(one), _described(other))
+def is_same(a: keras.Model, b: keras.Model) -> bool:
+    """Returns whether two networks have the same layers in the same order, so that they can exchange weights."""
+    return _is_equivalent(_layer_configs(a), _layer_configs(b))
 
 
-def _described(model: keras.Model) -> list[dict]:
-    return _numbered(json.loads(model.to_json())["config"]["layers"])
+def _layer_configs(model: keras.Model) -> list[dict]:
+    return _with_numbered_layers(json.loads(model.to_json())["config"]["layers"])
 
 
-def _numbered(layers: list[dict]) -> list[dict]:
-    """Layers that name those they follow by their places: some have names that count up in a process."""
-    place = {layer["config"].get("name"): number for number, layer in enumerate(layers)}
+def _with_numbered_layers(layers: list[dict]) -> list[dict]:
+    """Replaces names of layers by their numbers, because some names count up within a process."""
+    layer_numbers = {layer["config"].get("name"): number for number, layer in enumerate(layers)}
 
-    def renamed(value: object) -> object:
+    def replace_names(value: object) -> object:
         if isinstance(value, list):
-            return [renamed(one) for one in value]
+            return [replace_names(item) for item in value]
         if isinstance(value, dict):
-            return {key: renamed(one) for key, one in value.items()}
-        return place.get(value, value) if isinstance(value, str) else value
+            return {key: replace_names(item) for key, item in value.items()}
+        return layer_numbers.get(value, value) if isinstance(value, str) else value
 
     return [
         {
             "class": layer["class_name"],
-            "from": renamed(layer.get("inbound_nodes", [])),
-            "config": _numbered(layer["config"]["layers"]) if "layers" in layer["config"] else layer["config"],
+            "from": replace_names(layer.get("inbound_nodes", [])),
+            "config": _with_numbered_layers(layer["config"]["layers"])
+            if "layers" in layer["config"]
+            else layer["config"],
         }
         for layer in layers
     ]
 
 
-def _alike(one: object, other: object) -> bool:
-    """Equal but for what is free; a setting that only one of them has, of another version of Keras, is passed over."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return all(
-            _alike(one[key], other[key]) for key in one.keys() & other.keys() if not IGNORED_SETTINGS.fullmatch(key)
-        )
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_alike, one, other))
-    return one == other
+def _is_equivalent(a: object, b: object) -> bool:
+    """Compares two configs except for `IGNORED_SETTINGS` and settings that only one has (another version of Keras)."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return all(_is_equivalent(a[key], b[key]) for key in a.keys() & b.keys() if not IGNORED_SETTINGS.fullmatch(key))
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_is_equivalent, a, b))
+    return a == b
 
 
-def _architectures(model: keras.Model) -> Iterator[Architecture]:
-    """Those that may have made `model`, as its layers are called in `model.blocks`."""
+def _candidate_architectures(model: keras.Model) -> Iterator[Architecture]:
+    """Yields the architectures that may have built `model`, judged by the layer names that `model.blocks` gives."""
     layers = {layer.name: layer for layer in model.layers}
-    stem, even = layers["stem_conv"], layers.get("stem_even_conv")
-    stages = _count(layers, "stage{}_down_conv")
+    stem, standardised_stem = layers["stem_conv"], layers.get("stem_even_conv")
+    stages = _count_layers(layers, "stage{}_down_conv")
     widths = tuple(layers[f"stage{stage}_down_conv"].filters for stage in range(1, stages + 1))
     separable = "stage1_down_depthwise" in layers
-    blocks = [_count(layers, f"stage{stage}_block{{}}_conv") for stage in range(1, stages + 1)]
-    residual = [_count(layers, f"stage{stage}_block{{}}_a_conv") for stage in range(1, stages + 1)]
-    told = Architecture(
-        stem=stem.filters + (even.filters if even else 0),
+    blocks = [_count_layers(layers, f"stage{stage}_block{{}}_conv") for stage in range(1, stages + 1)]
+    residual = [_count_layers(layers, f"stage{stage}_block{{}}_a_conv") for stage in range(1, stages + 1)]
+    design = Architecture(
+        stem=stem.filters + (standardised_stem.filters if standardised_stem else 0),
         stem_kernel=stem.kernel_size[0],
         stem_stride=stem.strides[0],
         widths=widths,
@@ -127,12 +141,14 @@ def _architectures(model: keras.Model) -> Iterator[Architecture]:
         pooling=Pooling("_".join(name for name in ("mean", "max") if name in layers)),
         dropout=layers["dropout"].rate if "dropout" in layers else 0.0,
     )
-    for squeeze in _squeezes(layers, widths):
-        for padding in (Padding.SAME,) if even else tuple(Padding):
-            yield dataclasses.replace(told, squeeze_excite=squeeze, padding=padding, standardised=bool(even))
+    for squeeze in _squeeze_ratios(layers, widths):
+        for padding in (Padding.SAME,) if standardised_stem else tuple(Padding):
+            yield dataclasses.replace(
+                design, squeeze_excite=squeeze, padding=padding, standardised=bool(standardised_stem)
+            )
 
 
-def _count(layers: dict, pattern: str) -> int:
+def _count_layers(layers: dict, pattern: str) -> int:
     number = 0
     while pattern.format(number + 1) in layers:
         number += 1
@@ -149,13 +165,13 @@ def _downsampling(layers: dict) -> Downsampling:
 
 
 def _activation(model: keras.Model) -> Activation:
-    found = (layer for layer in model.layers if isinstance(layer, keras.layers.Activation))
-    return Activation(next(found, None).get_config()["activation"])
+    activations = (layer for layer in model.layers if isinstance(layer, keras.layers.Activation))
+    return Activation(next(activations, None).get_config()["activation"])
 
 
-def _squeezes(layers: dict, widths: tuple[int, ...]) -> list[int]:
-    """The smallest number by which the channels are divided within the squeezes; [0] without any, [] for no number."""
+def _squeeze_ratios(layers: dict, widths: tuple[int, ...]) -> list[int]:
+    """The smallest ratio that divides the channels to the squeezes' units; [0] without squeezes, [] when none does."""
     if "stage1_se_squeeze" not in layers:
         return [0]
     units = [layers[f"stage{stage}_se_squeeze"].units for stage in range(1, len(widths) + 1)]
-    return [by for by in range(1, MAX_SQUEEZE + 1) if [max(width // by, 1) for width in widths] == units][:1]
+    return [ratio for ratio in range(1, MAX_SQUEEZE + 1) if [max(width // ratio, 1) for width in widths] == units][:1]

@@ -1,14 +1,14 @@
-"""A trained model in the formats of other systems: scaling, temperature and threshold inside.
+"""Exports a trained model to the formats of other systems, with scaling, temperature and threshold inside.
 
 Synopsis::
 
-    served = export_formats.ServingModule(loaded)                                # model_file.TrainedModel
+    served = export_formats.ServingModule(loaded)                         # loaded: model_file.TrainedModel
     export_formats.savedmodel(served, "out/savedmodel")                   # signatures serving_default and jpeg
-    export_formats.tflite(served, Kind.INT8, calibration)                 # bytes; calibration uint8 [N, px, px, C]
+    export_formats.tflite(served, TFLitePrecision.INT8, calibration)      # bytes; calibration uint8 [N, px, px, C]
     export_formats.onnx(served)                                           # bytes; needs the extra [onnx]
 
-Whatever the format, `image` uint8 [B, px, px, C], 0..255, goes in, and `probability` float32 [B], 0..1, `cracked` bool
-[B] and `review` bool [B] (a person should look) come out.
+Every format takes `image` uint8 [B, px, px, C], 0..255, and returns `probability` float32 [B], 0..1, `cracked` bool
+[B] and `review` bool [B] (for human review).
 """
 
 import enum
@@ -24,12 +24,12 @@ from crackflow.core.errors import UserError
 from crackflow.model.model_file import TrainedModel
 from crackflow.pipeline import decode
 
-OPSET = 18  # of ONNX: read by onnxruntime from 1.14 on
+OPSET = 18  # of ONNX: onnxruntime reads it from 1.14 on
 OUTPUTS = ("probability", "cracked", "review")
 
 
 class TFLitePrecision(enum.Enum):
-    """Arithmetic of a TFLite model. float16: weights alone; int8: weights and activations."""
+    """Arithmetic of a TFLite model; float16 applies to the weights alone, int8 to weights and activations."""
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"
@@ -43,7 +43,7 @@ class ServingModule(tf.Module):
         super().__init__()
         self.card = card = loaded.card
         network = loaded.model
-        # Not the network itself: Keras would trace and save each of its layers, which no runtime here calls.
+        # Not the network itself: Keras would trace and save each of its layers, which no runtime calls.
         self.weights = network.variables
         self.shape = (card.image_px, card.image_px, card.channels)
 
@@ -65,40 +65,67 @@ class ServingModule(tf.Module):
 
 
 def savedmodel(served: ServingModule, folder: str) -> None:
-    """A SavedModel: `serving_default` takes images; `jpeg` takes `jpeg`, string [B], whole files of any size, which it
-    brings to the model's size as training did, without regard to EXIF."""
+    """Writes a SavedModel with two signatures.
+
+    `serving_default` takes images. `jpeg` takes `jpeg`, string [B], the bytes of files of any size, which it resizes to
+    the model's size as training did, without regard to EXIF.
+
+    Args:
+      served: the functions to export.
+      folder: the directory of the SavedModel.
+    """
     tf.saved_model.save(served, folder, signatures={"serving_default": served.image, "jpeg": served.jpeg})
 
 
 def tflite(served: ServingModule, kind: TFLitePrecision, calibration: np.ndarray) -> bytes:
-    """A TFLite file. `calibration`: training images uint8 [N, px, px, C], which give int8 its ranges."""
+    """Converts to TFLite.
+
+    Args:
+      served: the functions to export.
+      kind: the arithmetic of the file.
+      calibration: training images uint8 [N, px, px, C], 0..255, from which int8 takes its ranges.
+
+    Returns:
+      The bytes of a TFLite file.
+    """
     converter = tf.lite.TFLiteConverter.from_concrete_functions([served.image.get_concrete_function()], served)
     if kind is not TFLitePrecision.FLOAT32:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if kind is TFLitePrecision.FLOAT16:
         converter.target_spec.supported_types = [tf.float16]
     if kind is TFLitePrecision.INT8:
-        converter.representative_dataset = lambda: ([one[None]] for one in calibration)
+        converter.representative_dataset = lambda: ([image[None]] for image in calibration)
     with suppress_output():
         return converter.convert()
 
 
 def onnx(served: ServingModule) -> bytes:
-    """An ONNX file. Raises: UserError where its packages are not installed."""
-    tf2onnx = _installed("tf2onnx")
+    """Converts to ONNX.
+
+    Returns:
+      The bytes of an ONNX file.
+
+    Raises:
+      UserError: the packages of the extra [onnx] are not installed.
+    """
+    tf2onnx = _import_installed("tf2onnx")
     with suppress_output():
-        made, _ = tf2onnx.convert.from_function(
+        model_proto, _ = tf2onnx.convert.from_function(
             served.image, input_signature=[tf.TensorSpec([None, *served.shape], tf.uint8, name="image")], opset=OPSET
         )
-    return made.SerializeToString()
+    return model_proto.SerializeToString()
 
 
 def runtime(name: str):
-    """The module onnxruntime or tf2onnx. Raises: UserError where it is not installed."""
-    return _installed(name)
+    """Imports onnxruntime or tf2onnx.
+
+    Raises:
+      UserError: it is not installed.
+    """
+    return _import_installed(name)
 
 
-def _installed(name: str):
+def _import_installed(name: str):
     try:
         with without_start_up_noise():
             return importlib.import_module(name)
@@ -108,8 +135,8 @@ def _installed(name: str):
         ) from error
 
 
-class suppress_output:  # noqa: N801, read as a statement
-    """Converters speak of their inner life in warnings and logs, and TFLite's on stderr from C++."""
+class suppress_output:  # noqa: N801 - it reads as a statement
+    """Hides what converters report in warnings and logs, and what TFLite's writes to stderr from C++."""
 
     def __enter__(self) -> None:
         self._warnings = warnings.catch_warnings()

@@ -1,4 +1,4 @@
-"""The networks, by name: uint8 images in, one logit each out, normalisation inside.
+"""The networks, by name: from uint8 images to one logit each, with the normalisation inside.
 
 Synopsis::
 
@@ -24,8 +24,14 @@ layers = keras.layers
 
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
-    """`make(image) -> features` before the last layer, from uint8 [B, px, px, C]; `image_px`, `channels`: what it was
-    made for; `bfloat16_on_cpu`: whether bfloat16 makes it faster where a CPU multiplies it."""
+    """How to build a network.
+
+    Attributes:
+      make: builds the features before the last layer from an image uint8 [B, px, px, C].
+      image_px: the side of the images it was designed for.
+      channels: the channels of its images.
+      bfloat16_on_cpu: whether bfloat16 is faster than float32 on a CPU that multiplies it.
+    """
 
     make: Callable
     image_px: int = 128
@@ -33,17 +39,24 @@ class ModelSpec:
     bfloat16_on_cpu: bool = True
 
     def build(self, image_px: int = 0) -> keras.Model:
-        """A model of uint8 [B, px, px, C], 0..255, to float32 logits [B]; above 0 means cracked. px: 0 is its own."""
-        px = image_px or self.image_px
-        image = keras.Input((px, px, self.channels), dtype="uint8", name="image")
+        """Builds the network with random weights.
+
+        Args:
+          image_px: the side of the images; 0 means that of the spec.
+
+        Returns:
+          A model from uint8 [B, px, px, C], 0..255, to float32 logits [B]; above 0 means cracked.
+        """
+        side = image_px or self.image_px
+        image = keras.Input((side, side, self.channels), dtype="uint8", name="image")
         features = self.make(image)
-        # float32 whatever the policy: in half precision a confident logit's loss is 0 or infinite.
+        # float32 whatever the policy: in half precision the loss of a confident logit is 0 or infinite.
         logit = layers.Dense(1, dtype="float32", name="logit")(features)
         return keras.Model(image, layers.Reshape((), dtype="float32", name="logits")(logit))
 
 
 def seed(image):
-    """The network this project starts from (Karimgfr/Crack-Detection-CNN): 11,561,537 parameters at 227 px grey."""
+    """The network that this project began with (Karimgfr/Crack-Detection-CNN): 11,561,537 parameters at 227 px grey."""
     x = blocks.scaled(image)
     for number, filters in enumerate((32, 64, 64)):
         if number:
@@ -54,7 +67,7 @@ def seed(image):
 
 
 def mobilenet_v3_small(image):
-    """Howard et al., 2019: for phones."""
+    """Howard et al., 2019; designed for phones."""
     return _application(keras.applications.MobileNetV3Small, image, minimalistic=False, include_preprocessing=True)
 
 
@@ -69,36 +82,38 @@ def convnext_tiny(image):
 
 
 def resnet50(image):
-    """He et al., 2016. Its weights were trained on blue, green, red minus their means: a fixed layer makes that."""
+    """He et al., 2016. Its weights were trained on blue, green, red minus their means: a fixed layer computes that."""
     swap, means = np.eye(3, dtype=np.float32)[::-1].reshape(1, 1, 3, 3), np.float32([-103.939, -116.779, -123.68])
-    as_trained = layers.Conv2D(
+    caffe_preprocessing = layers.Conv2D(
         3,
         1,
-        kernel_initializer=_fixed(swap),
-        bias_initializer=_fixed(means),
+        kernel_initializer=_constant_initializer(swap),
+        bias_initializer=_constant_initializer(means),
         trainable=False,
         name="blue_green_red",
     )
-    return _application(keras.applications.ResNet50, image, as_trained)
+    return _application(keras.applications.ResNet50, image, caffe_preprocessing)
 
 
-def _fixed(values: np.ndarray) -> keras.initializers.Initializer:
+def _constant_initializer(values: np.ndarray) -> keras.initializers.Initializer:
     return keras.initializers.Constant(values.tolist())
 
 
 def _application(application: Callable, image, first=None, **settings):
-    """Features of a network of Keras Applications, randomly initialised (`model.layer_weights` takes trained ones), on
-    grey levels 0..255, which they normalise themselves, or `first` does."""
+    """Builds the features of a network of Keras Applications, randomly initialised.
+
+    `model.layer_weights` loads trained weights. The input is grey levels 0..255, which the network normalises itself,
+    or `first` does.
+    """
     x = layers.Rescaling(1.0, name="grey_levels")(image)
     x = first(x) if first else x
     backbone = application(include_top=False, weights=None, input_tensor=x, **settings)
-    backbone = keras.models.clone_model(backbone, input_tensors=backbone.input, clone_function=_adapted)
+    backbone = keras.models.clone_model(backbone, input_tensors=backbone.input, clone_function=_clone_layer)
     return layers.GlobalAveragePooling2D(name="mean")(backbone.output)
 
 
-def _adapted(layer):
-    """A layer of Keras Applications as it is, but a BatchNorm with our momentum, and in float32 where bfloat16 would
-    be slow."""
+def _clone_layer(layer):
+    """Clones a layer; a BatchNorm gets `NORM_MOMENTUM`, and float32 where bfloat16 would be slow."""
     config = layer.get_config()
     if isinstance(layer, layers.BatchNormalization):
         config["momentum"] = blocks.NORM_MOMENTUM
@@ -107,17 +122,17 @@ def _adapted(layer):
     return layer.__class__.from_config(config)
 
 
-# Three plain strided stages, for many images a second.
+# Three plain strided stages, for the highest throughput.
 XS = Architecture(stem=16, widths=(32, 32, 48), repeats=(0, 0, 0))
-# A residual block in the last stage: what an architecture is by default.
+# A residual block in the last stage: the default architecture.
 S = Architecture()
-# A residual block in each stage, and two. Without padding they would have nothing left of a picture of 128 px.
+# One residual block in each stage, and two. Without padding nothing would be left of an image of 128 px.
 M = Architecture(widths=(48, 96, 160), repeats=(1, 1, 1), padding=Padding.SAME)
 L = Architecture(stem=48, widths=(64, 128, 256), repeats=(2, 2, 2), padding=Padding.SAME)
 
 
-def _designed(design: Architecture) -> ModelSpec:
-    # Depthwise convolutions have no kernel that bfloat16 makes faster on a CPU: see below.
+def _spec_from_architecture(design: Architecture) -> ModelSpec:
+    # Depthwise convolutions have no bfloat16 kernel that is faster on a CPU: see below.
     make = functools.partial(blocks.features, design=design)
     return ModelSpec(make, bfloat16_on_cpu=design.block is not Block.SEPARABLE)
 
@@ -125,11 +140,11 @@ def _designed(design: Architecture) -> ModelSpec:
 # bfloat16 over float32 on a Xeon with AMX, 128 px: crackflow_xs 1.5, _s 1.8, _m 2.0, _l 2.4, seed 2.3, resnet50 1.6;
 # mobilenet_v3_small 0.6, efficientnet_v2_b0 0.95, convnext_tiny 1.0, whose depthwise convolutions have no such kernel.
 NETWORKS = {
-    Network.CRACKFLOW_XS: _designed(XS),
-    Network.CRACKFLOW_S: _designed(S),
-    Network.CRACKFLOW_M: _designed(M),
-    Network.CRACKFLOW_L: _designed(L),
-    Network.CUSTOM: _designed(Architecture()),
+    Network.CRACKFLOW_XS: _spec_from_architecture(XS),
+    Network.CRACKFLOW_S: _spec_from_architecture(S),
+    Network.CRACKFLOW_M: _spec_from_architecture(M),
+    Network.CRACKFLOW_L: _spec_from_architecture(L),
+    Network.CUSTOM: _spec_from_architecture(Architecture()),
     Network.SEED: ModelSpec(seed, image_px=227, channels=1),
     Network.MOBILENET_V3_SMALL: ModelSpec(mobilenet_v3_small, bfloat16_on_cpu=False),
     Network.EFFICIENTNET_V2_B0: ModelSpec(efficientnet_v2_b0, bfloat16_on_cpu=False),
@@ -139,5 +154,5 @@ NETWORKS = {
 
 
 def get_model_spec(name: Network, design: Architecture) -> ModelSpec:
-    """The network `name`; that of `design` where it is `custom`."""
-    return _designed(design) if name is Network.CUSTOM else NETWORKS[name]
+    """Returns the spec of network `name`; that of `design` where `name` is `custom`."""
+    return _spec_from_architecture(design) if name is Network.CUSTOM else NETWORKS[name]

@@ -1,12 +1,12 @@
-"""A model of crackflow to start a training run from: its network, as flags, and its weights.
+"""Starts a training run from a model of crackflow: takes its network, as flags, and its weights.
 
 Synopsis::
 
     source = pretrained.load("shipped")                     # model_file.TrainedModel; None for plain weights of Keras
-    config, source = pretrained.with_network(config, given, source)     # --model, --image_px, ... as the file has them
+    config, source = pretrained.with_network(config, explicit, source)  # --model, --image_px, ... as in the file
     pretrained.put(network, source)                         # all weights, in the order of the layers
 
-Plain weights are `model.layer_weights`' business: they are taken by layer name, into the network that the flags say.
+`model.layer_weights` loads plain weights: by layer name, into the network that the flags describe.
 """
 
 import dataclasses
@@ -26,21 +26,34 @@ NETWORK_FLAGS = ("model", *(field.name for field in dataclasses.fields(Architect
 
 
 def load(path: str) -> model_file.TrainedModel | None:
-    """The model of crackflow in the file, run folder or under the name `path`; None where it is an H5 file of Keras
-    without our card. No code from the file is run. Raises: UserError when there is none, or it is damaged."""
+    """Loads a model of crackflow. No code from the file is run.
+
+    Args:
+      path: a file, a run directory, or `shipped`.
+
+    Returns:
+      The model; None for an H5 file of Keras without a model card.
+
+    Raises:
+      UserError: there is no such file, or it is damaged.
+    """
     file = locate(path)
     try:
         with h5py.File(file, "r") as opened:
-            ours = model_file.ATTRIBUTE in opened.attrs
+            has_card = model_file.ATTRIBUTE in opened.attrs
     except (OSError, RuntimeError) as error:
         raise UserError(
             f"--weights: expected an H5 file of weights saved by Keras, received {path!r}: {error}"
         ) from error
-    return model_file.load(file) if ours else None
+    return model_file.load(file) if has_card else None
 
 
 def locate(path: str) -> str:
-    """The file that --weights=`path` means. Raises: UserError when there is none."""
+    """Finds the file that --weights=`path` refers to.
+
+    Raises:
+      UserError: there is no such file.
+    """
     if (
         path != model_file.SHIPPED_NAME
         and not os.path.isfile(path)
@@ -54,60 +67,71 @@ def locate(path: str) -> str:
 
 
 def with_network(
-    config: TrainConfig, given: Collection[str], source: model_file.TrainedModel | None
+    config: TrainConfig, explicit: Collection[str], source: model_file.TrainedModel | None
 ) -> tuple[TrainConfig, model_file.TrainedModel | None]:
-    """`config` with the network flags of `source`, and `source`; those in `given` (names) must describe its network.
+    """Completes the network flags from the model that training starts from.
 
-    Without a source, or where no flags describe its network, `config` as it is and None: then layers go by name.
-    Raises: UserError that names the flags that would fit; ConfigError for an architecture beside a network that has its
-    own.
+    Args:
+      config: the flags of the run.
+      explicit: names of flags that were written out; those of the network must describe the network of `source`.
+      source: the model, or None.
+
+    Returns:
+      `config` with the network flags of `source`, and `source`. Without a source, or where no flags describe its
+      network, `config` as it is and None: layers are then matched by name.
+
+    Raises:
+      UserError: the flags describe another network; the message names those that would fit.
+      ConfigError: an architecture is set beside a network that has its own.
     """
-    fitting = source and architecture_flags.flags_of(source.model, source.card.network)
-    if not fitting:
+    recovered = source and architecture_flags.flags_of(source.model, source.card.network)
+    if not recovered:
         config.expect_used()
         return config, None
-    whole = dataclasses.replace(
-        config, model=fitting.model, architecture=fitting.architecture, image_px=fitting.image_px
+    completed = dataclasses.replace(
+        config, model=recovered.model, architecture=recovered.architecture, image_px=recovered.image_px
     )
-    ours, theirs = flags.as_dict(config), flags.as_dict(whole)
-    asked = [name for name in NETWORK_FLAGS if name in given and (name != "image_px" or config.image_px)]
-    odd = [f"--{name}={ours[name]}" for name in asked if ours[name] != theirs[name]]
-    if not odd:
-        return whole, source
-    if _says_the_same(config, source):
-        return dataclasses.replace(config, image_px=fitting.image_px), source
+    received, expected = flags.as_dict(config), flags.as_dict(completed)
+    requested = [name for name in NETWORK_FLAGS if name in explicit and (name != "image_px" or config.image_px)]
+    conflicting = [f"--{name}={received[name]}" for name in requested if received[name] != expected[name]]
+    if not conflicting:
+        return completed, source
+    if _builds_same_network(config, source):
+        return dataclasses.replace(config, image_px=recovered.image_px), source
     raise UserError(
-        f"--weights: expected flags of the network in {config.weights!r}, received {' '.join(odd)}; leave all network "
-        f"flags out, or give these: {in_words(whole)}"
+        f"--weights: expected flags of the network in {config.weights!r}, received {' '.join(conflicting)}; leave all "
+        f"network flags out, or give these: {in_words(completed)}"
     )
 
 
-def _says_the_same(config: TrainConfig, source: model_file.TrainedModel) -> bool:
-    """Whether the flags as they are build the network of `source`, under whatever name."""
-    px = source.model.input_shape[1]
+def _builds_same_network(config: TrainConfig, source: model_file.TrainedModel) -> bool:
+    """Returns whether the flags as they are build the network of `source`, under whatever name."""
+    image_px = source.model.input_shape[1]
     try:
         config.expect_used()
     except ConfigError:
         return False
-    if config.image_px not in (0, px) or config.model in architecture_flags.APPLICATIONS:
+    if config.image_px not in (0, image_px) or config.model in architecture_flags.APPLICATIONS:
         return False
     return architecture_flags.is_built_by(
-        source.model, architecture_flags.ArchitectureFlags(config.model, config.architecture, px)
+        source.model, architecture_flags.ArchitectureFlags(config.model, config.architecture, image_px)
     )
 
 
 def in_words(config: TrainConfig) -> str:
-    """The flags that decide on the network, without those that are as they are by default."""
-    plain = flags.as_dict(Architecture())
-    told = {name: value for name, value in flags.as_dict(config).items() if name in NETWORK_FLAGS}
-    shown = {name: value for name, value in told.items() if plain.get(name) != value}
-    return " ".join(f"--{name}={value}" for name, value in shown.items())
+    """Returns the flags that determine the network, without those that have their default values."""
+    defaults = flags.as_dict(Architecture())
+    network_flags = {name: value for name, value in flags.as_dict(config).items() if name in NETWORK_FLAGS}
+    changed = {name: value for name, value in network_flags.items() if defaults.get(name) != value}
+    return " ".join(f"--{name}={value}" for name, value in changed.items())
 
 
 def put(network: keras.Model, source: model_file.TrainedModel) -> None:
-    """All weights of `source` into `network`, which the flags of `with_network` built.
+    """Copies all weights of `source` into `network`, which was built from the flags of `with_network`.
 
-    Raises: UserError when it is none that this version builds."""
+    Raises:
+      UserError: this version of crackflow builds another network.
+    """
     if not architecture_flags.is_same(network, source.model):
         raise UserError(
             f"--weights: expected {source.card.network} as this version of crackflow builds it, received another of "

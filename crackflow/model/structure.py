@@ -1,4 +1,4 @@
-"""What a Keras network is built of."""
+"""The graph of a Keras network: its pooled layer, and the inputs of a layer."""
 
 from crackflow.core.backend import keras
 
@@ -9,7 +9,7 @@ POOLS = (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)
 
 
 def pooled_layer(model: keras.Model) -> str:
-    """Name of the layer that `model` pools over the whole picture; empty where there is none, or more than one."""
+    """Returns the name of the layer that `model` pools globally; empty where there is none, or more than one."""
     sources = {name for layer in model.layers if isinstance(layer, POOLS) for name in input_layers(layer)}
     return sources.pop() if len(sources) == 1 else ""
 

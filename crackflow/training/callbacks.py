@@ -1,9 +1,13 @@
-"""What happens between steps and epochs: a live bar, history.csv, the best weights, the watch on the loss.
+"""Keras callbacks: a progress bar, history.csv, the best weights, termination on divergence.
 
 Synopsis::
 
-    watchers = [callbacks.ProgressBar(advance, epochs, batch_size), callbacks.HistoryLogger(path),
-    callbacks.KeepBestWeights(patience=4)] model.fit(batches, callbacks=watchers, verbose=0)
+    progress = callbacks.ProgressBar(advance, epochs, batch_size)
+    model.fit(
+        batches,
+        callbacks=[progress, callbacks.HistoryLogger(path), callbacks.KeepBestWeights(patience=4)],
+        verbose=0,
+    )
 """
 
 import contextlib
@@ -24,35 +28,40 @@ COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_ra
 
 
 class StepCounter(keras.callbacks.Callback):
-    """Counts steps: Keras reports the last of those that one execution ran."""
+    """Counts steps: Keras reports only the last step of those that one execution ran."""
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self._counted = None
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
-        if self._counted is None:  # a run that goes on begins within an epoch
+        if self._counted is None:  # a resumed run begins within an epoch
             self._counted = batch
 
     def passed(self, batch: int) -> int:
-        """Steps since the last call in this epoch; `batch`: the last one's number, from 0."""
+        """Returns the steps since the last call in this epoch; `batch`: the number of the last step, from 0."""
         passed = batch + 1 - self._counted
         self._counted = batch + 1
         return passed
 
 
 class TuneStepsPerExecution(StepCounter):
-    """Sets how many steps run before Python is returned to, so that Python takes less than a hundredth of the time.
+    """Sets how many steps run per execution, so that Python takes less than a hundredth of the time.
 
-    Measures the executions after the first, which traces. At most a second's work, so that a signal is heard soon.
+    It measures the executions after the first, which traces. An execution takes at most a second, so that a signal is
+    handled soon.
+
+    Args:
+      steps: those of an epoch.
+      agreed: returns the seconds per step that all workers use, from those that each has measured.
     """
 
-    # Keras' loop, its callbacks and ours, and the call of the function, for each execution: 2.5 to 15 ms in three runs.
+    # Keras' loop, its callbacks and ours, and the call of the function, per execution: 2.5 to 15 ms in three runs.
     PYTHON_SECONDS, SHARE, MEASURED, LONGEST_SECONDS = 6e-3, 0.01, 3, 1.0
 
     def __init__(self, steps: int, agreed: Callable[[float], float] = float) -> None:
-        """`steps`: in an epoch; `agreed`: of every worker's seconds a step, those that all take."""
+
         super().__init__()
-        self.steps, self.chosen, self._agreed = steps, 0, agreed
+        self.steps, self.steps_per_execution, self._agreed = steps, 0, agreed
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         self._times: list[float] = []
@@ -63,20 +72,22 @@ class TuneStepsPerExecution(StepCounter):
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         passed = self.passed(batch)
-        if self.chosen or self.steps < 2:
+        if self.steps_per_execution or self.steps < 2:
             return
         self._times.append((time.perf_counter() - self._began) / passed)
         if len(self._times) > self.MEASURED:
-            step = self._agreed(statistics.median(self._times[1:]))
-            enough, most = math.ceil(self.PYTHON_SECONDS / (self.SHARE * step)), int(self.LONGEST_SECONDS / step)
-            self.chosen = max(1, min(enough, most, self.steps))
-            self.model.set_steps_per_execution(self.chosen)
+            seconds_per_step = self._agreed(statistics.median(self._times[1:]))
+            min_steps = math.ceil(self.PYTHON_SECONDS / (self.SHARE * seconds_per_step))
+            max_steps = int(self.LONGEST_SECONDS / seconds_per_step)
+            self.steps_per_execution = max(1, min(min_steps, max_steps, self.steps))
+            self.model.set_steps_per_execution(self.steps_per_execution)
 
 
 class ThroughputLogger(StepCounter):
-    """Puts `images_per_sec` (training steps alone), `seconds` and `learning_rate` into the logs of each epoch.
+    """Adds `images_per_sec` (training steps alone), `seconds` and `learning_rate` to the logs of each epoch.
 
-    The first execution of the run traces and compiles; it is left out of the speed. Must come before those who read.
+    The first execution of the run traces and compiles; the throughput excludes it. This callback must precede those
+    that read the logs.
     """
 
     def __init__(self, batch_size: int) -> None:
@@ -107,7 +118,7 @@ class ThroughputLogger(StepCounter):
 
 
 class ProgressBar(StepCounter):
-    """Moves a bar over all images of the run, with `advance`, and says one line for each epoch."""
+    """Advances a progress bar over all images of the run, and prints one line per epoch."""
 
     def __init__(self, advance: Callable[[int], None], epochs: int, batch_size: int) -> None:
         super().__init__()
@@ -125,8 +136,12 @@ class ProgressBar(StepCounter):
 
 
 class HistoryLogger(keras.callbacks.Callback):
-    """One row an epoch in the CSV file `path` ("": in memory alone), on the disk as soon as the epoch ends. `extra`:
-    further metrics."""
+    """Writes one row per epoch to a CSV file, as soon as the epoch ends.
+
+    Args:
+      path: the file; "" keeps the rows in memory alone.
+      extra: further metrics.
+    """
 
     def __init__(self, path: str, extra: Sequence[str] = ()) -> None:
         super().__init__()
@@ -139,7 +154,7 @@ class HistoryLogger(keras.callbacks.Callback):
         self.write()
 
     def write(self) -> None:
-        """The file anew, whole: a run that goes on may have fewer rows than the one that was killed."""
+        """Writes the whole file again: a resumed run may have fewer rows than the one that was killed."""
         if not self.path:
             return
         text = io.StringIO()
@@ -148,7 +163,7 @@ class HistoryLogger(keras.callbacks.Callback):
         writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in self.rows)
         try:
             atomic.write_text(self.path, text.getvalue())
-        except OSError as error:  # such as a full disk, which ends no run; the next epoch writes all rows
+        except OSError as error:  # such as a full disk, which must not end the run; the next epoch writes all rows
             console.warning(f"{self.path!r} is not written: {error.strerror or error}; training goes on")
 
 
@@ -159,22 +174,22 @@ class TensorBoardLogger(keras.callbacks.TensorBoard):
         super().__init__(folder, write_graph=False, profile_batch=0)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """As Keras does; a full disk ends no run."""
+        """Does as Keras does, but a full disk does not end the run."""
         try:
             super().on_epoch_end(epoch, logs)
         except (OSError, tf.errors.OpError) as error:
             console.warning(f"nothing for TensorBoard of epoch {epoch + 1}: {error}; training goes on")
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """Nothing: Keras would take 2 ms to prepare scalars of the step, which it then does not write."""
+        """Does nothing: Keras would take 2 ms to prepare scalars of the step, which it then does not write."""
 
 
 class DivergenceError(Exception):
-    """The loss is no number, or above the limit."""
+    """The loss is not a number, or above the limit."""
 
 
 class TerminateOnDivergence(keras.callbacks.Callback):
-    """Raises DivergenceError after the execution that takes the epoch's mean loss above `limit`, or to no number."""
+    """Raises DivergenceError after an execution that takes the epoch's mean loss above `limit`, or makes it NaN."""
 
     def __init__(self, limit: float) -> None:
         super().__init__()
@@ -186,12 +201,17 @@ class TerminateOnDivergence(keras.callbacks.Callback):
 
 
 class KeepBestWeights(keras.callbacks.Callback):
-    """Keeps the weights of the lowest validation loss, stops after `patience` epochs without a lower one (0: never),
-    and puts the best weights back at the end. `epoch`: the best one, from 1.
+    """Keeps the weights of the lowest validation loss, stops early, and restores the best weights at the end.
 
-    `smoothing`: the loss of an epoch is taken for the mean of so many, those before it included, so that an epoch is
-    not chosen by luck where the validation images are few; one that has not so many before it stands in until then.
-    `recent`: the losses that the next mean is made of, the newest last."""
+    Args:
+      patience: epochs without a lower loss after which training stops; 0: never.
+      smoothing: epochs whose mean is the loss of the last one, so that an epoch is not chosen by luck where the
+        validation images are few. Until there are as many, the mean is that of the epochs so far.
+
+    Attributes:
+      epoch: the best one, from 1; 0 before there is one.
+      recent: the losses of the next mean, the newest last.
+    """
 
     def __init__(self, patience: int, smoothing: int = 1) -> None:
         super().__init__()
@@ -205,13 +225,13 @@ class KeepBestWeights(keras.callbacks.Callback):
         loss = float(np.mean(self.recent))
         if loss < self.loss or (self.epoch < self.smoothing and math.isfinite(loss)):
             self.loss, self.epoch = loss, epoch + 1
-            with self._evaluated():
+            with self._use_evaluated_weights():
                 self.weights = self.model.get_weights()
         elif self.patience and epoch + 1 - self.epoch >= self.patience:
             self.model.stop_training = self.stopped = True
 
-    def _evaluated(self) -> contextlib.AbstractContextManager:
-        """Inside, the model has the weights that were evaluated: an average of the trained ones, where one is kept."""
+    def _use_evaluated_weights(self) -> contextlib.AbstractContextManager:
+        """Inside, the model has the weights that were evaluated: the average of the trained ones, where it has one."""
         return self.model.averaged() if hasattr(self.model, "averaged") else contextlib.nullcontext()
 
     def on_train_end(self, logs: dict | None = None) -> None:

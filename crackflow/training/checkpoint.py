@@ -1,11 +1,11 @@
-"""Snapshots of a run: all that its future depends on, each in one file that is whole or not there.
+"""Snapshots of a run: all that its future depends on, each in one file that is written atomically.
 
 Synopsis::
 
     checkpoint.save("runs/metu/checkpoints", Snapshot(facts, arrays))     # step-000000500.npz; the last two stay
-    found = checkpoint.latest("runs/metu/checkpoints")                    # Found(snapshot, damaged), snapshot or None
+    files = checkpoint.latest("runs/metu/checkpoints")                    # CheckpointFiles(snapshot or None, damaged)
 
-A file is NumPy's .npz: a zip of arrays, whose checksums are compared as they are read, and the facts as JSON.
+A file is NumPy's .npz: a zip of arrays, whose checksums are verified as they are read, and the facts as JSON.
 """
 
 import contextlib
@@ -24,9 +24,9 @@ import numpy as np
 from crackflow.core import atomic
 
 MAX_KEPT = 2
-# What reading a file of which some bytes are wrong or missing ends with.
+# The exceptions that reading a file with wrong or missing bytes raises.
 DAMAGE = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
-# NumPy reads the header of an array as Python's text, and takes the shape in it at its word.
+# NumPy parses the header of an array as Python, and trusts the shape in it.
 DAMAGE += (SyntaxError, tokenize.TokenError, MemoryError, OverflowError, AttributeError)
 METADATA = "facts"
 _NAME = re.compile(r"step-(\d{9})\.npz")
@@ -34,7 +34,12 @@ _NAME = re.compile(r"step-(\d{9})\.npz")
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """`facts`: what JSON can hold, `step` among it: the steps that are done; `arrays`: by name, of any shape."""
+    """The state of a run.
+
+    Attributes:
+      facts: values that JSON can hold; `step` is the number of completed steps.
+      arrays: by name, of any shape.
+    """
 
     facts: dict
     arrays: dict[str, np.ndarray]
@@ -45,34 +50,41 @@ class Snapshot:
 
 
 class CheckpointFiles(NamedTuple):
-    """The newest sound snapshot, and a line for each newer one that is damaged."""
+    """The newest intact snapshot, and a line for each newer one that is damaged."""
 
     snapshot: Snapshot | None
     damaged: list[str]
 
 
 def save(folder: str, snapshot: Snapshot) -> None:
-    """Write it and remove all but the last two. Those of later steps were passed over or gone back from, and go too.
+    """Writes a snapshot and removes all but the last two.
 
-    Raises: OSError, the others untouched, when the disk is full.
+    Those of later steps were skipped as damaged or rolled back, and are removed too.
+
+    Args:
+      folder: the directory, created where it is missing.
+      snapshot: what to write.
+
+    Raises:
+      OSError: the disk is full; the other snapshots are untouched.
     """
     os.makedirs(folder, exist_ok=True)
     facts = np.frombuffer(json.dumps(snapshot.facts).encode(), np.uint8)
     with atomic.file(os.path.join(folder, f"step-{snapshot.step:09d}.npz")) as file:
         np.savez(file, **{METADATA: facts}, **snapshot.arrays)
-    kept = [name for name in names(folder) if _step(name) <= snapshot.step][-MAX_KEPT:]
-    for gone in set(names(folder)) - set(kept):
+    retained = [name for name in names(folder) if _step(name) <= snapshot.step][-MAX_KEPT:]
+    for obsolete in set(names(folder)) - set(retained):
         with contextlib.suppress(OSError):
-            os.remove(os.path.join(folder, gone))
+            os.remove(os.path.join(folder, obsolete))
 
 
 def names(folder: str) -> list[str]:
-    """The snapshots in `folder`, oldest first."""
+    """Lists the file names of the snapshots in `folder`, oldest first."""
     return sorted(name for name in os.listdir(folder) if _NAME.fullmatch(name)) if os.path.isdir(folder) else []
 
 
 def is_name(name: str) -> bool:
-    """Whether `save` writes files of this name."""
+    """Returns whether `save` writes files of this name."""
     return _NAME.fullmatch(name) is not None
 
 
@@ -81,7 +93,7 @@ def _step(name: str) -> int:
 
 
 def latest(folder: str, before: float = math.inf) -> CheckpointFiles:
-    """The newest snapshot of which every byte is as it was written, of those taken before step `before`."""
+    """Loads the newest snapshot of which every byte is intact, of those before step `before`."""
     damaged = []
     for name in reversed(names(folder)):
         if _step(name) >= before:
@@ -94,9 +106,13 @@ def latest(folder: str, before: float = math.inf) -> CheckpointFiles:
 
 
 def load(path: str) -> Snapshot:
-    """All of a snapshot. Raises: one of `DAMAGE`."""
+    """Reads a whole snapshot.
+
+    Raises:
+      One of `DAMAGE`, when the file is damaged.
+    """
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:  # np.load leaves a bad file open
-        if sum(one.file_size for one in stored.zip.infolist()) > os.fstat(file.fileno()).st_size:
+        if sum(entry.file_size for entry in stored.zip.infolist()) > os.fstat(file.fileno()).st_size:
             raise zipfile.BadZipFile("its arrays would be larger than the file")
         arrays = {name: stored[name] for name in stored.files}
     return Snapshot(json.loads(arrays.pop(METADATA).tobytes()), arrays)

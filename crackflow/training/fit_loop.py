@@ -1,10 +1,10 @@
-"""The fit of a run: from where it stands to its end, with checkpoints on the way, and back to one when it diverges.
+"""The training loop of a run, with checkpoints, resuming, and rollback to a checkpoint when training diverges.
 
 Synopsis::
 
     fit = fit_loop.FitLoop(model, config, steps, cluster, identity)
-    fit.restore(snapshot)                                     # of an earlier process of the same run
-    watched = fit.run(batches_from, checks, check_steps)   # batches_from(step): from that step of the run on
+    fit.restore(snapshot)                                   # of an earlier process of the same run
+    result = fit.run(batches_from, val_batches, val_steps)  # batches_from(step): from that step of the run on
 """
 
 import contextlib
@@ -23,12 +23,19 @@ from crackflow.core.distribution import Cluster
 from crackflow.core.errors import RetryableError, UserError
 from crackflow.training import callbacks, checkpoint, run_folder, trainer
 
-LR_BACKOFF = 0.5  # of the rate, each time that a run diverges
+LR_BACKOFF = 0.5  # the factor of the learning rate, each time that a run diverges
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingResult:
-    """What was seen of a fit. `seconds`: of training, those before an interruption included."""
+    """The outcome of a fit.
+
+    Attributes:
+      history: one row per epoch.
+      best_epoch: the epoch whose weights the model has, from 1.
+      stopped: whether training stopped early.
+      seconds: training time, that before an interruption included.
+    """
 
     history: list[dict]
     best_epoch: int
@@ -37,9 +44,17 @@ class TrainingResult:
 
 
 class FitLoop:
-    """`steps`: in an epoch; `identity`: what a snapshot must agree with to be of this run
-    (`run_folder.run_fingerprint`); `until`: epochs after which it ends, of the run's, which the learning rate still
-    follows; 0: all of them; `smoothing`: epochs whose mean validation loss decides which is the best."""
+    """Trains a model, from a snapshot or from the beginning.
+
+    Args:
+      model: the trainer.
+      config: the flags of the run.
+      steps: those of an epoch.
+      cluster: the devices.
+      identity: the fingerprint that a snapshot of this run has (`run_folder.run_fingerprint`).
+      until: epochs after which training ends; the learning rate still follows all epochs of the run. 0: all of them.
+      smoothing: epochs whose mean validation loss decides which epoch is the best.
+    """
 
     def __init__(
         self,
@@ -58,9 +73,9 @@ class FitLoop:
         self.history = callbacks.HistoryLogger(os.path.join(config.run_dir, run_folder.HISTORY) if chief else "", extra)
         self.best = callbacks.KeepBestWeights(config.patience_epochs(steps), smoothing)
         self.step, self.rollbacks, self.seconds = 0, 0, 0.0
-        self._back_to = -1  # the step that the last divergence led back to
+        self._last_rollback_step = -1  # the step that the last divergence rolled back to
         self._variables = model.state()
-        self._place = os.path.join(config.run_dir, run_folder.CHECKPOINTS)
+        self._checkpoint_dir = os.path.join(config.run_dir, run_folder.CHECKPOINTS)
         self._metrics: dict[str, np.ndarray] = {}
 
     @property
@@ -69,8 +84,8 @@ class FitLoop:
         return self.steps * self.epochs
 
     def snapshot(self) -> checkpoint.Snapshot:
-        """The run as it is after `self.step` steps. Every worker must take part: some variables are summed over all."""
-        self.model.unite()  # so that who goes on from here and who goes on without a stop are the same
+        """Captures the run after `self.step` steps. Every worker must call it: some variables are summed over all."""
+        self.model.unite()  # so that a resumed run and an uninterrupted one are the same
         arrays = {name: variable.numpy() for name, variable in self._variables.items()}
         arrays |= {f"best/{number:04d}": weight for number, weight in enumerate(self.best.weights)}
         facts = {
@@ -84,22 +99,28 @@ class FitLoop:
         return checkpoint.Snapshot(facts, arrays)
 
     def restore(self, snapshot: checkpoint.Snapshot) -> None:
-        """Become the run that `snapshot` was taken of, but for the scale of its loss where only one of the two has one:
-        GPUs of two kinds may share a search. Raises: UserError when it is of another network."""
+        """Restores a snapshot, except for the loss scale where only one of the two has one.
+
+        That is so because GPUs of two kinds may share a search.
+
+        Raises:
+          UserError: the snapshot is of another network.
+        """
         best = {name for name in snapshot.arrays if name.startswith("best/")}
         scale = {name for name in {*self._variables} ^ {*snapshot.arrays} if name.startswith("loss_scale/")}
-        ours = {name: tuple(it.shape) for name, it in self._variables.items() if name not in scale}
-        theirs = {name: array.shape for name, array in snapshot.arrays.items() if name not in best | scale}
-        if ours != theirs:
-            odd = sorted(name for name in ours | theirs if ours.get(name) != theirs.get(name))[0]
+        expected = {name: tuple(variable.shape) for name, variable in self._variables.items() if name not in scale}
+        stored = {name: array.shape for name, array in snapshot.arrays.items() if name not in best | scale}
+        if expected != stored:
+            mismatch = sorted(name for name in expected | stored if expected.get(name) != stored.get(name))[0]
             raise UserError(
-                f"--resume: the checkpoint in {self._place!r} is of another network: expected {odd} of shape "
-                f"{ours.get(odd, 'none')}, received {theirs.get(odd, 'none')}; choose another --run_dir, or --overwrite"
+                f"--resume: the checkpoint in {self._checkpoint_dir!r} is of another network: expected {mismatch} of "
+                f"shape {expected.get(mismatch, 'none')}, received {stored.get(mismatch, 'none')}; choose another "
+                "--run_dir, or --overwrite"
             )
-        metrics = {name for name in ours if name.startswith("metric/")}
-        for name in ours.keys() - metrics:
+        metrics = {name for name in expected if name.startswith("metric/")}
+        for name in expected.keys() - metrics:
             self._variables[name].assign(snapshot.arrays[name])
-        # Keras sets metrics back as an epoch begins; those of an epoch that is done are of its validation.
+        # Keras resets metrics as an epoch begins; after a complete epoch they are those of its validation.
         self._metrics = {name: snapshot.arrays[name] for name in metrics} if snapshot.step % self.steps else {}
         self.best.weights = [snapshot.arrays[name] for name in sorted(best)]
         self.best.loss, self.best.epoch, self.best.stopped = snapshot.facts["best"]
@@ -109,12 +130,21 @@ class FitLoop:
         self.seconds = snapshot.facts["seconds"]
 
     def run(
-        self, batches_from: Callable[[int], tf.data.Dataset], checks: tf.data.Dataset, check_steps: int
+        self, batches_from: Callable[[int], tf.data.Dataset], val_batches: tf.data.Dataset, val_steps: int
     ) -> TrainingResult:
-        """Train to the end; `model` has the best weights then.
+        """Trains to the end; `model` then has the best weights.
 
-        Raises: TryAgain after a signal, a checkpoint written, or when another worker is gone; UserError when the loss
-        grows beyond all measure again and again.
+        Args:
+          batches_from: returns the training batches from a step of the run on.
+          val_batches: the validation batches.
+          val_steps: their number.
+
+        Returns:
+          The result of training.
+
+        Raises:
+          RetryableError: after a signal, when a checkpoint is written, or when another worker is lost.
+          UserError: training diverged again and again.
         """
         if self.cluster.is_chief:
             self.history.write()
@@ -124,7 +154,7 @@ class FitLoop:
             while True:
                 try:
                     with _signals() as signals:
-                        self._fit(batches_from(self.step), checks, check_steps, signals)
+                        self._fit(batches_from(self.step), val_batches, val_steps, signals)
                     break
                 except callbacks.DivergenceError as error:
                     self._roll_back(error)
@@ -133,10 +163,11 @@ class FitLoop:
         return TrainingResult(self.history.rows, self.best.epoch, self.best.stopped, self.seconds)
 
     def save(self) -> None:
-        """A checkpoint of the run as it is; the chief alone writes. A disk that is full doesn't end the run.
+        """Writes a checkpoint of the run as it is; only the chief writes. A full disk doesn't end the run.
 
-        Raises: callbacks.DivergenceError, nothing written, when a weight is no number, which the loss of its step can't
-        tell.
+        Raises:
+          callbacks.DivergenceError: a weight is not a number, which the loss of its step can't show. Nothing is written
+            then.
         """
         snapshot = self.snapshot()
         weights = [array for name, array in snapshot.arrays.items() if name.startswith("weight/")]
@@ -148,66 +179,66 @@ class FitLoop:
         if not self.cluster.is_chief:
             return
         try:
-            checkpoint.save(self._place, snapshot)
+            checkpoint.save(self._checkpoint_dir, snapshot)
         except OSError as error:
-            kept = checkpoint.names(self._place)
+            saved = checkpoint.names(self._checkpoint_dir)
             console.warning(
                 f"no checkpoint at step {self.step}: {error.strerror or error}; training goes on, and "
-                + (f"{kept[-1]} is the last" if kept else "there is none yet")
+                + (f"{saved[-1]} is the last" if saved else "there is none yet")
             )
 
-    def _fit(self, batches, checks, check_steps: int, signals: list[int]) -> None:
+    def _fit(self, batches, val_batches, val_steps: int, signals: list[int]) -> None:
         first = self.length if self.best.stopped else self.step
-        epoch, within = divmod(first, self.steps)
-        self.model.start_at(epoch, within)
+        epoch, step_in_epoch = divmod(first, self.steps)
+        self.model.start_at(epoch, step_in_epoch)
         chief = self.cluster.is_chief
         with contextlib.ExitStack() as stack:
-            # The loss is weighed by class, and so is its limit.
+            # The loss is weighted by class, and so is its limit.
             limit = self.config.safety.loss_limit * max(1.0, *self.model.class_weights)
-            watchers = [callbacks.TerminateOnDivergence(limit), callbacks.ThroughputLogger(self.config.batch_size)]
+            fit_callbacks = [callbacks.TerminateOnDivergence(limit), callbacks.ThroughputLogger(self.config.batch_size)]
             if chief:
                 advance = stack.enter_context(console.progress_bar(self.length * self.config.batch_size, "training"))
                 advance(first * self.config.batch_size)
-                watchers.append(callbacks.ProgressBar(advance, self.epochs, self.config.batch_size))
-            watchers += [self.history, self.best]
+                fit_callbacks.append(callbacks.ProgressBar(advance, self.epochs, self.config.batch_size))
+            fit_callbacks += [self.history, self.best]
             if chief:
-                board = os.path.join(self.config.run_dir, run_folder.TENSORBOARD)
-                watchers.append(callbacks.TensorBoardLogger(board))
+                board_dir = os.path.join(self.config.run_dir, run_folder.TENSORBOARD)
+                fit_callbacks.append(callbacks.TensorBoardLogger(board_dir))
             if not self.config.steps_per_execution:
-                watchers.append(callbacks.TuneStepsPerExecution(self.steps, self._slowest))
-            watchers.append(_CheckpointCallback(self, signals))
+                fit_callbacks.append(callbacks.TuneStepsPerExecution(self.steps, self._max_over_workers))
+            fit_callbacks.append(_CheckpointCallback(self, signals))
             self.model.fit(
                 batches,
                 epochs=self.epochs,
                 steps_per_epoch=self.steps,
-                validation_data=checks,
-                validation_steps=check_steps,
-                callbacks=watchers,
+                validation_data=val_batches,
+                validation_steps=val_steps,
+                callbacks=fit_callbacks,
                 verbose=0,
             )
 
-    def _slowest(self, seconds: float) -> float:
+    def _max_over_workers(self, seconds: float) -> float:
         return float(self.cluster.gathered([round(seconds * 1e9)]).max()) / 1e9
 
     def _roll_back(self, error: callbacks.DivergenceError) -> None:
-        diverged_at, found = self.step, checkpoint.latest(self._place).snapshot
-        if found and found.step == self._back_to:  # led to no other: its own weights may be what is wrong
-            found = checkpoint.latest(self._place, before=found.step).snapshot or found
-        # All have read it before the chief writes it anew; and a network's file system may have shown an older one.
-        seen = self.cluster.gathered([found.step if found else -1])
-        if (seen != seen[0]).any():
+        diverged_at, snapshot = self.step, checkpoint.latest(self._checkpoint_dir).snapshot
+        if snapshot and snapshot.step == self._last_rollback_step:  # diverged again: its own weights may be the cause
+            snapshot = checkpoint.latest(self._checkpoint_dir, before=snapshot.step).snapshot or snapshot
+        # All have read it before the chief writes a new one; a network file system may have returned an older one.
+        steps_by_worker = self.cluster.gathered([snapshot.step if snapshot else -1])
+        if (steps_by_worker != steps_by_worker[0]).any():
             raise RetryableError(
-                f"the workers see different checkpoints in {self._place!r}, of steps {seen.ravel().tolist()}; the same "
-                "command goes on from the last one"
+                f"the workers see different checkpoints in {self._checkpoint_dir!r}, of steps "
+                f"{steps_by_worker.ravel().tolist()}; the same command goes on from the last one"
             ) from error
-        if found is None or self.rollbacks >= self.config.safety.rollbacks:
-            tried = f" after {self.rollbacks} attempts with a smaller rate" if found else ""
+        if snapshot is None or self.rollbacks >= self.config.safety.rollbacks:
+            attempts = f" after {self.rollbacks} attempts with a smaller rate" if snapshot else ""
             raise UserError(
-                f"training diverged{tried}: {error}; lower --learning_rate, or set --clip_norm=1"
+                f"training diverged{attempts}: {error}; lower --learning_rate, or set --clip_norm=1"
             ) from error
         rollbacks = self.rollbacks + 1
-        self.restore(found)
-        self.rollbacks, self._back_to = rollbacks, found.step
+        self.restore(snapshot)
+        self.rollbacks, self._last_rollback_step = rollbacks, snapshot.step
         self.model.lower_rate(LR_BACKOFF**self.rollbacks)
         if self.cluster.is_chief:
             console.warning(
@@ -218,18 +249,18 @@ class FitLoop:
 
 
 class _CheckpointCallback(callbacks.StepCounter):
-    """Counts the steps and seconds of `fit`, saves it in time, stops it after a signal. The last of the callbacks."""
+    """Counts the steps and seconds of `fit`, saves it regularly, stops it after a signal. It is the last callback."""
 
     def __init__(self, fit: FitLoop, signals: list[int]) -> None:
         super().__init__()
         self._fit, self._signals = fit, signals
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        self._saved = self._counted_to = time.monotonic()
+        self._saved = self._counted_until = time.monotonic()
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         super().on_epoch_begin(epoch)
-        for name, array in self._fit._metrics.items():  # Keras has just set them back
+        for name, array in self._fit._metrics.items():  # Keras has just reset them
             self._fit._variables[name].assign(array)
         self._fit._metrics = {}
         self._epoch = epoch
@@ -254,19 +285,19 @@ class _CheckpointCallback(callbacks.StepCounter):
 
     def _count(self, step: int) -> None:
         now = time.monotonic()
-        self._fit.seconds += now - self._counted_to
-        self._fit.step, self._counted_to = step, now
+        self._fit.seconds += now - self._counted_until
+        self._fit.step, self._counted_until = step, now
 
     def _any(self, *flags: bool) -> list[bool]:
-        """Of each flag, whether any worker holds it up."""
-        return [bool(found) for found in self._fit.cluster.gathered([int(flag) for flag in flags]).any(0)]
+        """Returns for each flag whether any worker has set it."""
+        return [bool(is_set) for is_set in self._fit.cluster.gathered([int(flag) for flag in flags]).any(0)]
 
     def _save(self) -> None:
         self._fit.save()
         self._saved = time.monotonic()
 
     def _stop(self) -> None:
-        # Once the chief has written: SLURM ends the others as soon as one has left.
+        # After the chief has written: SLURM ends the other workers as soon as one has exited.
         self._fit.cluster.gathered([0])
         raise RetryableError(
             f"stopped by a signal after step {self._fit.step} of {self._fit.length}; the same command goes on there"
@@ -275,16 +306,16 @@ class _CheckpointCallback(callbacks.StepCounter):
 
 @contextlib.contextmanager
 def _signals() -> Iterator[list[int]]:
-    """The signals to stop that came inside; a second one is heard at once, as without this."""
-    came: list[int] = []
+    """Collects the first signal to stop that arrives inside; a second one has its usual effect."""
+    received: list[int] = []
 
     def first(number: int, frame: object) -> None:
-        came.append(number)
+        received.append(number)
         signal.signal(number, before[number])
 
     before = {number: signal.signal(number, first) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield came
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

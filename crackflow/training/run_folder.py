@@ -1,9 +1,9 @@
-"""The folder of a run: what lies in it, whether it can be gone on with, and that nothing of the user's is lost.
+"""The directory of a run: what it holds, whether the run can be resumed, and protection of the user's own files.
 
 Synopsis::
 
-    with run_folder.open_run("runs/metu", identity, overwrite=False, resume=Resume.AUTO, team=team) as start:
-        start.finished, start.snapshot       # a run that is done; or where to go on; or neither: an empty folder
+    with run_folder.open_run("runs/metu", identity, overwrite=False, resume=Resume.AUTO, cluster=cluster) as start:
+        start.finished, start.snapshot           # a finished run; or where to resume; or neither: an empty directory
     run_folder.save_flags("runs/metu", config)   # flags.cfg replays the run
 """
 
@@ -23,7 +23,7 @@ FLAGS, HISTORY, METRICS, REPORT, TENSORBOARD = "flags.cfg", "history.csv", "metr
 CHECKPOINTS, LOCK = "checkpoints", ".lock"
 OWNED_FILES = (FLAGS, HISTORY, METRICS, REPORT, "model.h5")
 # Flags that may differ between two parts of one run: they say where, on what and how carefully, not what is computed.
-# The data set and the precision are compared as what they came to.
+# The dataset and the precision are compared by their resolved values.
 RESUMABLE_FLAGS = {
     "data",
     "run_dir",
@@ -46,7 +46,13 @@ RESUMABLE_FLAGS = {
 
 @dataclasses.dataclass(frozen=True)
 class ResumeState:
-    """`finished`: a run of these flags is done; `snapshot`: where one stopped; `status`: what to tell the user."""
+    """What a run directory holds.
+
+    Attributes:
+      finished: whether a run of these flags is complete.
+      snapshot: where one stopped, or None.
+      status: the message for the user.
+    """
 
     finished: bool = False
     snapshot: checkpoint.Snapshot | None = None
@@ -54,141 +60,164 @@ class ResumeState:
 
 
 def run_fingerprint(config: TrainConfig, fingerprint: str, precision: str) -> dict:
-    """What two parts of one run have in common: flags that decide the weights, the data set, the precision."""
+    """Returns what all parts of a run have in common: flags that determine the weights, the dataset, the precision."""
     return {"flags": flags.as_dict(config, RESUMABLE_FLAGS), "fingerprint": fingerprint, "precision": precision}
 
 
 @contextlib.contextmanager
-def open_run(run_dir: str, identity: dict, overwrite: bool, resume: Resume, team: Cluster) -> Iterator[ResumeState]:
-    """`run_dir`, held for this process alone, and what lies in it; without a run to go on with it is empty.
+def open_run(run_dir: str, identity: dict, overwrite: bool, resume: Resume, cluster: Cluster) -> Iterator[ResumeState]:
+    """Locks `run_dir` for this process and yields what it holds; without a run to resume it is empty.
 
-    The chief of `team` looks and writes; the others read what it found. Raises: UserError when something else is there
-    and may not be replaced, another process trains into it, the run in it was another one, or a worker sees another
-    folder than the chief.
+    The chief of `cluster` prepares and writes it; the other workers read it then.
+
+    Args:
+      run_dir: the directory, created where it is missing.
+      identity: the fingerprint of the run.
+      overwrite: whether to replace the run in it.
+      resume: whether an unfinished run may be resumed.
+      cluster: the devices.
+
+    Yields:
+      The state of the run.
+
+    Raises:
+      UserError: it holds something else that may not be replaced, another process trains into it, the run in it was
+        another one, or a worker sees another directory than the chief.
     """
-    if not team.is_chief:
-        team.gathered([0])  # the chief has prepared it
-        start = _start(run_dir, identity)
-        _require_one_folder(run_dir, start, team)
+    if not cluster.is_chief:
+        cluster.gathered([0])  # the chief has prepared it
+        start = _read_state(run_dir, identity)
+        _require_one_folder(run_dir, start, cluster)
         yield start
         return
     if os.path.exists(run_dir) and not os.path.isdir(run_dir):
         raise UserError(f"--run_dir: expected a folder, received {run_dir!r}, which is a file; choose another name")
     _require_owned(run_dir, overwrite, resume)
-    place = os.path.join(run_dir, CHECKPOINTS)
-    os.makedirs(place, exist_ok=True)
-    busy = f"--run_dir: another process trains into {run_dir!r}; choose another folder"
+    checkpoint_dir = os.path.join(run_dir, CHECKPOINTS)
+    os.makedirs(checkpoint_dir, exist_ok=True)
+    busy_message = f"--run_dir: another process trains into {run_dir!r}; choose another folder"
     with locks.exclusive(
-        os.path.join(place, LOCK), busy, f"{run_dir!r} can't be locked; see that no other run uses it"
+        os.path.join(checkpoint_dir, LOCK), busy_message, f"{run_dir!r} can't be locked; see that no other run uses it"
     ):
-        for opened_folder in (run_dir, place):
-            temporary_files.remove_leftovers(opened_folder)
-        start = _prepared(run_dir, identity, overwrite)
-        team.gathered([0])
-        _require_one_folder(run_dir, start, team)
+        for folder in (run_dir, checkpoint_dir):
+            temporary_files.remove_leftovers(folder)
+        start = _prepare(run_dir, identity, overwrite)
+        cluster.gathered([0])
+        _require_one_folder(run_dir, start, cluster)
         yield start
 
 
-def _require_one_folder(run_dir: str, start: ResumeState, team: Cluster) -> None:
-    seen = team.gathered([start.snapshot.step if start.snapshot else -1, start.finished])
-    if (seen != seen[0]).any():
+def _require_one_folder(run_dir: str, start: ResumeState, cluster: Cluster) -> None:
+    states = cluster.gathered([start.snapshot.step if start.snapshot else -1, start.finished])
+    if (states != states[0]).any():
         raise UserError(
             f"--run_dir: expected one folder that all workers share, received {run_dir!r}, where the chief finds step "
-            f"{seen[0, 0]} and others {sorted(set(seen[1:, 0].tolist()))}; put it on shared storage"
+            f"{states[0, 0]} and others {sorted(set(states[1:, 0].tolist()))}; put it on shared storage"
         )
 
 
 def _require_owned(run_dir: str, overwrite: bool, resume: Resume) -> None:
     if not os.path.isdir(run_dir):
         return
-    place = os.path.join(run_dir, CHECKPOINTS)
-    # What a run leaves that was killed before it wrote its flags.
-    begun = all(map(_is_ours, os.listdir(place))) if os.path.isdir(place) else True
-    if begun and all(name == CHECKPOINTS or temporary_files.is_temporary(name) for name in os.listdir(run_dir)):
+    checkpoint_dir = os.path.join(run_dir, CHECKPOINTS)
+    # A run that was killed before it wrote its flags leaves only these.
+    only_checkpoints = (
+        all(map(_is_checkpoint_file, os.listdir(checkpoint_dir))) if os.path.isdir(checkpoint_dir) else True
+    )
+    if only_checkpoints and all(
+        name == CHECKPOINTS or temporary_files.is_temporary(name) for name in os.listdir(run_dir)
+    ):
         return
-    told = f"--run_dir: {run_dir!r} exists and is not empty; choose another folder, or replace it with --overwrite"
+    message = f"--run_dir: {run_dir!r} exists and is not empty; choose another folder, or replace it with --overwrite"
     if os.path.exists(os.path.join(run_dir, FLAGS)):
         if not overwrite and resume is Resume.NEVER:
-            raise UserError(told)
+            raise UserError(message)
     elif overwrite:
         raise UserError(
             f"--overwrite: {run_dir!r} holds no {FLAGS}, so crackflow did not make it; choose another folder"
         )
     else:
-        raise UserError(told)
+        raise UserError(message)
 
 
-def _prepared(run_dir: str, identity: dict, overwrite: bool) -> ResumeState:
-    """What lies there; what can't be gone on with is removed first."""
-    start = ResumeState() if overwrite else _start(run_dir, identity)
+def _prepare(run_dir: str, identity: dict, overwrite: bool) -> ResumeState:
+    """Reads the state; a run that can't be resumed is removed first."""
+    start = ResumeState() if overwrite else _read_state(run_dir, identity)
     if not start.snapshot:
-        _clear(run_dir)
+        _remove_run_files(run_dir)
     return start
 
 
-def _start(run_dir: str, identity: dict) -> ResumeState:
+def _read_state(run_dir: str, identity: dict) -> ResumeState:
     if not os.path.exists(os.path.join(run_dir, FLAGS)):
         return ResumeState()
-    found = checkpoint.latest(os.path.join(run_dir, CHECKPOINTS))
-    for line in found.damaged:
+    files = checkpoint.latest(os.path.join(run_dir, CHECKPOINTS))
+    for line in files.damaged:
         console.warning(f"a damaged checkpoint is passed over: {line}")
     finished = os.path.exists(os.path.join(run_dir, REPORT))
-    if found.snapshot:
-        _require_same_run(run_dir, identity, found.snapshot.facts["identity"])
-        told = "a finished run of these flags" if finished else f"a run that stopped after step {found.snapshot.step}"
-        return ResumeState(finished, found.snapshot, told)
-    if found.damaged or finished:
-        why = "only damaged checkpoints" if found.damaged else "a finished run without checkpoints"
-        raise UserError(f"--resume: {run_dir!r} holds {why}; choose another folder, or replace it with --overwrite")
+    if files.snapshot:
+        _require_same_run(run_dir, identity, files.snapshot.facts["identity"])
+        status = "a finished run of these flags" if finished else f"a run that stopped after step {files.snapshot.step}"
+        return ResumeState(finished, files.snapshot, status)
+    if files.damaged or finished:
+        reason = "only damaged checkpoints" if files.damaged else "a finished run without checkpoints"
+        raise UserError(f"--resume: {run_dir!r} holds {reason}; choose another folder, or replace it with --overwrite")
     return ResumeState(status="a run that had no checkpoint yet, begun anew")
 
 
-def _require_same_run(run_dir: str, ours: dict, theirs: dict) -> None:
-    """Raises: UserError that names the first thing in which the run that lies there was another."""
-    way = "choose another --run_dir, or begin anew with --overwrite"
-    if ours["fingerprint"] != theirs["fingerprint"]:
+def _require_same_run(run_dir: str, current: dict, stored: dict) -> None:
+    """Raises: UserError that names the first difference between this run and the one in the directory."""
+    hint = "choose another --run_dir, or begin anew with --overwrite"
+    if current["fingerprint"] != stored["fingerprint"]:
         raise UserError(
             f"--resume: the data set changed since the run in {run_dir!r} was started (fingerprint "
-            f"{theirs['fingerprint'][:12]}, now {ours['fingerprint'][:12]}); {way}"
+            f"{stored['fingerprint'][:12]}, now {current['fingerprint'][:12]}); {hint}"
         )
-    if ours["precision"] != theirs["precision"]:
+    if current["precision"] != stored["precision"]:
         raise UserError(
-            f"--resume: the run in {run_dir!r} was started in {theirs['precision']}, and this would be "
-            f"{ours['precision']}; ask for --precision={theirs['precision']}, or {way}"
+            f"--resume: the run in {run_dir!r} was started in {stored['precision']}, and this would be "
+            f"{current['precision']}; ask for --precision={stored['precision']}, or {hint}"
         )
-    unknown = sorted(f"--{name}" for name in ours["flags"].keys() ^ theirs["flags"].keys())
+    unknown = sorted(f"--{name}" for name in current["flags"].keys() ^ stored["flags"].keys())
     if unknown:
         raise UserError(
             f"--resume: the run in {run_dir!r} was started by another version of crackflow, which differs in "
-            f"{', '.join(unknown)}; go on with that version, {way}"
+            f"{', '.join(unknown)}; go on with that version, {hint}"
         )
-    for name, now in ours["flags"].items():
-        was = theirs["flags"][name]
-        if was != now:
+    for name, value in current["flags"].items():
+        stored_value = stored["flags"][name]
+        if stored_value != value:
             raise UserError(
-                f"--resume: the run in {run_dir!r} was started with --{name}={was}, received --{name}={now}; repeat "
-                f"its flags (--flagfile={os.path.join(run_dir, FLAGS)}), {way}"
+                f"--resume: the run in {run_dir!r} was started with --{name}={stored_value}, received "
+                f"--{name}={value}; repeat its flags (--flagfile={os.path.join(run_dir, FLAGS)}), {hint}"
             )
 
 
-def _clear(run_dir: str) -> None:
-    """Remove what a run writes, and nothing else that may lie there."""
+def _remove_run_files(run_dir: str) -> None:
+    """Removes the files that a run writes, and nothing else."""
     shutil.rmtree(os.path.join(run_dir, TENSORBOARD), ignore_errors=True)
-    place = os.path.join(run_dir, CHECKPOINTS)
-    written = [os.path.join(place, name) for name in os.listdir(place) if checkpoint.is_name(name)]
-    for name in [os.path.join(run_dir, name) for name in OWNED_FILES] + written:
+    checkpoint_dir = os.path.join(run_dir, CHECKPOINTS)
+    checkpoints = [
+        os.path.join(checkpoint_dir, name) for name in os.listdir(checkpoint_dir) if checkpoint.is_name(name)
+    ]
+    for name in [os.path.join(run_dir, name) for name in OWNED_FILES] + checkpoints:
         if os.path.exists(name):
             os.remove(name)
 
 
-def _is_ours(name: str) -> bool:
-    """Whether a run writes a file of this name among its checkpoints."""
+def _is_checkpoint_file(name: str) -> bool:
+    """Returns whether a run writes a file of this name among its checkpoints."""
     return name == LOCK or checkpoint.is_name(name) or temporary_files.is_temporary(name)
 
 
 def save_flags(run_dir: str, config: object) -> str:
-    """flags.cfg, with absolute paths, so that `--flagfile` replays the run from anywhere; returns its text. Without
-    --overwrite, by which the file would remove the very run that it is to go on with."""
+    """Writes flags.cfg, with absolute paths, so that `--flagfile` replays the run from anywhere.
+
+    It leaves out --overwrite, with which the file would remove the very run that it is to resume.
+
+    Returns:
+      The text of the file.
+    """
     text = flags.as_flagfile(dataclasses.replace(config, overwrite=False))
     atomic.write_text(os.path.join(run_dir, FLAGS), text)
     return text

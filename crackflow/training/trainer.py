@@ -1,14 +1,14 @@
-"""What turns a network into one that learns: the loss, the step, the average of the weights.
+"""A network that trains: the loss, the train step, the average of the weights.
 
 Synopsis::
 
     model = trainer.compile_trainer(network, config, steps=1250, xla="augmentation")      # a compiled keras.Model
     model.fit(batches, ...)
-    with model.averaged():                                                # validation sees the averaged weights
+    with model.averaged():                                                # validation uses the averaged weights
         ...
 
-One step for every strategy: pictures are augmented, then forward and backward run (compiled where XLA is on), then the
-optimizer adds up the replicas' gradients and moves the weights.
+The step is the same for every strategy: it augments the images, runs forward and backward (compiled where XLA is on),
+then the optimizer sums the replicas' gradients and updates the weights.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ SWA_FROM, SWA_EVERY = 0.75, 10  # Izmailov et al., 2018, average the last quarte
 
 
 class Trainer(keras.Model):
-    """A network with a train step that augments on the device. Same inputs and outputs, same weights."""
+    """A network with a train step that augments on the device; it has the same inputs, outputs and weights."""
 
     def __init__(
         self,
@@ -31,78 +31,87 @@ class Trainer(keras.Model):
         augmenter: augment.Augmenter,
         settings: Optimization,
         compiled: bool,
-        rate_share: tf.Variable,
+        lr_scale: tf.Variable,
         averaging: Callable[[tf.Tensor], tf.Tensor] | None = None,
     ) -> None:
         super().__init__(network.inputs, network.outputs)
         self._augmenter, self._settings = augmenter, settings
-        self._rate_share, self._start = rate_share, (0, 0)
+        self._lr_scale, self._start = lr_scale, (0, 0)
         self._loss_mean = keras.metrics.Mean("loss")
         self._forward = lambda image: [self(image, training=True)]
         if settings.mask_weight:
-            both = mask_head.attach_head(network)
-            self._forward = lambda image: both(image, training=True)
-            self._cell_layer = both.get_layer(mask_head.LAYER)  # its weights are trained; of the others Keras knows
+            two_outputs = mask_head.attach_head(network)
+            self._forward = lambda image: two_outputs(image, training=True)
+            self._cell_layer = two_outputs.get_layer(mask_head.LAYER)  # so that Keras trains its weights as well
         self._gradients = (
-            tf.function(self._accumulated, autograph=False, jit_compile=True) if compiled else self._accumulated
+            tf.function(self._accumulate, autograph=False, jit_compile=True) if compiled else self._accumulate
         )
-        self._averaging, self._shadows = averaging, []
+        self._averaging, self._ema_weights = averaging, []
 
     def compile(self, optimizer: keras.optimizers.Optimizer, **settings) -> None:
-        """As Keras does; makes the variables of the optimizer and of the average, which a step would trace twice."""
+        """Compiles as Keras does, and creates the variables of the optimizer and of the average.
+
+        A step that had to create them would be traced twice.
+        """
         super().compile(optimizer, **settings)
-        # Keras lists them from the first step on only.
+        # Keras lists them only from the first step on.
         self._running = [self._loss_mean, *settings.get("weighted_metrics", [])]
         optimizers.build(optimizer, self.trainable_variables)
         if self._averaging:
-            self._shadows = [
+            self._ema_weights = [
                 tf.Variable(weight, trainable=False, name="average") for weight in self.trainable_variables
             ]
 
     @property
     def class_weights(self) -> tuple[float, ...]:
-        """Of (clean, cracked) in the loss."""
+        """The weights of (clean, cracked) in the loss."""
         return self._settings.class_weights
 
     @property
     def locator(self) -> mask_head.MaskHead | None:
-        """What was learnt from masks; None without a weight for them."""
+        """The head that is trained on masks; None where their loss has no weight."""
         return mask_head.MaskHead.of(self._cell_layer) if self._settings.mask_weight else None
 
     @locator.setter
-    def locator(self, learnt: mask_head.MaskHead) -> None:
-        learnt.put(self._cell_layer)
+    def locator(self, head: mask_head.MaskHead) -> None:
+        head.put(self._cell_layer)
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
-        """The loss first; Keras sets them back before each epoch and each evaluation."""
+        """The loss first; Keras resets them before each epoch and each evaluation."""
         compiled = self.compiled_metrics.metrics if self.compiled_metrics else []
         return [self._loss_mean, *compiled]
 
     def train_step(self, data: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
-        """One step on image uint8 [B, H, W, C], label int32 [B] and, with a weight for masks, cells int64 [B]; returns
-        the running metrics."""
+        """Runs one step.
+
+        Args:
+          data: image uint8 [B, H, W, C], label int32 [B] and, where masks have a weight, cells int64 [B].
+
+        Returns:
+          The running metrics.
+        """
         image, label, *bits = data
         replica = tf.distribute.get_replica_context()
         first = replica.replica_id_in_sync_group * tf.shape(image)[0]
         step = self.optimizer.iterations
         image, target = self._augmenter.mixed(image, label, step, first)
-        where = ()
+        mask_targets = ()
         if self._settings.mask_weight:
-            where = mask_head.mask_targets(*bits, label)
-            where = where._replace(crack=self._augmenter.turned(where.crack, step, first))
-        loss, logits, gradients = self._gradients(image, target, *where)
+            mask_targets = mask_head.mask_targets(*bits, label)
+            mask_targets = mask_targets._replace(crack=self._augmenter.turned(mask_targets.crack, step, first))
+        loss, logits, gradients = self._gradients(image, target, *mask_targets)
         if hasattr(self.optimizer, "get_unscaled_gradients"):
             gradients = self.optimizer.get_unscaled_gradients(gradients)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
-        if self._shadows:
+        if self._ema_weights:
             replica.merge_call(self._average)
         self._loss_mean.update_state(loss)
         self.compiled_metrics.update_state(label, logits)
         return {metric.name: metric.result() for metric in self.metrics}
 
-    def _accumulated(self, *batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
-        """Loss, logits [B] and gradients of the mean loss, the batch taken in `accumulate` parts one after another."""
+    def _accumulate(self, *batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        """Loss, logits [B] and gradients of the mean loss, of a batch that is split into `accumulate` parts."""
         parts = self._settings.accumulate
         if parts == 1:
             return self._backward(*batch)
@@ -112,9 +121,9 @@ class Trainer(keras.Model):
 
         def add(part, total, logits, sums):
             rows = slice(part * size, (part + 1) * size)
-            loss, found, gradients = self._backward(*(one[rows] for one in batch))
+            loss, part_logits, gradients = self._backward(*(tensor[rows] for tensor in batch))
             sums = [mean + gradient / parts for mean, gradient in zip(sums, gradients, strict=True)]
-            return part + 1, total + loss / parts, logits.write(part, found), sums
+            return part + 1, total + loss / parts, logits.write(part, part_logits), sums
 
         _, loss, logits, gradients = tf.while_loop(
             lambda part, *_: part < parts,
@@ -125,74 +134,85 @@ class Trainer(keras.Model):
         return loss, logits.concat(), gradients
 
     def _backward(
-        self, image: tf.Tensor, target: tf.Tensor, *where: tf.Tensor
+        self, image: tf.Tensor, target: tf.Tensor, *mask_targets: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
-        """The loss is that of the labels; the gradients are those of the masks as well, where there are any."""
+        """The loss is that of the labels; the gradients are those of the mask loss as well, where there is one."""
         with tf.GradientTape() as tape:
             logits, *grid = self._forward(image)
-            loss = aim = tf.reduce_mean(losses.per_example_loss(target, logits, self._settings))
+            loss = total_loss = tf.reduce_mean(losses.per_example_loss(target, logits, self._settings))
             if grid:
                 smoothing = self._settings.label_smoothing
-                aim += self._settings.mask_weight * mask_head.mask_loss(mask_head.MaskTargets(*where), *grid, smoothing)
-            # Gradients are added up over the replicas.
-            aim /= tf.distribute.get_strategy().num_replicas_in_sync
+                total_loss += self._settings.mask_weight * mask_head.mask_loss(
+                    mask_head.MaskTargets(*mask_targets), *grid, smoothing
+                )
+            # Gradients are summed over the replicas.
+            total_loss /= tf.distribute.get_strategy().num_replicas_in_sync
             if hasattr(self.optimizer, "get_scaled_loss"):
-                aim = self.optimizer.get_scaled_loss(aim)
-        return loss, logits, tape.gradient(aim, self.trainable_variables)
+                total_loss = self.optimizer.get_scaled_loss(total_loss)
+        return loss, logits, tape.gradient(total_loss, self.trainable_variables)
 
     def _average(self, strategy: tf.distribute.Strategy) -> None:
-        """Move the average towards the weights."""
-        share = self._averaging(tf.cast(self.optimizer.iterations, tf.float32))
-        for shadow, weight in zip(self._shadows, self.trainable_variables, strict=True):
-            strategy.extended.update(shadow, lambda s, w: s.assign_sub(share * (s - w)), args=(weight,))
+        """Moves the average towards the weights."""
+        weight = self._averaging(tf.cast(self.optimizer.iterations, tf.float32))
+        for average, variable in zip(self._ema_weights, self.trainable_variables, strict=True):
+            strategy.extended.update(average, lambda s, w: s.assign_sub(weight * (s - w)), args=(variable,))
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
-        """Inside, the trainable weights are their average, where one is kept; afterwards what they were."""
-        kept = [weight.numpy() for weight in self.trainable_variables]
-        for weight, shadow in zip(self.trainable_variables, self._shadows, strict=bool(self._shadows)):
-            weight.assign(shadow)
+        """Inside, the trainable weights are their average, where there is one; afterwards they are restored."""
+        saved_weights = [weight.numpy() for weight in self.trainable_variables]
+        for weight, average in zip(self.trainable_variables, self._ema_weights, strict=bool(self._ema_weights)):
+            weight.assign(average)
         optimizers.put_average(self.optimizer, self.trainable_variables)
         try:
             yield
         finally:
-            for weight, value in zip(self.trainable_variables, kept, strict=True):
+            for weight, value in zip(self.trainable_variables, saved_weights, strict=True):
                 weight.assign(value)
 
     def unite(self) -> None:
-        """The moving statistics of BatchNorm, which each replica keeps of its own part, become their mean everywhere:
-        the network that is saved and delivered. Takes all workers."""
+        """Replaces the moving statistics of BatchNorm, which differ between replicas, by their mean.
+
+        That is the network that is saved and delivered. All workers must call it.
+        """
         if self.distribute_strategy.num_replicas_in_sync > 1:
             for statistic in self.non_trainable_variables:
                 if statistic.synchronization is tf.VariableSynchronization.ON_READ:
                     statistic.assign(statistic.numpy())
 
     def evaluate(self, *arguments, **settings):
-        """As Keras does, with the averaged weights where an average is kept, with one set of statistics, and each batch
-        by itself: taking several at once would lose the last ones of a stream whose length is not known."""
+        """Evaluates as Keras does, with the averaged weights where there are some, and one set of statistics.
+
+        Each execution evaluates a single batch: several at once would lose the last ones of a stream whose length is
+        not known.
+        """
         self.unite()
-        several = self._steps_per_execution.numpy()
+        steps_per_execution = self._steps_per_execution.numpy()
         self._steps_per_execution.assign(1)
         try:
             with self.averaged():
                 return super().evaluate(*arguments, **settings)
         finally:
-            self._steps_per_execution.assign(several)
+            self._steps_per_execution.assign(steps_per_execution)
 
     def state(self) -> dict[str, tf.Variable]:
-        """All variables that the future of a run depends on, by a name that says where they belong."""
+        """Returns all variables that the future of a run depends on, by a name that says where they belong."""
         layers = self._flatten_layers(include_self=False, recursive=True)
         generators = [getattr(getattr(layer, "_random_generator", None), "_generator", None) for layer in layers]
         running = [variable for metric in self._running for variable in metric.variables]
-        known = {id(variable) for variable in running}  # Keras counts them among the weights
+        metric_ids = {id(variable) for variable in running}  # Keras counts them among the weights
         groups = {
-            "weight": [it for it in (*self.trainable_variables, *self.non_trainable_variables) if id(it) not in known],
+            "weight": [
+                variable
+                for variable in (*self.trainable_variables, *self.non_trainable_variables)
+                if id(variable) not in metric_ids
+            ],
             "optimizer": optimizers.variables(self.optimizer),
             "loss_scale": optimizers.loss_scale(self.optimizer),
-            "average": self._shadows,
+            "average": self._ema_weights,
             "metric": running,
             "dropout": [generator.state for generator in generators if generator is not None],
-            "rate_share": [self._rate_share],
+            "rate_share": [self._lr_scale],
         }
         return {
             f"{group}/{number:04d}/{variable.name}": variable
@@ -201,40 +221,42 @@ class Trainer(keras.Model):
         }
 
     def start_at(self, epoch: int, step: int) -> None:
-        """Where the next `fit` begins: `epoch`, from 0, after `step` of its steps."""
+        """Sets where the next `fit` begins: in `epoch`, from 0, after `step` of its steps."""
         self._start = epoch, step
 
     def _maybe_load_initial_counters_from_ckpt(self, *_) -> tuple[int, int]:
-        """Asked by `fit`: the one way of Keras to begin within an epoch."""
+        """Called by `fit`: the only way of Keras to begin within an epoch."""
         return self._start
 
-    def lower_rate(self, share: float) -> None:
-        """From now on `share` of the schedule's rate."""
-        self._rate_share.assign(share)
+    def lower_rate(self, scale: float) -> None:
+        """Sets the factor of the schedule's rate."""
+        self._lr_scale.assign(scale)
 
     def set_steps_per_execution(self, steps: int) -> None:
-        """Return to Python after so many steps."""
+        """Sets after how many steps an execution returns to Python."""
         self._steps_per_execution.assign(steps)
 
     def make_train_function(self, force: bool = False) -> Callable[[tf.data.Iterator], dict[str, tf.Tensor]]:
-        """As many steps as `set_steps_per_execution` says. Keras' own loop traces the step twice, to learn the shapes
-        of what it returns, and can't be told another number later."""
+        """Returns a function that runs as many steps as `set_steps_per_execution` says.
+
+        Keras' own loop traces the step twice, to learn the shapes of its outputs, and can't change the number later.
+        """
         if self.train_function is None or force:
             self.train_function = tf.function(self._steps, autograph=False, reduce_retracing=True)
         return self.train_function
 
     def _steps(self, iterator: tf.data.Iterator) -> dict[str, tf.Tensor]:
-        def step(passed: tf.Tensor) -> tuple[tf.Tensor]:
+        def step(done: tf.Tensor) -> tuple[tf.Tensor]:
             self.distribute_strategy.run(self.train_step, args=(next(iterator),))
-            return (passed + 1,)
+            return (done + 1,)
 
-        often = tf.identity(self._steps_per_execution)
-        tf.while_loop(lambda passed: passed < often, step, [tf.zeros_like(often)], parallel_iterations=1)
-        self._train_counter.assign_add(tf.cast(often, self._train_counter.dtype))
+        steps = tf.identity(self._steps_per_execution)
+        tf.while_loop(lambda done: done < steps, step, [tf.zeros_like(steps)], parallel_iterations=1)
+        self._train_counter.assign_add(tf.cast(steps, self._train_counter.dtype))
         return {metric.name: metric.result() for metric in self.metrics}
 
     def test_step(self, data: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """The loss and metrics over images of weight 1: Keras would divide by the padding, of weight 0, as well."""
+        """Computes loss and metrics over images of weight 1: Keras would also count the padding, of weight 0."""
         image, label, weight = data
         logits = self(image, training=False)
         self._loss_mean.update_state(losses.per_example_loss(label, logits, self._settings), weight)
@@ -243,41 +265,57 @@ class Trainer(keras.Model):
 
 
 def averaging_decay(settings: Optimization, steps: int) -> Callable[[tf.Tensor], tf.Tensor] | None:
-    """By which share the average of the weights moves towards them after step n float32 [], from 1, of `steps`; None
-    where none is kept.
+    """Returns the weight with which the average moves towards the current weights after a step.
 
     ema: faster in the first steps, when the average is mostly random numbers (as in TensorFlow's
     ExponentialMovingAverage). swa: the weights themselves until the last quarter begins, then the mean of those of
-    every tenth step (Izmailov et al., 2018). tensorflow-addons' SWA puts zeros in their place until then, and on
-    several replicas moves one weight of each shape alone.
+    every tenth step (Izmailov et al., 2018). Until then tensorflow-addons' SWA has zeros instead, and on several
+    replicas it updates only one weight of each shape.
+
+    Args:
+      settings: the optimizer and the decay.
+      steps: those of the whole run.
+
+    Returns:
+      A function of the step, float32 [], from 1; None where there is no average.
     """
     first = float(round(SWA_FROM * steps))
 
-    def of_swa(step: tf.Tensor) -> tf.Tensor:
-        past = step - first
-        mean = tf.where(past % SWA_EVERY == 0, 1 / (past / SWA_EVERY + 1), 0.0)
-        return tf.where(past <= 0, 1.0, mean)
+    def swa_weight(step: tf.Tensor) -> tf.Tensor:
+        steps_past = step - first
+        mean = tf.where(steps_past % SWA_EVERY == 0, 1 / (steps_past / SWA_EVERY + 1), 0.0)
+        return tf.where(steps_past <= 0, 1.0, mean)
 
-    def of_ema(step: tf.Tensor) -> tf.Tensor:
+    def ema_weight(step: tf.Tensor) -> tf.Tensor:
         return 1 - tf.minimum(settings.ema, (1 + step) / (10 + step))
 
     if settings.optimizer is Optimizer.SWA:
-        return of_swa
-    return of_ema if settings.ema else None
+        return swa_weight
+    return ema_weight if settings.ema else None
 
 
 def compile_trainer(network: keras.Model, config: TrainConfig, steps: int, xla: str) -> Trainer:
-    """`network` compiled for `steps` steps; `xla`: on, augmentation or off, as `runtime.choose_xla` says.
+    """Compiles a network for training.
 
-    Raises: UserError when the optimizer or a metric needs tensorflow-addons and that is not installed; ValueError for a
-    batch size that is still to be chosen.
+    Args:
+      network: the network.
+      config: the flags.
+      steps: those of the whole run.
+      xla: on, augmentation or off, as `runtime.choose_xla` says.
+
+    Returns:
+      The compiled trainer.
+
+    Raises:
+      UserError: the optimizer or a metric needs tensorflow-addons, which is not installed.
+      ValueError: the batch size is not chosen yet.
     """
     if not config.batch_size:
         raise ValueError("trainable: expected a batch size, received 0; choose one with config.sized_for")
-    rate_share = tf.Variable(1.0, trainable=False, name="rate_share")
-    optimizer = optimizers.create_optimizer(config.optimization, config.batch_size, steps, rate_share)
+    lr_scale = tf.Variable(1.0, trainable=False, name="rate_share")
+    optimizer = optimizers.create_optimizer(config.optimization, config.batch_size, steps, lr_scale)
     if keras.mixed_precision.global_policy().name == "mixed_float16":
-        # Small gradients are 0 in float16; the loss is multiplied as far as no gradient overflows.
+        # Small gradients are 0 in float16; the loss is scaled up as far as no gradient overflows.
         optimizer = keras.mixed_precision.LossScaleOptimizer(optimizer)
     augmenter = augment.Augmenter(config.augmentation, config.seed, compiled=xla != "off")
     model = Trainer(
@@ -285,7 +323,7 @@ def compile_trainer(network: keras.Model, config: TrainConfig, steps: int, xla: 
         augmenter,
         config.optimization,
         compiled=xla == "on",
-        rate_share=rate_share,
+        lr_scale=lr_scale,
         averaging=averaging_decay(config.optimization, steps),
     )
     accuracy = keras.metrics.BinaryAccuracy("accuracy", threshold=0.0)  # of logits: above 0 means cracked

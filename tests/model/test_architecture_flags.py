@@ -1,4 +1,4 @@
-"""Flags that describe a network which was built before."""
+"""Recovering the flags that describe a network which was built before."""
 
 import pytest
 
@@ -39,28 +39,28 @@ DESIGNS = [
 
 
 @pytest.mark.parametrize("design", DESIGNS, ids=range(len(DESIGNS)))
-@pytest.mark.parametrize("px", [32, 96])
-def test_the_flags_of_a_network_of_ones_own_follow_from_its_layers(design, px):
-    model = networks.get_model_spec(Network.CUSTOM, design).build(px)
-    found = architecture_flags.flags_of(model, "custom")
-    assert (found.model, found.image_px) == (Network.CUSTOM, px)
-    built = networks.get_model_spec(Network.CUSTOM, found.architecture).build(px)
-    assert architecture_flags.is_same(built, model)
-    if px == 96:  # smaller pictures are padded either way
-        assert found.architecture == design
+@pytest.mark.parametrize("image_px", [32, 96])
+def test_the_flags_of_a_network_of_ones_own_follow_from_its_layers(design, image_px):
+    model = networks.get_model_spec(Network.CUSTOM, design).build(image_px)
+    recovered = architecture_flags.flags_of(model, "custom")
+    assert (recovered.model, recovered.image_px) == (Network.CUSTOM, image_px)
+    rebuilt = networks.get_model_spec(Network.CUSTOM, recovered.architecture).build(image_px)
+    assert architecture_flags.is_same(rebuilt, model)
+    if image_px == 96:  # smaller images are padded either way
+        assert recovered.architecture == design
 
 
 def test_channels_that_several_numbers_squeeze_alike_are_described_by_one_of_them():
     design = Architecture(stem=4, widths=(9,), repeats=(0,), squeeze_excite=64)
-    found = architecture_flags.flags_of(networks.get_model_spec(Network.CUSTOM, design).build(32), "custom")
-    assert found.architecture.squeeze_excite == 5  # 9 // 5 is 1, as 9 // 64 would be less
+    recovered = architecture_flags.flags_of(networks.get_model_spec(Network.CUSTOM, design).build(32), "custom")
+    assert recovered.architecture.squeeze_excite == 5  # 9 // 5 is 1, as 9 // 64 would be less
 
 
-@pytest.mark.parametrize("name", [one for one in Network if one is not Network.CUSTOM])
+@pytest.mark.parametrize("name", [network for network in Network if network is not Network.CUSTOM])
 def test_networks_with_a_name_are_called_by_it_whatever_they_were_trained_in(name):
     model = small.network(name)
-    found = architecture_flags.flags_of(model, name.value)
-    assert (found.model, found.image_px) == (name, small.IMAGE_PX)
+    recovered = architecture_flags.flags_of(model, name.value)
+    assert (recovered.model, recovered.image_px) == (name, small.IMAGE_PX)
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
     if name not in architecture_flags.APPLICATIONS:
         assert architecture_flags.is_same(networks.NETWORKS[name].build(small.IMAGE_PX), model_file.as_float32(model))
@@ -69,8 +69,8 @@ def test_networks_with_a_name_are_called_by_it_whatever_they_were_trained_in(nam
 
 @pytest.mark.parametrize("name", [Network.CRACKFLOW_XS, Network.CRACKFLOW_M])
 def test_a_name_that_means_another_network_today_gives_way_to_the_layers(name):
-    found = architecture_flags.flags_of(small.network(name), "crackflow_s")
-    assert found.model is Network.CUSTOM and architecture_flags.is_built_by(small.network(name), found)
+    recovered = architecture_flags.flags_of(small.network(name), "crackflow_s")
+    assert recovered.model is Network.CUSTOM and architecture_flags.is_built_by(small.network(name), recovered)
 
 
 def test_a_network_that_no_flags_build_has_none():

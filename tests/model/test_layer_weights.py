@@ -16,27 +16,27 @@ def build(name, seed):
 
 
 def test_weights_saved_by_keras_are_taken_by_name(tmp_path):
-    one, other = build(Network.CRACKFLOW_XS, 1), build(Network.CRACKFLOW_XS, 2)
-    one.save_weights(tmp_path / "w.h5")
-    taken, left = layer_weights.load_by_name(other, str(tmp_path / "w.h5"))
-    assert left == [] and set(taken) == {layer.name for layer in one.layers if layer.weights}
-    for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
+    source, target = build(Network.CRACKFLOW_XS, 1), build(Network.CRACKFLOW_XS, 2)
+    source.save_weights(tmp_path / "w.h5")
+    loaded, missing = layer_weights.load_by_name(target, str(tmp_path / "w.h5"))
+    assert missing == [] and set(loaded) == {layer.name for layer in source.layers if layer.weights}
+    for a, b in zip(source.get_weights(), target.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 def test_a_whole_model_file_serves_as_well(tmp_path):
-    one, other = build(Network.CRACKFLOW_XS, 1), build(Network.CRACKFLOW_XS, 2)
-    one.save(tmp_path / "m.h5", save_format="h5")
-    assert layer_weights.load_by_name(other, str(tmp_path / "m.h5"))[1] == []
+    source, target = build(Network.CRACKFLOW_XS, 1), build(Network.CRACKFLOW_XS, 2)
+    source.save(tmp_path / "m.h5", save_format="h5")
+    assert layer_weights.load_by_name(target, str(tmp_path / "m.h5"))[1] == []
 
 
 def test_layers_of_other_shapes_are_left_as_they_are(tmp_path):
-    one, other = build(Network.CRACKFLOW_XS, 1), build(Network.CRACKFLOW_M, 2)
-    one.save_weights(tmp_path / "w.h5")
-    before = other.get_layer("stem_conv").get_weights()
+    source, target = build(Network.CRACKFLOW_XS, 1), build(Network.CRACKFLOW_M, 2)
+    source.save_weights(tmp_path / "w.h5")
+    before = target.get_layer("stem_conv").get_weights()
     with pytest.raises(UserError):
-        layer_weights.load_by_name(other, str(tmp_path / "w.h5"))
-    np.testing.assert_array_equal(before[0], other.get_layer("stem_conv").get_weights()[0])
+        layer_weights.load_by_name(target, str(tmp_path / "w.h5"))
+    np.testing.assert_array_equal(before[0], target.get_layer("stem_conv").get_weights()[0])
 
 
 def test_the_backbone_of_keras_applications_is_taken_and_the_new_head_is_not(tmp_path):
@@ -44,44 +44,44 @@ def test_the_backbone_of_keras_applications_is_taken_and_the_new_head_is_not(tmp
     published = keras.applications.MobileNetV3Small(include_top=False, weights=None, input_shape=(32, 32, 3))
     published.save_weights(tmp_path / "notop.h5")
     model = build(Network.MOBILENET_V3_SMALL, 2)
-    taken, left = layer_weights.load_by_name(model, str(tmp_path / "notop.h5"))
-    assert left == ["logit"]
-    assert set(taken) == {layer.name for layer in published.layers if layer.weights}
+    loaded, missing = layer_weights.load_by_name(model, str(tmp_path / "notop.h5"))
+    assert missing == ["logit"]
+    assert set(loaded) == {layer.name for layer in published.layers if layer.weights}
     image = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
     features = keras.Model(model.input, model.get_layer("mean").output)(image)
     expected = published(image.astype(np.float32), training=False).numpy().mean((1, 2))
     np.testing.assert_allclose(features, expected, rtol=1e-3, atol=1e-4)
 
 
-def renamed(model, path, prefix, names):
-    """The weights of `model` as a file in which the layers `names` are called otherwise."""
+def save_renamed(model, path, prefix, names):
+    """Saves the weights of `model` to a file in which the layers `names` have other names."""
     config = model.get_config()
     text = json.dumps(config)
     for name in names:
         text = text.replace(f'"{name}"', f'"{prefix}{name}"')
-    other = keras.Model.from_config(json.loads(text))
-    other.set_weights(model.get_weights())
-    other.save_weights(path)
+    target = keras.Model.from_config(json.loads(text))
+    target.set_weights(model.get_weights())
+    target.save_weights(path)
 
 
 @pytest.mark.parametrize("names", [["stem_conv"], ["stage1_down_conv", "stage2_down_conv", "stage3_down_conv", "logit",
                                                    "stage3_down_norm"]])  # fmt: skip
 def test_a_file_that_leaves_the_first_layer_or_most_of_them_new_is_refused_and_nothing_is_set(tmp_path, names):
-    one, other = build(Network.CRACKFLOW_XS, 1), build(Network.CRACKFLOW_XS, 2)
-    renamed(one, tmp_path / "w.h5", "other_", names)
-    before = other.get_weights()
+    source, target = build(Network.CRACKFLOW_XS, 1), build(Network.CRACKFLOW_XS, 2)
+    save_renamed(source, tmp_path / "w.h5", "other_", names)
+    before = target.get_weights()
     with pytest.raises(UserError, match=rf"fills {9 - len(names)} of 9 and leaves {names[0]}.* new; choose the file"):
-        layer_weights.load_by_name(other, str(tmp_path / "w.h5"))
-    for ours, theirs in zip(before, other.get_weights(), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+        layer_weights.load_by_name(target, str(tmp_path / "w.h5"))
+    for expected, actual in zip(before, target.get_weights(), strict=True):
+        np.testing.assert_array_equal(expected, actual)
 
 
 @pytest.mark.parametrize(("names", "between"), [(["logit"], []), (["stage2_down_conv"], ["stage2_down_conv"])])
 def test_new_layers_before_those_that_were_taken_are_named(tmp_path, names, between):
-    one, other = build(Network.CRACKFLOW_XS, 1), build(Network.CRACKFLOW_XS, 2)
-    renamed(one, tmp_path / "w.h5", "other_", names)
-    taken, left = layer_weights.load_by_name(other, str(tmp_path / "w.h5"))
-    assert left == names and layer_weights.among(other, taken) == between
+    source, target = build(Network.CRACKFLOW_XS, 1), build(Network.CRACKFLOW_XS, 2)
+    save_renamed(source, tmp_path / "w.h5", "other_", names)
+    loaded, missing = layer_weights.load_by_name(target, str(tmp_path / "w.h5"))
+    assert missing == names and layer_weights.among(target, loaded) == between
 
 
 def test_a_layer_that_is_fixed_is_not_new(tmp_path):
@@ -90,8 +90,8 @@ def test_a_layer_that_is_fixed_is_not_new(tmp_path):
     with h5py.File(tmp_path / "w.h5", "a") as file:  # as Keras Applications publish them
         names = [name for name in file.attrs["layer_names"] if name not in ("blue_green_red", "logit")]
         file.attrs["layer_names"] = names
-    taken, left = layer_weights.load_by_name(model, str(tmp_path / "w.h5"))
-    assert left == ["blue_green_red", "logit"] and layer_weights.among(model, taken) == []
+    loaded, missing = layer_weights.load_by_name(model, str(tmp_path / "w.h5"))
+    assert missing == ["blue_green_red", "logit"] and layer_weights.among(model, loaded) == []
 
 
 @pytest.mark.parametrize("content", [b"", b"no H5 at all", None])
@@ -127,15 +127,15 @@ def test_what_was_learnt_from_masks_is_taken_and_refused_where_it_does_not_fit_t
     model.save_weights(path)
     assert layer_weights.locator(model, str(path)) is None
 
-    def learnt(count):
+    def write_head(count):
         with h5py.File(path, "a") as file:
             if mask_head.GROUP in file:
                 del file[mask_head.GROUP]
             mask_head.MaskHead(np.ones(count, np.float32), np.float32(2)).write(file)
 
-    learnt(width)
-    found = layer_weights.locator(model, str(path))
-    assert found.bias == 2 and found.weights.sum() == width
-    learnt(width + 1)
+    write_head(width)
+    head = layer_weights.locator(model, str(path))
+    assert head.bias == 2 and head.weights.sum() == width
+    write_head(width + 1)
     with pytest.raises(ValueError, match="what it learnt from masks is damaged or of another network"):
         layer_weights.locator(model, str(path))

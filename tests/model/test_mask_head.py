@@ -19,9 +19,9 @@ PX = 32
 SMALL = Architecture(stem=8, widths=(16,), repeats=(0,), padding=Padding.SAME)  # 32 px in 8 x 8 cells
 
 
-def network(design=SMALL, px=PX):
+def network(design=SMALL, image_px=PX):
     keras.utils.set_random_seed(0)
-    return networks.get_model_spec(Network.CUSTOM, design).build(px)
+    return networks.get_model_spec(Network.CUSTOM, design).build(image_px)
 
 
 def signed(bits):
@@ -32,21 +32,21 @@ def signed(bits):
 @given(hnp.arrays(bool, (3, 8, 8)), st.lists(st.integers(0, 1), min_size=3, max_size=3))
 def test_targets_are_the_cells_that_the_masks_touched(grids, labels):
     bits = signed([mask_grid.from_mask(grid) for grid in grids])
-    found = mask_head.mask_targets(tf.constant(bits), tf.constant(labels, tf.int32))
-    assert (found.crack.numpy()[..., 0] == grids).all()
-    told = [grid.any() or not label for grid, label in zip(grids, labels, strict=True)]
-    assert found.known.numpy().tolist() == told
+    targets = mask_head.mask_targets(tf.constant(bits), tf.constant(labels, tf.int32))
+    assert (targets.crack.numpy()[..., 0] == grids).all()
+    expected_known = [grid.any() or not label for grid, label in zip(grids, labels, strict=True)]
+    assert targets.known.numpy().tolist() == expected_known
 
 
 def test_the_loss_is_the_cross_entropy_of_the_known_pictures_over_all_cells():
     random = np.random.default_rng(0)
     logits = random.normal(0, 3, (2, 8, 8)).astype(np.float32)
     crack = random.integers(0, 2, (2, 8, 8, 1)).astype(np.uint8)
-    where = mask_head.MaskTargets(tf.constant(crack), tf.constant([1.0, 0.0]))
+    targets = mask_head.MaskTargets(tf.constant(crack), tf.constant([1.0, 0.0]))
     p = 1 / (1 + np.exp(-logits[0].astype(np.float64)))
-    wanted = crack[0, ..., 0] * 0.9 + 0.05
-    expected = -(wanted * np.log(p) + (1 - wanted) * np.log(1 - p)).mean() / 2
-    assert float(mask_head.mask_loss(where, tf.constant(logits), 0.1)) == pytest.approx(expected, rel=1e-5)
+    smoothed = crack[0, ..., 0] * 0.9 + 0.05
+    expected = -(smoothed * np.log(p) + (1 - smoothed) * np.log(1 - p)).mean() / 2
+    assert float(mask_head.mask_loss(targets, tf.constant(logits), 0.1)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_head_gives_the_networks_own_logits_and_a_grid_of_its_cells():
@@ -80,7 +80,7 @@ def test_targets_turn_as_their_pictures_do(augment_):
 
 def test_a_network_of_other_cells_is_refused_with_those_it_has():
     with pytest.raises(UserError, match="--mask_weight: expected a network that pools 8 x 8 cells, received 16 x 16"):
-        mask_head.attach_head(network(px=64))
+        mask_head.attach_head(network(image_px=64))
 
 
 def test_a_network_that_pools_more_than_once_is_refused():
@@ -105,9 +105,9 @@ def both_and_locator():
 
 def test_a_locator_gives_the_logits_of_the_layer_it_is_of():
     both, locator = both_and_locator()
-    trunk = keras.Model(both.inputs, both.get_layer(structure.pooled_layer(network())).output)
+    backbone = keras.Model(both.inputs, both.get_layer(structure.pooled_layer(network())).output)
     image = np.random.default_rng(5).integers(0, 256, (2, PX, PX, 3), np.uint8)
-    np.testing.assert_allclose(locator(trunk(image).numpy()), both(image)[1], atol=1e-5)
+    np.testing.assert_allclose(locator(backbone(image).numpy()), both(image)[1], atol=1e-5)
 
 
 def test_a_locator_is_read_as_it_was_written_and_none_where_there_is_none(tmp_path):
@@ -115,9 +115,9 @@ def test_a_locator_is_read_as_it_was_written_and_none_where_there_is_none(tmp_pa
     with h5py.File(tmp_path / "it.h5", "w") as file:
         assert mask_head.MaskHead.read(file, network()) is None
         locator.write(file)
-        found = mask_head.MaskHead.read(file, network())
-    np.testing.assert_array_equal(found.weights, locator.weights)
-    assert found.bias == locator.bias
+        stored = mask_head.MaskHead.read(file, network())
+    np.testing.assert_array_equal(stored.weights, locator.weights)
+    assert stored.bias == locator.bias
 
 
 def test_a_locator_of_which_parts_are_gone_is_refused(tmp_path):

@@ -31,7 +31,7 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
 
 @pytest.fixture
 def trained():
-    """A network whose norms have seen data."""
+    """A network whose BatchNorm statistics have been updated."""
     model = networks.NETWORKS[Network.CRACKFLOW_S].build(32)
     model(IMAGE, training=True)
     return model
@@ -79,8 +79,8 @@ def test_a_model_trained_in_half_precision_is_saved_in_float32(policy, network, 
     assert loaded.model.input.dtype == tf.uint8
     np.testing.assert_allclose(loaded.model(IMAGE), model(IMAGE, training=False), atol=0.1)
     plain = keras.Model(model.inputs, model.outputs)  # without the metrics' own counters
-    for ours, theirs in zip(loaded.model.get_weights(), plain.get_weights(), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    for actual, expected in zip(loaded.model.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_array_equal(actual, expected)
 
 
 def test_the_file_holds_no_optimizer(trained, tmp_path):
@@ -91,8 +91,8 @@ def test_the_file_holds_no_optimizer(trained, tmp_path):
 
 
 def test_probabilities_are_the_logistic_function_of_the_tempered_logits():
-    found = model_file.to_probabilities(np.array([-800.0, 0.0, 3.0, 800.0], np.float32), temperature=1.5)
-    np.testing.assert_allclose(found, [0, 0.5, 1 / (1 + np.exp(-2)), 1], atol=1e-12)
+    probabilities = model_file.to_probabilities(np.array([-800.0, 0.0, 3.0, 800.0], np.float32), temperature=1.5)
+    np.testing.assert_allclose(probabilities, [0, 0.5, 1 / (1 + np.exp(-2)), 1], atol=1e-12)
 
 
 def test_a_missing_model_is_a_clear_error(tmp_path):
@@ -110,9 +110,9 @@ def test_a_changed_byte_anywhere_is_found_out(trained, tmp_path):
     path = tmp_path / "model.h5"
     model_file.save(str(path), trained, CARD)
     sound = path.read_bytes()
-    for place in np.random.default_rng(0).integers(0, len(sound) - model_file.CHECKSUM_TRAILER_BYTES, 20):
+    for position in np.random.default_rng(0).integers(0, len(sound) - model_file.CHECKSUM_TRAILER_BYTES, 20):
         damaged = bytearray(sound)
-        damaged[place] ^= 1
+        damaged[position] ^= 1
         path.write_bytes(damaged)
         with pytest.raises(UserError, match="is damaged: its bytes are not those that were written"):
             model_file.load(str(path))
@@ -201,7 +201,7 @@ def test_what_validation_was_worth_travels_with_the_model(trained, tmp_path, p_v
 
 
 def rewritten(path, **changes):
-    """The card of the file with other facts; those that are None are left out."""
+    """Changes fields of the card in the file; those that are None are removed."""
     path.write_bytes(path.read_bytes()[: -model_file.CHECKSUM_TRAILER_BYTES])
     with h5py.File(path, "r+") as file:
         facts = json.loads(file.attrs["crackflow"]) | changes

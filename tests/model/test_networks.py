@@ -8,7 +8,7 @@ from crackflow.core.config.network import Network
 from crackflow.model import blocks, networks
 from tests import small
 
-# Backbones take seconds to build, and are seen in half precision by test_bundle.
+# Backbones take seconds to build; test_model_file covers them in half precision.
 BACKBONES = {Network.MOBILENET_V3_SMALL, Network.EFFICIENTNET_V2_B0, Network.CONVNEXT_TINY, Network.RESNET50}
 OURS = [name for name in Network if name not in BACKBONES]
 
@@ -29,14 +29,16 @@ def test_the_seed_network_has_the_parameters_of_the_project_it_comes_from():
 def test_the_default_network_is_small_and_fully_convolutional():
     model = networks.NETWORKS[Network.CRACKFLOW_S].build()
     assert model.count_params() <= 400_000
-    sizes = {networks.NETWORKS[Network.CRACKFLOW_S].build(px).count_params() for px in (32, 64, 227)}
+    sizes = {networks.NETWORKS[Network.CRACKFLOW_S].build(image_px).count_params() for image_px in (32, 64, 227)}
     assert sizes == {model.count_params()}
     assert not any(isinstance(layer, keras.layers.Flatten) for layer in model.layers)
 
 
-@pytest.mark.parametrize("name, px, padded", [("xs", 32, 0), ("s", 95, 0), ("s", 94, 2), ("s", 64, 2), ("m", 128, 10)])
-def test_the_small_networks_add_no_zeros_where_a_picture_leaves_room(name, px, padded):
-    model = networks.NETWORKS[Network(f"crackflow_{name}")].build(px)
+@pytest.mark.parametrize(
+    "name, image_px, padded", [("xs", 32, 0), ("s", 95, 0), ("s", 94, 2), ("s", 64, 2), ("m", 128, 10)]
+)
+def test_the_small_networks_add_no_zeros_where_a_picture_leaves_room(name, image_px, padded):
+    model = networks.NETWORKS[Network(f"crackflow_{name}")].build(image_px)
     convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
     assert sum(layer.padding == "same" for layer in convolutions) == padded
 
@@ -77,7 +79,7 @@ def test_the_picture_decides(name):
 
 @pytest.mark.parametrize("name", [Network.RESNET50, Network.EFFICIENTNET_V2_B0, Network.CONVNEXT_TINY])
 def test_a_backbone_sees_what_its_published_weights_were_trained_on(name):
-    """The first layer with weights that are learnt gets what Keras' own preprocessing makes."""
+    """The first trainable layer gets the output of Keras' own preprocessing."""
     image = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
     expected = {
         Network.RESNET50: keras.applications.resnet50.preprocess_input(image.astype(np.float32)),

@@ -20,20 +20,20 @@ CARD = model_file.ModelMetadata("custom", ("clean", "cracked"), 0.5, 1.0, 48, 3,
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A run folder with a model of DESIGN at 48 px."""
+def run_dir(tmp_path_factory):
+    """A run directory with a model of DESIGN at 48 px."""
     run = tmp_path_factory.mktemp("run")
     model_file.save(str(run / "model.h5"), networks.get_model_spec(Network.CUSTOM, DESIGN).build(48), CARD)
     return str(run)
 
 
-def asked(path, *options):
+def with_flags(path, *options):
     config = flags.parse(TrainConfig, [*PLAIN, f"--weights={path}", *options])
     return pretrained.with_network(config, flags.explicit_flags(config), pretrained.load(path))
 
 
-def test_without_a_network_flag_all_of_them_come_from_the_file(place):
-    config, source = asked(place, "--epochs=3")
+def test_without_a_network_flag_all_of_them_come_from_the_file(run_dir):
+    config, source = with_flags(run_dir, "--epochs=3")
     assert (config.model, config.architecture, config.image_px) == (Network.CUSTOM, DESIGN, 48)
     assert config.epochs == 3 and source.card == CARD
     again = flags.parse(TrainConfig, flags.as_flagfile(config).splitlines())  # what flags.cfg would say
@@ -43,27 +43,27 @@ def test_without_a_network_flag_all_of_them_come_from_the_file(place):
 @pytest.mark.parametrize(
     "options", [["--model=custom"], ["--stem=8"], ["--image_px=48"], ["--image_px=0"], ["--stem_kernel=3"]]
 )
-def test_network_flags_that_fit_change_nothing(place, options):
-    assert asked(place, *options)[0] == asked(place)[0]
+def test_network_flags_that_fit_change_nothing(run_dir, options):
+    assert with_flags(run_dir, *options)[0] == with_flags(run_dir)[0]
 
 
 @pytest.mark.parametrize(
     "option", ["--model=crackflow_s", "--model=seed", "--stem=32", "--image_px=64", "--padding=valid", "--kernel=5"]
 )
-def test_a_network_flag_that_does_not_fit_is_refused_with_those_that_would_even_with_its_default(place, option):
+def test_a_network_flag_that_does_not_fit_is_refused_with_those_that_would_even_with_its_default(run_dir, option):
     fitting = "--model=custom --stem=8 --widths=16 --repeats=1 --padding=same --image_px=48"
     with pytest.raises(UserError) as refused:
-        asked(place, option)
+        with_flags(run_dir, option)
     assert f"received {option}; leave all network flags out, or give these: {fitting}" in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
-def test_settings_made_in_python_must_fit_where_they_differ_from_the_defaults(place):
-    source, plain = pretrained.load(place), TrainConfig(data="d", run_dir="r", weights=place)
+def test_settings_made_in_python_must_fit_where_they_differ_from_the_defaults(run_dir):
+    source, plain = pretrained.load(run_dir), TrainConfig(data="d", run_dir="r", weights=run_dir)
     assert pretrained.with_network(plain, flags.explicit_flags(plain), source)[0].architecture == DESIGN
-    other = dataclasses.replace(plain, model=Network.CRACKFLOW_M)
+    changed = dataclasses.replace(plain, model=Network.CRACKFLOW_M)
     with pytest.raises(UserError, match="received --model=crackflow_m"):
-        pretrained.with_network(other, flags.explicit_flags(other), source)
+        pretrained.with_network(changed, flags.explicit_flags(changed), source)
 
 
 def test_the_same_network_may_have_another_name(tmp_path):
@@ -71,50 +71,50 @@ def test_the_same_network_may_have_another_name(tmp_path):
     card = dataclasses.replace(CARD, network="crackflow_xs")
     model_file.save(str(tmp_path / "model.h5"), xs.build(48), card)
     options = ["--model=custom", "--stem=16", "--widths=32,32,48", "--repeats=0,0,0"]
-    config, source = asked(str(tmp_path), *options)
+    config, source = with_flags(str(tmp_path), *options)
     assert (config.model, config.image_px) == (Network.CUSTOM, 48) and source
-    assert asked(str(tmp_path))[0].model is Network.CRACKFLOW_XS
+    assert with_flags(str(tmp_path))[0].model is Network.CRACKFLOW_XS
 
 
 def test_the_shipped_model_has_a_name_on_every_machine():
-    config, source = asked("shipped")
+    config, source = with_flags("shipped")
     assert config.weights == "shipped" and config.architecture.standardised and source.locator
     assert source.sha256 == model_file.load("").sha256 == model_file.load("shipped").sha256
 
 
-def test_a_model_of_ones_own_that_is_called_shipped_must_be_told_apart(tmp_path, monkeypatch, place):
+def test_a_model_of_ones_own_that_is_called_shipped_must_be_told_apart(tmp_path, monkeypatch, run_dir):
     monkeypatch.chdir(tmp_path)
     os.mkdir("shipped")
     assert pretrained.load("shipped").card.network == "custom"  # the folder holds no model
-    os.symlink(os.path.join(place, "model.h5"), "shipped/model.h5")
+    os.symlink(os.path.join(run_dir, "model.h5"), "shipped/model.h5")
     for flag, load in (("weights", pretrained.load), ("model", model_file.load)):
         with pytest.raises(UserError, match=f"here is one of that name as well; write --{flag}=./shipped for that"):
             load("shipped")
     assert pretrained.load("./shipped").card == CARD
 
 
-def test_all_weights_are_put_in_in_the_order_of_the_layers(place):
-    source = pretrained.load(place)
+def test_all_weights_are_put_in_in_the_order_of_the_layers(run_dir):
+    source = pretrained.load(run_dir)
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
     network = networks.get_model_spec(Network.CUSTOM, DESIGN).build(48)
     pretrained.put(network, source)
-    for ours, theirs in zip(network.get_weights(), source.model.get_weights(), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    for actual, expected in zip(network.get_weights(), source.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(actual, expected)
 
 
-def test_a_network_of_that_name_from_another_version_is_not_filled(place):
+def test_a_network_of_that_name_from_another_version_is_not_filled(run_dir):
     with pytest.raises(UserError, match="expected custom as this version of crackflow builds it, received another"):
-        pretrained.put(networks.NETWORKS[Network.CRACKFLOW_XS].build(48), pretrained.load(place))
+        pretrained.put(networks.NETWORKS[Network.CRACKFLOW_XS].build(48), pretrained.load(run_dir))
 
 
 def test_plain_weights_have_no_network_and_flags_for_one_are_checked_as_without_them(tmp_path):
     path = str(tmp_path / "plain.h5")
     networks.NETWORKS[Network.CRACKFLOW_XS].build(32).save_weights(path)
     assert pretrained.load(path) is None
-    config, source = asked(path)
+    config, source = with_flags(path)
     assert config.model is Network.CRACKFLOW_S and source is None
     with pytest.raises(ConfigError, match="--stem: expected nothing with --model=crackflow_s"):
-        asked(path, "--stem=8")
+        with_flags(path, "--stem=8")
 
 
 def test_a_model_that_no_flags_describe_goes_by_layer_names(tmp_path):
@@ -122,11 +122,11 @@ def test_a_model_that_no_flags_describe_goes_by_layer_names(tmp_path):
     x = keras.layers.GlobalMaxPooling2D()(keras.layers.Rescaling(1 / 255)(image))
     strange = keras.Model(image, keras.layers.Dense(1)(x))
     model_file.save(str(tmp_path / "model.h5"), strange, dataclasses.replace(CARD, image_px=32))
-    assert pretrained.load(str(tmp_path)) is not None and asked(str(tmp_path))[1] is None
+    assert pretrained.load(str(tmp_path)) is not None and with_flags(str(tmp_path))[1] is None
 
 
-def test_a_damaged_model_and_a_folder_without_one_are_refused(tmp_path, place):
-    with open(os.path.join(place, "model.h5"), "rb") as file:
+def test_a_damaged_model_and_a_folder_without_one_are_refused(tmp_path, run_dir):
+    with open(os.path.join(run_dir, "model.h5"), "rb") as file:
         data = bytearray(file.read())
     data[len(data) // 2] ^= 1
     (tmp_path / "model.h5").write_bytes(data)

@@ -1,4 +1,4 @@
-"""Model files that would run code, eat memory or hang, made here and refused."""
+"""Model files that would run code, exhaust memory or hang, created here and refused."""
 
 import json
 import os
@@ -18,14 +18,14 @@ CARD = model_file.ModelMetadata("crackflow_xs", ("clean", "cracked"), 0.5, 1.0, 
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):
-    """The bytes of a sound model."""
+    """The bytes of an intact model."""
     path = tmp_path_factory.mktemp("guard") / "model.h5"
     model_file.save(str(path), networks.NETWORKS[Network.CRACKFLOW_XS].build(32), CARD)
     return path.read_bytes()[: -model_file.CHECKSUM_TRAILER_BYTES]
 
 
 def put(file, name, text):
-    """An attribute as our files have them."""
+    """Writes an attribute as crackflow's files have them."""
     if name in file.attrs:
         del file.attrs[name]
     file.attrs[name] = np.bytes_(text.encode())
@@ -33,7 +33,7 @@ def put(file, name, text):
 
 @pytest.fixture
 def hostile(sound, tmp_path):
-    """`hostile(change)`: a model file whose description `change` has changed; gives its path."""
+    """`hostile(change)` writes a model file whose description `change` has changed, and returns its path."""
 
     def make(change=None, file_change=None):
         path = tmp_path / "model.h5"
@@ -58,7 +58,7 @@ def refusal(path):
 
 
 def layer(config, kind):
-    return next(one for one in config["config"]["layers"] if one["class_name"] == kind)
+    return next(candidate for candidate in config["config"]["layers"] if candidate["class_name"] == kind)
 
 
 # Two backbones pass in tests/model/test_model_file.py, which loads them as they come out of training.
@@ -83,8 +83,8 @@ def test_a_lambda_layer_is_refused_and_its_code_not_run(tmp_path):
     path = str(tmp_path / "model.h5")
     keras.models.save_model(model, f"{path}.keras", include_optimizer=False, save_format="h5")
     os.remove(trace)
-    with h5py.File(f"{path}.keras") as theirs, h5py.File(path, "w", libver=model_file.FORMAT) as file:
-        model_file._copy(theirs, file)
+    with h5py.File(f"{path}.keras") as keras_file, h5py.File(path, "w", libver=model_file.FORMAT) as file:
+        model_file._copy_group(keras_file, file)
         put(file, model_file.ATTRIBUTE, json.dumps(CARD.__dict__))
     assert "Lambda layer, which is code and would be run" in refusal(path)
     assert not os.path.exists(trace)
@@ -125,8 +125,8 @@ def test_whatever_is_no_plain_layer_is_refused(hostile, change, message):
 
 
 def circle(config):
-    """The first convolution takes what the last one makes."""
-    layers = [one for one in config["config"]["layers"] if one["class_name"] == "Conv2D"]
+    """The first convolution takes the output of the last one."""
+    layers = [candidate for candidate in config["config"]["layers"] if candidate["class_name"] == "Conv2D"]
     layers[0]["inbound_nodes"][0][0][0] = layers[-1]["config"]["name"]
 
 

@@ -1,4 +1,4 @@
-"""Which images a model has seen."""
+"""The record of the images that a model has seen."""
 
 import dataclasses
 
@@ -12,41 +12,46 @@ from crackflow.model.training_images import TRAINED, UNSEEN, VALIDATED, Training
 from tests import small
 
 
-def drawn(seed, count):
+def random_digests(seed, count):
     return np.random.default_rng(seed).integers(0, 256, (count, 32), np.uint8)
 
 
-def listed(trained, validated):
+def training_images_of(trained, validated):
     cut = training_images.BYTES
     return TrainingImages(np.unique(trained[:, :cut], axis=0), np.unique(validated[:, :cut], axis=0))
 
 
 def test_images_of_a_data_set_are_known_again_by_split():
-    made = small.data()
-    seen = TrainingImages.of(made)
+    dataset = small.data()
+    seen = TrainingImages.of(dataset)
     for split, expected in (("train", TRAINED), ("val", VALIDATED), ("test", UNSEEN)):
-        for other in (made, small.data("png", 32)):  # the same files in another conversion, split alike
-            assert set(seen.look_up(digests.load(other, split)).tolist()) == {expected}
-    assert len(seen.trained) == made.count("train") and len(seen.validated) == made.count("val")
+        for converted in (dataset, small.data("png", 32)):  # the same files in another conversion, split alike
+            assert set(seen.look_up(digests.load(converted, split)).tolist()) == {expected}
+    assert len(seen.trained) == dataset.count("train") and len(seen.validated) == dataset.count("val")
 
 
 def test_training_counts_before_validation_and_other_images_are_told_apart():
-    both, other = drawn(1, 5), drawn(2, 100_000)
-    found = listed(both, both).look_up(np.concatenate([both, other]))
-    assert (found[:5] == TRAINED).all() and not found[5:].any()
-    assert listed(both, both).look_up(np.zeros((0, 32), np.uint8)).shape == (0,)
+    seen_digests, unseen_digests = random_digests(1, 5), random_digests(2, 100_000)
+    seen = training_images_of(seen_digests, seen_digests).look_up(np.concatenate([seen_digests, unseen_digests]))
+    assert (seen[:5] == TRAINED).all() and not seen[5:].any()
+    assert training_images_of(seen_digests, seen_digests).look_up(np.zeros((0, 32), np.uint8)).shape == (0,)
 
 
 def test_what_a_model_began_with_has_trained_it_as_well():
-    old, new = listed(drawn(1, 3), drawn(2, 2)), listed(drawn(3, 4), drawn(4, 2))
+    old, new = (
+        training_images_of(random_digests(1, 3), random_digests(2, 2)),
+        training_images_of(random_digests(3, 4), random_digests(4, 2)),
+    )
     both = new.and_earlier(old)
-    assert (both.look_up(np.concatenate([drawn(1, 3), drawn(2, 2), drawn(3, 4)])) == TRAINED).all()
-    assert (both.look_up(drawn(4, 2)) == VALIDATED).all()
+    assert (
+        both.look_up(np.concatenate([random_digests(1, 3), random_digests(2, 2), random_digests(3, 4)])) == TRAINED
+    ).all()
+    assert (both.look_up(random_digests(4, 2)) == VALIDATED).all()
     assert new.and_earlier(None) is new
 
 
 def test_five_bytes_an_image_are_written_and_read(tmp_path):
-    seen = listed(drawn(1, 1000), drawn(2, 100))
+    seen = training_images_of(random_digests(1, 1000), random_digests(2, 100))
     with h5py.File(tmp_path / "m.h5", "w") as file:
         assert TrainingImages.read(file) is None
         seen.write(file)

@@ -14,7 +14,7 @@ from crackflow.training import callbacks, trainer
 
 
 def fit(watchers, losses=(3.0, 1.0, 2.0, 4.0), steps=3):
-    """A one-weight model through one epoch for each of `losses`, which become its validation losses."""
+    """Fits a one-weight model for one epoch per item of `losses`, which become its validation losses."""
     model = keras.Sequential([keras.layers.Dense(1, use_bias=False, input_shape=(1,))])
     model.compile(keras.optimizers.SGD(0.1), "mse", ["accuracy"])
 
@@ -28,7 +28,7 @@ def fit(watchers, losses=(3.0, 1.0, 2.0, 4.0), steps=3):
 
 
 class Remember(keras.callbacks.Callback):
-    """The weight at the end of each epoch."""
+    """Records the weight at the end of each epoch."""
 
     def __init__(self):
         super().__init__()
@@ -68,7 +68,7 @@ def test_with_few_validation_images_an_epoch_is_chosen_by_the_mean_of_those_befo
 def test_a_run_that_is_shorter_than_the_mean_has_a_best_epoch_as_well():
     best = callbacks.KeepBestWeights(patience=0, smoothing=3)
     fit([best], losses=(math.nan, 0.4))
-    assert best.epoch == 0  # the mean of both is no number
+    assert best.epoch == 0  # the mean of both is not a number
     fit([best], losses=(0.4, 0.7))
     assert best.epoch == 2
 
@@ -114,7 +114,7 @@ def small_stream():
 
 
 class Counts(callbacks.StepCounter):
-    """Steps that each execution ran."""
+    """Records the steps that each execution ran."""
 
     def __init__(self):
         super().__init__()
@@ -128,9 +128,9 @@ def test_python_is_returned_to_as_seldom_as_the_steps_are_short():
     pace, counts, model = callbacks.TuneStepsPerExecution(steps=30), Counts(), small_trainer(0)
     model.fit(small_stream(), epochs=2, steps_per_epoch=30, callbacks=[counts, pace], verbose=0)
     step = np.median(pace._times[1:])
-    assert pace.chosen == min(30, math.ceil(pace.PYTHON_SECONDS / (pace.SHARE * step)), int(1 / step))
-    assert pace.chosen > 1  # a step of 4 pictures of 32 px takes a few milliseconds
-    assert counts.seen[:4] == [1, 1, 1, 1] and counts.seen[4] == min(pace.chosen, 26)
+    assert pace.steps_per_execution == min(30, math.ceil(pace.PYTHON_SECONDS / (pace.SHARE * step)), int(1 / step))
+    assert pace.steps_per_execution > 1  # a step of 4 images of 32 px takes a few milliseconds
+    assert counts.seen[:4] == [1, 1, 1, 1] and counts.seen[4] == min(pace.steps_per_execution, 26)
     assert sum(counts.seen) == 60
 
 
@@ -141,16 +141,16 @@ def test_long_steps_return_to_python_each_time():
 
     pace, model = callbacks.TuneStepsPerExecution(steps=5), small_trainer(0)
     model.fit(small_stream(), steps_per_epoch=5, callbacks=[pace, Slow()], verbose=0)
-    assert pace.chosen == 1
+    assert pace.steps_per_execution == 1
 
 
 def test_several_steps_at_once_learn_what_single_ones_learn():
-    one, more = small_trainer(1), small_trainer(3)
+    single, several = small_trainer(1), small_trainer(3)
     counts = Counts()
-    one.fit(small_stream(), epochs=2, steps_per_epoch=10, verbose=0)
-    more.fit(small_stream(), epochs=2, steps_per_epoch=10, callbacks=[counts], verbose=0)
+    single.fit(small_stream(), epochs=2, steps_per_epoch=10, verbose=0)
+    several.fit(small_stream(), epochs=2, steps_per_epoch=10, callbacks=[counts], verbose=0)
     assert counts.seen == 2 * [3, 3, 3, 1]
-    for a, b in zip(one.get_weights(), more.get_weights(), strict=True):
+    for a, b in zip(single.get_weights(), several.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
@@ -184,11 +184,13 @@ def test_the_best_weights_are_those_that_were_evaluated():
     model = trainer.compile_trainer(networks.NETWORKS[Network.CRACKFLOW_XS].build(32), config, 20, "off")
     best = callbacks.KeepBestWeights(patience=0)
     image, label = next(iter(small_stream()))
-    checks = tf.data.Dataset.from_tensors((image, label, tf.ones(4)))
-    found = model.fit(small_stream(), epochs=2, steps_per_epoch=10, validation_data=checks, callbacks=[best], verbose=0)
-    # The weights are back: their average must not be taken once more.
-    model._shadows = []
-    assert model.evaluate(checks, verbose=0)[0] == pytest.approx(min(found.history["val_loss"]), rel=1e-4)
+    val_batches = tf.data.Dataset.from_tensors((image, label, tf.ones(4)))
+    history = model.fit(
+        small_stream(), epochs=2, steps_per_epoch=10, validation_data=val_batches, callbacks=[best], verbose=0
+    )
+    # The weights are restored: they must not be averaged once more.
+    model._ema_weights = []
+    assert model.evaluate(val_batches, verbose=0)[0] == pytest.approx(min(history.history["val_loss"]), rel=1e-4)
 
 
 def test_a_run_that_goes_on_within_an_epoch_counts_from_there():
@@ -217,7 +219,7 @@ def test_a_full_disk_ends_no_run_and_is_said(tmp_path, monkeypatch, capsys):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    class Shown(keras.callbacks.Callback):
+    class AddLogs(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             logs |= {"learning_rate": 0.1, "images_per_sec": 1.0, "seconds": 1.0}
 
@@ -228,9 +230,9 @@ def test_a_full_disk_ends_no_run_and_is_said(tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setattr(callbacks.atomic, "write_text", full)
         patch.setattr(keras.callbacks.TensorBoard, "on_epoch_end", full)
-        fit([Shown(), history, board], losses=(2.0, 1.0))
-    said = capsys.readouterr().err
-    assert said.count("history.csv' is not written: No space left on device; training goes on") == 2
-    assert "warning: nothing for TensorBoard of epoch 2: " in said
+        fit([AddLogs(), history, board], losses=(2.0, 1.0))
+    stderr = capsys.readouterr().err
+    assert stderr.count("history.csv' is not written: No space left on device; training goes on") == 2
+    assert "warning: nothing for TensorBoard of epoch 2: " in stderr
     history.write()
     assert len(csv_files.read(str(tmp_path / "history.csv"))) == 2

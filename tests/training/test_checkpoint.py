@@ -20,18 +20,18 @@ def snapshot(step, size=1000):
     return Snapshot({"step": step, "best": [float("inf"), 0, False], "history": [{"loss": 0.25}]}, arrays)
 
 
-def same(one, other):
-    assert one.facts == other.facts and one.arrays.keys() == other.arrays.keys()
-    for name, array in one.arrays.items():
-        np.testing.assert_array_equal(array, other.arrays[name])
-        assert np.asarray(array).dtype == other.arrays[name].dtype
+def assert_same(a, b):
+    assert a.facts == b.facts and a.arrays.keys() == b.arrays.keys()
+    for name, array in a.arrays.items():
+        np.testing.assert_array_equal(array, b.arrays[name])
+        assert np.asarray(array).dtype == b.arrays[name].dtype
     return True
 
 
 def test_what_is_saved_comes_back(tmp_path):
     checkpoint.save(str(tmp_path / "new"), snapshot(5))
-    found = checkpoint.latest(str(tmp_path / "new"))
-    assert same(snapshot(5), found.snapshot) and found.damaged == [] and found.snapshot.step == 5
+    files = checkpoint.latest(str(tmp_path / "new"))
+    assert assert_same(snapshot(5), files.snapshot) and files.damaged == [] and files.snapshot.step == 5
 
 
 def test_the_last_two_are_kept(tmp_path):
@@ -63,36 +63,36 @@ def test_a_truncated_one_is_passed_over_and_named(tmp_path_factory, cut):
         checkpoint.save(str(folder), snapshot(step))
     file = folder / "step-000000002.npz"
     file.write_bytes(file.read_bytes()[: int(cut * file.stat().st_size)])
-    found = checkpoint.latest(str(folder))
-    assert same(snapshot(1), found.snapshot)
-    assert len(found.damaged) == 1 and found.damaged[0].startswith("step-000000002.npz: ")
+    files = checkpoint.latest(str(folder))
+    assert assert_same(snapshot(1), files.snapshot)
+    assert len(files.damaged) == 1 and files.damaged[0].startswith("step-000000002.npz: ")
 
 
-@given(place=st.floats(0, 0.9999), bit=st.integers(0, 7))
-def test_a_flipped_bit_is_never_read_as_if_nothing_were(tmp_path_factory, place, bit):
+@given(position=st.floats(0, 0.9999), bit=st.integers(0, 7))
+def test_a_flipped_bit_is_never_read_as_if_nothing_were(tmp_path_factory, position, bit):
     folder = tmp_path_factory.mktemp("bit")
     checkpoint.save(str(folder), snapshot(3))
     file = folder / "step-000000003.npz"
     data = bytearray(file.read_bytes())
-    data[int(place * len(data))] ^= 1 << bit
+    data[int(position * len(data))] ^= 1 << bit
     file.write_bytes(data)
-    found = checkpoint.latest(str(folder))
-    assert found.snapshot is None or same(snapshot(3), found.snapshot)  # zip has a few bytes that mean nothing
+    files = checkpoint.latest(str(folder))
+    assert files.snapshot is None or assert_same(snapshot(3), files.snapshot)  # a few bytes of a zip have no meaning
 
 
 @pytest.mark.parametrize("header", [b"{'descr': (((", b"{'descr': '<f4' 'x' 3,", b"\x00\x00"])
 def test_a_header_that_is_no_python_is_damage(header, tmp_path):
     checkpoint.save(str(tmp_path), snapshot(3))
     file = tmp_path / "step-000000003.npz"
-    with zipfile.ZipFile(file) as whole:
-        parts = {name: whole.read(name) for name in whole.namelist()}
+    with zipfile.ZipFile(file) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
     name = next(iter(parts))
     parts[name] = parts[name][:10] + header.ljust(118) + parts[name][128:]
-    with zipfile.ZipFile(file, "w") as whole:
-        for one, data in parts.items():
-            whole.writestr(one, data)
-    found = checkpoint.latest(str(tmp_path))
-    assert found.snapshot is None and len(found.damaged) == 1
+    with zipfile.ZipFile(file, "w") as archive:
+        for entry, data in parts.items():
+            archive.writestr(entry, data)
+    files = checkpoint.latest(str(tmp_path))
+    assert files.snapshot is None and len(files.damaged) == 1
 
 
 def test_a_disk_that_is_full_leaves_the_older_ones(tmp_path):
@@ -108,7 +108,7 @@ def test_a_disk_that_is_full_leaves_the_older_ones(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
     assert os.listdir(tmp_path) == ["step-000000001.npz"]
-    assert same(snapshot(1), checkpoint.latest(str(tmp_path)).snapshot)
+    assert assert_same(snapshot(1), checkpoint.latest(str(tmp_path)).snapshot)
 
 
 def test_what_a_killed_process_left_is_no_snapshot(tmp_path):

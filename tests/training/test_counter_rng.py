@@ -20,35 +20,35 @@ def keys_in_python(seed, step, first, count):
     key = fmix32(seed & MASK ^ 0x9E3779B9)
     key = fmix32((key + (seed >> 32)) & MASK)
     key = fmix32((key + step) & MASK)
-    return [fmix32((key + first + place) & MASK) for place in range(count)]
+    return [fmix32((key + first + position) & MASK) for position in range(count)]
 
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**40), st.integers(0, 2**20))
 def test_the_numbers_are_those_of_plain_integers(seed, step, first):
-    found = counter_rng.per_example_keys(seed, tf.constant(step, tf.int64), first, 3)
+    keys = counter_rng.per_example_keys(seed, tf.constant(step, tf.int64), first, 3)
     expected = keys_in_python(seed, step & MASK, first, 3)
-    assert found.numpy().tolist() == expected
-    u = counter_rng.uniform(found, 2).numpy()
+    assert keys.numpy().tolist() == expected
+    u = counter_rng.uniform(keys, 2).numpy()
     for row, key in zip(u, expected, strict=True):
         assert row.tolist() == [(fmix32((key + k * 0x9E3779B9) & MASK) >> 8) * 2.0**-24 for k in (1, 2)]
 
 
 def test_a_picture_has_its_numbers_on_any_number_of_replicas():
-    whole = counter_rng.per_example_keys(5, 17, 0, 12).numpy()
+    batch = counter_rng.per_example_keys(5, 17, 0, 12).numpy()
     parts = [counter_rng.per_example_keys(5, 17, first, 4).numpy() for first in (0, 4, 8)]
-    np.testing.assert_array_equal(np.concatenate(parts), whole)
+    np.testing.assert_array_equal(np.concatenate(parts), batch)
 
 
 @pytest.mark.parametrize("what", ["keys", "uniform", "noise"])
 def test_xla_gives_the_same_numbers(what):
-    def make(step):
+    def draw(step):
         keys = counter_rng.per_example_keys(3, step, 0, 64)
         return {"keys": keys, "uniform": counter_rng.uniform(keys, 20), "noise": counter_rng.noise(keys, 300)}[what]
 
-    compiled, graph = tf.function(make, jit_compile=True), tf.function(make)
+    compiled, graph = tf.function(draw, jit_compile=True), tf.function(draw)
     for step in (0, 1, 12345):
-        np.testing.assert_array_equal(make(tf.constant(step)), graph(tf.constant(step)))
-        np.testing.assert_array_equal(make(tf.constant(step)), compiled(tf.constant(step)))
+        np.testing.assert_array_equal(draw(tf.constant(step)), graph(tf.constant(step)))
+        np.testing.assert_array_equal(draw(tf.constant(step)), compiled(tf.constant(step)))
 
 
 def test_seeds_steps_places_and_numbers_do_not_follow_each_other():
@@ -61,8 +61,8 @@ def test_seeds_steps_places_and_numbers_do_not_follow_each_other():
     assert len(np.unique(u)) > 0.998 * u.size  # 2^24 values: few coincide by chance
     centred = u - u.mean()
     for axis in range(4):
-        one, other = (np.take(centred, range(*ends), axis) for ends in ((0, u.shape[axis] - 1), (1, u.shape[axis])))
-        assert abs((one * other).mean() / centred.var()) < 4 / np.sqrt(one.size)
+        earlier, later = (np.take(centred, range(*ends), axis) for ends in ((0, u.shape[axis] - 1), (1, u.shape[axis])))
+        assert abs((earlier * later).mean() / centred.var()) < 4 / np.sqrt(earlier.size)
 
 
 def test_all_values_from_0_to_1_come_alike_often():
@@ -79,5 +79,5 @@ def test_noise_has_mean_0_and_deviation_1_and_no_pattern():
     assert abs(noise.mean()) < 4 / np.sqrt(noise.size)
     assert noise.std() == pytest.approx(1, abs=0.01)
     assert np.abs(noise).max() < 3.47
-    for one, other in ((noise[:, 1:], noise[:, :-1]), (noise[1:], noise[:-1]), (noise[:, 384:], noise[:, :-384])):
-        assert abs((one * other).mean()) < 4 / np.sqrt(one.size)
+    for a, b in ((noise[:, 1:], noise[:, :-1]), (noise[1:], noise[:-1]), (noise[:, 384:], noise[:, :-384])):
+        assert abs((a * b).mean()) < 4 / np.sqrt(a.size)

@@ -1,4 +1,4 @@
-"""A run that is interrupted, restored and diverges, in this process, on a few made images."""
+"""A run that is interrupted, restored and diverges, in this process, on a few synthetic images."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ from crackflow.model import networks
 from crackflow.training import callbacks, checkpoint, fit_loop, trainer
 from tests.support import with_addons
 
-STEPS, BATCH, PX = 5, 8, 32
+STEPS, BATCH, IMAGE_PX = 5, 8, 32
 ALONE = distribution.Cluster(None, AutoChoice("one", ""))
 
 
@@ -34,10 +34,10 @@ def config(run_dir, **changes):
 
 
 def images(count, seed):
-    """A little brighter means cracked: not all are told apart, so that metrics differ."""
+    """Cracked images are slightly brighter: not all can be told apart, so that metrics differ."""
     random = np.random.default_rng(seed)
     label = random.integers(0, 2, count).astype(np.int32)
-    image = random.integers(0, 250, (count, PX, PX, 3)) + 5 * label[:, None, None, None]
+    image = random.integers(0, 250, (count, IMAGE_PX, IMAGE_PX, 3)) + 5 * label[:, None, None, None]
     return image.astype(np.uint8), label
 
 
@@ -47,16 +47,16 @@ def batches_from(step):
     return ds.repeat().skip(step)
 
 
-def checks():
+def val_batches():
     image, label = images(16, 1)
     return tf.data.Dataset.from_tensor_slices((image, label, np.ones(16, np.float32))).batch(BATCH)
 
 
-def made(settings, policy="float32", xla="off"):
+def new_fit(settings, policy="float32", xla="off"):
     keras.mixed_precision.set_global_policy(policy)
     try:
         keras.utils.set_random_seed(0)
-        network = networks.get_model_spec(settings.model, settings.architecture).build(PX)
+        network = networks.get_model_spec(settings.model, settings.architecture).build(IMAGE_PX)
         model = trainer.compile_trainer(network, settings, STEPS * settings.epochs, xla)
     finally:
         keras.mixed_precision.set_global_policy("float32")
@@ -65,11 +65,11 @@ def made(settings, policy="float32", xla="off"):
 
 def run(fit):
     os.makedirs(fit.config.run_dir, exist_ok=True)
-    return fit.run(batches_from, checks(), 2)
+    return fit.run(batches_from, val_batches(), 2)
 
 
 class Raise(keras.callbacks.Callback):
-    """Sends this process a signal after a step of an epoch."""
+    """Sends a signal to this process after a step of an epoch."""
 
     def __init__(self, epoch, batch, number=signal.SIGTERM):
         super().__init__()
@@ -84,8 +84,8 @@ class Raise(keras.callbacks.Callback):
 
 
 @contextlib.contextmanager
-def also(monkeypatch, watcher):
-    """With `watcher` as the first callback of every fit."""
+def with_callback(monkeypatch, watcher):
+    """Inside, `watcher` is the first callback of every fit."""
     plain = trainer.Trainer.fit
 
     def fit(self, *arguments, callbacks, **settings):
@@ -96,73 +96,73 @@ def also(monkeypatch, watcher):
         yield
 
 
-def interrupted(monkeypatch, settings, epoch, batch, policy="float32", number=signal.SIGTERM):
-    """A run stopped by a signal, and gone on with in a new model."""
-    fit = made(settings, policy)
+def interrupt_and_restore(monkeypatch, settings, epoch, batch, policy="float32", number=signal.SIGTERM):
+    """Stops a run with a signal and restores it into a new model."""
+    fit = new_fit(settings, policy)
     with (
-        also(monkeypatch, Raise(epoch, batch, number)),
+        with_callback(monkeypatch, Raise(epoch, batch, number)),
         pytest.raises(RetryableError, match="stopped by a signal after step"),
     ):
         run(fit)
-    again = made(settings, policy)
+    again = new_fit(settings, policy)
     again.restore(checkpoint.latest(os.path.join(settings.run_dir, "checkpoints")).snapshot)
     return again
 
 
-def expect_equal(one, other):
-    ours, theirs = one.model.state(), other.model.state()
-    assert ours.keys() == theirs.keys()
-    for name, variable in ours.items():
+def assert_same_state(a, b):
+    expected, actual = a.model.state(), b.model.state()
+    assert expected.keys() == actual.keys()
+    for name, variable in expected.items():
         if not name.startswith("metric/"):
-            np.testing.assert_array_equal(variable.numpy(), theirs[name].numpy(), err_msg=name)
+            np.testing.assert_array_equal(variable.numpy(), actual[name].numpy(), err_msg=name)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """(Fit, Watched) of a run that nothing happened to."""
-    fit = made(config(tmp_path_factory.mktemp("undisturbed") / "run", steps_per_execution=1))
+    """(FitLoop, TrainingResult) of an uninterrupted run."""
+    fit = new_fit(config(tmp_path_factory.mktemp("undisturbed") / "run", steps_per_execution=1))
     return fit, run(fit)
 
 
 @pytest.mark.parametrize("epoch, batch", [(0, 0), (1, 2), (1, STEPS - 1)])
 def test_a_run_that_is_stopped_goes_on_to_the_same_end(tmp_path, monkeypatch, undisturbed, epoch, batch):
     settings = config(tmp_path / "one", steps_per_execution=1)
-    whole, seen = undisturbed
-    fit = interrupted(monkeypatch, settings, epoch, batch)
+    uninterrupted, expected_result = undisturbed
+    fit = interrupt_and_restore(monkeypatch, settings, epoch, batch)
     assert fit.step == epoch * STEPS + batch + 1
-    found = run(fit)
-    expect_equal(fit, whole)
-    assert found.best_epoch == seen.best_epoch
-    for one, other in zip(found.history, seen.history, strict=True):
+    result = run(fit)
+    assert_same_state(fit, uninterrupted)
+    assert result.best_epoch == expected_result.best_epoch
+    for row, expected in zip(result.history, expected_result.history, strict=True):
         for name in ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"):
-            assert one[name] == other[name], name
+            assert row[name] == expected[name], name
     assert csv_files.read(str(tmp_path / "one" / "history.csv"))[-1]["epoch"] == "3"
 
 
-# One of each kind: Keras' own (adamw is in the other tests), one of tensorflow-addons, one around another.
+# One of each kind: Keras' own (the other tests use adamw), one of tensorflow-addons, one that wraps another.
 @pytest.mark.parametrize(
     "optimizer",
-    [Optimizer.SGD, *(pytest.param(it, marks=with_addons) for it in (Optimizer.LAMB, Optimizer.MOVING_AVERAGE))],
+    [Optimizer.SGD, *(pytest.param(name, marks=with_addons) for name in (Optimizer.LAMB, Optimizer.MOVING_AVERAGE))],
 )
 def test_every_kind_of_optimizer_goes_on_as_it_was(tmp_path, monkeypatch, optimizer):
     optimization = Optimization(optimizer=optimizer, learning_rate=0.003)
     settings = config(tmp_path / "one", optimization=optimization, steps_per_execution=1, epochs=2)
-    whole = made(settings)
-    run(whole)
+    uninterrupted = new_fit(settings)
+    run(uninterrupted)
     for name in checkpoint.names(str(tmp_path / "one" / "checkpoints")):
         os.remove(tmp_path / "one" / "checkpoints" / name)
-    fit = interrupted(monkeypatch, settings, 1, 1)
+    fit = interrupt_and_restore(monkeypatch, settings, 1, 1)
     run(fit)
-    expect_equal(fit, whole)
+    assert_same_state(fit, uninterrupted)
 
 
 def test_the_scale_of_the_loss_goes_on_as_it_was(tmp_path, monkeypatch):
     settings = config(tmp_path / "one", steps_per_execution=1, epochs=2)
-    whole = made(config(tmp_path / "whole", steps_per_execution=1, epochs=2), "mixed_float16")
-    run(whole)
-    fit = interrupted(monkeypatch, settings, 1, 1, "mixed_float16")
+    uninterrupted = new_fit(config(tmp_path / "whole", steps_per_execution=1, epochs=2), "mixed_float16")
+    run(uninterrupted)
+    fit = interrupt_and_restore(monkeypatch, settings, 1, 1, "mixed_float16")
     run(fit)
-    expect_equal(fit, whole)
+    assert_same_state(fit, uninterrupted)
     assert int(fit.model.optimizer.dynamic_counter) == 2 * STEPS
 
 
@@ -170,36 +170,40 @@ def test_the_scale_of_the_loss_goes_on_as_it_was(tmp_path, monkeypatch):
 def test_dropout_goes_on_as_it_was_and_a_seed_decides_it(tmp_path, monkeypatch, xla):
     design = Architecture(stem=16, widths=(16,), repeats=(0,), dropout=0.5)
     settings = {"model": Network.CUSTOM, "architecture": design, "steps_per_execution": 1, "epochs": 2}
-    whole = [run(made(config(tmp_path / name, **settings), xla=xla)).history for name in "ab"]
-    assert [row["loss"] for row in whole[0]] == pytest.approx([row["loss"] for row in whole[1]], rel=1e-5)
+    uninterrupted = [run(new_fit(config(tmp_path / name, **settings), xla=xla)).history for name in "ab"]
+    assert [row["loss"] for row in uninterrupted[0]] == pytest.approx(
+        [row["loss"] for row in uninterrupted[1]], rel=1e-5
+    )
     stopped = config(tmp_path / "c", **settings)
-    with also(monkeypatch, Raise(0, 2)), pytest.raises(RetryableError):
-        run(made(stopped, xla=xla))
-    fit = made(stopped, xla=xla)
+    with with_callback(monkeypatch, Raise(0, 2)), pytest.raises(RetryableError):
+        run(new_fit(stopped, xla=xla))
+    fit = new_fit(stopped, xla=xla)
     fit.restore(checkpoint.latest(str(tmp_path / "c" / "checkpoints")).snapshot)
-    assert [row["loss"] for row in run(fit).history] == pytest.approx([row["loss"] for row in whole[0]], rel=1e-5)
+    assert [row["loss"] for row in run(fit).history] == pytest.approx(
+        [row["loss"] for row in uninterrupted[0]], rel=1e-5
+    )
 
 
 def test_the_best_weights_of_before_the_interruption_count(tmp_path, monkeypatch):
     settings = config(tmp_path, optimization=Optimization(learning_rate=0.003), steps_per_execution=1)
-    fit = interrupted(monkeypatch, settings, 1, 2)
+    fit = interrupt_and_restore(monkeypatch, settings, 1, 2)
     assert fit.best.epoch == 1
     fit.best.loss = -1.0  # nothing later is better
     best = fit.best.weights
     run(fit)
-    for one, other in zip(best, fit.model.get_weights(), strict=True):
-        np.testing.assert_array_equal(one, other)
+    for expected, actual in zip(best, fit.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(expected, actual)
 
 
 def test_a_run_that_was_stopped_early_stays_stopped(tmp_path):
-    fit = made(config(tmp_path))
+    fit = new_fit(config(tmp_path))
     run(fit)
     fit.best.stopped, fit.step = True, 4 * STEPS  # of a run that was to be longer
     fit.save()
-    again = made(config(tmp_path))
+    again = new_fit(config(tmp_path))
     again.restore(checkpoint.latest(str(tmp_path / "checkpoints")).snapshot)
-    found = run(again)
-    assert found.stopped and found.history == fit.history.rows
+    result = run(again)
+    assert result.stopped and result.history == fit.history.rows
 
 
 def test_a_second_signal_is_heard_at_once(tmp_path, monkeypatch):
@@ -210,21 +214,21 @@ def test_a_second_signal_is_heard_at_once(tmp_path, monkeypatch):
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever runs the tests may ignore it
     try:
-        with also(monkeypatch, Twice(0, 0)), pytest.raises(KeyboardInterrupt):
-            run(made(config(tmp_path)))
+        with with_callback(monkeypatch, Twice(0, 0)), pytest.raises(KeyboardInterrupt):
+            run(new_fit(config(tmp_path)))
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
-    run(made(config(tmp_path, epochs=1)))
-    other = made(config(tmp_path, epochs=1, model=Network.CRACKFLOW_S))
-    before = other.model.get_weights()
+    run(new_fit(config(tmp_path, epochs=1)))
+    fit = new_fit(config(tmp_path, epochs=1, model=Network.CRACKFLOW_S))
+    before = fit.model.get_weights()
     with pytest.raises(UserError, match=r"is of another network: expected .* of shape .*, received .*; choose another"):
-        other.restore(checkpoint.latest(str(tmp_path / "checkpoints")).snapshot)
-    for one, now in zip(before, other.model.get_weights(), strict=True):
-        np.testing.assert_array_equal(one, now)
+        fit.restore(checkpoint.latest(str(tmp_path / "checkpoints")).snapshot)
+    for expected, actual in zip(before, fit.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(expected, actual)
 
 
 class Spoil(keras.callbacks.Callback):
@@ -251,87 +255,90 @@ class Spoil(keras.callbacks.Callback):
 
 
 def test_a_run_that_diverges_goes_back_with_half_the_rate(tmp_path, monkeypatch, capsys, undisturbed):
-    fit = made(config(tmp_path, steps_per_execution=1))
-    with also(monkeypatch, Spoil(1, 2, times=1)):
-        found = run(fit)
-    told = capsys.readouterr().err
-    assert "warning: the training loss became" in told
-    assert "back to step 5 with 0.5 of the learning rate (1 of 3 times)" in told
-    assert [row["epoch"] for row in found.history] == [1, 2, 3] and fit.rollbacks == 1
-    whole = undisturbed[1].history
-    assert found.history[0]["learning_rate"] == whole[0]["learning_rate"]
-    assert found.history[1]["learning_rate"] == pytest.approx(whole[1]["learning_rate"] / 2)
+    fit = new_fit(config(tmp_path, steps_per_execution=1))
+    with with_callback(monkeypatch, Spoil(1, 2, times=1)):
+        result = run(fit)
+    stderr = capsys.readouterr().err
+    assert "warning: the training loss became" in stderr
+    assert "back to step 5 with 0.5 of the learning rate (1 of 3 times)" in stderr
+    assert [row["epoch"] for row in result.history] == [1, 2, 3] and fit.rollbacks == 1
+    uninterrupted = undisturbed[1].history
+    assert result.history[0]["learning_rate"] == uninterrupted[0]["learning_rate"]
+    assert result.history[1]["learning_rate"] == pytest.approx(uninterrupted[1]["learning_rate"] / 2)
     assert checkpoint.latest(str(tmp_path / "checkpoints")).snapshot.facts["rollbacks"] == 1  # so that a kill keeps it
 
 
 def test_weights_that_are_no_numbers_are_never_a_checkpoint(tmp_path, monkeypatch, capsys):
-    """After the last step of an epoch, where no loss tells of them."""
-    fit = made(config(tmp_path, steps_per_execution=1))
-    with also(monkeypatch, Spoil(1, 4, times=1, after=True)):
-        found = run(fit)
+    """After the last step of an epoch, where no loss shows them."""
+    fit = new_fit(config(tmp_path, steps_per_execution=1))
+    with with_callback(monkeypatch, Spoil(1, 4, times=1, after=True)):
+        result = run(fit)
     assert "warning: a weight is no number any more near step 10; back to step 5 with 0.5" in capsys.readouterr().err
-    assert [row["epoch"] for row in found.history] == [1, 2, 3] and fit.rollbacks == 1
-    assert all(np.isfinite(row["val_loss"]) for row in found.history)
+    assert [row["epoch"] for row in result.history] == [1, 2, 3] and fit.rollbacks == 1
+    assert all(np.isfinite(row["val_loss"]) for row in result.history)
 
 
 def test_a_checkpoint_that_leads_to_the_same_end_again_is_given_up_for_the_one_before(tmp_path):
-    fit = made(config(tmp_path, epochs=2))
+    fit = new_fit(config(tmp_path, epochs=2))
     run(fit)
-    place = str(tmp_path / "checkpoints")
+    checkpoint_dir = str(tmp_path / "checkpoints")
     steps = []
     for _ in range(3):
         fit._roll_back(callbacks.DivergenceError("the training loss became 99"))
-        steps.append((fit.step, fit.rollbacks, checkpoint.names(place)))
-    both = ["step-000000005.npz", "step-000000010.npz"]
-    assert steps == [(10, 1, both), (5, 2, both[:1]), (5, 3, both[:1])]
-    assert checkpoint.latest(place).snapshot.facts["rollbacks"] == 3
+        steps.append((fit.step, fit.rollbacks, checkpoint.names(checkpoint_dir)))
+    both_names = ["step-000000005.npz", "step-000000010.npz"]
+    assert steps == [(10, 1, both_names), (5, 2, both_names[:1]), (5, 3, both_names[:1])]
+    assert checkpoint.latest(checkpoint_dir).snapshot.facts["rollbacks"] == 3
 
 
 def test_a_run_that_diverges_again_and_again_ends_with_advice(tmp_path, monkeypatch):
     settings = config(tmp_path, safety=Safety(rollbacks=2), steps_per_execution=1)
     with (
-        also(monkeypatch, Spoil(1, 2, times=9)),
+        with_callback(monkeypatch, Spoil(1, 2, times=9)),
         pytest.raises(
             UserError,
             match=r"training diverged after 2 attempts with a smaller rate: .*; lower --learning_rate, or set --cl",
         ),
     ):
-        run(made(settings))
+        run(new_fit(settings))
 
 
 def test_without_a_checkpoint_a_run_that_diverges_ends(tmp_path, monkeypatch):
-    fit = made(config(tmp_path, safety=Safety(rollbacks=0), steps_per_execution=1))
-    with also(monkeypatch, Spoil(0, 1, times=1)), pytest.raises(UserError, match="training diverged after 0 attempts"):
+    fit = new_fit(config(tmp_path, safety=Safety(rollbacks=0), steps_per_execution=1))
+    with (
+        with_callback(monkeypatch, Spoil(0, 1, times=1)),
+        pytest.raises(UserError, match="training diverged after 0 attempts"),
+    ):
         run(fit)
 
 
-class Team(distribution.Cluster):
-    """Two workers, of which the other says what this one says; `calls`: what happened, in order."""
+class TwoWorkers(distribution.Cluster):
+    """Two workers that gather the same numbers; `calls`: what happened, in order."""
 
     def gathered(self, numbers):
         self.calls.append("gathered")
         return np.asarray([numbers] * self.workers)
 
 
-def teamed(fit, worker):
-    fit.cluster = Team(None, AutoChoice("multiworker", ""), worker, 2)
+def with_two_workers(fit, worker):
+    fit.cluster = TwoWorkers(None, AutoChoice("multiworker", ""), worker, 2)
     object.__setattr__(fit.cluster, "calls", [])
     return fit
 
 
 @pytest.mark.parametrize("time", [1, 2])
 def test_a_worker_lost_at_any_checkpoint_means_try_again(tmp_path, time):
-    """Also at the first, before the first step: reading the statistics of BatchNorm takes all."""
-    fit, taken = teamed(made(config(tmp_path, epochs=1)), 0), []
-    whole = fit.snapshot
+    """Also at the first checkpoint, before the first step: reading the statistics of BatchNorm needs all workers."""
+    fit, calls = with_two_workers(new_fit(config(tmp_path, epochs=1)), 0), []
+    uninterrupted = fit.snapshot
 
-    def gone():
-        taken.append(1)
-        if len(taken) == time:
+    def lose_worker():
+        calls.append(1)
+        if len(calls) == time:
             raise tf.errors.UnavailableError(None, None, "Collective ops is aborted by: Socket closed")
-        return whole()
+        return uninterrupted()
 
-    fit.snapshot = gone
+    fit.snapshot = lose_worker
     with pytest.raises(
         RetryableError, match=r"worker 0 of 2 lost another one \(UnavailableError: Collective ops is aborted"
     ):
@@ -339,23 +346,26 @@ def test_a_worker_lost_at_any_checkpoint_means_try_again(tmp_path, time):
 
 
 def test_nobody_leaves_before_the_chief_has_written(tmp_path, monkeypatch):
-    """SLURM ends the others as soon as one has left."""
-    fit = teamed(made(config(tmp_path, epochs=2, steps_per_execution=1)), 0)
+    """SLURM ends the other workers as soon as one has exited."""
+    fit = with_two_workers(new_fit(config(tmp_path, epochs=2, steps_per_execution=1)), 0)
     save = checkpoint.save
-    monkeypatch.setattr(checkpoint, "save", lambda *given: (save(*given), fit.cluster.calls.append("written")))
-    with also(monkeypatch, Raise(0, 2)), pytest.raises(RetryableError, match="stopped by a signal after step 3 of 10"):
+    monkeypatch.setattr(checkpoint, "save", lambda *args: (save(*args), fit.cluster.calls.append("written")))
+    with (
+        with_callback(monkeypatch, Raise(0, 2)),
+        pytest.raises(RetryableError, match="stopped by a signal after step 3 of 10"),
+    ):
         run(fit)
     assert fit.cluster.calls[-2:] == ["written", "gathered"]
 
 
 def test_a_run_goes_on_with_a_scaled_loss_or_without(tmp_path):
     """Trials of a search, on GPUs that compute in float16 and GPUs that compute in bfloat16."""
-    scaled = made(config(tmp_path / "one", epochs=1), "mixed_float16")
+    scaled = new_fit(config(tmp_path / "one", epochs=1), "mixed_float16")
     run(scaled)
-    plain = made(config(tmp_path / "two", epochs=1), "mixed_bfloat16")
+    plain = new_fit(config(tmp_path / "two", epochs=1), "mixed_bfloat16")
     run(plain)
     for begun, policy in ((scaled, "mixed_bfloat16"), (plain, "mixed_float16")):
-        fit = made(config(tmp_path / policy, epochs=2), policy)
+        fit = new_fit(config(tmp_path / policy, epochs=2), policy)
         fit.restore(begun.snapshot())
         assert len(run(fit).history) == 2
 
@@ -365,16 +375,18 @@ def test_a_full_disk_does_not_end_the_run_and_is_told(tmp_path, monkeypatch, cap
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "save", full)
-    found = run(made(config(tmp_path, epochs=1)))
-    assert len(found.history) == 1
-    told = capsys.readouterr().err
-    assert "warning: no checkpoint at step 0: No space left on device; training goes on, and there is none yet" in told
+    result = run(new_fit(config(tmp_path, epochs=1)))
+    assert len(result.history) == 1
+    stderr = capsys.readouterr().err
+    assert (
+        "warning: no checkpoint at step 0: No space left on device; training goes on, and there is none yet" in stderr
+    )
 
 
 def test_checkpoints_come_within_an_epoch_when_it_is_long(tmp_path, monkeypatch):
     saved = []
     monkeypatch.setattr(checkpoint, "save", lambda folder, snapshot: saved.append(snapshot.step))
-    run(made(config(tmp_path, epochs=1, safety=Safety(checkpoint_minutes=1e-9), steps_per_execution=2)))
+    run(new_fit(config(tmp_path, epochs=1, safety=Safety(checkpoint_minutes=1e-9), steps_per_execution=2)))
     assert saved == [0, 2, 4, 5]
 
 
@@ -387,19 +399,19 @@ def test_a_guard_lets_a_high_loss_pass_below_its_limit():
 
 
 def test_a_fit_that_ends_earlier_has_the_rates_of_the_whole_run(tmp_path):
-    whole = run(made(config(tmp_path / "whole"))).history
+    uninterrupted = run(new_fit(config(tmp_path / "whole"))).history
     settings = config(tmp_path / "part")
-    fit = made(settings)
+    fit = new_fit(settings)
     fit.epochs = 2
-    part = run(fit).history
-    assert len(whole) == 3 and len(part) == 2
-    for one, other in zip(part, whole, strict=False):
-        assert one["learning_rate"] == other["learning_rate"]
-        assert one["loss"] == pytest.approx(other["loss"], rel=1e-3)
+    shortened = run(fit).history
+    assert len(uninterrupted) == 3 and len(shortened) == 2
+    for row, expected in zip(shortened, uninterrupted, strict=False):
+        assert row["learning_rate"] == expected["learning_rate"]
+        assert row["loss"] == pytest.approx(expected["loss"], rel=1e-3)
 
 
 def test_workers_that_see_different_checkpoints_after_a_divergence_begin_again(tmp_path, monkeypatch):
-    fit = made(config(tmp_path))
+    fit = new_fit(config(tmp_path))
     os.makedirs(tmp_path, exist_ok=True)
     fit.save()
     monkeypatch.setattr(distribution.Cluster, "gathered", lambda self, own: np.array([own, [7]]))
@@ -409,6 +421,6 @@ def test_workers_that_see_different_checkpoints_after_a_divergence_begin_again(t
 
 def test_the_limit_of_the_loss_is_weighed_as_the_loss_is(tmp_path):
     heavy = Optimization(learning_rate=0.003, class_weights=(1.0, 100.0))
-    fit = made(config(tmp_path, optimization=heavy, epochs=1))
+    fit = new_fit(config(tmp_path, optimization=heavy, epochs=1))
     first = run(fit).history[0]["loss"]
     assert first > fit.config.safety.loss_limit and not fit.rollbacks

@@ -25,7 +25,7 @@ def settings(name, **changes):
 
 
 def descend(optimizer, steps=60, scaled=False):
-    """A bowl whose lowest point is 1: the weight at the end, and the averaged one."""
+    """Minimises a bowl whose lowest point is 1; returns the final weight and the averaged one."""
     weight = tf.Variable(np.full(4, 3.0, np.float32), name="kernel")
     if scaled:
         optimizer = keras.mixed_precision.LossScaleOptimizer(optimizer)
@@ -51,28 +51,28 @@ def descend(optimizer, steps=60, scaled=False):
 @pytest.mark.parametrize("name", each_optimizer())
 @pytest.mark.parametrize("scaled", [False, True], ids=["plain", "scaled"])
 def test_every_optimizer_goes_downhill(name, scaled):
-    made = optimizers.create_optimizer(
+    optimizer = optimizers.create_optimizer(
         settings(name, schedule=Schedule.CONSTANT, weight_decay=0.0), batch_size=64, steps=60
     )
-    last, _ = descend(made, scaled=scaled)
+    last, _ = descend(optimizer, scaled=scaled)
     assert np.abs(last - 1).max() < 1.5
 
 
 @pytest.mark.parametrize("name", each_optimizer())
 def test_the_rate_that_is_logged_follows_the_schedule(name):
-    made = optimizers.create_optimizer(settings(name), batch_size=64, steps=60)
-    assert optimizers.current_rate(made) == pytest.approx(0.05)
-    descend(made, steps=30)
-    assert optimizers.current_rate(made) == pytest.approx(0.025, rel=0.15)
+    optimizer = optimizers.create_optimizer(settings(name), batch_size=64, steps=60)
+    assert optimizers.current_rate(optimizer) == pytest.approx(0.05)
+    descend(optimizer, steps=30)
+    assert optimizers.current_rate(optimizer) == pytest.approx(0.025, rel=0.15)
 
 
 @pytest.mark.parametrize("name", each_optimizer())
 def test_every_optimizer_shortens_gradients_beyond_the_limit_and_no_others(name):
     def moved(clip):
-        chosen = settings(name, clip_norm=clip, weight_decay=0.0, schedule=Schedule.CONSTANT)
-        optimizer, weight = optimizers.create_optimizer(chosen, batch_size=64, steps=60), tf.Variable([3.0, 3.0])
+        optimization = settings(name, clip_norm=clip, weight_decay=0.0, schedule=Schedule.CONSTANT)
+        optimizer, weight = optimizers.create_optimizer(optimization, batch_size=64, steps=60), tf.Variable([3.0, 3.0])
         optimizers.build(optimizer, [weight])
-        # A long gradient, then short ones: only the ratio of the two is felt by optimizers that divide by its size.
+        # A long gradient, then short ones: optimizers that divide by its size depend only on the ratio of the two.
         for gradient in ([100.0, 1.0], [1.0, 1.0], [1.0, 1.0], [1.0, 1.0], [1.0, 1.0], [1.0, 1.0]):
             optimizer.apply_gradients([(tf.constant(gradient), weight)])
         return weight.numpy() - 3
@@ -83,9 +83,9 @@ def test_every_optimizer_shortens_gradients_beyond_the_limit_and_no_others(name)
 
 @with_addons
 def test_an_averaging_optimizer_gives_a_mean_of_the_weights_it_passed():
-    chosen = settings(Optimizer.MOVING_AVERAGE, weight_decay=0.0, schedule=Schedule.CONSTANT)
-    made = optimizers.create_optimizer(chosen, batch_size=64, steps=60)
-    last, average = descend(made)
+    optimization = settings(Optimizer.MOVING_AVERAGE, weight_decay=0.0, schedule=Schedule.CONSTANT)
+    optimizer = optimizers.create_optimizer(optimization, batch_size=64, steps=60)
+    last, average = descend(optimizer)
     assert (average > last).all() and (average < 3).all()
 
 
@@ -97,10 +97,10 @@ def test_an_optimizer_without_an_average_leaves_the_weights():
 @with_addons
 def test_the_decay_of_wrapped_adamw_is_that_of_keras():
     def moved(name):
-        made = optimizers.create_optimizer(
+        optimizer = optimizers.create_optimizer(
             settings(name, weight_decay=0.5, schedule=Schedule.CONSTANT), batch_size=64, steps=60
         )
-        return descend(made, steps=10)[0]
+        return descend(optimizer, steps=10)[0]
 
     np.testing.assert_allclose(moved(Optimizer.MOVING_AVERAGE), moved(Optimizer.ADAMW), rtol=1e-3)
 

@@ -1,6 +1,6 @@
 """Each stage of the doctor against a plain loop that does the same by other means.
 
-The two take turns, so that other work on the machine slows both, and may differ by a factor: what this is to find is a
+The two alternate, so that other work on the machine slows both, and may differ by a factor: these tests look for a
 stage that does nothing, hundreds of times as fast, or one that does something else.
 """
 
@@ -25,28 +25,28 @@ from crackflow.pipeline import loader
 from crackflow.training import profiling, trainer
 from tests import small
 
-PX, BATCH = small.IMAGE_PX, 16
+IMAGE_PX, BATCH = small.IMAGE_PX, 16
 CORES = len(os.sched_getaffinity(0))
 SETTINGS = TrainConfig(data="d", run_dir="r", model=Network.CRACKFLOW_S, batch_size=BATCH, steps_per_execution=1)
 
 
-def compared(ours, plain):
-    """How many times as fast ours is."""
-    found = throughput.interleaved({"ours": ours, "plain": plain}, seconds=0.2, windows=3)
-    return found["ours"].median / found["plain"].median
+def compared(measured, plain):
+    """How many times as fast `measured` is as `plain`."""
+    rates = throughput.interleaved({"ours": measured, "plain": plain}, seconds=0.2, windows=3)
+    return rates["ours"].median / rates["plain"].median
 
 
-def stored(made, fields=("image",)):
-    """Every training record, read without our reader of rows."""
-    found = []
-    for name in made.files("train"):
+def stored(dataset, fields=("image",)):
+    """Every training record, read without `RecordReader`."""
+    parsed = []
+    for name in dataset.files("train"):
         with open(name, "rb") as file:
-            found += [records.parse(payload, fields) for _, payload in records.read(file)]
-    return found
+            parsed += [records.parse(payload, fields) for _, payload in records.read(file)]
+    return parsed
 
 
 def one_by_one(images, do):
-    """A function that does something with the next image, and counts one."""
+    """A function that calls `do` with the next image per call and returns 1."""
     turns = itertools.cycle(images)
 
     def advance():
@@ -57,33 +57,33 @@ def one_by_one(images, do):
 
 
 def test_decoding_jpeg_takes_as_long_as_in_a_plain_loop():
-    made = small.data()
-    images = [record["image"] for record in stored(made)]
+    dataset = small.data()
+    images = [record["image"] for record in stored(dataset)]
     plain = one_by_one(images, lambda data: simplejpeg.decode_jpeg(data, "RGB", fastupsample=True))
-    assert 1 / 3 < compared(profiling.decoder(made, PX, 3), plain) < 2
+    assert 1 / 3 < compared(profiling.decoder(dataset, IMAGE_PX, 3), plain) < 2
 
 
 @pytest.mark.parametrize("encoding", ["png", "raw"])
 def test_decoding_other_encodings_and_making_them_smaller_takes_as_long_as_in_a_plain_loop(encoding):
-    made = small.data(encoding)
-    images = [record["image"] for record in stored(made)]
+    dataset = small.data(encoding)
+    images = [record["image"] for record in stored(dataset)]
 
     def plain(data):
         if encoding == "raw":
-            whole = np.frombuffer(data, np.uint8).reshape(PX, PX, 3)
+            decoded = np.frombuffer(data, np.uint8).reshape(IMAGE_PX, IMAGE_PX, 3)
         else:
-            whole = np.asarray(Image.open(io.BytesIO(data)))
-        return np.asarray(Image.fromarray(whole).resize((32, 32), Image.Resampling.BOX))
+            decoded = np.asarray(Image.open(io.BytesIO(data)))
+        return np.asarray(Image.fromarray(decoded).resize((32, 32), Image.Resampling.BOX))
 
-    assert 1 / 6 < compared(profiling.decoder(made, 32, 3), one_by_one(images, plain)) < 4
+    assert 1 / 6 < compared(profiling.decoder(dataset, 32, 3), one_by_one(images, plain)) < 4
 
 
 def test_each_call_decodes_other_images(monkeypatch):
-    made, seen = small.data(), []
-    fetch = profiling.Rows.fetch
-    monkeypatch.setattr(profiling.Rows, "fetch", lambda self, row: (seen.append(row), fetch(self, row))[1])
+    dataset, seen = small.data(), []
+    fetch = profiling.RecordReader.fetch
+    monkeypatch.setattr(profiling.RecordReader, "fetch", lambda self, row: (seen.append(row), fetch(self, row))[1])
     monkeypatch.setattr(profiling, "DECODED_AT_ONCE", 8)
-    advance = profiling.decoder(made, 32, 3)
+    advance = profiling.decoder(dataset, 32, 3)
     assert seen == list(range(64))  # before anything is timed
     seen.clear()
     assert [advance() for _ in range(9)] == [8] * 9
@@ -91,13 +91,13 @@ def test_each_call_decodes_other_images(monkeypatch):
 
 
 def test_reading_records_takes_as_long_as_in_a_plain_loop():
-    made = small.data()
+    dataset = small.data()
     frames = []
-    for name in made.files("train"):
+    for name in dataset.files("train"):
         with open(name, "rb") as file:
             frames += [records.frame(payload) for _, payload in records.read(file)]
     plain = one_by_one(frames, lambda frame: records.parse(next(records.read(io.BytesIO(frame)))[1]))
-    assert 1 / 3 < compared(profiling.record_reader(made), plain) < 3
+    assert 1 / 3 < compared(profiling.record_reader(dataset), plain) < 3
 
 
 def test_the_disk_is_read_to_the_last_byte_and_memory_is_not_called_a_disk(tmp_path, monkeypatch):
@@ -117,23 +117,23 @@ def test_the_disk_is_read_to_the_last_byte_and_memory_is_not_called_a_disk(tmp_p
     monkeypatch.setattr(os, "posix_fadvise", lambda *_: None)  # so that both read from memory
     plain()
     assert profiling.read(files).cached
-    assert "; of memory: the system kept them there" in profiling._disk(small.data(), 2).note
+    assert "; of memory: the system kept them there" in profiling._time_disk(small.data(), 2).note
     seconds = min(profiling.read(files).seconds for _ in range(5))
     assert 1 / 10 < throughput.measure(plain, 0.05, 3).high * seconds < 10
 
 
 def test_the_stream_is_as_fast_as_decoding_on_some_of_the_cores():
-    made = small.data()
-    images = [record["image"] for record in stored(made)]
+    dataset = small.data()
+    images = [record["image"] for record in stored(dataset)]
     plain = one_by_one(images, lambda data: simplejpeg.decode_jpeg(data, "RGB", fastupsample=True))
-    feed = loader.create_loader(Input.STREAM, made, BATCH, PX, 3, 0)
+    feed = loader.create_loader(Input.STREAM, dataset, BATCH, IMAGE_PX, 3, 0)
     assert 1 / 8 < compared(profiling.batch_timer(feed.train()), plain) < 2 * CORES
 
 
 def test_the_pack_is_as_fast_as_copying_its_rows():
-    made = small.data()
-    feed = loader.create_loader(Input.PACK, made, BATCH, PX, 3, 0)
-    (path,) = glob.glob(os.path.join(made.folder, "packs", f"train-{PX}.npy"))
+    dataset = small.data()
+    feed = loader.create_loader(Input.PACK, dataset, BATCH, IMAGE_PX, 3, 0)
+    (path,) = glob.glob(os.path.join(dataset.folder, "packs", f"train-{IMAGE_PX}.npy"))
     pixels, random = np.load(path, mmap_mode="r"), np.random.default_rng(0)
 
     def plain():
@@ -144,32 +144,32 @@ def test_the_pack_is_as_fast_as_copying_its_rows():
 
 @pytest.mark.parametrize("xla", ["augmentation", "off"])
 def test_augmentation_takes_about_as_long_as_turning_pictures_one_by_one(xla):
-    feed = loader.create_loader(Input.SYNTHETIC, small.data(), BATCH, PX, 3, 0)
-    random, image = np.random.default_rng(0), np.zeros((PX, PX, 3), np.uint8)
-    plain = one_by_one([image], lambda one: np.ascontiguousarray(np.rot90(one[:, ::-1], random.integers(4))))
+    feed = loader.create_loader(Input.SYNTHETIC, small.data(), BATCH, IMAGE_PX, 3, 0)
+    random, image = np.random.default_rng(0), np.zeros((IMAGE_PX, IMAGE_PX, 3), np.uint8)
+    plain = one_by_one([image], lambda picture: np.ascontiguousarray(np.rot90(picture[:, ::-1], random.integers(4))))
     assert 1 / 40 < compared(profiling.augmenter(SETTINGS, feed, xla), plain) < 10 * CORES
 
 
 def test_more_augmentation_takes_longer():
-    feed = loader.create_loader(Input.SYNTHETIC, small.data(), BATCH, PX, 3, 0)
+    feed = loader.create_loader(Input.SYNTHETIC, small.data(), BATCH, IMAGE_PX, 3, 0)
     strong = TrainConfig(data="d", run_dir="r", augmentation=Augmentation(augment=Augment.STRONG))
-    ours = [profiling.augmenter(one, feed, "off") for one in (SETTINGS, strong)]
-    assert compared(*ours) > 1.5
+    measured = [profiling.augmenter(train_config, feed, "off") for train_config in (SETTINGS, strong)]
+    assert compared(*measured) > 1.5
 
 
 def test_the_train_step_takes_as_long_as_a_gradient_by_hand():
-    network = networks.NETWORKS[Network.CRACKFLOW_S].build(PX)
+    network = networks.NETWORKS[Network.CRACKFLOW_S].build(IMAGE_PX)
     model = trainer.compile_trainer(network, SETTINGS, 10_000, "off")
-    feed = loader.create_loader(Input.SYNTHETIC, small.data(), BATCH, PX, 3, 0)
+    feed = loader.create_loader(Input.SYNTHETIC, small.data(), BATCH, IMAGE_PX, 3, 0)
     before = network.get_weights()
-    twin = networks.NETWORKS[Network.CRACKFLOW_S].build(PX)
+    clone = networks.NETWORKS[Network.CRACKFLOW_S].build(IMAGE_PX)
     batches = iter(feed.train())
 
     @tf.function
     def forward_and_backward(image, label):
         with tf.GradientTape() as tape:
-            loss = keras.losses.binary_crossentropy(label[:, None], twin(image, training=True)[:, None], True)
-        return [tf.reduce_sum(one) for one in tape.gradient(loss, twin.trainable_variables)]
+            loss = keras.losses.binary_crossentropy(label[:, None], clone(image, training=True)[:, None], True)
+        return [tf.reduce_sum(weight) for weight in tape.gradient(loss, clone.trainable_variables)]
 
     def plain():
         image, label = next(batches)
@@ -177,4 +177,4 @@ def test_the_train_step_takes_as_long_as_a_gradient_by_hand():
         return BATCH
 
     assert 1 / 3 < compared(profiling.step_timer(model, feed.train(), BATCH), plain) < 2
-    assert any((one != other).any() for one, other in zip(before, network.get_weights(), strict=True))
+    assert any((weight != updated).any() for weight, updated in zip(before, network.get_weights(), strict=True))

@@ -23,36 +23,36 @@ def identity(**changes):
     return run_folder.run_fingerprint(config, "f" * 64, "float32")
 
 
-def opened(place, overwrite=False, resume=Resume.AUTO, who=None):
-    with run_folder.open_run(str(place), who or identity(), overwrite, resume, ALONE) as start:
+def open_run(path, overwrite=False, resume=Resume.AUTO, fingerprint=None):
+    with run_folder.open_run(str(path), fingerprint or identity(), overwrite, resume, ALONE) as start:
         return start
 
 
-def stopped_run(place, step=7, **changes):
-    """A run folder as a killed run leaves it."""
-    place.mkdir(exist_ok=True)
-    run_folder.save_flags(str(place), TrainConfig(data="d", run_dir="r", **changes))
+def stopped_run(path, step=7, **changes):
+    """The run directory that a killed run leaves."""
+    path.mkdir(exist_ok=True)
+    run_folder.save_flags(str(path), TrainConfig(data="d", run_dir="r", **changes))
     facts = {"step": step, "identity": identity(**changes)}
-    checkpoint.save(str(place / "checkpoints"), checkpoint.Snapshot(facts, {"x": np.arange(3)}))
-    return place
+    checkpoint.save(str(path / "checkpoints"), checkpoint.Snapshot(facts, {"x": np.arange(3)}))
+    return path
 
 
 def test_a_new_folder_is_made(tmp_path):
-    start = opened(tmp_path / "a" / "b")
+    start = open_run(tmp_path / "a" / "b")
     assert start == run_folder.ResumeState() and os.listdir(tmp_path / "a" / "b") == ["checkpoints"]
 
 
 def test_a_folder_in_use_is_refused(tmp_path):
     (tmp_path / "thesis.doc").write_text("mine")
     with pytest.raises(UserError, match="exists and is not empty; choose another folder, or replace it"):
-        opened(tmp_path)
+        open_run(tmp_path)
     assert os.listdir(tmp_path) == ["thesis.doc"]
 
 
 def test_overwrite_refuses_a_folder_that_crackflow_did_not_make(tmp_path):
     (tmp_path / "thesis.doc").write_text("mine")
     with pytest.raises(UserError, match="holds no flags.cfg, so crackflow did not make it"):
-        opened(tmp_path, overwrite=True)
+        open_run(tmp_path, overwrite=True)
     assert (tmp_path / "thesis.doc").read_text() == "mine"
 
 
@@ -60,7 +60,7 @@ def test_overwrite_removes_what_a_run_writes_and_nothing_else(tmp_path):
     stopped_run(tmp_path)
     for name in ("model.h5", "thesis.doc"):
         (tmp_path / name).write_text("x")
-    assert opened(tmp_path, overwrite=True) == run_folder.ResumeState()
+    assert open_run(tmp_path, overwrite=True) == run_folder.ResumeState()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "thesis.doc"]
     assert checkpoint.names(str(tmp_path / "checkpoints")) == []
 
@@ -68,21 +68,21 @@ def test_overwrite_removes_what_a_run_writes_and_nothing_else(tmp_path):
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("name", ["best.pt", "step-1.npz", "fold1/"])
 def test_checkpoints_of_another_program_are_neither_a_run_nor_removed(tmp_path, name, overwrite):
-    place = tmp_path / "run" / "checkpoints"
-    place.mkdir(parents=True)
-    (place / name).mkdir() if name.endswith("/") else (place / name).write_text("someone's")
+    checkpoint_dir = tmp_path / "run" / "checkpoints"
+    checkpoint_dir.mkdir(parents=True)
+    (checkpoint_dir / name).mkdir() if name.endswith("/") else (checkpoint_dir / name).write_text("someone's")
     with pytest.raises(UserError, match=r"exists and is not empty; choose another|so crackflow did not make it"):
-        opened(tmp_path / "run", overwrite=overwrite)
-    assert os.listdir(place) == [name.strip("/")]
+        open_run(tmp_path / "run", overwrite=overwrite)
+    assert os.listdir(checkpoint_dir) == [name.strip("/")]
 
 
 def test_what_a_run_that_was_killed_at_once_left_is_no_reason_to_refuse(tmp_path):
-    place = tmp_path / "run" / "checkpoints"
-    place.mkdir(parents=True)
+    checkpoint_dir = tmp_path / "run" / "checkpoints"
+    checkpoint_dir.mkdir(parents=True)
     for name in (".lock", "step-000000000.npz", support.dead_name("step-000000005.npz")):
-        (place / name).write_text("")
-    opened(tmp_path / "run")
-    assert os.listdir(place) == [".lock"]
+        (checkpoint_dir / name).write_text("")
+    open_run(tmp_path / "run")
+    assert os.listdir(checkpoint_dir) == [".lock"]
 
 
 def test_the_flags_of_a_run_do_not_ask_for_its_own_removal(tmp_path):
@@ -93,11 +93,11 @@ def test_the_flags_of_a_run_do_not_ask_for_its_own_removal(tmp_path):
 def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "run").write_text("x")
     with pytest.raises(UserError, match="which is a file; choose another name"):
-        opened(tmp_path / "run")
+        open_run(tmp_path / "run")
 
 
 def test_a_run_that_stopped_is_found(tmp_path):
-    start = opened(stopped_run(tmp_path))
+    start = open_run(stopped_run(tmp_path))
     assert start.snapshot.step == 7 and not start.finished
     assert start.status == "a run that stopped after step 7"
 
@@ -105,19 +105,19 @@ def test_a_run_that_stopped_is_found(tmp_path):
 def test_without_resume_a_run_that_stopped_is_in_the_way(tmp_path):
     stopped_run(tmp_path)
     with pytest.raises(UserError, match="exists and is not empty"):
-        opened(tmp_path, resume=Resume.NEVER)
-    assert opened(tmp_path, overwrite=True, resume=Resume.NEVER) == run_folder.ResumeState()
+        open_run(tmp_path, resume=Resume.NEVER)
+    assert open_run(tmp_path, overwrite=True, resume=Resume.NEVER) == run_folder.ResumeState()
 
 
 def test_a_finished_run_is_found(tmp_path):
     (stopped_run(tmp_path) / "report.html").write_text("x")
-    start = opened(tmp_path)
+    start = open_run(tmp_path)
     assert start.finished and start.status == "a finished run of these flags"
 
 
 def test_a_run_killed_before_its_first_checkpoint_begins_anew(tmp_path):
     run_folder.save_flags(str(tmp_path), TrainConfig(data="d", run_dir="r"))
-    start = opened(tmp_path)
+    start = open_run(tmp_path)
     assert start.snapshot is None and start.status == "a run that had no checkpoint yet, begun anew"
     assert os.listdir(tmp_path) == ["checkpoints"]
 
@@ -125,45 +125,47 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew(tmp_path):
 def test_the_first_flag_that_differs_is_named(tmp_path):
     stopped_run(tmp_path, epochs=3)
     with pytest.raises(UserError, match=r"was started with --epochs=3, received --epochs=4; repeat its flags"):
-        opened(tmp_path, who=identity(epochs=4))
+        open_run(tmp_path, fingerprint=identity(epochs=4))
 
 
 def test_another_network_is_named(tmp_path):
     stopped_run(tmp_path)
     with pytest.raises(UserError, match="was started with --model=crackflow_s, received --model=crackflow_m"):
-        opened(tmp_path, who=identity(model=Network.CRACKFLOW_M))
+        open_run(tmp_path, fingerprint=identity(model=Network.CRACKFLOW_M))
 
 
 def test_nested_settings_decide_as_well(tmp_path):
     stopped_run(tmp_path)
     with pytest.raises(UserError, match="was started with --ema=0.0, received --ema=0.9"):
-        opened(tmp_path, who=identity(optimization=Optimization(ema=0.9)))
+        open_run(tmp_path, fingerprint=identity(optimization=Optimization(ema=0.9)))
 
 
 def test_a_run_of_a_version_with_other_flags_is_refused_by_that_name(tmp_path):
-    ours = identity()
-    theirs = ours | {"flags": {name: value for name, value in ours["flags"].items() if name != "ema"} | {"gone": "1"}}
+    current = identity()
+    stored = current | {
+        "flags": {name: value for name, value in current["flags"].items() if name != "ema"} | {"gone": "1"}
+    }
     stopped_run(tmp_path)
-    facts = {"step": 8, "identity": theirs}
+    facts = {"step": 8, "identity": stored}
     checkpoint.save(str(tmp_path / "checkpoints"), checkpoint.Snapshot(facts, {"x": np.arange(3)}))
     with pytest.raises(UserError, match="started by another version of crackflow, which differs in --ema, --gone; go"):
-        opened(tmp_path, who=ours)
+        open_run(tmp_path, fingerprint=current)
 
 
 def test_a_changed_data_set_is_refused(tmp_path):
     stopped_run(tmp_path)
-    who = run_folder.run_fingerprint(TrainConfig(data="d", run_dir="r"), "a" * 64, "float32")
+    fingerprint = run_folder.run_fingerprint(TrainConfig(data="d", run_dir="r"), "a" * 64, "float32")
     with pytest.raises(UserError, match=r"data set changed .*\(fingerprint ffffffffffff, now aaaaaaaaaaaa\); choose"):
-        opened(tmp_path, who=who)
+        open_run(tmp_path, fingerprint=fingerprint)
 
 
 def test_another_precision_is_refused(tmp_path):
     stopped_run(tmp_path)
-    who = run_folder.run_fingerprint(TrainConfig(data="d", run_dir="r"), "f" * 64, "mixed_bfloat16")
+    fingerprint = run_folder.run_fingerprint(TrainConfig(data="d", run_dir="r"), "f" * 64, "mixed_bfloat16")
     with pytest.raises(
         UserError, match="started in float32, and this would be mixed_bfloat16; ask for --precision=flo"
     ):
-        opened(tmp_path, who=who)
+        open_run(tmp_path, fingerprint=fingerprint)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +192,7 @@ def test_damaged_checkpoints_are_told_and_the_older_one_taken(tmp_path, capsys):
     stopped_run(tmp_path, step=7)
     stopped_run(tmp_path, step=9)
     (tmp_path / "checkpoints" / "step-000000009.npz").write_bytes(b"PK")
-    assert opened(tmp_path).snapshot.step == 7
+    assert open_run(tmp_path).snapshot.step == 7
     assert "warning: a damaged checkpoint is passed over: step-000000009.npz: " in capsys.readouterr().err
 
 
@@ -198,7 +200,7 @@ def test_only_damaged_checkpoints_are_no_reason_to_begin_anew_silently(tmp_path)
     stopped_run(tmp_path)
     (tmp_path / "checkpoints" / "step-000000007.npz").write_bytes(b"PK")
     with pytest.raises(UserError, match="holds only damaged checkpoints; choose another folder, or replace it with"):
-        opened(tmp_path)
+        open_run(tmp_path)
     assert (tmp_path / "flags.cfg").exists()
 
 
@@ -206,7 +208,7 @@ def test_a_finished_run_without_checkpoints_is_kept(tmp_path):
     (stopped_run(tmp_path) / "report.html").write_text("x")
     os.remove(tmp_path / "checkpoints" / "step-000000007.npz")
     with pytest.raises(UserError, match="holds a finished run without checkpoints; choose another folder"):
-        opened(tmp_path)
+        open_run(tmp_path)
 
 
 def test_two_processes_can_not_train_into_one_folder(tmp_path):
@@ -214,30 +216,30 @@ def test_two_processes_can_not_train_into_one_folder(tmp_path):
     with open(tmp_path / "checkpoints" / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(UserError, match="another process trains into .*; choose another folder"):
-            opened(tmp_path)
-    assert opened(tmp_path).snapshot.step == 7
+            open_run(tmp_path)
+    assert open_run(tmp_path).snapshot.step == 7
 
 
-class Two:
-    """The chief of two workers, of which the other sees `other`."""
+class TwoWorkers:
+    """The chief of two workers; the other one sees `other_worker`."""
 
     is_chief = True
 
-    def __init__(self, other):
-        self.other = other
+    def __init__(self, other_worker):
+        self.other_worker = other_worker
 
     def gathered(self, numbers):
-        return np.asarray([numbers, self.other if len(numbers) > 1 else numbers])
+        return np.asarray([numbers, self.other_worker if len(numbers) > 1 else numbers])
 
 
 def test_workers_that_see_different_folders_are_told(tmp_path):
     stopped_run(tmp_path)
-    with run_folder.open_run(str(tmp_path), identity(), False, Resume.AUTO, Two([7, 0])) as start:
+    with run_folder.open_run(str(tmp_path), identity(), False, Resume.AUTO, TwoWorkers([7, 0])) as start:
         assert start.snapshot.step == 7
     with pytest.raises(
         UserError, match=r"one folder that all workers share, .* the chief finds step 7 and others \[-1"
     ):
-        with run_folder.open_run(str(tmp_path), identity(), False, Resume.AUTO, Two([-1, 0])):
+        with run_folder.open_run(str(tmp_path), identity(), False, Resume.AUTO, TwoWorkers([-1, 0])):
             pass
 
 
@@ -267,7 +269,7 @@ def test_what_a_killed_process_left_in_a_run_goes_and_nothing_else(tmp_path, fin
     for name in ("report.html", "model.h5", "history.csv", "checkpoints/step-000000009.npz"):
         support.killed_while_writing(run / name)
     with temporary_files.claim(str(run / "metrics.json")) as alive:
-        assert opened(run).finished == finished
+        assert open_run(run).finished == finished
         assert os.path.exists(alive.name)
     os.remove(alive.name)
     assert {path: facts[2] for path, facts in support.tree(run).items() if not path.endswith(b".lock")} == {
@@ -278,5 +280,5 @@ def test_what_a_killed_process_left_in_a_run_goes_and_nothing_else(tmp_path, fin
 def test_a_killed_process_that_had_not_written_its_flags_yet_is_no_reason_to_refuse(tmp_path):
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     support.killed_while_writing(tmp_path / "run" / "flags.cfg")
-    opened(tmp_path / "run")
+    open_run(tmp_path / "run")
     assert os.listdir(tmp_path / "run") == ["checkpoints"]

@@ -11,32 +11,32 @@ def rates(kind, total=110, warmup=10, **settings):
 
 
 def test_the_cosine_climbs_to_its_peak_and_falls_to_nothing():
-    found = rates(Schedule.COSINE)
-    assert found[9] == pytest.approx(0.5)
-    assert (np.diff(found[:10]) > 0).all() and (np.diff(found[10:]) < 0).all()
-    assert found[60] == pytest.approx(0.25)
-    assert found[110] == pytest.approx(0, abs=1e-6)
+    curve = rates(Schedule.COSINE)
+    assert curve[9] == pytest.approx(0.5)
+    assert (np.diff(curve[:10]) > 0).all() and (np.diff(curve[10:]) < 0).all()
+    assert curve[60] == pytest.approx(0.25)
+    assert curve[110] == pytest.approx(0, abs=1e-6)
 
 
 def test_one_cycle_climbs_for_three_tenths_from_a_twenty_fifth():
-    found = rates(Schedule.ONE_CYCLE, total=100, warmup=0)
-    assert found[0] == pytest.approx(0.5 / 25)
-    assert found[30] == pytest.approx(0.5) == found.max()
-    assert found[15] == pytest.approx((0.5 + 0.02) / 2)
-    assert found[65] == pytest.approx(0.25) and found[100] == pytest.approx(0, abs=1e-6)
+    curve = rates(Schedule.ONE_CYCLE, total=100, warmup=0)
+    assert curve[0] == pytest.approx(0.5 / 25)
+    assert curve[30] == pytest.approx(0.5) == curve.max()
+    assert curve[15] == pytest.approx((0.5 + 0.02) / 2)
+    assert curve[65] == pytest.approx(0.25) and curve[100] == pytest.approx(0, abs=1e-6)
 
 
 def test_piecewise_leaves_a_tenth_after_each_drop():
-    found = rates(Schedule.PIECEWISE, total=100, warmup=0, drops=(0.5, 0.75))
-    assert found[49] == pytest.approx(0.5)
-    assert found[50] == found[74] == pytest.approx(0.05)
-    assert found[75] == found[100] == pytest.approx(0.005)
+    curve = rates(Schedule.PIECEWISE, total=100, warmup=0, drops=(0.5, 0.75))
+    assert curve[49] == pytest.approx(0.5)
+    assert curve[50] == curve[74] == pytest.approx(0.05)
+    assert curve[75] == curve[100] == pytest.approx(0.005)
 
 
 def test_constant_stays_at_the_peak_after_the_warm_up():
-    found = rates(Schedule.CONSTANT)
-    assert found[0] == pytest.approx(0.05)
-    assert set(found[10:]) == {0.5}
+    curve = rates(Schedule.CONSTANT)
+    assert curve[0] == pytest.approx(0.05)
+    assert set(curve[10:]) == {0.5}
 
 
 @pytest.mark.parametrize("kind", Schedule)

@@ -91,7 +91,7 @@ def test_two_replicas_of_half_a_batch_follow_one_device(one_device, two_replicas
 
 
 def test_validation_is_of_the_network_that_is_delivered(two_replicas):
-    """Whose statistics are the mean of what each replica has seen of its own pictures."""
+    """Its statistics are the mean of those that each replica has of its own images."""
     assert two_replicas["told"] == pytest.approx(two_replicas["delivered"], rel=1e-4)
 
 

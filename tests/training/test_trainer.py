@@ -37,7 +37,7 @@ def batch(count=8, seed=0):
 
 
 def learn(model, steps=4, count=8):
-    """`steps` steps on one batch; the losses before each of them."""
+    """Runs `steps` steps on a single batch; returns the losses before each of them."""
     stream = tf.data.Dataset.from_tensors(batch(count))
     return [model.fit(stream, epochs=1, verbose=0).history["loss"][0] for _ in range(steps)]
 
@@ -124,14 +124,14 @@ def test_evaluation_sees_every_batch_of_a_stream_of_unknown_length():
     image, label = batch(10)
     stream = tf.data.Dataset.from_tensor_slices((image, label, np.ones(10, np.float32))).batch(2)
     endless = stream.filter(lambda *_: True)  # forgets the length
-    whole = model.evaluate(stream.unbatch().batch(10), return_dict=True, verbose=0)
-    assert model.evaluate(endless, return_dict=True, verbose=0)["loss"] == pytest.approx(whole["loss"], rel=1e-5)
+    expected = model.evaluate(stream.unbatch().batch(10), return_dict=True, verbose=0)
+    assert model.evaluate(endless, return_dict=True, verbose=0)["loss"] == pytest.approx(expected["loss"], rel=1e-5)
 
 
 def test_a_few_steps_learn_a_few_pictures():
     model = small_model(learning_rate=3e-3)
-    found = learn(model, steps=20, count=16)
-    assert found[-1] < 0.3 < found[0]
+    losses = learn(model, steps=20, count=16)
+    assert losses[-1] < 0.3 < losses[0]
 
 
 CELLED = Architecture(stem=16, widths=(16,), repeats=(0,), padding=Padding.SAME)  # 32 px in 8 x 8 cells
@@ -144,13 +144,13 @@ def masked_model(xla="off", **changes):
 
 
 def quadrants(count=16, seed=3):
-    """Pictures with noise in one quarter: (image, label, the cells of that quarter). All are cracked."""
+    """Images with noise in one quarter: (image, label, the cells of that quarter). All are cracked."""
     random = np.random.default_rng(seed)
     image, bits = np.full((count, 32, 32, 3), 90, np.uint8), []
-    for one in image:
+    for canvas in image:
         row, column = random.integers(0, 2, 2) * 16
-        one[row : row + 16, column : column + 16] = random.integers(0, 256, (16, 16, 1))
-        bits.append(mask_grid.parse(mask_grid.text(mask_grid.from_mask(one[..., 0] != 90))))
+        canvas[row : row + 16, column : column + 16] = random.integers(0, 256, (16, 16, 1))
+        bits.append(mask_grid.parse(mask_grid.text(mask_grid.from_mask(canvas[..., 0] != 90))))
     return image, np.ones(count, np.int32), np.array(bits, np.int64)
 
 
@@ -172,12 +172,12 @@ def test_masks_move_the_weights_and_not_the_loss_that_is_told():
     def step(weight):
         network, model = masked_model(mask_weight=weight)
         batch = quadrants(8) if weight else quadrants(8)[:2]
-        told = model.fit(tf.data.Dataset.from_tensors(batch), epochs=1, verbose=0).history["loss"]
-        return told, network.get_weights()
+        losses = model.fit(tf.data.Dataset.from_tensors(batch), epochs=1, verbose=0).history["loss"]
+        return losses, network.get_weights()
 
     (without, plain), (with_masks, moved) = step(0.0), step(1.0)
     assert without == with_masks
-    assert any((one != other).any() for one, other in zip(plain, moved, strict=True))
+    assert any((a != b).any() for a, b in zip(plain, moved, strict=True))
 
 
 def test_what_no_mask_tells_moves_nothing():
@@ -188,8 +188,8 @@ def test_what_no_mask_tells_moves_nothing():
         model.fit(tf.data.Dataset.from_tensors(batch), epochs=1, verbose=0)
         return network.get_weights()
 
-    for one, other in zip(weights(), weights(mask_weight=3.0), strict=True):
-        np.testing.assert_array_equal(one, other)
+    for a, b in zip(weights(), weights(mask_weight=3.0), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_what_masks_taught_is_among_the_weights_that_are_kept_and_put_back():
@@ -229,10 +229,10 @@ def test_a_batch_in_parts_moves_the_weights_as_a_whole_one():
         losses = learn(model, steps=3)
         return losses, model.get_weights()
 
-    (whole_losses, whole), (losses, parts) = weights(), weights(accumulate=4)
-    np.testing.assert_allclose(losses, whole_losses, rtol=1e-5)
-    for one, other in zip(whole, parts, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+    (expected_losses, expected), (losses, actual) = weights(), weights(accumulate=4)
+    np.testing.assert_allclose(losses, expected_losses, rtol=1e-5)
+    for a, b in zip(expected, actual, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
 def test_gradients_longer_than_the_limit_are_shortened_to_it():
@@ -245,7 +245,7 @@ def test_gradients_longer_than_the_limit_are_shortened_to_it():
         return np.sqrt(sum((change**2).sum() for change in moved))
 
     free, clipped = step(), step(clip_norm=0.01)
-    # One step of Nesterov's from rest moves by (1 + momentum) times the gradient.
+    # A first step with Nesterov momentum moves by (1 + momentum) times the gradient.
     assert clipped == pytest.approx(0.01 * 1.9, rel=1e-3)
     assert free > 2 * clipped
 
@@ -255,7 +255,7 @@ def test_evaluation_uses_the_average_and_training_goes_on_with_the_weights():
     start = [v.numpy() for v in model.trainable_variables]
     learn(model, steps=1)
     after = [v.numpy() for v in model.trainable_variables]
-    share = 1 - 2 / 11  # the first step's, after which one step has been made
+    share = 1 - 2 / 11  # of the first step
     with model.averaged():
         for value, first, last in zip(model.trainable_variables, start, after, strict=True):
             np.testing.assert_allclose(value, first + share * (last - first), atol=1e-5)
@@ -276,17 +276,19 @@ def test_the_average_follows_the_formula_over_many_steps():
 
 def test_swa_is_the_weights_themselves_and_then_the_mean_of_every_tenth_step_of_the_last_quarter():
     model = small_model(optimizer=Optimizer.SWA, learning_rate=0.01, steps=80)
-    kept = []
+    averaged_weights = []
     for step in range(1, 81):
         learn(model, steps=1)
-        now = model.trainable_variables[0].numpy()
+        current = model.trainable_variables[0].numpy()
         if step >= 60 and step % 10 == 0:
-            kept.append(now)
+            averaged_weights.append(current)
         if step in (1, 20, 59, 60, 75, 80):
             with model.averaged():
                 average = model.trainable_variables[0].numpy()
-            np.testing.assert_allclose(average, np.mean(kept, 0) if kept else now, rtol=1e-5, atol=1e-6)
-    assert len(kept) == 3
+            np.testing.assert_allclose(
+                average, np.mean(averaged_weights, 0) if averaged_weights else current, rtol=1e-5, atol=1e-6
+            )
+    assert len(averaged_weights) == 3
 
 
 def test_kernels_decay_and_norms_and_biases_do_not():
@@ -299,7 +301,7 @@ def test_kernels_decay_and_norms_and_biases_do_not():
 
 @pytest.mark.parametrize("policy, distance", [("mixed_bfloat16", 0.005), ("mixed_float16", 0.001)], ids=str)
 def test_twenty_steps_in_each_precision_stay_near_float32(policy, distance):
-    """Mean distance of the 20 losses, as a share of the first: measured 0.0005 in bfloat16, 0.0001 in float16."""
+    """Mean distance of the 20 losses, as a fraction of the first: measured 0.0005 in bfloat16, 0.0001 in float16."""
 
     def losses(policy):
         keras.mixed_precision.set_global_policy(policy)
@@ -310,9 +312,9 @@ def test_twenty_steps_in_each_precision_stay_near_float32(policy, distance):
         finally:
             keras.mixed_precision.set_global_policy("float32")
 
-    exact, found = losses("float32"), losses(policy)
-    assert found[-1] < 0.8 * found[0]
-    assert np.abs(found - exact).mean() <= distance * exact[0]
+    exact, measured = losses("float32"), losses(policy)
+    assert measured[-1] < 0.8 * measured[0]
+    assert np.abs(measured - exact).mean() <= distance * exact[0]
 
 
 def test_float16_scales_the_loss():
@@ -325,7 +327,7 @@ def test_float16_scales_the_loss():
 
 
 def test_compiled_steps_follow_the_others():
-    # Flips are the same pixels with XLA and without: only sums in another order differ.
+    # Flips give the same pixels with XLA and without: only the order of sums differs.
     d4 = Augmentation(augment=Augment.D4)
     plain, compiled = (
         learn(small_model(Network.CRACKFLOW_XS, augmentation=d4, xla=each), steps=5) for each in ("off", "on")
