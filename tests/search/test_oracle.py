@@ -33,12 +33,12 @@ def config(tuner, **changes):
 
 
 def score(values):
-    """Deterministic, and the best in the middle of the space."""
+    """A deterministic score, which is best in the middle of the space."""
     return 1 - abs(values.get("depth", 3) - 3) / 9 - abs(values.get("width", 32) - 32) / 300 - values["kernel"] / 1000
 
 
 def step(search_oracle, worker="alone", run=None):
-    """One trial, from asking for it to its end; its status."""
+    """Runs one trial from its creation to its end; returns its status."""
     trial = search_oracle.create_trial(worker)
     if trial.status == oracle.Status.RUNNING:
         if run is not None:
@@ -56,7 +56,7 @@ def to_the_end(search_oracle, run=None):
 
 
 def values(search_oracle):
-    """What each trial was, in their order."""
+    """The hyperparameters of each trial, in order."""
     return [dict(search_oracle.trials[name].hyperparameters.values) for name in sorted(search_oracle.trials)]
 
 
@@ -66,7 +66,7 @@ def test_every_trial_runs_once_and_there_are_as_many_as_asked_for(tuner, tmp_pat
     search_oracle = to_the_end(oracle.create_oracle(config(tuner), str(tmp_path / "o.json")), run)
     expected = 6 if tuner in (Tuner.GRID, Tuner.BAYESIAN) else 12  # three depths, two kernels; as asked for
     assert len(run) == len(set(run)) == expected and search_oracle.end_order == run
-    if tuner is not Tuner.HYPERBAND:  # which gives the best of its trials more epochs
+    if tuner is not Tuner.HYPERBAND:  # it gives the best of its trials more epochs
         assert len({json.dumps(trial_values, sort_keys=True) for trial_values in values(search_oracle)}) == expected
 
 
@@ -132,7 +132,7 @@ def test_killed_at_any_write_no_trial_is_lost_and_none_that_ended_is_repeated(tu
             except Killed:
                 deaths += 1
                 assert deaths < 200, f"it never ends when killed at write {k}"
-                if k < 4 and deaths > 20:  # killed before anything could be done: nothing to find out
+                if k < 4 and deaths > 20:  # killed before it could do anything: nothing to test
                     break
         if deaths == 0:
             assert k > 10
@@ -141,7 +141,7 @@ def test_killed_at_any_write_no_trial_is_lost_and_none_that_ended_is_repeated(tu
             continue
         names = [f"{number:01d}" for number in range(5)]
         assert sorted(search_oracle.trials) == names and sorted(search_oracle.end_order) == names
-        # Two of the writes come after a trial has ended; killed there it is not begun again.
+        # Two of the writes come after a trial has ended; when killed there, it does not run the trial again.
         assert max(collections.Counter(ended).values()) == 1
         for name in names:
             assert search_oracle.trials[name].score == pytest.approx(
@@ -205,7 +205,7 @@ def test_five_failures_in_a_row_end_a_search_and_fewer_do_not(tmp_path):
         search_oracle.end_trial(trial)
     assert search_oracle.create_trial("alone").status == oracle.Status.STOPPED
     assert search_oracle.has_failed() and search_oracle.is_complete()
-    # Started again, after what made them fail was mended, it tries those five once more.
+    # After a restart, when the cause of the failures may be gone, it tries those five once more.
     resumed = oracle.create_oracle(config(Tuner.RANDOM), str(tmp_path / "o"))
     retried = []
     to_the_end(resumed, retried)
@@ -273,7 +273,7 @@ def test_the_trial_of_a_worker_that_is_not_heard_of_is_given_to_another_and_what
     lost = remote.create_trial("slow")
     now = time.monotonic()
     assert service.evict_dead_workers(now + oracle.LEASE_SECONDS - 10) == []
-    remote.get_trial(lost.trial_id)  # a sign of life
+    remote.get_trial(lost.trial_id)  # a heartbeat
     assert service.evict_dead_workers(now + oracle.LEASE_SECONDS + 1e-3 - 1) == []
     assert service.evict_dead_workers(time.monotonic() + oracle.LEASE_SECONDS + 1) == [("slow", lost.trial_id)]
     assert not service.is_done()
@@ -323,7 +323,7 @@ def test_a_chief_that_was_killed_leaves_its_workers_their_trials_and_one_alone_t
     assert after.create_trial("a").trial_id == first  # whether it was started again or not
     assert after.create_trial("c").trial_id not in (first, second)
     lost = dict(service.evict_dead_workers(now + oracle.LEASE_SECONDS + 1))
-    assert lost == {"a": first, "b": second}  # neither has said anything to the new chief itself
+    assert lost == {"a": first, "b": second}  # neither worker has called the new chief itself
     alone = oracle.create_oracle(settings, path)
     assert {alone.create_trial(str(number)).trial_id for number in range(3)} >= {first, second}
 

@@ -173,7 +173,7 @@ def test_the_table_and_the_flagfile_hold_what_was_found(tmp_path):
     [
         (-9, "SIGKILL, as systems do when memory runs out"),
         (-11, "SIGSEGV"),
-        (-40, "signal 40"),  # one of those without a name
+        (-40, "signal 40"),  # a signal without a name
         (1, "code 1 and"),
     ],
 )

@@ -1,4 +1,4 @@
-"""One trial, in this process and in one of its own."""
+"""One trial, in this process and in a process of its own."""
 
 import json
 import os
@@ -19,7 +19,7 @@ HYPERPARAMETERS = space.defaults() | {"stem": 16, "depth": 2, "width": 16, "repe
 
 @pytest.fixture(autouse=True)
 def as_before():
-    """A trial's process is silent and has a policy of its own; this one is not."""
+    """Undoes what a trial changes in its process: the console is silent and the precision policy is set."""
     yield
     console._silent = False
     keras.mixed_precision.set_global_policy("float32")
@@ -146,7 +146,7 @@ def test_a_mistake_is_seen_in_the_dry_run(tmp_path, monkeypatch):
 
 
 def wait_and_say(path):
-    """A function of another process: says that it runs, and waits."""
+    """Runs in another process: writes its process id, and waits."""
     with open(path, "w") as file:
         file.write(str(os.getpid()))
     time.sleep(600)
@@ -177,7 +177,7 @@ def test_a_folder_in_the_hands_of_another_process_is_refused(tmp_path, monkeypat
 
 
 def test_a_trial_takes_all_devices_of_its_process_and_no_other_host(tmp_path, monkeypatch):
-    """Two parts of the CPU, as two GPUs would be; and surroundings that name another host, which is not there."""
+    """Two virtual CPU devices, as two GPUs would be; TF_CONFIG names another host, which does not exist."""
     cluster = {"cluster": {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}, "task": {"type": "worker", "index": 1}}
     monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
     spec = task(tmp_path, config=config(strategy=Strategy.MIRRORED, cpu_devices=2, max_epochs=1), until=1)
@@ -189,7 +189,7 @@ def test_a_trial_takes_all_devices_of_its_process_and_no_other_host(tmp_path, mo
 
 
 def test_a_dry_run_takes_any_number_of_devices(tmp_path):
-    """Three, which share no batch of 32 equally; and two networks on them, one after the other."""
+    """Three devices, which cannot share a batch of 32 equally, and two networks on them in turn."""
     hold = tuple(set(CHOICES) - {"width", "batch_size"})
     settings = config(strategy=Strategy.MIRRORED, cpu_devices=3, out=str(tmp_path), hold=hold)
     with trial.process(trial.dry_run, settings, str(tmp_path / "rehearsal.json")) as process:
