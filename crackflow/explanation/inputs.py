@@ -1,13 +1,13 @@
-"""Photographs in any folder, with masks or without, as pieces for a network to look at.
+"""Photographs in any folder, with masks or without, as tiles for a network.
 
 Synopsis::
 
     files, rejected = inputs.list_images("photos", masks="")
-    for piece in inputs.iter_tiles(files, channels=3, patch_px=128, min_crack_fraction=0.005, max_megapixels=200,
-                                rejected=rejected):
-        piece.name, piece.pixels        # "bridge/7.jpg#xywh=0,0,128,128", uint8 [128, 128, 3]
+    for tile in inputs.iter_tiles(files, channels=3, patch_px=128, min_crack_fraction=0.005, max_megapixels=200,
+                                  rejected=rejected):
+        tile.name, tile.pixels        # "bridge/7.jpg#xywh=0,0,128,128", uint8 [128, 128, 3]
 
-What cannot be read is listed with its reason, as crackflow.convert does, and the rest goes on.
+A photograph that cannot be read is listed with the reason, as crackflow.convert does, and the others are read.
 """
 
 import collections
@@ -25,7 +25,7 @@ UNCLEAR = -1
 
 
 class ImagePath(NamedTuple):
-    """A photograph at `path` under `root`; `masks`, `mask`: the same of its mask, or empty."""
+    """A photograph at `path` under `root`, and its mask at `mask` under `masks`; both are "" without a mask."""
 
     root: str
     path: str
@@ -34,8 +34,14 @@ class ImagePath(NamedTuple):
 
 
 class LabelledTile(NamedTuple):
-    """A photograph or a window of one. `pixels` uint8 [H, W, C], 0..255; `mask` bool [H, W], True is crack, or None;
-    `label`: 0 clean, 1 cracked, -1 unknown."""
+    """A photograph or a tile of one.
+
+    Attributes:
+        name: Path of the photograph, with the rectangle of the tile after it.
+        pixels: uint8 [H, W, C], 0..255.
+        mask: bool [H, W], True is crack; None without one.
+        label: 0 clean, 1 cracked, -1 unknown.
+    """
 
     name: str
     pixels: np.ndarray
@@ -46,40 +52,50 @@ class LabelledTile(NamedTuple):
 def list_images(
     root: str, masks: str, without: str = "", passed_over: collections.Counter | None = None
 ) -> tuple[list[ImagePath], list[tuple[str, str]]]:
-    """The photographs in the file or under the folder `root`, in the order of their names, each with its mask under
-    `masks` if that is given, as `mask_names` finds it; and (path, reason) of those without one. The folder `without`,
-    where results lie, is passed over, and what the system keeps, which `passed_over` counts. Raises: UserError when
-    there is none."""
+    """Lists photographs, in the order of their names.
+
+    Args:
+        root: A photograph, or a folder of them.
+        masks: Folder of their masks, which `mask_names` matches by name; "" for none.
+        without: Folder of results, which is skipped.
+        passed_over: Counts the system's own files, which are skipped as well.
+
+    Returns:
+        The photographs, each with its mask if `masks` is given; and (path, reason) of those that are left out.
+
+    Raises:
+        UserError: There is no photograph, or a folder is wrong.
+    """
     rejected = []
     if os.path.isfile(root):
-        root, only = os.path.split(os.path.abspath(root))
-        paths = [only]
+        root, name = os.path.split(os.path.abspath(root))
+        paths = [name]
     elif os.path.isdir(root):
         paths = sorted(folders.walk(root, "", rejected, without, passed_over))
     else:
         raise UserError(f"--images: expected a photograph or a folder of them, received {root!r} (nothing there)")
-    found = [ImagePath(root, path) for path in paths]
+    images = [ImagePath(root, path) for path in paths]
     if masks:
         if os.path.isdir(masks) and os.path.samefile(root, masks):
             raise UserError(f"--masks: expected another folder than that of the photographs, received {masks!r}")
         if not os.path.isdir(masks):
             raise UserError(f"--masks: expected a folder, received {masks!r}; masks have the names of the photographs")
-        found = _with_masks(found, masks, rejected)
-    if not found:
-        why = rejections.most_common(rejected)
-        what = "photographs that have masks" if masks else "photographs"
-        raise UserError(f"--images: expected {what} in {root!r}, found none" + (f"; {why}" if why else ""))
-    return found, rejected
+        images = _with_masks(images, masks, rejected)
+    if not images:
+        hint = rejections.most_common(rejected)
+        kind = "photographs that have masks" if masks else "photographs"
+        raise UserError(f"--images: expected {kind} in {root!r}, found none" + (f"; {hint}" if hint else ""))
+    return images, rejected
 
 
-def _with_masks(found: list[ImagePath], masks: str, rejected: list[tuple[str, str]]) -> list[ImagePath]:
-    index, masked = mask_names.MaskIndex(folders.walk(masks, "", rejected)), []
-    for one in found:
+def _with_masks(images: list[ImagePath], masks: str, rejected: list[tuple[str, str]]) -> list[ImagePath]:
+    index, with_masks = mask_names.MaskIndex(folders.walk(masks, "", rejected)), []
+    for image in images:
         try:
-            masked.append(ImagePath(one.root, one.path, masks, index.find(one.path)))
+            with_masks.append(ImagePath(image.root, image.path, masks, index.find(image.path)))
         except LookupError as error:
-            rejected.append((one.path, f"{error.args[0]} in --masks"))
-    return masked
+            rejected.append((image.path, f"{error.args[0]} in --masks"))
+    return with_masks
 
 
 def iter_tiles(
@@ -90,16 +106,27 @@ def iter_tiles(
     max_megapixels: float,
     rejected: list[tuple[str, str]],
 ) -> Iterator[LabelledTile]:
-    """Each photograph whole, or with `patch_px` in windows of that side; where a mask cannot tell whether a window is
-    clean, the window is left out. What cannot be read goes to `rejected`."""
+    """Reads photographs, and cuts them into tiles.
+
+    Args:
+        files: The photographs.
+        channels: 1 or 3.
+        patch_px: Side of the tiles; 0: each photograph whole.
+        min_crack_fraction: Fraction of crack pixels from which a tile is cracked.
+        max_megapixels: Larger photographs are rejected.
+        rejected: Receives (path, reason) of photographs that cannot be read.
+
+    Yields:
+        The tiles; those of which a mask cannot tell whether they are clean are left out.
+    """
     for file in files:
         try:
-            yield from _pieces(file, channels, patch_px, min_crack_fraction, max_megapixels)
+            yield from _tiles_of(file, channels, patch_px, min_crack_fraction, max_megapixels)
         except errors.ImageError as error:
             rejected.append((file.path, str(error)))
 
 
-def _pieces(
+def _tiles_of(
     file: ImagePath, channels: int, patch_px: int, min_crack_fraction: float, max_megapixels: float
 ) -> Iterator[LabelledTile]:
     photo = image_file.open_photo(os.path.join(file.root, file.path), max_megapixels)
@@ -112,9 +139,9 @@ def _pieces(
             yield LabelledTile(file.path, values, crack, label)
         return
     if mask is None:
-        chosen = mask_tiles.tile_grid(*values.shape[:2], patch_px)
+        tiles = mask_tiles.tile_grid(*values.shape[:2], patch_px)
     else:
-        chosen = mask_tiles.label_tiles(mask, patch_px, min_crack_fraction)[0]
-    for one in chosen:
-        inside = slice(one.y, one.y + one.px), slice(one.x, one.x + one.px)
-        yield LabelledTile(one.name(file.path), values[inside], None if crack is None else crack[inside], one.label)
+        tiles = mask_tiles.label_tiles(mask, patch_px, min_crack_fraction)[0]
+    for tile in tiles:
+        inside = slice(tile.y, tile.y + tile.px), slice(tile.x, tile.x + tile.px)
+        yield LabelledTile(tile.name(file.path), values[inside], None if crack is None else crack[inside], tile.label)

@@ -1,4 +1,4 @@
-"""Who takes part in a search: alone, its chief, or a worker of a chief elsewhere."""
+"""The role of a process in a search: alone, the chief, or a worker of a chief elsewhere."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -13,23 +13,38 @@ REACHED = "whoever reaches it takes part in the search: is given its trials, and
 
 
 class Role(NamedTuple):
-    """`name`: of a worker; `address`: host:port of the chief, "" for a search in one process."""
+    """What one process is in a search.
+
+    Attributes:
+        name: Of the worker, or `CHIEF`.
+        address: host:port of the chief; "" for a search in one process.
+    """
 
     name: str = "alone"
     address: str = ""
 
     @property
     def is_chief(self) -> bool:
-        """Who is called just this; Keras Tuner takes a "mischief" for one as well."""
+        """Whether the name is exactly "chief"; Keras Tuner takes a "mischief" for one as well."""
         return bool(self.address) and self.name == CHIEF
 
 
 def role(environment: Mapping[str, str]) -> Role:
-    """Who this process is, by the variables that Keras Tuner defines. Raises: UserError when some are missing."""
-    given = [name for name in VARIABLES if environment.get(name)]
-    if VARIABLES[1] not in given:
+    """The role of this process, by the variables that Keras Tuner defines.
+
+    Args:
+        environment: Environment variables, of which `VARIABLES` are read.
+
+    Returns:
+        The role; alone without the address of a chief.
+
+    Raises:
+        UserError: Some of the variables are missing, or the port is not one.
+    """
+    defined = [name for name in VARIABLES if environment.get(name)]
+    if VARIABLES[1] not in defined:
         return Role()
-    missing = [name for name in VARIABLES if name not in given]
+    missing = [name for name in VARIABLES if name not in defined]
     if missing:
         raise UserError(
             f"{', '.join(missing)}: expected beside {VARIABLES[1]}, which says that several processes share a search; "
@@ -41,10 +56,20 @@ def role(environment: Mapping[str, str]) -> Role:
     return Role(name, f"{host}:{port}")
 
 
-def listening_address(config: TuneConfig, who: Role) -> str:
-    """host:port on which the chief `who` listens: loopback, unless --host names more. Raises: UserError when workers
-    are told of another address, and --host does not open it."""
-    host, _, port = who.address.rpartition(":")
+def listening_address(config: TuneConfig, chief: Role) -> str:
+    """The address on which the chief listens: loopback, unless --host names more.
+
+    Args:
+        config: Of the search; its `host` is used.
+        chief: Role of this process.
+
+    Returns:
+        host:port, with an IPv6 host in brackets.
+
+    Raises:
+        UserError: Workers are given another address than loopback, and --host does not open it.
+    """
+    host, _, port = chief.address.rpartition(":")
     local = listening.loopback(config.host)
     if local and not listening.loopback(host):
         raise UserError(

@@ -1,13 +1,13 @@
-"""What a search may choose, and the training run that a set of choices means.
+"""The hyperparameters that a search may choose, and the training run that their values stand for.
 
 Synopsis::
 
-    chosen = space.declare(keras_tuner.HyperParameters(), config)     # registers the choices; values as they are
-    run = space.as_training(chosen, config, run_dir="trials/07")      # TrainConfig
+    hyperparameters = space.declare(keras_tuner.HyperParameters(), config)     # registers them, returns their values
+    run = space.as_training(hyperparameters, config, run_dir="trials/07")      # TrainConfig
 
-The networks are those of `model.blocks`, which training builds as well. Bounds and steps are ours; every width is a
-multiple of 16, at which bfloat16 is normalised fast (`blocks.BFLOAT16_CHANNELS`). The default of each choice, which
-`--hold` keeps, is that of `core.config`: crackflow_s and its training.
+The networks are those of `model.blocks`, which training builds as well. The bounds and steps are our own; every width
+is a multiple of 16, because bfloat16 is normalised fast at these (`blocks.BFLOAT16_CHANNELS`). The default of each
+hyperparameter, which `--hold` keeps, is that of `core.config`: crackflow_s and its training.
 """
 
 import dataclasses
@@ -24,7 +24,14 @@ Value = int | float | str
 
 @dataclasses.dataclass(frozen=True)
 class HyperparameterRange:
-    """`values`: the smallest network first, as far as the choice decides a size; or, `log`, the bounds of a number."""
+    """The values that one hyperparameter may have.
+
+    Attributes:
+        values: Ordered from the smallest network to the largest, as far as the hyperparameter decides a size; with
+            `log`, the bounds of a number.
+        default: The value without a search.
+        log: Whether values are drawn between two bounds, uniformly on a logarithmic scale.
+    """
 
     values: tuple[Value, ...]
     default: Value
@@ -35,7 +42,7 @@ def _values(kind: type) -> tuple[str, ...]:
     return tuple(member.value for member in kind)
 
 
-# SGD's rate is this many times that of AdamW, so that one range serves both.
+# The learning rate of SGD is this many times that of AdamW, so that one range serves both.
 SGD_RATE = 30.0
 _DEFAULT, _RUN = Architecture(), TrainConfig(data="-", run_dir="-")
 SPACE = {
@@ -67,43 +74,50 @@ SPACE = {
 }
 
 
-# The hand-made networks that the space holds, as what differs from the defaults: crackflow_s and crackflow_xs. A search
-# begins with them, so that it does not end below them by bad luck, and knows where it is good.
+# The hand-made networks that the space contains, crackflow_s and crackflow_xs, as differences from the defaults. A
+# search begins with them, so that it does not end below them by bad luck, and knows a good region of the space.
 WARM_START_CONFIGS = ({}, {"stem": 16, "growth": 0.25, "repeats": "none"})
 
 
 def searched(config: TuneConfig) -> list[str]:
-    """The names of the choices that `config` leaves to the search, in the order of the space."""
+    """The names of the hyperparameters that `config` leaves to the search, in the order of the space."""
     fixed = set(config.hold) | (set() if config.model is Network.CUSTOM else set(ARCHITECTURE_CHOICES))
     return [name for name in CHOICES if name not in fixed]
 
 
 def declare(hp, config: TuneConfig) -> dict[str, Value]:
-    """Every choice with the value that `hp`, a keras_tuner.HyperParameters, has for it; those that are not known to it
-    yet are registered, those that are held are at their default."""
-    chosen = defaults()
+    """Registers the hyperparameters that are searched, and returns the values of all.
+
+    Args:
+        hp: A keras_tuner.HyperParameters; those that it does not have yet are registered with it.
+        config: Of the search.
+
+    Returns:
+        By name, the value that `hp` has; for hyperparameters that are not searched, their default.
+    """
+    hyperparameters = defaults()
     for name in searched(config):
         choice = SPACE[name]
         if choice.log:
-            found = hp.Float(name, *choice.values, sampling="log", default=choice.default)
-            chosen[name] = float(f"{found:.3g}")  # gRPC carries 32 bits
+            value = hp.Float(name, *choice.values, sampling="log", default=choice.default)
+            hyperparameters[name] = float(f"{value:.3g}")  # gRPC carries 32 bits
         else:
-            chosen[name] = hp.Choice(name, list(choice.values), default=choice.default)
-    return chosen
+            hyperparameters[name] = hp.Choice(name, list(choice.values), default=choice.default)
+    return hyperparameters
 
 
 def defaults() -> dict[str, Value]:
-    """The choices that make crackflow_s and its training."""
+    """The hyperparameters of crackflow_s and its training."""
     return {name: choice.default for name, choice in SPACE.items()}
 
 
 def smallest(config: TuneConfig) -> dict[str, Value]:
-    """The choices that make the network with the least work an image, as far as they are searched."""
+    """The hyperparameters of the network with the least work per image, as far as they are searched."""
     return _extreme(config, lambda values: values[0])
 
 
 def largest(config: TuneConfig) -> dict[str, Value]:
-    """The choices that make the network with the most work and memory."""
+    """The hyperparameters of the network with the most work and memory, as far as they are searched."""
     return _extreme(config, lambda values: values[-1])
 
 
@@ -111,49 +125,60 @@ def _extreme(config: TuneConfig, pick: Callable[[tuple[Value, ...]], Value]) -> 
     return defaults() | {name: pick(SPACE[name].values) for name in searched(config) if not SPACE[name].log}
 
 
-def architecture(chosen: dict[str, Value]) -> Architecture:
-    """The layers that `chosen` means."""
-    depth = chosen["depth"]
-    widths = tuple(_rounded(chosen["width"] * (1 + chosen["growth"] * stage)) for stage in range(depth))
-    often = {"none": [0] * depth, "last": [0] * (depth - 1) + [1], "all": [1] * depth}[chosen["repeats"]]
+def architecture(hyperparameters: dict[str, Value]) -> Architecture:
+    """The network that `hyperparameters` describe."""
+    depth = hyperparameters["depth"]
+    widths = tuple(
+        _round_width(hyperparameters["width"] * (1 + hyperparameters["growth"] * stage)) for stage in range(depth)
+    )
+    repeats = {"none": [0] * depth, "last": [0] * (depth - 1) + [1], "all": [1] * depth}[hyperparameters["repeats"]]
     return Architecture(
-        stem=chosen["stem"],
-        stem_kernel=chosen["stem_kernel"],
-        stem_stride=chosen["stem_stride"],
+        stem=hyperparameters["stem"],
+        stem_kernel=hyperparameters["stem_kernel"],
+        stem_stride=hyperparameters["stem_stride"],
         widths=widths,
-        repeats=tuple(often),
-        block=Block(chosen["block"]),
-        kernel=chosen["kernel"],
-        downsampling=Downsampling(chosen["downsampling"]),
-        squeeze_excite=chosen["squeeze_excite"],
-        activation=Activation(chosen["activation"]),
-        pooling=Pooling(chosen["pooling"]),
-        dropout=chosen["dropout"],
+        repeats=tuple(repeats),
+        block=Block(hyperparameters["block"]),
+        kernel=hyperparameters["kernel"],
+        downsampling=Downsampling(hyperparameters["downsampling"]),
+        squeeze_excite=hyperparameters["squeeze_excite"],
+        activation=Activation(hyperparameters["activation"]),
+        pooling=Pooling(hyperparameters["pooling"]),
+        dropout=hyperparameters["dropout"],
     )
 
 
-def _rounded(width: float) -> int:
+def _round_width(width: float) -> int:
     return max(round(width / BFLOAT16_CHANNELS), 1) * BFLOAT16_CHANNELS
 
 
-def as_training(chosen: dict[str, Value], config: TuneConfig, run_dir: str, replicas: int = 1) -> TrainConfig:
-    """The run of crackflow.train that `chosen` means: `max_epochs` epochs, none of them left out. `replicas`: that
-    share a batch, which grows to what they can share equally."""
-    optimizer = Optimizer(chosen["optimizer"])
-    rate = chosen["learning_rate"] * (SGD_RATE if optimizer is Optimizer.SGD else 1)
-    layers = {"architecture": architecture(chosen)} if config.model is Network.CUSTOM else {}
+def as_training(hyperparameters: dict[str, Value], config: TuneConfig, run_dir: str, replicas: int = 1) -> TrainConfig:
+    """The run of crackflow.train that `hyperparameters` describe: all `max_epochs` epochs, without early stopping.
+
+    Args:
+        hyperparameters: By name, one value for each of `SPACE`.
+        config: Of the search.
+        run_dir: Folder of the run.
+        replicas: Devices that share a batch, which grows to what they can share equally.
+
+    Returns:
+        The settings of the run.
+    """
+    optimizer = Optimizer(hyperparameters["optimizer"])
+    rate = hyperparameters["learning_rate"] * (SGD_RATE if optimizer is Optimizer.SGD else 1)
+    layers = {"architecture": architecture(hyperparameters)} if config.model is Network.CUSTOM else {}
     return TrainConfig(
         data=config.data,
         run_dir=run_dir,
         model=config.model,
         image_px=config.image_px,
-        batch_size=-(-chosen["batch_size"] // replicas) * replicas,
+        batch_size=-(-hyperparameters["batch_size"] // replicas) * replicas,
         epochs=config.max_epochs,
         optimization=Optimization(
-            optimizer=optimizer, learning_rate=float(f"{rate:.3g}"), schedule=Schedule(chosen["schedule"])
+            optimizer=optimizer, learning_rate=float(f"{rate:.3g}"), schedule=Schedule(hyperparameters["schedule"])
         ),
         early_stopping_epochs=0,
-        augmentation=Augmentation(augment=Augment(chosen["augment"])),
+        augmentation=Augmentation(augment=Augment(hyperparameters["augment"])),
         precision=config.precision,
         xla=config.xla,
         strategy=config.strategy,

@@ -3,11 +3,12 @@ out of memory or crashes is a failed trial, not the end of the search.
 
 Synopsis::
 
-    task = trial.TrialSpec("07", "search/trials/07", chosen, config, until=8, reference=5200.0)
-    with trial.process(trial.run_trial, task) as process: process.wait()
-    trial.outcome(task)                      # Outcome(status="completed", score=0.998, ...), from trials/07/result.json
+    spec = trial.TrialSpec("07", "search/trials/07", hyperparameters, config, until=8, reference=5200.0)
+    with trial.process(trial.run_trial, spec) as process: process.wait()
+    trial.outcome(spec)            # TrialResult(status="completed", score=0.998, ...), from trials/07/result.json
 
-A trial is a run of crackflow.train up to its epochs, with checkpoints: killed, it goes on from the last one.
+A trial is a run of crackflow.train for its number of epochs, with checkpoints: when it was killed, it resumes from the
+last one.
 """
 
 import contextlib
@@ -40,26 +41,36 @@ from crackflow.core.errors import RetryableError, UserError
 from crackflow.core.escaping import one_line
 from crackflow.evaluation import scoring
 from crackflow.model import model_file, networks
-from crackflow.search import space, trial
+from crackflow.search import space
 from crackflow.training import checkpoint, job, run_folder
 
 RESULT, ERROR, LOCK = "result.json", "error.txt", ".lock"
 COMPLETED, INFEASIBLE, FAILED = "completed", "infeasible", "failed"
-WINDOWS = 3
-REHEARSED_STEPS = 2
-LOCK_SECONDS = 10.0  # in which a worker that was killed is gone
-GRACE_SECONDS = 30.0  # for a checkpoint after SIGTERM, before SIGKILL
+SPEED_WINDOWS = 3
+DRY_RUN_STEPS = 2
+LOCK_SECONDS = 10.0  # by then a worker that was killed has ended
+GRACE_SECONDS = 30.0  # between SIGTERM and SIGKILL, for a checkpoint
 
 
 @dataclasses.dataclass(frozen=True)
 class TrialSpec:
-    """`chosen`: values of the choices of `search.space`; `until`: epochs; `parent`: folder of the trial whose training
-    it goes on with; `reference`: images/s of crackflow_s on this machine, alone; `replicas`: that share a
-    batch."""
+    """What a process needs to run one trial.
+
+    Attributes:
+        name: Of the trial, "0", "1", ...
+        folder: In which the trial writes.
+        hyperparameters: By name, one value for each of `space.SPACE`.
+        config: Of the search.
+        until: Number of epochs after which the trial ends.
+        reference: Images/s of crackflow_s on this machine, with nothing else running.
+        parent: Folder of the trial whose training this one continues, or "".
+        worker: Name of the worker that runs it.
+        replicas: Devices that share a batch.
+    """
 
     name: str
     folder: str
-    chosen: dict[str, space.Value]
+    hyperparameters: dict[str, space.Value]
     config: TuneConfig
     until: int
     reference: float
@@ -70,9 +81,24 @@ class TrialSpec:
 
 @dataclasses.dataclass(frozen=True)
 class TrialResult:
-    """What a trial came to. `accuracy`, at the trial's own threshold, `cross_entropy`: of the validation images;
-    `images_per_sec`: scoring; `train_images_per_sec`: median epoch; `seconds`: of its process; `peak_mb`: of its
-    memory; `message`: why it failed or was not trained. Numbers that were not measured are None."""
+    """The result of a trial, as result.json has it. Numbers that were not measured are None.
+
+    Attributes:
+        trial: Name of the trial.
+        status: `COMPLETED`, `INFEASIBLE` or `FAILED`.
+        score: What the search maximises.
+        accuracy: Of the validation images, 0..1, at the trial's own threshold.
+        cross_entropy: Of the validation images.
+        images_per_sec: Of scoring.
+        train_images_per_sec: Of training, in the median epoch.
+        params: Number of parameters of the network.
+        epochs: Number of epochs that were trained.
+        seconds: Run time of its process.
+        peak_mb: Peak memory of its process.
+        worker: Name of the worker that ran it.
+        message: Why it failed or was not trained.
+        chosen: Its hyperparameters, by name.
+    """
 
     trial: str
     status: str
@@ -92,8 +118,17 @@ class TrialResult:
 
 @dataclasses.dataclass(frozen=True)
 class DryRun:
-    """What the dry run found. `reference`, `smallest`, `largest`: images/s; `replicas`: devices of a trial;
-    `error`: a traceback, or empty; `mistake`: the user's, in a line, or empty."""
+    """The result of the dry run.
+
+    Attributes:
+        reference: Images/s of crackflow_s.
+        smallest: Images/s of the smallest network of the space.
+        largest: Images/s of the largest network of the space.
+        params: Number of parameters of the smallest and of the largest network.
+        replicas: Number of devices of a trial.
+        error: A traceback, or "".
+        mistake: A mistake of the user in one line, or "".
+    """
 
     reference: float = 0.0
     smallest: float = 0.0
@@ -104,207 +139,243 @@ class DryRun:
     mistake: str = ""
 
 
-def run_trial(task: TrialSpec) -> None:
-    """Train, judge, and write result.json. Raises: TryAgain after a signal, a checkpoint written."""
-    if (known := outcome(task)) and known.status != FAILED:  # its worker was killed before it could tell
+def run_trial(spec: TrialSpec) -> None:
+    """Trains and evaluates the network of `spec`, and writes result.json.
+
+    Raises:
+        RetryableError: A signal stopped the training; a checkpoint was written.
+    """
+    if (previous := outcome(spec)) and previous.status != FAILED:  # its worker was killed before it could report it
         return
-    began = time.monotonic()
-    os.makedirs(task.folder, exist_ok=True)
+    started = time.monotonic()
+    os.makedirs(spec.folder, exist_ok=True)
     try:
-        found = _run_trial(task)
+        result = _run_trial(spec)
     except RetryableError:
         raise
     except Exception as error:
-        if errors.is_disk_full(error):  # no fault of the trial, which is run again
+        if errors.is_disk_full(error):  # this is no fault of the trial, which is run again
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         line = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        atomic.write_text(os.path.join(task.folder, ERROR), traceback.format_exc())
-        found = TrialResult(task.name, FAILED, None, message=one_line(line)[:500])
-    seconds, peak = round(time.monotonic() - began, 1), runtime.peak_memory_mb()
-    found = dataclasses.replace(found, chosen=task.chosen, worker=task.worker, seconds=seconds, peak_mb=peak)
-    save(task.folder, found)
+        atomic.write_text(os.path.join(spec.folder, ERROR), traceback.format_exc())
+        result = TrialResult(spec.name, FAILED, None, message=one_line(line)[:500])
+    seconds, peak = round(time.monotonic() - started, 1), runtime.peak_memory_mb()
+    result = dataclasses.replace(result, chosen=spec.hyperparameters, worker=spec.worker, seconds=seconds, peak_mb=peak)
+    save(spec.folder, result)
 
 
-def save(place: str, found: TrialResult) -> None:
-    """result.json in the folder of a trial."""
-    os.makedirs(place, exist_ok=True)
-    atomic.save_json(place, RESULT, checked_json.add_checksum(dataclasses.asdict(found)))
+def save(folder: str, result: TrialResult) -> None:
+    """Writes result.json into the folder of a trial."""
+    os.makedirs(folder, exist_ok=True)
+    atomic.save_json(folder, RESULT, checked_json.add_checksum(dataclasses.asdict(result)))
 
 
-def outcome(task: TrialSpec) -> TrialResult | None:
-    """What the trial came to, when it has ended and was this one."""
-    found = read(task.folder)
-    return found if found and (found.chosen, found.epochs or task.until) == (task.chosen, task.until) else None
+def outcome(spec: TrialSpec) -> TrialResult | None:
+    """The result in the folder of `spec`; None unless it is of the same hyperparameters and number of epochs."""
+    result = read(spec.folder)
+    if result and (result.chosen, result.epochs or spec.until) == (spec.hyperparameters, spec.until):
+        return result
+    return None
 
 
-def read(place: str) -> TrialResult | None:
-    """The result in the folder of a trial; None where there is none that is whole."""
+def read(folder: str) -> TrialResult | None:
+    """The result in the folder of a trial; None when there is none or its file is damaged."""
     try:
-        return TrialResult(**checked_json.read(os.path.join(place, RESULT)))
+        return TrialResult(**checked_json.read(os.path.join(folder, RESULT)))
     except (OSError, ValueError, TypeError):
         return None
 
 
-def _run_trial(task: TrialSpec) -> TrialResult:
-    config = space.as_training(task.chosen, task.config, task.folder, task.replicas)
+def _run_trial(spec: TrialSpec) -> TrialResult:
+    config = space.as_training(spec.hyperparameters, spec.config, spec.folder, spec.replicas)
     runtime.configure(config.seed, config.threads, config.deterministic, config.cpu_devices)
     console.set_quiet()
-    work = job.build_training(config, distribution.join_cluster(config.strategy, hosts=False))
-    params = work.params
-    limit = task.config.max_params
+    setup = job.build_training(config, distribution.join_cluster(config.strategy, hosts=False))
+    params = setup.params
+    limit = spec.config.max_params
     if limit and params > limit:
         message = f"{params:,} parameters, more than --max_params={limit:,}"
-        return TrialResult(task.name, INFEASIBLE, limit / params - 1, params=params, message=message)
-    wanted, meter = task.config.min_images_per_sec, ThroughputMeter(task, work)
+        return TrialResult(spec.name, INFEASIBLE, limit / params - 1, params=params, message=message)
+    min_speed, meter = spec.config.min_images_per_sec, ThroughputMeter(spec, setup)
     speed = meter.read()
-    speed = meter.read() if speed < wanted else speed  # it may have been a slow moment
-    if speed < wanted:
-        message = f"{speed:,.0f} images/s, fewer than --min_images_per_sec={wanted:,.0f}"
-        facts = {"params": params, "images_per_sec": round(speed, 1)}
-        return TrialResult(task.name, INFEASIBLE, speed / wanted - 1, message=message, **facts)
-    fit = work.fit({"trial": task.name}, task.until)
-    for place in (task.folder, task.parent):
-        found = checkpoint.latest(os.path.join(place, run_folder.CHECKPOINTS)).snapshot if place else None
-        if found:
-            fit.restore(found)
+    speed = meter.read() if speed < min_speed else speed  # the machine may have been slow for a moment
+    if speed < min_speed:
+        message = f"{speed:,.0f} images/s, fewer than --min_images_per_sec={min_speed:,.0f}"
+        measured = {"params": params, "images_per_sec": round(speed, 1)}
+        return TrialResult(spec.name, INFEASIBLE, speed / min_speed - 1, message=message, **measured)
+    fit = setup.fit({"trial": spec.name}, spec.until)
+    for folder in (spec.folder, spec.parent):
+        snapshot = checkpoint.latest(os.path.join(folder, run_folder.CHECKPOINTS)).snapshot if folder else None
+        if snapshot:
+            fit.restore(snapshot)
             break
-    feed = work.open_feed()
-    watched = work.train(fit, feed)
-    labels, logits = scoring.predict_logits(model_file.as_float32(work.model), feed.val())
+    feed = setup.open_feed()
+    training = setup.train(fit, feed)
+    labels, logits = scoring.predict_logits(model_file.as_float32(setup.model), feed.val())
     accuracy = scoring.best_accuracy(labels, logits)
     entropy = float(np.mean(np.logaddexp(0, np.where(labels > 0, -logits, logits).astype(np.float64))))
     speed = meter.read()
     return TrialResult(
-        task.name,
+        spec.name,
         COMPLETED,
-        score(accuracy, entropy, len(labels), speed / task.reference, task.config),
+        score(accuracy, entropy, len(labels), speed / spec.reference, spec.config),
         accuracy=accuracy,
         cross_entropy=entropy,
-        train_images_per_sec=round(statistics.median(row["images_per_sec"] for row in watched.history), 1),
-        epochs=len(watched.history),
+        train_images_per_sec=round(statistics.median(row["images_per_sec"] for row in training.history), 1),
+        epochs=len(training.history),
         images_per_sec=round(speed, 1),
         params=params,
     )
 
 
 def score(accuracy: float, entropy: float, images: int, speed: float, config: TuneConfig) -> float:
-    """What a search maximises, 0 or more. `entropy`: cross-entropy, which decides between equal accuracies and is worth
-    less than one of the `images`; `speed`: in times crackflow_s, of which each doubling is worth `doubling_worth` of
-    accuracy when a trade-off is asked for (the product of Tan et al., MnasNet, 2019, in logarithms). Networks outside
-    the limits have scores below 0: how far they are outside.
+    """The score of a trial, which the search maximises.
+
+    Networks outside the limits do not get this score but one below 0, which says how far outside they are.
+
+    Args:
+        accuracy: 0..1.
+        entropy: Cross-entropy. It decides between equal accuracies, and is worth less than one image.
+        images: Number of validation images.
+        speed: Images/s, as a multiple of those of crackflow_s. With the trade-off objective each doubling is worth
+            `doubling_worth` of accuracy (the product of Tan et al., MnasNet, 2019, in logarithms).
+        config: Of the search.
+
+    Returns:
+        The score, 0 or more.
     """
-    found = accuracy + 1 / (1 + entropy) / (images + 1)
+    total = accuracy + 1 / (1 + entropy) / (images + 1)
     if config.objective is Objective.TRADEOFF:
-        found += config.doubling_worth * float(np.log2(speed))
-    return max(found, 0.0)
+        total += config.doubling_worth * float(np.log2(speed))
+    return max(total, 0.0)
 
 
 REFERENCE = networks.get_model_spec(Network.CRACKFLOW_S, Architecture())
 
 
 class ThroughputMeter:
-    """Images/s of a network as it is delivered, in float32: its ratio to crackflow_s, a window of each in turn, times
-    what that reaches alone, so that other trials on the same cores slow both. Of each the fastest window counts: what
-    else a machine does only slows, and small networks more than large ones (BUILD_NOTES.md)."""
+    """Images/s of a network as it is delivered, in float32.
 
-    def __init__(self, task: TrialSpec, work: job.TrainingSetup) -> None:
-        self._task, self._work = task, work
-        self._best = {"ours": 0.0, "reference": 0.0}
+    It is the ratio of the network's speed to that of crackflow_s, measured in turns, times the speed of crackflow_s
+    alone; other trials on the same cores therefore slow both. For each network the fastest window counts: whatever else
+    a machine does only slows it, and slows small networks more than large ones (BUILD_NOTES.md).
+    """
+
+    def __init__(self, spec: TrialSpec, setup: job.TrainingSetup) -> None:
+        self._spec, self._setup = spec, setup
+        self._best = {"trial": 0.0, "reference": 0.0}
 
     def read(self) -> float:
-        """Measure once more; the result of all measurements so far."""
-        recipes = {"ours": self._work.recipe, "reference": REFERENCE}
-        found = _speeds(self._task.config, recipes, self._work.image_px, self._work.xla.value)
-        self._best = {name: max(self._best[name], speed) for name, speed in found.items()}
-        return self._task.reference * self._best["ours"] / self._best["reference"]
+        """Measures once more, and returns images/s by all measurements so far."""
+        recipes = {"trial": self._setup.recipe, "reference": REFERENCE}
+        speeds = _measure_speeds(self._spec.config, recipes, self._setup.image_px, self._setup.xla.value)
+        self._best = {name: max(self._best[name], speed) for name, speed in speeds.items()}
+        return self._spec.reference * self._best["trial"] / self._best["reference"]
 
 
-def _speeds(config: TuneConfig, recipes: dict[str, networks.ModelSpec], px: int, xla: str) -> dict[str, float]:
-    """Images/s in the fastest window."""
+def _measure_speeds(
+    config: TuneConfig, recipes: dict[str, networks.ModelSpec], image_px: int, xla: str
+) -> dict[str, float]:
+    """Images/s of each network in its fastest window."""
     policy = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy("float32")
     try:
-        models = {name: recipe.build(px) for name, recipe in recipes.items()}
+        models = {name: recipe.build(image_px) for name, recipe in recipes.items()}
     finally:
         keras.mixed_precision.set_global_policy(policy)
-    found = scoring.measure_throughput(models, config.speed_seconds, WINDOWS, compiled=xla == "on")
-    return {name: rate.high for name, rate in found.items()}
+    throughputs = scoring.measure_throughput(models, config.speed_seconds, SPEED_WINDOWS, compiled=xla == "on")
+    return {name: throughput.high for name, throughput in throughputs.items()}
 
 
-def dry_run(config: TuneConfig, place: str) -> None:
-    """A few steps of the smallest and of the largest network that may be searched, and images/s of both and of
-    crackflow_s, into the file `place`. What goes wrong is in it as well."""
+def dry_run(config: TuneConfig, path: str) -> None:
+    """Trains the smallest and the largest network of the space for a few steps, and measures their speed.
+
+    Args:
+        config: Of the search.
+        path: The file into which a `DryRun` is written, with images/s of both and of crackflow_s. An exception is
+            written into it as well, not raised.
+    """
     try:
-        found = _dry_run(config)
+        result = _dry_run(config)
     except UserError as error:
-        found = DryRun(mistake=str(error))
+        result = DryRun(mistake=str(error))
     except Exception:
-        found = DryRun(error=traceback.format_exc())
-    atomic.write_text(place, json.dumps(dataclasses.asdict(found)) + "\n")
+        result = DryRun(error=traceback.format_exc())
+    atomic.write_text(path, json.dumps(dataclasses.asdict(result)) + "\n")
 
 
 def _dry_run(config: TuneConfig) -> DryRun:
     runtime.configure(config.seed, config.threads, False, config.cpu_devices)
     console.set_quiet()
     recipes, params = {"reference": REFERENCE}, []
-    team = distribution.join_cluster(config.strategy, hosts=False)
-    for name, chosen in (("smallest", space.smallest(config)), ("largest", space.largest(config))):
-        work = job.build_training(space.as_training(chosen, config, config.out, team.replicas), team)
-        recipes[name] = work.recipe
-        params.append(work.params)
+    cluster = distribution.join_cluster(config.strategy, hosts=False)
+    for name, hyperparameters in (("smallest", space.smallest(config)), ("largest", space.largest(config))):
+        setup = job.build_training(space.as_training(hyperparameters, config, config.out, cluster.replicas), cluster)
+        recipes[name] = setup.recipe
+        params.append(setup.params)
         if config.max_params and params[-1] > config.max_params:
             continue  # it would never be trained
-        feed = work.open_feed()
-        work.model.fit(
-            work.team.distribute(lambda share, feed=feed: feed.train(0, share)),
-            steps_per_epoch=REHEARSED_STEPS,
-            validation_data=work.team.distribute(feed.val),
+        feed = setup.open_feed()
+        setup.model.fit(
+            setup.team.distribute(lambda share, feed=feed: feed.train(0, share)),
+            steps_per_epoch=DRY_RUN_STEPS,
+            validation_data=setup.team.distribute(feed.val),
             validation_steps=1,
             verbose=0,
         )
-    speeds = _speeds(config, recipes, work.image_px, work.xla.value)
-    return DryRun(params=tuple(params), replicas=team.replicas, **speeds)
+    speeds = _measure_speeds(config, recipes, setup.image_px, setup.xla.value)
+    return DryRun(params=tuple(params), replicas=cluster.replicas, **speeds)
 
 
 @contextlib.contextmanager
 def process(function: Callable, *arguments: object) -> Iterator[subprocess.Popen]:
-    """`function(*arguments)` in a new process that knows nothing of this one, and ends with it. When the block is left
-    while it runs, it gets SIGTERM, and SIGKILL where that does not end it."""
-    started = process_pool.start(function, *arguments)
+    """Runs `function(*arguments)` in a new process that shares nothing with this one and ends with it.
+
+    When the block is left while the process still runs, it gets SIGTERM, and SIGKILL if that does not end it.
+
+    Yields:
+        The process.
+    """
+    child = process_pool.start(function, *arguments)
     try:
-        yield started
+        yield child
     finally:
-        if started.poll() is None:
-            started.terminate()
+        if child.poll() is None:
+            child.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                started.wait(GRACE_SECONDS)
-            started.kill()
-        started.wait()
-        started.stdin.close()
+                child.wait(GRACE_SECONDS)
+            child.kill()
+        child.wait()
+        child.stdin.close()
 
 
 @contextlib.contextmanager
-def trial_lock(place: str) -> Iterator[None]:
-    """The folder of a trial, for this worker alone. Raises: UserError when another one has it."""
-    os.makedirs(place, exist_ok=True)
+def trial_lock(folder: str) -> Iterator[None]:
+    """Locks the folder of a trial for this worker.
+
+    Raises:
+        UserError: Another process has it.
+    """
+    os.makedirs(folder, exist_ok=True)
     deadline = time.monotonic() + LOCK_SECONDS
-    with locks.open_file(os.path.join(place, LOCK)) as lock:
+    with locks.open_file(os.path.join(folder, LOCK)) as lock:
         with contextlib.suppress(OSError):  # a network's file system without locks
             while not locks.lock(lock, wait=False):
                 if time.monotonic() > deadline:
                     raise UserError(
-                        f"{place!r} is in the hands of another process; give every worker a KERASTUNER_TUNER_ID of "
+                        f"{folder!r} is in the hands of another process; give every worker a KERASTUNER_TUNER_ID of "
                         "its own"
                     )
                 time.sleep(0.2)
         yield
 
 
-def describe_result(one: trial.TrialResult) -> str:
+def describe_result(result: TrialResult) -> str:
     """A trial in one line."""
-    if one.status != trial.COMPLETED:
-        return f"trial {one.trial} {one.status}: {one.message}"
+    if result.status != COMPLETED:
+        return f"trial {result.trial} {result.status}: {result.message}"
     return (
-        f"trial {one.trial}: accuracy {one.accuracy:.4f} after {one.epochs} epochs, "
-        f"{one.images_per_sec:,.0f} images/s, {one.params:,} parameters; score {one.score:.5f}; {one.seconds:.0f} s"
+        f"trial {result.trial}: accuracy {result.accuracy:.4f} after {result.epochs} epochs, "
+        f"{result.images_per_sec:,.0f} images/s, {result.params:,} parameters; score {result.score:.5f}; "
+        f"{result.seconds:.0f} s"
     )

@@ -13,7 +13,7 @@ PX = 32
 
 
 def crack():
-    """A picture with a dark bar, where it is, and a network that answers to how dark that place is."""
+    """An image with a dark bar, the mask of the bar, and a network that responds to how dark those pixels are."""
     image = np.full((1, PX, PX, 3), 200, np.uint8)
     mask = np.zeros((1, PX, PX), bool)
     mask[0, 8:24, 10:13] = True
@@ -37,15 +37,15 @@ def test_deletion_and_insertion_are_areas_under_the_curves():
         seen.append(np.asarray(images, float))
         return 1 - np.asarray(images, float).mean((1, 2, 3)) / 255
 
-    found = faithfulness.deletion_insertion(network, image, mask.astype(np.float32))
+    scores = faithfulness.deletion_insertion(network, image, mask.astype(np.float32))
     steps = faithfulness.STEPS
-    whole, blurred = (1 - one.mean() / 255 for one in seen[:2])
-    deletion = [whole, *(1 - one.mean() / 255 for one in seen[2 : 2 * steps : 2]), blurred]
-    insertion = [blurred, *(1 - one.mean() / 255 for one in seen[3 : 2 * steps : 2]), whole]
+    whole, blurred = (1 - images.mean() / 255 for images in seen[:2])
+    deletion = [whole, *(1 - images.mean() / 255 for images in seen[2 : 2 * steps : 2]), blurred]
+    insertion = [blurred, *(1 - images.mean() / 255 for images in seen[3 : 2 * steps : 2]), whole]
     for name, curve in (("deletion", deletion), ("insertion", insertion)):
         assert len(curve) == steps + 1
         area = sum((a + b) / 2 for a, b in zip(curve, curve[1:], strict=False)) / steps
-        assert found[name][0] == pytest.approx(area)
+        assert scores[name][0] == pytest.approx(area)
 
 
 def test_the_first_pixels_to_go_are_those_of_the_largest_values():
@@ -54,19 +54,20 @@ def test_the_first_pixels_to_go_are_those_of_the_largest_values():
     heat = mask + np.random.default_rng(0).random(mask.shape, np.float32) / 2
     faithfulness.deletion_insertion(lambda images: seen.append(images.copy()) or np.zeros(1), image, heat)
     changed = (seen[2] != image).any(-1)[0]
-    kept = heat[0][changed].min()
+    threshold = heat[0][changed].min()
     assert (
-        changed.sum() <= round(PX * PX / faithfulness.STEPS) and (heat[0] > kept).sum() <= PX * PX / faithfulness.STEPS
+        changed.sum() <= round(PX * PX / faithfulness.STEPS)
+        and (heat[0] > threshold).sum() <= PX * PX / faithfulness.STEPS
     )
     assert changed[mask[0]].mean() > 0.9
 
 
 def test_a_probability_that_rises_is_an_increase_and_no_drop():
     image = np.random.default_rng(1).integers(0, 256, (1, PX, PX, 3), np.uint8)
-    found = faithfulness.deletion_insertion(
+    scores = faithfulness.deletion_insertion(
         lambda images: 1 / (1 + images.std((1, 2, 3))), image, np.zeros((1, PX, PX))
     )
-    assert found["increase"][0] == 1 and found["drop"][0] == 0
+    assert scores["increase"][0] == 1 and scores["drop"][0] == 0
 
 
 @FEW
@@ -75,10 +76,10 @@ def test_pointing_allows_the_tolerance_and_no_more(y, x):
     _, mask, _ = crack()
     heat = np.zeros((1, PX, PX), np.float32)
     heat[0, y, x] = 1
-    away = np.hypot(max(8 - y, 0, y - 23), max(10 - x, 0, x - 12))
-    found = faithfulness.localization_scores(heat, mask)
-    assert found["pointing"][0] == (away <= 2)  # 15 / 224 of 32
-    assert found["exact"][0] == found["energy"][0] == mask[0, y, x]
+    distance = np.hypot(max(8 - y, 0, y - 23), max(10 - x, 0, x - 12))
+    scores = faithfulness.localization_scores(heat, mask)
+    assert scores["pointing"][0] == (distance <= 2)  # 15 / 224 of 32
+    assert scores["exact"][0] == scores["energy"][0] == mask[0, y, x]
 
 
 def test_energy_is_the_share_of_the_sum_on_the_crack():
@@ -90,8 +91,8 @@ def test_energy_is_the_share_of_the_sum_on_the_crack():
 
 def test_a_map_of_zeros_scores_nothing():
     _, mask, _ = crack()
-    found = faithfulness.localization_scores(np.zeros((1, PX, PX)), mask)
-    assert {name: float(values[0]) for name, values in found.items()} == {"pointing": 0, "exact": 0, "energy": 0}
+    scores = faithfulness.localization_scores(np.zeros((1, PX, PX)), mask)
+    assert {name: float(values[0]) for name, values in scores.items()} == {"pointing": 0, "exact": 0, "energy": 0}
 
 
 @pytest.mark.parametrize("masks", [np.zeros((1, PX, PX), bool), np.ones((1, 8, 8), bool)])
@@ -103,20 +104,22 @@ def test_a_mask_without_a_crack_or_of_another_size_is_refused(masks):
 def test_overlaps_are_intersection_over_union_at_each_threshold():
     mask = np.array([[[True, True, False, False]]])
     heat = np.array([[[1.0, 0.5, 0.6, 0.0]]])
-    found = dict(zip(np.round(faithfulness.THRESHOLDS, 2), faithfulness.overlaps(heat, mask)[0], strict=True))
+    overlap_by_threshold = dict(
+        zip(np.round(faithfulness.THRESHOLDS, 2), faithfulness.overlaps(heat, mask)[0], strict=True)
+    )
     assert (
-        found[0.4] == pytest.approx(2 / 3)
-        and found[0.55] == pytest.approx(1 / 3)
-        and found[0.9] == pytest.approx(1 / 2)
+        overlap_by_threshold[0.4] == pytest.approx(2 / 3)
+        and overlap_by_threshold[0.55] == pytest.approx(1 / 3)
+        and overlap_by_threshold[0.9] == pytest.approx(1 / 2)
     )
 
 
 @FEW
 @given(st.integers(0, 1000))
 def test_likeness_is_spearmans_rank_correlation(seed):
-    one, other = np.random.default_rng(seed).integers(0, 5, (2, 3, 4, 4)).astype(float)
-    expected = np.mean([spearmanr(a.ravel(), b.ravel())[0] for a, b in zip(one, other, strict=True)])
-    assert faithfulness.rank_correlation(one, other) == pytest.approx(expected)
+    maps, other_maps = np.random.default_rng(seed).integers(0, 5, (2, 3, 4, 4)).astype(float)
+    expected = np.mean([spearmanr(a.ravel(), b.ravel())[0] for a, b in zip(maps, other_maps, strict=True)])
+    assert faithfulness.rank_correlation(maps, other_maps) == pytest.approx(expected)
 
 
 def test_a_flat_map_is_like_no_other():

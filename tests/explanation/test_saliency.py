@@ -20,13 +20,13 @@ KERNELS = 4
 
 @pytest.fixture(autouse=True)
 def same_weights():
-    """Random weights are the same in every run."""
+    """Makes random weights the same in every run."""
     keras.utils.set_random_seed(0)
 
 
 @functools.cache
 def tiny():
-    """One convolution, then mean and maximum, then a logit: what crackflow's own networks end with."""
+    """One convolution, then mean and maximum, then a logit, which is how crackflow's own networks end."""
     image = keras.Input((PX, PX, 3), dtype="uint8")
     x = keras.layers.Rescaling(1 / 255)(image)
     x = keras.layers.Conv2D(KERNELS, 3, padding="same", activation="relu", name="conv")(x)
@@ -38,8 +38,8 @@ def tiny():
     return model
 
 
-def pictures(count=3, px=PX, seed=1):
-    return np.random.default_rng(seed).integers(0, 256, (count, px, px, 3), np.uint8)
+def pictures(count=3, image_px=PX, seed=1):
+    return np.random.default_rng(seed).integers(0, 256, (count, image_px, image_px, 3), np.uint8)
 
 
 def numpy_activation(picture):
@@ -53,21 +53,21 @@ def numpy_activation(picture):
 
 
 def numpy_logit(picture):
-    weight, bias = (one.astype(np.float64) for one in tiny().get_weights()[2:])
+    weight, bias = (array.astype(np.float64) for array in tiny().get_weights()[2:])
     activation = numpy_activation(picture)
     pooled = np.concatenate([activation.mean((0, 1)), activation.max((0, 1))])
     return float(pooled @ weight[:, 0] + bias[0])
 
 
 def numpy_gradient(picture):
-    """Of the logit by the activation, [PX, PX, KERNELS]: a mean spreads its weight, a maximum gives it to a cell."""
+    """Of the logit by the activation, [PX, PX, KERNELS]: a mean spreads its weight, a maximum gives it to one cell."""
     weight, activation = tiny().get_weights()[2][:, 0].astype(np.float64), numpy_activation(picture)
-    found = np.broadcast_to(weight[:KERNELS] / PX**2, activation.shape).copy()
+    gradient = np.broadcast_to(weight[:KERNELS] / PX**2, activation.shape).copy()
     for k in range(KERNELS):
         y, x = np.unravel_index(activation[..., k].argmax(), (PX, PX))
         if activation[y, x, k] > 0:
-            found[y, x, k] += weight[KERNELS + k]
-    return found
+            gradient[y, x, k] += weight[KERNELS + k]
+    return gradient
 
 
 def by_hand(method, activation, gradient):
@@ -81,8 +81,8 @@ def by_hand(method, activation, gradient):
         cam = 0
         for k in range(KERNELS):
             g = gradient[..., k]
-            below = 2 * g**2 + activation[..., k].sum() * g**3
-            alpha = np.divide(g**2, below, out=np.zeros_like(g), where=below != 0)
+            denominator = 2 * g**2 + activation[..., k].sum() * g**3
+            alpha = np.divide(g**2, denominator, out=np.zeros_like(g), where=denominator != 0)
             cam = cam + (alpha * np.maximum(g, 0)).sum() * activation[..., k]
     return np.maximum(cam, 0)
 
@@ -91,10 +91,10 @@ def by_hand(method, activation, gradient):
 @pytest.mark.parametrize("method", [Method.GRAD_CAM, Method.GRAD_CAM_PLUS_PLUS, Method.HIRES_CAM, Method.LAYER_CAM])
 def test_maps_of_activations_are_those_computed_by_hand(method, toward):
     image = pictures()
-    found = saliency.Explainer(tiny(), method)(image, np.full(3, toward))
-    for one, picture in zip(found, image / 255, strict=True):
+    heatmaps = saliency.Explainer(tiny(), method)(image, np.full(3, toward))
+    for heatmap, picture in zip(heatmaps, image / 255, strict=True):
         expected = by_hand(method, numpy_activation(picture), (1 if toward else -1) * numpy_gradient(picture))
-        np.testing.assert_allclose(one, expected, rtol=2e-3, atol=1e-4 * max(expected.max(), 1e-3))
+        np.testing.assert_allclose(heatmap, expected, rtol=2e-3, atol=1e-4 * max(expected.max(), 1e-3))
 
 
 @pytest.mark.parametrize("toward", [True, False])
@@ -102,32 +102,32 @@ def test_integrated_gradients_are_the_integral_of_finite_differences(toward):
     picture = pictures(1)[0] / 255
     flat = np.broadcast_to(picture.mean((0, 1)), picture.shape)
     total, step = np.zeros(picture.shape), 1e-6
-    for share in (np.arange(saliency.INTEGRATION_STEPS) + 0.5) / saliency.INTEGRATION_STEPS:
-        between = flat + share * (picture - flat)
-        for place in itertools.product(range(PX), range(PX), range(3)):
+    for fraction in (np.arange(saliency.INTEGRATION_STEPS) + 0.5) / saliency.INTEGRATION_STEPS:
+        between = flat + fraction * (picture - flat)
+        for position in itertools.product(range(PX), range(PX), range(3)):
             up, down = between.copy(), between.copy()
-            up[place] += step
-            down[place] -= step
-            total[place] += (numpy_logit(up) - numpy_logit(down)) / (2 * step)
+            up[position] += step
+            down[position] -= step
+            total[position] += (numpy_logit(up) - numpy_logit(down)) / (2 * step)
     expected = (picture - flat) * total / saliency.INTEGRATION_STEPS
     sign = 1.0 if toward else -1.0
     rest = keras.Model(tiny().layers[1].output, tiny().outputs[0])
-    found = saliency.integrated_gradients(rest, tf.constant(picture[None], tf.float32), tf.constant([sign]))[0]
-    np.testing.assert_allclose(found, sign * expected, atol=2e-4 * np.abs(expected).max())
-    map_of_it = saliency.Explainer(tiny(), Method.INTEGRATED_GRADIENTS)(pictures(1), [toward])[0]
-    np.testing.assert_allclose(map_of_it, np.maximum(sign * expected.sum(-1), 0), atol=5e-4 * np.abs(expected).max())
+    attribution = saliency.integrated_gradients(rest, tf.constant(picture[None], tf.float32), tf.constant([sign]))[0]
+    np.testing.assert_allclose(attribution, sign * expected, atol=2e-4 * np.abs(expected).max())
+    heatmap = saliency.Explainer(tiny(), Method.INTEGRATED_GRADIENTS)(pictures(1), [toward])[0]
+    np.testing.assert_allclose(heatmap, np.maximum(sign * expected.sum(-1), 0), atol=5e-4 * np.abs(expected).max())
 
 
 def test_integrated_gradients_add_up_to_the_difference_of_the_logits(monkeypatch):
-    # A network with random weights bends more than a trained one.
+    # A network with random weights is less linear than a trained one.
     monkeypatch.setattr(saliency, "INTEGRATION_STEPS", 100)
     model = networks.NETWORKS[Network.CRACKFLOW_XS].build(64)
     image = tf.cast(pictures(4, 64), tf.float32) / 255
     rest = keras.Model(model.layers[1].output, model.outputs[0])
-    found = saliency.integrated_gradients(rest, image, tf.ones(4))
+    attribution = saliency.integrated_gradients(rest, image, tf.ones(4))
     flat = tf.zeros_like(image) + tf.reduce_mean(image, [1, 2], keepdims=True)
     expected = rest(image) - rest(flat)
-    np.testing.assert_allclose(tf.reduce_sum(found, [1, 2, 3]), expected, atol=0.01 * np.abs(expected).max())
+    np.testing.assert_allclose(tf.reduce_sum(attribution, [1, 2, 3]), expected, atol=0.01 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("toward", [True, False])
@@ -138,7 +138,7 @@ def test_occlusion_is_the_fall_of_the_logit_averaged_over_the_windows(toward):
     def logits(images):
         return images.astype(np.float64)[:, :8, :8].mean((1, 2, 3))
 
-    found = saliency.occlusion(logits, image, np.full(2, toward))
+    heatmaps = saliency.occlusion(logits, image, np.full(2, toward))
     for row in range(2):
         total, covered = np.zeros((32, 32)), np.zeros((32, 32))
         for y, x in itertools.product(range(0, 29, 2), repeat=2):
@@ -147,8 +147,8 @@ def test_occlusion_is_the_fall_of_the_logit_averaged_over_the_windows(toward):
             total[y : y + side, x : x + side] += corner[row] - logits(hidden[None])[0]
             covered[y : y + side, x : x + side] += 1
         expected = np.maximum((1 if toward else -1) * total / covered, 0)
-        np.testing.assert_allclose(found[row], expected, atol=1e-4)
-        assert not found[row, 12:, 12:].any() and found[row].any()
+        np.testing.assert_allclose(heatmaps[row], expected, atol=1e-4)
+        assert not heatmaps[row, 12:, 12:].any() and heatmaps[row].any()
 
 
 def test_hires_cam_before_a_linear_head_adds_up_to_the_logit_without_its_bias():
@@ -160,7 +160,7 @@ def test_hires_cam_before_a_linear_head_adds_up_to_the_logit_without_its_bias():
 def test_fused_maps_take_the_largest_after_evening_out_the_shallow():
     shallow, deep = np.random.default_rng(2).random((2, 1, 5, 5)).astype(np.float32)
     expected = np.maximum(np.tanh(2 * shallow / shallow.max()), deep / deep.max())
-    np.testing.assert_allclose(saliency.fused([tf.constant(shallow), tf.constant(deep)]), expected, rtol=1e-5)
+    np.testing.assert_allclose(saliency.fuse_maps([tf.constant(shallow), tf.constant(deep)]), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -174,15 +174,15 @@ def test_fused_maps_take_the_largest_after_evening_out_the_shallow():
 def test_every_network_is_explained_and_by_every_method(network, method, monkeypatch):
     monkeypatch.setattr(saliency, "OCCLUDED", 2)
     explain = saliency.Explainer(small.network(network), method)
-    found = explain(pictures(2, 64), [True, False])
-    assert found.shape == (2, 64, 64) and found.dtype == np.float32
-    assert np.isfinite(found).all() and (found >= 0).all()
+    heatmaps = explain(pictures(2, 64), [True, False])
+    assert heatmaps.shape == (2, 64, 64) and heatmaps.dtype == np.float32
+    assert np.isfinite(heatmaps).all() and (heatmaps >= 0).all()
 
 
 def test_a_grey_network_with_a_dense_layer_is_explained():
     model = networks.NETWORKS[Network.SEED].build(64)
-    found = saliency.Explainer(model, Method.LAYER_CAM)(pictures(1, 64)[..., :1], [True])
-    assert found.shape == (1, 64, 64) and found.max() > 0
+    heatmaps = saliency.Explainer(model, Method.LAYER_CAM)(pictures(1, 64)[..., :1], [True])
+    assert heatmaps.shape == (1, 64, 64) and heatmaps.max() > 0
 
 
 @pytest.mark.parametrize("method", [Method.HIRES_CAM, Method.LAYER_CAM, Method.INTEGRATED_GRADIENTS])
@@ -195,8 +195,8 @@ def test_half_precision_explains_alike(method):
         keras.mixed_precision.set_global_policy("float32")
     half.set_weights(plain.get_weights())
     image = pictures(2, 64)
-    one, other = (saliency.Explainer(model, method)(image, [True, True]).ravel() for model in (plain, half))
-    assert np.corrcoef(one, other)[0, 1] > 0.9
+    expected, received = (saliency.Explainer(model, method)(image, [True, True]).ravel() for model in (plain, half))
+    assert np.corrcoef(expected, received)[0, 1] > 0.9
 
 
 def test_a_frozen_network_is_explained_and_one_without_maps_is_not():
@@ -220,22 +220,22 @@ def test_every_stage_covers_the_picture(network):
 
 
 @pytest.mark.parametrize(
-    ("network", "px"),
+    ("network", "image_px"),
     [(Network.CRACKFLOW_S, 64), (Network.CRACKFLOW_S, 65), (Network.RESNET50, 64), (Network.SEED, 50)],
 )
-def test_cells_lie_where_their_receptive_fields_are_centred(network, px):
-    model = networks.NETWORKS[network].build(px)
+def test_cells_lie_where_their_receptive_fields_are_centred(network, image_px):
+    model = networks.NETWORKS[network].build(image_px)
     for stage in saliency.feature_maps(model)[:3]:
         cell = stage.size[0] // 2
         rest = keras.Model(model.layers[1].output, model.get_layer(stage.name).output)
-        image = tf.random.stateless_uniform((8, px, px, model.input_shape[3]), [1, 2])
+        image = tf.random.stateless_uniform((8, image_px, image_px, model.input_shape[3]), [1, 2])
         with tf.GradientTape() as tape:
             tape.watch(image)
             score = tf.reduce_sum(tf.nn.softplus(rest(image))[:, cell, cell])
         seen = np.abs(tape.gradient(score, image)).sum((0, 3))
         rows = np.flatnonzero(seen.sum(1))
-        if rows[0] == 0 or rows[-1] == px - 1:
-            continue  # the field reaches over the border
+        if rows[0] == 0 or rows[-1] == image_px - 1:
+            continue  # the receptive field reaches over the border
         assert (rows[0] + rows[-1]) / 2 == stage.offset[0] + stage.stride[0] * cell, stage
         break
     else:
@@ -249,4 +249,6 @@ def test_a_map_laid_over_the_picture_is_itself_at_the_centres():
     laid = rows @ cells @ columns.T
     np.testing.assert_allclose(laid[3::4, 3::4], cells, rtol=1e-6)
     np.testing.assert_allclose(laid[5, 3], (cells[0, 0] + cells[1, 0]) / 2, rtol=1e-6)
-    np.testing.assert_allclose(laid[0, 0], cells[0, 0], rtol=1e-6)  # beyond the outermost centre nothing is invented
+    np.testing.assert_allclose(
+        laid[0, 0], cells[0, 0], rtol=1e-6
+    )  # nothing is extrapolated beyond the outermost centre

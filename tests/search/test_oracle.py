@@ -1,4 +1,4 @@
-"""Keras Tuner's oracles: nothing is lost or repeated, whenever they are killed and whoever asks."""
+"""Keras Tuner's oracles: no trial is lost or repeated, whenever they are killed and whichever worker calls."""
 
 import collections
 import dataclasses
@@ -33,47 +33,47 @@ def config(tuner, **changes):
 
 
 def score(values):
-    """Deterministic, and the best in the middle of the space."""
+    """A deterministic score, which is best in the middle of the space."""
     return 1 - abs(values.get("depth", 3) - 3) / 9 - abs(values.get("width", 32) - 32) / 300 - values["kernel"] / 1000
 
 
-def step(kept, worker="alone", run=None):
-    """One trial, from asking for it to its end; its status."""
-    trial = kept.create_trial(worker)
+def step(search_oracle, worker="alone", run=None):
+    """Runs one trial from its creation to its end; returns its status."""
+    trial = search_oracle.create_trial(worker)
     if trial.status == oracle.Status.RUNNING:
         if run is not None:
             run.append(trial.trial_id)
-        kept.update_trial(trial.trial_id, {oracle.SCORE: score(trial.hyperparameters.values)})
+        search_oracle.update_trial(trial.trial_id, {oracle.SCORE: score(trial.hyperparameters.values)})
         trial.status = oracle.Status.COMPLETED
-        kept.end_trial(trial)
+        search_oracle.end_trial(trial)
     return trial.status
 
 
-def to_the_end(kept, run=None):
-    while step(kept, run=run) != oracle.Status.STOPPED:
+def to_the_end(search_oracle, run=None):
+    while step(search_oracle, run=run) != oracle.Status.STOPPED:
         pass
-    return kept
+    return search_oracle
 
 
-def values(kept):
-    """What each trial was, in their order."""
-    return [dict(kept.trials[name].hyperparameters.values) for name in sorted(kept.trials)]
+def values(search_oracle):
+    """The hyperparameters of each trial, in order."""
+    return [dict(search_oracle.trials[name].hyperparameters.values) for name in sorted(search_oracle.trials)]
 
 
 @pytest.mark.parametrize("tuner", Tuner)
 def test_every_trial_runs_once_and_there_are_as_many_as_asked_for(tuner, tmp_path):
     run = []
-    kept = to_the_end(oracle.create_oracle(config(tuner), str(tmp_path / "o.json")), run)
+    search_oracle = to_the_end(oracle.create_oracle(config(tuner), str(tmp_path / "o.json")), run)
     expected = 6 if tuner in (Tuner.GRID, Tuner.BAYESIAN) else 12  # three depths, two kernels; as asked for
-    assert len(run) == len(set(run)) == expected and kept.end_order == run
-    if tuner is not Tuner.HYPERBAND:  # which gives the best of its trials more epochs
-        assert len({json.dumps(one, sort_keys=True) for one in values(kept)}) == expected
+    assert len(run) == len(set(run)) == expected and search_oracle.end_order == run
+    if tuner is not Tuner.HYPERBAND:  # it gives the best of its trials more epochs
+        assert len({json.dumps(trial_values, sort_keys=True) for trial_values in values(search_oracle)}) == expected
 
 
 @pytest.mark.parametrize("tuner", Tuner)
 def test_the_first_trial_is_what_would_be_trained_without_a_search(tuner, tmp_path):
-    kept = oracle.create_oracle(config(tuner), str(tmp_path / "o"))
-    first, second = (kept.create_trial(name).hyperparameters.values for name in "ab")
+    search_oracle = oracle.create_oracle(config(tuner), str(tmp_path / "o"))
+    first, second = (search_oracle.create_trial(name).hyperparameters.values for name in "ab")
     names = [name for name in first if not name.startswith("tuner/")]
     assert {name: first[name] for name in names} == {name: space.defaults()[name] for name in names}
     assert {name: second[name] for name in names} != {name: first[name] for name in names}
@@ -81,13 +81,13 @@ def test_the_first_trial_is_what_would_be_trained_without_a_search(tuner, tmp_pa
 
 @pytest.mark.parametrize("tuner", [Tuner.HYPERBAND, Tuner.BAYESIAN, Tuner.RANDOM])
 def test_a_search_of_all_layers_begins_with_the_hand_made_networks(tuner, tmp_path):
-    asked = dataclasses.replace(config(tuner), hold=())
-    kept = oracle.create_oracle(asked, str(tmp_path / "o"))
-    found = []
+    all_layers = dataclasses.replace(config(tuner), hold=())
+    search_oracle = oracle.create_oracle(all_layers, str(tmp_path / "o"))
+    architectures = []
     for name in "ab":
-        chosen = space.declare(kept.create_trial(name).hyperparameters, asked)
-        found.append(space.architecture(chosen))
-    assert found == [networks.S, networks.XS]
+        hyperparameters = space.declare(search_oracle.create_trial(name).hyperparameters, all_layers)
+        architectures.append(space.architecture(hyperparameters))
+    assert architectures == [networks.S, networks.XS]
 
 
 @pytest.mark.parametrize("tuner", Tuner)
@@ -119,20 +119,20 @@ def test_killed_at_any_write_no_trial_is_lost_and_none_that_ended_is_repeated(tu
         while True:
             countdown[0] = k
             try:
-                kept = oracle.create_oracle(config(tuner, max_trials=5), str(path))
-                trial = kept.create_trial("alone")
+                search_oracle = oracle.create_oracle(config(tuner, max_trials=5), str(path))
+                trial = search_oracle.create_trial("alone")
                 while trial.status != oracle.Status.STOPPED:
                     begun.append(trial.trial_id)
-                    kept.update_trial(trial.trial_id, {oracle.SCORE: score(trial.hyperparameters.values)})
+                    search_oracle.update_trial(trial.trial_id, {oracle.SCORE: score(trial.hyperparameters.values)})
                     trial.status = oracle.Status.COMPLETED
-                    kept.end_trial(trial)
+                    search_oracle.end_trial(trial)
                     ended.append(trial.trial_id)
-                    trial = kept.create_trial("alone")
+                    trial = search_oracle.create_trial("alone")
                 break
             except Killed:
                 deaths += 1
                 assert deaths < 200, f"it never ends when killed at write {k}"
-                if k < 4 and deaths > 20:  # killed before anything could be done: nothing to find out
+                if k < 4 and deaths > 20:  # killed before it could do anything: nothing to test
                     break
         if deaths == 0:
             assert k > 10
@@ -140,11 +140,13 @@ def test_killed_at_any_write_no_trial_is_lost_and_none_that_ended_is_repeated(tu
         if k < 4:
             continue
         names = [f"{number:01d}" for number in range(5)]
-        assert sorted(kept.trials) == names and sorted(kept.end_order) == names
-        # Two of the writes come after a trial has ended; killed there it is not begun again.
+        assert sorted(search_oracle.trials) == names and sorted(search_oracle.end_order) == names
+        # Two of the writes come after a trial has ended; when killed there, it does not run the trial again.
         assert max(collections.Counter(ended).values()) == 1
         for name in names:
-            assert kept.trials[name].score == pytest.approx(score(kept.trials[name].hyperparameters.values))
+            assert search_oracle.trials[name].score == pytest.approx(
+                score(search_oracle.trials[name].hyperparameters.values)
+            )
 
 
 @pytest.mark.parametrize("tuner", [Tuner.RANDOM, Tuner.GRID, Tuner.HYPERBAND])
@@ -152,35 +154,35 @@ def test_a_search_that_is_started_again_after_each_trial_draws_what_one_in_a_pie
     whole = to_the_end(oracle.create_oracle(config(tuner), str(tmp_path / "whole")))
     status = None
     while status != oracle.Status.STOPPED:
-        kept = oracle.create_oracle(config(tuner), str(tmp_path / "pieces"))
-        status = step(kept)
-    assert values(kept) == values(whole)
+        search_oracle = oracle.create_oracle(config(tuner), str(tmp_path / "pieces"))
+        status = step(search_oracle)
+    assert values(search_oracle) == values(whole)
 
 
 def test_the_best_of_hyperband_get_more_epochs_and_go_on_from_those_they_had(tmp_path):
-    kept = to_the_end(oracle.create_oracle(config(Tuner.HYPERBAND, max_trials=30), str(tmp_path / "o")))
-    trials = {name: one.hyperparameters.values for name, one in kept.trials.items()}
-    promoted = {name: one for name, one in trials.items() if "tuner/trial_id" in one}
-    assert promoted and {one["tuner/epochs"] for one in trials.values()} >= {1, 3, 9}
-    for one in promoted.values():
-        before = trials[one["tuner/trial_id"]]
-        assert {name: before[name] for name in NAMES} == {name: one[name] for name in NAMES}
-        assert before["tuner/epochs"] == one["tuner/initial_epoch"] < one["tuner/epochs"]
+    search_oracle = to_the_end(oracle.create_oracle(config(Tuner.HYPERBAND, max_trials=30), str(tmp_path / "o")))
+    trials = {name: trial_values.hyperparameters.values for name, trial_values in search_oracle.trials.items()}
+    promoted = {name: trial_values for name, trial_values in trials.items() if "tuner/trial_id" in trial_values}
+    assert promoted and {trial_values["tuner/epochs"] for trial_values in trials.values()} >= {1, 3, 9}
+    for trial_values in promoted.values():
+        before = trials[trial_values["tuner/trial_id"]]
+        assert {name: before[name] for name in NAMES} == {name: trial_values[name] for name in NAMES}
+        assert before["tuner/epochs"] == trial_values["tuner/initial_epoch"] < trial_values["tuner/epochs"]
 
 
 @pytest.mark.parametrize("seed", [2**32 - 1, 20261129135300])
 def test_a_date_is_a_seed_too(tmp_path, seed):
-    kept = to_the_end(
+    search_oracle = to_the_end(
         oracle.create_oracle(config(Tuner.BAYESIAN, seed=seed, max_trials=4), str(tmp_path / "oracle.json"))
     )
-    assert len(kept.trials) == 4
+    assert len(search_oracle.trials) == 4
 
 
 def test_a_gaussian_process_finds_better_than_chance_and_begins_before_the_trials_are_over(tmp_path):
-    kept = oracle.create_oracle(config(Tuner.BAYESIAN, max_trials=12), str(tmp_path / "o"))
-    assert kept.num_initial_points == 4
-    to_the_end(kept)
-    scores = [kept.trials[name].score for name in kept.end_order]
+    search_oracle = oracle.create_oracle(config(Tuner.BAYESIAN, max_trials=12), str(tmp_path / "o"))
+    assert search_oracle.num_initial_points == 4
+    to_the_end(search_oracle)
+    scores = [search_oracle.trials[name].score for name in search_oracle.end_order]
     assert sum(scores[-4:]) > sum(scores[:4])
 
 
@@ -188,26 +190,26 @@ def test_more_trials_than_an_ended_search_had_make_it_go_on(tmp_path):
     path = str(tmp_path / "o")
     to_the_end(oracle.create_oracle(config(Tuner.RANDOM, max_trials=3), path))
     assert oracle.is_over(path, 3) and not oracle.is_over(path, 5)
-    kept = to_the_end(oracle.create_oracle(config(Tuner.RANDOM, max_trials=5), path))
-    assert len(kept.end_order) == 5 and oracle.is_over(path, 5)
+    search_oracle = to_the_end(oracle.create_oracle(config(Tuner.RANDOM, max_trials=5), path))
+    assert len(search_oracle.end_order) == 5 and oracle.is_over(path, 5)
 
 
 def test_five_failures_in_a_row_end_a_search_and_fewer_do_not(tmp_path):
-    kept = oracle.create_oracle(config(Tuner.RANDOM), str(tmp_path / "o"))
+    search_oracle = oracle.create_oracle(config(Tuner.RANDOM), str(tmp_path / "o"))
     for failed in (True, True, True, True, False, True, True, True, True, True):
-        trial = kept.create_trial("alone")
+        trial = search_oracle.create_trial("alone")
         assert trial.status == oracle.Status.RUNNING
         if not failed:
-            kept.update_trial(trial.trial_id, {oracle.SCORE: 0.5})
+            search_oracle.update_trial(trial.trial_id, {oracle.SCORE: 0.5})
         trial.status = oracle.Status.FAILED if failed else oracle.Status.COMPLETED
-        kept.end_trial(trial)
-    assert kept.create_trial("alone").status == oracle.Status.STOPPED
-    assert kept.has_failed() and kept.is_complete()
-    # Started again, after what made them fail was mended, it tries those five once more.
-    again = oracle.create_oracle(config(Tuner.RANDOM), str(tmp_path / "o"))
+        search_oracle.end_trial(trial)
+    assert search_oracle.create_trial("alone").status == oracle.Status.STOPPED
+    assert search_oracle.has_failed() and search_oracle.is_complete()
+    # After a restart, when the cause of the failures may be gone, it tries those five once more.
+    resumed = oracle.create_oracle(config(Tuner.RANDOM), str(tmp_path / "o"))
     retried = []
-    to_the_end(again, retried)
-    assert sorted(retried[:5]) == sorted(kept.end_order[-5:]) and len(again.end_order) == 12
+    to_the_end(resumed, retried)
+    assert sorted(retried[:5]) == sorted(search_oracle.end_order[-5:]) and len(resumed.end_order) == 12
 
 
 def test_a_damaged_file_is_one_clear_error(tmp_path):
@@ -223,22 +225,21 @@ def test_a_damaged_file_is_one_clear_error(tmp_path):
 
 @pytest.fixture
 def chief(tmp_path):
-    """(oracle, service, address, calls) of a chief that listens; `calls` has one for each trial that ended."""
-    kept, calls = oracle.create_oracle(config(Tuner.RANDOM, max_trials=4), str(tmp_path / "o.json")), []
+    """(oracle, service, address, calls) of a chief that listens; `calls` has one entry per trial that ended."""
+    search_oracle, calls = oracle.create_oracle(config(Tuner.RANDOM, max_trials=4), str(tmp_path / "o.json")), []
     address = f"127.0.0.1:{free_port()}"
-    with oracle.serve(kept, address, lambda: calls.append(len(kept.end_order))) as service:
-        yield kept, service, address, calls
+    with oracle.serve(search_oracle, address, lambda: calls.append(len(search_oracle.end_order))) as service:
+        yield search_oracle, service, address, calls
 
 
 def free_port():
-
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 def test_workers_share_a_search_and_each_trial_runs_once(chief):
-    kept, service, address, calls = chief
+    search_oracle, service, address, calls = chief
     run = collections.defaultdict(list)
 
     def work(name):
@@ -248,14 +249,14 @@ def test_workers_share_a_search_and_each_trial_runs_once(chief):
 
     # "mischief" has "chief" in its name.
     threads = [threading.Thread(target=work, args=(name,)) for name in ("mischief-0", "worker-1")]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join(60)
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
     assert sorted(run["mischief-0"] + run["worker-1"]) == ["0", "1", "2", "3"]
     assert calls == [1, 2, 3, 4] and service.is_done()
-    for one in kept.trials.values():
-        assert one.score == pytest.approx(score(one.hyperparameters.values), abs=1e-6)
+    for trial in search_oracle.trials.values():
+        assert trial.score == pytest.approx(score(trial.hyperparameters.values), abs=1e-6)
 
 
 def test_a_worker_that_comes_back_under_its_name_gets_its_trial_again(chief):
@@ -267,71 +268,71 @@ def test_a_worker_that_comes_back_under_its_name_gets_its_trial_again(chief):
 
 
 def test_the_trial_of_a_worker_that_is_not_heard_of_is_given_to_another_and_what_it_says_later_is_not_heard(chief):
-    kept, service, address, _ = chief
+    search_oracle, service, address, _ = chief
     remote = oracle.RemoteOracle(address, "slow")
     lost = remote.create_trial("slow")
     now = time.monotonic()
-    assert service.bury(now + oracle.LEASE_SECONDS - 10) == []
-    remote.get_trial(lost.trial_id)  # a sign of life
-    assert service.bury(now + oracle.LEASE_SECONDS + 1e-3 - 1) == []
-    assert service.bury(time.monotonic() + oracle.LEASE_SECONDS + 1) == [("slow", lost.trial_id)]
+    assert service.evict_dead_workers(now + oracle.LEASE_SECONDS - 10) == []
+    remote.get_trial(lost.trial_id)  # a heartbeat
+    assert service.evict_dead_workers(now + oracle.LEASE_SECONDS + 1e-3 - 1) == []
+    assert service.evict_dead_workers(time.monotonic() + oracle.LEASE_SECONDS + 1) == [("slow", lost.trial_id)]
     assert not service.is_done()
-    taken = remote.create_trial("quick")
-    assert taken.trial_id == lost.trial_id
-    for trial, found in ((taken, 0.5), (lost, 0.9)):
-        remote.update_trial(trial.trial_id, {oracle.SCORE: found})
+    reassigned = remote.create_trial("quick")
+    assert reassigned.trial_id == lost.trial_id
+    for trial, value in ((reassigned, 0.5), (lost, 0.9)):
+        remote.update_trial(trial.trial_id, {oracle.SCORE: value})
         trial.status = oracle.Status.COMPLETED
         remote.end_trial(trial)
-    assert kept.trials[lost.trial_id].score == 0.5 and kept.end_order == [lost.trial_id]
+    assert search_oracle.trials[lost.trial_id].score == 0.5 and search_oracle.end_order == [lost.trial_id]
 
 
 def test_a_sign_of_life_postpones_the_end(chief):
     _, service, address, _ = chief
     remote = oracle.RemoteOracle(address, "w")
     trial = remote.create_trial("w")
-    heard = service._heard["w"]
+    heard = service._last_seen["w"]
     time.sleep(0.05)
     remote.get_trial(trial.trial_id)
-    assert service._heard["w"] > heard
+    assert service._last_seen["w"] > heard
 
 
 def test_the_chief_waits_for_those_who_have_not_heard_that_it_is_over(chief):
-    kept, service, address, _ = chief
-    one, other = (oracle.RemoteOracle(address, name) for name in ("a", "b"))
-    waiting = other.create_trial("b")
-    while step(one, "a") != oracle.Status.STOPPED:
+    search_oracle, service, address, _ = chief
+    first, second = (oracle.RemoteOracle(address, name) for name in ("a", "b"))
+    waiting = second.create_trial("b")
+    while step(first, "a") != oracle.Status.STOPPED:
         pass
     assert not service.is_done()
-    other.update_trial(waiting.trial_id, {oracle.SCORE: 0.1})
+    second.update_trial(waiting.trial_id, {oracle.SCORE: 0.1})
     waiting.status = oracle.Status.COMPLETED
-    other.end_trial(waiting)
+    second.end_trial(waiting)
     assert not service.is_done()
-    assert step(other, "b") == oracle.Status.STOPPED
-    assert service.is_done() and kept.is_complete()
+    assert step(second, "b") == oracle.Status.STOPPED
+    assert service.is_done() and search_oracle.is_complete()
 
 
 def test_a_chief_that_was_killed_leaves_its_workers_their_trials_and_one_alone_takes_them(tmp_path):
     path = str(tmp_path / "o.json")
     settings = config(Tuner.RANDOM, max_trials=4)
     before = oracle.create_oracle(settings, path, shared=True)
-    mine, other = (before.create_trial(name).trial_id for name in ("a", "b"))
+    first, second = (before.create_trial(name).trial_id for name in ("a", "b"))
     after = oracle.create_oracle(settings, path, shared=True)
     service = oracle.Service(after, lambda: None)
     now = time.monotonic()
-    assert service.bury(now) == [] and not service.is_done()
-    assert after.create_trial("a").trial_id == mine  # whether it was started again or not
-    assert after.create_trial("c").trial_id not in (mine, other)
-    lost = dict(service.bury(now + oracle.LEASE_SECONDS + 1))
-    assert lost == {"a": mine, "b": other}  # neither has said anything to the new chief itself
+    assert service.evict_dead_workers(now) == [] and not service.is_done()
+    assert after.create_trial("a").trial_id == first  # whether it was started again or not
+    assert after.create_trial("c").trial_id not in (first, second)
+    lost = dict(service.evict_dead_workers(now + oracle.LEASE_SECONDS + 1))
+    assert lost == {"a": first, "b": second}  # neither worker has called the new chief itself
     alone = oracle.create_oracle(settings, path)
-    assert {alone.create_trial(str(number)).trial_id for number in range(3)} >= {mine, other}
+    assert {alone.create_trial(str(number)).trial_id for number in range(3)} >= {first, second}
 
 
 def test_a_port_that_is_taken_is_refused(chief, tmp_path):
     _, _, address, _ = chief
-    other = oracle.create_oracle(config(Tuner.RANDOM), str(tmp_path / "other.json"))
+    second_oracle = oracle.create_oracle(config(Tuner.RANDOM), str(tmp_path / "other.json"))
     with pytest.raises(UserError, match="KERASTUNER_ORACLE_PORT: expected a free port of this host, received 127"):
-        with oracle.serve(other, address, lambda: None):
+        with oracle.serve(second_oracle, address, lambda: None):
             pass
 
 

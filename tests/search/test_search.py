@@ -1,4 +1,4 @@
-"""A search's folder, roles and words; whole searches are in tests/test_tune.py."""
+"""The folder, roles and messages of a search; whole searches are in tests/test_tune.py."""
 
 import dataclasses
 import json
@@ -35,8 +35,8 @@ def outcome(name, **changes):
 
 
 def put(out, *outcomes):
-    for one in outcomes:
-        trial.save(os.path.join(out, "trials", one.trial), one)
+    for result in outcomes:
+        trial.save(os.path.join(out, "trials", result.trial), result)
 
 
 def test_without_keras_tuners_variables_a_search_is_alone():
@@ -48,8 +48,8 @@ def test_without_keras_tuners_variables_a_search_is_alone():
     "name, chief", [("chief", True), ("mischief-1", False), ("chief-of-staff", False), ("w", False)]
 )
 def test_who_is_called_chief_is_the_chief_and_nobody_else(name, chief):
-    found = roles.role(dict(zip(roles.VARIABLES, (name, "10.0.0.1", "8889"), strict=True)))
-    assert found == roles.Role(name, "10.0.0.1:8889") and found.is_chief is chief
+    role = roles.role(dict(zip(roles.VARIABLES, (name, "10.0.0.1", "8889"), strict=True)))
+    assert role == roles.Role(name, "10.0.0.1:8889") and role.is_chief is chief
 
 
 def test_a_variable_that_is_missing_or_wrong_is_named():
@@ -57,9 +57,9 @@ def test_a_variable_that_is_missing_or_wrong_is_named():
         UserError, match="KERASTUNER_TUNER_ID, KERASTUNER_ORACLE_PORT: expected beside KERASTUNER_ORACLE"
     ):
         roles.role({"KERASTUNER_ORACLE_IP": "127.0.0.1"})
-    given = dict(zip(roles.VARIABLES, ("w", "127.0.0.1", "port"), strict=True))
+    variables = dict(zip(roles.VARIABLES, ("w", "127.0.0.1", "port"), strict=True))
     with pytest.raises(UserError, match="KERASTUNER_ORACLE_PORT: expected a port, 1 to 65535, received 'port'"):
-        roles.role(given)
+        roles.role(variables)
 
 
 def test_a_search_goes_on_with_its_own_flags_and_no_others(tmp_path):
@@ -70,11 +70,11 @@ def test_a_search_goes_on_with_its_own_flags_and_no_others(tmp_path):
     free = dataclasses.replace(config, max_trials=99, threads=1, speed_seconds=1.0)
     with search._opened(free, search.identity(free, "f")):
         pass
-    other = dataclasses.replace(config, tuner=Tuner.GRID)
+    changed = dataclasses.replace(config, tuner=Tuner.GRID)
     with pytest.raises(
         UserError, match="--tuner: the search in .* was begun with 'hyperband', received 'grid'; choose"
     ):
-        with search._opened(other, search.identity(other, "f")):
+        with search._opened(changed, search.identity(changed, "f")):
             pass
     with pytest.raises(UserError, match="--data: the search in .* was begun on another data set"):
         with search._opened(config, search.identity(config, "g")):
@@ -104,9 +104,12 @@ def test_overwrite_begins_anew_where_a_search_was_and_touches_nothing_else(tmp_p
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.txt").write_text("years")
-    for overwrite, told in ((False, "--out: .* holds no search.json"), (True, "--overwrite: it holds no search.json")):
+    for overwrite, message in (
+        (False, "--out: .* holds no search.json"),
+        (True, "--overwrite: it holds no search.json"),
+    ):
         config = dataclasses.replace(CONFIG, out=str(mine), overwrite=overwrite)
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             with search._opened(config, search.identity(config, "f")):
                 pass
     assert os.listdir(mine) == ["thesis.txt"]
@@ -119,9 +122,9 @@ def test_a_file_or_a_folder_that_another_search_is_in_is_refused(tmp_path):
         with search._opened(config, {}):
             pass
     config = dataclasses.replace(CONFIG, out=str(tmp_path / "search"))
-    named = search.identity(config, "f")
-    with search._opened(config, named), pytest.raises(UserError, match="another process searches in"):
-        with search._opened(config, named):
+    search_identity = search.identity(config, "f")
+    with search._opened(config, search_identity), pytest.raises(UserError, match="another process searches in"):
+        with search._opened(config, search_identity):
             pass
 
 
@@ -129,12 +132,12 @@ def test_a_worker_that_sees_another_folder_than_its_chief_is_told(tmp_path):
     with pytest.raises(
         UserError, match="expected one folder that chief and workers share, received .*put it on shared"
     ):
-        search._theirs(str(tmp_path))
+        search._read_chief_identity(str(tmp_path))
 
 
 def test_the_best_is_one_that_was_trained_to_its_end_and_lies_within_the_limits(tmp_path):
     config = dataclasses.replace(CONFIG, out=str(tmp_path))
-    assert search.collected(config) == search.SearchResult([], None, None, trial.DryRun())
+    assert search.collect_results(config) == search.SearchResult([], None, None, trial.DryRun())
     put(
         str(tmp_path),
         outcome("0", score=0.99, epochs=3),
@@ -145,9 +148,9 @@ def test_the_best_is_one_that_was_trained_to_its_end_and_lies_within_the_limits(
         outcome("5", status=trial.FAILED, score=None, accuracy=None, message="no"),
         outcome("10", score=0.5),
     )
-    found = search.collected(config)
-    assert [one.trial for one in found.outcomes] == ["0", "1", "2", "3", "4", "5", "10"]
-    assert found.best.trial == "2" and found.nearest.trial == "4"
+    result = search.collect_results(config)
+    assert [trial_result.trial for trial_result in result.outcomes] == ["0", "1", "2", "3", "4", "5", "10"]
+    assert result.best.trial == "2" and result.nearest.trial == "4"
 
 
 def test_the_table_and_the_flagfile_hold_what_was_found(tmp_path):
@@ -170,19 +173,19 @@ def test_the_table_and_the_flagfile_hold_what_was_found(tmp_path):
     [
         (-9, "SIGKILL, as systems do when memory runs out"),
         (-11, "SIGSEGV"),
-        (-40, "signal 40"),  # one of those without a name
+        (-40, "signal 40"),  # a signal without a name
         (1, "code 1 and"),
     ],
 )
 def test_how_a_process_ended_in_words(code, words):
-    assert words in search.ended(code)
+    assert words in search.describe_exit(code)
 
 
-def rehearsed(tmp_path, monkeypatch, **found):
-    """`_rehearsed` with a dry run that leaves `found`; no process is needed to see what is made of it."""
+def rehearsed(tmp_path, monkeypatch, **fields):
+    """The dry run of a search whose file has `fields`; no process is needed to see what is made of it."""
     config = dataclasses.replace(CONFIG, out=str(tmp_path))
-    (tmp_path / "rehearsal.json").write_text(json.dumps(dataclasses.asdict(trial.DryRun(**found))))
-    return search._rehearsed(config)
+    (tmp_path / "rehearsal.json").write_text(json.dumps(dataclasses.asdict(trial.DryRun(**fields))))
+    return search._load_or_run_dry_run(config)
 
 
 def test_a_dry_run_that_failed_shows_its_traceback_and_says_so_in_a_line(tmp_path, monkeypatch, capsys):
@@ -197,8 +200,8 @@ def test_a_dry_run_that_failed_shows_its_traceback_and_says_so_in_a_line(tmp_pat
 
 
 def test_what_can_not_be_met_is_said_after_the_dry_run(capsys):
-    found = trial.DryRun(reference=5000, smallest=9000, largest=700, params=(1500, 8000))
-    search._warn(dataclasses.replace(CONFIG, min_images_per_sec=9001, max_params=1499), found)
+    dry_run = trial.DryRun(reference=5000, smallest=9000, largest=700, params=(1500, 8000))
+    search._report_dry_run(dataclasses.replace(CONFIG, min_images_per_sec=9001, max_params=1499), dry_run)
     out, err = capsys.readouterr()
     assert "networks of 1,500 to 8,000 parameters; images/s of the smallest 9,000" in out
     assert "warning: --min_images_per_sec=9,001 is more than the smallest network reaches" in err
@@ -207,7 +210,7 @@ def test_what_can_not_be_met_is_said_after_the_dry_run(capsys):
 
 def test_a_search_whose_trials_all_fail_says_why():
     failed = [outcome("0", status=trial.FAILED, message="out of memory")]
-    assert "the last 5 trials failed, the last of them: out of memory; mend that" in search._failed(failed)
+    assert "the last 5 trials failed, the last of them: out of memory; mend that" in search._describe_failures(failed)
 
 
 def test_a_worker_does_not_take_the_search_that_the_chief_is_about_to_remove_for_its_own(tmp_path, monkeypatch):
@@ -218,11 +221,11 @@ def test_a_worker_does_not_take_the_search_that_the_chief_is_about_to_remove_for
         raise Joined
 
     monkeypatch.setattr(search.oracle, "is_over", lambda *_: True)
-    monkeypatch.setattr(search.oracle, "Remote", remote)
-    asked, worker = {"data": small.data().folder, "out": str(tmp_path)}, roles.Role("worker-0", "localhost:1")
-    assert search.run_search(TuneConfig(**asked), worker) is None
+    monkeypatch.setattr(search.oracle, "RemoteOracle", remote)
+    settings, worker = {"data": small.data().folder, "out": str(tmp_path)}, roles.Role("worker-0", "localhost:1")
+    assert search.run_search(TuneConfig(**settings), worker) is None
     with pytest.raises(Joined):
-        search.run_search(TuneConfig(**asked, overwrite=True), worker)
+        search.run_search(TuneConfig(**settings, overwrite=True), worker)
 
 
 def test_what_a_killed_process_left_in_a_search_goes_and_nothing_else(tmp_path):

@@ -1,4 +1,4 @@
-"""What a search may choose, and the run that it means."""
+"""The hyperparameters that a search may choose, and the run that they describe."""
 
 import dataclasses
 
@@ -18,27 +18,28 @@ keras_tuner = load_tuner()
 CONFIG = TuneConfig(data="d", out="o")
 
 
-def chosen():
-    """Any value of every choice."""
+def any_hyperparameters():
+    """Any value of every hyperparameter."""
     values = {
-        name: st.floats(*one.values) if one.log else st.sampled_from(one.values) for name, one in space.SPACE.items()
+        name: st.floats(*choice.values) if choice.log else st.sampled_from(choice.values)
+        for name, choice in space.SPACE.items()
     }
     return st.fixed_dictionaries(values)
 
 
-def size(values, px=96):
-    return networks.get_model_spec(Network.CUSTOM, space.architecture(values)).build(px).count_params()
+def size(values, image_px=96):
+    return networks.get_model_spec(Network.CUSTOM, space.architecture(values)).build(image_px).count_params()
 
 
 def test_a_batch_grows_to_what_the_replicas_can_share():
-    chosen = space.defaults() | {"batch_size": 32}
-    sizes = [space.as_training(chosen, CONFIG, "r", replicas).batch_size for replicas in (1, 2, 3, 7, 8)]
+    hyperparameters = space.defaults() | {"batch_size": 32}
+    sizes = [space.as_training(hyperparameters, CONFIG, "r", replicas).batch_size for replicas in (1, 2, 3, 7, 8)]
     assert sizes == [32, 32, 33, 35, 32]
 
 
 def test_the_space_has_the_choices_that_the_settings_name():
     assert tuple(space.SPACE) == CHOICES
-    assert all(one.log or one.default in one.values for one in space.SPACE.values())
+    assert all(choice.log or choice.default in choice.values for choice in space.SPACE.values())
 
 
 def test_the_defaults_are_crackflow_s_and_its_training():
@@ -48,7 +49,7 @@ def test_the_defaults_are_crackflow_s_and_its_training():
     assert run == expected
 
 
-@given(chosen())
+@given(any_hyperparameters())
 def test_whatever_is_chosen_is_a_run_that_a_flagfile_replays(values):
     run = space.as_training(values, CONFIG, "r")
     lines = [line for line in flags.as_flagfile(run).splitlines() if line]
@@ -75,14 +76,14 @@ def test_what_is_held_stays_at_its_default_and_is_not_registered():
     hp = keras_tuner.HyperParameters()
     values = space.declare(hp, dataclasses.replace(CONFIG, hold=("depth", "augment")))
     assert values == space.defaults()
-    assert {one.name for one in hp.space} == set(CHOICES) - {"depth", "augment"}
+    assert {parameter.name for parameter in hp.space} == set(CHOICES) - {"depth", "augment"}
 
 
 def test_of_a_network_with_a_name_the_training_alone_is_searched():
     config = dataclasses.replace(CONFIG, model=Network.CRACKFLOW_XS)
     hp = keras_tuner.HyperParameters()
     space.declare(hp, config)
-    assert [one.name for one in hp.space] == list(TRAINING_CHOICES)
+    assert [parameter.name for parameter in hp.space] == list(TRAINING_CHOICES)
     run = space.as_training(space.largest(config), config, "r")
     assert run.model is Network.CRACKFLOW_XS and run.architecture == Architecture() and run.batch_size == 128
 

@@ -1,4 +1,4 @@
-"""One trial, in this process and in one of its own."""
+"""One trial, in this process and in a process of its own."""
 
 import json
 import os
@@ -14,12 +14,12 @@ from crackflow.core.config.search import CHOICES, Objective, TuneConfig
 from crackflow.search import space, trial
 from tests import small
 
-CHOSEN = space.defaults() | {"stem": 16, "depth": 2, "width": 16, "repeats": "none", "batch_size": 32}
+HYPERPARAMETERS = space.defaults() | {"stem": 16, "depth": 2, "width": 16, "repeats": "none", "batch_size": 32}
 
 
 @pytest.fixture(autouse=True)
 def as_before():
-    """A trial's process is silent and has a policy of its own; this one is not."""
+    """Undoes what a trial changes in its process: the console is silent and the precision policy is set."""
     yield
     console._silent = False
     keras.mixed_precision.set_global_policy("float32")
@@ -30,48 +30,48 @@ def config(**changes):
     return TuneConfig(**settings | changes)
 
 
-def task(place, name="0", **changes):
-    settings = {"chosen": CHOSEN, "config": config(), "until": 2, "reference": 1000.0, "worker": "w"}
-    return trial.TrialSpec(name, str(place / name), **settings | changes)
+def task(folder, name="0", **changes):
+    settings = {"hyperparameters": HYPERPARAMETERS, "config": config(), "until": 2, "reference": 1000.0, "worker": "w"}
+    return trial.TrialSpec(name, str(folder / name), **settings | changes)
 
 
-def history(place):
+def history(folder):
     names = ("epoch", "loss", "val_loss", "learning_rate")
-    return [[float(row[name]) for name in names] for row in csv_files.read(os.path.join(place, "history.csv"))]
+    return [[float(row[name]) for name in names] for row in csv_files.read(os.path.join(folder, "history.csv"))]
 
 
 def test_a_trial_trains_measures_and_writes_down_what_it_came_to(tmp_path):
-    asked = task(tmp_path)
-    assert trial.outcome(asked) is None
-    trial.run_trial(asked)
-    found = trial.outcome(asked)
-    assert (found.status, found.epochs, found.worker, found.chosen) == (trial.COMPLETED, 2, "w", CHOSEN)
-    assert 0 <= found.accuracy <= 1 and found.cross_entropy > 0 and found.params > 1000
-    assert found.images_per_sec > 0 and found.train_images_per_sec > 0 and found.peak_mb > 100 and found.seconds > 0
-    assert found.score == trial.score(found.accuracy, found.cross_entropy, 16, 1.0, asked.config)
-    assert len(history(asked.folder)) == 2
+    spec = task(tmp_path)
+    assert trial.outcome(spec) is None
+    trial.run_trial(spec)
+    result = trial.outcome(spec)
+    assert (result.status, result.epochs, result.worker, result.chosen) == (trial.COMPLETED, 2, "w", HYPERPARAMETERS)
+    assert 0 <= result.accuracy <= 1 and result.cross_entropy > 0 and result.params > 1000
+    assert result.images_per_sec > 0 and result.train_images_per_sec > 0 and result.peak_mb > 100 and result.seconds > 0
+    assert result.score == trial.score(result.accuracy, result.cross_entropy, 16, 1.0, spec.config)
+    assert len(history(spec.folder)) == 2
 
 
 def test_a_trial_that_has_ended_is_not_run_again(tmp_path):
-    asked = task(tmp_path)
-    trial.save(asked.folder, trial.TrialResult("0", trial.INFEASIBLE, -0.5, message="as it was", chosen=CHOSEN))
-    trial.run_trial(asked)
-    assert trial.outcome(asked).message == "as it was"
+    spec = task(tmp_path)
+    trial.save(spec.folder, trial.TrialResult("0", trial.INFEASIBLE, -0.5, message="as it was", chosen=HYPERPARAMETERS))
+    trial.run_trial(spec)
+    assert trial.outcome(spec).message == "as it was"
 
 
 def test_a_trial_that_failed_is_tried_again_when_it_is_asked_for_again(tmp_path):
-    asked = task(tmp_path)
-    trial.save(asked.folder, trial.TrialResult("0", trial.FAILED, None, message="out of memory", chosen=CHOSEN))
-    trial.run_trial(asked)
-    assert trial.outcome(asked).status == trial.COMPLETED
+    spec = task(tmp_path)
+    trial.save(spec.folder, trial.TrialResult("0", trial.FAILED, None, message="out of memory", chosen=HYPERPARAMETERS))
+    trial.run_trial(spec)
+    assert trial.outcome(spec).status == trial.COMPLETED
 
 
 def test_the_result_of_other_choices_or_fewer_epochs_is_not_this_trials(tmp_path):
-    done = trial.TrialResult("0", trial.COMPLETED, 0.5, epochs=2, chosen=CHOSEN)
+    done = trial.TrialResult("0", trial.COMPLETED, 0.5, epochs=2, chosen=HYPERPARAMETERS)
     trial.save(str(tmp_path / "0"), done)
     assert trial.outcome(task(tmp_path)) == done
     assert trial.outcome(task(tmp_path, until=1)) is None
-    assert trial.outcome(task(tmp_path, chosen=CHOSEN | {"stem": 32})) is None
+    assert trial.outcome(task(tmp_path, hyperparameters=HYPERPARAMETERS | {"stem": 32})) is None
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"trial": "0"}'])
@@ -88,16 +88,16 @@ def test_a_longer_trial_goes_on_from_the_one_before_and_is_what_one_in_a_piece_i
     first, second, whole = (history(str(tmp_path / name)) for name in ("first", "second", "whole"))
     assert len(first) == 1 and second[0] == first[0]
     assert [row[0] for row in second] == [1, 2]
-    for one, other in zip(second, whole, strict=True):
-        assert one == pytest.approx(other, rel=2e-2)
+    for row, expected in zip(second, whole, strict=True):
+        assert row == pytest.approx(expected, rel=2e-2)
 
 
 def test_a_network_outside_the_limits_is_measured_and_not_trained(tmp_path):
     slow = task(tmp_path, "slow", config=config(min_images_per_sec=1e9))
     large = task(tmp_path, "large", config=config(max_params=100))
-    for asked in (slow, large):
-        trial.run_trial(asked)
-        assert not os.path.exists(os.path.join(asked.folder, "history.csv"))
+    for spec in (slow, large):
+        trial.run_trial(spec)
+        assert not os.path.exists(os.path.join(spec.folder, "history.csv"))
     slow, large = trial.outcome(slow), trial.outcome(large)
     assert slow.status == large.status == trial.INFEASIBLE
     assert slow.message.endswith("images/s, fewer than --min_images_per_sec=1,000,000,000")
@@ -106,11 +106,11 @@ def test_a_network_outside_the_limits_is_measured_and_not_trained(tmp_path):
 
 
 def test_a_trial_that_fails_says_why_and_keeps_its_traceback(tmp_path):
-    asked = task(tmp_path, config=config(data=str(tmp_path / "nothing")))
-    trial.run_trial(asked)
-    found = trial.outcome(asked)
-    assert found.status == trial.FAILED and found.score is None
-    assert "expected a data set made by crackflow.convert" in found.message
+    spec = task(tmp_path, config=config(data=str(tmp_path / "nothing")))
+    trial.run_trial(spec)
+    result = trial.outcome(spec)
+    assert result.status == trial.FAILED and result.score is None
+    assert "expected a data set made by crackflow.convert" in result.message
     assert "Traceback" in (tmp_path / "0" / "error.txt").read_text()
 
 
@@ -127,26 +127,26 @@ def test_more_accuracy_counts_first_then_a_lower_cross_entropy_then_speed_only_w
 def test_the_dry_run_measures_the_bounds_of_the_space_and_makes_the_pack(tmp_path):
     hold = tuple(set(CHOICES) - {"depth", "width"})
     trial.dry_run(config(out=str(tmp_path), hold=hold), str(tmp_path / "rehearsal.json"))
-    found = trial.DryRun(**json.loads((tmp_path / "rehearsal.json").read_text()))
-    assert not found.error and not found.mistake
-    assert found.params[0] < found.params[1] and found.smallest > 0 and found.largest > 0 and found.reference > 0
+    result = trial.DryRun(**json.loads((tmp_path / "rehearsal.json").read_text()))
+    assert not result.error and not result.mistake
+    assert result.params[0] < result.params[1] and result.smallest > 0 and result.largest > 0 and result.reference > 0
     assert os.path.exists(os.path.join(small.data().folder, "packs", "train-32.json"))
 
 
 def test_a_mistake_is_seen_in_the_dry_run(tmp_path, monkeypatch):
-    place = tmp_path / "rehearsal.json"
-    trial.dry_run(config(data=str(tmp_path)), str(place))
-    assert "expected a data set made by crackflow.convert" in place.read_text()
-    monkeypatch.setattr(trial.job, "prepare", lambda *_, **__: 1 / 0)
-    trial.dry_run(config(), str(place))
-    assert "Traceback" in place.read_text() and "ZeroDivisionError" in place.read_text()
+    path = tmp_path / "rehearsal.json"
+    trial.dry_run(config(data=str(tmp_path)), str(path))
+    assert "expected a data set made by crackflow.convert" in path.read_text()
+    monkeypatch.setattr(trial.job, "build_training", lambda *_, **__: 1 / 0)
+    trial.dry_run(config(), str(path))
+    assert "Traceback" in path.read_text() and "ZeroDivisionError" in path.read_text()
 
 
 # Processes.
 
 
 def wait_and_say(path):
-    """A function of another process: says that it runs, and waits."""
+    """Runs in another process: writes its process id, and waits."""
     with open(path, "w") as file:
         file.write(str(os.getpid()))
     time.sleep(600)
@@ -177,23 +177,23 @@ def test_a_folder_in_the_hands_of_another_process_is_refused(tmp_path, monkeypat
 
 
 def test_a_trial_takes_all_devices_of_its_process_and_no_other_host(tmp_path, monkeypatch):
-    """Two parts of the CPU, as two GPUs would be; and surroundings that name another host, which is not there."""
+    """Two virtual CPU devices, as two GPUs would be; TF_CONFIG names another host, which does not exist."""
     cluster = {"cluster": {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}, "task": {"type": "worker", "index": 1}}
     monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
-    asked = task(tmp_path, config=config(strategy=Strategy.MIRRORED, cpu_devices=2, max_epochs=1), until=1)
-    with trial.process(trial.run_trial, asked) as process:
+    spec = task(tmp_path, config=config(strategy=Strategy.MIRRORED, cpu_devices=2, max_epochs=1), until=1)
+    with trial.process(trial.run_trial, spec) as process:
         process.wait(120)
     assert process.returncode == 0
-    found = trial.outcome(asked)
-    assert (found.status, found.epochs, found.message) == (trial.COMPLETED, 1, "")
+    result = trial.outcome(spec)
+    assert (result.status, result.epochs, result.message) == (trial.COMPLETED, 1, "")
 
 
 def test_a_dry_run_takes_any_number_of_devices(tmp_path):
-    """Three, which share no batch of 32 equally; and two networks on them, one after the other."""
+    """Three devices, which cannot share a batch of 32 equally, and two networks on them in turn."""
     hold = tuple(set(CHOICES) - {"width", "batch_size"})
-    asked = config(strategy=Strategy.MIRRORED, cpu_devices=3, out=str(tmp_path), hold=hold)
-    with trial.process(trial.dry_run, asked, str(tmp_path / "rehearsal.json")) as process:
+    settings = config(strategy=Strategy.MIRRORED, cpu_devices=3, out=str(tmp_path), hold=hold)
+    with trial.process(trial.dry_run, settings, str(tmp_path / "rehearsal.json")) as process:
         process.wait(120)
-    found = trial.DryRun(**json.loads((tmp_path / "rehearsal.json").read_text()))
-    assert (found.mistake, found.error, found.replicas) == ("", "", 3)
-    assert 0 < found.params[0] < found.params[1]
+    result = trial.DryRun(**json.loads((tmp_path / "rehearsal.json").read_text()))
+    assert (result.mistake, result.error, result.replicas) == ("", "", 3)
+    assert 0 < result.params[0] < result.params[1]
