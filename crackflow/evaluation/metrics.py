@@ -71,11 +71,11 @@ def measure(
         "recall": (tp, tp + fn),
         "specificity": (tn, tn + fp),
     }
-    found = {}
+    result = {}
     for name in NAMES:
-        found[name] = _ratio(*rates[name]) if name in rates else values[name]
-        found[f"{name}_ci95"] = _wilson_or_none(*rates[name]) if name in rates else intervals[name]
-    return found | {"threshold": float(threshold), "n": len(labels), "confusion": confusion}
+        result[name] = _ratio(*rates[name]) if name in rates else values[name]
+        result[f"{name}_ci95"] = _wilson_or_none(*rates[name]) if name in rates else intervals[name]
+    return result | {"threshold": float(threshold), "n": len(labels), "confusion": confusion}
 
 
 def _values(confusion: dict[str, float]) -> dict[str, float | None]:
@@ -129,10 +129,10 @@ def _wilson_or_none(successes: int, trials: int) -> list[float] | None:
 def reliability(labels: np.ndarray, probabilities: np.ndarray, bins: int = ECE_BINS) -> tuple[np.ndarray, ...]:
     """count, cracked: int64 [bins]; mean probability: float64 [bins], NaN where empty. Equal widths over 0..1."""
     labels, probabilities = checked("reliability", labels, probabilities)
-    where = np.minimum((probabilities * bins).astype(np.int64), bins - 1)
-    count = np.bincount(where, minlength=bins)
-    cracked = np.bincount(where[labels], minlength=bins)
-    total = np.bincount(where, probabilities, minlength=bins)
+    bin_index = np.minimum((probabilities * bins).astype(np.int64), bins - 1)
+    count = np.bincount(bin_index, minlength=bins)
+    cracked = np.bincount(bin_index[labels], minlength=bins)
+    total = np.bincount(bin_index, probabilities, minlength=bins)
     return count, cracked, np.divide(total, count, out=np.full(bins, np.nan), where=count > 0)
 
 
@@ -172,9 +172,9 @@ def ranked_auc(labels: np.ndarray, probabilities: np.ndarray) -> Callable[[np.nd
     return area
 
 
-def _dot(one: np.ndarray, other: np.ndarray) -> float:
+def _dot(a: np.ndarray, b: np.ndarray) -> float:
     """The sum of products. Not `@`: BLAS threads waiting for a busy core made the bootstrap ten times slower."""
-    return float(np.einsum("i,i", one, other))
+    return float(np.einsum("i,i", a, b))
 
 
 def ranked_precision(labels: np.ndarray, probabilities: np.ndarray) -> Callable[[np.ndarray], float | None]:
@@ -185,23 +185,23 @@ def ranked_precision(labels: np.ndarray, probabilities: np.ndarray) -> Callable[
 
     def average(weights: np.ndarray) -> float | None:
         weights = weights[order]
-        found, called = np.cumsum(weights * positive)[last], np.cumsum(weights)[last]
-        if not found[-1]:
+        true_positives, called = np.cumsum(weights * positive)[last], np.cumsum(weights)[last]
+        if not true_positives[-1]:
             return None
-        precision = np.divide(found, called, out=np.zeros(len(last)), where=called > 0)
-        return _dot(np.diff(found, prepend=0.0), precision) / found[-1]
+        precision = np.divide(true_positives, called, out=np.zeros(len(last)), where=called > 0)
+        return _dot(np.diff(true_positives, prepend=0.0), precision) / true_positives[-1]
 
     return average
 
 
 def binned_error(labels: np.ndarray, probabilities: np.ndarray) -> Callable[[np.ndarray], float | None]:
     """A function of weights, float64 [N], that gives the weighted calibration error, or None, in O(N)."""
-    where = np.minimum((probabilities * ECE_BINS).astype(np.int64), ECE_BINS - 1)
+    bin_index = np.minimum((probabilities * ECE_BINS).astype(np.int64), ECE_BINS - 1)
     gap = labels - probabilities
 
     def error(weights: np.ndarray) -> float | None:
         total = weights.sum()
-        return float(np.abs(np.bincount(where, weights * gap, ECE_BINS)).sum() / total) if total else None
+        return float(np.abs(np.bincount(bin_index, weights * gap, ECE_BINS)).sum() / total) if total else None
 
     return error
 
@@ -237,18 +237,22 @@ def _bootstrap(
         tn, fp, fn, tp = (_dot(drawn, in_group[:, cell]) for cell in range(4))
         weights = drawn[group]
         values = _values({"tn": tn, "fp": fp, "fn": fn, "tp": tp})
-        for name, value in (values | {name: of(weights) for name, of in measured.items()}).items():
+        for name, value in (
+            values | {name: measure_weighted(weights) for name, measure_weighted in measured.items()}
+        ).items():
             drawn_values[name].append(value)
-    found = {name: _percentiles(values) for name, values in drawn_values.items()}
-    whole = np.ones(len(labels))
-    corner = _values_without_spread(in_group)
-    found["f1"] = found["f1"] or _f1_without_spread(in_group[:, 3], in_group[:, 1] + in_group[:, 2])
+    intervals = {name: _percentiles(values) for name, values in drawn_values.items()}
+    unit_weights = np.ones(len(labels))
+    without_spread = _values_without_spread(in_group)
+    intervals["f1"] = intervals["f1"] or _f1_without_spread(in_group[:, 3], in_group[:, 1] + in_group[:, 2])
     for name in ("balanced_accuracy", "mcc"):
-        found[name] = found[name] or corner[name]
+        intervals[name] = intervals[name] or without_spread[name]
     for name in ("roc_auc", "pr_auc"):
         both = labels.any() and not labels.all()
-        found[name] = found[name] or _auc_without_spread(labels, group, measured[name](whole) if both else None)
-    return found
+        intervals[name] = intervals[name] or _auc_without_spread(
+            labels, group, measured[name](unit_weights) if both else None
+        )
+    return intervals
 
 
 def _percentiles(values: list[float | None]) -> list[float] | None:
@@ -281,8 +285,15 @@ def _values_without_spread(in_group: np.ndarray) -> dict[str, list[float] | None
     specificity = wilson(tn / (tn + fp) * trials[0], trials[0])
     recall = wilson(tp / (tp + fn) * trials[1], trials[1])
     ends = [
-        _values({"tn": it * trials[0], "fp": (1 - it) * trials[0], "fn": (1 - at) * trials[1], "tp": at * trials[1]})
-        for it, at in zip(specificity, recall, strict=True)
+        _values(
+            {
+                "tn": specificity_bound * trials[0],
+                "fp": (1 - specificity_bound) * trials[0],
+                "fn": (1 - recall_bound) * trials[1],
+                "tp": recall_bound * trials[1],
+            }
+        )
+        for specificity_bound, recall_bound in zip(specificity, recall, strict=True)
     ]
     return {
         name: None if any(end[name] is None for end in ends) else [end[name] for end in ends]

@@ -22,7 +22,7 @@ ROLES = {"train": TRAINED, "val": VALIDATED}
 def find_seen(
     fingerprint: str,
     known: TrainingImages | None,
-    made: Dataset,
+    dataset: Dataset,
     splits: Sequence[str],
     decided_on: Collection[str] = (),
 ) -> np.ndarray | None:
@@ -32,19 +32,19 @@ def find_seen(
     which tell it however they were converted. `decided_on`: splits on which the threshold was chosen since. None where
     nothing is known: another data set, and a model file that has no digests.
     """
-    own = made.facts["fingerprint"] == fingerprint
-    found, told = [], own or bool(decided_on)
+    own = dataset.facts["fingerprint"] == fingerprint
+    by_split, is_known = [], own or bool(decided_on)
     for split in splits:
-        part = np.full(made.count(split), UNSEEN, np.int8)
-        listed = digests.load(made, split) if known else None
+        seen = np.full(dataset.count(split), UNSEEN, np.int8)
+        listed = digests.load(dataset, split) if known else None
         if listed is not None:
-            part, told = known.look_up(listed), True
+            seen, is_known = known.look_up(listed), True
         if own:
-            part = np.maximum(part, ROLES.get(split, UNSEEN))
+            seen = np.maximum(seen, ROLES.get(split, UNSEEN))
         if split in decided_on:
-            part = np.maximum(part, VALIDATED)
-        found.append(part)
-    return np.concatenate(found) if told else None
+            seen = np.maximum(seen, VALIDATED)
+        by_split.append(seen)
+    return np.concatenate(by_split) if is_known else None
 
 
 def measure(
@@ -72,22 +72,22 @@ def measure(
     }
 
 
-def in_words(found: dict) -> str:
+def in_words(measured: dict) -> str:
     """'32 of 96 images were in the model's training data ...', or ''."""
-    trained, validated = found.get("trained_on", 0), found.get("validated_on", 0)
+    trained, validated = measured.get("trained_on", 0), measured.get("validated_on", 0)
     if not trained + validated:
         return ""
     parts = [f"{trained:,} trained on"] * bool(trained)
     parts += [f"{validated:,} on which epoch, temperature or threshold were chosen"] * bool(validated)
     line = (
-        f"{trained + validated:,} of {found['n']:,} images were in the model's training data ({', '.join(parts)}): "
+        f"{trained + validated:,} of {measured['n']:,} images were in the model's training data ({', '.join(parts)}): "
         "these figures are no test"
     )
-    if found["without"] is None:
+    if measured["without"] is None:
         return f"{line}, and no image is left without them"
-    confusion, count = found["without"]["confusion"], found["without"]["n"]
-    low, high = found["without"]["accuracy_ci95"]
+    confusion, count = measured["without"]["confusion"], measured["without"]["n"]
+    low, high = measured["without"]["accuracy_ci95"]
     return (
-        f"{line}; without them: accuracy {found['without']['accuracy']:.4f} [{low:.4f}, {high:.4f}] of {count:,}, "
+        f"{line}; without them: accuracy {measured['without']['accuracy']:.4f} [{low:.4f}, {high:.4f}] of {count:,}, "
         f"missed cracks {confusion['fn']:,}, false alarms {confusion['fp']:,}"
     )

@@ -55,9 +55,9 @@ COMPARED = ("accuracy", "recall", "specificity", "precision", "mcc", "roc_auc", 
 def guesses(evaluations: Sequence[Evaluation]) -> list[str]:
     """A warning for each evaluation in which the model was not better than a guess."""
     return [
-        f"On {one.name} ({one.split}) the model is {one.verdict.describe()}."
-        for one in evaluations
-        if one.verdict and one.verdict.is_doubtful
+        f"On {evaluation.name} ({evaluation.split}) the model is {evaluation.verdict.describe()}."
+        for evaluation in evaluations
+        if evaluation.verdict and evaluation.verdict.is_doubtful
     ]
 
 
@@ -65,6 +65,6 @@ def in_words(metrics: Mapping) -> str:
     """'finds 994 of 1,000 cracked surfaces and raises 1 false alarm on 1,000 clean ones'."""
     tn, fp, fn, tp = (metrics["confusion"][key] for key in ("tn", "fp", "fn", "tp"))
     alarms = f"{fp:,} false alarm{'' if fp == 1 else 's'}" if fp else "no false alarm"
-    found = f"finds {tp:,} of {tp + fn:,} cracked surfaces" if tp + fn else ""
-    raised = f"raises {alarms} on {tn + fp:,} clean ones" if tn + fp else ""
-    return " and ".join(part for part in (found, raised) if part)
+    recall_text = f"finds {tp:,} of {tp + fn:,} cracked surfaces" if tp + fn else ""
+    alarm_text = f"raises {alarms} on {tn + fp:,} clean ones" if tn + fp else ""
+    return " and ".join(part for part in (recall_text, alarm_text) if part)

@@ -14,17 +14,17 @@ from crackflow.core import throughput
 from crackflow.core.backend import keras, tf
 
 
-def predict_logits(model: keras.Model, batches: Iterable, look: Callable | None = None) -> tuple[np.ndarray, ...]:
+def predict_logits(model: keras.Model, batches: Iterable, extract: Callable | None = None) -> tuple[np.ndarray, ...]:
     """(labels int64 [N], logits float32 [N]) in the order of `batches` (image, label, weight); and with `look`, a
     function of uint8 [B, px, px, C] to [B, ...], a third array of what that returned."""
-    labels, logits, looks = [], [], []
+    labels, logits, features = [], [], []
     for image, label, weight in batches:
         real = weight.numpy() > 0
         labels.append(label.numpy()[real])
         logits.append(model.predict_on_batch(image)[real])
-        if look:
-            looks.append(look(np.asarray(image)[real]))
-    parts = (labels, logits, looks) if look else (labels, logits)
+        if extract:
+            features.append(extract(np.asarray(image)[real]))
+    parts = (labels, logits, features) if extract else (labels, logits)
     labels, *rest = (np.concatenate(part) for part in parts)
     return labels.astype(np.int64), *rest
 
@@ -50,22 +50,22 @@ def best_accuracy(labels: np.ndarray, logits: np.ndarray) -> float:
     return float(right[ends].max() / len(labels))
 
 
-def map_batches(look: Callable, batches: Iterable) -> np.ndarray:
+def map_batches(extract: Callable, batches: Iterable) -> np.ndarray:
     """What `look`, of uint8 [B, px, px, C], gives for the images of `batches`, one after the other."""
-    return np.concatenate([look(image)[weight.numpy() > 0] for image, _, weight in batches])
+    return np.concatenate([extract(image)[weight.numpy() > 0] for image, _, weight in batches])
 
 
 def select_images(batches: Iterable, rows: Sequence[int]) -> dict[int, np.ndarray]:
     """Row -> uint8 [px, px, C] for the asked `rows` of `batches`, which are gone through once."""
-    wanted, found, start = set(int(row) for row in rows), {}, 0
-    for image, _, weight in batches if wanted else ():
+    requested, images, start = set(int(row) for row in rows), {}, 0
+    for image, _, weight in batches if requested else ():
         count = int((weight.numpy() > 0).sum())
-        for row in [row for row in wanted if start <= row < start + count]:
-            found[row] = image[row - start].numpy()
+        for row in [row for row in requested if start <= row < start + count]:
+            images[row] = image[row - start].numpy()
         start += count
-        if len(found) == len(wanted):
+        if len(images) == len(requested):
             break
-    return found
+    return images
 
 
 SPEED_BATCH = 64

@@ -22,7 +22,8 @@ from crackflow.conversion import class_folders, folder_names, layouts
 from crackflow.core import errors
 from crackflow.core.config.data import ConvertConfig, Layout
 from crackflow.core.errors import UserError
-from crackflow.data import dataset, image_file, mask_tiles
+from crackflow.data import dataset as dataset_io
+from crackflow.data import image_file, mask_tiles
 from crackflow.data.dataset import Dataset
 from crackflow.evaluation import metrics
 
@@ -61,14 +62,14 @@ def image_statistics(image: np.ndarray) -> np.ndarray:
 def folders(paths: Sequence[str], layout: str) -> list[str]:
     """For each path of a data set the folders it lies in, without the one that tells its class; for one of a joined
     data set, which of them it comes from."""
-    if layout == dataset.JOINED:
+    if layout == dataset_io.JOINED:
         return [pathlib.PurePath(path).parts[0] for path in paths]
-    found = []
+    names = []
     for path in paths:
         parts = pathlib.PurePath(path).parent.parts
         skipped = _class_part(parts, layout)
-        found.append("/".join(part for place, part in enumerate(parts) if place != skipped))
-    return found
+        names.append("/".join(part for position, part in enumerate(parts) if position != skipped))
+    return names
 
 
 def _class_part(parts: Sequence[str], layout: str) -> int | None:
@@ -76,36 +77,36 @@ def _class_part(parts: Sequence[str], layout: str) -> int | None:
     if layout not in CLASS_PART:
         return None
     if layout == Layout.MASKS.value:
-        told = (folder_names.role(part) == "images" for part in parts)
+        tells_class = (folder_names.role(part) == "images" for part in parts)
     else:
-        told = (part in class_folders.CODES or folder_names.label(part) is not None for part in parts)
-    return next((place for place, tells in enumerate(told) if tells), CLASS_PART[layout])
+        tells_class = (part in class_folders.CODES or folder_names.label(part) is not None for part in parts)
+    return next((position for position, tells in enumerate(tells_class) if tells), CLASS_PART[layout])
 
 
-def crack_widths(made: Dataset, paths: Sequence[str]) -> np.ndarray:
+def crack_widths(dataset: Dataset, paths: Sequence[str]) -> np.ndarray:
     """float64 [N]: mean width of the crack in each window, in pixels of the photograph; NaN without a crack, or where
     the masks that `made` was cut by are no longer found."""
-    found, root = np.full(len(paths), np.nan), made.facts.get("source") or ""
-    if made.facts.get("layout") != Layout.MASKS.value:
-        return found
+    widths, root = np.full(len(paths), np.nan), dataset.facts.get("source") or ""
+    if dataset.facts.get("layout") != Layout.MASKS.value:
+        return widths
     rows = collections.defaultdict(list)
     for row, path in enumerate(paths):
         rows[path.rpartition("#xywh=")[0] or path].append(row)
     try:
         masks = layouts.find_masks(root, rows)
     except UserError:  # the folder was moved, or is another one now
-        return found
-    for picture, mask in masks.items():
-        inside = rows[picture]
+        return widths
+    for image_path, mask_path in masks.items():
+        image_rows = rows[image_path]
         try:
-            photo = image_file.open_photo(os.path.join(root, mask), ConvertConfig.max_megapixels, min_side_px=1)
+            photo = image_file.open_photo(os.path.join(root, mask_path), ConvertConfig.max_megapixels, min_side_px=1)
             crack = image_file.pixels(photo, channels=1, image_px=0, under="black")[..., 0] > mask_tiles.CRACK_ABOVE
         except errors.ImageError:
             continue
-        for row in inside:
+        for row in image_rows:
             x, y, width, height = mask_tiles.parse_tile_name(paths[row]) or (0, 0, crack.shape[1], crack.shape[0])
-            found[row] = width_px(crack[y : y + height, x : x + width])
-    return found
+            widths[row] = width_px(crack[y : y + height, x : x + width])
+    return widths
 
 
 def width_px(crack: np.ndarray) -> float:
@@ -128,36 +129,36 @@ def divide(
 ) -> list[Slice]:
     """Quarters of each of `values`, and each of `names` where there is more than one. Where nothing differs there is
     no slice."""
-    labels, decisions, found = np.asarray(labels, bool), np.asarray(decisions, bool), []
-    for kind, given in names.items():
-        given = np.asarray(given, object)
-        common = [name for name, _ in collections.Counter(given.tolist()).most_common(MAX_NAMES)]
-        parts = {name or "(none)": given == name for name in common}
-        rest = ~np.isin(given.astype(str), [str(name) for name in common])
-        parts |= {f"{len(set(given[rest].tolist())):,} others": rest} if rest.any() else {}
-        found += [_slice(kind, *part, labels, decisions) for part in parts.items() if len(parts) > 1]
-    for kind, given in values.items():
-        known = np.isfinite(given)
+    labels, decisions, slices = np.asarray(labels, bool), np.asarray(decisions, bool), []
+    for kind, per_image in names.items():
+        all_names = np.asarray(per_image, object)
+        common = [name for name, _ in collections.Counter(all_names.tolist()).most_common(MAX_NAMES)]
+        parts = {name or "(none)": all_names == name for name in common}
+        rest = ~np.isin(all_names.astype(str), [str(name) for name in common])
+        parts |= {f"{len(set(all_names[rest].tolist())):,} others": rest} if rest.any() else {}
+        slices += [_slice(kind, *part, labels, decisions) for part in parts.items() if len(parts) > 1]
+    for kind, per_image in values.items():
+        known = np.isfinite(per_image)
         if not known.any():
             continue
-        edges = np.unique(np.quantile(given[known], np.linspace(0, 1, QUARTERS + 1)))
-        which = np.clip(np.searchsorted(edges, given, side="right") - 1, 0, len(edges) - 2)
+        edges = np.unique(np.quantile(per_image[known], np.linspace(0, 1, QUARTERS + 1)))
+        quarter_of = np.clip(np.searchsorted(edges, per_image, side="right") - 1, 0, len(edges) - 2)
         for quarter in range(len(edges) - 1):
             name = f"{_short(edges[quarter])} to {_short(edges[quarter + 1])}"
-            found.append(_slice(kind, name, known & (which == quarter), labels, decisions))
-    return [one for one in found if one]
+            slices.append(_slice(kind, name, known & (quarter_of == quarter), labels, decisions))
+    return [part for part in slices if part]
 
 
 def _short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def _slice(kind: str, name: str, inside: np.ndarray, labels: np.ndarray, decisions: np.ndarray) -> Slice | None:
-    cracked, clean = inside & labels, inside & ~labels
-    if not inside.any():
+def _slice(kind: str, name: str, in_slice: np.ndarray, labels: np.ndarray, decisions: np.ndarray) -> Slice | None:
+    cracked, clean = in_slice & labels, in_slice & ~labels
+    if not in_slice.any():
         return None
     counts = {
-        "accuracy": (int((inside & (labels == decisions)).sum()), int(inside.sum())),
+        "accuracy": (int((in_slice & (labels == decisions)).sum()), int(in_slice.sum())),
         "recall": (int((cracked & decisions).sum()), int(cracked.sum())),
         "specificity": (int((clean & ~decisions).sum()), int(clean.sum())),
     }
@@ -165,4 +166,4 @@ def _slice(kind: str, name: str, inside: np.ndarray, labels: np.ndarray, decisio
     for measure, (right, trials) in counts.items():
         rates[measure] = right / trials if trials else None
         rates[f"{measure}_ci95"] = list(metrics.wilson(right, trials)) if trials else None
-    return Slice(kind, name, int(inside.sum()), int(cracked.sum()), **rates)
+    return Slice(kind, name, int(in_slice.sum()), int(cracked.sum()), **rates)

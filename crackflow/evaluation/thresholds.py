@@ -46,8 +46,8 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
         return float(np.mean(np.logaddexp(0.0, scaled) - target * scaled))
 
     # Convex in 1 / T, so there is one minimum.
-    found = minimize_scalar(entropy, bounds=(np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE)), method="bounded")
-    return float(np.exp(found.x))
+    optimum = minimize_scalar(entropy, bounds=(np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE)), method="bounded")
+    return float(np.exp(optimum.x))
 
 
 def choose_threshold(labels: np.ndarray, probabilities: np.ndarray, rule: str = "f1") -> float:
@@ -73,9 +73,11 @@ def choose_threshold(labels: np.ndarray, probabilities: np.ndarray, rule: str = 
     halfway = np.where(halfway > scores[:-1], halfway, scores[1:])
     candidates = np.unique(np.clip(halfway, MIN_THRESHOLD, MAX_THRESHOLD))
     called = len(labels) - np.searchsorted(np.sort(probabilities), candidates, side="left")
-    found = labels.sum() - np.searchsorted(np.sort(probabilities[labels]), candidates, side="left")
-    merit = _objective(name, value, found, called - found, int(labels.sum()), int((~labels).sum()))
-    best = candidates[merit == merit.max()]
+    true_positives = labels.sum() - np.searchsorted(np.sort(probabilities[labels]), candidates, side="left")
+    objective = _objective(
+        name, value, true_positives, called - true_positives, int(labels.sum()), int((~labels).sum())
+    )
+    best = candidates[objective == objective.max()]
     return float(best[np.argmin(np.abs(best - 0.5))])
 
 
@@ -94,19 +96,21 @@ def shrunk(threshold: float, rule: str, images: int) -> float:
     return float(expit(weight * logit(threshold) + (1 - weight) * logit(expected)))
 
 
-def _objective(name: str, value: float, found: np.ndarray, alarms: np.ndarray, cracked: int, clean: int) -> np.ndarray:
+def _objective(
+    name: str, value: float, true_positives: np.ndarray, alarms: np.ndarray, cracked: int, clean: int
+) -> np.ndarray:
     """How well each candidate serves the rule; `found` and `alarms`: int [candidates], cracked and clean images called
     cracked."""
     if name == "f1":
-        return 2 * found / (cracked + found + alarms)
+        return 2 * true_positives / (cracked + true_positives + alarms)
     if name == "youden":
         # Whole numbers: equal merits stay equal.
-        return found * clean - alarms * cracked
+        return true_positives * clean - alarms * cracked
     if name == "cost":
-        return -(value * (cracked - found) + alarms)
-    enough = found >= value * cracked - 1e-9
+        return -(value * (cracked - true_positives) + alarms)
+    enough = true_positives >= value * cracked - 1e-9
     if not enough.any():
-        return -np.arange(len(found))
+        return -np.arange(len(true_positives))
     return np.where(enough, -alarms, -clean - 1)
 
 
@@ -148,10 +152,10 @@ def label_issues(labels: np.ndarray, probabilities: np.ndarray, count: int) -> n
     labels, probabilities = metrics.checked("suspects", labels, probabilities)
     if labels.all() or not labels.any():
         return np.zeros(0, np.int64)
-    usual = np.array([(1 - probabilities[~labels]).mean(), probabilities[labels].mean()])
-    other = np.where(labels, 1 - probabilities, probabilities)
-    doubtful = np.flatnonzero((other >= usual[1 - labels.astype(int)]) & (other > 0.5))
-    return doubtful[np.argsort(-other[doubtful], kind="stable")][: max(count, 0)]
+    mean_probability = np.array([(1 - probabilities[~labels]).mean(), probabilities[labels].mean()])
+    of_other_class = np.where(labels, 1 - probabilities, probabilities)
+    doubtful = np.flatnonzero((of_other_class >= mean_probability[1 - labels.astype(int)]) & (of_other_class > 0.5))
+    return doubtful[np.argsort(-of_other_class[doubtful], kind="stable")][: max(count, 0)]
 
 
 def _logit(probabilities: np.ndarray) -> np.ndarray:

@@ -37,9 +37,9 @@ class BufferPool:
             start = -array.ctypes.data % ALIGNMENT
             memory = memoryview(array[start : array.size - ALIGNMENT + start])
         # A new object each time, to which the array and all its parts refer. Views of an array would refer to `array`.
-        held = np.frombuffer(memory, np.uint8)
-        weakref.finalize(held, self._free.append, memory).atexit = False
-        return held.reshape(self._shape)
+        view = np.frombuffer(memory, np.uint8)
+        weakref.finalize(view, self._free.append, memory).atexit = False
+        return view.reshape(self._shape)
 
 
 def decode_into(out: np.ndarray, data: bytes, encoding: str, exact: bool) -> None:
@@ -54,9 +54,11 @@ def decode_into(out: np.ndarray, data: bytes, encoding: str, exact: bool) -> Non
         memoryview(out).cast("B")[:] = data  # NumPy gives Python's lock away to copy: 9 us instead of 15 at 32 px
         return
     space = "GRAY" if out.shape[-1] == 1 else "RGB"
-    found = simplejpeg.decode_jpeg(data, space, fastupsample=not exact, buffer=out)
-    if found.shape != out.shape:
-        raise ValueError(f"expected {out.shape[1]} x {out.shape[0]} pixels, found {found.shape[1]} x {found.shape[0]}")
+    decoded = simplejpeg.decode_jpeg(data, space, fastupsample=not exact, buffer=out)
+    if decoded.shape != out.shape:
+        raise ValueError(
+            f"expected {out.shape[1]} x {out.shape[0]} pixels, found {decoded.shape[1]} x {decoded.shape[0]}"
+        )
 
 
 def decode(
@@ -69,7 +71,7 @@ def decode(
     if stored_px:  # resized in one go
         kind = tf.TensorSpec([stored_px, stored_px, channels], tf.uint8)
         images = tf.map_fn(
-            lambda one: _decode_one(one, encoding, channels),
+            lambda encoded: _decode_image(encoded, encoding, channels),
             data,
             fn_output_signature=kind,
             parallel_iterations=at_once,
@@ -77,14 +79,14 @@ def decode(
         return to_size(images, image_px)
     kind = tf.TensorSpec([image_px, image_px, channels], tf.uint8)
     return tf.map_fn(
-        lambda one: to_size(_decode_one(one, encoding, channels), image_px),
+        lambda encoded: to_size(_decode_image(encoded, encoding, channels), image_px),
         data,
         fn_output_signature=kind,
         parallel_iterations=at_once,
     )
 
 
-def _decode_one(data: tf.Tensor, encoding: str, channels: int) -> tf.Tensor:
+def _decode_image(data: tf.Tensor, encoding: str, channels: int) -> tf.Tensor:
     if encoding == "jpeg":
         return tf.io.decode_jpeg(data, channels=channels, dct_method="INTEGER_ACCURATE")  # as `decode_into` does
     return tf.io.decode_png(data, channels=channels)

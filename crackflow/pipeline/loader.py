@@ -48,28 +48,30 @@ class DataLoader:
         return self.val_batches(share=share)
 
 
-def choose_input(wanted: Input, made: Dataset, image_px: int, channels: int) -> AutoChoice:
+def choose_input(requested: Input, dataset: Dataset, image_px: int, channels: int) -> AutoChoice:
     """Which input fits this machine. auto: the pack where disk and memory have room for it, else the stream."""
-    if wanted is not Input.AUTO:
-        return AutoChoice(wanted.value, "asked for")
-    size = sum(pack.nbytes(made, split, image_px, channels) for split in SPLITS)
-    if all(os.path.exists(f"{pack.base(made, split, image_px, channels)}.json") for split in SPLITS):
+    if requested is not Input.AUTO:
+        return AutoChoice(requested.value, "asked for")
+    size = sum(pack.nbytes(dataset, split, image_px, channels) for split in SPLITS)
+    if all(os.path.exists(f"{pack.base(dataset, split, image_px, channels)}.json") for split in SPLITS):
         return AutoChoice("pack", f"{size / 1e9:.2f} GB, made before")
-    free, memory = shutil.disk_usage(made.folder).free, runtime.memory_bytes()
-    told = f"{size / 1e9:.2f} GB"
-    if not os.access(made.folder, os.W_OK):
-        return AutoChoice("stream", f"{made.folder!r} can't be written, so the pack has no place")
+    free, memory = shutil.disk_usage(dataset.folder).free, runtime.memory_bytes()
+    size_text = f"{size / 1e9:.2f} GB"
+    if not os.access(dataset.folder, os.W_OK):
+        return AutoChoice("stream", f"{dataset.folder!r} can't be written, so the pack has no place")
     if size > PART_OF_DISK * free:
         return AutoChoice(
-            "stream", f"the pack takes {told}, more than half of the {free / 1e9:.2f} GB free on the disk"
+            "stream", f"the pack takes {size_text}, more than half of the {free / 1e9:.2f} GB free on the disk"
         )
     if size > memory:
-        return AutoChoice("stream", f"the pack takes {told}, more than the {memory / 1e9:.2f} GB of memory that map it")
-    return AutoChoice("pack", f"{told} decoded once, of {free / 1e9:.0f} GB free on the disk")
+        return AutoChoice(
+            "stream", f"the pack takes {size_text}, more than the {memory / 1e9:.2f} GB of memory that map it"
+        )
+    return AutoChoice("pack", f"{size_text} decoded once, of {free / 1e9:.0f} GB free on the disk")
 
 
 def create_loader(
-    wanted: Input,
+    requested: Input,
     made: Dataset,
     batch_size: int,
     image_px: int,
@@ -92,7 +94,7 @@ def create_loader(
             functools.partial(remote.eval_batches, made, "val", data_service, val_batch_size, image_px, channels),
             AutoChoice("service", data_service),
         )
-    choice = choose_input(wanted, made, image_px, channels)
+    choice = choose_input(requested, made, image_px, channels)
     if choice.value == "pack":
         try:
             train, val = (pack.build_if_missing(made, split, image_px, channels) for split in SPLITS)
@@ -124,7 +126,9 @@ def synthetic_batches(
     random = np.random.default_rng([seed, share.first])
     shape = (SYNTHETIC_BATCHES, share.size(batch_size), image_px, image_px, channels)
     image = random.integers(0, 256, shape, np.uint8)
-    told = [random.integers(0, 2, shape[:2], np.int32)]
+    tables = [random.integers(0, 2, shape[:2], np.int32)]
     if with_cells:
-        told.append(random.integers(-(2**63), 2**63, shape[:2], np.int64))
-    return tf.data.Dataset.from_tensor_slices((image, *told)).cache().repeat().skip(first_batch % shape[0]).prefetch(2)
+        tables.append(random.integers(-(2**63), 2**63, shape[:2], np.int64))
+    return (
+        tf.data.Dataset.from_tensor_slices((image, *tables)).cache().repeat().skip(first_batch % shape[0]).prefetch(2)
+    )

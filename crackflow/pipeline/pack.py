@@ -52,99 +52,99 @@ class PackedSplit:
         return RecordReader(self.dataset, self.split).cells
 
 
-def nbytes(made: Dataset, split: str, image_px: int, channels: int) -> int:
+def nbytes(dataset: Dataset, split: str, image_px: int, channels: int) -> int:
     """Size of the pack of `split`, which has made.count(split) images."""
-    return HEADER_BYTES + made.count(split) * image_px**2 * channels
+    return HEADER_BYTES + dataset.count(split) * image_px**2 * channels
 
 
-def base(made: Dataset, split: str, image_px: int, channels: int) -> str:
+def base(dataset: Dataset, split: str, image_px: int, channels: int) -> str:
     """Path of the pack, up to its extension."""
-    return os.path.join(made.folder, FOLDER, f"{split}-{image_px}" + ("" if channels == 3 else "-grey"))
+    return os.path.join(dataset.folder, FOLDER, f"{split}-{image_px}" + ("" if channels == 3 else "-grey"))
 
 
-def find(made: Dataset, split: str, image_px: int, channels: int) -> PackedSplit | None:
+def find(dataset: Dataset, split: str, image_px: int, channels: int) -> PackedSplit | None:
     """The pack, if it lies there and is sound: of this data set, and every byte as it was written."""
-    place = base(made, split, image_px, channels)
-    wanted = _facts(made, split, image_px, channels)
+    path = base(dataset, split, image_px, channels)
+    expected = _metadata(dataset, split, image_px, channels)
     try:
-        facts = checked_json.read(f"{place}.json")
-        if {key: facts.get(key) for key in wanted} != wanted:
+        metadata = checked_json.read(f"{path}.json")
+        if {key: metadata.get(key) for key in expected} != expected:
             return None
-        sums = [_checksum(f"{place}.npy"), _checksum(f"{place}.labels.npy")]
-        if sums != [facts.get("pixels_crc32c"), facts.get("labels_crc32c")]:
+        sums = [_checksum(f"{path}.npy"), _checksum(f"{path}.labels.npy")]
+        if sums != [metadata.get("pixels_crc32c"), metadata.get("labels_crc32c")]:
             return None
-        labels = np.load(f"{place}.labels.npy")
+        labels = np.load(f"{path}.labels.npy")
     except (OSError, ValueError, MemoryError):
         return None
-    return PackedSplit(made, split, f"{place}.npy", wanted["count"], image_px, channels, labels)
+    return PackedSplit(dataset, split, f"{path}.npy", expected["count"], image_px, channels, labels)
 
 
-def build_if_missing(made: Dataset, split: str, image_px: int, channels: int) -> PackedSplit:
+def build_if_missing(dataset: Dataset, split: str, image_px: int, channels: int) -> PackedSplit:
     """The pack, built first where there is none, or a stale or damaged one. Of several processes one builds.
 
     Raises: OSError when the folder can't be written or the disk is full; nothing half-written stays.
     """
-    remove_leftovers(made)
-    found = find(made, split, image_px, channels)
-    if found:  # without a lock, which a folder that can only be read has no place for
-        return found
-    os.makedirs(os.path.join(made.folder, FOLDER), exist_ok=True)
-    with locks.open_file(f"{base(made, split, image_px, channels)}{LOCK}") as lock:
+    remove_leftovers(dataset)
+    packed = find(dataset, split, image_px, channels)
+    if packed:  # without a lock, which a folder that can only be read has no place for
+        return packed
+    os.makedirs(os.path.join(dataset.folder, FOLDER), exist_ok=True)
+    with locks.open_file(f"{base(dataset, split, image_px, channels)}{LOCK}") as lock:
         locks.lock_where_possible(lock)  # waits for another process that builds; without locks each builds by itself
-        found = find(made, split, image_px, channels)
-        if found:
-            return found
-        with console.progress_bar(made.count(split), f"packing {split} at {image_px} px") as advance:
-            _build(made, split, image_px, channels, advance)
-    found = find(made, split, image_px, channels)
-    if not found:
-        raise OSError(f"the pack {base(made, split, image_px, channels)!r} is not what was written a moment ago")
-    return found
+        packed = find(dataset, split, image_px, channels)
+        if packed:
+            return packed
+        with console.progress_bar(dataset.count(split), f"packing {split} at {image_px} px") as advance:
+            _build_pack(dataset, split, image_px, channels, advance)
+    packed = find(dataset, split, image_px, channels)
+    if not packed:
+        raise OSError(f"the pack {base(dataset, split, image_px, channels)!r} is not what was written a moment ago")
+    return packed
 
 
-def remove_leftovers(made: Dataset) -> None:
+def remove_leftovers(dataset: Dataset) -> None:
     """Remove what processes left of packs of `made` that were killed while they built one."""
-    temporary_files.remove_leftovers(os.path.join(made.folder, FOLDER))
+    temporary_files.remove_leftovers(os.path.join(dataset.folder, FOLDER))
 
 
-def _facts(made: Dataset, split: str, image_px: int, channels: int) -> dict:
+def _metadata(dataset: Dataset, split: str, image_px: int, channels: int) -> dict:
     return {
         "version": VERSION,
-        "fingerprint": made.facts["fingerprint"],
+        "fingerprint": dataset.facts["fingerprint"],
         "split": split,
-        "count": made.count(split),
+        "count": dataset.count(split),
         "image_px": image_px,
         "channels": channels,
     }
 
 
-def _build(made: Dataset, split: str, image_px: int, channels: int, advance: Callable[[int], None]) -> None:
-    place, facts = base(made, split, image_px, channels), _facts(made, split, image_px, channels)
+def _build_pack(dataset: Dataset, split: str, image_px: int, channels: int, advance: Callable[[int], None]) -> None:
+    path, metadata = base(dataset, split, image_px, channels), _metadata(dataset, split, image_px, channels)
     with contextlib.suppress(FileNotFoundError):
-        os.remove(f"{place}.json")  # from here on, there is no pack until the last line
-    shape = (facts["count"], image_px, image_px, channels)
+        os.remove(f"{path}.json")  # from here on, there is no pack until the last line
+    shape = (metadata["count"], image_px, image_px, channels)
     labels = []
-    with atomic.file(f"{place}.npy") as file:
-        crc = _write(file, _header(shape), 0)
-        for image, label, weight in stream.eval_batches(made, split, BUILD_BATCH, image_px, channels):
+    with atomic.file(f"{path}.npy") as file:
+        crc = _write_block(file, _npy_header(shape), 0)
+        for image, label, weight in stream.eval_batches(dataset, split, BUILD_BATCH, image_px, channels):
             real = int(np.count_nonzero(weight.numpy()))
-            crc = _write(file, image.numpy()[:real].tobytes(), crc)
+            crc = _write_block(file, image.numpy()[:real].tobytes(), crc)
             labels.append(label.numpy()[:real])
             advance(real)
-    with atomic.file(f"{place}.labels.npy") as file:
+    with atomic.file(f"{path}.labels.npy") as file:
         np.save(file, np.concatenate(labels).astype(np.int32))
-    facts |= {"pixels_crc32c": crc, "labels_crc32c": _checksum(f"{place}.labels.npy")}
-    atomic.write_text(f"{place}.json", json.dumps(facts, indent=1) + "\n")
+    metadata |= {"pixels_crc32c": crc, "labels_crc32c": _checksum(f"{path}.labels.npy")}
+    atomic.write_text(f"{path}.json", json.dumps(metadata, indent=1) + "\n")
 
 
-def _header(shape: tuple[int, ...]) -> bytes:
+def _npy_header(shape: tuple[int, ...]) -> bytes:
     """The first `HEADER_BYTES` of a .npy file of uint8 [shape]."""
     text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}"
     start = np.lib.format.magic(1, 0) + (HEADER_BYTES - 10).to_bytes(2, "little")
     return (start + text.encode()).ljust(HEADER_BYTES - 1) + b"\n"
 
 
-def _write(file, data: bytes, crc: int) -> int:
+def _write_block(file, data: bytes, crc: int) -> int:
     file.write(data)
     return google_crc32c.extend(crc, data)
 
@@ -168,7 +168,7 @@ def rows(packed: PackedSplit) -> tf.Tensor:
     return tf.experimental.dlpack.from_dlpack(np.asarray(mapped).reshape(packed.count, -1).__dlpack__())
 
 
-def _mapped(numbers: tf.data.Dataset, batch: Callable) -> tf.data.Dataset:
+def _map_batches(numbers: tf.data.Dataset, batch: Callable) -> tf.data.Dataset:
     """tf.data's graph rewriting would serialize what `batch` captures: the whole pack, in memory."""
     batch = tf.autograph.experimental.do_not_convert(batch)  # as in `pipeline`
     ds = numbers.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
@@ -190,21 +190,21 @@ def train_batches(
 
     `share`: which parts of each global batch of `batch_size` come here, one after the other; b is the size of a part.
     """
-    pixels, told = rows(packed), [tf.constant(packed.labels)]
+    pixels, tables = rows(packed), [tf.constant(packed.labels)]
     if with_cells:
-        told.append(tf.constant(packed.read_cells()))
+        tables.append(tf.constant(packed.read_cells()))
     size = share.size(batch_size)
     shape = [size, packed.image_px, packed.image_px, packed.channels]
 
     def batch(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
         at = share.position(number, batch_size)
-        chosen = shuffle.shuffled_index(
+        row_indices = shuffle.shuffled_index(
             at.batch * batch_size + at.first + tf.range(size, dtype=tf.int64), packed.count, seed
         )
-        return tf.reshape(tf.gather(pixels, chosen), shape), *(tf.gather(one, chosen) for one in told)
+        return tf.reshape(tf.gather(pixels, row_indices), shape), *(tf.gather(table, row_indices) for table in tables)
 
     ds = tf.data.Dataset.counter(first_batch * share.count)
-    return _mapped(ds, batch)
+    return _map_batches(ds, batch)
 
 
 def eval_batches(packed: PackedSplit, batch_size: int, share: ShardOptions = NO_SHARDING) -> tf.data.Dataset:
@@ -215,12 +215,12 @@ def eval_batches(packed: PackedSplit, batch_size: int, share: ShardOptions = NO_
 
     def batch(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         at = share.position(number, batch_size)
-        place = at.batch * batch_size + at.first + tf.range(size, dtype=tf.int64)
-        inside = place < packed.count
-        chosen = tf.minimum(place, packed.count - 1)
+        positions = at.batch * batch_size + at.first + tf.range(size, dtype=tf.int64)
+        inside = positions < packed.count
+        row_indices = tf.minimum(positions, packed.count - 1)
         weight = tf.cast(inside, tf.float32)
-        image = tf.gather(pixels, chosen) * tf.cast(inside, tf.uint8)[:, None]
-        return tf.reshape(image, shape), tf.gather(labels, chosen) * tf.cast(inside, tf.int32), weight
+        image = tf.gather(pixels, row_indices) * tf.cast(inside, tf.uint8)[:, None]
+        return tf.reshape(image, shape), tf.gather(labels, row_indices) * tf.cast(inside, tf.int32), weight
 
     ds = tf.data.Dataset.range(stream.num_eval_batches(packed.count, batch_size) * share.count)
-    return _mapped(ds, batch)
+    return _map_batches(ds, batch)

@@ -32,8 +32,8 @@ def shuffled_index(positions: tf.Tensor, count: int, seed: int, window: int = 0)
     if not 0 < window < count:
         return _index_shuffle(positions % count, count, seed, epoch, ROWS)
     first, size = shuffle_windows(positions, count, seed, window)
-    number = positions % count // window
-    within = _index_shuffle(positions % count % window, size, seed, epoch, WITHIN + number)
+    window_index = positions % count // window
+    within = _index_shuffle(positions % count % window, size, seed, epoch, WITHIN + window_index)
     return (first + within) % count
 
 
@@ -46,11 +46,11 @@ def shuffle_windows(positions: tf.Tensor, count: int, seed: int, window: int) ->
     if not 0 < window < count:
         return zero, zero + count
     whole = count // window
-    number = positions % count // window
-    drawn = _index_shuffle(tf.minimum(number, whole - 1), whole, seed, epoch, WINDOWS)
+    window_index = positions % count // window
+    shuffled_window = _index_shuffle(tf.minimum(window_index, whole - 1), whole, seed, epoch, WINDOWS)
     start = _index_shuffle(zero, count, seed, epoch, START)
-    first = (start + tf.where(number < whole, drawn, number) * window) % count
-    return first, tf.where(number < whole, zero + window, zero + count - whole * window)
+    first = (start + tf.where(window_index < whole, shuffled_window, window_index) * window) % count
+    return first, tf.where(window_index < whole, zero + window, zero + count - whole * window)
 
 
 def _index_shuffle(index: tf.Tensor, count: tf.Tensor | int, seed: int, epoch: tf.Tensor, use: tf.Tensor | int):

@@ -70,9 +70,9 @@ def draw_example(seed: int, index: int, image_px: int) -> Example:
     raise RuntimeError(f"seed {seed}, index {index}, {image_px} px: no visible crack in {ATTEMPTS} attempts")
 
 
-def light(rng: np.random.Generator, px: int) -> np.ndarray:
+def light(rng: np.random.Generator, image_px: int) -> np.ndarray:
     """Slant, vignette and sometimes a soft shadow: float32 [px, px], factors 0.3..1.3."""
-    line = np.linspace(-1, 1, px, dtype=np.float32)
+    line = np.linspace(-1, 1, image_px, dtype=np.float32)
     slant = rng.normal(0, 0.05, 2).astype(np.float32)
     vignette = np.float32(rng.uniform(0, 0.04))
     field = (1 + slant[0] * line - vignette * line**2)[:, None] + slant[1] * line - vignette * line**2
@@ -90,13 +90,13 @@ def _shadow(rng: np.random.Generator, line: np.ndarray) -> np.ndarray:
 
 def _draw_camera(rng: np.random.Generator, surface: surfaces.Surface) -> Camera:
     """Exposed for the surface without its crack, so that brightness does not tell the classes apart."""
-    px = len(surface.tone)
+    image_px = len(surface.tone)
     level = min(max(rng.normal(168, 32), 60), 225)  # METU: mean grey 133 to 214 in nine of ten
     balance = np.clip(surfaces.shades(*rng.normal(1, [0.02, 0.008, 0.03])), 0.9, 1.1)
     gains = np.float32(level / float(surface.tone.mean() * surface.colour.mean())) * balance
-    grain = surfaces.white(rng, (px, px)) * np.float32(surfaces.between(rng, 0.4, 6))
+    grain = surfaces.white(rng, (image_px, image_px)) * np.float32(surfaces.between(rng, 0.4, 6))
     grain = surfaces.soften(grain, rng.uniform(0, 0.6))  # phones smooth it away, and blotches remain
-    blur = max(0.3, rng.uniform(0.3, 1.0) * (px / surfaces.REFERENCE_PX) ** 0.5)
+    blur = max(0.3, rng.uniform(0.3, 1.0) * (image_px / surfaces.REFERENCE_PX) ** 0.5)
     sharpen = rng.uniform(0.3, 1.6) if rng.random() < 0.4 else 0.0
     return Camera(gains, blur, sharpen, grain, float(rng.uniform(0, 0.4)), int(rng.integers(75, 97)))
 

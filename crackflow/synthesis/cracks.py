@@ -57,15 +57,15 @@ class Crack:
     mask: np.ndarray
 
 
-def draw(rng: np.random.Generator, px: int, boldness: float = 0.0, reference: float = REFERENCE_PX) -> Crack:
+def draw(rng: np.random.Generator, image_px: int, boldness: float = 0.0, reference: float = REFERENCE_PX) -> Crack:
     """One crack with its branches for a picture of `px` x `px`.
 
     `boldness` 0..1 lifts the narrowest width and the least darkness that may be drawn: with 0 anything goes, with 1
     it is a wide, dark crack from side to side.
     """
-    scale = px / reference
+    scale = image_px / reference
     width = _width(rng, scale, boldness)
-    cover = rasterise(strokes(rng, px, width, boldness, scale), px)
+    cover = rasterise(strokes(rng, image_px, width, boldness, scale), image_px)
     mask = (cover >= MASK_COVER) * np.uint8(255)
     shade = soften(cover, rng.uniform(0, min(0.25 * width, 1.0 * math.sqrt(scale))) * (1 - boldness))
     angle = rng.uniform(0, 2 * np.pi)
@@ -129,15 +129,15 @@ def shift(field: np.ndarray, right_px: int, down_px: int) -> np.ndarray:
 
 def grown(cracked: np.ndarray, by_px: int) -> np.ndarray:
     """True within `by_px` rows and columns of a True: bool [px, px] in, same out."""
-    for turned in (False, True):
-        reach, wide = 0, cracked.T if turned else cracked
+    for transposed in (False, True):
+        reach, wide = 0, cracked.T if transposed else cracked
         while reach < by_px:
             step = min(reach + 1, by_px - reach)  # the longest that leaves no gap, at the border either
             wide, narrow = wide.copy(), wide
             wide[step:] |= narrow[:-step]
             wide[:-step] |= narrow[step:]
             reach += step
-        cracked = wide.T if turned else wide
+        cracked = wide.T if transposed else wide
     return cracked
 
 
@@ -154,27 +154,29 @@ def _brightness(rng: np.random.Generator, width: float, boldness: float) -> floa
     return palest - (palest - DARKEST) * rng.beta(1.5, 1.2)
 
 
-def strokes(rng: np.random.Generator, px: int, width: float, boldness: float, scale: float) -> list[Stroke]:
+def strokes(rng: np.random.Generator, image_px: int, width: float, boldness: float, scale: float) -> list[Stroke]:
     """One crack `width` pixels wide through the middle of a picture, rarely two or three. Branches first, so that the
     main crack lies over them."""
-    found: list[Stroke] = []
+    result: list[Stroke] = []
     for main in range(1 + int(rng.random() < 0.08) + int(rng.random() < 0.03)):
         inner = 0.0 if main else max(0.0, rng.random() - 0.65 - 0.35 * boldness)
-        own = width * (1.0 if not main else rng.uniform(0.3, 1))
-        path = wander(rng, *_chord(rng, px, inner), piece(scale, own))
-        found.insert(0, stroke(rng, path, own, (inner > 0 and rng.random() < 0.4, inner > 0)))
+        own_width = width * (1.0 if not main else rng.uniform(0.3, 1))
+        path = wander(rng, *_chord(rng, image_px, inner), piece(scale, own_width))
+        result.insert(0, stroke(rng, path, own_width, (inner > 0 and rng.random() < 0.4, inner > 0)))
         for _ in range(int(np.searchsorted(BRANCHES, rng.random()))):
-            found.insert(0, _branch(rng, path, own, px, scale))
-    return found
+            result.insert(0, _branch(rng, path, own_width, image_px, scale))
+    return result
 
 
-def _chord(rng: np.random.Generator, px: int, inner: float) -> tuple[complex, complex]:
+def _chord(rng: np.random.Generator, image_px: int, inner: float) -> tuple[complex, complex]:
     """Two points beyond opposite borders, the way between through the middle region; `inner` cuts its far end."""
     angle = rng.uniform(0, 2 * np.pi)
     along = (math.cos(angle) or EPSILON, math.sin(angle) or EPSILON)
-    middle = rng.uniform(0.22 * px, 0.78 * px, 2).tolist()
-    walls = [sorted((-at / step, (px - at) / step)) for at, step in zip(middle, along, strict=True)]
-    enter, leave = max(low for low, _ in walls) - 0.06 * px, min(high for _, high in walls) + 0.06 * px
+    middle = rng.uniform(0.22 * image_px, 0.78 * image_px, 2).tolist()
+    walls = [
+        sorted((-position / step, (image_px - position) / step)) for position, step in zip(middle, along, strict=True)
+    ]
+    enter, leave = max(low for low, _ in walls) - 0.06 * image_px, min(high for _, high in walls) + 0.06 * image_px
     leave -= inner * (leave - enter)
     return complex(*middle) + complex(*along) * enter, complex(*middle) + complex(*along) * leave
 
@@ -242,19 +244,19 @@ def _bridges(rng: np.random.Generator, along: np.ndarray) -> np.ndarray:
     return open_share
 
 
-def _branch(rng: np.random.Generator, path: np.ndarray, width: float, px: int, scale: float) -> Stroke:
+def _branch(rng: np.random.Generator, path: np.ndarray, width: float, image_px: int, scale: float) -> Stroke:
     """A thinner crack that leaves `path` at 20 to 75 degrees and runs out."""
-    at = int(rng.integers(len(path) // 6, len(path) - len(path) // 6))
-    ahead = path[min(at + 3, len(path) - 1)] - path[max(at - 3, 0)]
+    start_index = int(rng.integers(len(path) // 6, len(path) - len(path) // 6))
+    ahead = path[min(start_index + 3, len(path) - 1)] - path[max(start_index - 3, 0)]
     turn = np.angle(ahead) + rng.uniform(0.35, 1.3) * (1 - 2 * rng.integers(2)) + rng.integers(2) * np.pi
-    end = path[at] + rng.uniform(0.15, 0.7) * px * np.exp(1j * turn)
+    end = path[start_index] + rng.uniform(0.15, 0.7) * image_px * np.exp(1j * turn)
     thinner = max(width * rng.uniform(0.2, 0.7), 0.9)
-    return stroke(rng, wander(rng, path[at], end, piece(scale, thinner)), thinner, (False, True))
+    return stroke(rng, wander(rng, path[start_index], end, piece(scale, thinner)), thinner, (False, True))
 
 
-def rasterise(strokes: list[Stroke], px: int) -> np.ndarray:
+def rasterise(strokes: list[Stroke], image_px: int) -> np.ndarray:
     """How much of each pixel the strokes take, weighed by their depth: float32 [px, px], 0..1."""
-    canvas = Image.new("L", (px * SUPERSAMPLE, px * SUPERSAMPLE))
+    canvas = Image.new("L", (image_px * SUPERSAMPLE, image_px * SUPERSAMPLE))
     pen = ImageDraw.Draw(canvas)
     for stroke in strokes:
         corners = np.stack([stroke.left[:-1], stroke.left[1:], stroke.right[1:], stroke.right[:-1]], axis=1)
@@ -284,13 +286,13 @@ def edge(
     rng: np.random.Generator, cover: np.ndarray, angle: float, width: float, reference: float = REFERENCE_PX
 ) -> np.ndarray:
     """Lit lips, broken and dirty ground beside the crack: float32 [px, px], relative brightness, mostly 0."""
-    px = len(cover)
-    scale = px / reference
+    image_px = len(cover)
+    scale = image_px / reference
     beside = np.zeros_like(cover)
     lip, band = rng.random() < 0.5, rng.random() < 0.35
     if not lip and not band:
         return beside
-    ground = fractal(rng, px, 36, 4, 0.8, reference=reference)
+    ground = fractal(rng, image_px, 36, 4, 0.8, reference=reference)
     if lip:  # towards the light, in patches
         reach = max(1.0, rng.uniform(0.8, 3.0) * scale)
         lit = shift(cover, -round(reach * math.cos(angle)), -round(reach * math.sin(angle))) - cover
@@ -306,7 +308,7 @@ def edge(
 
 def _spread(cover: np.ndarray, reach_px: float) -> np.ndarray:
     """`cover` blurred over about `reach_px` and brought back to 0..1; on a small grid, as it is smooth anyway."""
-    px = len(cover)
+    image_px = len(cover)
     small = np.asarray(Image.fromarray(cover).reduce(max(2, round(reach_px / 2))))
-    spread = enlarge(soften(small, 1.2), px, px)
+    spread = enlarge(soften(small, 1.2), image_px, image_px)
     return np.clip(spread / max(float(spread.max()), EPSILON), 0, 1)

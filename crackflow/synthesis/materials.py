@@ -18,37 +18,39 @@ from crackflow.synthesis.surfaces import Field, Material, Surface, between, frac
 DARKEST, LIGHTEST = 0.05, 2.0  # of a tone
 
 
-def draw_material(rng: np.random.Generator, px: int, reference: float) -> Surface:
+def draw_material(rng: np.random.Generator, image_px: int, reference: float) -> Surface:
     """A ground of a random material, without anything on it."""
     shares = np.cumsum([share for share, _ in MATERIALS])
     material = MATERIALS[int(np.searchsorted(shares, rng.random() * shares[-1]))][1]
-    return material(rng, px, reference)
+    return material(rng, image_px, reference)
 
 
-def rubble(rng: np.random.Generator, px: int, reference: float) -> Surface:
+def rubble(rng: np.random.Generator, image_px: int, reference: float) -> Surface:
     """Natural stones in mortar, from cobbles to large blocks."""
-    size = max(between(rng, 8, 110) * px / reference, 4)
-    nearest, gap, count = _cells(rng, px, size, rng.uniform(0.5, 1))
-    gap = gap + fractal(rng, px, 12, 3, 0.8, reference=reference) * np.float32(rng.uniform(0, 0.036) * size)
+    size = max(between(rng, 8, 110) * image_px / reference, 4)
+    nearest, gap, count = _cells(rng, image_px, size, rng.uniform(0.5, 1))
+    gap = gap + fractal(rng, image_px, 12, 3, 0.8, reference=reference) * np.float32(rng.uniform(0, 0.036) * size)
     joint = rng.uniform(0.03, 0.2) * size
     cover = np.clip((gap - joint) / max(1.0, joint * rng.uniform(0.2, 1)), 0, 1).astype(np.float32)
     stones = rng.normal(1, rng.uniform(0.03, 0.25), count).astype(np.float32)[nearest]
     tints = np.clip(1 + rng.normal(0, rng.uniform(0.01, 0.08), (3, count)), 0.6, 1.4).astype(np.float32)[:, nearest]
     mortar = np.float32(rng.uniform(0.35, 1.5) if rng.random() < 0.8 else 0.35)
     tone = cover * stones + (1 - cover) * mortar
-    tone += np.float32(between(rng, 0.01, 0.08)) * fractal(rng, px, between(rng, 3, 14), 2, 0.9, reference=reference)
+    tone += np.float32(between(rng, 0.01, 0.08)) * fractal(
+        rng, image_px, between(rng, 3, 14), 2, 0.9, reference=reference
+    )
     tone += np.float32(rng.uniform(0, 0.5)) * slope(cover, rng.uniform(0, 2 * np.pi))
     colour = np.clip(tints * cover + (1 - cover), 0.4, 1.4) * _paint(rng, 0.3, 0.85, 0.06)
     return _surface(soften(tone, rng.uniform(0, 0.5)), colour)
 
 
-def tiles(rng: np.random.Generator, px: int, reference: float) -> Surface:
+def tiles(rng: np.random.Generator, image_px: int, reference: float) -> Surface:
     """Slabs, tiles, blocks in courses: straight joints that cross, dark or light."""
-    scale = px / reference
+    scale = image_px / reference
     wide = between(rng, 30, 160) * scale
     high, gap = wide * rng.choice([1, 1, 0.5, 0.33, 2]), rng.uniform(1, 6) * scale
     angle = rng.normal(0, 0.05) + (rng.uniform(0, np.pi) if rng.random() < 0.3 else 0)
-    y, x = np.mgrid[:px, :px].astype(np.float32)
+    y, x = np.mgrid[:image_px, :image_px].astype(np.float32)
     along = np.cos(angle) * x + np.sin(angle) * y + rng.uniform(0, wide)
     up = np.cos(angle) * y - np.sin(angle) * x + rng.uniform(0, high)
     row = np.floor(up / high)
@@ -61,43 +63,45 @@ def tiles(rng: np.random.Generator, px: int, reference: float) -> Surface:
     own = (drawn - np.floor(drawn)).astype(np.float32) - 0.5
     joint = np.float32(rng.uniform(0.25, 0.95) if rng.random() < 0.7 else rng.uniform(1.05, 1.5))
     tone = cover * (1 + np.float32(rng.uniform(0, 0.15)) * own) + (1 - cover) * joint
-    grain = fractal(rng, px, between(rng, 4, 40), 2, rng.uniform(0.6, 1.1), reference=reference)
+    grain = fractal(rng, image_px, between(rng, 4, 40), 2, rng.uniform(0.6, 1.1), reference=reference)
     tone += np.float32(between(rng, 0.008, 0.06)) * grain
     tone += np.float32(rng.uniform(0, 0.4)) * slope(cover, rng.uniform(0, 2 * np.pi))
     return _surface(tone, _paint(rng, 0.35, 0.9, 0.08))
 
 
-def boards(rng: np.random.Generator, px: int, reference: float) -> Surface:
+def boards(rng: np.random.Generator, image_px: int, reference: float) -> Surface:
     """Drawn out in one direction: the print of formwork boards, wood, brushed or trowelled faces."""
-    grain = fractal(rng, px, between(rng, 6, 40), 1.6, rng.uniform(0.7, 1.1), between(rng, 4, 25), reference=reference)
+    grain = fractal(
+        rng, image_px, between(rng, 6, 40), 1.6, rng.uniform(0.7, 1.1), between(rng, 4, 25), reference=reference
+    )
     grain = np.ascontiguousarray(grain.T) if rng.random() < 0.5 else grain
-    fine = fractal(rng, px, between(rng, 3, 10), 1.8, 0.9, reference=reference)
+    fine = fractal(rng, image_px, between(rng, 3, 10), 1.8, 0.9, reference=reference)
     tone = 1 + np.float32(between(rng, 0.02, 0.14)) * grain + np.float32(between(rng, 0.01, 0.06)) * fine
     tone += np.float32(rng.uniform(0, 0.12)) * slope(grain, rng.uniform(0, 2 * np.pi))
     return _surface(tone, _paint(rng, 0.3, 0.9, 0.07))
 
 
-def rough(rng: np.random.Generator, px: int, reference: float) -> Surface:
+def rough(rng: np.random.Generator, image_px: int, reference: float) -> Surface:
     """Noise of a random spectrum and skew: asphalt from afar, render, gravel."""
-    noise = fractal(rng, px, between(rng, 1.5, 12), 1.2, rng.uniform(0.6, 1.4), reference=reference)
-    noise = soften(noise, rng.uniform(0, 0.6)) if px > 0.6 * reference else noise
+    noise = fractal(rng, image_px, between(rng, 1.5, 12), 1.2, rng.uniform(0.6, 1.4), reference=reference)
+    noise = soften(noise, rng.uniform(0, 0.6)) if image_px > 0.6 * reference else noise
     noise = noise / max(float(noise.std()), 1e-3)
     skew = rng.uniform(0.02, 0.5)
     noise = np.expm1(np.float32(skew) * noise) / np.float32(skew)
     noise = np.clip(noise if rng.random() < 0.5 else -noise, -3, 4)
     tone = 1 + np.float32(between(rng, 0.03, 0.3)) * noise
     tone += np.float32(between(rng, 0.005, 0.06)) * fractal(
-        rng, px, between(rng, 40, 160), 14, 0.7, reference=reference
+        rng, image_px, between(rng, 40, 160), 14, 0.7, reference=reference
     )
     if rng.random() < 0.5:
         tone += np.float32(rng.uniform(0, 0.15)) * slope(noise, rng.uniform(0, 2 * np.pi))
     return _surface(np.maximum(tone, 0.1), _paint(rng, 0.2, 0.9, 0.05))
 
 
-def pebbles(rng: np.random.Generator, px: int, reference: float) -> Surface:
+def pebbles(rng: np.random.Generator, image_px: int, reference: float) -> Surface:
     """Exposed aggregate: small stones side by side, each with its own colour."""
-    size = max(between(rng, 4, 20) * px / reference, 2.5)
-    nearest, gap, count = _cells(rng, px, size, 1.0)
+    size = max(between(rng, 4, 20) * image_px / reference, 2.5)
+    nearest, gap, count = _cells(rng, image_px, size, 1.0)
     stones = rng.normal(1, rng.uniform(0.05, 0.35), count).astype(np.float32)[nearest]
     dome = np.clip(gap / (size * 0.35), 0, 1)
     low = np.float32(rng.uniform(0.5, 0.95))
@@ -114,16 +118,16 @@ MATERIALS = (
 )
 
 
-def _cells(rng: np.random.Generator, px: int, size: float, jitter: float) -> tuple[np.ndarray, Field, int]:
+def _cells(rng: np.random.Generator, image_px: int, size: float, jitter: float) -> tuple[np.ndarray, Field, int]:
     """A Voronoi diagram of points about `size` pixels apart: int [px, px], the nearest point of each pixel; float32
     [px, px], how much farther the second nearest is, in pixels; how many points there are."""
-    side = math.ceil(1.4 * px / size)
+    side = math.ceil(1.4 * image_px / size)
     grid = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).reshape(-1, 2)
-    points = (grid + 0.5 + rng.uniform(-0.5, 0.5, grid.shape) * jitter) * size - 0.2 * px
-    y, x = np.mgrid[:px, :px]
+    points = (grid + 0.5 + rng.uniform(-0.5, 0.5, grid.shape) * jitter) * size - 0.2 * image_px
+    y, x = np.mgrid[:image_px, :image_px]
     distance, index = cKDTree(points).query(np.stack([x.ravel(), y.ravel()], 1), k=2)
-    gap = (distance[:, 1] - distance[:, 0]).reshape(px, px).astype(np.float32)
-    return index[:, 0].reshape(px, px), gap, len(points)
+    gap = (distance[:, 1] - distance[:, 0]).reshape(image_px, image_px).astype(np.float32)
+    return index[:, 0].reshape(image_px, image_px), gap, len(points)
 
 
 def _paint(rng: np.random.Generator, low: float, high: float, cast: float) -> np.ndarray:

@@ -30,11 +30,11 @@ def lay(pictures: Sequence[np.ndarray], height: int, width: int, random: np.rand
     weight, colour = blending(side, overlap), None
     for row in range(rows):
         for column in range(columns):
-            picture = _turned(pictures[random.integers(len(pictures))], side, random)
+            picture = _random_orientation(pictures[random.integers(len(pictures))], side, random)
             colour = picture.mean((0, 1)) if colour is None else colour
-            place = slice(row * step, row * step + side), slice(column * step, column * step + side)
-            total[place] += exposed(picture, colour) * weight
-            weights[place] += weight
+            area = slice(row * step, row * step + side), slice(column * step, column * step + side)
+            total[area] += exposed(picture, colour) * weight
+            weights[area] += weight
     return np.clip(total / weights + 0.5, 0, 255)[:height, :width].astype(np.uint8)
 
 
@@ -48,7 +48,7 @@ def exposed(picture: np.ndarray, colour: np.ndarray) -> np.ndarray:
     return picture * (np.asarray(colour, np.float32) / mean)
 
 
-def _turned(picture: np.ndarray, side: int, random: np.random.Generator) -> np.ndarray:
+def _random_orientation(picture: np.ndarray, side: int, random: np.random.Generator) -> np.ndarray:
     """float32 [side, side, C]: `picture` in one of the eight orientations of the square."""
     square = picture if picture.shape[:2] == (side, side) else resize.resize_array(picture, side)
     square = np.rot90(square, random.integers(4))

@@ -37,13 +37,13 @@ class Surface:
     colour: np.ndarray
 
 
-def draw_surface(rng: np.random.Generator, px: int, reference: float = REFERENCE_PX) -> Surface:
+def draw_surface(rng: np.random.Generator, image_px: int, reference: float = REFERENCE_PX) -> Surface:
     """One surface of a random material, with marks and perhaps stains."""
     shares = np.cumsum([share for share, _ in MATERIALS])
     material = MATERIALS[int(np.searchsorted(shares, rng.random() * shares[-1]))][1]
-    surface = material(rng, px, reference)
-    colour = surface.colour * stains(rng, px, reference) if rng.random() < 0.45 else surface.colour
-    return Surface(np.maximum(surface.tone * marks(rng, px, reference), 0.02), colour)
+    surface = material(rng, image_px, reference)
+    colour = surface.colour * stains(rng, image_px, reference) if rng.random() < 0.45 else surface.colour
+    return Surface(np.maximum(surface.tone * marks(rng, image_px, reference), 0.02), colour)
 
 
 def white(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -74,9 +74,9 @@ def _taps(points: int, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
 
     Cubic (Catmull-Rom), but linear where points are 4 px apart or less: no eye sees those creases.
     """
-    place = (np.arange(size) + 0.5) * points / size - 0.5
-    before = np.floor(place).astype(int)
-    t = (place - before)[:, None]
+    position = (np.arange(size) + 0.5) * points / size - 0.5
+    before = np.floor(position).astype(int)
+    t = (position - before)[:, None]
     if 4 * points >= size:
         weights = {0: 1 - t, 1: t}
     else:
@@ -87,7 +87,7 @@ def _taps(points: int, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
 
 def fractal(
     rng: np.random.Generator,
-    px: int,
+    image_px: int,
     coarse_px: float,
     fine_px: float,
     gain: float,
@@ -99,16 +99,16 @@ def fractal(
     Each octave is a third as coarse and `gain` times as strong, added on its small grid: all cost little more than
     the last enlargement. `stretch` draws the grains out sideways.
     """
-    scale = px / reference
+    scale = image_px / reference
     step, weight, power, field = coarse_px * scale, 1.0, 0.0, None
     last = max(fine_px * min(scale, 1), 1.0)  # larger pictures show finer grains
     while field is None or step >= last:
-        high, wide = int(px / step) + 2, int(px / (step * stretch)) + 2
+        high, wide = int(image_px / step) + 2, int(image_px / (step * stretch)) + 2
         grid = white(rng, (high, wide)) * np.float32(weight)
         field = grid if field is None else enlarge(field, wide, high) + grid
         power += weight * weight
         step, weight = step / 3, weight * gain
-    return enlarge(field, px, px) / np.float32(power**0.5)
+    return enlarge(field, image_px, image_px) / np.float32(power**0.5)
 
 
 def soften(field: np.ndarray, sigma_px: float) -> np.ndarray:
@@ -158,10 +158,10 @@ def between(rng: np.random.Generator, low: float, high: float) -> float:
     return math.exp(rng.uniform(math.log(low), math.log(high)))
 
 
-def concrete(rng: np.random.Generator, px: int, reference: float) -> Surface:
-    tone = 1 + between(rng, 0.008, 0.05) * fractal(rng, px, 110, 14, rng.uniform(0.6, 1.0), reference=reference)
+def concrete(rng: np.random.Generator, image_px: int, reference: float) -> Surface:
+    tone = 1 + between(rng, 0.008, 0.05) * fractal(rng, image_px, 110, 14, rng.uniform(0.6, 1.0), reference=reference)
     stretch = between(rng, 1, 6) if rng.random() < 0.25 else 1.0
-    grain = fractal(rng, px, between(rng, 7, 28), 2, rng.uniform(0.7, 1.3), stretch, reference=reference)
+    grain = fractal(rng, image_px, between(rng, 7, 28), 2, rng.uniform(0.7, 1.3), stretch, reference=reference)
     grain = np.ascontiguousarray(grain.T) if rng.random() < 0.5 else grain
     if rng.random() < 0.7:
         tone += between(rng, 0.015, 0.11) * slope(grain, rng.uniform(0, 2 * np.pi))
@@ -169,9 +169,11 @@ def concrete(rng: np.random.Generator, px: int, reference: float) -> Surface:
     return Surface(tone, _mineral(rng, 0.4, 0.9))
 
 
-def plaster(rng: np.random.Generator, px: int, reference: float) -> Surface:
-    trowel = fractal(rng, px, between(rng, 15, 80), 8, rng.uniform(0.6, 1.0), between(rng, 1, 4), reference=reference)
-    grain = fractal(rng, px, between(rng, 3, 10), 2, 0.9, reference=reference)
+def plaster(rng: np.random.Generator, image_px: int, reference: float) -> Surface:
+    trowel = fractal(
+        rng, image_px, between(rng, 15, 80), 8, rng.uniform(0.6, 1.0), between(rng, 1, 4), reference=reference
+    )
+    grain = fractal(rng, image_px, between(rng, 3, 10), 2, 0.9, reference=reference)
     angle = rng.uniform(0, 2 * np.pi)
     tone = 1 + between(rng, 0.02, 0.15) * slope(trowel, angle) + between(rng, 0.01, 0.08) * slope(grain, angle)
     tone += between(rng, 0.005, 0.03) * trowel
@@ -179,27 +181,27 @@ def plaster(rng: np.random.Generator, px: int, reference: float) -> Surface:
     return Surface(tone, rng.uniform(0.55, 0.95) * np.clip(wash, 0.8, 1.15))
 
 
-def asphalt(rng: np.random.Generator, px: int, reference: float) -> Surface:
+def asphalt(rng: np.random.Generator, image_px: int, reference: float) -> Surface:
     """Stones of every size in dark binder; the finest are noise."""
-    scale = SUPERSAMPLE * px / reference
-    bed, draw = _canvas(px, NEUTRAL)
+    scale = SUPERSAMPLE * image_px / reference
+    bed, draw = _canvas(image_px, NEUTRAL)
     size = between(rng, 4, 14)
     spread = int(rng.integers(15, 70))
     for share in (0.5, 1.0):
         count = int(min(250, 15_000 / size**2 / share))
         _blots(rng, draw, bed.width, count, share * size * scale, NEUTRAL - spread // 2, NEUTRAL + spread)
     stones = soften(np.asarray(bed.reduce(SUPERSAMPLE), np.float32) / NEUTRAL, rng.uniform(0.3, 0.8))
-    grain = fractal(rng, px, between(rng, 2.5, 6), 1.8, 0.9, reference=reference)
+    grain = fractal(rng, image_px, between(rng, 2.5, 6), 1.8, 0.9, reference=reference)
     angle = rng.uniform(0, 2 * np.pi)
     tone = stones + between(rng, 0.04, 0.12) * grain + between(rng, 0.1, 0.6) * slope(stones, angle)
     return Surface(np.maximum(tone, 0.2), _mineral(rng, 0.2, 0.6))
 
 
-def brick(rng: np.random.Generator, px: int, reference: float) -> Surface:
-    scale = px / reference
-    wall = soften(np.asarray(_courses(rng, px, scale).reduce(SUPERSAMPLE), np.float32) / 255, scale)
+def brick(rng: np.random.Generator, image_px: int, reference: float) -> Surface:
+    scale = image_px / reference
+    wall = soften(np.asarray(_courses(rng, image_px, scale).reduce(SUPERSAMPLE), np.float32) / 255, scale)
     cover = np.clip(wall * 3 - 0.5, 0, 1)
-    grain = fractal(rng, px, between(rng, 4, 16), 2, 0.9, reference=reference)
+    grain = fractal(rng, image_px, between(rng, 4, 16), 2, 0.9, reference=reference)
     tone = 1 + between(rng, 0.015, 0.07) * grain + between(rng, 0.01, 0.08) * slope(grain, rng.uniform(0, 6.28))
     tone += rng.uniform(0, 0.5) * slope(cover, rng.uniform(0, 2 * np.pi))  # the joints lie deeper
     green = rng.uniform(0.65, 0.97)
@@ -208,9 +210,9 @@ def brick(rng: np.random.Generator, px: int, reference: float) -> Surface:
     return Surface(tone, cover * (0.5 + 0.6 * wall) * red + (1 - cover) * joint)
 
 
-def _courses(rng: np.random.Generator, px: int, scale: float) -> Image.Image:
+def _courses(rng: np.random.Generator, image_px: int, scale: float) -> Image.Image:
     """Bricks in grey 180 to 255 on mortar in 0, at twice the size: Pillow L [2 px, 2 px]."""
-    wall, draw = _canvas(px, 0)
+    wall, draw = _canvas(image_px, 0)
     side = wall.width
     high, gap = rng.uniform(35, 90) * scale * SUPERSAMPLE, rng.uniform(3, 9) * scale * SUPERSAMPLE
     wide = high * rng.uniform(2, 3.2)
@@ -232,18 +234,18 @@ MATERIALS: tuple[tuple[float, Material], ...]
 MATERIALS = ((0.62, concrete), (0.18, plaster), (0.12, asphalt), (0.08, brick))
 
 
-def _canvas(px: int, grey: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
-    canvas = Image.new("L", (px * SUPERSAMPLE, px * SUPERSAMPLE), grey)
+def _canvas(image_px: int, grey: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    canvas = Image.new("L", (image_px * SUPERSAMPLE, image_px * SUPERSAMPLE), grey)
     return canvas, ImageDraw.Draw(canvas)
 
 
-def marks(rng: np.random.Generator, px: int, reference: float = REFERENCE_PX) -> Field:
+def marks(rng: np.random.Generator, image_px: int, reference: float = REFERENCE_PX) -> Field:
     """Pits, grit, scratches and joints: float32 [px, px], factors 0.06..1.8, most of them 1."""
-    scale = px / reference
-    canvas, draw = _canvas(px, NEUTRAL)
+    scale = image_px / reference
+    canvas, draw = _canvas(image_px, NEUTRAL)
     drawn = [mark(rng, draw, canvas.width, scale * SUPERSAMPLE) for share, mark in MARKS if rng.random() < share]
     if not drawn:
-        return np.ones((px, px), np.float32)
+        return np.ones((image_px, image_px), np.float32)
     relief = (np.asarray(canvas.reduce(SUPERSAMPLE), np.float32) - NEUTRAL) / NEUTRAL
     relief = soften(relief, rng.uniform(0.2, 0.7))
     lit = slope(relief, rng.uniform(0, 2 * np.pi)) * np.float32(rng.uniform(0, 0.6))
@@ -307,9 +309,9 @@ MARKS: tuple[tuple[float, Mark], ...]
 MARKS = ((0.25, _patches), (0.13, _joints), (0.65, _pits), (0.45, _grit), (0.22, _scratches))
 
 
-def stains(rng: np.random.Generator, px: int, reference: float = REFERENCE_PX) -> np.ndarray:
+def stains(rng: np.random.Generator, image_px: int, reference: float = REFERENCE_PX) -> np.ndarray:
     """Damp, rust, lime: float32 [3, px, px], factors 0.7..1.3 in soft-edged regions, 1 elsewhere."""
-    blotch = fractal(rng, px, between(rng, 30, 120), 12, rng.uniform(0.6, 1.0), reference=reference)
+    blotch = fractal(rng, image_px, between(rng, 30, 120), 12, rng.uniform(0.6, 1.0), reference=reference)
     edge = between(rng, 0.4, 2.5)
     cover = np.clip((blotch - np.float32(rng.uniform(-0.5, 1.4))) * edge, 0, 1)
     tint = shades(*rng.normal(rng.normal(-0.03, 0.06), 0.015, 3))

@@ -39,54 +39,56 @@ def draw_example(seed: int, index: int, image_px: int, donors_in: str = "") -> E
     """Example `index` of the endless series `seed`: the same bytes on every call, in any process. `donors_in`: folder
     of a data set, or nothing. Raises: UserError when the data set can't lend."""
     rng = np.random.default_rng([seed, index])
-    lent = donors.open_donors(donors_in)
+    source_donors = donors.open_donors(donors_in)
     reference = image_px / between(rng, *MAGNIFIED)
 
-    def ground(rng: np.random.Generator, px: int) -> Surface:
-        return _ground(rng, px, reference, lent)
+    def ground(rng: np.random.Generator, image_px: int) -> Surface:
+        return _draw_ground(rng, image_px, reference, source_donors)
 
     surface = distractors.scatter(rng, ground(rng, image_px), reference, ground)
     lit = concrete.light(rng, image_px) * distractors.light(rng, image_px, reference)
     surface = dataclasses.replace(surface, tone=surface.tone * lit)
-    camera, grey, compressed = _camera(rng, surface), rng.random() < 0.2, rng.random() < 0.6
+    camera, grey, compressed = _draw_camera(rng, surface), rng.random() < 0.2, rng.random() < 0.6
     if index % 2 == 0:
         nothing = np.zeros((image_px, image_px), np.uint8)
-        return Example(_developed(surface, camera, grey, compressed), nothing, 0, camera.jpeg_quality)
+        return Example(_develop(surface, camera, grey, compressed), nothing, 0, camera.jpeg_quality)
     faint = rng.random() < FAINT
     for attempt in range(ATTEMPTS):
         boldness = attempt / (ATTEMPTS - 1)
-        borrows = lent is not None and rng.random() < LENT_CRACKS
+        borrows = source_donors is not None and rng.random() < LENT_CRACKS
         if borrows:
-            crack = lent.crack(rng, image_px, boldness, faint)
+            crack = source_donors.crack(rng, image_px, boldness, faint)
         else:
-            crack = _crack(rng, image_px, reference, boldness, faint)
+            crack = _draw_crack(rng, image_px, reference, boldness, faint)
         cracked = cracks.darken(surface, crack)
         if _is_visible(concrete.expose(cracked, camera), crack.mask, faint):
-            return Example(_developed(cracked, camera, grey, compressed), crack.mask, 1, camera.jpeg_quality)
+            return Example(_develop(cracked, camera, grey, compressed), crack.mask, 1, camera.jpeg_quality)
     return draw_example(seed, index + (1 << 40), image_px, donors_in)  # too dark or too wild a ground: another one
 
 
-def _ground(rng: np.random.Generator, px: int, reference: float, lent: donors.Donors | None) -> Surface:
-    if lent is None or rng.random() >= LENT_GROUNDS:
-        return materials.draw_material(rng, px, reference)
-    ground = lent.ground(rng, px)
+def _draw_ground(
+    rng: np.random.Generator, image_px: int, reference: float, source_donors: donors.Donors | None
+) -> Surface:
+    if source_donors is None or rng.random() >= LENT_GROUNDS:
+        return materials.draw_material(rng, image_px, reference)
+    ground = source_donors.ground(rng, image_px)
     if rng.random() < 0.6:  # under the grain of another
-        grain = materials.draw_material(rng, px, reference).tone
+        grain = materials.draw_material(rng, image_px, reference).tone
         tone = ground.tone * (1 + np.float32(rng.uniform(0.1, 1)) * (grain - 1))
         ground = dataclasses.replace(ground, tone=np.clip(tone, 0.02, 2))
     return ground
 
 
-def _crack(rng: np.random.Generator, px: int, reference: float, boldness: float, faint: bool) -> Crack:
+def _draw_crack(rng: np.random.Generator, image_px: int, reference: float, boldness: float, faint: bool) -> Crack:
     """Of any width, filled here and there, with the inside of any brightness; `faint`: mostly thin and pale ones."""
-    scale = px / reference
+    scale = image_px / reference
     narrowest, skew = 3.0**boldness, 1.3 - 0.3 * boldness if faint else 1.0
     usual = narrowest * (MAX_WIDTH / narrowest) ** (rng.random() ** skew)
     width = max(usual * scale, between(rng, 0.8, 1.4) * (1 + boldness))
-    cover = _cover(rng, px, width, boldness, scale)
+    cover = _draw_cover(rng, image_px, width, boldness, scale)
     shade = cover
     if rng.random() < 0.25:
-        filling = fractal(rng, px, between(rng, 10, 60), 4, 0.7, reference=reference)
+        filling = fractal(rng, image_px, between(rng, 10, 60), 4, 0.7, reference=reference)
         shade = cover * np.clip(np.float32(1.2) * filling + np.float32(rng.uniform(0.2, 1.2)), 0.1, 1)
     shade = surfaces.soften(shade, rng.uniform(0, min(0.25 * width, 1.0)) * (1 - boldness))
     angle = rng.uniform(0, 2 * np.pi)
@@ -101,52 +103,52 @@ def _crack(rng: np.random.Generator, px: int, reference: float, boldness: float,
     return Crack(shade, inside, tint, beside, (cover >= cracks.MASK_COVER) * np.uint8(255))
 
 
-def _cover(rng: np.random.Generator, px: int, width: float, boldness: float, scale: float) -> np.ndarray:
+def _draw_cover(rng: np.random.Generator, image_px: int, width: float, boldness: float, scale: float) -> np.ndarray:
     """How much of each pixel is crack: float32 [px, px], 0..1."""
     if rng.random() < MAPS:
-        return cracks.rasterise(_net(rng, px, min(width, 6 * scale + 1), scale), px)
+        return cracks.rasterise(_draw_net(rng, image_px, min(width, 6 * scale + 1), scale), image_px)
     for _ in range(0 if rng.random() < CENTRED else 4):
-        larger = int(px * rng.uniform(1.1, 2.6))
+        larger = int(image_px * rng.uniform(1.1, 2.6))
         strokes = cracks.strokes(rng, larger, width, boldness, scale)
-        for corner in rng.uniform(0, larger - px, (3, 2)):
+        for corner in rng.uniform(0, larger - image_px, (3, 2)):
             away = complex(*corner)
-            seen = [Stroke(one.left - away, one.right - away, one.depth) for one in strokes]
-            cover = cracks.rasterise(seen, px)
+            seen = [Stroke(stroke.left - away, stroke.right - away, stroke.depth) for stroke in strokes]
+            cover = cracks.rasterise(seen, image_px)
             if (cover >= cracks.MASK_COVER).mean() >= MIN_SHARE:
                 return cover
-    return cracks.rasterise(cracks.strokes(rng, px, width, boldness, scale), px)
+    return cracks.rasterise(cracks.strokes(rng, image_px, width, boldness, scale), image_px)
 
 
-def _net(rng: np.random.Generator, px: int, width: float, scale: float) -> list[Stroke]:
+def _draw_net(rng: np.random.Generator, image_px: int, width: float, scale: float) -> list[Stroke]:
     """Map cracking: ragged edges of a Voronoi diagram, some of them missing."""
-    points = rng.uniform(-0.4 * px, 1.4 * px, (max(int((1.8 * rng.uniform(1.5, 4.5)) ** 2), 6), 2))
-    diagram, kept, strokes = Voronoi(points), rng.uniform(0.4, 1), []
+    points = rng.uniform(-0.4 * image_px, 1.4 * image_px, (max(int((1.8 * rng.uniform(1.5, 4.5)) ** 2), 6), 2))
+    diagram, kept_fraction, strokes = Voronoi(points), rng.uniform(0.4, 1), []
     for first, last in diagram.ridge_vertices:
         ends = diagram.vertices[[first, last]]
-        far = first < 0 or last < 0 or np.abs(ends).max() > 2 * px or np.abs(ends[0] - ends[1]).sum() < 6
-        outside = (ends.max(0) < 0).any() or (ends.min(0) > px).any()
-        if rng.random() > kept or far or outside:
+        far = first < 0 or last < 0 or np.abs(ends).max() > 2 * image_px or np.abs(ends[0] - ends[1]).sum() < 6
+        outside = (ends.max(0) < 0).any() or (ends.min(0) > image_px).any()
+        if rng.random() > kept_fraction or far or outside:
             continue
         path = cracks.wander(rng, complex(*ends[0]), complex(*ends[1]), cracks.piece(scale, width))
         fades = (rng.random() < 0.1, rng.random() < 0.1)
         strokes.append(cracks.stroke(rng, path, max(width * rng.uniform(0.4, 1.1), 0.8), fades))
-    return strokes or cracks.strokes(rng, px, width, 0.5, scale)
+    return strokes or cracks.strokes(rng, image_px, width, 0.5, scale)
 
 
-def _camera(rng: np.random.Generator, surface: Surface) -> Camera:
+def _draw_camera(rng: np.random.Generator, surface: Surface) -> Camera:
     """Darker and lighter exposures, more noise, worse files than `synthesis.concrete` has."""
-    px = len(surface.tone)
+    image_px = len(surface.tone)
     level = min(max(rng.normal(140, 45), 45), 225)
     balance = np.clip(surfaces.shades(*rng.normal(1, [0.04, 0.02, 0.05])), 0.8, 1.2)
     gains = np.float32(level / max(float((surface.tone * surface.colour).mean()), 0.02)) * balance
-    grain = surfaces.white(rng, (px, px)) * np.float32(between(rng, 0.4, 14))
+    grain = surfaces.white(rng, (image_px, image_px)) * np.float32(between(rng, 0.4, 14))
     grain = surfaces.soften(grain, rng.uniform(0, 0.8))
     blur = between(rng, 0.15, 1.1) if rng.random() < 0.85 else between(rng, 1.1, 1.8)
     sharpen = rng.uniform(0.3, 2) if rng.random() < 0.4 else 0.0
     return Camera(gains, blur, sharpen, grain, float(rng.uniform(0, 0.6)), int(rng.integers(30, 97)))
 
 
-def _developed(surface: Surface, camera: Camera, grey: bool, compressed: bool) -> np.ndarray:
+def _develop(surface: Surface, camera: Camera, grey: bool, compressed: bool) -> np.ndarray:
     """The photograph: uint8 [px, px, 3]; `compressed`: as it comes out of a JPEG file of the camera's quality."""
     image = concrete.expose(surface, camera)
     if grey:
