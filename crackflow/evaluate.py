@@ -27,7 +27,7 @@ from crackflow.pipeline import stream
 from crackflow.report import evaluation_files, run_page
 from crackflow.training import run_folder
 
-# Of several data sets each has a folder with its name.
+# With several datasets, each has a folder with its name.
 OWNED_FILES = (
     run_folder.REPORT,
     *evaluation_files.OWNED_FILES,
@@ -36,9 +36,16 @@ OWNED_FILES = (
 
 
 def run(config: EvaluateConfig) -> dict:
-    """Score every data set, write the results; returns the content of metrics.json. Raises: UserError."""
+    """Scores every dataset and writes the results.
+
+    Returns:
+        The content of metrics.json.
+
+    Raises:
+        UserError: when a model, a dataset or the output folder can't be used.
+    """
     runtime.configure(config.seed, config.threads, deterministic=False)
-    if os.path.exists(os.path.join(config.out, run_folder.FLAGS)):  # its metrics.json would pass for one of ours
+    if os.path.exists(os.path.join(config.out, run_folder.FLAGS)):  # its metrics.json looks like that of an evaluation
         raise UserError(
             f"--out: expected a folder of its own, received {config.out!r}, which holds a training run; choose "
             f"another, such as {os.path.join(config.out, 'test')!r}"
@@ -80,8 +87,8 @@ def run(config: EvaluateConfig) -> dict:
 def _choose_threshold_anew(
     loaded: model_file.TrainedModel, dataset: Dataset, config: EvaluateConfig
 ) -> model_file.TrainedModel:
-    """`loaded` with the threshold that the rule asks for on the validation images of `made`, and the band around it.
-    Raises: UserError when there are none."""
+    """`loaded` with the threshold that config.threshold chooses on the validation images of `dataset`, and the
+    abstention band around it. Raises: UserError when there are none."""
     dataset.expect_images("val")
     card = loaded.card
     checks = stream.eval_batches(dataset, "val", config.batch_size, card.image_px, card.channels)
@@ -95,7 +102,7 @@ def _choose_threshold_anew(
     threshold = evaluator.choose_threshold(
         loaded.model, dataset, checks, labels, probabilities, card.temperature, config.threshold
     )
-    # As many are left to a person as before.
+    # The fraction left for human review stays the same.
     band = thresholds.abstention_band(
         probabilities, threshold, photo_threshold.abstains(probabilities, card.review).mean()
     )
@@ -107,7 +114,7 @@ def _choose_threshold_anew(
 
 
 def _by_folder_name(datasets: list[Dataset]) -> dict[str, Dataset]:
-    """Each data set under the name of its folder. Raises: UserError when two have one name."""
+    """Maps folder names to datasets. Raises: UserError when two datasets have the same name."""
     named = {}
     for dataset in datasets:
         name = os.path.basename(os.path.abspath(dataset.folder))
@@ -140,15 +147,15 @@ def _format_summary(name: str, evaluation: results.Evaluation) -> str:
 
 
 def _format_photo_summary(photo_metrics: dict) -> str:
-    counts = photo_metrics["confusion"]
-    drawn = f" drawn from {photo_metrics['of']:,}" if photo_metrics["n"] < photo_metrics["of"] else ""
+    counts, total = photo_metrics["confusion"], photo_metrics["n"]
+    drawn = f" drawn from {photo_metrics['of']:,}" if total < photo_metrics["of"] else ""
     rates = []
     for name in ("recall", "specificity"):
         if photo_metrics[name] is not None:
             low, high = photo_metrics[f"{name}_ci95"]
             rates.append(f"{name} {photo_metrics[name]:.4f} [{low:.4f}, {high:.4f}]")
     return (
-        f"  as photographs, decided as crackflow.predict does: {', '.join(rates)} of {photo_metrics['n']:,}{drawn}; missed "
+        f"  as photographs, decided as crackflow.predict does: {', '.join(rates)} of {total:,}{drawn}; missed "
         f"cracks {counts['fn']:,}, false alarms {counts['fp']:,}"
     )
 

@@ -1,9 +1,9 @@
-"""A model on one split of one data set: scores, metrics with intervals, its weak places, its worst mistakes, and labels
-that may be wrong.
+"""Evaluates a model on splits of one dataset: scores, metrics with intervals, weak slices, the worst mistakes, and
+labels that may be wrong.
 
 Synopsis::
 
-    evaluation = evaluator.evaluate(loaded, made, ["test"], batch_size=128, resamples=1000, seed=0)
+    evaluation = evaluator.evaluate(loaded, dataset, ["test"], batch_size=128, resamples=1000, seed=0)
     evaluation.metrics["accuracy"], evaluation.metrics["accuracy_ci95"]
     evaluator.content(evaluation)                      # of metrics.json
 """
@@ -39,45 +39,27 @@ def evaluate(
     decided_on: Collection[str] = (),
     photographs: int = 0,
 ) -> results.Evaluation:
-    """Every image of `splits` counts once, however often a joined data set has it; at most `photographs` of them are
-    looked at as crackflow.predict does as well. `decided_on`: splits on which the threshold was chosen since the model
-    was trained. Raises: UserError when a split is empty."""
+    """Evaluates `loaded` on `splits`; each image counts once, however often a joined dataset repeats it.
+
+    Args:
+        loaded: the model with its metadata.
+        dataset: the dataset that holds the splits.
+        splits: names of the splits, scored together.
+        batch_size: images per batch.
+        resamples: bootstrap samples for the intervals.
+        seed: seed of the bootstrap and of the photograph sample.
+        decided_on: splits on which the threshold was chosen after the model was trained.
+        photographs: at most so many images are also evaluated as crackflow.predict does; 0 for none.
+
+    Raises:
+        UserError: when a split is empty.
+    """
     card = loaded.card
-    split_scores = [_score_split(loaded, dataset, split, batch_size) for split in splits]
-    labels, logits, statistics, groups = (
-        np.concatenate([split_score[k] for split_score in split_scores]) for k in range(4)
-    )
-    paths = [path for split_score in split_scores for path in split_score[4]]
-    first = {path: row for row, path in reversed(list(enumerate(paths)))}
-    unique_rows = np.array(sorted(first.values()))
-    labels, logits, statistics, groups = (
-        labels[unique_rows],
-        logits[unique_rows],
-        statistics[unique_rows],
-        groups[unique_rows],
-    )
-    paths = [paths[row] for row in unique_rows]
+    unique_rows, paths, labels, logits, statistics, groups = _score_unique_images(loaded, dataset, splits, batch_size)
     seen = overlap.find_seen(card.fingerprint, loaded.training_images, dataset, splits, decided_on)
     probabilities = model_file.to_probabilities(logits, card.temperature)
-    wrong = metrics.worst_mistakes(labels, probabilities, card.threshold, MISTAKES_SHOWN)
-    doubtful = thresholds.label_issues(labels, probabilities, len(labels))
-    suspects_shown = doubtful[:SUSPECTS_SHOWN]
     batches = (batch for split in splits for batch in _eval_batches(loaded, dataset, split, batch_size))
-    images_by_row = scoring.select_images(
-        batches, unique_rows[[*wrong, *suspects_shown]].tolist() if len(wrong) + len(suspects_shown) else []
-    )
-    images = {
-        int(row): images_by_row[int(unique_rows[row])]
-        for row in {*wrong, *suspects_shown}
-        if int(unique_rows[row]) in images_by_row
-    }
-    heatmaps = _heatmaps(loaded, {int(row): images[row] for row in wrong})
-
-    def mistake(row: int) -> results.Mistake:
-        png = overlays.as_png(images[row]) if row in images else b""
-        facts = paths[row], dataset.classes[labels[row]], float(probabilities[row])
-        return results.Mistake(*facts, png, heatmaps.get(row, b""))
-
+    mistakes, suspects = _collect_mistakes(loaded, dataset, batches, unique_rows, paths, labels, probabilities)
     decisions = probabilities >= card.threshold
     values = {
         "brightness": statistics[:, 0],
@@ -96,10 +78,10 @@ def evaluate(
         overlap=overlap.measure(None if seen is None else seen[unique_rows], *measured),
         labels=labels,
         probabilities=probabilities,
-        mistakes=[mistake(int(row)) for row in wrong],
+        mistakes=mistakes,
         classes=dataset.classes,
         review=_measure_abstention(labels, probabilities, card),
-        suspects=[mistake(int(row)) for row in doubtful],
+        suspects=suspects,
         slices=slices.divide(
             labels, decisions, values, {"folder": slices.folders(paths, dataset.facts.get("layout") or "")}
         ),
@@ -118,9 +100,23 @@ def choose_threshold(
     temperature: float,
     rule: str,
 ) -> float:
-    """The threshold that `rule` asks for on the validation images of `made`, which `batches` (image, label, weight) are
-    and whose labels [N] and probabilities [N] by `temperature` are known. Where they are few, each is looked at in its
-    eight orientations, and the threshold moved towards what the rule expects: see `thresholds.shrunk`."""
+    """Chooses the threshold by `rule` on the validation images of `dataset`.
+
+    When there are few images, each is scored in its eight orientations, and the threshold is moved towards the value
+    that the rule expects: see `thresholds.shrunk`.
+
+    Args:
+        model: the network, uint8 images to logits.
+        dataset: the dataset whose validation split `batches` iterates.
+        batches: (image, label, weight) of the validation images.
+        labels: int [N], 1 means cracked.
+        probabilities: float [N], 0..1, of cracked, at `temperature`.
+        temperature: divisor of the logits.
+        rule: as in `thresholds.choose_threshold`.
+
+    Returns:
+        The threshold, 0..1.
+    """
     if not job.has_few_checks(dataset):
         return thresholds.choose_threshold(labels, probabilities, rule)
     repeated_labels, logits = scoring.predict_logits(model, scoring.in_eight_orientations(batches))
@@ -137,14 +133,14 @@ def _evaluate_photos(
     limit: int,
     seed: int,
 ) -> tuple[dict, list[tuple[str, ...]]]:
-    """What metrics.json says of photographs, and the rows of photographs.csv. `decisions`, `labels`: of windows, at
-    `places`."""
+    """The `photographs` entry of metrics.json and the rows of photographs.csv. `positions`: (split, row) of each image;
+    `decisions`, `labels`: [N], of the same images as windows."""
     if not limit:
         return {}, []
     drawn = photo_evaluation.sample(len(positions), limit, seed)
     model = predictor.Model(dataclasses.replace(loaded, familiarity=None))  # which decides nothing
     predictions = photo_evaluation.predict_photos(model, dataset, [positions[number] for number in drawn])
-    drawn = drawn[: len(predictions.verdicts)]  # large ones are fewer
+    drawn = drawn[: len(predictions.verdicts)]  # fewer when the photographs are large
     called, truth = decisions[drawn], labels[drawn] == 1
     windows = {
         "recall": float(called[truth].mean()) if truth.any() else None,
@@ -154,10 +150,13 @@ def _evaluate_photos(
 
 
 def content(evaluation: results.Evaluation) -> dict:
-    """Of metrics.json: the metrics, and `review`, `slices`, `suspects`, how many labels may be wrong,
-    `training_overlap`, how many images the model has seen (None where that is not known), `chance_p_value` and
-    `better_than_chance`, whether a guess would have done as well (None, False: one class only), and `photographs` where
-    they were looked at."""
+    """The content of metrics.json.
+
+    Returns:
+        The metrics plus `review`, `slices`, `suspects` (how many labels may be wrong), `training_overlap` (how many
+        images the model has seen, None when unknown), `chance_p_value` and `better_than_chance` (whether a guess would
+        have done as well; None and False with one class only), and `photographs` when they were evaluated.
+    """
     photographs = {"photographs": evaluation.photographs} if evaluation.photographs else {}
     return (
         evaluation.metrics
@@ -173,8 +172,49 @@ def content(evaluation: results.Evaluation) -> dict:
     )
 
 
+def _score_unique_images(loaded: TrainedModel, dataset: Dataset, splits: list[str], batch_size: int) -> tuple:
+    """(unique_rows, paths, labels, logits, statistics, groups) of `splits`, the first row of each path; `unique_rows`
+    int64 [N] counts rows over all splits."""
+    split_scores = [_score_split(loaded, dataset, split, batch_size) for split in splits]
+    columns = [np.concatenate([scores[k] for scores in split_scores]) for k in range(4)]
+    paths = [path for scores in split_scores for path in scores[4]]
+    first = {path: row for row, path in reversed(list(enumerate(paths)))}
+    unique_rows = np.array(sorted(first.values()))
+    return unique_rows, [paths[row] for row in unique_rows], *(column[unique_rows] for column in columns)
+
+
+def _collect_mistakes(
+    loaded: TrainedModel,
+    dataset: Dataset,
+    batches: Iterable,
+    unique_rows: np.ndarray,
+    paths: list[str],
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+) -> tuple[list[results.Mistake], list[results.Mistake]]:
+    """(mistakes, suspects): the worst mistakes, and all labels that may be wrong, the first of them with an image.
+    `batches` iterates all splits; row k of `paths`, `labels` and `probabilities` is row unique_rows[k] there."""
+    wrong = metrics.worst_mistakes(labels, probabilities, loaded.card.threshold, MISTAKES_SHOWN)
+    doubtful = thresholds.label_issues(labels, probabilities, len(labels))
+    displayed = [*wrong, *doubtful[:SUSPECTS_SHOWN]]
+    images_by_row = scoring.select_images(batches, unique_rows[displayed].tolist() if displayed else [])
+    images = {
+        int(row): images_by_row[int(unique_rows[row])]
+        for row in set(displayed)
+        if int(unique_rows[row]) in images_by_row
+    }
+    heatmaps = _heatmaps(loaded, {int(row): images[row] for row in wrong})
+
+    def mistake(row: int) -> results.Mistake:
+        png = overlays.as_png(images[row]) if row in images else b""
+        truth = dataset.classes[labels[row]]
+        return results.Mistake(paths[row], truth, float(probabilities[row]), png, heatmaps.get(row, b""))
+
+    return [mistake(int(row)) for row in wrong], [mistake(int(row)) for row in doubtful]
+
+
 def _heatmaps(loaded: TrainedModel, images: dict[int, np.ndarray]) -> dict[int, bytes]:
-    """Each of `pictures` as PNG under a map of what speaks for cracked."""
+    """PNG bytes of each of `images` under a saliency map of the cracked class."""
     if not images:
         return {}
     explainer = saliency.Explainer(loaded.model, ExplainConfig.method[0])
@@ -190,7 +230,7 @@ def _eval_batches(loaded: TrainedModel, dataset: Dataset, split: str, batch_size
 
 
 def _score_split(loaded: TrainedModel, dataset: Dataset, split: str, batch_size: int) -> tuple:
-    """(labels, logits, looks, groups, paths) of one split."""
+    """(labels, logits, image statistics, groups, paths) of one split."""
     scores = scoring.predict_logits(
         loaded.model, _eval_batches(loaded, dataset, split, batch_size), slices.image_statistics
     )
@@ -199,7 +239,8 @@ def _score_split(loaded: TrainedModel, dataset: Dataset, split: str, batch_size:
 
 
 def _measure_abstention(labels: np.ndarray, probabilities: np.ndarray, card: model_file.ModelMetadata) -> dict:
-    """What the model would leave to a person, and how good it is on the rest."""
+    """The `review` entry of metrics.json: images that the model leaves for human review, and its accuracy on the
+    rest."""
     abstained = photo_threshold.abstains(probabilities, card.review)
     right = ((probabilities >= card.threshold) == labels) & ~abstained
     decided = int((~abstained).sum())

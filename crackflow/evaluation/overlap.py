@@ -1,10 +1,10 @@
-"""How many of the images that are evaluated the model has seen before, and what it is worth on the others.
+"""Counts the evaluated images that the model has seen before, and measures it on the others.
 
 Synopsis::
 
-    seen = overlap.find_seen(card.fingerprint, loaded.training_images, made, ["train", "test"])   # int8 [N], or None
-    found = overlap.measure(seen, labels, probabilities, groups, threshold, resamples=1000, seed=0)
-    overlap.in_words(found)                                              # a line, "" where there is nothing to say
+    seen = overlap.find_seen(card.fingerprint, loaded.training_images, dataset, ["train", "test"])  # int8 [N], or None
+    measured = overlap.measure(seen, labels, probabilities, groups, threshold, resamples=1000, seed=0)
+    overlap.in_words(measured)                                           # a line, "" when there is nothing to say
 """
 
 from collections.abc import Collection, Sequence
@@ -26,11 +26,21 @@ def find_seen(
     splits: Sequence[str],
     decided_on: Collection[str] = (),
 ) -> np.ndarray | None:
-    """int8 [N]: UNSEEN, VALIDATED or TRAINED for each image of `splits`, in their order.
+    """Finds which images of `splits` the model was trained on or validated by.
 
-    By the `fingerprint` of the model's data set, when it is this one, and by the digests of the files it has `known`,
-    which tell it however they were converted. `decided_on`: splits on which the threshold was chosen since. None where
-    nothing is known: another data set, and a model file that has no digests.
+    Images are recognised by split when `dataset` is the model's own, and by the digests of the source files, which
+    don't depend on how the files were converted.
+
+    Args:
+        fingerprint: that of the model's dataset.
+        known: digests of the images the model was trained on and validated by, or None.
+        dataset: the dataset that is evaluated.
+        splits: names of the evaluated splits.
+        decided_on: splits on which the threshold was chosen after training.
+
+    Returns:
+        int8 [N]: UNSEEN, VALIDATED or TRAINED for each image of `splits`, in their order. None when nothing is known:
+        another dataset, and a model file without digests.
     """
     own = dataset.facts["fingerprint"] == fingerprint
     by_split, is_known = [], own or bool(decided_on)
@@ -56,8 +66,16 @@ def measure(
     resamples: int,
     seed: int,
 ) -> dict:
-    """{} where nothing is known; else `n`, how many of them are `trained_on`, `validated_on`, and the metrics `without`
-    them: None where no image is left, or none had to be left out."""
+    """Counts the seen images, and measures the metrics without them.
+
+    Args:
+        seen: int8 [N] from `find_seen`, or None.
+        labels, probabilities, groups, threshold, resamples, seed: as in `metrics.measure`.
+
+    Returns:
+        {} when `seen` is None; else `n`, the number of images; `trained_on` and `validated_on`, how many of them the
+        model has seen; `without`, the metrics without those: None when no image is left, or none was left out.
+    """
     if seen is None:
         return {}
     fresh = seen == UNSEEN
@@ -73,7 +91,7 @@ def measure(
 
 
 def in_words(measured: dict) -> str:
-    """'32 of 96 images were in the model's training data ...', or ''."""
+    """The sentence '32 of 96 images were in the model's training data ...', or ''."""
     trained, validated = measured.get("trained_on", 0), measured.get("validated_on", 0)
     if not trained + validated:
         return ""

@@ -1,12 +1,12 @@
-"""Where a model is weak: its figures on parts of a data set.
+"""Finds where a model is weak: its figures on parts of a dataset.
 
 Synopsis::
 
-    looks = slices.image_statistics(image)                                # uint8 [B, px, px, C] -> float32 [B, 2]
-    parts = slices.divide(labels, decisions, {"brightness": looks[:, 0]}, {"folder": folders})
+    statistics = slices.image_statistics(image)                           # uint8 [B, px, px, C] -> float32 [B, 2]
+    parts = slices.divide(labels, decisions, {"brightness": statistics[:, 0]}, {"folder": folders})
     parts[0].kind, parts[0].name, parts[0].recall_ci95         # "brightness", "12 to 96", (0.91, 0.97)
 
-labels, decisions: bool [N]; values: float [N], NaN where unknown; names: N texts, empty where there is none.
+labels, decisions: bool [N]; values: float [N], NaN where unknown; names: N strings, empty where there is none.
 """
 
 import collections
@@ -28,16 +28,24 @@ from crackflow.data.dataset import Dataset
 from crackflow.evaluation import metrics
 
 QUARTERS = 4
-MAX_NAMES = 12  # folders shown, the largest; the others together
-# What a folder's name says of the class is no property of the surface: its place in the path, by layout.
+MAX_NAMES = 12  # the largest folders have a slice each, the others share one
+# The folder that names the class is no property of the surface. This is its position in the path, by layout.
 CLASS_PART = {Layout.CLASSES.value: 0, Layout.SDNET.value: 1, Layout.MASKS.value: 0}
 LAPLACIAN = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]], np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
 class Slice:
-    """`kind`: what the images have in common; `name`: which of it; `n` images, `cracked` of them; recall, specificity
-    and their 95 % intervals (Wilson), None without an image of that class; accuracy."""
+    """The figures of the images that share a property.
+
+    Attributes:
+        kind: the property, such as "brightness".
+        name: its value or range.
+        n: number of images.
+        cracked: how many of them are cracked.
+        accuracy, recall, specificity: 0..1, None without an image of that class.
+        accuracy_ci95, recall_ci95, specificity_ci95: 95 % intervals (Wilson), None likewise.
+    """
 
     kind: str
     name: str
@@ -52,28 +60,35 @@ class Slice:
 
 
 def image_statistics(image: np.ndarray) -> np.ndarray:
-    """float32 [B, 2] of `image` uint8 [B, px, px, C]: brightness, mean grey level 0..255; sharpness, the variance of
-    the Laplacian of the grey levels (Pech-Pacheco et al. 2000), which blur lowers and noise raises."""
+    """Computes brightness and sharpness of each image.
+
+    Args:
+        image: uint8 [B, px, px, C].
+
+    Returns:
+        float32 [B, 2]: brightness, the mean grey level, 0..255; and sharpness, the variance of the Laplacian of the
+        grey levels (Pech-Pacheco et al. 2000), which blur lowers and noise raises.
+    """
     grey = np.asarray(image).astype(np.float32).mean(-1)
     edges = ndimage.correlate(grey, LAPLACIAN[None], mode="nearest")
     return np.stack([grey.mean((1, 2)), edges.var((1, 2))], 1)
 
 
 def folders(paths: Sequence[str], layout: str) -> list[str]:
-    """For each path of a data set the folders it lies in, without the one that tells its class; for one of a joined
-    data set, which of them it comes from."""
+    """The folders of each path, without the one that names the class; in a joined dataset, the name of the dataset that
+    the image comes from."""
     if layout == dataset_io.JOINED:
         return [pathlib.PurePath(path).parts[0] for path in paths]
     names = []
     for path in paths:
         parts = pathlib.PurePath(path).parent.parts
-        skipped = _class_part(parts, layout)
+        skipped = _class_folder_index(parts, layout)
         names.append("/".join(part for position, part in enumerate(parts) if position != skipped))
     return names
 
 
-def _class_part(parts: Sequence[str], layout: str) -> int | None:
-    """Which of the folders of a path tells its class, or that it is a picture and no mask."""
+def _class_folder_index(parts: Sequence[str], layout: str) -> int | None:
+    """Index of the folder that names the class, or that says that the file is an image and no mask."""
     if layout not in CLASS_PART:
         return None
     if layout == Layout.MASKS.value:
@@ -84,8 +99,11 @@ def _class_part(parts: Sequence[str], layout: str) -> int | None:
 
 
 def crack_widths(dataset: Dataset, paths: Sequence[str]) -> np.ndarray:
-    """float64 [N]: mean width of the crack in each window, in pixels of the photograph; NaN without a crack, or where
-    the masks that `made` was cut by are no longer found."""
+    """Measures the mean crack width of each image from the masks that `dataset` was cut by.
+
+    Returns:
+        float64 [N]: pixels of the source image; NaN without a crack, or when the mask is no longer found.
+    """
     widths, root = np.full(len(paths), np.nan), dataset.facts.get("source") or ""
     if dataset.facts.get("layout") != Layout.MASKS.value:
         return widths
@@ -110,7 +128,7 @@ def crack_widths(dataset: Dataset, paths: Sequence[str]) -> np.ndarray:
 
 
 def width_px(crack: np.ndarray) -> float:
-    """Mean width in pixels of what is True in `crack` bool [H, W]; NaN when nothing is.
+    """Mean width in pixels of the True region of `crack` bool [H, W]; NaN when it is empty.
 
     From the distance transform: in a strip of w pixels the mean distance to the outside is w / 4 + 1 / 2, within a
     tenth from 2 pixels on; a strip of 1 reads as 2.
@@ -127,8 +145,17 @@ def divide(
     values: Mapping[str, np.ndarray],
     names: Mapping[str, Sequence[str]],
 ) -> list[Slice]:
-    """Quarters of each of `values`, and each of `names` where there is more than one. Where nothing differs there is
-    no slice."""
+    """Divides the images by quartiles of each of `values` and by each of `names`.
+
+    Args:
+        labels: int or bool [N], 1 means cracked.
+        decisions: int or bool [N], 1 means called cracked.
+        values: kind to float [N], NaN where unknown.
+        names: kind to N strings, empty where there is none.
+
+    Returns:
+        The slices. A kind of `names` that has only one value gives none.
+    """
     labels, decisions, slices = np.asarray(labels, bool), np.asarray(decisions, bool), []
     for kind, per_image in names.items():
         all_names = np.asarray(per_image, object)
@@ -136,7 +163,7 @@ def divide(
         parts = {name or "(none)": all_names == name for name in common}
         rest = ~np.isin(all_names.astype(str), [str(name) for name in common])
         parts |= {f"{len(set(all_names[rest].tolist())):,} others": rest} if rest.any() else {}
-        slices += [_slice(kind, *part, labels, decisions) for part in parts.items() if len(parts) > 1]
+        slices += [_measure_slice(kind, *part, labels, decisions) for part in parts.items() if len(parts) > 1]
     for kind, per_image in values.items():
         known = np.isfinite(per_image)
         if not known.any():
@@ -144,16 +171,18 @@ def divide(
         edges = np.unique(np.quantile(per_image[known], np.linspace(0, 1, QUARTERS + 1)))
         quarter_of = np.clip(np.searchsorted(edges, per_image, side="right") - 1, 0, len(edges) - 2)
         for quarter in range(len(edges) - 1):
-            name = f"{_short(edges[quarter])} to {_short(edges[quarter + 1])}"
-            slices.append(_slice(kind, name, known & (quarter_of == quarter), labels, decisions))
+            name = f"{_format_value(edges[quarter])} to {_format_value(edges[quarter + 1])}"
+            slices.append(_measure_slice(kind, name, known & (quarter_of == quarter), labels, decisions))
     return [part for part in slices if part]
 
 
-def _short(value: float) -> str:
+def _format_value(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def _slice(kind: str, name: str, in_slice: np.ndarray, labels: np.ndarray, decisions: np.ndarray) -> Slice | None:
+def _measure_slice(
+    kind: str, name: str, in_slice: np.ndarray, labels: np.ndarray, decisions: np.ndarray
+) -> Slice | None:
     cracked, clean = in_slice & labels, in_slice & ~labels
     if not in_slice.any():
         return None

@@ -1,11 +1,11 @@
-"""The stream, decoded by other processes or hosts: tf.data service.
+"""The stream, decoded by other processes or hosts with the tf.data service.
 
 Synopsis::
 
-    batches = remote.train_batches(made, "grpc://input:5050", 64, 128, 3, seed=0)       # as `pipeline` gives them
+    batches = remote.train_batches(dataset, "grpc://input:5050", 64, 128, 3, seed=0)    # as `pipeline.stream` has them
 
-The graph that the service's workers run holds the numbers of this process's parts, and where each record lies; the
-dispatcher hands each number to one worker, so every part comes once. They come as they are ready, not in their order.
+The graph that the service's workers run contains the numbers of this process's parts, and the position of each record.
+The dispatcher gives each number to one worker, so every part comes once. Parts come when they are ready, not in order.
 All workers must see the shards under the same path as this process.
 """
 
@@ -34,7 +34,7 @@ def train_batches(
     share: ShardOptions = NO_SHARDING,
     with_cells: bool = False,
 ) -> tf.data.Dataset:
-    """As `stream.train_batches`: the same parts of the same batches, in any order. Raises: as that does."""
+    """The same parts of the same batches as `stream.train_batches`, in any order. Raises the same errors."""
     rows = RecordReader(dataset, "train")
     window = stream.window_rows(rows.count, rows.bytes)
     size = share.size(batch_size)
@@ -60,7 +60,7 @@ def eval_batches(
     channels: int,
     share: ShardOptions = NO_SHARDING,
 ) -> tf.data.Dataset:
-    """As `stream.eval_batches`, in any order: every image once. Raises: as that does."""
+    """Every image once, as `stream.eval_batches`, in any order. Raises the same errors."""
     rows = RecordReader(dataset, split)
     size = share.size(batch_size)
 
@@ -77,8 +77,8 @@ def eval_batches(
 def _decode_records(
     selected: tf.data.Dataset, rows: RecordReader, dataset: Dataset, size: int, image_px: int, channels: int
 ) -> tf.data.Dataset:
-    """(rows int64 [b], weight float32 [b]) to (image, label, weight, cells), by operations that a graph can carry
-    away."""
+    """Maps (rows int64 [b], weight float32 [b]) to (image, label, weight, cells), by operations that can be sent in a
+    graph."""
     files, shard, first, cells = (tf.constant(table) for table in (*rows.places(), rows.cells))
     encoding, stored_px = dataset.facts["encoding"], dataset.image_px
     stored = dataset.facts["channels"]
@@ -109,11 +109,11 @@ def _decode_records(
 
 
 def _distribute(batches: tf.data.Dataset, address: str) -> tf.data.Dataset:
-    """Made by the workers of the service at `address`, each element by one of them."""
+    """Lets the workers of the service at `address` compute `batches`, each element by one of them."""
     distribute = tf.data.experimental.service.distribute(
         tf.data.experimental.service.ShardingPolicy.DYNAMIC,
         address,
-        compression=None,  # pixels of photographs hardly shrink, and the time it takes is the service's
+        compression=None,  # pixels of photographs hardly shrink, and compression would cost the workers time
     )
     return batches.apply(distribute).prefetch(2)
 

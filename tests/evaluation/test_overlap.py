@@ -1,4 +1,4 @@
-"""How many of the evaluated images the model has seen."""
+"""Counts of the evaluated images that the model has seen."""
 
 import numpy as np
 import pytest

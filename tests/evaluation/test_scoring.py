@@ -9,7 +9,7 @@ from tests import small
 
 
 class Brightness:
-    """Stands where a model stands: the mean of each picture as its logit."""
+    """A stand-in for a model: the mean of each image is its logit."""
 
     @staticmethod
     def predict_on_batch(image):

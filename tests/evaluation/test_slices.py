@@ -1,4 +1,4 @@
-"""Parts of a data set, and what they are divided by."""
+"""Slices of a dataset, and the properties that divide it."""
 
 import numpy as np
 import pytest
@@ -90,7 +90,7 @@ def test_widths_come_from_the_masks_the_windows_were_cut_by(tmp_path):
     widths = slices.crack_widths(dataset, paths)
     assert np.isnan(widths[[0, 2]]).all() and widths[1] == pytest.approx(6, rel=0.1)
     wide = slices.crack_widths(dataset, ["images/a/one#2.png#xywh=64,0,64,64", "images/a/one#2.png"])
-    np.testing.assert_allclose(wide, 12, rtol=0.1)  # a name may hold what marks a window
+    np.testing.assert_allclose(wide, 12, rtol=0.1)  # a file name may contain the mark of a window
     support.put(tmp_path / "masks/a/one.png", b"broken")
     assert np.isnan(slices.crack_widths(dataset, paths)).all()
     assert np.isnan(slices.crack_widths(Dataset("", {"layout": "classes", "source": str(tmp_path)}), paths)).all()

@@ -1,4 +1,5 @@
-"""Decisions: each rule against trying every threshold, temperature against the true one, the band against counting."""
+"""Tests each threshold rule against trying all thresholds, the temperature against the true one, and the abstention
+band against counting."""
 
 import itertools
 import math
@@ -151,7 +152,7 @@ def test_the_band_holds_the_share_and_those_nearest_to_the_threshold(probabiliti
     band = thresholds.abstention_band(probabilities, threshold, share)
     assert band[0] <= threshold <= band[1]
     abstained = photo_threshold.abstains(probabilities, band)
-    assert abstained.sum() <= math.floor(share * len(probabilities) + 1e-9) + 1  # one that lies on the edge
+    assert abstained.sum() <= math.floor(share * len(probabilities) + 1e-9) + 1  # one may lie on the edge
 
 
 def test_the_band_of_evenly_spread_scores_is_the_share():

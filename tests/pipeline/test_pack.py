@@ -73,7 +73,7 @@ MAPPED = """
 
 
 def test_training_from_a_pack_maps_the_file_and_copies_none_of_it(tmp_path):
-    path, shape = tmp_path / "large.npy", (4000, 128, 128, 3)  # 197 MB, all of them a hole in the file
+    path, shape = tmp_path / "large.npy", (4000, 128, 128, 3)  # 197 MB, a sparse file
     with open(path, "wb") as file:
         file.write(pack._npy_header(shape))
         file.truncate(pack.HEADER_BYTES + np.prod(shape))

@@ -1,4 +1,4 @@
-"""tf.data service with a dispatcher and two workers in this process."""
+"""A tf.data service with a dispatcher and two workers in this process."""
 
 import collections
 import socket
@@ -20,7 +20,7 @@ PX = small.IMAGE_PX
 
 @pytest.fixture(scope="module")
 def address():
-    """Of a dispatcher that has two workers."""
+    """The address of a dispatcher that has two workers."""
     api = tf.data.experimental.service
     dispatcher = api.DispatchServer()
     name = dispatcher.target.removeprefix("grpc://")
@@ -30,7 +30,7 @@ def address():
 
 
 def counted(batches, weighted):
-    """How often each image (its bytes and label) comes, padding left out."""
+    """Counts each image (its bytes and label), without the padding."""
     seen = collections.Counter()
     for batch in batches.as_numpy_iterator():
         image, label = batch[:2]
@@ -93,7 +93,7 @@ def test_nobody_there_is_said_at_once():
 
 @pytest.mark.parametrize("banner", [b"SSH-2.0-OpenSSH_9.6\r\n", b""])
 def test_something_else_there_is_said_at_once_as_well(banner, monkeypatch):
-    """TensorFlow would wait for it inside C++, deaf to signals."""
+    """TensorFlow would wait for it inside C++ and ignore signals."""
     monkeypatch.setattr(rendezvous, "ANSWER_SECONDS", 0.2)
     with socket.create_server(("localhost", 0)) as server:
         visitors = []

@@ -22,7 +22,7 @@ PX = small.IMAGE_PX
 
 
 def fingerprints(batches, steps):
-    """A hash for each image of the first `steps` batches, in order."""
+    """The bytes of each image of the first `steps` batches, in order."""
     return [picture.tobytes() for image, _ in batches.take(steps).as_numpy_iterator() for picture in image]
 
 
@@ -252,7 +252,7 @@ def resident_mb():
 
 
 def test_memory_stays_flat_over_twenty_epochs():
-    dataset, large = small.data(), 256  # enlarged, so that an epoch that was kept would be seen: 14 MB each
+    dataset, large = small.data(), 256  # enlarged, so that an epoch left in memory would show: 14 MB each
     epoch = dataset.count("train") // 8
     batches = iter(stream.train_batches(dataset, 8, large, 3, seed=0))
     levels = []

@@ -81,14 +81,11 @@ def test_the_crack_has_no_say_in_surface_light_and_camera(monkeypatch):
 
 
 def test_a_crack_that_cannot_be_seen_is_drawn_again_bolder(monkeypatch):
-    boldness, draw = [], cracks.draw
-    monkeypatch.setattr(
-        cracks, "draw", lambda rng, image_px, boldness: draws(boldness) or draw(rng, image_px, boldness)
-    )
-    draws = boldness.append
-    monkeypatch.setattr(cracks, "is_visible", lambda image, mask: len(boldness) == 4)
+    attempts, draw = [], cracks.draw
+    monkeypatch.setattr(cracks, "draw", lambda *args, boldness: attempts.append(boldness) or draw(*args, boldness))
+    monkeypatch.setattr(cracks, "is_visible", lambda image, mask: len(attempts) == 4)
     concrete.draw_example(0, 1, PX)
-    assert boldness == [attempt / (concrete.ATTEMPTS - 1) for attempt in range(4)]
+    assert attempts == [attempt / (concrete.ATTEMPTS - 1) for attempt in range(4)]
 
 
 def test_a_crack_that_can_never_be_seen_is_an_error_that_names_the_image(monkeypatch):

@@ -41,7 +41,7 @@ def test_a_crack_shades_its_mask_and_not_the_rest():
 
 
 def test_cracks_range_from_hairlines_to_wide_gaps():
-    def width(crack):  # the widest place, of 227
+    def width(crack):  # at the widest position, in pixels of 227
         return 2 * ndimage.distance_transform_edt(np.pad(crack.mask, 1, mode="edge")).max() * 227 / 128
 
     widths = [width(crack) for crack in drawn(40, 128)]

@@ -35,7 +35,7 @@ def test_a_larger_reference_shows_smaller_stones():
 
 
 def test_cells_are_the_nearest_points():
-    nearest, gap, count = materials._cells(generator(1), 48, 10.0, 1.0)
+    nearest, gap, count = materials._voronoi_cells(generator(1), 48, 10.0, 1.0)
     assert nearest.shape == gap.shape == (48, 48)
     assert nearest.min() >= 0 and nearest.max() < count
     assert gap.min() >= 0
