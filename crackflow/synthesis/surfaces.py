@@ -107,7 +107,7 @@ def fractal(
     """
     scale = image_px / reference
     step, weight, power, field = coarse_px * scale, 1.0, 0.0, None
-    last = max(fine_px * min(scale, 1), 1.0)  # larger pictures show finer grains
+    last = max(fine_px * min(scale, 1), 1.0)  # larger images show finer grains
     while field is None or step >= last:
         high, wide = int(image_px / step) + 2, int(image_px / (step * stretch)) + 2
         grid = white(rng, (high, wide)) * np.float32(weight)
