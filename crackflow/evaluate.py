@@ -18,7 +18,8 @@ import os
 from crackflow.core import atomic, console, flags, runtime
 from crackflow.core.config.trained import EvalSplit, EvaluateConfig
 from crackflow.core.errors import UserError
-from crackflow.data import dataset
+from crackflow.data import dataset as dataset_io
+from crackflow.data.dataset import Dataset
 from crackflow.evaluation import evaluator, overlap, photo_evaluation, results, scoring, thresholds
 from crackflow.inference import photo_threshold
 from crackflow.model import model_file
@@ -26,132 +27,145 @@ from crackflow.pipeline import stream
 from crackflow.report import evaluation_files, run_page
 from crackflow.training import run_folder
 
-# Of several data sets each has a folder with its name.
-OURS = (run_folder.REPORT, *evaluation_files.OWNED_FILES, *(f"*/{path}" for path in evaluation_files.OWNED_FILES))
+# With several datasets, each has a folder with its name.
+OWNED_FILES = (
+    run_folder.REPORT,
+    *evaluation_files.OWNED_FILES,
+    *(f"*/{path}" for path in evaluation_files.OWNED_FILES),
+)
 
 
 def run(config: EvaluateConfig) -> dict:
-    """Score every data set, write the results; returns the content of metrics.json. Raises: UserError."""
+    """Scores every dataset and writes the results.
+
+    Returns:
+        The content of metrics.json.
+
+    Raises:
+        UserError: when a model, a dataset or the output folder can't be used.
+    """
     runtime.configure(config.seed, config.threads, deterministic=False)
-    if os.path.exists(os.path.join(config.out, run_folder.FLAGS)):  # its metrics.json would pass for one of ours
+    if os.path.exists(os.path.join(config.out, run_folder.FLAGS)):  # its metrics.json looks like that of an evaluation
         raise UserError(
             f"--out: expected a folder of its own, received {config.out!r}, which holds a training run; choose "
             f"another, such as {os.path.join(config.out, 'test')!r}"
         )
     loaded = model_file.load(config.model)
-    sets = _named([dataset.load(path) for path in config.data])
+    datasets = _by_folder_name([dataset_io.load(path) for path in config.data])
     if config.threshold:
-        loaded = _decided_anew(loaded, next(iter(sets.values())), config)
-    with atomic.folder(config.out, run_folder.METRICS, config.overwrite, OURS) as stage:
-        found = {}
-        for name, made in sets.items():
-            splits = _splits(made, config.split)
-            decided_on = ["val"] if config.threshold and not found else []
+        loaded = _choose_threshold_anew(loaded, next(iter(datasets.values())), config)
+    with atomic.folder(config.out, run_folder.METRICS, config.overwrite, OWNED_FILES) as stage:
+        evaluations = {}
+        for name, dataset in datasets.items():
+            splits = _splits_to_score(dataset, config.split)
+            decided_on = ["val"] if config.threshold and not evaluations else []
             settings = config.batch_size, config.resamples, config.seed, decided_on, config.photographs
-            found[name] = evaluator.evaluate(loaded, made, splits, *settings)
-        for name, evaluation in found.items():
-            evaluation_files.save(evaluation, stage if len(found) == 1 else os.path.join(stage, name))
-        content = _content(found)
+            evaluations[name] = evaluator.evaluate(loaded, dataset, splits, *settings)
+        for name, evaluation in evaluations.items():
+            evaluation_files.save(evaluation, stage if len(evaluations) == 1 else os.path.join(stage, name))
+        content = _metrics_content(evaluations)
         atomic.save_json(stage, run_folder.METRICS, content)
-        run_page.write(_report(config, loaded, sets, list(found.values())), os.path.join(stage, run_folder.REPORT))
-    for name, evaluation in found.items():
-        console.info(_line(name, evaluation))
+        run_page.write(
+            _build_report(config, loaded, datasets, list(evaluations.values())), os.path.join(stage, run_folder.REPORT)
+        )
+    for name, evaluation in evaluations.items():
+        console.info(_format_summary(name, evaluation))
         if evaluation.photographs:
-            console.info(_photographs(evaluation.photographs))
+            console.info(_format_photo_summary(evaluation.photographs))
         if warning := overlap.in_words(evaluation.overlap):
             console.alert(f"{name} {evaluation.split}: {warning}")
-    for warning in results.guesses(list(found.values())):
+    for warning in results.guesses(list(evaluations.values())):
         console.alert(warning)
-    if len(found) > 1:
-        columns, rows = run_page.matrix(list(found.values()))
-        shown = [[(name, False), *((cell.value, cell.fallen) for cell in cells)] for name, cells in rows]
-        console.print_table(["", *columns], shown)
+    if len(evaluations) > 1:
+        columns, rows = run_page.matrix(list(evaluations.values()))
+        table_rows = [[(name, False), *((cell.value, cell.fallen) for cell in cells)] for name, cells in rows]
+        console.print_table(["", *columns], table_rows)
     console.info(f"report {os.path.join(config.out, run_folder.REPORT)}")
     return content
 
 
-def _decided_anew(
-    loaded: model_file.TrainedModel, made: dataset.Dataset, config: EvaluateConfig
+def _choose_threshold_anew(
+    loaded: model_file.TrainedModel, dataset: Dataset, config: EvaluateConfig
 ) -> model_file.TrainedModel:
-    """`loaded` with the threshold that the rule asks for on the validation images of `made`, and the band around it.
-    Raises: UserError when there are none."""
-    made.expect_images("val")
+    """`loaded` with the threshold that config.threshold chooses on the validation images of `dataset`, and the
+    abstention band around it. Raises: UserError when there are none."""
+    dataset.expect_images("val")
     card = loaded.card
-    checks = stream.eval_batches(made, "val", config.batch_size, card.image_px, card.channels)
+    checks = stream.eval_batches(dataset, "val", config.batch_size, card.image_px, card.channels)
     labels, logits = scoring.predict_logits(loaded.model, checks)
     probabilities = model_file.to_probabilities(logits, card.temperature)
     if not thresholds.can_choose(labels, config.threshold):
         raise UserError(
-            f"--threshold={config.threshold}: expected validation images of both classes in {made.folder!r}, found "
+            f"--threshold={config.threshold}: expected validation images of both classes in {dataset.folder!r}, found "
             "one; choose bayes:C, or another data set"
         )
     threshold = evaluator.choose_threshold(
-        loaded.model, made, checks, labels, probabilities, card.temperature, config.threshold
+        loaded.model, dataset, checks, labels, probabilities, card.temperature, config.threshold
     )
-    # As many are left to a person as before.
+    # The fraction left for human review stays the same.
     band = thresholds.abstention_band(
         probabilities, threshold, photo_threshold.abstains(probabilities, card.review).mean()
     )
-    chosen = dataclasses.replace(card, threshold=threshold, threshold_rule=config.threshold, review=band)
-    loaded = dataclasses.replace(loaded, card=chosen)
+    new_card = dataclasses.replace(card, threshold=threshold, threshold_rule=config.threshold, review=band)
+    loaded = dataclasses.replace(loaded, card=new_card)
     if not config.photographs:
         return loaded
-    return photo_evaluation.with_photo_threshold(loaded, made, labels, probabilities, config.seed)
+    return photo_evaluation.with_photo_threshold(loaded, dataset, labels, probabilities, config.seed)
 
 
-def _named(sets: list[dataset.Dataset]) -> dict[str, dataset.Dataset]:
-    """Each data set under the name of its folder. Raises: UserError when two have one name."""
+def _by_folder_name(datasets: list[Dataset]) -> dict[str, Dataset]:
+    """Maps folder names to datasets. Raises: UserError when two datasets have the same name."""
     named = {}
-    for made in sets:
-        name = os.path.basename(os.path.abspath(made.folder))
+    for dataset in datasets:
+        name = os.path.basename(os.path.abspath(dataset.folder))
         if name in named:
             raise UserError(f"--data: expected folders of different names, received two called {name!r}; rename one")
-        named[name] = made
+        named[name] = dataset
     return named
 
 
-def _splits(made: dataset.Dataset, wanted: EvalSplit) -> list[str]:
-    if wanted is not EvalSplit.ALL:
-        return [wanted.value]
-    return [name for name in made.facts["splits"] if made.count(name)]
+def _splits_to_score(dataset: Dataset, requested: EvalSplit) -> list[str]:
+    if requested is not EvalSplit.ALL:
+        return [requested.value]
+    return [name for name in dataset.facts["splits"] if dataset.count(name)]
 
 
-def _content(found: dict[str, results.Evaluation]) -> dict:
-    if len(found) == 1:
-        return evaluator.content(next(iter(found.values())))
-    return {"datasets": {name: evaluator.content(evaluation) for name, evaluation in found.items()}}
+def _metrics_content(evaluations: dict[str, results.Evaluation]) -> dict:
+    if len(evaluations) == 1:
+        return evaluator.content(next(iter(evaluations.values())))
+    return {"datasets": {name: evaluator.content(evaluation) for name, evaluation in evaluations.items()}}
 
 
-def _line(name: str, evaluation: results.Evaluation) -> str:
-    measured = evaluation.metrics
-    low, high = measured["accuracy_ci95"]
-    confusion = measured["confusion"]
+def _format_summary(name: str, evaluation: results.Evaluation) -> str:
+    metrics = evaluation.metrics
+    low, high = metrics["accuracy_ci95"]
+    confusion = metrics["confusion"]
     return (
-        f"{name} {evaluation.split}: accuracy {measured['accuracy']:.4f} [{low:.4f}, {high:.4f}] of {measured['n']:,}; "
+        f"{name} {evaluation.split}: accuracy {metrics['accuracy']:.4f} [{low:.4f}, {high:.4f}] of {metrics['n']:,}; "
         f"missed cracks {confusion['fn']:,}, false alarms {confusion['fp']:,}"
     )
 
 
-def _photographs(measured: dict) -> str:
-    counts = measured["confusion"]
-    drawn = f" drawn from {measured['of']:,}" if measured["n"] < measured["of"] else ""
+def _format_photo_summary(photo_metrics: dict) -> str:
+    counts, total = photo_metrics["confusion"], photo_metrics["n"]
+    drawn = f" drawn from {photo_metrics['of']:,}" if total < photo_metrics["of"] else ""
     rates = []
     for name in ("recall", "specificity"):
-        if measured[name] is not None:
-            low, high = measured[f"{name}_ci95"]
-            rates.append(f"{name} {measured[name]:.4f} [{low:.4f}, {high:.4f}]")
+        if photo_metrics[name] is not None:
+            low, high = photo_metrics[f"{name}_ci95"]
+            rates.append(f"{name} {photo_metrics[name]:.4f} [{low:.4f}, {high:.4f}]")
     return (
-        f"  as photographs, decided as crackflow.predict does: {', '.join(rates)} of {measured['n']:,}{drawn}; missed "
+        f"  as photographs, decided as crackflow.predict does: {', '.join(rates)} of {total:,}{drawn}; missed "
         f"cracks {counts['fn']:,}, false alarms {counts['fp']:,}"
     )
 
 
-def _report(config, loaded, sets, evaluations) -> run_page.Report:
+def _build_report(config, loaded, datasets, evaluations) -> run_page.Report:
     card = loaded.card
     return run_page.Report(
-        title="crackflow: " + ", ".join(sets),
-        headline=f"{card.network}, measured on {sum(one.metrics['n'] for one in evaluations):,} images.",
-        data=next(iter(sets.values())).facts,
+        title="crackflow: " + ", ".join(datasets),
+        headline=f"{card.network}, measured on {sum(evaluation.metrics['n'] for evaluation in evaluations):,} images.",
+        data=next(iter(datasets.values())).facts,
         evaluations=evaluations,
         history=[],
         facts={

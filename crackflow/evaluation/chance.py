@@ -1,4 +1,4 @@
-"""Whether a classifier is better than a guess, by exact tests that hold for four images as for four thousand.
+"""Tests whether a classifier is better than a guess, exactly, for four images as for four thousand.
 
 Synopsis::
 
@@ -6,12 +6,12 @@ Synopsis::
     verdict.better, verdict.p_value            # False, 0.24
     verdict.describe()                         # 'no better than a guess on these 2 cracked and 2 clean images (...)'
 
-Two things have to hold, each with at most ALPHA = 5 % risk of being a guess's luck: cracked images are ranked above
-clean ones (Mann and Whitney, 1947, one-sided, exact where no scores tie), and the decisions at the threshold go with
-the labels (Fisher's exact test, 1922, one-sided). A model may rank well and still call everything cracked.
+Two tests have to pass, each at ALPHA = 5 %: cracked images are ranked above clean ones (Mann and Whitney, 1947,
+one-sided, exact when no scores tie), and the decisions at the threshold agree with the labels (Fisher's exact test,
+1922, one-sided). A model may rank well and still call everything cracked.
 
-Copies of one picture and windows of one photograph are one piece of evidence: what shares group and label counts once,
-with its mean logit.
+Copies of one image and windows of one photograph are one piece of evidence: images that share group and label count
+once, with their mean logit.
 """
 
 from collections.abc import Mapping
@@ -22,14 +22,19 @@ from scipy import stats
 from scipy.special import expit, logit
 
 ALPHA = 0.05
-ROUNDING = 1e-9  # 3 and 3 images told rightly: 1 / 20 is 0.05000000000000001
+ROUNDING = 1e-9  # with 3 and 3 images, all correct, 1 / 20 is 0.05000000000000001
 MAX_COUNTED_PAIRS = 2500
 LOGIT_CLIP = 40.0
 
 
 class ChanceTest(NamedTuple):
-    """p_value: the larger one of the two tests, 0..1; None where one class is missing, so that nothing can be told.
-    clean, cracked: independent images of each class."""
+    """The result of `compare`.
+
+    Attributes:
+        p_value: the larger one of the two tests, 0..1; None when one class is missing, so that neither can be done.
+        clean: number of independent clean images.
+        cracked: number of independent cracked images.
+    """
 
     p_value: float | None
     clean: int
@@ -37,12 +42,12 @@ class ChanceTest(NamedTuple):
 
     @property
     def better(self) -> bool:
-        """Whether a guess would hardly have come that far."""
+        """Whether a guess would hardly have done as well."""
         return self.p_value is not None and self.p_value <= ALPHA + ROUNDING
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether a person has to be warned: both classes are there, and a guess might have come as far."""
+        """Whether to warn the user: both classes are present, and a guess might have done as well."""
         return self.p_value is not None and not self.better
 
     def describe(self) -> str:
@@ -60,29 +65,42 @@ class ChanceTest(NamedTuple):
 
 
 def doubts(validation: Mapping) -> list[str]:
-    """What a model's card says against it, in a sentence. `validation`: of `model_file.ModelMetadata`, a ChanceTest as
-    a dictionary. Nothing where it is better than a guess, or where an older file does not say."""
+    """Says in a sentence that a model is not better than a guess.
+
+    Args:
+        validation: from `model_file.ModelMetadata`, a ChanceTest as a dictionary.
+
+    Returns:
+        One sentence; nothing when the model is better than a guess, or when an older file has no test.
+    """
     verdict = ChanceTest(**validation) if validation else None
     return [] if verdict is None or verdict.better else [f"By its validation images the model is {verdict.describe()}."]
 
 
 def smallest_p_value(clean: int, cracked: int) -> float:
-    """What the tests give where every image of the two classes is told rightly: 1 / C(clean + cracked, cracked)."""
+    """The p-value when every image of both classes is correct: 1 / C(clean + cracked, cracked)."""
     return float(stats.hypergeom.pmf(cracked, clean + cracked, cracked, cracked))
 
 
 def compare(
     labels: np.ndarray, probabilities: np.ndarray, threshold: float, groups: np.ndarray | None = None
 ) -> ChanceTest:
-    """labels: int or bool [N], 1 means cracked; probabilities: float [N], 0..1; groups: int [N], equal ones are one
-    piece of evidence, None: all differ. Cracked is said from `threshold` on."""
+    """Compares the decisions of a classifier with a guess.
+
+    Args:
+        labels: int or bool [N], 1 means cracked.
+        probabilities: float [N], 0..1, of cracked.
+        threshold: an image is called cracked when its probability >= threshold.
+        groups: int [N], equal for images that are one piece of evidence; None when all are independent.
+    """
     labels = np.asarray(labels).astype(bool)
     logits = np.clip(logit(np.asarray(probabilities, np.float64)), -LOGIT_CLIP, LOGIT_CLIP)
-    labels, logits = _independent(labels, logits, np.arange(len(labels)) if groups is None else np.asarray(groups))
+    labels, logits = _merge_groups(labels, logits, np.arange(len(labels)) if groups is None else np.asarray(groups))
     clean, cracked = int((~labels).sum()), int(labels.sum())
     if not clean or not cracked:
         return ChanceTest(None, clean, cracked)
-    # Counting all orders takes 30 ms for 50 and 50 images; beyond, and where scores tie, the normal limit is as good.
+    # Counting all orders takes 30 ms for 50 and 50 images. Beyond that, and when scores tie, the normal approximation
+    # is as good.
     countable = clean * cracked <= MAX_COUNTED_PAIRS and len(np.unique(logits)) == len(logits)
     method = "exact" if countable else "asymptotic"
     ranked = stats.mannwhitneyu(logits[labels], logits[~labels], alternative="greater", method=method).pvalue
@@ -93,7 +111,7 @@ def compare(
     return ChanceTest(float(max(ranked, decided)), clean, cracked)
 
 
-def _independent(labels: np.ndarray, logits: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _merge_groups(labels: np.ndarray, logits: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(label, mean logit) of each pair of group and label."""
     pairs, pair = np.unique(np.stack([groups, labels], 1), axis=0, return_inverse=True)
     sums = np.bincount(pair.ravel(), logits, len(pairs))

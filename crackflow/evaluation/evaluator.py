@@ -1,9 +1,9 @@
-"""A model on one split of one data set: scores, metrics with intervals, its weak places, its worst mistakes, and labels
-that may be wrong.
+"""Evaluates a model on splits of one dataset: scores, metrics with intervals, weak slices, the worst mistakes, and
+labels that may be wrong.
 
 Synopsis::
 
-    evaluation = evaluator.evaluate(loaded, made, ["test"], batch_size=128, resamples=1000, seed=0)
+    evaluation = evaluator.evaluate(loaded, dataset, ["test"], batch_size=128, resamples=1000, seed=0)
     evaluation.metrics["accuracy"], evaluation.metrics["accuracy_ci95"]
     evaluator.content(evaluation)                      # of metrics.json
 """
@@ -31,7 +31,7 @@ MISTAKES_SHOWN = SUSPECTS_SHOWN = 24
 
 def evaluate(
     loaded: TrainedModel,
-    made: Dataset,
+    dataset: Dataset,
     splits: list[str],
     batch_size: int,
     resamples: int,
@@ -39,100 +39,124 @@ def evaluate(
     decided_on: Collection[str] = (),
     photographs: int = 0,
 ) -> results.Evaluation:
-    """Every image of `splits` counts once, however often a joined data set has it; at most `photographs` of them are
-    looked at as crackflow.predict does as well. `decided_on`: splits on which the threshold was chosen since the model
-    was trained. Raises: UserError when a split is empty."""
+    """Evaluates `loaded` on `splits`; each image counts once, however often a joined dataset repeats it.
+
+    Args:
+        loaded: the model with its metadata.
+        dataset: the dataset that holds the splits.
+        splits: names of the splits, scored together.
+        batch_size: images per batch.
+        resamples: bootstrap samples for the intervals.
+        seed: seed of the bootstrap and of the photograph sample.
+        decided_on: splits on which the threshold was chosen after the model was trained.
+        photographs: at most so many images are also evaluated as crackflow.predict does; 0 for none.
+
+    Raises:
+        UserError: when a split is empty.
+    """
     card = loaded.card
-    parts = [_score(loaded, made, split, batch_size) for split in splits]
-    labels, logits, looks, groups = (np.concatenate([part[k] for part in parts]) for k in range(4))
-    paths = [path for part in parts for path in part[4]]
-    first = {path: row for row, path in reversed(list(enumerate(paths)))}
-    kept = np.array(sorted(first.values()))
-    labels, logits, looks, groups = labels[kept], logits[kept], looks[kept], groups[kept]
-    paths = [paths[row] for row in kept]
-    seen = overlap.find_seen(card.fingerprint, loaded.training_images, made, splits, decided_on)
+    unique_rows, paths, labels, logits, statistics, groups = _score_unique_images(loaded, dataset, splits, batch_size)
+    seen = overlap.find_seen(card.fingerprint, loaded.training_images, dataset, splits, decided_on)
     probabilities = model_file.to_probabilities(logits, card.temperature)
-    wrong = metrics.worst_mistakes(labels, probabilities, card.threshold, MISTAKES_SHOWN)
-    doubtful = thresholds.label_issues(labels, probabilities, len(labels))
-    shown = doubtful[:SUSPECTS_SHOWN]
-    batches = (batch for split in splits for batch in _batches(loaded, made, split, batch_size))
-    found = scoring.select_images(batches, kept[[*wrong, *shown]].tolist() if len(wrong) + len(shown) else [])
-    pictures = {int(row): found[int(kept[row])] for row in {*wrong, *shown} if int(kept[row]) in found}
-    heat = _heat(loaded, {int(row): pictures[row] for row in wrong})
-
-    def mistake(row: int) -> results.Mistake:
-        picture = overlays.as_png(pictures[row]) if row in pictures else b""
-        facts = paths[row], made.classes[labels[row]], float(probabilities[row])
-        return results.Mistake(*facts, picture, heat.get(row, b""))
-
+    batches = (batch for split in splits for batch in _eval_batches(loaded, dataset, split, batch_size))
+    mistakes, suspects = _collect_mistakes(loaded, dataset, batches, unique_rows, paths, labels, probabilities)
     decisions = probabilities >= card.threshold
-    values = {"brightness": looks[:, 0], "sharpness": looks[:, 1], "crack width": slices.crack_widths(made, paths)}
+    values = {
+        "brightness": statistics[:, 0],
+        "sharpness": statistics[:, 1],
+        "crack width": slices.crack_widths(dataset, paths),
+    }
     measured = labels, probabilities, groups, card.threshold, resamples, seed
-    places = [(split, row) for split in splits for row in range(made.count(split))]
-    of_photos, judged = _photographs(loaded, made, [places[row] for row in kept], decisions, labels, photographs, seed)
+    positions = [(split, row) for split in splits for row in range(dataset.count(split))]
+    photo_metrics, photo_rows = _evaluate_photos(
+        loaded, dataset, [positions[row] for row in unique_rows], decisions, labels, photographs, seed
+    )
     return results.Evaluation(
-        name=os.path.basename(os.path.abspath(made.folder)),
+        name=os.path.basename(os.path.abspath(dataset.folder)),
         split="+".join(splits),
         metrics=metrics.measure(*measured),
-        overlap=overlap.measure(None if seen is None else seen[kept], *measured),
+        overlap=overlap.measure(None if seen is None else seen[unique_rows], *measured),
         labels=labels,
         probabilities=probabilities,
-        mistakes=[mistake(int(row)) for row in wrong],
-        classes=made.classes,
-        review=_review(labels, probabilities, card),
-        suspects=[mistake(int(row)) for row in doubtful],
+        mistakes=mistakes,
+        classes=dataset.classes,
+        review=_measure_abstention(labels, probabilities, card),
+        suspects=suspects,
         slices=slices.divide(
-            labels, decisions, values, {"folder": slices.folders(paths, made.facts.get("layout") or "")}
+            labels, decisions, values, {"folder": slices.folders(paths, dataset.facts.get("layout") or "")}
         ),
         verdict=chance.compare(labels, probabilities, card.threshold, groups),
-        photographs=of_photos,
-        photograph_rows=judged,
+        photographs=photo_metrics,
+        photograph_rows=photo_rows,
     )
 
 
 def choose_threshold(
     model: keras.Model,
-    made: Dataset,
+    dataset: Dataset,
     batches: Iterable,
     labels: np.ndarray,
     probabilities: np.ndarray,
     temperature: float,
     rule: str,
 ) -> float:
-    """The threshold that `rule` asks for on the validation images of `made`, which `batches` (image, label, weight) are
-    and whose labels [N] and probabilities [N] by `temperature` are known. Where they are few, each is looked at in its
-    eight orientations, and the threshold moved towards what the rule expects: see `thresholds.shrunk`."""
-    if not job.has_few_checks(made):
+    """Chooses the threshold by `rule` on the validation images of `dataset`.
+
+    When there are few images, each is scored in its eight orientations, and the threshold is moved towards the value
+    that the rule expects: see `thresholds.shrunk`.
+
+    Args:
+        model: the network, uint8 images to logits.
+        dataset: the dataset whose validation split `batches` iterates.
+        batches: (image, label, weight) of the validation images.
+        labels: int [N], 1 means cracked.
+        probabilities: float [N], 0..1, of cracked, at `temperature`.
+        temperature: divisor of the logits.
+        rule: as in `thresholds.choose_threshold`.
+
+    Returns:
+        The threshold, 0..1.
+    """
+    if not job.has_few_checks(dataset):
         return thresholds.choose_threshold(labels, probabilities, rule)
-    more, logits = scoring.predict_logits(model, scoring.in_eight_orientations(batches))
-    threshold = thresholds.choose_threshold(more, model_file.to_probabilities(logits, temperature), rule)
+    repeated_labels, logits = scoring.predict_logits(model, scoring.in_eight_orientations(batches))
+    threshold = thresholds.choose_threshold(repeated_labels, model_file.to_probabilities(logits, temperature), rule)
     return thresholds.shrunk(threshold, rule, int(np.bincount(labels, minlength=2).min()))
 
 
-def _photographs(
-    loaded: TrainedModel, made: Dataset, places: list, decisions: np.ndarray, labels: np.ndarray, limit: int, seed: int
+def _evaluate_photos(
+    loaded: TrainedModel,
+    dataset: Dataset,
+    positions: list,
+    decisions: np.ndarray,
+    labels: np.ndarray,
+    limit: int,
+    seed: int,
 ) -> tuple[dict, list[tuple[str, ...]]]:
-    """What metrics.json says of photographs, and the rows of photographs.csv. `decisions`, `labels`: of windows, at
-    `places`."""
+    """The `photographs` entry of metrics.json and the rows of photographs.csv. `positions`: (split, row) of each image;
+    `decisions`, `labels`: [N], of the same images as windows."""
     if not limit:
         return {}, []
-    drawn = photo_evaluation.sample(len(places), limit, seed)
+    drawn = photo_evaluation.sample(len(positions), limit, seed)
     model = predictor.Model(dataclasses.replace(loaded, familiarity=None))  # which decides nothing
-    judged = photo_evaluation.predict_photos(model, made, [places[number] for number in drawn])
-    drawn = drawn[: len(judged.verdicts)]  # large ones are fewer
+    predictions = photo_evaluation.predict_photos(model, dataset, [positions[number] for number in drawn])
+    drawn = drawn[: len(predictions.verdicts)]  # fewer when the photographs are large
     called, truth = decisions[drawn], labels[drawn] == 1
     windows = {
         "recall": float(called[truth].mean()) if truth.any() else None,
         "specificity": float((~called[~truth]).mean()) if (~truth).any() else None,
     }
-    return photo_evaluation.measure(judged, len(places)) | {"windows": windows}, judged.table
+    return photo_evaluation.measure(predictions, len(positions)) | {"windows": windows}, predictions.table
 
 
 def content(evaluation: results.Evaluation) -> dict:
-    """Of metrics.json: the metrics, and `review`, `slices`, `suspects`, how many labels may be wrong,
-    `training_overlap`, how many images the model has seen (None where that is not known), `chance_p_value` and
-    `better_than_chance`, whether a guess would have done as well (None, False: one class only), and `photographs` where
-    they were looked at."""
+    """The content of metrics.json.
+
+    Returns:
+        The metrics plus `review`, `slices`, `suspects` (how many labels may be wrong), `training_overlap` (how many
+        images the model has seen, None when unknown), `chance_p_value` and `better_than_chance` (whether a guess would
+        have done as well; None and False with one class only), and `photographs` when they were evaluated.
+    """
     photographs = {"photographs": evaluation.photographs} if evaluation.photographs else {}
     return (
         evaluation.metrics
@@ -140,7 +164,7 @@ def content(evaluation: results.Evaluation) -> dict:
         | {
             "training_overlap": evaluation.overlap or None,
             "review": evaluation.review,
-            "slices": [dataclasses.asdict(one) for one in evaluation.slices],
+            "slices": [dataclasses.asdict(part) for part in evaluation.slices],
             "suspects": len(evaluation.suspects),
             "chance_p_value": evaluation.verdict.p_value,
             "better_than_chance": evaluation.verdict.better,
@@ -148,40 +172,84 @@ def content(evaluation: results.Evaluation) -> dict:
     )
 
 
-def _heat(loaded: TrainedModel, pictures: dict[int, np.ndarray]) -> dict[int, bytes]:
-    """Each of `pictures` as PNG under a map of what speaks for cracked."""
-    if not pictures:
+def _score_unique_images(loaded: TrainedModel, dataset: Dataset, splits: list[str], batch_size: int) -> tuple:
+    """(unique_rows, paths, labels, logits, statistics, groups) of `splits`, the first row of each path; `unique_rows`
+    int64 [N] counts rows over all splits."""
+    split_scores = [_score_split(loaded, dataset, split, batch_size) for split in splits]
+    columns = [np.concatenate([scores[k] for scores in split_scores]) for k in range(4)]
+    paths = [path for scores in split_scores for path in scores[4]]
+    first = {path: row for row, path in reversed(list(enumerate(paths)))}
+    unique_rows = np.array(sorted(first.values()))
+    return unique_rows, [paths[row] for row in unique_rows], *(column[unique_rows] for column in columns)
+
+
+def _collect_mistakes(
+    loaded: TrainedModel,
+    dataset: Dataset,
+    batches: Iterable,
+    unique_rows: np.ndarray,
+    paths: list[str],
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+) -> tuple[list[results.Mistake], list[results.Mistake]]:
+    """(mistakes, suspects): the worst mistakes, and all labels that may be wrong, the first of them with an image.
+    `batches` iterates all splits; row k of `paths`, `labels` and `probabilities` is row unique_rows[k] there."""
+    wrong = metrics.worst_mistakes(labels, probabilities, loaded.card.threshold, MISTAKES_SHOWN)
+    doubtful = thresholds.label_issues(labels, probabilities, len(labels))
+    displayed = [*wrong, *doubtful[:SUSPECTS_SHOWN]]
+    images_by_row = scoring.select_images(batches, unique_rows[displayed].tolist() if displayed else [])
+    images = {
+        int(row): images_by_row[int(unique_rows[row])]
+        for row in set(displayed)
+        if int(unique_rows[row]) in images_by_row
+    }
+    heatmaps = _heatmaps(loaded, {int(row): images[row] for row in wrong})
+
+    def mistake(row: int) -> results.Mistake:
+        png = overlays.as_png(images[row]) if row in images else b""
+        truth = dataset.classes[labels[row]]
+        return results.Mistake(paths[row], truth, float(probabilities[row]), png, heatmaps.get(row, b""))
+
+    return [mistake(int(row)) for row in wrong], [mistake(int(row)) for row in doubtful]
+
+
+def _heatmaps(loaded: TrainedModel, images: dict[int, np.ndarray]) -> dict[int, bytes]:
+    """PNG bytes of each of `images` under a saliency map of the cracked class."""
+    if not images:
         return {}
     explainer = saliency.Explainer(loaded.model, ExplainConfig.method[0])
-    maps = explainer(np.stack(list(pictures.values())), np.ones(len(pictures), bool))
+    maps = explainer(np.stack(list(images.values())), np.ones(len(images), bool))
     return {
-        row: overlays.as_png(overlays.overlay(picture, one))
-        for (row, picture), one in zip(pictures.items(), maps, strict=True)
+        row: overlays.as_png(overlays.overlay(image, heatmap))
+        for (row, image), heatmap in zip(images.items(), maps, strict=True)
     }
 
 
-def _batches(loaded: TrainedModel, made: Dataset, split: str, batch_size: int):
-    return stream.eval_batches(made, split, batch_size, loaded.card.image_px, loaded.card.channels)
+def _eval_batches(loaded: TrainedModel, dataset: Dataset, split: str, batch_size: int):
+    return stream.eval_batches(dataset, split, batch_size, loaded.card.image_px, loaded.card.channels)
 
 
-def _score(loaded: TrainedModel, made: Dataset, split: str, batch_size: int) -> tuple:
-    """(labels, logits, looks, groups, paths) of one split."""
-    found = scoring.predict_logits(loaded.model, _batches(loaded, made, split, batch_size), slices.image_statistics)
-    paths, groups = stream.paths_and_groups(made, split)
-    return *found, groups, paths
+def _score_split(loaded: TrainedModel, dataset: Dataset, split: str, batch_size: int) -> tuple:
+    """(labels, logits, image statistics, groups, paths) of one split."""
+    scores = scoring.predict_logits(
+        loaded.model, _eval_batches(loaded, dataset, split, batch_size), slices.image_statistics
+    )
+    paths, groups = stream.paths_and_groups(dataset, split)
+    return *scores, groups, paths
 
 
-def _review(labels: np.ndarray, probabilities: np.ndarray, card: model_file.ModelMetadata) -> dict:
-    """What the model would leave to a person, and how good it is on the rest."""
-    held = photo_threshold.abstains(probabilities, card.review)
-    right = ((probabilities >= card.threshold) == labels) & ~held
-    decided = int((~held).sum())
+def _measure_abstention(labels: np.ndarray, probabilities: np.ndarray, card: model_file.ModelMetadata) -> dict:
+    """The `review` entry of metrics.json: images that the model leaves for human review, and its accuracy on the
+    rest."""
+    abstained = photo_threshold.abstains(probabilities, card.review)
+    right = ((probabilities >= card.threshold) == labels) & ~abstained
+    decided = int((~abstained).sum())
     return {
         "low": card.review[0],
         "high": card.review[1],
-        "count": int(held.sum()),
-        "share": float(held.mean()),
+        "count": int(abstained.sum()),
+        "share": float(abstained.mean()),
         "accuracy": float(right.sum() / decided) if decided else None,
         "accuracy_ci95": list(metrics.wilson(int(right.sum()), decided)) if decided else None,
-        "missed": int((~held & (labels == 1) & (probabilities < card.threshold)).sum()),
+        "missed": int((~abstained & (labels == 1) & (probabilities < card.threshold)).sum()),
     }

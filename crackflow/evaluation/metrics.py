@@ -1,9 +1,9 @@
-"""How good a classifier is, and how sure one can be of it: point values and 95 % intervals.
+"""Classification metrics: point values and 95 % intervals.
 
 Synopsis::
 
-    found = metrics.measure(labels, probabilities, groups, threshold, resamples=1000, seed=0)
-    found["recall"], found["recall_ci95"]                                           # 0.994, [0.987, 0.9972]
+    measured = metrics.measure(labels, probabilities, groups, threshold, resamples=1000, seed=0)
+    measured["recall"], measured["recall_ci95"]                                     # 0.994, [0.987, 0.9972]
     worst = metrics.worst_mistakes(labels, probabilities, threshold, count=12)      # int64 [<= 12]
 
 labels: int or bool [N], 1 means cracked; probabilities: float [N], 0..1, of cracked; groups: [N] of any kind that
@@ -22,10 +22,13 @@ NAMES = tuple("accuracy balanced_accuracy precision recall specificity f1 mcc ro
 
 
 def wilson(successes: float, trials: float) -> tuple[float, float]:
-    """95 % interval of a proportion, within 0..1; with no trials nothing is known: (0, 1).
+    """95 % interval of a proportion, within 0..1; (0, 1) with no trials, because then nothing is known.
 
-    The score interval of Wilson 1927, J. Am. Stat. Assoc. 22:209: of use at 0 and 1 and for few trials, where
+    The score interval of Wilson 1927, J. Am. Stat. Assoc. 22:209. It is useful at 0 and 1 and for few trials, where
     p +- 1.96 sqrt(p (1 - p) / n) has no width. Trials count as independent.
+
+    Raises:
+        ValueError: unless 0 <= successes <= trials.
     """
     if not 0 <= successes <= trials:
         raise ValueError(f"wilson: expected 0 <= successes <= trials, received {successes} of {trials}")
@@ -35,19 +38,34 @@ def wilson(successes: float, trials: float) -> tuple[float, float]:
     scale = 1 + Z95**2 / trials
     centre = (share + Z95**2 / (2 * trials)) / scale
     half = Z95 / scale * math.sqrt(share * (1 - share) / trials + (Z95 / (2 * trials)) ** 2)
-    # min and max: rounding must not put the value itself outside at 0 and 1.
+    # min and max: rounding must not put the value itself outside the interval at 0 and 1.
     return max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share))
 
 
 def measure(
     labels: np.ndarray, probabilities: np.ndarray, groups: Sequence, threshold: float, resamples: int, seed: int
 ) -> dict:
-    """The content of metrics.json: Python numbers, None where a value is undefined. Cracked: probability >= threshold.
+    """Measures the content of metrics.json. An image is called cracked when its probability >= threshold.
 
-    Undefined: whatever divides by zero (precision without a predicted positive, recall without a positive, F1 with
-    neither), and mcc, balanced_accuracy and the areas with one class only (mcc also when all decisions are equal).
-    Intervals: Wilson, each image a trial, for accuracy, precision, recall and specificity; cluster bootstrap over
-    `groups` for the rest (`_bootstrap`), which for groups of one and the same picture is the more cautious of the two.
+    A value is undefined when it divides by zero (precision without a predicted positive, recall without a positive, F1
+    with neither). mcc, balanced_accuracy and the areas under the curves are undefined with one class only (mcc also
+    when all decisions are equal). Intervals of accuracy, precision, recall and specificity are Wilson's, each image a
+    trial. The others are from a cluster bootstrap over `groups` (`_bootstrap`), which is the more cautious of the two
+    when a group holds copies of one image.
+
+    Args:
+        labels: int or bool [N], 1 means cracked.
+        probabilities: float [N], 0..1, of cracked.
+        groups: [N], equal for images that are not independent.
+        threshold: 0..1.
+        resamples: bootstrap samples.
+        seed: seed of the bootstrap.
+
+    Returns:
+        Metrics by name with their `_ci95`, `threshold`, `n` and `confusion`: Python numbers, None where undefined.
+
+    Raises:
+        ValueError: when shapes or values are not as described.
     """
     labels, probabilities = checked("measure", labels, probabilities)
     if len(groups) != len(labels) or resamples < 1:
@@ -59,7 +77,7 @@ def measure(
     confusion = _confusion(labels, decisions)
     tn, fp, fn, tp = confusion.values()
     both = labels.any() and not labels.all()
-    values = _values(confusion) | {
+    values = _confusion_metrics(confusion) | {
         "roc_auc": float(roc_auc_score(labels, probabilities)) if both else None,
         "pr_auc": float(average_precision_score(labels, probabilities)) if both else None,
         "ece": calibration_error(labels, probabilities),
@@ -71,14 +89,14 @@ def measure(
         "recall": (tp, tp + fn),
         "specificity": (tn, tn + fp),
     }
-    found = {}
+    result = {}
     for name in NAMES:
-        found[name] = _ratio(*rates[name]) if name in rates else values[name]
-        found[f"{name}_ci95"] = _wilson_or_none(*rates[name]) if name in rates else intervals[name]
-    return found | {"threshold": float(threshold), "n": len(labels), "confusion": confusion}
+        result[name] = _ratio(*rates[name]) if name in rates else values[name]
+        result[f"{name}_ci95"] = _wilson_or_none(*rates[name]) if name in rates else intervals[name]
+    return result | {"threshold": float(threshold), "n": len(labels), "confusion": confusion}
 
 
-def _values(confusion: dict[str, float]) -> dict[str, float | None]:
+def _confusion_metrics(confusion: dict[str, float]) -> dict[str, float | None]:
     """balanced_accuracy, f1 and mcc from counts or weights; None where undefined.
 
     mcc: Matthews 1975, Biochim. Biophys. Acta 405:442."""
@@ -93,7 +111,8 @@ def _values(confusion: dict[str, float]) -> dict[str, float | None]:
 
 
 def checked(caller: str, labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Labels as bool [N] and probabilities as float64 [N]; `caller` opens the message of a ValueError."""
+    """Validates and converts to labels bool [N] and probabilities float64 [N]; `caller` opens the message of a
+    ValueError."""
     labels, probabilities = np.asarray(labels), np.asarray(probabilities, np.float64)
     if labels.ndim != 1 or labels.shape != probabilities.shape or not len(labels):
         raise ValueError(
@@ -127,20 +146,24 @@ def _wilson_or_none(successes: int, trials: int) -> list[float] | None:
 
 
 def reliability(labels: np.ndarray, probabilities: np.ndarray, bins: int = ECE_BINS) -> tuple[np.ndarray, ...]:
-    """count, cracked: int64 [bins]; mean probability: float64 [bins], NaN where empty. Equal widths over 0..1."""
+    """The reliability diagram, in bins of equal width over 0..1.
+
+    Returns:
+        (count int64 [bins], cracked int64 [bins], mean probability float64 [bins], NaN in empty bins).
+    """
     labels, probabilities = checked("reliability", labels, probabilities)
-    where = np.minimum((probabilities * bins).astype(np.int64), bins - 1)
-    count = np.bincount(where, minlength=bins)
-    cracked = np.bincount(where[labels], minlength=bins)
-    total = np.bincount(where, probabilities, minlength=bins)
+    bin_index = np.minimum((probabilities * bins).astype(np.int64), bins - 1)
+    count = np.bincount(bin_index, minlength=bins)
+    cracked = np.bincount(bin_index[labels], minlength=bins)
+    total = np.bincount(bin_index, probabilities, minlength=bins)
     return count, cracked, np.divide(total, count, out=np.full(bins, np.nan), where=count > 0)
 
 
 def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Expected calibration error, 0..1: sum over 15 bins of share of images x |observed - stated frequency|.
+    """Expected calibration error, 0..1: sum over 15 bins of fraction of images x |observed - stated frequency|.
 
-    Naeini et al. 2015 (AAAI), in the binary form: the bins hold the probability of cracked, not, as in Guo et al.
-    2017 (ICML), that of the predicted class, since here it is the probability of cracked that people act on.
+    Naeini et al. 2015 (AAAI), in the binary form: the bins hold the probability of cracked, not that of the predicted
+    class as in Guo et al. 2017 (ICML), because people act on the probability of cracked here.
     """
     count, cracked, stated = reliability(labels, probabilities)
     used = count > 0
@@ -148,9 +171,9 @@ def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def ranked_auc(labels: np.ndarray, probabilities: np.ndarray) -> Callable[[np.ndarray], float | None]:
-    """A function of weights, float64 [N], that gives the weighted area under the ROC curve, or None, in O(N).
+    """Builds a function of weights, float64 [N], that returns the weighted ROC AUC, or None, in O(N).
 
-    Sorts once. The area is the weight of pairs (cracked, clean) in the right order, ties counting half: Mann and
+    It sorts once. The area is the weight of the pairs (cracked, clean) in the right order, ties counting half: Mann and
     Whitney 1947. With whole-number weights all sums are exact.
     """
     negatives = np.flatnonzero(~labels)
@@ -172,36 +195,37 @@ def ranked_auc(labels: np.ndarray, probabilities: np.ndarray) -> Callable[[np.nd
     return area
 
 
-def _dot(one: np.ndarray, other: np.ndarray) -> float:
+def _dot(a: np.ndarray, b: np.ndarray) -> float:
     """The sum of products. Not `@`: BLAS threads waiting for a busy core made the bootstrap ten times slower."""
-    return float(np.einsum("i,i", one, other))
+    return float(np.einsum("i,i", a, b))
 
 
 def ranked_precision(labels: np.ndarray, probabilities: np.ndarray) -> Callable[[np.ndarray], float | None]:
-    """A function of weights, float64 [N], that gives the weighted average precision, or None, in O(N). Sorts once."""
+    """Builds a function of weights, float64 [N], that returns the weighted average precision, or None, in O(N). It
+    sorts once."""
     order = np.argsort(-probabilities, kind="stable")
     positive = labels[order].astype(np.float64)
     last = np.append(np.flatnonzero(np.diff(probabilities[order])), len(order) - 1)  # of equal scores
 
     def average(weights: np.ndarray) -> float | None:
         weights = weights[order]
-        found, called = np.cumsum(weights * positive)[last], np.cumsum(weights)[last]
-        if not found[-1]:
+        true_positives, called = np.cumsum(weights * positive)[last], np.cumsum(weights)[last]
+        if not true_positives[-1]:
             return None
-        precision = np.divide(found, called, out=np.zeros(len(last)), where=called > 0)
-        return _dot(np.diff(found, prepend=0.0), precision) / found[-1]
+        precision = np.divide(true_positives, called, out=np.zeros(len(last)), where=called > 0)
+        return _dot(np.diff(true_positives, prepend=0.0), precision) / true_positives[-1]
 
     return average
 
 
 def binned_error(labels: np.ndarray, probabilities: np.ndarray) -> Callable[[np.ndarray], float | None]:
-    """A function of weights, float64 [N], that gives the weighted calibration error, or None, in O(N)."""
-    where = np.minimum((probabilities * ECE_BINS).astype(np.int64), ECE_BINS - 1)
+    """Builds a function of weights, float64 [N], that returns the weighted calibration error, or None, in O(N)."""
+    bin_index = np.minimum((probabilities * ECE_BINS).astype(np.int64), ECE_BINS - 1)
     gap = labels - probabilities
 
     def error(weights: np.ndarray) -> float | None:
         total = weights.sum()
-        return float(np.abs(np.bincount(where, weights * gap, ECE_BINS)).sum() / total) if total else None
+        return float(np.abs(np.bincount(bin_index, weights * gap, ECE_BINS)).sum() / total) if total else None
 
     return error
 
@@ -214,12 +238,13 @@ def _bootstrap(
     resamples: int,
     seed: int,
 ) -> dict[str, list[float] | None]:
-    """95 % intervals of what is no rate: percentiles over `resamples` draws of whole groups, with replacement.
+    """95 % intervals of the metrics that are not rates: percentiles over `resamples` draws of whole groups, with
+    replacement.
 
     Cluster bootstrap: Davison and Hinkley 1997, section 3.8; Field and Welsh 2007, J. R. Stat. Soc. B 69:369.
-    Draws in which a value is undefined are left out. Where no draw differs (f1 or an area 1.0, a single group), the
-    bootstrap says nothing, and the functions `_..._without_spread` answer instead. A calibration error is never below
-    zero, so that its draws lie above it on average: its interval errs to the cautious side.
+    Draws in which a value is undefined are left out. When no two draws differ (f1 or an area of 1.0, a single group),
+    the bootstrap says nothing, and the functions `_..._without_spread` give the interval. A calibration error is never
+    below zero, so its draws lie above it on average: its interval errs on the cautious side.
     """
     _, group = np.unique(np.asarray(groups), return_inverse=True)
     count = int(group.max()) + 1
@@ -236,19 +261,23 @@ def _bootstrap(
         drawn = np.bincount(generator.integers(0, count, count), minlength=count).astype(np.float64)
         tn, fp, fn, tp = (_dot(drawn, in_group[:, cell]) for cell in range(4))
         weights = drawn[group]
-        values = _values({"tn": tn, "fp": fp, "fn": fn, "tp": tp})
-        for name, value in (values | {name: of(weights) for name, of in measured.items()}).items():
+        values = _confusion_metrics({"tn": tn, "fp": fp, "fn": fn, "tp": tp})
+        for name, value in (
+            values | {name: measure_weighted(weights) for name, measure_weighted in measured.items()}
+        ).items():
             drawn_values[name].append(value)
-    found = {name: _percentiles(values) for name, values in drawn_values.items()}
-    whole = np.ones(len(labels))
-    corner = _values_without_spread(in_group)
-    found["f1"] = found["f1"] or _f1_without_spread(in_group[:, 3], in_group[:, 1] + in_group[:, 2])
+    intervals = {name: _percentiles(values) for name, values in drawn_values.items()}
+    unit_weights = np.ones(len(labels))
+    without_spread = _values_without_spread(in_group)
+    intervals["f1"] = intervals["f1"] or _f1_without_spread(in_group[:, 3], in_group[:, 1] + in_group[:, 2])
     for name in ("balanced_accuracy", "mcc"):
-        found[name] = found[name] or corner[name]
+        intervals[name] = intervals[name] or without_spread[name]
     for name in ("roc_auc", "pr_auc"):
         both = labels.any() and not labels.all()
-        found[name] = found[name] or _auc_without_spread(labels, group, measured[name](whole) if both else None)
-    return found
+        intervals[name] = intervals[name] or _auc_without_spread(
+            labels, group, measured[name](unit_weights) if both else None
+        )
+    return intervals
 
 
 def _percentiles(values: list[float | None]) -> list[float] | None:
@@ -272,8 +301,8 @@ def _f1_without_spread(hits: np.ndarray, misses: np.ndarray) -> list[float] | No
 
 
 def _values_without_spread(in_group: np.ndarray) -> dict[str, list[float] | None]:
-    """balanced_accuracy and mcc where recall and specificity lie at the lower, and at the upper ends of their Wilson
-    intervals, groups being trials. `in_group`: float64 [G, 4], tn, fp, fn, tp of each group."""
+    """balanced_accuracy and mcc with recall and specificity at the lower, and at the upper ends of their Wilson
+    intervals, each group a trial. `in_group`: float64 [G, 4], tn, fp, fn, tp of each group."""
     tn, fp, fn, tp = in_group.sum(0)
     if not (tn + fp and fn + tp):
         return {"balanced_accuracy": None, "mcc": None}
@@ -281,8 +310,15 @@ def _values_without_spread(in_group: np.ndarray) -> dict[str, list[float] | None
     specificity = wilson(tn / (tn + fp) * trials[0], trials[0])
     recall = wilson(tp / (tp + fn) * trials[1], trials[1])
     ends = [
-        _values({"tn": it * trials[0], "fp": (1 - it) * trials[0], "fn": (1 - at) * trials[1], "tp": at * trials[1]})
-        for it, at in zip(specificity, recall, strict=True)
+        _confusion_metrics(
+            {
+                "tn": specificity_bound * trials[0],
+                "fp": (1 - specificity_bound) * trials[0],
+                "fn": (1 - recall_bound) * trials[1],
+                "tp": recall_bound * trials[1],
+            }
+        )
+        for specificity_bound, recall_bound in zip(specificity, recall, strict=True)
     ]
     return {
         name: None if any(end[name] is None for end in ends) else [end[name] for end in ends]
@@ -300,7 +336,7 @@ def _auc_without_spread(labels: np.ndarray, group: np.ndarray, value: float | No
 
 
 def worst_mistakes(labels: np.ndarray, probabilities: np.ndarray, threshold: float, count: int) -> np.ndarray:
-    """int64 [<= count]: rows decided wrongly, those first that gave the truth the lowest probability; ties by row."""
+    """int64 [<= count]: rows decided wrongly, the lowest probability of the true class first; ties by row."""
     labels, probabilities = checked("worst_mistakes", labels, probabilities)
     wrong = np.flatnonzero((probabilities >= threshold) != labels)
     of_truth = np.where(labels, probabilities, 1 - probabilities)[wrong]

@@ -1,4 +1,4 @@
-"""What an evaluation measured, apart from the pages that show it."""
+"""Results of an evaluation, independent of the pages that display them."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -13,8 +13,15 @@ TEST, VALIDATION = "test", "validation, on which threshold, temperature and epoc
 
 @dataclasses.dataclass(frozen=True)
 class Mistake:
-    """A wrongly decided image. `truth`: class name; `probability`: 0..1, of cracked; `png`: the picture; `heat`: the
-    same under a map of what speaks for cracked, or empty."""
+    """An image that was decided wrongly, or whose label may be wrong.
+
+    Attributes:
+        path: source path of the image.
+        truth: name of the labelled class.
+        probability: 0..1, of cracked.
+        png: the image as PNG, or empty.
+        heat: the image under a saliency map of the cracked class as PNG, or empty.
+    """
 
     path: str
     truth: str
@@ -25,12 +32,25 @@ class Mistake:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
-    """`metrics`: of metrics.measure; `labels`: int or bool [N]; `probabilities`: float [N], 0..1; `mistakes`: worst
-    first; `classes`: (clean, cracked); `review`: what is left to a person, as assessment makes it, or {}; `suspects`:
-    labels that may be wrong, the surest first, the later ones without a picture; `slices`: of slices.divide; `overlap`:
-    of overlap.measure, how many of the images the model has seen; `basis`: what kind of figures these are, where a run
-    tells it of itself; `verdict`: whether that is better than a guess; `photographs`: of photo_evaluation.measure, with
-    what windows say of the same images under `windows`, or {}; `photograph_rows`: of photographs.csv."""
+    """The evaluation of one model on one dataset.
+
+    Attributes:
+        name: folder name of the dataset.
+        split: names of the splits, joined by +.
+        metrics: from metrics.measure.
+        labels: int or bool [N], 1 means cracked.
+        probabilities: float [N], 0..1, of cracked.
+        mistakes: the worst first.
+        classes: (clean, cracked).
+        review: what is left for human review, from evaluator.evaluate, or {}.
+        suspects: labels that may be wrong, the surest first, the later ones without an image.
+        slices: from slices.divide.
+        overlap: from overlap.measure, how many of the images the model has seen.
+        basis: what kind of figures these are, set by a training run that reports on itself.
+        verdict: whether the model is better than a guess.
+        photographs: from photo_evaluation.measure, with the window figures of the same images under `windows`, or {}.
+        photograph_rows: rows of photographs.csv.
+    """
 
     name: str
     split: str
@@ -55,9 +75,9 @@ COMPARED = ("accuracy", "recall", "specificity", "precision", "mcc", "roc_auc", 
 def guesses(evaluations: Sequence[Evaluation]) -> list[str]:
     """A warning for each evaluation in which the model was not better than a guess."""
     return [
-        f"On {one.name} ({one.split}) the model is {one.verdict.describe()}."
-        for one in evaluations
-        if one.verdict and one.verdict.is_doubtful
+        f"On {evaluation.name} ({evaluation.split}) the model is {evaluation.verdict.describe()}."
+        for evaluation in evaluations
+        if evaluation.verdict and evaluation.verdict.is_doubtful
     ]
 
 
@@ -65,6 +85,6 @@ def in_words(metrics: Mapping) -> str:
     """'finds 994 of 1,000 cracked surfaces and raises 1 false alarm on 1,000 clean ones'."""
     tn, fp, fn, tp = (metrics["confusion"][key] for key in ("tn", "fp", "fn", "tp"))
     alarms = f"{fp:,} false alarm{'' if fp == 1 else 's'}" if fp else "no false alarm"
-    found = f"finds {tp:,} of {tp + fn:,} cracked surfaces" if tp + fn else ""
-    raised = f"raises {alarms} on {tn + fp:,} clean ones" if tn + fp else ""
-    return " and ".join(part for part in (found, raised) if part)
+    recall_text = f"finds {tp:,} of {tp + fn:,} cracked surfaces" if tp + fn else ""
+    alarm_text = f"raises {alarms} on {tn + fp:,} clean ones" if tn + fp else ""
+    return " and ".join(part for part in (recall_text, alarm_text) if part)

@@ -1,1 +1,1 @@
-"""From TFRecord to batches: streaming, packed, remote; shuffling and decoding."""
+"""From TFRecords to batches: streaming, packed or remote; shuffling and decoding."""

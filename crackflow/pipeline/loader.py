@@ -1,10 +1,10 @@
-"""Where the batches come from: the pack, the stream, or made pixels; chosen by room, with the reason.
+"""Chooses where the batches come from: the pack, the stream, or synthetic pixels, by the room there is.
 
 Synopsis::
 
-    feed = loader.create_loader(Input.AUTO, made, batch_size=64, image_px=128, channels=3, seed=0)
-    feed.train(), feed.val()    # tf.data.Datasets, as `pipeline` describes them
-    feed.choice                 # Choice("pack", "0.4 GB, of 71 GB free on the disk")
+    inputs = loader.create_loader(Input.AUTO, dataset, batch_size=64, image_px=128, channels=3, seed=0)
+    inputs.train(), inputs.val()    # tf.data.Datasets, as `pipeline.stream` describes them
+    inputs.choice                   # AutoChoice("pack", "0.40 GB decoded once, of 71 GB free on the disk")
 """
 
 import dataclasses
@@ -24,14 +24,20 @@ from crackflow.data.dataset import Dataset
 from crackflow.pipeline import pack, remote, stream
 
 SPLITS = ("train", "val")
-# A pack may take half of what is free on the disk: what else is written there meanwhile must have room as well.
+# A pack may use half of what is free on the disk, to leave room for what else is written there meanwhile.
 PART_OF_DISK = 0.5
 SYNTHETIC_BATCHES = 16
 
 
 @dataclasses.dataclass(frozen=True)
 class DataLoader:
-    """`choice`: which input, and why."""
+    """Batches for training and validation.
+
+    Attributes:
+        train_batches: builds the training dataset; takes first_batch, share and with_cells.
+        val_batches: builds the validation dataset; takes share.
+        choice: which input was chosen, and why.
+    """
 
     train_batches: Callable[..., tf.data.Dataset]
     val_batches: Callable[..., tf.data.Dataset]
@@ -40,7 +46,7 @@ class DataLoader:
     def train(
         self, first_batch: int = 0, share: ShardOptions = NO_SHARDING, with_cells: bool = False
     ) -> tf.data.Dataset:
-        """Endless (image, label) or (image, label, cells), `share` of each global batch from `first_batch` on."""
+        """Endless (image, label) or (image, label, cells): `share` of each global batch from `first_batch` on."""
         return self.train_batches(first_batch=first_batch, share=share, with_cells=with_cells)
 
     def val(self, share: ShardOptions = NO_SHARDING) -> tf.data.Dataset:
@@ -48,28 +54,31 @@ class DataLoader:
         return self.val_batches(share=share)
 
 
-def choose_input(wanted: Input, made: Dataset, image_px: int, channels: int) -> AutoChoice:
-    """Which input fits this machine. auto: the pack where disk and memory have room for it, else the stream."""
-    if wanted is not Input.AUTO:
-        return AutoChoice(wanted.value, "asked for")
-    size = sum(pack.nbytes(made, split, image_px, channels) for split in SPLITS)
-    if all(os.path.exists(f"{pack.base(made, split, image_px, channels)}.json") for split in SPLITS):
+def choose_input(requested: Input, dataset: Dataset, image_px: int, channels: int) -> AutoChoice:
+    """Chooses the input that fits this machine: with auto, the pack if disk and memory have room for it, else the
+    stream."""
+    if requested is not Input.AUTO:
+        return AutoChoice(requested.value, "asked for")
+    size = sum(pack.nbytes(dataset, split, image_px, channels) for split in SPLITS)
+    if all(os.path.exists(f"{pack.base(dataset, split, image_px, channels)}.json") for split in SPLITS):
         return AutoChoice("pack", f"{size / 1e9:.2f} GB, made before")
-    free, memory = shutil.disk_usage(made.folder).free, runtime.memory_bytes()
-    told = f"{size / 1e9:.2f} GB"
-    if not os.access(made.folder, os.W_OK):
-        return AutoChoice("stream", f"{made.folder!r} can't be written, so the pack has no place")
+    free, memory = shutil.disk_usage(dataset.folder).free, runtime.memory_bytes()
+    size_text = f"{size / 1e9:.2f} GB"
+    if not os.access(dataset.folder, os.W_OK):
+        return AutoChoice("stream", f"{dataset.folder!r} can't be written, so the pack has no place")
     if size > PART_OF_DISK * free:
         return AutoChoice(
-            "stream", f"the pack takes {told}, more than half of the {free / 1e9:.2f} GB free on the disk"
+            "stream", f"the pack takes {size_text}, more than half of the {free / 1e9:.2f} GB free on the disk"
         )
     if size > memory:
-        return AutoChoice("stream", f"the pack takes {told}, more than the {memory / 1e9:.2f} GB of memory that map it")
-    return AutoChoice("pack", f"{told} decoded once, of {free / 1e9:.0f} GB free on the disk")
+        return AutoChoice(
+            "stream", f"the pack takes {size_text}, more than the {memory / 1e9:.2f} GB of memory that map it"
+        )
+    return AutoChoice("pack", f"{size_text} decoded once, of {free / 1e9:.0f} GB free on the disk")
 
 
 def create_loader(
-    wanted: Input,
+    requested: Input,
     made: Dataset,
     batch_size: int,
     image_px: int,
@@ -78,13 +87,25 @@ def create_loader(
     data_service: str = "",
     val_batch_size: int = 0,
 ) -> DataLoader:
-    """Batches for training and validation. A pack that can't be written falls back to the stream, with a warning.
+    """Creates the batches for training and validation.
 
-    `data_service`: address of a tf.data service that decodes the stream instead. `val_batch_size`: 0 for `batch_size`.
-    Raises: UserError when no service is there.
+    A pack that can't be written falls back to the stream, with a warning.
+
+    Args:
+        requested: the input, or auto.
+        made: the dataset.
+        batch_size: global batch size of training.
+        image_px: side of the images.
+        channels: 1 or 3.
+        seed: seed of the order.
+        data_service: address of a tf.data service that decodes the stream instead.
+        val_batch_size: 0 for `batch_size`.
+
+    Raises:
+        UserError: when no service listens at `data_service`.
     """
     val_batch_size = val_batch_size or batch_size
-    pack.remove_leftovers(made)  # also where there is to be none: they are as large as the whole one
+    pack.remove_leftovers(made)  # even if no pack is built: they are as large as a whole pack
     if data_service:
         remote.require_reachable(data_service)
         return DataLoader(
@@ -92,7 +113,7 @@ def create_loader(
             functools.partial(remote.eval_batches, made, "val", data_service, val_batch_size, image_px, channels),
             AutoChoice("service", data_service),
         )
-    choice = choose_input(wanted, made, image_px, channels)
+    choice = choose_input(requested, made, image_px, channels)
     if choice.value == "pack":
         try:
             train, val = (pack.build_if_missing(made, split, image_px, channels) for split in SPLITS)
@@ -120,11 +141,13 @@ def synthetic_batches(
     share: ShardOptions = NO_SHARDING,
     with_cells: bool = False,
 ) -> tf.data.Dataset:
-    """Endless random batches held in memory: how fast the device alone would be. Nothing can be learnt from them."""
+    """Endless random batches from memory, to measure how fast the device alone is. Nothing can be learnt from them."""
     random = np.random.default_rng([seed, share.first])
     shape = (SYNTHETIC_BATCHES, share.size(batch_size), image_px, image_px, channels)
     image = random.integers(0, 256, shape, np.uint8)
-    told = [random.integers(0, 2, shape[:2], np.int32)]
+    tables = [random.integers(0, 2, shape[:2], np.int32)]
     if with_cells:
-        told.append(random.integers(-(2**63), 2**63, shape[:2], np.int64))
-    return tf.data.Dataset.from_tensor_slices((image, *told)).cache().repeat().skip(first_batch % shape[0]).prefetch(2)
+        tables.append(random.integers(-(2**63), 2**63, shape[:2], np.int64))
+    return (
+        tf.data.Dataset.from_tensor_slices((image, *tables)).cache().repeat().skip(first_batch % shape[0]).prefetch(2)
+    )

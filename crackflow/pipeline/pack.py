@@ -1,14 +1,14 @@
-"""The pack: a split decoded once into a plain .npy, which TensorFlow maps into memory instead of reading it.
+"""The pack: a decoded cache of a split in a plain .npy, which TensorFlow maps into memory instead of reading it.
 
 Synopsis::
 
-    made = dataset.load("data/metu")
-    packed = pack.build_if_missing(made, "train", image_px=128, channels=3)       # built unless it lies there, sound
+    dataset = dataset_io.load("data/metu")
+    packed = pack.build_if_missing(dataset, "train", image_px=128, channels=3)    # built unless a sound one exists
     for image, label in pack.train_batches(packed, batch_size=64, seed=0): ...
     # image: uint8 [64, 128, 128, 3], 0..255;  label: int32 [64]
 
-In the folder `packs` of the data set: train-128.npy uint8 [N, 128, 128, 3], train-128.labels.npy int32 [N] and
-train-128.json, which is written last and says what the other two must be. Grey ones are called train-128-grey.
+The folder `packs` of the dataset holds train-128.npy uint8 [N, 128, 128, 3], train-128.labels.npy int32 [N] and
+train-128.json, which is written last and describes the other two. Grey packs are called train-128-grey.
 
 The order of training is that of `pipeline.shuffle`, a perfect shuffle that starts anywhere.
 """
@@ -37,7 +37,17 @@ CRC_BLOCK = 16 << 20
 
 @dataclasses.dataclass(frozen=True)
 class PackedSplit:
-    """A sound pack of `split` of the data set `made`. `labels`: int32 [count]."""
+    """A sound pack of `split` of `dataset`.
+
+    Attributes:
+        dataset: the source of the images.
+        split: name of the split.
+        path: the .npy file of the pixels.
+        count: number of images.
+        image_px: side of the images.
+        channels: 1 or 3.
+        labels: int32 [count], 1 means cracked.
+    """
 
     dataset: Dataset
     split: str
@@ -48,103 +58,104 @@ class PackedSplit:
     labels: np.ndarray
 
     def read_cells(self) -> np.ndarray:
-        """int64 [count], of `data.mask_grid`, from manifest.csv: seconds for a million images."""
+        """Reads the mask bits of `data.mask_grid` from manifest.csv: int64 [count], seconds for a million images."""
         return RecordReader(self.dataset, self.split).cells
 
 
-def nbytes(made: Dataset, split: str, image_px: int, channels: int) -> int:
-    """Size of the pack of `split`, which has made.count(split) images."""
-    return HEADER_BYTES + made.count(split) * image_px**2 * channels
+def nbytes(dataset: Dataset, split: str, image_px: int, channels: int) -> int:
+    """Size of the pack of `split`, which has dataset.count(split) images."""
+    return HEADER_BYTES + dataset.count(split) * image_px**2 * channels
 
 
-def base(made: Dataset, split: str, image_px: int, channels: int) -> str:
-    """Path of the pack, up to its extension."""
-    return os.path.join(made.folder, FOLDER, f"{split}-{image_px}" + ("" if channels == 3 else "-grey"))
+def base(dataset: Dataset, split: str, image_px: int, channels: int) -> str:
+    """Path of the pack without its extension."""
+    return os.path.join(dataset.folder, FOLDER, f"{split}-{image_px}" + ("" if channels == 3 else "-grey"))
 
 
-def find(made: Dataset, split: str, image_px: int, channels: int) -> PackedSplit | None:
-    """The pack, if it lies there and is sound: of this data set, and every byte as it was written."""
-    place = base(made, split, image_px, channels)
-    wanted = _facts(made, split, image_px, channels)
+def find(dataset: Dataset, split: str, image_px: int, channels: int) -> PackedSplit | None:
+    """Finds the pack if it is sound: of this dataset, and every byte as it was written. Else None."""
+    path = base(dataset, split, image_px, channels)
+    expected = _metadata(dataset, split, image_px, channels)
     try:
-        facts = checked_json.read(f"{place}.json")
-        if {key: facts.get(key) for key in wanted} != wanted:
+        metadata = checked_json.read(f"{path}.json")
+        if {key: metadata.get(key) for key in expected} != expected:
             return None
-        sums = [_checksum(f"{place}.npy"), _checksum(f"{place}.labels.npy")]
-        if sums != [facts.get("pixels_crc32c"), facts.get("labels_crc32c")]:
+        sums = [_checksum(f"{path}.npy"), _checksum(f"{path}.labels.npy")]
+        if sums != [metadata.get("pixels_crc32c"), metadata.get("labels_crc32c")]:
             return None
-        labels = np.load(f"{place}.labels.npy")
+        labels = np.load(f"{path}.labels.npy")
     except (OSError, ValueError, MemoryError):
         return None
-    return PackedSplit(made, split, f"{place}.npy", wanted["count"], image_px, channels, labels)
+    return PackedSplit(dataset, split, f"{path}.npy", expected["count"], image_px, channels, labels)
 
 
-def build_if_missing(made: Dataset, split: str, image_px: int, channels: int) -> PackedSplit:
-    """The pack, built first where there is none, or a stale or damaged one. Of several processes one builds.
+def build_if_missing(dataset: Dataset, split: str, image_px: int, channels: int) -> PackedSplit:
+    """Returns the pack; builds it first when it is missing, stale or damaged. Of several processes only one builds.
 
-    Raises: OSError when the folder can't be written or the disk is full; nothing half-written stays.
+    Raises:
+        OSError: when the folder can't be written or the disk is full; nothing half-written stays.
     """
-    remove_leftovers(made)
-    found = find(made, split, image_px, channels)
-    if found:  # without a lock, which a folder that can only be read has no place for
-        return found
-    os.makedirs(os.path.join(made.folder, FOLDER), exist_ok=True)
-    with locks.open_file(f"{base(made, split, image_px, channels)}{LOCK}") as lock:
-        locks.lock_where_possible(lock)  # waits for another process that builds; without locks each builds by itself
-        found = find(made, split, image_px, channels)
-        if found:
-            return found
-        with console.progress_bar(made.count(split), f"packing {split} at {image_px} px") as advance:
-            _build(made, split, image_px, channels, advance)
-    found = find(made, split, image_px, channels)
-    if not found:
-        raise OSError(f"the pack {base(made, split, image_px, channels)!r} is not what was written a moment ago")
-    return found
+    remove_leftovers(dataset)
+    packed = find(dataset, split, image_px, channels)
+    if packed:  # without a lock, which can't be created in a read-only folder
+        return packed
+    os.makedirs(os.path.join(dataset.folder, FOLDER), exist_ok=True)
+    with locks.open_file(f"{base(dataset, split, image_px, channels)}{LOCK}") as lock:
+        locks.lock_where_possible(lock)  # waits for another process that builds; without locks each process builds
+        packed = find(dataset, split, image_px, channels)
+        if packed:
+            return packed
+        with console.progress_bar(dataset.count(split), f"packing {split} at {image_px} px") as advance:
+            _build_pack(dataset, split, image_px, channels, advance)
+    packed = find(dataset, split, image_px, channels)
+    if not packed:
+        raise OSError(f"the pack {base(dataset, split, image_px, channels)!r} is not what was written a moment ago")
+    return packed
 
 
-def remove_leftovers(made: Dataset) -> None:
-    """Remove what processes left of packs of `made` that were killed while they built one."""
-    temporary_files.remove_leftovers(os.path.join(made.folder, FOLDER))
+def remove_leftovers(dataset: Dataset) -> None:
+    """Removes the unfinished packs of `dataset` that killed processes left."""
+    temporary_files.remove_leftovers(os.path.join(dataset.folder, FOLDER))
 
 
-def _facts(made: Dataset, split: str, image_px: int, channels: int) -> dict:
+def _metadata(dataset: Dataset, split: str, image_px: int, channels: int) -> dict:
     return {
         "version": VERSION,
-        "fingerprint": made.facts["fingerprint"],
+        "fingerprint": dataset.facts["fingerprint"],
         "split": split,
-        "count": made.count(split),
+        "count": dataset.count(split),
         "image_px": image_px,
         "channels": channels,
     }
 
 
-def _build(made: Dataset, split: str, image_px: int, channels: int, advance: Callable[[int], None]) -> None:
-    place, facts = base(made, split, image_px, channels), _facts(made, split, image_px, channels)
+def _build_pack(dataset: Dataset, split: str, image_px: int, channels: int, advance: Callable[[int], None]) -> None:
+    path, metadata = base(dataset, split, image_px, channels), _metadata(dataset, split, image_px, channels)
     with contextlib.suppress(FileNotFoundError):
-        os.remove(f"{place}.json")  # from here on, there is no pack until the last line
-    shape = (facts["count"], image_px, image_px, channels)
+        os.remove(f"{path}.json")  # from here on, there is no pack until the last line
+    shape = (metadata["count"], image_px, image_px, channels)
     labels = []
-    with atomic.file(f"{place}.npy") as file:
-        crc = _write(file, _header(shape), 0)
-        for image, label, weight in stream.eval_batches(made, split, BUILD_BATCH, image_px, channels):
+    with atomic.file(f"{path}.npy") as file:
+        crc = _write_block(file, _npy_header(shape), 0)
+        for image, label, weight in stream.eval_batches(dataset, split, BUILD_BATCH, image_px, channels):
             real = int(np.count_nonzero(weight.numpy()))
-            crc = _write(file, image.numpy()[:real].tobytes(), crc)
+            crc = _write_block(file, image.numpy()[:real].tobytes(), crc)
             labels.append(label.numpy()[:real])
             advance(real)
-    with atomic.file(f"{place}.labels.npy") as file:
+    with atomic.file(f"{path}.labels.npy") as file:
         np.save(file, np.concatenate(labels).astype(np.int32))
-    facts |= {"pixels_crc32c": crc, "labels_crc32c": _checksum(f"{place}.labels.npy")}
-    atomic.write_text(f"{place}.json", json.dumps(facts, indent=1) + "\n")
+    metadata |= {"pixels_crc32c": crc, "labels_crc32c": _checksum(f"{path}.labels.npy")}
+    atomic.write_text(f"{path}.json", json.dumps(metadata, indent=1) + "\n")
 
 
-def _header(shape: tuple[int, ...]) -> bytes:
-    """The first `HEADER_BYTES` of a .npy file of uint8 [shape]."""
+def _npy_header(shape: tuple[int, ...]) -> bytes:
+    """The first `HEADER_BYTES` bytes of a .npy file of uint8 [shape]."""
     text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}"
     start = np.lib.format.magic(1, 0) + (HEADER_BYTES - 10).to_bytes(2, "little")
     return (start + text.encode()).ljust(HEADER_BYTES - 1) + b"\n"
 
 
-def _write(file, data: bytes, crc: int) -> int:
+def _write_block(file, data: bytes, crc: int) -> int:
     file.write(data)
     return google_crc32c.extend(crc, data)
 
@@ -159,18 +170,19 @@ def _checksum(path: str) -> int:
 
 
 def rows(packed: PackedSplit) -> tf.Tensor:
-    """uint8 [N, px * px * C] that lies in the mapped file: nothing is read until a row is used, nothing is copied.
+    """Maps the pixels: uint8 [N, px * px * C]. Nothing is read until a row is used, and nothing is copied.
 
-    Handed over by DLPack: the operation made for it (ImmutableConst) maps the file too, but TensorFlow then tries to
-    fold it into a constant, which reads all of it and takes its size in memory once more.
+    The array is passed by DLPack. TensorFlow's own operation, ImmutableConst, maps the file too, but TensorFlow then
+    tries to fold it into a constant, which reads all of it and needs its size in memory once more.
     """
-    mapped = np.load(packed.path, mmap_mode="c")  # DLPack wants an array that could be written; nobody does
+    mapped = np.load(packed.path, mmap_mode="c")  # DLPack requires a writable array; nothing writes to it
     return tf.experimental.dlpack.from_dlpack(np.asarray(mapped).reshape(packed.count, -1).__dlpack__())
 
 
-def _mapped(numbers: tf.data.Dataset, batch: Callable) -> tf.data.Dataset:
-    """tf.data's graph rewriting would serialize what `batch` captures: the whole pack, in memory."""
-    batch = tf.autograph.experimental.do_not_convert(batch)  # as in `pipeline`
+def _map_batches(numbers: tf.data.Dataset, batch: Callable) -> tf.data.Dataset:
+    """Maps batch numbers to batches, without tf.data's graph rewriting, which would serialize what `batch` captures:
+    the whole pack, in memory."""
+    batch = tf.autograph.experimental.do_not_convert(batch)  # as in `pipeline.stream`
     ds = numbers.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
     options = tf.data.Options()
     options.experimental_optimization.apply_default_optimizations = False
@@ -185,42 +197,50 @@ def train_batches(
     share: ShardOptions = NO_SHARDING,
     with_cells: bool = False,
 ) -> tf.data.Dataset:
-    """Endless batches: image uint8 [b, px, px, C], label int32 [b], from global batch `first_batch` of the run on; with
-    cells, int64 [b] of `data.mask_grid` as well.
+    """Endless shuffled batches, as `stream.train_batches`.
 
-    `share`: which parts of each global batch of `batch_size` come here, one after the other; b is the size of a part.
+    Args:
+        packed: the pack.
+        batch_size: global batch size.
+        seed: seed of the order.
+        first_batch: global batch of the run to start from.
+        share: which parts of each global batch this process gets, one after the other.
+        with_cells: adds the mask bits of `data.mask_grid`.
+
+    Returns:
+        (image uint8 [b, px, px, C], label int32 [b]), and with cells int64 [b]; b is the size of a part.
     """
-    pixels, told = rows(packed), [tf.constant(packed.labels)]
+    pixels, tables = rows(packed), [tf.constant(packed.labels)]
     if with_cells:
-        told.append(tf.constant(packed.read_cells()))
+        tables.append(tf.constant(packed.read_cells()))
     size = share.size(batch_size)
     shape = [size, packed.image_px, packed.image_px, packed.channels]
 
     def batch(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
         at = share.position(number, batch_size)
-        chosen = shuffle.shuffled_index(
+        row_indices = shuffle.shuffled_index(
             at.batch * batch_size + at.first + tf.range(size, dtype=tf.int64), packed.count, seed
         )
-        return tf.reshape(tf.gather(pixels, chosen), shape), *(tf.gather(one, chosen) for one in told)
+        return tf.reshape(tf.gather(pixels, row_indices), shape), *(tf.gather(table, row_indices) for table in tables)
 
     ds = tf.data.Dataset.counter(first_batch * share.count)
-    return _mapped(ds, batch)
+    return _map_batches(ds, batch)
 
 
 def eval_batches(packed: PackedSplit, batch_size: int, share: ShardOptions = NO_SHARDING) -> tf.data.Dataset:
-    """As `stream.eval_batches`: every image once, in the order of the shards, weight 0 on the padding."""
+    """Every image once, in the order of the shards, with weight 0 on the padding, as `stream.eval_batches`."""
     pixels, labels = rows(packed), tf.constant(packed.labels)
     size = share.size(batch_size)
     shape = [size, packed.image_px, packed.image_px, packed.channels]
 
     def batch(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         at = share.position(number, batch_size)
-        place = at.batch * batch_size + at.first + tf.range(size, dtype=tf.int64)
-        inside = place < packed.count
-        chosen = tf.minimum(place, packed.count - 1)
+        positions = at.batch * batch_size + at.first + tf.range(size, dtype=tf.int64)
+        inside = positions < packed.count
+        row_indices = tf.minimum(positions, packed.count - 1)
         weight = tf.cast(inside, tf.float32)
-        image = tf.gather(pixels, chosen) * tf.cast(inside, tf.uint8)[:, None]
-        return tf.reshape(image, shape), tf.gather(labels, chosen) * tf.cast(inside, tf.int32), weight
+        image = tf.gather(pixels, row_indices) * tf.cast(inside, tf.uint8)[:, None]
+        return tf.reshape(image, shape), tf.gather(labels, row_indices) * tf.cast(inside, tf.int32), weight
 
     ds = tf.data.Dataset.range(stream.num_eval_batches(packed.count, batch_size) * share.count)
-    return _mapped(ds, batch)
+    return _map_batches(ds, batch)

@@ -1,11 +1,11 @@
-"""The stream, decoded by other processes or hosts: tf.data service.
+"""The stream, decoded by other processes or hosts with the tf.data service.
 
 Synopsis::
 
-    batches = remote.train_batches(made, "grpc://input:5050", 64, 128, 3, seed=0)       # as `pipeline` gives them
+    batches = remote.train_batches(dataset, "grpc://input:5050", 64, 128, 3, seed=0)    # as `pipeline.stream` has them
 
-The graph that the service's workers run holds the numbers of this process's parts, and where each record lies; the
-dispatcher hands each number to one worker, so every part comes once. They come as they are ready, not in their order.
+The graph that the service's workers run contains the numbers of this process's parts, and the position of each record.
+The dispatcher gives each number to one worker, so every part comes once. Parts come when they are ready, not in order.
 All workers must see the shards under the same path as this process.
 """
 
@@ -24,7 +24,7 @@ CONNECT_S = 10
 
 
 def train_batches(
-    made: Dataset,
+    dataset: Dataset,
     address: str,
     batch_size: int,
     image_px: int,
@@ -34,23 +34,25 @@ def train_batches(
     share: ShardOptions = NO_SHARDING,
     with_cells: bool = False,
 ) -> tf.data.Dataset:
-    """As `stream.train_batches`: the same parts of the same batches, in any order. Raises: as that does."""
-    rows = RecordReader(made, "train")
+    """The same parts of the same batches as `stream.train_batches`, in any order. Raises the same errors."""
+    rows = RecordReader(dataset, "train")
     window = stream.window_rows(rows.count, rows.bytes)
     size = share.size(batch_size)
 
-    def chosen(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def select_rows(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         at = share.position(number, batch_size)
-        places = at.batch * batch_size + at.first + tf.range(size, dtype=tf.int64)
-        return shuffle.shuffled_index(places, rows.count, seed, window), tf.ones([size])
+        positions = at.batch * batch_size + at.first + tf.range(size, dtype=tf.int64)
+        return shuffle.shuffled_index(positions, rows.count, seed, window), tf.ones([size])
 
     numbers = tf.data.Dataset.counter(first_batch * share.count)
-    batches = _decoded(numbers.map(chosen), rows, made, size, image_px, channels)
-    return _served(batches.map(lambda image, label, _, where: (image, label, where)[: 2 + with_cells]), address)
+    batches = _decode_records(numbers.map(select_rows), rows, dataset, size, image_px, channels)
+    return _distribute(
+        batches.map(lambda image, label, _, mask_bits: (image, label, mask_bits)[: 2 + with_cells]), address
+    )
 
 
 def eval_batches(
-    made: Dataset,
+    dataset: Dataset,
     split: str,
     address: str,
     batch_size: int,
@@ -58,28 +60,28 @@ def eval_batches(
     channels: int,
     share: ShardOptions = NO_SHARDING,
 ) -> tf.data.Dataset:
-    """As `stream.eval_batches`, in any order: every image once. Raises: as that does."""
-    rows = RecordReader(made, split)
+    """Every image once, as `stream.eval_batches`, in any order. Raises the same errors."""
+    rows = RecordReader(dataset, split)
     size = share.size(batch_size)
 
-    def chosen(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def select_rows(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         at = share.position(number, batch_size)
-        place = at.batch * batch_size + at.first + tf.range(size, dtype=tf.int64)
-        return tf.minimum(place, rows.count - 1), tf.cast(place < rows.count, tf.float32)
+        positions = at.batch * batch_size + at.first + tf.range(size, dtype=tf.int64)
+        return tf.minimum(positions, rows.count - 1), tf.cast(positions < rows.count, tf.float32)
 
     numbers = tf.data.Dataset.range(stream.num_eval_batches(rows.count, batch_size) * share.count)
-    batches = _decoded(numbers.map(chosen), rows, made, size, image_px, channels)
-    return _served(batches.map(lambda image, label, weight, _: (image, label, weight)), address)
+    batches = _decode_records(numbers.map(select_rows), rows, dataset, size, image_px, channels)
+    return _distribute(batches.map(lambda image, label, weight, _: (image, label, weight)), address)
 
 
-def _decoded(
-    chosen: tf.data.Dataset, rows: RecordReader, made: Dataset, size: int, image_px: int, channels: int
+def _decode_records(
+    selected: tf.data.Dataset, rows: RecordReader, dataset: Dataset, size: int, image_px: int, channels: int
 ) -> tf.data.Dataset:
-    """(rows int64 [b], weight float32 [b]) to (image, label, weight, cells), by operations that a graph can carry
-    away."""
+    """Maps (rows int64 [b], weight float32 [b]) to (image, label, weight, cells), by operations that can be sent in a
+    graph."""
     files, shard, first, cells = (tf.constant(table) for table in (*rows.places(), rows.cells))
-    encoding, stored_px = made.facts["encoding"], made.image_px
-    stored = made.facts["channels"]
+    encoding, stored_px = dataset.facts["encoding"], dataset.image_px
+    stored = dataset.facts["channels"]
 
     def read(row: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, ...]:
         record = tf.data.experimental.from_variant(
@@ -102,18 +104,18 @@ def _decoded(
         label = tf.cast(fields["label"], tf.int32) * tf.cast(weight, tf.int32)
         return image * tf.cast(weight, tf.uint8), label, weight, cells[row]
 
-    each = chosen.flat_map(lambda *parts: tf.data.Dataset.from_tensor_slices(parts))
+    each = selected.flat_map(lambda *parts: tf.data.Dataset.from_tensor_slices(parts))
     return each.map(read, num_parallel_calls=tf.data.AUTOTUNE).batch(size, drop_remainder=True)
 
 
-def _served(batches: tf.data.Dataset, address: str) -> tf.data.Dataset:
-    """Made by the workers of the service at `address`, each element by one of them."""
-    away = tf.data.experimental.service.distribute(
+def _distribute(batches: tf.data.Dataset, address: str) -> tf.data.Dataset:
+    """Lets the workers of the service at `address` compute `batches`, each element by one of them."""
+    distribute = tf.data.experimental.service.distribute(
         tf.data.experimental.service.ShardingPolicy.DYNAMIC,
         address,
-        compression=None,  # pixels of photographs hardly shrink, and the time it takes is the service's
+        compression=None,  # pixels of photographs hardly shrink, and compression would cost the workers time
     )
-    return batches.apply(away).prefetch(2)
+    return batches.apply(distribute).prefetch(2)
 
 
 def check_connection(address: str) -> None:
@@ -125,11 +127,11 @@ def check_connection(address: str) -> None:
 def require_reachable(address: str) -> None:
     """Raises: UserError when no gRPC server listens at `address`, where TensorFlow itself would wait for an hour."""
     try:
-        found = "" if rendezvous.is_grpc(address.removeprefix(SCHEME)) else "something else that answers"
+        answer = "" if rendezvous.is_grpc(address.removeprefix(SCHEME)) else "something else that answers"
     except OSError as error:
-        found = error.strerror or str(error)
-    if found:
+        answer = error.strerror or str(error)
+    if answer:
         raise UserError(
-            f"--data_service: expected a dispatcher at {address!r}, received {found}; start one with "
+            f"--data_service: expected a dispatcher at {address!r}, received {answer}; start one with "
             "launch/data_service.sh, for other hosts with --host, without which it listens to its own machine alone"
         )

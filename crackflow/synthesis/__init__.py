@@ -1,1 +1,1 @@
-"""Drawn photographs: surfaces, cracks, distractors and what lies about on a wall."""
+"""Synthetic photographs: surfaces, cracks and distractors."""

@@ -1,13 +1,13 @@
-"""Surfaces without cracks, from noise: what they are made of and what lies on them.
+"""Surfaces without cracks, from noise: their materials and the marks on them.
 
 Synopsis::
 
     rng = numpy.random.default_rng([seed, index])
-    surface = make(rng, 227)                        # of red, green and blue light it throws back, float32
-    planes = surface.tone * surface.colour          # [3, 227, 227], 0..2; a crack is the business of `synthesis.cracks`
+    surface = draw_surface(rng, 227)                # reflectance of red, green and blue light, float32
+    planes = surface.tone * surface.colour          # [3, 227, 227], 0..2; `synthesis.cracks` adds cracks
 
-Lengths in this file are pixels of a picture `reference` wide; `px / reference` scales them. With 227 that is METU's
-picture, about a metre away; a smaller reference shows the same surface from nearer by, a larger one from afar.
+Lengths in this file are pixels of an image `reference` wide; `image_px / reference` scales them. With 227 that is an
+image of METU, about a metre away; a smaller reference shows the same surface from nearer by, a larger one from afar.
 """
 
 import dataclasses
@@ -28,40 +28,42 @@ Field = np.ndarray  # float32 [px, px]
 
 @dataclasses.dataclass(frozen=True)
 class Surface:
-    """Brightness and colour apart: what blurs or darkens a picture then touches one plane, not three.
+    """Brightness and colour, separate, so that blurring or darkening changes one plane and not three.
 
-    tone: float32 [px, px], 0.02..2, mostly near 1; colour: float32 [3, px, px] or, for one colour, [3, 1, 1], 0..1.
+    Attributes:
+        tone: float32 [px, px], 0.02..2, mostly near 1.
+        colour: float32 [3, px, px] or, for one colour, [3, 1, 1], 0..1.
     """
 
     tone: Field
     colour: np.ndarray
 
 
-def draw_surface(rng: np.random.Generator, px: int, reference: float = REFERENCE_PX) -> Surface:
-    """One surface of a random material, with marks and perhaps stains."""
+def draw_surface(rng: np.random.Generator, image_px: int, reference: float = REFERENCE_PX) -> Surface:
+    """Draws a surface of a random material, with marks and perhaps stains."""
     shares = np.cumsum([share for share, _ in MATERIALS])
     material = MATERIALS[int(np.searchsorted(shares, rng.random() * shares[-1]))][1]
-    surface = material(rng, px, reference)
-    colour = surface.colour * stains(rng, px, reference) if rng.random() < 0.45 else surface.colour
-    return Surface(np.maximum(surface.tone * marks(rng, px, reference), 0.02), colour)
+    surface = material(rng, image_px, reference)
+    colour = surface.colour * stains(rng, image_px, reference) if rng.random() < 0.45 else surface.colour
+    return Surface(np.maximum(surface.tone * marks(rng, image_px, reference), 0.02), colour)
 
 
 def white(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Uncorrelated noise: float32 [*shape], normal deviates of 256 sizes, in a quarter of the time of normal()."""
+    """Draws white noise: float32 [*shape], normal deviates of 256 sizes, in a quarter of the time of normal()."""
     size = math.prod(shape)
     words = rng.integers(0, 2**64, -(-size // 8), np.uint64)
     return NORMAL[words.view(np.uint8)[:size].reshape(shape)]
 
 
 def enlarge(grid: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Smooth float32 [height, width] through the points of `grid`, in a third of Pillow's time."""
-    return _stretch(_stretch(grid.T, width).T, height)
+    """Interpolates `grid` smoothly to float32 [height, width], in a third of Pillow's time."""
+    return _interpolate_rows(_interpolate_rows(grid.T, width).T, height)
 
 
-def _stretch(grid: np.ndarray, size: int) -> np.ndarray:
+def _interpolate_rows(grid: np.ndarray, size: int) -> np.ndarray:
     grid = np.ascontiguousarray(grid)
     out = None
-    for row, weight in _taps(len(grid), size):
+    for row, weight in _interpolation_taps(len(grid), size):
         part = grid.take(row, axis=0)
         part *= weight
         out = part if out is None else np.add(out, part, out=out)
@@ -69,14 +71,15 @@ def _stretch(grid: np.ndarray, size: int) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=1024)
-def _taps(points: int, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of int [size], a point for each value, and float32 [size, 1], its weight; values are sums over the pairs.
+def _interpolation_taps(points: int, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Interpolation taps: pairs of int [size], a point per value, and float32 [size, 1], its weight. Values are sums
+    over the pairs.
 
-    Cubic (Catmull-Rom), but linear where points are 4 px apart or less: no eye sees those creases.
+    Cubic (Catmull-Rom), but linear when points are 4 px apart or less: those creases are invisible.
     """
-    place = (np.arange(size) + 0.5) * points / size - 0.5
-    before = np.floor(place).astype(int)
-    t = (place - before)[:, None]
+    position = (np.arange(size) + 0.5) * points / size - 0.5
+    before = np.floor(position).astype(int)
+    t = (position - before)[:, None]
     if 4 * points >= size:
         weights = {0: 1 - t, 1: t}
     else:
@@ -87,41 +90,46 @@ def _taps(points: int, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
 
 def fractal(
     rng: np.random.Generator,
-    px: int,
+    image_px: int,
     coarse_px: float,
     fine_px: float,
     gain: float,
     stretch: float = 1.0,
     reference: float = REFERENCE_PX,
 ) -> Field:
-    """Noise whose grains go from `coarse_px` down to `fine_px`: float32 [px, px], mean near 0, deviation near 1.
+    """Draws fractal noise with grains from `coarse_px` down to `fine_px`.
 
-    Each octave is a third as coarse and `gain` times as strong, added on its small grid: all cost little more than
-    the last enlargement. `stretch` draws the grains out sideways.
+    Each octave is a third as coarse and `gain` times as strong. It is added on its small grid, so that all octaves cost
+    little more than the last enlargement. `stretch` stretches the grains sideways.
+
+    Returns:
+        float32 [px, px], mean near 0, standard deviation near 1.
     """
-    scale = px / reference
+    scale = image_px / reference
     step, weight, power, field = coarse_px * scale, 1.0, 0.0, None
-    last = max(fine_px * min(scale, 1), 1.0)  # larger pictures show finer grains
+    last = max(fine_px * min(scale, 1), 1.0)  # larger images show finer grains
     while field is None or step >= last:
-        high, wide = int(px / step) + 2, int(px / (step * stretch)) + 2
+        high, wide = int(image_px / step) + 2, int(image_px / (step * stretch)) + 2
         grid = white(rng, (high, wide)) * np.float32(weight)
         field = grid if field is None else enlarge(field, wide, high) + grid
         power += weight * weight
         step, weight = step / 3, weight * gain
-    return enlarge(field, px, px) / np.float32(power**0.5)
+    return enlarge(field, image_px, image_px) / np.float32(power**0.5)
 
 
 def soften(field: np.ndarray, sigma_px: float) -> np.ndarray:
-    """Blurred along the last two axes, borders repeated: float32 [..., h, w] in, same out."""
-    passes = 0 if sigma_px < 0.05 else math.ceil(2 * sigma_px * sigma_px)  # less changes no grey level
+    """Blurs along the last two axes, borders repeated: float32 [..., h, w] in, same out."""
+    passes = 0 if sigma_px < 0.05 else math.ceil(2 * sigma_px * sigma_px)  # a smaller sigma changes no grey level
     for _ in range(passes):
         side = sigma_px * sigma_px / passes / 2  # a pass adds 2 * side to the variance
-        field = _three_taps(_three_taps(field, 1 / side - 2, -2), 1 / side - 2, -1) * np.float32(side * side)
+        field = _convolve_three_taps(_convolve_three_taps(field, 1 / side - 2, -2), 1 / side - 2, -1) * np.float32(
+            side * side
+        )
     return field
 
 
-def _three_taps(field: np.ndarray, centre: float, axis: int) -> np.ndarray:
-    """1, `centre`, 1 along `axis`. Neighbours are reached in the flat array, three times faster than row by row."""
+def _convolve_three_taps(field: np.ndarray, centre: float, axis: int) -> np.ndarray:
+    """Convolves with (1, `centre`, 1) along `axis`, on the flat array, three times faster than row by row."""
     away, flat = (field.shape[-1] if axis == -2 else 1), field.ravel()
     out = flat * np.float32(centre)
     out[away:] += flat[:-away]
@@ -134,7 +142,7 @@ def _three_taps(field: np.ndarray, centre: float, axis: int) -> np.ndarray:
 
 
 def slope(height: Field, angle: float) -> Field:
-    """Brightness of a relief lit from `angle` radians: float32 [px, px], mean near 0."""
+    """Shades the relief `height`, lit from `angle` radians: float32 [px, px], mean near 0."""
     flat, wide = height.ravel(), height.shape[1]
     lit = np.zeros_like(flat)
     lit[1:] = (flat[1:] - flat[:-1]) * np.float32(np.cos(angle))
@@ -148,30 +156,32 @@ def shades(red: float, green: float, blue: float) -> np.ndarray:
     return np.array([red, green, blue], np.float32)[:, None, None]
 
 
-def _mineral(rng: np.random.Generator, low: float, high: float) -> np.ndarray:
-    """A grey with the warm cast of METU's pictures (red 4.5 above green, blue 8.5 below, of 170)."""
+def _draw_grey(rng: np.random.Generator, low: float, high: float) -> np.ndarray:
+    """Draws a grey with the warm cast of METU's images (red 4.5 above green, blue 8.5 below, of 170)."""
     return rng.uniform(low, high) * shades(1 + rng.normal(0.025, 0.025), 1, 1 + rng.normal(-0.045, 0.045))
 
 
 def between(rng: np.random.Generator, low: float, high: float) -> float:
-    """A factor between two others, as often in one doubling as in the next."""
+    """Draws a log-uniform number between `low` and `high`."""
     return math.exp(rng.uniform(math.log(low), math.log(high)))
 
 
-def concrete(rng: np.random.Generator, px: int, reference: float) -> Surface:
-    tone = 1 + between(rng, 0.008, 0.05) * fractal(rng, px, 110, 14, rng.uniform(0.6, 1.0), reference=reference)
+def concrete(rng: np.random.Generator, image_px: int, reference: float) -> Surface:
+    tone = 1 + between(rng, 0.008, 0.05) * fractal(rng, image_px, 110, 14, rng.uniform(0.6, 1.0), reference=reference)
     stretch = between(rng, 1, 6) if rng.random() < 0.25 else 1.0
-    grain = fractal(rng, px, between(rng, 7, 28), 2, rng.uniform(0.7, 1.3), stretch, reference=reference)
+    grain = fractal(rng, image_px, between(rng, 7, 28), 2, rng.uniform(0.7, 1.3), stretch, reference=reference)
     grain = np.ascontiguousarray(grain.T) if rng.random() < 0.5 else grain
     if rng.random() < 0.7:
         tone += between(rng, 0.015, 0.11) * slope(grain, rng.uniform(0, 2 * np.pi))
     tone += between(rng, 0.012, 0.06) * grain
-    return Surface(tone, _mineral(rng, 0.4, 0.9))
+    return Surface(tone, _draw_grey(rng, 0.4, 0.9))
 
 
-def plaster(rng: np.random.Generator, px: int, reference: float) -> Surface:
-    trowel = fractal(rng, px, between(rng, 15, 80), 8, rng.uniform(0.6, 1.0), between(rng, 1, 4), reference=reference)
-    grain = fractal(rng, px, between(rng, 3, 10), 2, 0.9, reference=reference)
+def plaster(rng: np.random.Generator, image_px: int, reference: float) -> Surface:
+    trowel = fractal(
+        rng, image_px, between(rng, 15, 80), 8, rng.uniform(0.6, 1.0), between(rng, 1, 4), reference=reference
+    )
+    grain = fractal(rng, image_px, between(rng, 3, 10), 2, 0.9, reference=reference)
     angle = rng.uniform(0, 2 * np.pi)
     tone = 1 + between(rng, 0.02, 0.15) * slope(trowel, angle) + between(rng, 0.01, 0.08) * slope(grain, angle)
     tone += between(rng, 0.005, 0.03) * trowel
@@ -179,38 +189,38 @@ def plaster(rng: np.random.Generator, px: int, reference: float) -> Surface:
     return Surface(tone, rng.uniform(0.55, 0.95) * np.clip(wash, 0.8, 1.15))
 
 
-def asphalt(rng: np.random.Generator, px: int, reference: float) -> Surface:
-    """Stones of every size in dark binder; the finest are noise."""
-    scale = SUPERSAMPLE * px / reference
-    bed, draw = _canvas(px, NEUTRAL)
+def asphalt(rng: np.random.Generator, image_px: int, reference: float) -> Surface:
+    """Draws stones of every size in dark binder; the finest are noise."""
+    scale = SUPERSAMPLE * image_px / reference
+    bed, draw = _new_canvas(image_px, NEUTRAL)
     size = between(rng, 4, 14)
     spread = int(rng.integers(15, 70))
     for share in (0.5, 1.0):
         count = int(min(250, 15_000 / size**2 / share))
-        _blots(rng, draw, bed.width, count, share * size * scale, NEUTRAL - spread // 2, NEUTRAL + spread)
+        _draw_blots(rng, draw, bed.width, count, share * size * scale, NEUTRAL - spread // 2, NEUTRAL + spread)
     stones = soften(np.asarray(bed.reduce(SUPERSAMPLE), np.float32) / NEUTRAL, rng.uniform(0.3, 0.8))
-    grain = fractal(rng, px, between(rng, 2.5, 6), 1.8, 0.9, reference=reference)
+    grain = fractal(rng, image_px, between(rng, 2.5, 6), 1.8, 0.9, reference=reference)
     angle = rng.uniform(0, 2 * np.pi)
     tone = stones + between(rng, 0.04, 0.12) * grain + between(rng, 0.1, 0.6) * slope(stones, angle)
-    return Surface(np.maximum(tone, 0.2), _mineral(rng, 0.2, 0.6))
+    return Surface(np.maximum(tone, 0.2), _draw_grey(rng, 0.2, 0.6))
 
 
-def brick(rng: np.random.Generator, px: int, reference: float) -> Surface:
-    scale = px / reference
-    wall = soften(np.asarray(_courses(rng, px, scale).reduce(SUPERSAMPLE), np.float32) / 255, scale)
+def brick(rng: np.random.Generator, image_px: int, reference: float) -> Surface:
+    scale = image_px / reference
+    wall = soften(np.asarray(_draw_courses(rng, image_px, scale).reduce(SUPERSAMPLE), np.float32) / 255, scale)
     cover = np.clip(wall * 3 - 0.5, 0, 1)
-    grain = fractal(rng, px, between(rng, 4, 16), 2, 0.9, reference=reference)
+    grain = fractal(rng, image_px, between(rng, 4, 16), 2, 0.9, reference=reference)
     tone = 1 + between(rng, 0.015, 0.07) * grain + between(rng, 0.01, 0.08) * slope(grain, rng.uniform(0, 6.28))
     tone += rng.uniform(0, 0.5) * slope(cover, rng.uniform(0, 2 * np.pi))  # the joints lie deeper
     green = rng.uniform(0.65, 0.97)
     red = shades(1, green, green * rng.uniform(0.7, 0.98)) * rng.uniform(0.4, 0.8)
-    joint = _mineral(rng, 0.4, 0.8) * rng.uniform(0.7, 1.1)
+    joint = _draw_grey(rng, 0.4, 0.8) * rng.uniform(0.7, 1.1)
     return Surface(tone, cover * (0.5 + 0.6 * wall) * red + (1 - cover) * joint)
 
 
-def _courses(rng: np.random.Generator, px: int, scale: float) -> Image.Image:
+def _draw_courses(rng: np.random.Generator, image_px: int, scale: float) -> Image.Image:
     """Bricks in grey 180 to 255 on mortar in 0, at twice the size: Pillow L [2 px, 2 px]."""
-    wall, draw = _canvas(px, 0)
+    wall, draw = _new_canvas(image_px, 0)
     side = wall.width
     high, gap = rng.uniform(35, 90) * scale * SUPERSAMPLE, rng.uniform(3, 9) * scale * SUPERSAMPLE
     wide = high * rng.uniform(2, 3.2)
@@ -232,28 +242,28 @@ MATERIALS: tuple[tuple[float, Material], ...]
 MATERIALS = ((0.62, concrete), (0.18, plaster), (0.12, asphalt), (0.08, brick))
 
 
-def _canvas(px: int, grey: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
-    canvas = Image.new("L", (px * SUPERSAMPLE, px * SUPERSAMPLE), grey)
+def _new_canvas(image_px: int, grey: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    canvas = Image.new("L", (image_px * SUPERSAMPLE, image_px * SUPERSAMPLE), grey)
     return canvas, ImageDraw.Draw(canvas)
 
 
-def marks(rng: np.random.Generator, px: int, reference: float = REFERENCE_PX) -> Field:
-    """Pits, grit, scratches and joints: float32 [px, px], factors 0.06..1.8, most of them 1."""
-    scale = px / reference
-    canvas, draw = _canvas(px, NEUTRAL)
+def marks(rng: np.random.Generator, image_px: int, reference: float = REFERENCE_PX) -> Field:
+    """Draws pits, grit, scratches and joints: float32 [px, px], factors 0.06..1.8, most of them 1."""
+    scale = image_px / reference
+    canvas, draw = _new_canvas(image_px, NEUTRAL)
     drawn = [mark(rng, draw, canvas.width, scale * SUPERSAMPLE) for share, mark in MARKS if rng.random() < share]
     if not drawn:
-        return np.ones((px, px), np.float32)
+        return np.ones((image_px, image_px), np.float32)
     relief = (np.asarray(canvas.reduce(SUPERSAMPLE), np.float32) - NEUTRAL) / NEUTRAL
     relief = soften(relief, rng.uniform(0.2, 0.7))
     lit = slope(relief, rng.uniform(0, 2 * np.pi)) * np.float32(rng.uniform(0, 0.6))
     return np.clip(1 + relief + lit, 0.06, 1.8)
 
 
-def _blots(
+def _draw_blots(
     rng: np.random.Generator, draw: ImageDraw.ImageDraw, side: int, count: int, size: float, low: int, high: int
 ) -> None:
-    """`count` ragged spots, most of them near `size` across, in greys from `low` to `high`."""
+    """Draws `count` ragged spots, most of them near `size` across, in greys from `low` to `high`."""
     corners = 7
     angles = np.sort(rng.uniform(0, 2 * np.pi, (count, corners)), axis=1)
     radii = 0.5 * size * np.exp(rng.normal(0, 0.5, (count, 1))) * rng.uniform(0.6, 1.2, (count, corners))
@@ -264,22 +274,22 @@ def _blots(
         draw.polygon(outline, fill=grey)
 
 
-def _pits(rng: np.random.Generator, draw: ImageDraw.ImageDraw, side: int, scale: float) -> None:
+def _draw_pits(rng: np.random.Generator, draw: ImageDraw.ImageDraw, side: int, scale: float) -> None:
     darkest = int(rng.integers(8, 110))  # deep holes are as dark as cracks: darkness alone must not decide
-    _blots(rng, draw, side, int(between(rng, 2, 35)), between(rng, 2, 7) * scale, darkest, NEUTRAL - 8)
+    _draw_blots(rng, draw, side, int(between(rng, 2, 35)), between(rng, 2, 7) * scale, darkest, NEUTRAL - 8)
 
 
-def _grit(rng: np.random.Generator, draw: ImageDraw.ImageDraw, side: int, scale: float) -> None:
+def _draw_grit(rng: np.random.Generator, draw: ImageDraw.ImageDraw, side: int, scale: float) -> None:
     lightest = int(rng.integers(140, 200))
-    _blots(rng, draw, side, int(between(rng, 4, 60)), between(rng, 1.5, 6) * scale, NEUTRAL + 4, lightest)
+    _draw_blots(rng, draw, side, int(between(rng, 4, 60)), between(rng, 1.5, 6) * scale, NEUTRAL + 4, lightest)
 
 
-def _patches(rng: np.random.Generator, draw: ImageDraw.ImageDraw, side: int, scale: float) -> None:
-    _blots(rng, draw, side, int(rng.integers(1, 7)), between(rng, 10, 30) * scale, 105, 150)
+def _draw_patches(rng: np.random.Generator, draw: ImageDraw.ImageDraw, side: int, scale: float) -> None:
+    _draw_blots(rng, draw, side, int(rng.integers(1, 7)), between(rng, 10, 30) * scale, 105, 150)
 
 
-def _scratches(rng: np.random.Generator, draw: ImageDraw.ImageDraw, side: int, scale: float) -> None:
-    """Thin smooth arcs, mostly lighter: a crack is ragged and darker than any of them."""
+def _draw_scratches(rng: np.random.Generator, draw: ImageDraw.ImageDraw, side: int, scale: float) -> None:
+    """Draws thin smooth arcs, mostly lighter: a crack is ragged and darker than any of them."""
     along = np.linspace(0, 1, 12)[:, None]
     for _ in range(int(rng.integers(1, 6))):
         start, bend = rng.uniform(0, side, 2), rng.normal(0, 0.06 * side, 2)
@@ -290,8 +300,8 @@ def _scratches(rng: np.random.Generator, draw: ImageDraw.ImageDraw, side: int, s
         draw.line(path.ravel().tolist(), fill=grey, width=width)
 
 
-def _joints(rng: np.random.Generator, draw: ImageDraw.ImageDraw, side: int, scale: float) -> None:
-    """Formwork seams and cut joints: straight, even in width, from side to side."""
+def _draw_joints(rng: np.random.Generator, draw: ImageDraw.ImageDraw, side: int, scale: float) -> None:
+    """Draws formwork seams and cut joints: straight, even in width, from side to side."""
     angle = rng.normal(0, 0.08) + rng.integers(2) * np.pi / 2 if rng.random() < 0.7 else rng.uniform(0, np.pi)
     along, across = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
     middle = rng.uniform(0.1 * side, 0.9 * side, 2)
@@ -304,12 +314,12 @@ def _joints(rng: np.random.Generator, draw: ImageDraw.ImageDraw, side: int, scal
 
 Mark = Callable[[np.random.Generator, ImageDraw.ImageDraw, int, float], None]
 MARKS: tuple[tuple[float, Mark], ...]
-MARKS = ((0.25, _patches), (0.13, _joints), (0.65, _pits), (0.45, _grit), (0.22, _scratches))
+MARKS = ((0.25, _draw_patches), (0.13, _draw_joints), (0.65, _draw_pits), (0.45, _draw_grit), (0.22, _draw_scratches))
 
 
-def stains(rng: np.random.Generator, px: int, reference: float = REFERENCE_PX) -> np.ndarray:
-    """Damp, rust, lime: float32 [3, px, px], factors 0.7..1.3 in soft-edged regions, 1 elsewhere."""
-    blotch = fractal(rng, px, between(rng, 30, 120), 12, rng.uniform(0.6, 1.0), reference=reference)
+def stains(rng: np.random.Generator, image_px: int, reference: float = REFERENCE_PX) -> np.ndarray:
+    """Draws damp, rust or lime: float32 [3, px, px], factors 0.7..1.3 in soft-edged regions, 1 elsewhere."""
+    blotch = fractal(rng, image_px, between(rng, 30, 120), 12, rng.uniform(0.6, 1.0), reference=reference)
     edge = between(rng, 0.4, 2.5)
     cover = np.clip((blotch - np.float32(rng.uniform(-0.5, 1.4))) * edge, 0, 1)
     tint = shades(*rng.normal(rng.normal(-0.03, 0.06), 0.015, 3))

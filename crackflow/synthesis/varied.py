@@ -1,13 +1,13 @@
-"""One made window of any surface, seen from anywhere: what a network is trained on to work on walls it has never seen.
+"""Draws a synthetic window of any surface from any distance, to train networks that work on walls they have never seen.
 
 Synopsis::
 
-    example = make(seed=0, index=1, image_px=128, donors_in="data/metu")      # as `synthesis.concrete` has it
+    example = draw_example(seed=0, index=1, image_px=128, donors_in="data/metu")    # as in `synthesis.concrete`
 
-Beside `synthesis.concrete`, which imitates METU: grounds of every kind, magnified 0.3 to 1.3 times; things on them that
-are no cracks; cracks anywhere in the window, also in its corner alone, as in a window of a larger photograph; and
-cameras of every kind. With `donors`, photographs of that data set's training split lend every fifth ground, and two
-cracks of five. Odd indices are cracked; nothing but the crack differs between the classes.
+Unlike `synthesis.concrete`, which imitates METU, it has grounds of every kind, magnified 0.3 to 1.3 times; distractors
+on them; cracks anywhere in the window, also in its corner alone, as in a window of a larger photograph; and cameras of
+every kind. With donors, every fifth ground and two of five cracks come from the training split of that dataset. Odd
+indices are cracked; nothing but the crack differs between the classes.
 """
 
 import dataclasses
@@ -23,70 +23,79 @@ from crackflow.synthesis.cracks import Crack, Stroke
 from crackflow.synthesis.surfaces import Surface, between, fractal
 
 MAGNIFIED = 0.3, 1.3  # pixels of the window on one of METU's photographs, 227 wide
-LENT_GROUNDS, LENT_CRACKS = 0.2, 0.4  # shares, where there are donors
-CENTRED, MAPS = 0.3, 0.15  # shares of the made cracks: through the middle; a net of them, as in old asphalt
-MAX_WIDTH = 16.0  # of a picture 227 wide; the narrowest are a pixel of the window
-MIN_SHARE = 0.006  # of the window, that a crack takes: above the 0.005 from which `convert` calls it cracked
-MIN_CONTRAST = (
-    0.10,
-    0.75,
-)  # darker by such a share, and by so many deviations, as in `synthesis.cracks`; fainter than there
-FAINT, FAINTEST = 0.4, (0.08, 0.65)  # share of the cracks that are mostly thin, as on asphalt; their least
+LENT_GROUNDS, LENT_CRACKS = 0.2, 0.4  # fractions that come from donors, if there are any
+CENTRED, MAPS = 0.3, 0.15  # fractions of the synthetic cracks: through the middle; a net of them, as in old asphalt
+MAX_WIDTH = 16.0  # of an image 227 wide; the narrowest are a pixel of the window
+MIN_SHARE = 0.006  # fraction of the window that a crack covers: above 0.005, from which `convert` calls it cracked
+# Darker by this fraction, and by so many standard deviations, as in `synthesis.cracks`, but fainter than there.
+MIN_CONTRAST = (0.10, 0.75)
+FAINT, FAINTEST = 0.4, (0.08, 0.65)  # fraction of the cracks that are mostly thin, as on asphalt; their MIN_CONTRAST
 ATTEMPTS = 9
 
 
 def draw_example(seed: int, index: int, image_px: int, donors_in: str = "") -> Example:
-    """Example `index` of the endless series `seed`: the same bytes on every call, in any process. `donors_in`: folder
-    of a data set, or nothing. Raises: UserError when the data set can't lend."""
+    """Draws example `index` of the endless series `seed`: the same bytes on every call, in any process.
+
+    Args:
+        seed: of the series.
+        index: of the example; odd ones are cracked.
+        image_px: side of the image.
+        donors_in: folder of a dataset, or "".
+
+    Raises:
+        UserError: when the dataset can't be used for donors.
+    """
     rng = np.random.default_rng([seed, index])
-    lent = donors.open_donors(donors_in)
+    source_donors = donors.open_donors(donors_in)
     reference = image_px / between(rng, *MAGNIFIED)
 
-    def ground(rng: np.random.Generator, px: int) -> Surface:
-        return _ground(rng, px, reference, lent)
+    def ground(rng: np.random.Generator, image_px: int) -> Surface:
+        return _draw_ground(rng, image_px, reference, source_donors)
 
     surface = distractors.scatter(rng, ground(rng, image_px), reference, ground)
     lit = concrete.light(rng, image_px) * distractors.light(rng, image_px, reference)
     surface = dataclasses.replace(surface, tone=surface.tone * lit)
-    camera, grey, compressed = _camera(rng, surface), rng.random() < 0.2, rng.random() < 0.6
+    camera, grey, compressed = _draw_camera(rng, surface), rng.random() < 0.2, rng.random() < 0.6
     if index % 2 == 0:
         nothing = np.zeros((image_px, image_px), np.uint8)
-        return Example(_developed(surface, camera, grey, compressed), nothing, 0, camera.jpeg_quality)
+        return Example(_develop(surface, camera, grey, compressed), nothing, 0, camera.jpeg_quality)
     faint = rng.random() < FAINT
     for attempt in range(ATTEMPTS):
         boldness = attempt / (ATTEMPTS - 1)
-        borrows = lent is not None and rng.random() < LENT_CRACKS
+        borrows = source_donors is not None and rng.random() < LENT_CRACKS
         if borrows:
-            crack = lent.crack(rng, image_px, boldness, faint)
+            crack = source_donors.crack(rng, image_px, boldness, faint)
         else:
-            crack = _crack(rng, image_px, reference, boldness, faint)
+            crack = _draw_crack(rng, image_px, reference, boldness, faint)
         cracked = cracks.darken(surface, crack)
         if _is_visible(concrete.expose(cracked, camera), crack.mask, faint):
-            return Example(_developed(cracked, camera, grey, compressed), crack.mask, 1, camera.jpeg_quality)
-    return draw_example(seed, index + (1 << 40), image_px, donors_in)  # too dark or too wild a ground: another one
+            return Example(_develop(cracked, camera, grey, compressed), crack.mask, 1, camera.jpeg_quality)
+    return draw_example(seed, index + (1 << 40), image_px, donors_in)  # the ground is too dark or too rough
 
 
-def _ground(rng: np.random.Generator, px: int, reference: float, lent: donors.Donors | None) -> Surface:
-    if lent is None or rng.random() >= LENT_GROUNDS:
-        return materials.draw_material(rng, px, reference)
-    ground = lent.ground(rng, px)
-    if rng.random() < 0.6:  # under the grain of another
-        grain = materials.draw_material(rng, px, reference).tone
+def _draw_ground(
+    rng: np.random.Generator, image_px: int, reference: float, source_donors: donors.Donors | None
+) -> Surface:
+    if source_donors is None or rng.random() >= LENT_GROUNDS:
+        return materials.draw_material(rng, image_px, reference)
+    ground = source_donors.ground(rng, image_px)
+    if rng.random() < 0.6:  # with the grain of another material
+        grain = materials.draw_material(rng, image_px, reference).tone
         tone = ground.tone * (1 + np.float32(rng.uniform(0.1, 1)) * (grain - 1))
         ground = dataclasses.replace(ground, tone=np.clip(tone, 0.02, 2))
     return ground
 
 
-def _crack(rng: np.random.Generator, px: int, reference: float, boldness: float, faint: bool) -> Crack:
-    """Of any width, filled here and there, with the inside of any brightness; `faint`: mostly thin and pale ones."""
-    scale = px / reference
+def _draw_crack(rng: np.random.Generator, image_px: int, reference: float, boldness: float, faint: bool) -> Crack:
+    """Draws a crack of any width, sometimes filled, with an inside of any brightness; `faint`: mostly thin and pale."""
+    scale = image_px / reference
     narrowest, skew = 3.0**boldness, 1.3 - 0.3 * boldness if faint else 1.0
     usual = narrowest * (MAX_WIDTH / narrowest) ** (rng.random() ** skew)
     width = max(usual * scale, between(rng, 0.8, 1.4) * (1 + boldness))
-    cover = _cover(rng, px, width, boldness, scale)
+    cover = _draw_cover(rng, image_px, width, boldness, scale)
     shade = cover
     if rng.random() < 0.25:
-        filling = fractal(rng, px, between(rng, 10, 60), 4, 0.7, reference=reference)
+        filling = fractal(rng, image_px, between(rng, 10, 60), 4, 0.7, reference=reference)
         shade = cover * np.clip(np.float32(1.2) * filling + np.float32(rng.uniform(0.2, 1.2)), 0.1, 1)
     shade = surfaces.soften(shade, rng.uniform(0, min(0.25 * width, 1.0)) * (1 - boldness))
     angle = rng.uniform(0, 2 * np.pi)
@@ -101,53 +110,53 @@ def _crack(rng: np.random.Generator, px: int, reference: float, boldness: float,
     return Crack(shade, inside, tint, beside, (cover >= cracks.MASK_COVER) * np.uint8(255))
 
 
-def _cover(rng: np.random.Generator, px: int, width: float, boldness: float, scale: float) -> np.ndarray:
-    """How much of each pixel is crack: float32 [px, px], 0..1."""
+def _draw_cover(rng: np.random.Generator, image_px: int, width: float, boldness: float, scale: float) -> np.ndarray:
+    """Draws the fraction of each pixel that is crack: float32 [px, px], 0..1."""
     if rng.random() < MAPS:
-        return cracks.rasterise(_net(rng, px, min(width, 6 * scale + 1), scale), px)
+        return cracks.rasterise(_draw_net(rng, image_px, min(width, 6 * scale + 1), scale), image_px)
     for _ in range(0 if rng.random() < CENTRED else 4):
-        larger = int(px * rng.uniform(1.1, 2.6))
+        larger = int(image_px * rng.uniform(1.1, 2.6))
         strokes = cracks.strokes(rng, larger, width, boldness, scale)
-        for corner in rng.uniform(0, larger - px, (3, 2)):
+        for corner in rng.uniform(0, larger - image_px, (3, 2)):
             away = complex(*corner)
-            seen = [Stroke(one.left - away, one.right - away, one.depth) for one in strokes]
-            cover = cracks.rasterise(seen, px)
+            seen = [Stroke(stroke.left - away, stroke.right - away, stroke.depth) for stroke in strokes]
+            cover = cracks.rasterise(seen, image_px)
             if (cover >= cracks.MASK_COVER).mean() >= MIN_SHARE:
                 return cover
-    return cracks.rasterise(cracks.strokes(rng, px, width, boldness, scale), px)
+    return cracks.rasterise(cracks.strokes(rng, image_px, width, boldness, scale), image_px)
 
 
-def _net(rng: np.random.Generator, px: int, width: float, scale: float) -> list[Stroke]:
-    """Map cracking: ragged edges of a Voronoi diagram, some of them missing."""
-    points = rng.uniform(-0.4 * px, 1.4 * px, (max(int((1.8 * rng.uniform(1.5, 4.5)) ** 2), 6), 2))
-    diagram, kept, strokes = Voronoi(points), rng.uniform(0.4, 1), []
+def _draw_net(rng: np.random.Generator, image_px: int, width: float, scale: float) -> list[Stroke]:
+    """Draws map cracking: ragged edges of a Voronoi diagram, some of them missing."""
+    points = rng.uniform(-0.4 * image_px, 1.4 * image_px, (max(int((1.8 * rng.uniform(1.5, 4.5)) ** 2), 6), 2))
+    diagram, ridge_fraction, strokes = Voronoi(points), rng.uniform(0.4, 1), []
     for first, last in diagram.ridge_vertices:
         ends = diagram.vertices[[first, last]]
-        far = first < 0 or last < 0 or np.abs(ends).max() > 2 * px or np.abs(ends[0] - ends[1]).sum() < 6
-        outside = (ends.max(0) < 0).any() or (ends.min(0) > px).any()
-        if rng.random() > kept or far or outside:
+        far = first < 0 or last < 0 or np.abs(ends).max() > 2 * image_px or np.abs(ends[0] - ends[1]).sum() < 6
+        outside = (ends.max(0) < 0).any() or (ends.min(0) > image_px).any()
+        if rng.random() > ridge_fraction or far or outside:
             continue
         path = cracks.wander(rng, complex(*ends[0]), complex(*ends[1]), cracks.piece(scale, width))
         fades = (rng.random() < 0.1, rng.random() < 0.1)
         strokes.append(cracks.stroke(rng, path, max(width * rng.uniform(0.4, 1.1), 0.8), fades))
-    return strokes or cracks.strokes(rng, px, width, 0.5, scale)
+    return strokes or cracks.strokes(rng, image_px, width, 0.5, scale)
 
 
-def _camera(rng: np.random.Generator, surface: Surface) -> Camera:
-    """Darker and lighter exposures, more noise, worse files than `synthesis.concrete` has."""
-    px = len(surface.tone)
+def _draw_camera(rng: np.random.Generator, surface: Surface) -> Camera:
+    """Draws a camera with darker and lighter exposures, more noise and worse files than in `synthesis.concrete`."""
+    image_px = len(surface.tone)
     level = min(max(rng.normal(140, 45), 45), 225)
     balance = np.clip(surfaces.shades(*rng.normal(1, [0.04, 0.02, 0.05])), 0.8, 1.2)
     gains = np.float32(level / max(float((surface.tone * surface.colour).mean()), 0.02)) * balance
-    grain = surfaces.white(rng, (px, px)) * np.float32(between(rng, 0.4, 14))
+    grain = surfaces.white(rng, (image_px, image_px)) * np.float32(between(rng, 0.4, 14))
     grain = surfaces.soften(grain, rng.uniform(0, 0.8))
     blur = between(rng, 0.15, 1.1) if rng.random() < 0.85 else between(rng, 1.1, 1.8)
     sharpen = rng.uniform(0.3, 2) if rng.random() < 0.4 else 0.0
     return Camera(gains, blur, sharpen, grain, float(rng.uniform(0, 0.6)), int(rng.integers(30, 97)))
 
 
-def _developed(surface: Surface, camera: Camera, grey: bool, compressed: bool) -> np.ndarray:
-    """The photograph: uint8 [px, px, 3]; `compressed`: as it comes out of a JPEG file of the camera's quality."""
+def _develop(surface: Surface, camera: Camera, grey: bool, compressed: bool) -> np.ndarray:
+    """Takes the photograph: uint8 [px, px, 3]; `compressed`: as decoded from a JPEG file of the camera's quality."""
     image = concrete.expose(surface, camera)
     if grey:
         luma = (image @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.uint8)

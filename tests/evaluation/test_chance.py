@@ -1,4 +1,4 @@
-"""Better than a guess: exact for few images, right about how often a guess passes, blind to copies."""
+"""The test against a guess is exact for few images, passes a guess as rarely as it claims, and ignores copies."""
 
 import itertools
 import math
@@ -37,7 +37,7 @@ def test_of_all_orders_of_eight_images_at_most_a_twentieth_passes_for_better_tha
 def test_a_guess_is_seldom_taken_for_more():
     rng = np.random.default_rng(0)
     passed = [chance.compare(rng.integers(0, 2, 60), rng.random(60), 0.5).better for _ in range(300)]
-    assert np.mean(passed) <= 0.08  # 5 % and what 300 tries may add by luck
+    assert np.mean(passed) <= 0.08  # 5 %, and what 300 attempts may add by chance
 
 
 def test_a_model_that_ranks_well_and_calls_everything_cracked_is_no_better_than_a_guess():

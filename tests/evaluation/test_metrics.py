@@ -41,9 +41,9 @@ def measure(rows, threshold=0.5, resamples=20):
 @given(ROWS, SCORES)
 def test_the_confusion_counts_every_image_once(rows, threshold):
     labels, probabilities, _ = columns(rows)
-    found = measure(rows, threshold)
-    confusion = found["confusion"]
-    assert sum(confusion.values()) == found["n"] == len(rows)
+    measured = measure(rows, threshold)
+    confusion = measured["confusion"]
+    assert sum(confusion.values()) == measured["n"] == len(rows)
     assert confusion["tp"] + confusion["fn"] == labels.sum()
     assert confusion["tp"] + confusion["fp"] == (probabilities >= threshold).sum()
 
@@ -51,17 +51,17 @@ def test_the_confusion_counts_every_image_once(rows, threshold):
 @FEW
 @given(ROWS, SCORES)
 def test_metrics_are_plain_json_without_not_a_number(rows, threshold):
-    found = measure(rows, threshold)
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert set(found) == set(KEYS)
+    measured = measure(rows, threshold)
+    assert json.loads(json.dumps(measured, allow_nan=False)) == measured
+    assert set(measured) == set(KEYS)
 
 
 @FEW
 @given(ROWS, SCORES, st.randoms(use_true_random=False))
 def test_the_order_of_the_images_changes_nothing(rows, threshold, random):
-    found, shuffled = measure(rows, threshold), measure(random.sample(rows, len(rows)), threshold)
-    assert shuffled.pop("confusion") == found.pop("confusion")
-    for name, value in found.items():
+    measured, shuffled = measure(rows, threshold), measure(random.sample(rows, len(rows)), threshold)
+    assert shuffled.pop("confusion") == measured.pop("confusion")
+    for name, value in measured.items():
         assert shuffled[name] == (None if value is None else pytest.approx(value, abs=1e-12))
 
 
@@ -82,31 +82,31 @@ def test_point_values_are_those_of_scikit_learn(rows, threshold):
         expected["pr_auc"] = sklearn.metrics.average_precision_score(labels, probabilities)
         if decisions.any() and not decisions.all():
             expected["mcc"] = sklearn.metrics.matthews_corrcoef(labels, decisions)
-    found = measure(rows, threshold)
-    assert {name: found[name] for name in expected} == pytest.approx(expected)
+    measured = measure(rows, threshold)
+    assert {name: measured[name] for name in expected} == pytest.approx(expected)
 
 
 def test_an_image_exactly_at_the_threshold_is_cracked():
-    found = metrics.measure([1, 0], np.array([0.37, 0.3699999], np.float32), [0, 1], float(np.float32(0.37)), 5, 0)
-    assert found["confusion"] == {"tn": 1, "fp": 0, "fn": 0, "tp": 1}
+    measured = metrics.measure([1, 0], np.array([0.37, 0.3699999], np.float32), [0, 1], float(np.float32(0.37)), 5, 0)
+    assert measured["confusion"] == {"tn": 1, "fp": 0, "fn": 0, "tp": 1}
 
 
 def test_without_cracked_images_recall_and_the_areas_are_undefined():
-    found = metrics.measure([0, 0, 0], [0.1, 0.9, 0.2], [0, 1, 2], 0.5, 10, 0)
+    measured = metrics.measure([0, 0, 0], [0.1, 0.9, 0.2], [0, 1, 2], 0.5, 10, 0)
     undefined = ("recall", "recall_ci95", "roc_auc", "roc_auc_ci95", "pr_auc", "mcc", "balanced_accuracy")
-    assert [found[name] for name in undefined] == [None] * len(undefined)
-    assert found["precision"] == 0 and found["f1"] == 0 and found["specificity"] == pytest.approx(2 / 3)
+    assert [measured[name] for name in undefined] == [None] * len(undefined)
+    assert measured["precision"] == 0 and measured["f1"] == 0 and measured["specificity"] == pytest.approx(2 / 3)
 
 
 def test_without_a_predicted_positive_precision_is_undefined_and_f1_is_zero():
-    found = metrics.measure([0, 1], [0.1, 0.2], [0, 1], 0.5, 10, 0)
-    assert found["precision"] is None and found["precision_ci95"] is None and found["mcc"] is None
-    assert found["f1"] == 0 and found["recall"] == 0
+    measured = metrics.measure([0, 1], [0.1, 0.2], [0, 1], 0.5, 10, 0)
+    assert measured["precision"] is None and measured["precision_ci95"] is None and measured["mcc"] is None
+    assert measured["f1"] == 0 and measured["recall"] == 0
 
 
 def test_where_nothing_is_or_is_called_cracked_f1_is_undefined():
-    found = metrics.measure([0, 0], [0.1, 0.2], [0, 1], 0.5, 10, 0)
-    assert found["f1"] is None and found["f1_ci95"] is None
+    measured = metrics.measure([0, 0], [0.1, 0.2], [0, 1], 0.5, 10, 0)
+    assert measured["f1"] is None and measured["f1_ci95"] is None
 
 
 @given(st.integers(0, 400), st.integers(0, 400))
@@ -153,27 +153,29 @@ def test_wilson_refuses_more_successes_than_trials():
 def test_the_weighted_area_is_that_of_scikit_learn(rows, data):
     labels, probabilities, _ = columns(rows)
     weights = data.draw(st.lists(st.integers(0, 4), min_size=len(rows), max_size=len(rows)).map(np.array))
-    found = metrics.ranked_auc(labels, probabilities)(weights.astype(float))
-    kept = weights > 0
-    if labels[kept].all() or not labels[kept].any():
-        assert found is None
+    area = metrics.ranked_auc(labels, probabilities)(weights.astype(float))
+    has_weight = weights > 0
+    if labels[has_weight].all() or not labels[has_weight].any():
+        assert area is None
     else:
-        expected = sklearn.metrics.roc_auc_score(labels[kept], probabilities[kept], sample_weight=weights[kept])
-        assert found == pytest.approx(expected)
+        expected = sklearn.metrics.roc_auc_score(
+            labels[has_weight], probabilities[has_weight], sample_weight=weights[has_weight]
+        )
+        assert area == pytest.approx(expected)
 
 
 def test_intervals_hold_the_point_value():
     for seed in range(5):
-        found = metrics.measure(*sample(300, seed), 0.5, 300, seed)
+        measured = metrics.measure(*sample(300, seed), 0.5, 300, seed)
         for name in ("accuracy", "precision", "recall", "f1", "roc_auc"):
-            low, high = found[f"{name}_ci95"]
-            assert low < found[name] < high
+            low, high = measured[f"{name}_ci95"]
+            assert low < measured[name] < high
 
 
 def test_the_bootstrap_agrees_with_the_known_error_of_the_area():
     labels, probabilities, _ = sample(800, seed=1)
-    found = metrics.measure(labels, probabilities, np.arange(800), 0.5, 1000, 0)
-    low, high = found["roc_auc_ci95"]
+    measured = metrics.measure(labels, probabilities, np.arange(800), 0.5, 1000, 0)
+    low, high = measured["roc_auc_ci95"]
     above = probabilities[labels][:, None] > probabilities[~labels][None, :]
     above = above + 0.5 * (probabilities[labels][:, None] == probabilities[~labels][None, :])
     variance = above.mean(1).var(ddof=1) / labels.sum() + above.mean(0).var(ddof=1) / (~labels).sum()
@@ -200,32 +202,32 @@ def test_groups_may_be_names():
 
 
 def test_the_seed_decides_the_bootstrap():
-    one, again, other = (metrics.measure(*sample(100), 0.5, 100, seed) for seed in (0, 0, 1))
-    assert one == again
-    assert one["f1_ci95"] != other["f1_ci95"] and one["accuracy_ci95"] == other["accuracy_ci95"]
+    first, again, different = (metrics.measure(*sample(100), 0.5, 100, seed) for seed in (0, 0, 1))
+    assert first == again
+    assert first["f1_ci95"] != different["f1_ci95"] and first["accuracy_ci95"] == different["accuracy_ci95"]
 
 
 def test_a_faultless_result_still_has_an_honest_interval():
     labels = np.arange(100) % 2
-    found = metrics.measure(labels, 0.1 + 0.8 * labels, np.arange(100), 0.5, 100, 0)
+    measured = metrics.measure(labels, 0.1 + 0.8 * labels, np.arange(100), 0.5, 100, 0)
     low, high = metrics.wilson(50, 50)
-    assert found["f1_ci95"] == pytest.approx([2 * low / (1 + low), 1]) and high == 1
-    assert found["roc_auc_ci95"] == pytest.approx([low, 1])
+    assert measured["f1_ci95"] == pytest.approx([2 * low / (1 + low), 1]) and high == 1
+    assert measured["roc_auc_ci95"] == pytest.approx([low, 1])
 
 
 def test_copies_do_not_make_a_faultless_result_surer():
     labels, groups = np.arange(100) % 2, np.arange(100) // 10 * 2 + np.arange(100) % 2
-    found = metrics.measure(labels, 0.1 + 0.8 * labels, groups, 0.5, 100, 0)
+    measured = metrics.measure(labels, 0.1 + 0.8 * labels, groups, 0.5, 100, 0)
     low, _ = metrics.wilson(10, 10)
-    assert found["f1_ci95"] == pytest.approx([2 * low / (1 + low), 1])
-    assert found["roc_auc_ci95"] == pytest.approx([low, 1])
+    assert measured["f1_ci95"] == pytest.approx([2 * low / (1 + low), 1])
+    assert measured["roc_auc_ci95"] == pytest.approx([low, 1])
 
 
 def test_one_group_alone_says_next_to_nothing():
     labels, probabilities, _ = sample(60)
-    found = metrics.measure(labels, probabilities, np.zeros(60), 0.5, 50, 0)
-    assert found["f1_ci95"][1] - found["f1_ci95"][0] > 0.5
-    assert found["roc_auc_ci95"][1] - found["roc_auc_ci95"][0] > 0.5
+    measured = metrics.measure(labels, probabilities, np.zeros(60), 0.5, 50, 0)
+    assert measured["f1_ci95"][1] - measured["f1_ci95"][0] > 0.5
+    assert measured["roc_auc_ci95"][1] - measured["roc_auc_ci95"][0] > 0.5
 
 
 def test_measuring_100000_images_takes_seconds():
@@ -281,32 +283,32 @@ def test_what_is_no_label_or_probability_is_refused(labels, probabilities, messa
 
 @FEW
 @given(ROWS, st.lists(st.integers(0, 3), min_size=30, max_size=30))
-def test_weighted_areas_are_those_of_repeated_images(rows, times):
+def test_weighted_areas_are_those_of_repeated_images(rows, repeats):
     labels, probabilities, _ = columns(rows)
-    times = np.array(times[: len(rows)])
-    again, scores = np.repeat(labels, times), np.repeat(probabilities, times)
-    found = metrics.ranked_precision(labels, probabilities)(times.astype(float))
+    repeats = np.array(repeats[: len(rows)])
+    again, scores = np.repeat(labels, repeats), np.repeat(probabilities, repeats)
+    value = metrics.ranked_precision(labels, probabilities)(repeats.astype(float))
     expected = sklearn.metrics.average_precision_score(again, scores) if again.any() else None
-    assert found == (pytest.approx(expected) if expected is not None else None)
-    found = metrics.binned_error(labels, probabilities)(times.astype(float))
-    assert found == (pytest.approx(metrics.calibration_error(again, scores), abs=1e-12) if len(again) else None)
+    assert value == (pytest.approx(expected) if expected is not None else None)
+    value = metrics.binned_error(labels, probabilities)(repeats.astype(float))
+    assert value == (pytest.approx(metrics.calibration_error(again, scores), abs=1e-12) if len(again) else None)
 
 
 def test_every_interval_holds_its_value_and_more_images_narrow_it():
     few, many = (metrics.measure(*sample(count), 0.5, 200, 0) for count in (200, 3200))
     for name in set(metrics.NAMES) - {"ece"}:
-        for found in (few, many):
-            low, high = found[f"{name}_ci95"]
-            assert low < found[name] < high, name
+        for measured in (few, many):
+            low, high = measured[f"{name}_ci95"]
+            assert low < measured[name] < high, name
         widths = [high - low for low, high in (few[f"{name}_ci95"], many[f"{name}_ci95"])]
         assert widths[1] < widths[0] / 2.5, name
 
 
 def test_without_a_mistake_no_interval_is_a_point():
     labels = np.arange(40) % 2
-    found = metrics.measure(labels, np.where(labels, 0.9, 0.1), range(40), 0.5, 50, 0)
+    measured = metrics.measure(labels, np.where(labels, 0.9, 0.1), range(40), 0.5, 50, 0)
     for name in set(metrics.NAMES) - {"ece"}:
-        low, high = found[f"{name}_ci95"]
+        low, high = measured[f"{name}_ci95"]
         assert 0.6 < low < 0.95 and high == 1, name
 
 

@@ -1,4 +1,4 @@
-"""How many of the evaluated images the model has seen."""
+"""Counts of the evaluated images that the model has seen."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from crackflow.evaluation import overlap
 from crackflow.model.training_images import TRAINED, UNSEEN, VALIDATED, TrainingImages
 from tests import small
 
-MADE = small.data()
+DATASET = small.data()
 
 
 def model(fingerprint="f" * 64, images=None):
@@ -19,21 +19,21 @@ def counted(seen):
 
 
 def test_the_fingerprint_alone_tells_of_older_models_and_another_data_set_nothing():
-    old = model(MADE.facts["fingerprint"])
-    assert counted(overlap.find_seen(*old, MADE, ["train", "val", "test"])) == [64, 16, 16]
-    assert counted(overlap.find_seen(*old, MADE, ["test"])) == [0, 0, 16]
-    assert overlap.find_seen(*model(), MADE, ["train"]) is None
+    old = model(DATASET.facts["fingerprint"])
+    assert counted(overlap.find_seen(*old, DATASET, ["train", "val", "test"])) == [64, 16, 16]
+    assert counted(overlap.find_seen(*old, DATASET, ["test"])) == [0, 0, 16]
+    assert overlap.find_seen(*model(), DATASET, ["train"]) is None
 
 
 def test_files_are_known_again_in_another_conversion_with_another_split():
-    known = model(images=TrainingImages.of(MADE))
-    other = small.data("png", 32)
-    assert counted(overlap.find_seen(*known, other, ["train", "val", "test"])) == [64, 16, 16]
-    assert counted(overlap.find_seen(*known, other, ["test"])) == [0, 0, 16]
+    known = model(images=TrainingImages.of(DATASET))
+    reconverted = small.data("png", 32)
+    assert counted(overlap.find_seen(*known, reconverted, ["train", "val", "test"])) == [64, 16, 16]
+    assert counted(overlap.find_seen(*known, reconverted, ["test"])) == [0, 0, 16]
 
 
 def test_a_split_that_chose_the_threshold_has_been_seen():
-    assert counted(overlap.find_seen(*model(), MADE, ["val", "test"], ["val"])) == [0, 16, 16]
+    assert counted(overlap.find_seen(*model(), DATASET, ["val", "test"], ["val"])) == [0, 16, 16]
 
 
 def figures(seen):
@@ -43,10 +43,10 @@ def figures(seen):
 
 
 def test_figures_without_the_seen_images_stand_beside():
-    found = figures([TRAINED] * 4 + [UNSEEN] * 4)
-    assert (found["n"], found["trained_on"], found["validated_on"]) == (8, 4, 0)
-    assert found["without"]["accuracy"] == 0.5 and found["without"]["n"] == 4
-    words = overlap.in_words(found)
+    measured = figures([TRAINED] * 4 + [UNSEEN] * 4)
+    assert (measured["n"], measured["trained_on"], measured["validated_on"]) == (8, 4, 0)
+    assert measured["without"]["accuracy"] == 0.5 and measured["without"]["n"] == 4
+    words = overlap.in_words(measured)
     assert words.startswith(
         "4 of 8 images were in the model's training data (4 trained on): these figures are no test;"
     )
@@ -65,12 +65,12 @@ ALL = "8 of 8 images were in the model's training data (8 trained on): these fig
     ],
 )
 def test_nothing_is_said_of_unseen_images_and_where_all_are_seen_that_none_is_left(seen, words):
-    found = figures(seen)
-    assert words in overlap.in_words(found) and bool(words) == bool(overlap.in_words(found))
-    assert found["without"] is None
+    measured = figures(seen)
+    assert words in overlap.in_words(measured) and bool(words) == bool(overlap.in_words(measured))
+    assert measured["without"] is None
     assert overlap.measure(None, *[None] * 6) == {} and overlap.in_words({}) == ""
 
 
 def test_what_is_left_may_be_of_one_class():
-    found = figures([TRAINED] * 7 + [UNSEEN])
-    assert found["without"]["roc_auc"] is None and "of 1, missed cracks 0" in overlap.in_words(found)
+    measured = figures([TRAINED] * 7 + [UNSEEN])
+    assert measured["without"]["roc_auc"] is None and "of 1, missed cracks 0" in overlap.in_words(measured)

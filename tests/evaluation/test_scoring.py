@@ -9,7 +9,7 @@ from tests import small
 
 
 class Brightness:
-    """Stands where a model stands: the mean of each picture as its logit."""
+    """A stand-in for a model: the mean of each image is its logit."""
 
     @staticmethod
     def predict_on_batch(image):
@@ -21,27 +21,27 @@ def batches(size):
 
 
 def test_every_image_is_scored_once_whatever_the_batch_size():
-    def look(image):
+    def brightness(image):
         return image.mean((1, 2, 3)) - 128
 
-    one, other = (scoring.predict_logits(Brightness, batches(size), look) for size in (1, 7))
-    assert len(one[0]) == small.data().count("test")
-    np.testing.assert_allclose(one[1], one[2], rtol=1e-4, atol=1e-4)
-    for ours, theirs in zip(one, other, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    single, batched = (scoring.predict_logits(Brightness, batches(size), brightness) for size in (1, 7))
+    assert len(single[0]) == small.data().count("test")
+    np.testing.assert_allclose(single[1], single[2], rtol=1e-4, atol=1e-4)
+    for actual, expected in zip(single, batched, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-5)
 
 
 def test_looks_are_taken_of_every_image_once():
-    one, other = (scoring.map_batches(lambda image: image.numpy().mean((1, 2)), batches(size)) for size in (1, 7))
-    assert one.shape == (small.data().count("test"), 3)
-    np.testing.assert_allclose(one, other, rtol=1e-5)
+    single, batched = (scoring.map_batches(lambda image: image.numpy().mean((1, 2)), batches(size)) for size in (1, 7))
+    assert single.shape == (small.data().count("test"), 3)
+    np.testing.assert_allclose(single, batched, rtol=1e-5)
 
 
 def test_picked_images_are_those_of_the_rows():
     everything = np.concatenate([image[weight > 0] for image, _, weight in batches(5).as_numpy_iterator()])
-    found = scoring.select_images(batches(5), [11, 0, 6])
-    assert set(found) == {0, 6, 11}
-    for row, image in found.items():
+    images = scoring.select_images(batches(5), [11, 0, 6])
+    assert set(images) == {0, 6, 11}
+    for row, image in images.items():
         np.testing.assert_array_equal(image, everything[row])
 
 
@@ -54,9 +54,9 @@ def test_a_faster_network_has_more_images_a_second_and_all_have_as_many_windows(
     for name, width in (("narrow", 16), ("wide", 256)):
         design = Architecture(stem=width, widths=(width,), repeats=(0,))
         models[name] = networks.get_model_spec(Network.CUSTOM, design).build(64)
-    found = scoring.measure_throughput(models, seconds=0.1, windows=3, compiled=False)
-    assert found["narrow"].median > 2 * found["wide"].median > 0
-    assert all(rate.low <= rate.median <= rate.high for rate in found.values())
+    throughput = scoring.measure_throughput(models, seconds=0.1, windows=3, compiled=False)
+    assert throughput["narrow"].median > 2 * throughput["wide"].median > 0
+    assert all(rate.low <= rate.median <= rate.high for rate in throughput.values())
 
 
 def test_a_network_that_xla_compiles_is_measured_as_well():

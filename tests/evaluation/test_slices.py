@@ -1,11 +1,11 @@
-"""Parts of a data set, and what they are divided by."""
+"""Slices of a dataset, and the properties that divide it."""
 
 import numpy as np
 import pytest
 
 from crackflow.conversion import layouts
 from crackflow.core.config.data import Layout
-from crackflow.data import dataset
+from crackflow.data.dataset import Dataset
 from crackflow.evaluation import slices
 from tests import support
 
@@ -14,10 +14,10 @@ def test_brightness_is_the_mean_grey_level_and_blur_lowers_sharpness():
     generator = np.random.default_rng(0)
     noisy = generator.integers(0, 256, (1, 32, 32, 3), np.uint8)
     smooth = np.full((1, 32, 32, 3), 77, np.uint8)
-    found = slices.image_statistics(np.concatenate([noisy, smooth]))
-    assert found[0, 0] == pytest.approx(noisy.mean(), abs=0.01) and found[1].tolist() == [77, 0]
+    statistics = slices.image_statistics(np.concatenate([noisy, smooth]))
+    assert statistics[0, 0] == pytest.approx(noisy.mean(), abs=0.01) and statistics[1].tolist() == [77, 0]
     halved = (noisy // 2).astype(np.uint8)
-    assert slices.image_statistics(halved)[0, 1] == pytest.approx(found[0, 1] / 4, rel=0.05)
+    assert slices.image_statistics(halved)[0, 1] == pytest.approx(statistics[0, 1] / 4, rel=0.05)
 
 
 def test_the_laplacian_is_that_of_four_neighbours():
@@ -73,30 +73,28 @@ def test_widths_are_told_however_the_folders_are_called_that_convert_reads(tmp_p
     support.put(tmp_path / picture, support.encoded(support.picture(1, 64, 64), "PNG"))
     support.put(tmp_path / mask, support.encoded(crack, "PNG"))
     assert layouts.scan_layout(str(tmp_path), Layout.AUTO, "").layout is Layout.MASKS
-    made = dataset.Dataset("", {"layout": "masks", "source": str(tmp_path)})
-    assert slices.crack_widths(made, [f"{picture}#xywh=0,0,64,64"])[0] == pytest.approx(6, rel=0.1)
+    dataset = Dataset("", {"layout": "masks", "source": str(tmp_path)})
+    assert slices.crack_widths(dataset, [f"{picture}#xywh=0,0,64,64"])[0] == pytest.approx(6, rel=0.1)
 
 
 def test_widths_come_from_the_masks_the_windows_were_cut_by(tmp_path):
     mask = np.zeros((64, 128, 3), np.uint8)
     mask[:, 90:96] = 255
-    other = np.zeros_like(mask)
-    other[:, 90:102] = 255
+    wide_mask = np.zeros_like(mask)
+    wide_mask[:, 90:102] = 255
     for folder, values in (("images", support.picture(1, 128, 64)), ("masks", mask)):
         support.put(tmp_path / folder / "a/one.png", support.encoded(values, "PNG"))
-    support.put(tmp_path / "masks/a/one#2.png", support.encoded(other, "PNG"))
-    made = dataset.Dataset("", {"layout": "masks", "source": str(tmp_path)})
+    support.put(tmp_path / "masks/a/one#2.png", support.encoded(wide_mask, "PNG"))
+    dataset = Dataset("", {"layout": "masks", "source": str(tmp_path)})
     paths = [f"images/a/one.png#xywh={x},0,64,64" for x in (0, 64)] + ["images/gone.png#xywh=0,0,8,8"]
-    found = slices.crack_widths(made, paths)
-    assert np.isnan(found[[0, 2]]).all() and found[1] == pytest.approx(6, rel=0.1)
-    wide = slices.crack_widths(made, ["images/a/one#2.png#xywh=64,0,64,64", "images/a/one#2.png"])
-    np.testing.assert_allclose(wide, 12, rtol=0.1)  # a name may hold what marks a window
+    widths = slices.crack_widths(dataset, paths)
+    assert np.isnan(widths[[0, 2]]).all() and widths[1] == pytest.approx(6, rel=0.1)
+    wide = slices.crack_widths(dataset, ["images/a/one#2.png#xywh=64,0,64,64", "images/a/one#2.png"])
+    np.testing.assert_allclose(wide, 12, rtol=0.1)  # a file name may contain the mark of a window
     support.put(tmp_path / "masks/a/one.png", b"broken")
-    assert np.isnan(slices.crack_widths(made, paths)).all()
-    assert np.isnan(
-        slices.crack_widths(dataset.Dataset("", {"layout": "classes", "source": str(tmp_path)}), paths)
-    ).all()
-    assert np.isnan(slices.crack_widths(dataset.Dataset("", {"layout": "masks"}), paths)).all()
+    assert np.isnan(slices.crack_widths(dataset, paths)).all()
+    assert np.isnan(slices.crack_widths(Dataset("", {"layout": "classes", "source": str(tmp_path)}), paths)).all()
+    assert np.isnan(slices.crack_widths(Dataset("", {"layout": "masks"}), paths)).all()
 
 
 def sample(count=400):
@@ -136,7 +134,7 @@ def test_unknown_values_are_in_no_slice_and_one_class_alone_has_no_rate_of_the_o
 def test_names_are_slices_where_they_differ_and_the_small_ones_go_together():
     labels, decisions, _ = sample(200)
     assert slices.divide(labels, decisions, {}, {"folder": [""] * 200}) == []
-    names = [f"f{min(one // 10, 15)}" for one in range(200)]
+    names = [f"f{min(index // 10, 15)}" for index in range(200)]
     parts = slices.divide(labels, decisions, {}, {"folder": names})
     assert len(parts) == slices.MAX_NAMES + 1 and parts[0].name == "f15" and parts[-1].name == "4 others"
     assert sum(part.n for part in parts) == 200

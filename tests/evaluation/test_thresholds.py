@@ -1,4 +1,5 @@
-"""Decisions: each rule against trying every threshold, temperature against the true one, the band against counting."""
+"""Tests each threshold rule against trying all thresholds, the temperature against the true one, and the abstention
+band against counting."""
 
 import itertools
 import math
@@ -29,10 +30,13 @@ def test_the_threshold_is_as_good_as_any_and_the_nearest_to_one_half(rows):
     def f1(threshold):
         return sklearn.metrics.f1_score(labels, probabilities >= threshold, zero_division=0)
 
-    chosen = thresholds.choose_threshold(labels, probabilities)
+    threshold = thresholds.choose_threshold(labels, probabilities)
     best = max(map(f1, candidates | set(np.clip(scores, 0.01, 0.99))))
-    assert f1(chosen) == pytest.approx(best)
-    assert abs(chosen - 0.5) <= min(abs(one - 0.5) for one in candidates if f1(one) > best - 1e-12) + 1e-12
+    assert f1(threshold) == pytest.approx(best)
+    assert (
+        abs(threshold - 0.5)
+        <= min(abs(candidate - 0.5) for candidate in candidates if f1(candidate) > best - 1e-12) + 1e-12
+    )
 
 
 def test_the_threshold_lies_halfway_between_the_classes():
@@ -97,8 +101,8 @@ def test_with_true_probabilities_bayes_costs_as_little_as_the_best_for_these_ima
 
 def test_a_dearer_miss_lowers_the_threshold():
     labels, probabilities, _ = sample(400)
-    chosen = [thresholds.choose_threshold(labels, probabilities, f"cost:{cost}") for cost in (0.1, 1, 10, 100)]
-    assert chosen == sorted(chosen, reverse=True) and chosen[0] > chosen[-1] + 0.3
+    by_cost = [thresholds.choose_threshold(labels, probabilities, f"cost:{cost}") for cost in (0.1, 1, 10, 100)]
+    assert by_cost == sorted(by_cost, reverse=True) and by_cost[0] > by_cost[-1] + 0.3
 
 
 @pytest.mark.parametrize(
@@ -147,15 +151,15 @@ def test_the_band_holds_the_share_and_those_nearest_to_the_threshold(probabiliti
     probabilities = np.array(probabilities)
     band = thresholds.abstention_band(probabilities, threshold, share)
     assert band[0] <= threshold <= band[1]
-    held = photo_threshold.abstains(probabilities, band)
-    assert held.sum() <= math.floor(share * len(probabilities) + 1e-9) + 1  # one that lies on the edge
+    abstained = photo_threshold.abstains(probabilities, band)
+    assert abstained.sum() <= math.floor(share * len(probabilities) + 1e-9) + 1  # one may lie on the edge
 
 
 def test_the_band_of_evenly_spread_scores_is_the_share():
     probabilities = expit(np.linspace(-5, 5, 1001))
-    held = photo_threshold.abstains(probabilities, thresholds.abstention_band(probabilities, 0.5, 0.1))
-    assert held.sum() == pytest.approx(100, abs=1)
-    assert np.abs(probabilities[held] - 0.5).max() <= np.abs(probabilities[~held] - 0.5).min() + 1e-12
+    abstained = photo_threshold.abstains(probabilities, thresholds.abstention_band(probabilities, 0.5, 0.1))
+    assert abstained.sum() == pytest.approx(100, abs=1)
+    assert np.abs(probabilities[abstained] - 0.5).max() <= np.abs(probabilities[~abstained] - 0.5).min() + 1e-12
 
 
 def test_no_share_is_no_band():
@@ -176,9 +180,9 @@ def test_suspects_are_the_wrong_labels_and_hardly_any_other():
     labels, probabilities, _ = sample(600, spread=0.1)
     wrong = np.random.default_rng(1).choice(600, 12, replace=False)
     labels[wrong] = ~labels[wrong]
-    found = thresholds.label_issues(labels, probabilities, 12)
-    assert len(found) >= 6 and set(found.tolist()) <= set(wrong.tolist())
-    assert set(thresholds.label_issues(labels, probabilities, 3)) <= set(found)
+    suspects = thresholds.label_issues(labels, probabilities, 12)
+    assert len(suspects) >= 6 and set(suspects.tolist()) <= set(wrong.tolist())
+    assert set(thresholds.label_issues(labels, probabilities, 3)) <= set(suspects)
 
 
 def test_without_both_classes_nothing_is_suspected():
@@ -194,10 +198,10 @@ def test_what_is_no_probability_is_refused(use):
 
 
 def test_rules_that_measure_choose_by_both_classes():
-    both, one = np.array([0, 1]), np.array([1, 1])
+    both, single_class = np.array([0, 1]), np.array([1, 1])
     for rule in ("f1", "youden", "recall:0.9", "cost:3"):
-        assert thresholds.can_choose(both, rule) and not thresholds.can_choose(one, rule)
-    assert thresholds.can_choose(one, "bayes:2")
+        assert thresholds.can_choose(both, rule) and not thresholds.can_choose(single_class, rule)
+    assert thresholds.can_choose(single_class, "bayes:2")
 
 
 @pytest.mark.parametrize("rule, expected", [("f1", 0.5), ("youden", 0.5), ("cost:4", 0.2)])

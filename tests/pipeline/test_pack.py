@@ -13,7 +13,7 @@ import pytest
 
 from crackflow.core import atomic
 from crackflow.core.sharding import ShardOptions
-from crackflow.data import dataset
+from crackflow.data import dataset as dataset_io
 from crackflow.pipeline import pack, stream
 from tests import small, support
 
@@ -21,36 +21,36 @@ PX = 24
 
 
 @pytest.fixture
-def made(tmp_path):
-    """A data set of one's own: packs are written into it."""
+def dataset(tmp_path):
+    """A private copy of the dataset: packs are written into it."""
     shutil.copytree(small.data().folder, tmp_path / "data", ignore=shutil.ignore_patterns("packs"))
-    return dataset.load(str(tmp_path / "data"))
+    return dataset_io.load(str(tmp_path / "data"))
 
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory):
-    place = tmp_path_factory.mktemp("packed") / "data"
-    shutil.copytree(small.data().folder, place, ignore=shutil.ignore_patterns("packs"))
-    return pack.build_if_missing(dataset.load(str(place)), "train", PX, 3)
+    path = tmp_path_factory.mktemp("packed") / "data"
+    shutil.copytree(small.data().folder, path, ignore=shutil.ignore_patterns("packs"))
+    return pack.build_if_missing(dataset_io.load(str(path)), "train", PX, 3)
 
 
-def taken(batches, steps):
+def image_bytes(batches, steps):
     return [image.tobytes() for images, _ in batches.take(steps).as_numpy_iterator() for image in images]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_a_pack_holds_what_the_stream_gives_in_the_same_order(made, split, channels):
-    found = pack.build_if_missing(made, split, PX, channels)
-    whole = np.load(found.path)
-    assert (whole.dtype, whole.shape) == (np.uint8, (made.count(split), PX, PX, channels))
-    streamed = list(stream.eval_batches(made, split, 7, PX, channels).as_numpy_iterator())
-    mapped = list(pack.eval_batches(found, 7).as_numpy_iterator())
-    for ours, theirs in zip(mapped, streamed, strict=True):
-        for one, other in zip(ours, theirs, strict=True):
-            assert (one.dtype, one.shape) == (other.dtype, other.shape)
-            np.testing.assert_array_equal(one, other)
-    np.testing.assert_array_equal(found.labels, np.concatenate([y[w > 0] for _, y, w in streamed]))
+def test_a_pack_holds_what_the_stream_gives_in_the_same_order(dataset, split, channels):
+    packed = pack.build_if_missing(dataset, split, PX, channels)
+    whole = np.load(packed.path)
+    assert (whole.dtype, whole.shape) == (np.uint8, (dataset.count(split), PX, PX, channels))
+    streamed = list(stream.eval_batches(dataset, split, 7, PX, channels).as_numpy_iterator())
+    mapped = list(pack.eval_batches(packed, 7).as_numpy_iterator())
+    for mapped_batch, streamed_batch in zip(mapped, streamed, strict=True):
+        for actual, expected in zip(mapped_batch, streamed_batch, strict=True):
+            assert (actual.dtype, actual.shape) == (expected.dtype, expected.shape)
+            np.testing.assert_array_equal(actual, expected)
+    np.testing.assert_array_equal(packed.labels, np.concatenate([y[w > 0] for _, y, w in streamed]))
 
 
 MAPPED = """
@@ -73,24 +73,24 @@ MAPPED = """
 
 
 def test_training_from_a_pack_maps_the_file_and_copies_none_of_it(tmp_path):
-    place, shape = tmp_path / "large.npy", (4000, 128, 128, 3)  # 197 MB, all of them a hole in the file
-    with open(place, "wb") as file:
-        file.write(pack._header(shape))
+    path, shape = tmp_path / "large.npy", (4000, 128, 128, 3)  # 197 MB, a sparse file
+    with open(path, "wb") as file:
+        file.write(pack._npy_header(shape))
         file.truncate(pack.HEADER_BYTES + np.prod(shape))
-    command = [sys.executable, "-c", textwrap.dedent(MAPPED), str(place)]
+    command = [sys.executable, "-c", textwrap.dedent(MAPPED), str(path)]
     answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
     assert float(answer) < 80
 
 
 def test_the_header_is_one_that_numpy_reads(tmp_path):
     values = np.arange(2 * 16 * 16 * 3, dtype=np.uint8).reshape(2, 16, 16, 3)
-    (tmp_path / "a.npy").write_bytes(pack._header(values.shape) + values.tobytes())
+    (tmp_path / "a.npy").write_bytes(pack._npy_header(values.shape) + values.tobytes())
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), values)
 
 
 def test_each_image_comes_once_an_epoch(packed):
     batch = next(size for size in range(2, packed.count) if packed.count % size == 0)
-    seen = taken(pack.train_batches(packed, batch, seed=1), 2 * packed.count // batch)
+    seen = image_bytes(pack.train_batches(packed, batch, seed=1), 2 * packed.count // batch)
     assert len(seen) == 2 * packed.count
     first, second = seen[: packed.count], seen[packed.count :]
     assert len(set(first)) == packed.count and set(first) == set(second) and first != second
@@ -120,15 +120,16 @@ def test_the_parts_of_all_processes_evaluate_every_image_once(packed, processes,
     parts = [list(pack.eval_batches(packed, 16, share).as_numpy_iterator()) for share in shares]
     assert {len(part) for part in parts} == {here * len(whole)}
     for number, (image, label, weight) in enumerate(whole):
-        slices = [part[here * number + place] for part in parts for place in range(here)]
-        for place, wanted in enumerate((image, label, weight)):
-            np.testing.assert_array_equal(np.concatenate([part[place] for part in slices]), wanted)
+        slices = [part[here * number + index] for part in parts for index in range(here)]
+        for column, expected in enumerate((image, label, weight)):
+            np.testing.assert_array_equal(np.concatenate([part[column] for part in slices]), expected)
 
 
 @pytest.mark.parametrize("first", [1, 5, 13])
 def test_starting_at_a_batch_equals_running_up_to_it(packed, first):
     assert (
-        taken(pack.train_batches(packed, 16, 5, first), 6) == taken(pack.train_batches(packed, 16, 5), first + 6)[-96:]
+        image_bytes(pack.train_batches(packed, 16, 5, first), 6)
+        == image_bytes(pack.train_batches(packed, 16, 5), first + 6)[-96:]
     )
 
 
@@ -141,13 +142,13 @@ def damage(path, at):
 
 
 @pytest.mark.parametrize("ending", [".npy", ".labels.npy", ".json"])
-def test_one_changed_bit_anywhere_is_detected_and_the_pack_built_again(made, ending):
-    good = pack.build_if_missing(made, "val", PX, 3)
+def test_one_changed_bit_anywhere_is_detected_and_the_pack_built_again(dataset, ending):
+    good = pack.build_if_missing(dataset, "val", PX, 3)
     before = contents(good.path)
-    place = pack.base(made, "val", PX, 3) + ending
-    damage(place, os.path.getsize(place) * 2 // 3)
-    assert pack.find(made, "val", PX, 3) is None
-    assert contents(pack.build_if_missing(made, "val", PX, 3).path) == before
+    path = pack.base(dataset, "val", PX, 3) + ending
+    damage(path, os.path.getsize(path) * 2 // 3)
+    assert pack.find(dataset, "val", PX, 3) is None
+    assert contents(pack.build_if_missing(dataset, "val", PX, 3).path) == before
 
 
 def contents(path):
@@ -155,114 +156,114 @@ def contents(path):
         return file.read()
 
 
-def test_a_truncated_or_missing_file_is_detected(made):
-    path = pack.build_if_missing(made, "val", PX, 3).path
+def test_a_truncated_or_missing_file_is_detected(dataset):
+    path = pack.build_if_missing(dataset, "val", PX, 3).path
     os.truncate(path, os.path.getsize(path) - 1)
-    assert pack.find(made, "val", PX, 3) is None
+    assert pack.find(dataset, "val", PX, 3) is None
     os.remove(path)
-    assert pack.find(made, "val", PX, 3) is None
+    assert pack.find(dataset, "val", PX, 3) is None
 
 
-def test_a_pack_of_other_data_is_stale(made):
-    pack.build_if_missing(made, "val", PX, 3)
-    other = dataset.Dataset(made.folder, made.facts | {"fingerprint": "0" * 64})
-    assert pack.find(other, "val", PX, 3) is None
-    assert pack.find(made, "val", PX, 3)
+def test_a_pack_of_other_data_is_stale(dataset):
+    pack.build_if_missing(dataset, "val", PX, 3)
+    other_dataset = dataset_io.Dataset(dataset.folder, dataset.facts | {"fingerprint": "0" * 64})
+    assert pack.find(other_dataset, "val", PX, 3) is None
+    assert pack.find(dataset, "val", PX, 3)
 
 
-def test_a_pack_that_is_sound_is_not_built_again(made):
-    path = pack.build_if_missing(made, "val", PX, 3).path
+def test_a_pack_that_is_sound_is_not_built_again(dataset):
+    path = pack.build_if_missing(dataset, "val", PX, 3).path
     built = os.stat(path).st_mtime_ns
-    assert os.stat(pack.build_if_missing(made, "val", PX, 3).path).st_mtime_ns == built
+    assert os.stat(pack.build_if_missing(dataset, "val", PX, 3).path).st_mtime_ns == built
 
 
 BUILDER = """
     import sys
     from crackflow.data import dataset
     from crackflow.pipeline import pack
-    made, builds = dataset.load(sys.argv[1]), []
-    build = pack._build
-    pack._build = lambda *given: (builds.append(1), build(*given))
+    data, builds = dataset.load(sys.argv[1]), []
+    build_pack = pack._build_pack
+    pack._build_pack = lambda *args: (builds.append(1), build_pack(*args))
     sys.stdin.readline()
-    found = pack.build_if_missing(made, "train", 40, 3)
-    print(found.count, len(builds))
+    packed = pack.build_if_missing(data, "train", 40, 3)
+    print(packed.count, len(builds))
 """
 
 
-def test_a_pack_that_is_sound_is_taken_from_a_folder_that_can_only_be_read(made, monkeypatch):
-    pack.build_if_missing(made, "val", PX, 3)
+def test_a_pack_that_is_sound_is_taken_from_a_folder_that_can_only_be_read(dataset, monkeypatch):
+    pack.build_if_missing(dataset, "val", PX, 3)
 
     def refused(*_, **__):
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(pack.os, "makedirs", refused)
-    assert pack.build_if_missing(made, "val", PX, 3).count == made.count("val")
+    assert pack.build_if_missing(dataset, "val", PX, 3).count == dataset.count("val")
     with pytest.raises(OSError, match="Read-only"):
-        pack.build_if_missing(made, "test", PX, 3)
+        pack.build_if_missing(dataset, "test", PX, 3)
 
 
-def test_of_processes_that_start_at_once_one_builds(made):
-    command = [sys.executable, "-c", textwrap.dedent(BUILDER), made.folder]
-    both = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+def test_of_processes_that_start_at_once_one_builds(dataset):
+    command = [sys.executable, "-c", textwrap.dedent(BUILDER), dataset.folder]
+    processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     answers = []
-    for one in both:
-        one.stdin.write("now\n")
-        one.stdin.flush()
-    for one in both:
-        answers.append(one.communicate(timeout=120)[0].split()[-2:])
-    assert sorted(answers) == [[str(made.count("train")), "0"], [str(made.count("train")), "1"]]
+    for process in processes:
+        process.stdin.write("now\n")
+        process.stdin.flush()
+    for process in processes:
+        answers.append(process.communicate(timeout=120)[0].split()[-2:])
+    assert sorted(answers) == [[str(dataset.count("train")), "0"], [str(dataset.count("train")), "1"]]
 
 
-def test_a_file_system_without_locks_has_packs_too(made, monkeypatch):
+def test_a_file_system_without_locks_has_packs_too(dataset, monkeypatch):
     def none(*_):
         raise OSError(errno.ENOSYS, "Function not implemented")  # Lustre mounted without flock
 
     monkeypatch.setattr(fcntl, "flock", none)
-    assert pack.build_if_missing(made, "val", PX, 3).count == made.count("val")
+    assert pack.build_if_missing(dataset, "val", PX, 3).count == dataset.count("val")
 
 
-def test_a_builder_that_died_leaves_nothing_that_counts(made):
-    place = pack.base(made, "val", PX, 3)
-    os.makedirs(os.path.dirname(place), exist_ok=True)
+def test_a_builder_that_died_leaves_nothing_that_counts(dataset):
+    path = pack.base(dataset, "val", PX, 3)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
     context = multiprocessing.get_context("fork")
-    child = context.Process(target=build_and_die, args=(made,))
+    child = context.Process(target=build_and_die, args=(dataset,))
     child.start()
     child.join()
     assert child.exitcode == 9
-    assert pack.find(made, "val", PX, 3) is None
-    assert pack.build_if_missing(made, "val", PX, 3).count == made.count("val")
+    assert pack.find(dataset, "val", PX, 3) is None
+    assert pack.build_if_missing(dataset, "val", PX, 3).count == dataset.count("val")
 
 
-def build_and_die(made):
-    os.makedirs(os.path.join(made.folder, pack.FOLDER), exist_ok=True)
-    with atomic.file(pack.base(made, "val", PX, 3) + ".npy") as file:
+def build_and_die(dataset):
+    os.makedirs(os.path.join(dataset.folder, pack.FOLDER), exist_ok=True)
+    with atomic.file(pack.base(dataset, "val", PX, 3) + ".npy") as file:
         file.write(b"half of it")
         file.flush()
         os._exit(9)
 
 
-def test_a_full_disk_is_an_error_and_leaves_nothing_behind(made, monkeypatch):
+def test_a_full_disk_is_an_error_and_leaves_nothing_behind(dataset, monkeypatch):
     def full(file, data, crc):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pack, "_write", full)
+    monkeypatch.setattr(pack, "_write_block", full)
     with pytest.raises(OSError, match="No space left"):
-        pack.build_if_missing(made, "val", PX, 3)
-    left = os.listdir(os.path.join(made.folder, pack.FOLDER))
+        pack.build_if_missing(dataset, "val", PX, 3)
+    left = os.listdir(os.path.join(dataset.folder, pack.FOLDER))
     assert not [name for name in left if not name.endswith(pack.LOCK)]
 
 
-def test_the_description_beside_a_pack_says_what_it_is(made):
-    pack.build_if_missing(made, "val", PX, 1)
-    facts = json.loads(contents(pack.base(made, "val", PX, 1) + ".json"))
-    assert facts["fingerprint"] == made.facts["fingerprint"]
-    assert (facts["count"], facts["image_px"], facts["channels"]) == (made.count("val"), PX, 1)
+def test_the_description_beside_a_pack_says_what_it_is(dataset):
+    pack.build_if_missing(dataset, "val", PX, 1)
+    facts = json.loads(contents(pack.base(dataset, "val", PX, 1) + ".json"))
+    assert facts["fingerprint"] == dataset.facts["fingerprint"]
+    assert (facts["count"], facts["image_px"], facts["channels"]) == (dataset.count("val"), PX, 1)
 
 
-def test_what_a_killed_process_left_of_any_pack_goes_even_when_none_is_to_be_built(made):
-    pack.build_if_missing(made, "val", PX, 3)
-    before = sorted(os.listdir(os.path.join(made.folder, pack.FOLDER)))
+def test_what_a_killed_process_left_of_any_pack_goes_even_when_none_is_to_be_built(dataset):
+    pack.build_if_missing(dataset, "val", PX, 3)
+    before = sorted(os.listdir(os.path.join(dataset.folder, pack.FOLDER)))
     for name in ("train-999.npy", "val-32.labels.npy", "val-32.json"):
-        support.killed_while_writing(os.path.join(made.folder, pack.FOLDER, name))
-    pack.build_if_missing(made, "val", PX, 3)
-    assert sorted(os.listdir(os.path.join(made.folder, pack.FOLDER))) == before
+        support.killed_while_writing(os.path.join(dataset.folder, pack.FOLDER, name))
+    pack.build_if_missing(dataset, "val", PX, 3)
+    assert sorted(os.listdir(os.path.join(dataset.folder, pack.FOLDER))) == before

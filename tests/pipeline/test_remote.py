@@ -1,4 +1,4 @@
-"""tf.data service with a dispatcher and two workers in this process."""
+"""A tf.data service with a dispatcher and two workers in this process."""
 
 import collections
 import socket
@@ -20,7 +20,7 @@ PX = small.IMAGE_PX
 
 @pytest.fixture(scope="module")
 def address():
-    """Of a dispatcher that has two workers."""
+    """The address of a dispatcher that has two workers."""
     api = tf.data.experimental.service
     dispatcher = api.DispatchServer()
     name = dispatcher.target.removeprefix("grpc://")
@@ -30,52 +30,56 @@ def address():
 
 
 def counted(batches, weighted):
-    """How often each image (its bytes and label) comes, padding left out."""
+    """Counts each image (its bytes and label), without the padding."""
     seen = collections.Counter()
     for batch in batches.as_numpy_iterator():
         image, label = batch[:2]
         weight = batch[2] if weighted else np.ones(len(label))
-        seen.update((one.tobytes(), int(it)) for one, it, real in zip(image, label, weight, strict=True) if real)
+        seen.update(
+            (picture.tobytes(), int(class_id))
+            for picture, class_id, real in zip(image, label, weight, strict=True)
+            if real
+        )
     return seen
 
 
 @pytest.mark.parametrize("encoding, split", [("jpeg", "val"), ("png", "train"), ("raw", "train")])
 def test_evaluation_gets_every_image_once_from_two_workers(address, encoding, split):
-    made = small.data(encoding)
-    served = counted(remote.eval_batches(made, split, address, 5, PX, 3), True)
-    assert served == counted(stream.eval_batches(made, split, 5, PX, 3), True)
-    assert sum(served.values()) == made.count(split)
+    dataset = small.data(encoding)
+    served = counted(remote.eval_batches(dataset, split, address, 5, PX, 3), True)
+    assert served == counted(stream.eval_batches(dataset, split, 5, PX, 3), True)
+    assert sum(served.values()) == dataset.count(split)
 
 
 def test_an_epoch_of_training_holds_each_image_once(address):
-    made = small.data("raw")
-    count = made.count("train") // 8 * 8
-    seen = counted(remote.train_batches(made, address, 8, PX, 3, seed=3).take(count // 8), False)
+    dataset = small.data("raw")
+    count = dataset.count("train") // 8 * 8
+    seen = counted(remote.train_batches(dataset, address, 8, PX, 3, seed=3).take(count // 8), False)
     assert max(seen.values()) <= 2 and sum(seen.values()) == count  # the next epoch's first may come early
 
 
 def test_cells_come_with_the_images_they_are_of(address):
-    made, count = small.data("raw"), small.data("raw").count("train") // 8
-    where = {}
-    for images, _, cells in stream.train_batches(made, 8, PX, 3, 3, with_cells=True).take(count).as_numpy_iterator():
-        where.update(zip([image.tobytes() for image in images], cells.tolist(), strict=True))
-    served = remote.train_batches(made, address, 8, PX, 3, seed=3, with_cells=True).take(count)
+    dataset, count = small.data("raw"), small.data("raw").count("train") // 8
+    mask_bits = {}
+    for images, _, cells in stream.train_batches(dataset, 8, PX, 3, 3, with_cells=True).take(count).as_numpy_iterator():
+        mask_bits.update(zip([image.tobytes() for image in images], cells.tolist(), strict=True))
+    served = remote.train_batches(dataset, address, 8, PX, 3, seed=3, with_cells=True).take(count)
     for images, _, cells in served.as_numpy_iterator():
-        assert [where[image.tobytes()] for image in images] == cells.tolist()
+        assert [mask_bits[image.tobytes()] for image in images] == cells.tolist()
 
 
 def test_shares_are_disjoint_and_complete(address):
-    made = small.data("raw")
-    whole = counted(stream.eval_batches(made, "train", 16, PX, 3), True)
+    dataset = small.data("raw")
+    whole = counted(stream.eval_batches(dataset, "train", 16, PX, 3), True)
     parts = [
-        counted(remote.eval_batches(made, "train", address, 16, PX, 3, ShardOptions(k, 1, 2)), True) for k in (0, 1)
+        counted(remote.eval_batches(dataset, "train", address, 16, PX, 3, ShardOptions(k, 1, 2)), True) for k in (0, 1)
     ]
     assert parts[0] + parts[1] == whole and not parts[0] & parts[1]
 
 
 def test_a_feed_from_the_service_can_be_gone_through_again(address):
-    made = small.data("raw")
-    feed = loader.create_loader(Input.AUTO, made, 8, PX, 3, seed=0, data_service=address)
+    dataset = small.data("raw")
+    feed = loader.create_loader(Input.AUTO, dataset, 8, PX, 3, seed=0, data_service=address)
     assert feed.choice == ("service", address)
     checks = feed.val()
     assert counted(checks, True) == counted(checks, True)
@@ -89,12 +93,12 @@ def test_nobody_there_is_said_at_once():
 
 @pytest.mark.parametrize("banner", [b"SSH-2.0-OpenSSH_9.6\r\n", b""])
 def test_something_else_there_is_said_at_once_as_well(banner, monkeypatch):
-    """TensorFlow would wait for it inside C++, deaf to signals."""
+    """TensorFlow would wait for it inside C++ and ignore signals."""
     monkeypatch.setattr(rendezvous, "ANSWER_SECONDS", 0.2)
-    with socket.create_server(("localhost", 0)) as other:
+    with socket.create_server(("localhost", 0)) as server:
         visitors = []
-        threading.Thread(target=lambda: [visitors.append(other.accept()[0]), visitors[0].sendall(banner)]).start()
-        address = f"grpc://localhost:{other.getsockname()[1]}"
+        threading.Thread(target=lambda: [visitors.append(server.accept()[0]), visitors[0].sendall(banner)]).start()
+        address = f"grpc://localhost:{server.getsockname()[1]}"
         with pytest.raises(UserError, match="expected a dispatcher at .*, received something else that answers; start"):
             remote.require_reachable(address)
         visitors[0].close()

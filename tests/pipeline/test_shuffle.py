@@ -10,8 +10,8 @@ from crackflow.pipeline import shuffle
 @given(st.integers(1, 200), st.integers(0, 2**40), st.integers(0, 5))
 @settings(max_examples=25)
 def test_every_epoch_of_the_order_holds_every_row_once(count, seed, epoch):
-    found = shuffle.shuffled_index(tf.range(epoch * count, (epoch + 1) * count, dtype=tf.int64), count, seed).numpy()
-    assert sorted(found.tolist()) == list(range(count))
+    rows = shuffle.shuffled_index(tf.range(epoch * count, (epoch + 1) * count, dtype=tf.int64), count, seed).numpy()
+    assert sorted(rows.tolist()) == list(range(count))
 
 
 def test_epochs_and_seeds_are_shuffled_differently():
@@ -26,17 +26,17 @@ def test_epochs_and_seeds_are_shuffled_differently():
 def test_no_row_is_likelier_at_any_place():
     epochs, count = 4000, 8
     drawn = shuffle.shuffled_index(tf.range(epochs * count, dtype=tf.int64), count, 0).numpy().reshape(epochs, count)
-    share = np.stack([np.bincount(drawn[:, place], minlength=count) for place in range(count)]) / epochs
-    assert np.abs(share - 1 / count).max() < 0.1  # of so few the cipher favours some by 0.05, whatever its rounds
+    share = np.stack([np.bincount(drawn[:, position], minlength=count) for position in range(count)]) / epochs
+    assert np.abs(share - 1 / count).max() < 0.1  # with so few rows, some are 0.05 likelier whatever the rounds
 
 
 @pytest.mark.parametrize("count", [50, 1000, 8000])
 def test_an_epoch_tells_nothing_of_places_or_of_the_next(count):
     epochs = 20
     drawn = shuffle.shuffled_index(tf.range(epochs * count, dtype=tf.int64), count, 0).numpy().reshape(epochs, count)
-    with_place = [np.corrcoef(np.arange(count), one)[0, 1] for one in drawn]
-    with_next = [np.corrcoef(one, other)[0, 1] for one, other in zip(drawn, drawn[1:], strict=False)]
-    for correlations in (with_place, with_next):  # by chance their squares are 1 / count on average
+    with_position = [np.corrcoef(np.arange(count), order)[0, 1] for order in drawn]
+    with_next = [np.corrcoef(order, following)[0, 1] for order, following in zip(drawn, drawn[1:], strict=False)]
+    for correlations in (with_position, with_next):  # by chance their squares are 1 / count on average
         assert count * np.mean(np.square(correlations)) < 3
 
 
@@ -52,7 +52,7 @@ def test_every_epoch_in_windows_holds_every_row_once(count, window, seed, epoch)
 def test_rows_come_from_the_window_that_is_announced(count, window, seed, epoch):
     positions = tf.range(epoch * count, (epoch + 1) * count, dtype=tf.int64)
     rows = shuffle.shuffled_index(positions, count, seed, window).numpy()
-    first, size = (one.numpy() for one in shuffle.shuffle_windows(positions, count, seed, window))
+    first, size = (array.numpy() for array in shuffle.shuffle_windows(positions, count, seed, window))
     assert np.all((rows - first) % count < size)
     runs = len(np.unique(np.stack([first, size], 1), axis=0))
     assert runs == (-(-count // window) if window < count else 1)

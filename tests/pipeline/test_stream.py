@@ -13,7 +13,7 @@ from crackflow.core import errors, runtime
 from crackflow.core.backend import tf
 from crackflow.core.errors import UserError
 from crackflow.core.sharding import ShardOptions
-from crackflow.data import dataset
+from crackflow.data import dataset as dataset_io
 from crackflow.data.record_reader import RecordReader
 from crackflow.pipeline import pack, stream
 from tests import small
@@ -22,8 +22,8 @@ PX = small.IMAGE_PX
 
 
 def fingerprints(batches, steps):
-    """A hash for each image of the first `steps` batches, in order."""
-    return [one.tobytes() for image, _ in batches.take(steps).as_numpy_iterator() for one in image]
+    """The bytes of each image of the first `steps` batches, in order."""
+    return [picture.tobytes() for image, _ in batches.take(steps).as_numpy_iterator() for picture in image]
 
 
 def test_training_batches_have_the_promised_spec():
@@ -44,9 +44,9 @@ def test_evaluation_batches_have_the_promised_spec():
 
 
 def test_cells_come_with_the_images_they_are_of_from_stream_and_pack():
-    made = small.data()
-    packed = pack.build_if_missing(made, "train", PX, 3)
-    streamed = stream.train_batches(made, 8, PX, 3, seed=3, with_cells=True)
+    dataset = small.data()
+    packed = pack.build_if_missing(dataset, "train", PX, 3)
+    streamed = stream.train_batches(dataset, 8, PX, 3, seed=3, with_cells=True)
     assert streamed.element_spec[2] == tf.TensorSpec((8,), tf.int64)
     for batches in (streamed, pack.train_batches(packed, 8, 3, with_cells=True)):
         seen = list(batches.take(8).as_numpy_iterator())
@@ -60,59 +60,63 @@ def test_cells_come_with_the_images_they_are_of_from_stream_and_pack():
 
 @pytest.mark.parametrize("count", [10, 64, 10_000])
 def test_some_images_are_as_many_as_asked_and_there_are_each_once_and_from_all_over(count):
-    made = small.data("raw")
-    found = [
-        one.tobytes() for image, _ in stream.sample_batches(made, "train", count, 8, PX, 3) for one in image.numpy()
+    dataset = small.data("raw")
+    sampled = [
+        picture.tobytes()
+        for image, _ in stream.sample_batches(dataset, "train", count, 8, PX, 3)
+        for picture in image.numpy()
     ]
-    every = [one.tobytes() for image, *_ in stream.eval_batches(made, "train", 8, PX, 3) for one in image.numpy()]
-    assert len(found) == len(set(found)) == min(count, 64) and set(found) <= set(every)
-    assert max(every.index(one) for one in found) >= 32
+    all_images = [
+        picture.tobytes() for image, *_ in stream.eval_batches(dataset, "train", 8, PX, 3) for picture in image.numpy()
+    ]
+    assert len(sampled) == len(set(sampled)) == min(count, 64) and set(sampled) <= set(all_images)
+    assert max(all_images.index(picture) for picture in sampled) >= 32
 
 
 def test_an_epoch_of_whole_batches_holds_each_image_once():
-    made = small.data()
-    count = made.count("train")
-    seen = fingerprints(stream.train_batches(made, 8, PX, 3, seed=3), count // 8)
+    dataset = small.data()
+    count = dataset.count("train")
+    seen = fingerprints(stream.train_batches(dataset, 8, PX, 3, seed=3), count // 8)
     assert len(seen) == count == len(set(seen))
 
 
 def test_the_order_depends_on_the_seed_alone():
-    made = small.data()
-    steps = 2 * made.count("train") // 8
-    first, again, other = (fingerprints(stream.train_batches(made, 8, PX, 3, seed), steps) for seed in (1, 1, 2))
+    dataset = small.data()
+    steps = 2 * dataset.count("train") // 8
+    first, again, different = (fingerprints(stream.train_batches(dataset, 8, PX, 3, seed), steps) for seed in (1, 1, 2))
     assert first == again
-    assert first != other
+    assert first != different
 
 
 def test_the_second_epoch_has_another_order():
-    made = small.data()
-    count = made.count("train")
-    seen = fingerprints(stream.train_batches(made, 8, PX, 3, seed=0), 2 * count // 8)
+    dataset = small.data()
+    count = dataset.count("train")
+    seen = fingerprints(stream.train_batches(dataset, 8, PX, 3, seed=0), 2 * count // 8)
     assert seen[:count] != seen[count:]
     assert collections.Counter(seen[:count]) == collections.Counter(seen[count:])
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 16, 100])
 def test_evaluation_sees_each_image_once_whatever_the_batch_size(batch_size):
-    made = small.data()
-    batches = stream.eval_batches(made, "test", batch_size, PX, 3)
+    dataset = small.data()
+    batches = stream.eval_batches(dataset, "test", batch_size, PX, 3)
     weights = np.concatenate([weight for _, _, weight in batches.as_numpy_iterator()])
-    seen = [one.tobytes() for image, _, weight in batches.as_numpy_iterator() for one in image[weight > 0]]
-    assert weights.sum() == made.count("test") == len(set(seen))
+    seen = [picture.tobytes() for image, _, weight in batches.as_numpy_iterator() for picture in image[weight > 0]]
+    assert weights.sum() == dataset.count("test") == len(set(seen))
 
 
 def test_identities_are_in_the_order_of_the_evaluation():
-    made = small.data()
-    paths, groups = stream.paths_and_groups(made, "val")
-    labels = np.concatenate([y[w > 0] for _, y, w in stream.eval_batches(made, "val", 7, PX, 3).as_numpy_iterator()])
+    dataset = small.data()
+    paths, groups = stream.paths_and_groups(dataset, "val")
+    labels = np.concatenate([y[w > 0] for _, y, w in stream.eval_batches(dataset, "val", 7, PX, 3).as_numpy_iterator()])
     assert [int(path.startswith("Positive")) for path in paths] == labels.tolist()
-    assert len(groups) == made.count("val")
+    assert len(groups) == dataset.count("val")
 
 
 def test_pixels_are_those_of_the_source_file():
-    made = small.data()
-    image, _, _ = next(stream.eval_batches(made, "val", 1, PX, 3).as_numpy_iterator())
-    paths, _ = stream.paths_and_groups(made, "val")
+    dataset = small.data()
+    image, _, _ = next(stream.eval_batches(dataset, "val", 1, PX, 3).as_numpy_iterator())
+    paths, _ = stream.paths_and_groups(dataset, "val")
     with Image.open(small.images() / paths[0]) as source:
         difference = np.abs(np.asarray(source.convert("RGB"), int) - image[0].astype(int))
     assert difference.max() <= 1  # two builds of libjpeg may round chroma differently
@@ -120,10 +124,10 @@ def test_pixels_are_those_of_the_source_file():
 
 def test_raw_and_png_and_jpeg_records_give_the_same_pictures():
     def pictures(encoding):
-        made = small.data(encoding)
-        paths, _ = stream.paths_and_groups(made, "test")
-        found = stream.eval_batches(made, "test", 1, PX, 3).as_numpy_iterator()
-        return {path: image[0].astype(int) for path, (image, _, _) in zip(paths, found, strict=True)}
+        dataset = small.data(encoding)
+        paths, _ = stream.paths_and_groups(dataset, "test")
+        batches = stream.eval_batches(dataset, "test", 1, PX, 3).as_numpy_iterator()
+        return {path: image[0].astype(int) for path, (image, _, _) in zip(paths, batches, strict=True)}
 
     raw, png, jpeg = pictures("raw"), pictures("png"), pictures("jpeg")
     for path, picture in raw.items():
@@ -132,31 +136,33 @@ def test_raw_and_png_and_jpeg_records_give_the_same_pictures():
 
 
 def test_a_grey_network_reads_colour_records():
-    made = small.data("raw")
-    colour, _, _ = next(stream.eval_batches(made, "val", 4, PX, 3).as_numpy_iterator())
-    grey, _, _ = next(stream.eval_batches(made, "val", 4, PX, 1).as_numpy_iterator())
-    expected = np.asarray([np.asarray(Image.fromarray(one).convert("L")) for one in colour])
+    dataset = small.data("raw")
+    colour, _, _ = next(stream.eval_batches(dataset, "val", 4, PX, 3).as_numpy_iterator())
+    grey, _, _ = next(stream.eval_batches(dataset, "val", 4, PX, 1).as_numpy_iterator())
+    expected = np.asarray([np.asarray(Image.fromarray(picture).convert("L")) for picture in colour])
     assert np.abs(grey[..., 0].astype(int) - expected).max() <= 1
 
 
 @pytest.mark.parametrize("encoding", ["jpeg", "png", "raw"])
 def test_the_stream_trains_on_the_packs_pictures_in_the_packs_order(encoding):
-    made = small.data(encoding)
-    packed = pack.build_if_missing(made, "train", PX, 3)
-    streamed = stream.train_batches(made, 12, PX, 3, seed=4).take(9).as_numpy_iterator()
-    for (image, label), (wanted, wanted_label) in zip(streamed, pack.train_batches(packed, 12, 4).take(9), strict=True):
-        np.testing.assert_array_equal(label, wanted_label)
-        difference = image.astype(float) - wanted.numpy()
+    dataset = small.data(encoding)
+    packed = pack.build_if_missing(dataset, "train", PX, 3)
+    streamed = stream.train_batches(dataset, 12, PX, 3, seed=4).take(9).as_numpy_iterator()
+    for (image, label), (expected, expected_label) in zip(
+        streamed, pack.train_batches(packed, 12, 4).take(9), strict=True
+    ):
+        np.testing.assert_array_equal(label, expected_label)
+        difference = image.astype(float) - expected.numpy()
         assert np.sqrt(np.mean(difference**2)) < 1  # colours of 4:2:0 files are not smoothed while training
 
 
 @pytest.mark.parametrize("processes, here", [(1, 1), (2, 1), (8, 1), (1, 4), (2, 2)])
 def test_the_shares_of_all_processes_make_up_each_batch(processes, here):
-    made = small.data()
-    whole = fingerprints(stream.train_batches(made, 8, PX, 3, seed=1), 4)
+    dataset = small.data()
+    whole = fingerprints(stream.train_batches(dataset, 8, PX, 3, seed=1), 4)
     parts = [
         fingerprints(
-            stream.train_batches(made, 8, PX, 3, seed=1, share=ShardOptions(process * here, here, processes * here)),
+            stream.train_batches(dataset, 8, PX, 3, seed=1, share=ShardOptions(process * here, here, processes * here)),
             4 * here,
         )
         for process in range(processes)
@@ -165,19 +171,19 @@ def test_the_shares_of_all_processes_make_up_each_batch(processes, here):
 
 
 def test_starting_at_a_batch_gives_what_running_up_to_it_gives():
-    made = small.data()
-    through = fingerprints(stream.train_batches(made, 8, PX, 3, seed=1), 12)
-    resumed = fingerprints(stream.train_batches(made, 8, PX, 3, seed=1, first_batch=5), 7)
+    dataset = small.data()
+    through = fingerprints(stream.train_batches(dataset, 8, PX, 3, seed=1), 12)
+    resumed = fingerprints(stream.train_batches(dataset, 8, PX, 3, seed=1, first_batch=5), 7)
     assert resumed == through[5 * 8 :]
 
 
 def test_what_memory_can_not_hold_is_shuffled_in_windows_and_is_whole(monkeypatch):
-    made = small.data()
-    count = made.count("train")
-    size = sum(shard["bytes"] for shard in made.facts["splits"]["train"]["shards"])
+    dataset = small.data()
+    count = dataset.count("train")
+    size = sum(shard["bytes"] for shard in dataset.facts["splits"]["train"]["shards"])
     monkeypatch.setattr(runtime, "memory_bytes", lambda: size)
     assert stream.window_rows(count, 1 << (size.bit_length() - 1)) == count // 4
-    seen = fingerprints(stream.train_batches(made, 8, PX, 3, seed=3), 2 * count // 8)
+    seen = fingerprints(stream.train_batches(dataset, 8, PX, 3, seed=3), 2 * count // 8)
     assert len(set(seen[:count])) == count and set(seen[:count]) == set(seen[count:])
 
 
@@ -190,33 +196,33 @@ def test_hosts_of_one_kind_cut_the_same_windows_whatever_a_few_pages(monkeypatch
 
 
 def test_each_window_is_read_ahead_once(monkeypatch):
-    made, told = small.data(), []
+    dataset, read_windows = small.data(), []
     monkeypatch.setattr(stream, "window_rows", lambda *_: 16)
-    monkeypatch.setattr(RecordReader, "read_ahead", lambda self, first, size: told.append((first, size)))
-    fingerprints(stream.train_batches(made, 8, PX, 3, seed=3), 16)
-    assert len(told) >= 8 and all(size == 16 for _, size in told)
-    assert all(one != after for one, after in itertools.pairwise(told))
+    monkeypatch.setattr(RecordReader, "read_ahead", lambda self, first, size: read_windows.append((first, size)))
+    fingerprints(stream.train_batches(dataset, 8, PX, 3, seed=3), 16)
+    assert len(read_windows) >= 8 and all(size == 16 for _, size in read_windows)
+    assert all(window != after for window, after in itertools.pairwise(read_windows))
 
 
 def test_a_damaged_record_is_one_line_that_names_it(tmp_path):
     shutil.copytree(small.data().folder, tmp_path / "data", ignore=shutil.ignore_patterns("packs"))
-    made = dataset.load(str(tmp_path / "data"))
-    file = made.files("train")[0]
+    dataset = dataset_io.load(str(tmp_path / "data"))
+    file = dataset.files("train")[0]
     with open(file, "r+b") as opened:
         opened.seek(200)
         opened.write(b"damage")
     with pytest.raises(tf.errors.UnknownError) as caught:
-        fingerprints(stream.train_batches(made, 8, PX, 3, seed=1), made.count("train") // 8)
-    found = errors.raised_inside(caught.value)
-    assert f"{file!r}: record at byte 0: the checksum of its payload does not match" in str(found)
-    assert "--verify" in str(found)
+        fingerprints(stream.train_batches(dataset, 8, PX, 3, seed=1), dataset.count("train") // 8)
+    message = errors.raised_inside(caught.value)
+    assert f"{file!r}: record at byte 0: the checksum of its payload does not match" in str(message)
+    assert "--verify" in str(message)
 
 
 def test_pixels_that_can_not_be_decoded_are_one_line_that_names_them(monkeypatch):
-    made = small.data()
+    dataset = small.data()
     monkeypatch.setattr(RecordReader, "fetch", lambda self, row: (b"no picture", 0))
     with pytest.raises(tf.errors.UnknownError) as caught:
-        fingerprints(stream.train_batches(made, 8, PX, 3, seed=1), 1)
+        fingerprints(stream.train_batches(dataset, 8, PX, 3, seed=1), 1)
     assert "tfrecord': record at byte" in str(errors.raised_inside(caught.value))
     assert "convert the images again" in str(errors.raised_inside(caught.value))
 
@@ -232,10 +238,10 @@ def test_an_epoch_has_one_step_at_least():
 
 
 def test_two_epochs_hold_each_image_twice_in_another_order_and_the_same_for_the_same_seed():
-    made = small.data()
-    count = made.count("train")
-    seen = fingerprints(stream.train_batches(made, 8, PX, 3, seed=3), 2 * count // 8)
-    again = fingerprints(stream.train_batches(made, 8, PX, 3, seed=3), 2 * count // 8)
+    dataset = small.data()
+    count = dataset.count("train")
+    seen = fingerprints(stream.train_batches(dataset, 8, PX, 3, seed=3), 2 * count // 8)
+    again = fingerprints(stream.train_batches(dataset, 8, PX, 3, seed=3), 2 * count // 8)
     assert len(set(seen[:count])) == count and set(seen[:count]) == set(seen[count:])
     assert seen == again and seen[:count] != seen[count:]
 
@@ -246,9 +252,9 @@ def resident_mb():
 
 
 def test_memory_stays_flat_over_twenty_epochs():
-    made, large = small.data(), 256  # enlarged, so that an epoch that was kept would be seen: 14 MB each
-    epoch = made.count("train") // 8
-    batches = iter(stream.train_batches(made, 8, large, 3, seed=0))
+    dataset, large = small.data(), 256  # enlarged, so that an epoch left in memory would show: 14 MB each
+    epoch = dataset.count("train") // 8
+    batches = iter(stream.train_batches(dataset, 8, large, 3, seed=0))
     levels = []
     for _ in range(20):
         for _ in range(epoch):

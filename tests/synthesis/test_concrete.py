@@ -22,12 +22,12 @@ def area_under_curve(negative, positive):
     return stats.mannwhitneyu(positive, negative).statistic / (len(positive) * len(negative))
 
 
-@pytest.mark.parametrize("px", [32, 101, 227])
-def test_an_example_has_the_promised_arrays(px):
+@pytest.mark.parametrize("image_px", [32, 101, 227])
+def test_an_example_has_the_promised_arrays(image_px):
     for index in range(6):
-        example = concrete.draw_example(0, index, px)
-        assert example.image.shape == (px, px, 3) and example.image.dtype == np.uint8
-        assert example.mask.shape == (px, px) and example.mask.dtype == np.uint8
+        example = concrete.draw_example(0, index, image_px)
+        assert example.image.shape == (image_px, image_px, 3) and example.image.dtype == np.uint8
+        assert example.mask.shape == (image_px, image_px) and example.mask.dtype == np.uint8
         assert example.label == index % 2
 
 
@@ -45,9 +45,9 @@ def test_every_crack_can_be_seen(many):
 def test_seed_and_index_alone_decide_the_bytes():
     first = [concrete.draw_example(3, index, PX) for index in (0, 1, 5)]
     again = [concrete.draw_example(3, index, PX) for index in (5, 1, 0)][::-1]
-    for one, other in zip(first, again, strict=True):
-        assert concrete.jpeg(one) == concrete.jpeg(other)
-        assert concrete.png(one) == concrete.png(other)
+    for example, repeated in zip(first, again, strict=True):
+        assert concrete.jpeg(example) == concrete.jpeg(repeated)
+        assert concrete.png(example) == concrete.png(repeated)
 
 
 def test_other_seeds_and_other_indices_are_other_pictures():
@@ -73,20 +73,19 @@ def test_the_crack_has_no_say_in_surface_light_and_camera(monkeypatch):
     nothing = np.zeros((PX, PX), np.float32)
     none = cracks.Crack(nothing, 1.0, surfaces.shades(1, 1, 1), nothing, nothing.astype(np.uint8))
     monkeypatch.setattr(cracks, "is_visible", lambda image, mask: True)
-    monkeypatch.setattr(cracks, "draw", lambda rng, px, boldness: none)
+    monkeypatch.setattr(cracks, "draw", lambda rng, image_px, boldness: none)
     untouched = concrete.draw_example(0, 1, PX)
-    monkeypatch.setattr(cracks, "draw", lambda rng, px, boldness: rng.bytes(1000) and none)
+    monkeypatch.setattr(cracks, "draw", lambda rng, image_px, boldness: rng.bytes(1000) and none)
     assert np.array_equal(concrete.draw_example(0, 1, PX).image, untouched.image)
     assert concrete.draw_example(0, 1, PX).jpeg_quality == untouched.jpeg_quality
 
 
 def test_a_crack_that_cannot_be_seen_is_drawn_again_bolder(monkeypatch):
-    boldness, draw = [], cracks.draw
-    monkeypatch.setattr(cracks, "draw", lambda rng, px, boldness: draws(boldness) or draw(rng, px, boldness))
-    draws = boldness.append
-    monkeypatch.setattr(cracks, "is_visible", lambda image, mask: len(boldness) == 4)
+    attempts, draw = [], cracks.draw
+    monkeypatch.setattr(cracks, "draw", lambda *args, boldness: attempts.append(boldness) or draw(*args, boldness))
+    monkeypatch.setattr(cracks, "is_visible", lambda image, mask: len(attempts) == 4)
     concrete.draw_example(0, 1, PX)
-    assert boldness == [attempt / (concrete.ATTEMPTS - 1) for attempt in range(4)]
+    assert attempts == [attempt / (concrete.ATTEMPTS - 1) for attempt in range(4)]
 
 
 def test_a_crack_that_can_never_be_seen_is_an_error_that_names_the_image(monkeypatch):
@@ -117,20 +116,20 @@ def test_the_png_gives_the_mask_back(many):
         assert np.array_equal(np.asarray(Image.open(io.BytesIO(concrete.png(example))).convert("L")), example.mask)
 
 
-def folders(place):
+def folders(folder):
     for name in (concrete.POSITIVE, concrete.NEGATIVE, concrete.MASKS):
-        os.mkdir(place / name)
-    return str(place)
+        os.mkdir(folder / name)
+    return str(folder)
 
 
-def batch(place, seed, start, stop):
-    return concrete.Batch(place, functools.partial(concrete.draw_example, seed=seed, image_px=32), start, stop)
+def batch(folder, seed, start, stop):
+    return concrete.Batch(folder, functools.partial(concrete.draw_example, seed=seed, image_px=32), start, stop)
 
 
 def test_a_batch_is_written_under_the_names_of_its_indices(tmp_path):
     assert concrete.write_images(batch(folders(tmp_path), 2, 9, 12)) == 3
-    found = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*"))
-    assert found == ["Negative/00000010.jpg", "Positive/00000009.jpg", "Positive/00000011.jpg"] + [
+    names = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*"))
+    assert names == ["Negative/00000010.jpg", "Positive/00000009.jpg", "Positive/00000011.jpg"] + [
         "masks/00000009.png",
         "masks/00000011.png",
     ]
@@ -138,8 +137,8 @@ def test_a_batch_is_written_under_the_names_of_its_indices(tmp_path):
 
 
 def test_a_full_disk_is_reported_as_such(tmp_path):
-    place = folders(tmp_path)
+    folder = folders(tmp_path)
     os.symlink("/dev/full", tmp_path / "Negative" / "00000000.jpg")
     with pytest.raises(OSError, match="No space left on device") as caught:
-        concrete.write_images(batch(place, 0, 0, 1))
+        concrete.write_images(batch(folder, 0, 0, 1))
     assert caught.value.errno == errno.ENOSPC

@@ -9,9 +9,9 @@ from crackflow.synthesis import cracks, surfaces
 PX = 96
 
 
-def drawn(count, px=PX, boldness=0.0):
+def drawn(count, image_px=PX, boldness=0.0):
     rng = np.random.default_rng(1)
-    return [cracks.draw(rng, px, boldness) for _ in range(count)]
+    return [cracks.draw(rng, image_px, boldness) for _ in range(count)]
 
 
 def photograph(surface=200, crack=100, rows=slice(40, 46)):
@@ -21,13 +21,13 @@ def photograph(surface=200, crack=100, rows=slice(40, 46)):
     return image, mask
 
 
-@pytest.mark.parametrize("px", [32, 96, 227])
-def test_a_crack_has_the_promised_arrays(px):
-    for crack in drawn(8, px):
-        assert crack.mask.dtype == np.uint8 and crack.mask.shape == (px, px)
+@pytest.mark.parametrize("image_px", [32, 96, 227])
+def test_a_crack_has_the_promised_arrays(image_px):
+    for crack in drawn(8, image_px):
+        assert crack.mask.dtype == np.uint8 and crack.mask.shape == (image_px, image_px)
         assert set(np.unique(crack.mask)) == {0, 255}
         assert crack.shade.dtype == crack.edge.dtype == np.float32
-        assert crack.shade.shape == crack.edge.shape == (px, px)
+        assert crack.shade.shape == crack.edge.shape == (image_px, image_px)
         assert 0 <= crack.shade.min() and crack.shade.max() <= 1.001
         assert 0 < crack.inside < 1
         assert crack.tint.shape == (3, 1, 1) and crack.tint.dtype == np.float32
@@ -41,7 +41,7 @@ def test_a_crack_shades_its_mask_and_not_the_rest():
 
 
 def test_cracks_range_from_hairlines_to_wide_gaps():
-    def width(crack):  # the widest place, of 227
+    def width(crack):  # at the widest position, in pixels of 227
         return 2 * ndimage.distance_transform_edt(np.pad(crack.mask, 1, mode="edge")).max() * 227 / 128
 
     widths = [width(crack) for crack in drawn(40, 128)]
@@ -59,12 +59,12 @@ def test_some_cracks_end_within_the_picture_and_some_cross_it():
 
 
 def test_a_way_leads_from_its_start_to_its_end_in_short_pieces():
-    way = cracks.wander(np.random.default_rng(0), 3 + 4j, 203 + 54j, 5.0)
-    assert (way[0], way[-1]) == (3 + 4j, 203 + 54j)
-    assert 40 <= len(way) <= 130
-    assert np.abs(np.diff(way)).max() < 25
-    straight = np.linspace(3 + 4j, 203 + 54j, len(way))
-    assert np.abs(way - straight).max() > 2
+    path = cracks.wander(np.random.default_rng(0), 3 + 4j, 203 + 54j, 5.0)
+    assert (path[0], path[-1]) == (3 + 4j, 203 + 54j)
+    assert 40 <= len(path) <= 130
+    assert np.abs(np.diff(path)).max() < 25
+    straight = np.linspace(3 + 4j, 203 + 54j, len(path))
+    assert np.abs(path - straight).max() > 2
 
 
 def test_bold_cracks_are_wider_and_darker():
@@ -79,7 +79,10 @@ def test_the_surface_is_dark_in_the_crack_and_untouched_beside_it():
     shade[:, 50] = 1
     brown = surfaces.shades(1.1, 1.0, 0.9)
     cracked = cracks.darken(surface, cracks.Crack(shade, 0.3, brown, np.zeros_like(shade), shade))
-    before, after = (made.tone * (made.colour + np.zeros_like(made.tone)) for made in (surface, cracked))
+    before, after = (
+        drawn_surface.tone * (drawn_surface.colour + np.zeros_like(drawn_surface.tone))
+        for drawn_surface in (surface, cracked)
+    )
     assert np.array_equal(np.delete(after, 50, axis=2), np.delete(before, 50, axis=2))
     assert np.allclose(cracked.tone[:, 50], np.minimum(surface.tone[::-1, 50] * 0.3, surface.tone[:, 50]), atol=1e-6)
     assert np.allclose(cracked.colour[..., 50:51], (surface.colour * brown)[..., -1:], atol=1e-6)

@@ -17,7 +17,7 @@ def plain(tone=1.0):
 def test_a_scattered_surface_stays_within_range_and_is_the_generators():
     for seed in range(40):
         first, again = (
-            distractors.scatter(generator(seed), plain(), REFERENCE, lambda rng, px: plain(0.7)) for _ in range(2)
+            distractors.scatter(generator(seed), plain(), REFERENCE, lambda rng, image_px: plain(0.7)) for _ in range(2)
         )
         assert np.array_equal(first.tone, again.tone) and np.array_equal(first.colour, again.colour)
         assert first.tone.dtype == first.colour.dtype == np.float32
@@ -28,11 +28,11 @@ def test_a_scattered_surface_stays_within_range_and_is_the_generators():
 @pytest.mark.parametrize(
     "change",
     [
-        lambda rng, tone: distractors._cable(rng, tone, PX / REFERENCE),
-        lambda rng, tone: distractors._stripe(rng, tone, PX / REFERENCE, REFERENCE),
-        lambda rng, tone: distractors._seam(rng, tone, np.ones((3, 1, 1), np.float32), plain(0.5))[0],
-        lambda rng, tone: distractors._rim(rng, tone, REFERENCE),
-        lambda rng, tone: distractors._debris(rng, tone, PX / REFERENCE),
+        lambda rng, tone: distractors._add_cable(rng, tone, PX / REFERENCE),
+        lambda rng, tone: distractors._add_stripe(rng, tone, PX / REFERENCE, REFERENCE),
+        lambda rng, tone: distractors._add_seam(rng, tone, np.ones((3, 1, 1), np.float32), plain(0.5))[0],
+        lambda rng, tone: distractors._add_rim(rng, tone, REFERENCE),
+        lambda rng, tone: distractors._add_debris(rng, tone, PX / REFERENCE),
     ],
     ids=["cable", "stripe", "seam", "rim", "debris"],
 )
@@ -46,8 +46,8 @@ def test_each_thing_changes_some_pictures_and_never_all_of_one(change):
 def test_beyond_a_seam_lies_the_other_ground():
     both = 0
     for seed in range(20):
-        tone, colour = distractors._seam(generator(seed), plain().tone, plain().colour, plain(0.4))
-        near = [np.isclose(tone, wanted, atol=1e-3).mean() for wanted in (0.4, 1.0)]
+        tone, colour = distractors._add_seam(generator(seed), plain().tone, plain().colour, plain(0.4))
+        near = [np.isclose(tone, level, atol=1e-3).mean() for level in (0.4, 1.0)]
         both += min(near) > 0.05
         assert sum(near) > 0.5 and np.allclose(colour, 0.5)
     assert both >= 10

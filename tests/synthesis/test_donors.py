@@ -15,11 +15,11 @@ def generator(seed=0):
 
 
 @pytest.fixture(scope="module")
-def lent():
+def source_donors():
     return donors.Donors(small.data(image_px=128).folder)
 
 
-def picture(line=True):
+def photograph(line=True):
     rng = generator(1)
     photo = rng.normal(150, 6, (227, 227))
     if line:
@@ -29,7 +29,7 @@ def picture(line=True):
 
 
 def test_a_dark_line_is_taken_out_with_its_place_and_its_darkness():
-    ratio, mask = donors.extracted(picture())
+    ratio, mask = donors.extract_crack(photograph())
     assert ratio.shape == mask.shape == (227, 227) and ratio.dtype == mask.dtype == np.float32
     line = np.zeros((227, 227), bool)
     for row in range(20, 200):
@@ -40,55 +40,61 @@ def test_a_dark_line_is_taken_out_with_its_place_and_its_darkness():
 
 
 def test_nothing_is_taken_from_what_has_no_line():
-    assert donors.extracted(picture(line=False)) is None
-    blot = picture(line=False)
+    assert donors.extract_crack(photograph(line=False)) is None
+    blot = photograph(line=False)
     blot[60:110, 60:110] //= 3
-    assert donors.extracted(blot) is None
+    assert donors.extract_crack(blot) is None
 
 
-def test_masks_of_made_cracks_are_found_again():
+def test_masks_of_synthetic_cracks_are_found_again():
     shares = []
     for index in range(1, 60, 2):
         example = concrete.draw_example(3, index, 227)
-        found = donors.extracted(example.image)
-        if found and (example.mask > 0).mean() > 0.01:
-            shares.append((found[1] * (example.mask > 0)).sum() / found[1].sum())
+        crack = donors.extract_crack(example.image)
+        if crack and (example.mask > 0).mean() > 0.01:
+            shares.append((crack[1] * (example.mask > 0)).sum() / crack[1].sum())
     assert len(shares) > 12 and np.median(shares) > 0.6
 
 
-def test_grounds_and_cracks_are_lent_at_any_size(lent):
-    for px in (32, PX, 200):
-        ground, crack = lent.ground(generator(px), px), lent.crack(generator(px), px, 0.5)
-        assert ground.tone.shape == (px, px) and ground.colour.shape == (3, px, px)
+def test_grounds_and_cracks_are_lent_at_any_size(source_donors):
+    for image_px in (32, PX, 200):
+        ground, crack = (
+            source_donors.ground(generator(image_px), image_px),
+            source_donors.crack(generator(image_px), image_px, 0.5),
+        )
+        assert ground.tone.shape == (image_px, image_px) and ground.colour.shape == (3, image_px, image_px)
         assert ground.tone.min() >= 0.02 and ground.tone.max() <= 2
-        assert crack.shade.shape == crack.mask.shape == (px, px)
+        assert crack.shade.shape == crack.mask.shape == (image_px, image_px)
         assert 0 <= crack.shade.min() and crack.shade.max() <= 1
         assert set(np.unique(crack.mask)) <= {0, 255}
 
 
-def test_a_lent_crack_darkens_where_its_mask_is(lent):
-    cracks = [lent.crack(generator(seed), PX, 0.5) for seed in range(20)]
-    inside = np.mean([one.shade[one.mask > 0].mean() for one in cracks if one.mask.any()])
-    outside = np.mean([one.shade[one.mask == 0].mean() for one in cracks])
+def test_a_lent_crack_darkens_where_its_mask_is(source_donors):
+    cracks = [source_donors.crack(generator(seed), PX, 0.5) for seed in range(20)]
+    inside = np.mean([crack.shade[crack.mask > 0].mean() for crack in cracks if crack.mask.any()])
+    outside = np.mean([crack.shade[crack.mask == 0].mean() for crack in cracks])
     assert inside > 0.2 > 5 * outside
 
 
-def test_faint_cracks_darken_less(lent):
+def test_faint_cracks_darken_less(source_donors):
     shades = [
-        np.mean([lent.crack(generator(seed), PX, 0.0, faint).shade.max() for seed in range(20)])
+        np.mean([source_donors.crack(generator(seed), PX, 0.0, faint).shade.max() for seed in range(20)])
         for faint in (True, False)
     ]
     assert shades[0] < shades[1]
 
 
-def test_only_the_training_split_lends(lent, monkeypatch):
-    asked = []
-    original = donors.rows.Rows.__init__
-    monkeypatch.setattr(
-        donors.rows.Rows, "__init__", lambda self, made, split: asked.append(split) or original(self, made, split)
-    )
+def test_only_the_training_split_lends(source_donors, monkeypatch):
+    splits = []
+    original = donors.record_reader.RecordReader.__init__
+
+    def recording(self, dataset, split):
+        splits.append(split)
+        original(self, dataset, split)
+
+    monkeypatch.setattr(donors.record_reader.RecordReader, "__init__", recording)
     donors.Donors(small.data(image_px=128).folder)
-    assert asked == ["train"]
+    assert splits == ["train"]
 
 
 def test_donors_are_opened_once_and_none_is_none():
@@ -103,22 +109,22 @@ def test_raw_records_are_refused():
         donors.Donors(small.data("raw").folder)
 
 
-def test_images_without_any_line_are_told(lent, monkeypatch):
-    monkeypatch.setattr(donors, "extracted", lambda photo: None)
+def test_images_without_any_line_are_told(source_donors, monkeypatch):
+    monkeypatch.setattr(donors, "extract_crack", lambda photo: None)
     with pytest.raises(UserError, match="no dark, thin line was found in 100 cracked images"):
-        lent.crack(generator(), PX, 0.0)
+        source_donors.crack(generator(), PX, 0.0)
 
 
-def test_classes_too_uneven_to_draw_from_are_told(lent, monkeypatch):
-    monkeypatch.setattr(lent._rows, "fetch", lambda row: (b"", 1))
+def test_classes_too_uneven_to_draw_from_are_told(source_donors, monkeypatch):
+    monkeypatch.setattr(source_donors._rows, "fetch", lambda row: (b"", 1))
     with pytest.raises(UserError, match="no image of class 0 among 100 drawn"):
-        lent.ground(generator(), PX)
+        source_donors.ground(generator(), PX)
 
 
 def test_a_data_set_of_one_class_is_refused(monkeypatch):
     facts = copy.deepcopy(small.data(image_px=128).facts)
     facts["splits"]["train"]["class_counts"]["Positive"] = 0
-    one_class = donors.dataset.Dataset(small.data(image_px=128).folder, facts)
+    one_class = donors.dataset_io.Dataset(small.data(image_px=128).folder, facts)
     monkeypatch.setattr(donors.dataset, "load", lambda folder: one_class)
     with pytest.raises(UserError, match="expected both classes in the training split, received"):
         donors.Donors("anywhere")

@@ -21,9 +21,9 @@ def test_every_material_has_texture_and_colours_near_and_far(material, reference
 
 
 def test_the_generator_alone_decides_the_ground():
-    first, again, other = (materials.draw_material(generator(seed), 64, 300) for seed in (4, 4, 5))
+    first, again, different = (materials.draw_material(generator(seed), 64, 300) for seed in (4, 4, 5))
     assert np.array_equal(first.tone, again.tone) and np.array_equal(first.colour, again.colour)
-    assert not np.array_equal(first.tone, other.tone)
+    assert not np.array_equal(first.tone, different.tone)
 
 
 def test_a_larger_reference_shows_smaller_stones():
@@ -35,7 +35,7 @@ def test_a_larger_reference_shows_smaller_stones():
 
 
 def test_cells_are_the_nearest_points():
-    nearest, gap, count = materials._cells(generator(1), 48, 10.0, 1.0)
+    nearest, gap, count = materials._voronoi_cells(generator(1), 48, 10.0, 1.0)
     assert nearest.shape == gap.shape == (48, 48)
     assert nearest.min() >= 0 and nearest.max() < count
     assert gap.min() >= 0

@@ -21,7 +21,7 @@ def test_the_same_seed_lays_the_same_wall_and_another_another():
 
 
 def test_pictures_of_several_colours_leave_no_seam():
-    """Plain ones, light and dark, become one plain wall; and between textures no step is as high as one inside them."""
+    """Plain light and dark images give one plain wall, and between textures no step is as high as inside them."""
     plain = [np.full((40, 40, 1), grey, np.uint8) for grey in (60, 120, 200)]
     wall = mosaics.lay(plain, 200, 200, np.random.default_rng(0))
     assert wall.max() - wall.min() <= 1

@@ -9,20 +9,23 @@ def generator(seed=0):
     return np.random.default_rng(seed)
 
 
-@pytest.mark.parametrize("px", [32, 33, 227])
-def test_a_surface_has_a_tone_and_colours_in_float32_above_zero(px):
+@pytest.mark.parametrize("image_px", [32, 33, 227])
+def test_a_surface_has_a_tone_and_colours_in_float32_above_zero(image_px):
     for seed in range(8):
-        surface = surfaces.draw_surface(generator(seed), px)
-        assert surface.tone.shape == (px, px) and surface.colour.shape in [(3, px, px), (3, 1, 1)]
+        surface = surfaces.draw_surface(generator(seed), image_px)
+        assert surface.tone.shape == (image_px, image_px) and surface.colour.shape in [
+            (3, image_px, image_px),
+            (3, 1, 1),
+        ]
         assert surface.tone.dtype == surface.colour.dtype == np.float32
         assert 0.02 <= surface.tone.min() and surface.tone.max() < 3
         assert 0.1 < surface.colour.min() and surface.colour.max() < 1.5
 
 
 def test_the_generator_alone_decides_the_surface():
-    first, again, other = (surfaces.draw_surface(generator(seed), 64) for seed in (4, 4, 5))
+    first, again, different = (surfaces.draw_surface(generator(seed), 64) for seed in (4, 4, 5))
     assert np.array_equal(first.tone, again.tone) and np.array_equal(first.colour, again.colour)
-    assert not np.array_equal(first.tone, other.tone) and not np.array_equal(first.colour, other.colour)
+    assert not np.array_equal(first.tone, different.tone) and not np.array_equal(first.colour, different.colour)
 
 
 @pytest.mark.parametrize("material", [material for _, material in surfaces.MATERIALS])
@@ -41,7 +44,7 @@ def test_materials_are_drawn_as_often_as_their_shares_say(monkeypatch):
 
     def stand_in(name):
         plain = surfaces.Surface(np.ones((8, 8), np.float32), surfaces.shades(1, 1, 1))
-        return lambda rng, px, reference: drawn.append(name) or plain
+        return lambda rng, image_px, reference: drawn.append(name) or plain
 
     monkeypatch.setattr(surfaces, "MATERIALS", ((3, stand_in("often")), (1, stand_in("seldom"))))
     rng = generator()
@@ -74,14 +77,14 @@ def test_white_noise_has_mean_zero_variance_one_and_no_memory():
     assert abs((noise[:, 1:] * noise[:, :-1]).mean()) < 0.02
 
 
-@pytest.mark.parametrize("px", [64, 227])
-def test_coarse_noise_is_smooth_and_fine_noise_is_not(px):
+@pytest.mark.parametrize("image_px", [64, 227])
+def test_coarse_noise_is_smooth_and_fine_noise_is_not(image_px):
     def likeness(field):
         return np.corrcoef(field[:, 2:].ravel(), field[:, :-2].ravel())[0, 1]
 
-    coarse = surfaces.fractal(generator(), px, 60, 40, 1.0)
-    fine = surfaces.fractal(generator(), px, 1, 1, 1.0)
-    assert coarse.shape == fine.shape == (px, px)
+    coarse = surfaces.fractal(generator(), image_px, 60, 40, 1.0)
+    fine = surfaces.fractal(generator(), image_px, 1, 1, 1.0)
+    assert coarse.shape == fine.shape == (image_px, image_px)
     assert likeness(coarse) > 0.95
     assert likeness(fine) < 0.2
 
@@ -94,10 +97,10 @@ def test_stretched_noise_is_smoother_sideways():
 @pytest.mark.parametrize(("points", "size"), [(4, 60), (9, 61), (40, 64), (70, 64)])
 def test_enlarging_keeps_a_constant_and_a_ramp(points, size):
     ramp = np.tile(np.arange(points, dtype=np.float32), (points, 1))
-    place = (np.arange(size) + 0.5) * points / size - 0.5
-    inside = (place >= 1) & (place <= points - 2)
+    position = (np.arange(size) + 0.5) * points / size - 0.5
+    inside = (position >= 1) & (position <= points - 2)
     large = surfaces.enlarge(ramp, size, size)
-    assert np.allclose(large[:, inside], place[inside], atol=1e-4)
+    assert np.allclose(large[:, inside], position[inside], atol=1e-4)
     assert np.allclose(surfaces.enlarge(ramp.T.copy(), size, size), large.T, atol=1e-4)
     assert np.allclose(surfaces.enlarge(np.full((points, points), 3, np.float32), size, size), 3, atol=1e-5)
 

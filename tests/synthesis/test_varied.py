@@ -42,9 +42,9 @@ def test_the_same_seed_and_index_give_the_same_example_with_and_without_donors()
 
 
 def test_pictures_of_both_classes_are_alike_in_all_but_the_crack(many):
-    looks = {"brightness": np.mean, "deviation": np.std, "darkest": np.min, "lightest": np.max}
-    for look in looks.values():
-        clean, cracked = (np.array([look(example.image) for example in many[side::2]], float) for side in (0, 1))
+    statistics = {"brightness": np.mean, "deviation": np.std, "darkest": np.min, "lightest": np.max}
+    for statistic in statistics.values():
+        clean, cracked = (np.array([statistic(example.image) for example in many[side::2]], float) for side in (0, 1))
         together = np.concatenate([clean, cracked])
         order = together.argsort().argsort()
         area = (order[: len(clean)].sum() - len(clean) * (len(clean) - 1) / 2) / len(clean) / len(cracked)
@@ -69,7 +69,7 @@ def test_what_can_not_be_seen_is_drawn_anew(monkeypatch):
 
 def test_faint_cracks_are_thinner_and_paler():
     def drawn(faint):
-        return [varied._crack(np.random.default_rng(seed), PX, 100.0, 0.0, faint) for seed in range(120)]
+        return [varied._draw_crack(np.random.default_rng(seed), PX, 100.0, 0.0, faint) for seed in range(120)]
 
     plain, faint = drawn(False), drawn(True)
     areas = [np.median([(crack.mask > 0).mean() for crack in some]) for some in (faint, plain)]
@@ -80,22 +80,22 @@ def test_faint_cracks_are_thinner_and_paler():
 def test_a_faint_crack_may_be_fainter_than_others_but_not_without_end():
     image, mask = np.full((32, 32, 3), 100, np.uint8), np.zeros((32, 32), np.uint8)
     mask[:, 15:17] = 255
-    for level, told in ((91, (False, True)), (95, (False, False)), (80, (True, True))):
+    for level, visible in ((91, (False, True)), (95, (False, False)), (80, (True, True))):
         image[:, 15:17] = level
-        assert tuple(varied._is_visible(image, mask, faint) for faint in (False, True)) == told
+        assert tuple(varied._is_visible(image, mask, faint) for faint in (False, True)) == visible
 
 
 def test_a_net_has_many_edges_and_stays_near_the_picture():
-    nets = [varied._net(np.random.default_rng(seed), PX, 2.0, 0.4) for seed in range(10)]
+    nets = [varied._draw_net(np.random.default_rng(seed), PX, 2.0, 0.4) for seed in range(10)]
     assert np.mean([len(net) for net in nets]) > 5
     assert all(np.abs(stroke.left).max() < 6 * PX for net in nets for stroke in net)
     assert all(cracks.rasterise(net, PX).any() for net in nets)
 
 
 def test_a_compressed_and_grey_picture_has_one_channel_in_three():
-    surface = varied.materials.make(np.random.default_rng(2), PX, 150)
-    camera = varied._camera(np.random.default_rng(2), surface)
-    grey = varied._developed(surface, camera, grey=True, compressed=False)
+    surface = varied.materials.draw_material(np.random.default_rng(2), PX, 150)
+    camera = varied._draw_camera(np.random.default_rng(2), surface)
+    grey = varied._develop(surface, camera, grey=True, compressed=False)
     assert np.ptp(grey.astype(int), axis=2).max() == 0
-    plain, compressed = (varied._developed(surface, camera, False, one) for one in (False, True))
+    plain, compressed = (varied._develop(surface, camera, False, is_compressed) for is_compressed in (False, True))
     assert 0 < np.abs(plain.astype(int) - compressed).mean() < 12
