@@ -165,7 +165,7 @@ def test_odd_class_names_are_drawn_as_text(name):
     counts = {"tn": 90, "fp": 10, "fn": 2, "tp": 98}
     root = ET.fromstring(plots.as_svg(plots.confusion(counts, ("clean", name))))
     shown = [one.text for one in root.iter("{http://www.w3.org/2000/svg}text")]
-    assert plots._shown(name) in shown and len(plots._shown(name)) <= plots.LONGEST_NAME
+    assert plots._printable_name(name) in shown and len(plots._printable_name(name)) <= plots.LONGEST_NAME
 
 
 def test_a_png_is_on_white_and_replaces_the_old_one_whole(tmp_path):
