@@ -1,4 +1,4 @@
-"""A process of a tf.data service: its dispatcher, or one of the workers that decode images for training runs.
+"""Run a process of a tf.data service: its dispatcher, or one of the workers that decode images for training runs.
 
   python -m crackflow.data_service --port=5050
   python -m crackflow.data_service --role=worker --dispatcher=grpc://localhost:5050
@@ -6,9 +6,9 @@
 
 Runs until it is stopped by a signal. launch/data_service.sh starts a dispatcher and workers on one host.
 
-It runs the graphs that it is sent, and asks nobody who they are: whoever reaches its port reads and writes any file
-that this account can. By itself it listens to this machine alone. --host=NAME opens it to others, on every address, for
-a network that is closed to all but the hosts of the run.
+It executes the graphs that it receives, without authentication: whoever reaches its port can read and write any file
+that this account can. By default it listens to this machine alone. --host=NAME opens it to others, on every address,
+for a network that is closed to all but the hosts of the run.
 """
 
 import contextlib
@@ -24,8 +24,11 @@ from crackflow.pipeline import remote
 
 
 def run(config: DataServiceConfig) -> None:
-    """Serve until a signal comes, which ends the process with 0. Raises: UserError when the port is taken or no
-    dispatcher answers."""
+    """Serve until a signal, which ends the process with exit code 0.
+
+    Raises:
+        UserError: the port is in use, or no dispatcher answers.
+    """
     runtime.configure(seed=0, threads=config.threads, deterministic=False)
     server = start(config)
     console.info(f"{config.role.value} listens on {server.address}; bound to {server.bound}; stop it with Ctrl-C")
@@ -33,61 +36,69 @@ def run(config: DataServiceConfig) -> None:
         threading.Event().wait()
     except KeyboardInterrupt:
         console.info("stopped")
-        os._exit(0)  # TensorFlow's servers would wait for clients that went without a word
+        os._exit(0)  # TensorFlow's servers would wait for clients that vanished without notice
 
 
 class Server:
-    """A started server; `address`: under which others reach it, as they write it; `bound`: the
-    addresses of this machine that the system has it listen on."""
+    """A started server.
+
+    Attributes:
+        address: the address that clients use, as they write it.
+        bound: the addresses of this machine on which it listens.
+    """
 
     def __init__(self, server: object, address: str, bound: str) -> None:
         self._server, self.address, self.bound = server, address, bound
 
 
 def start(config: DataServiceConfig) -> Server:
-    """The dispatcher or worker, in threads of its own. Raises: UserError."""
-    _expect_free(config.port)
-    before = listening.addresses()
+    """Start the dispatcher or worker, in threads of its own.
+
+    Raises:
+        UserError: the port is in use, or no dispatcher answers.
+    """
+    _require_free_port(config.port)
+    addresses_before = listening.addresses()
     try:
         with listening.on(config.host, "--host", f"--host={listening.EVERYWHERE} allows it"):
-            server, port = _dispatcher(config) if config.role is ServiceRole.DISPATCHER else _worker(config)
+            server, port = _start_dispatcher(config) if config.role is ServiceRole.DISPATCHER else _start_worker(config)
     except tf.errors.OpError as error:
         raise UserError(f"--port: expected a free port, received {config.port}: {error.message}") from error
     listening.warn_if_open(config.role.value, config.host, listening.everywhere(port))
     scheme = remote.SCHEME if config.role is ServiceRole.DISPATCHER else ""
-    bound = sorted(host for host, number in listening.addresses() - before if number == port)
-    return Server(server, f"{scheme}{_known_as(config.host)}:{port}", ", ".join(bound) or config.host)
+    bound = sorted(host for host, number in listening.addresses() - addresses_before if number == port)
+    return Server(server, f"{scheme}{_advertised_host(config.host)}:{port}", ", ".join(bound) or config.host)
 
 
-def _dispatcher(config: DataServiceConfig) -> tuple[object, int]:
-    """A server and its port."""
+def _start_dispatcher(config: DataServiceConfig) -> tuple[object, int]:
+    """Start a dispatcher; returns the server and its port."""
     api = tf.data.experimental.service
     journal = {"work_dir": config.work_dir, "fault_tolerant_mode": True} if config.work_dir else {}
     server = api.DispatchServer(api.DispatcherConfig(port=config.port, **journal))
     return server, int(server.target.rpartition(":")[2])
 
 
-def _worker(config: DataServiceConfig) -> tuple[object, int]:
-    """As `_dispatcher`."""
+def _start_worker(config: DataServiceConfig) -> tuple[object, int]:
+    """Start a worker; returns the server and its port."""
     api = tf.data.experimental.service
     remote.require_reachable(config.dispatcher)
     address = config.dispatcher.removeprefix(remote.SCHEME)
-    place = f"{_known_as(config.host)}:{config.port or '%port%'}"
-    settings = api.WorkerConfig(dispatcher_address=address, worker_address=place, port=config.port)
-    with rendezvous.ended_by_signals():  # it waits for a dispatcher that died since
+    worker_address = f"{_advertised_host(config.host)}:{config.port or '%port%'}"
+    settings = api.WorkerConfig(dispatcher_address=address, worker_address=worker_address, port=config.port)
+    with rendezvous.ended_by_signals():  # the constructor waits if the dispatcher has died since
         server = api.WorkerServer(settings)
     return server, int(server._address.rpartition(":")[2])
 
 
-def _known_as(host: str) -> str:
-    """The name that others are given: every address is none."""
+def _advertised_host(host: str) -> str:
+    """The host name that clients receive; the wildcard address is none."""
     if host in (listening.EVERYWHERE, "::", "[::]"):
         return socket.gethostname()
     return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
-def _expect_free(port: int) -> None:
-    """Raises: UserError when something listens there: gRPC would share the port, and each get half of the calls."""
+def _require_free_port(port: int) -> None:
+    """Raise UserError if something listens on `port`: gRPC would share it, and each server get half of the calls."""
     if not port:
         return
     with contextlib.suppress(OSError):

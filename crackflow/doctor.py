@@ -1,7 +1,7 @@
-"""What limits the speed of training on this machine, and which flag to change.
+"""Find what limits the speed of training on this machine, and which flag to change.
 
-  python -m crackflow.doctor                       made images
-  python -m crackflow.doctor --data=data/metu      your own; nothing is added but the pack that training would make
+  python -m crackflow.doctor                       synthetic images
+  python -m crackflow.doctor --data=data/metu      your own; adds only the pack that training would write anyway
 
 Measures disk, record reading, decoding, input, augmentation, train step, and all of them together; prints one table.
 """
@@ -16,20 +16,28 @@ from crackflow.core import atomic, console, flags, runtime, temporary_files
 from crackflow.core.backend import tf
 from crackflow.core.config.tools import DoctorConfig
 from crackflow.core.errors import UserError
-from crackflow.data import dataset
+from crackflow.data import dataset as dataset_io
+from crackflow.data.dataset import Dataset
 from crackflow.training import profiling
 
 
 def run(config: DoctorConfig) -> dict:
-    """Measure, print, and with `json` write it down; returns what is written. Raises: UserError."""
+    """Measure and print, and write the results if --json names a file.
+
+    Returns:
+        The content of the JSON file.
+
+    Raises:
+        UserError: the flags or data are unusable.
+    """
     if os.path.isdir(config.json):
         raise UserError(f"--json: expected a file to write, received the folder {config.json!r}; name a file in it")
     runtime.configure(seed=0, threads=config.threads, deterministic=False)
     if config.data:
-        stages = profiling.profile_stages(dataset.load(config.data), config)
+        stages = profiling.profile_stages(dataset_io.load(config.data), config)
     else:
-        with temporary_files.scratch_folder(tempfile.gettempdir(), "crackflow-doctor") as place:
-            stages = profiling.profile_stages(make_data(place, config.images), config)
+        with temporary_files.scratch_folder(tempfile.gettempdir(), "crackflow-doctor") as directory:
+            stages = profiling.profile_stages(make_data(directory, config.images), config)
     advice = profiling.recommend(stages, on_gpu=bool(tf.config.list_physical_devices("GPU")))
     console.info_lines(table(stages))
     console.info(f"bottleneck: {advice.bottleneck}")
@@ -38,7 +46,7 @@ def run(config: DoctorConfig) -> dict:
         "machine": runtime.machine(),
         "versions": runtime.versions(),
         "results": {
-            "stages": [{"name": one.name, **one.rate._asdict(), "note": one.note} for one in stages],
+            "stages": [{"name": stage.name, **stage.rate._asdict(), "note": stage.note} for stage in stages],
             **advice._asdict(),
         },
     }
@@ -48,20 +56,20 @@ def run(config: DoctorConfig) -> dict:
     return content
 
 
-def make_data(place: str, count: int) -> dataset.Dataset:
-    """A data set of `count` made images in the folder `place`, by the commands that a user would run."""
-    images, out = os.path.join(place, "images"), os.path.join(place, "made")
+def make_data(directory: str, count: int) -> Dataset:
+    """Make a dataset of `count` synthetic images in `directory` with the commands that a user would run."""
+    images, out = os.path.join(directory, "images"), os.path.join(directory, "made")
     console.info(f"no --data: making {count:,} images")
     for verb, *options in (
         ("synth", f"--out={images}", f"--count={count}"),
         ("convert", f"--images={images}", f"--out={out}"),
     ):
         subprocess.run([sys.executable, "-m", f"crackflow.{verb}", *options], check=True, stdout=subprocess.DEVNULL)
-    return dataset.load(out)
+    return dataset_io.load(out)
 
 
 def table(stages: list[profiling.StageTiming]) -> str:
-    """One line a stage: images/s (median, and from lowest to highest window), and what was measured."""
+    """One line per stage: images/s (median, and lowest to highest repeat), and what was measured."""
     rows = [("", "images/s", "lowest to highest", "")]
     for name, rate, note in stages:
         rows.append((name, f"{rate.median:,.0f}", f"{rate.low:,.0f} to {rate.high:,.0f}", note))

@@ -1,4 +1,4 @@
-"""A trained model for other systems, each format proved equal in its own runtime.
+"""Export a trained model for other systems, and verify each format in its own runtime.
 
   python -m crackflow.export --out=exported
   python -m crackflow.export --model=runs/metu --data=data/metu --out=exported --formats=savedmodel,tflite,onnx
@@ -6,7 +6,7 @@
 Leaves in the folder: savedmodel/ (images, or JPEG files as they are), model_float32.tflite, model_float16.tflite,
 model_int8.tflite, model.onnx, and parity.json: the largest difference to the model on --images images, accuracy, size,
 milliseconds. Scaling, temperature, threshold and review band are inside. A format that differs is exit code 1; the
-files are then kept, to be looked at. onnx needs pip install 'crackflow[onnx]'.
+files then remain for inspection. onnx needs pip install 'crackflow[onnx]'.
 """
 
 import contextlib
@@ -19,89 +19,109 @@ import numpy as np
 from crackflow.core import atomic, console, flags, runtime, temporary_files
 from crackflow.core.config.trained import ExportConfig
 from crackflow.core.errors import VerificationError
-from crackflow.data import dataset, resize
+from crackflow.data import dataset as dataset_io
+from crackflow.data import resize
+from crackflow.data.dataset import Dataset
 from crackflow.model import export_formats, export_parity, model_file
 from crackflow.pipeline import stream
 from crackflow.synthesis import concrete
 
 PARITY = "parity.json"
-CALIBRATION = 256  # images whose activations give int8 its ranges
+CALIBRATION = 256  # images whose activations determine the ranges of int8
 
-OURS = ("model.onnx", "model_*.tflite", "savedmodel/**")
+OWNED_FILES = ("model.onnx", "model_*.tflite", "savedmodel/**")
 
 
 def run(config: ExportConfig) -> dict:
-    """Write the formats, run each, compare; returns the content of parity.json. Raises: UserError; CheckFailed when a
-    format is not the model."""
+    """Write the formats, run each and compare it with the model.
+
+    Returns:
+        The content of parity.json.
+
+    Raises:
+        UserError: the flags or files are unusable.
+        VerificationError: a format differs from the model.
+    """
     runtime.configure(config.seed, config.threads, deterministic=False)
-    runtime.disable_tf32()  # what the other formats are held against
-    loaded = model_file.load(config.model)
-    calibration, proof, labels = _images(config, loaded.card)
-    with atomic.folder(config.out, PARITY, config.overwrite, OURS) as stage, _temporary_files_in(stage):
-        files = export_parity.export(export_formats.ServingModule(loaded), list(config.formats), stage, calibration)
-        rows = export_parity.compare(loaded, files, proof, labels)
+    runtime.disable_tf32()  # the reference for the other formats
+    model = model_file.load(config.model)
+    calibration, test_images, labels = _load_images(config, model.card)
+    with atomic.folder(config.out, PARITY, config.overwrite, OWNED_FILES) as stage, _temporary_files_in(stage):
+        files = export_parity.export(export_formats.ServingModule(model), list(config.formats), stage, calibration)
+        rows = export_parity.compare(model, files, test_images, labels)
         content = {
-            "model": {"sha256": loaded.sha256, "network": loaded.card.network, "threshold": loaded.card.threshold},
-            "images": len(proof),
+            "model": {"sha256": model.sha256, "network": model.card.network, "threshold": model.card.threshold},
+            "images": len(test_images),
             "source": config.data or "made surfaces",
             "versions": runtime.versions(),
             "formats": rows,
         }
         atomic.save_json(stage, PARITY, content)
     for name, row in rows.items():
-        console.info(_line(name, row))
+        console.info(_describe_row(name, row))
     console.info(f"parity {os.path.join(config.out, PARITY)}")
-    wrong = export_parity.failures(rows)
-    if wrong:
-        raise VerificationError("; ".join(wrong) + f"; look at {os.path.join(config.out, PARITY)}")
+    failures = export_parity.failures(rows)
+    if failures:
+        raise VerificationError("; ".join(failures) + f"; look at {os.path.join(config.out, PARITY)}")
     return content
 
 
 @contextlib.contextmanager
 def _temporary_files_in(stage: str) -> Iterator[None]:
-    """Converters write whole models into temporary folders, which a killed process would leave in /tmp for ever."""
-    before = tempfile.tempdir
+    """Put temporary files into `stage`.
+
+    Converters write whole models into temporary folders, which a killed process would leave in /tmp forever.
+    """
+    previous = tempfile.tempdir
     with temporary_files.scratch_folder(stage, "converters") as tempfile.tempdir:
         try:
             yield
         finally:
-            tempfile.tempdir = before
+            tempfile.tempdir = previous
 
 
-def _images(config: ExportConfig, card: model_file.ModelMetadata) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(calibration, proof, labels of the proof): uint8 [N, px, px, C] twice and int [N]."""
+def _load_images(config: ExportConfig, card: model_file.ModelMetadata) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images for calibration and for testing, of the dataset or synthetic.
+
+    Returns:
+        Calibration images and test images, uint8 [N, px, px, C], 0..255, and the labels of the test images, int [N].
+    """
     if config.data:
-        made = dataset.load(config.data)
-        made.expect_images("train")
-        made.expect_images("test")
-        return _taken(made, "train", CALIBRATION, config, card)[0], *_taken(made, "test", config.images, config, card)
-    side = card.source_px or card.image_px
-    examples = [concrete.draw_example(config.seed, index, side) for index in range(config.images + CALIBRATION)]
-    shaped = np.stack([resize.resize_array(_channels(one.image, card.channels), card.image_px) for one in examples])
-    labels = np.array([one.label for one in examples])
-    return shaped[config.images :], shaped[: config.images], labels[: config.images]
+        dataset = dataset_io.load(config.data)
+        dataset.expect_images("train")
+        dataset.expect_images("test")
+        return _sample_images(dataset, "train", CALIBRATION, config, card)[0], *_sample_images(
+            dataset, "test", config.images, config, card
+        )
+    side_px = card.source_px or card.image_px
+    examples = [concrete.draw_example(config.seed, index, side_px) for index in range(config.images + CALIBRATION)]
+    images = np.stack(
+        [resize.resize_array(_convert_channels(example.image, card.channels), card.image_px) for example in examples]
+    )
+    labels = np.array([example.label for example in examples])
+    return images[config.images :], images[: config.images], labels[: config.images]
 
 
-def _taken(
-    made: dataset.Dataset, split: str, count: int, config: ExportConfig, card: model_file.ModelMetadata
+def _sample_images(
+    dataset: Dataset, split: str, count: int, config: ExportConfig, card: model_file.ModelMetadata
 ) -> tuple[np.ndarray, np.ndarray]:
-    batches = stream.sample_batches(made, split, count, 64, card.image_px, card.channels, config.seed)
-    taken, labels = zip(*((image.numpy(), label.numpy()) for image, label in batches), strict=True)
-    return np.concatenate(taken), np.concatenate(labels)
+    batches = stream.sample_batches(dataset, split, count, 64, card.image_px, card.channels, config.seed)
+    images, labels = zip(*((image.numpy(), label.numpy()) for image, label in batches), strict=True)
+    return np.concatenate(images), np.concatenate(labels)
 
 
-def _channels(values: np.ndarray, channels: int) -> np.ndarray:
+def _convert_channels(values: np.ndarray, channels: int) -> np.ndarray:
     return resize.grey(values) if channels == 1 else values
 
 
-def _line(name: str, row: dict) -> str:
-    told = f"accuracy {row['accuracy']:.4f}, {row['ms_per_image']:.2f} ms an image"
+def _describe_row(name: str, row: dict) -> str:
+    metrics = f"accuracy {row['accuracy']:.4f}, {row['ms_per_image']:.2f} ms an image"
     if "bytes" not in row:
-        return f"{name}: {told}"
+        return f"{name}: {metrics}"
     verdict = "agrees" if row["agrees"] else "DIFFERS"
     return (
         f"{name}: {verdict}, largest difference {row['largest_difference']:.1e}, decisions changed "
-        f"{row['decisions_changed']}, {told}, {row['bytes'] / 1e6:.2f} MB"
+        f"{row['decisions_changed']}, {metrics}, {row['bytes'] / 1e6:.2f} MB"
     )
 
 

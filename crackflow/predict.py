@@ -1,13 +1,13 @@
-"""Cracks in photographs of any size: which have some, where, how long, how sure.
+"""Finds cracks in photographs of any size: which photographs have any, where, how long, and with what probability.
 
   python -m crackflow.predict --photos=wall.jpg
   python -m crackflow.predict --photos='site/*.jpg' --model=runs/metu --mm_per_px=0.4 --out=site/findings
 
-Leaves in the folder: predictions.csv, one photograph a row (cracked, clean, or review: a person should look);
+Leaves in the folder: predictions.csv, one row per photograph (cracked, clean, or review: a person should look);
 findings.json, the outline, probability and estimated length of each crack in pixels of the photograph; findings.geojson
 when photographs say where they were taken; overlays/; report.html, to zoom in and to move the threshold. What cannot be
-read is listed in rejected.csv. The photographs are not changed. A run that was stopped or killed goes on when the same
-command is given again; until it ends, what it has lies in unfinished/. Exit code 75: stopped by a signal.
+read is listed in rejected.csv. The photographs are not changed. A run that was stopped or killed resumes when the same
+command is given again; until it ends, its results lie in unfinished/. Exit code 75: stopped by a signal.
 """
 
 import collections
@@ -31,104 +31,126 @@ from crackflow.version import __version__
 FINDINGS, GEOJSON, PREDICTIONS = "findings.json", "findings.geojson", "predictions.csv"
 COLUMNS = ("path", "label", "probability", "decision")
 OWNED_FILES = (PREDICTIONS, GEOJSON, "rejected.csv", run_folder.REPORT, "overlays/*.jpg", *prediction_log.OWNED_FILES)
-# Flags that may differ between two parts of one run: what they change is made anew, or they change no result.
+# Flags that may change when a run resumes: their outputs are rewritten anyway, or they affect no result.
 RESUMABLE_FLAGS = {"out", "model", "threads", "page_photos", "overwrite"}
 
 
 def run(config: PredictConfig) -> dict:
-    """Look at every photograph, write the results; returns the content of findings.json. Raises: UserError;
-    TryAgain when it stopped and can go on."""
+    """Analyse every photograph and write the results.
+
+    Returns:
+        The content of findings.json.
+
+    Raises:
+        UserError: the flags or files are unusable.
+        RetryableError: the run stopped and can resume.
+    """
     runtime.configure(0, config.threads, deterministic=False)
     model = predictor.load(config.model, config.threshold)
     passed_over: collections.Counter = collections.Counter()
     files, rejected = photo_files.list_photos(config.photos, config.out, passed_over)
     with atomic.folder(config.out, FINDINGS, config.overwrite, OWNED_FILES, prediction_log.FOLDER) as stage:
         with (
-            prediction_log.open_log(config.out, _settings(config, model), config.overwrite) as log,
-            _going_on(log, files),
+            prediction_log.open_log(config.out, _run_settings(config, model), config.overwrite) as log,
+            _report_interruption(log, files),
         ):
-            shown = findings_page.FindingsPage(config.page_photos)
-            facts = _look_at_all(config, model, files, rejected, shown, stage, log)
-            content = _about(model) | {"mm_per_px": config.mm_per_px or None, "photos": facts}
+            page = findings_page.FindingsPage(config.page_photos)
+            photos = _process_photos(config, model, files, rejected, page, stage, log)
+            content = _run_metadata(model) | {"mm_per_px": config.mm_per_px or None, "photos": photos}
             rows = [
-                tuple(one[name] if name != "probability" else f"{one[name]:.6f}" for name in COLUMNS) for one in facts
+                tuple(photo[name] if name != "probability" else f"{photo[name]:.6f}" for name in COLUMNS)
+                for photo in photos
             ]
             csv_files.save(os.path.join(stage, PREDICTIONS), COLUMNS, rows)
             csv_files.save(os.path.join(stage, "rejected.csv"), ("path", "reason"), rejected)
-            places = _geojson(facts)
-            if places["features"]:
-                atomic.save_json(stage, GEOJSON, places)
-            shown.write(os.path.join(stage, run_folder.REPORT), content, len(facts), flags.as_flagfile(config))
+            positions = _geojson(photos)
+            if positions["features"]:
+                atomic.save_json(stage, GEOJSON, positions)
+            page.write(os.path.join(stage, run_folder.REPORT), content, len(photos), flags.as_flagfile(config))
             atomic.save_json(stage, FINDINGS, content)
-    _tell(config, facts, rejected)
-    for doubt in content["warnings"]:
-        console.alert(doubt)
+    _print_summary(config, photos, rejected)
+    for warning in content["warnings"]:
+        console.alert(warning)
     if passed_over:
         console.info(system_files.summary(passed_over))
     return content
 
 
-def _settings(config: PredictConfig, model: predictor.Model) -> dict[str, str]:
-    """What two parts of one run have in common."""
+def _run_settings(config: PredictConfig, model: predictor.Model) -> dict[str, str]:
+    """The settings that must not change when a run resumes, by flag."""
     settings = {f"--{name}": value for name, value in flags.as_dict(config, RESUMABLE_FLAGS).items()}
     settings |= {"--photos": os.path.abspath(config.photos), "--model": model.bundle.sha256}
     return settings | {"the version of crackflow": __version__}
 
 
 @contextlib.contextmanager
-def _going_on(log: prediction_log.PredictionLog, files: list[photo_files.PhotoPath]) -> Iterator[None]:
-    """Around the work: says what is done when it is stopped. Raises: TryAgain after a signal."""
-    began = sum(named.file in log for named in files)
-    if began:
-        console.info(f"going on: {began:,} of {len(files):,} photographs were looked at before")
+def _report_interruption(log: prediction_log.PredictionLog, files: list[photo_files.PhotoPath]) -> Iterator[None]:
+    """Wrap the work, and report the progress so far if it is interrupted.
+
+    Raises:
+        RetryableError: after a signal, if the log has any photograph.
+        UserError: after a file error that the user can mend, if the log has any photograph.
+    """
+    done_count = sum(named.file in log for named in files)
+    if done_count:
+        console.info(f"going on: {done_count:,} of {len(files):,} photographs were looked at before")
     try:
         yield
     except KeyboardInterrupt as error:
         if not log:
             raise
-        raise RetryableError(f"stopped by a signal; {_done(log, files)}") from error
+        raise RetryableError(f"stopped by a signal; {_describe_progress(log, files)}") from error
     except OSError as error:
         mistake = errors.from_os_error(error)
         if not log or mistake is None:
             raise
-        raise UserError(f"{mistake}; {_done(log, files)}") from error
+        raise UserError(f"{mistake}; {_describe_progress(log, files)}") from error
 
 
-def _done(log: prediction_log.PredictionLog, files: list[photo_files.PhotoPath]) -> str:
+def _describe_progress(log: prediction_log.PredictionLog, files: list[photo_files.PhotoPath]) -> str:
     count = sum(named.file in log for named in files)
     return f"{count:,} of {len(files):,} photographs are done, and the same command goes on with the others"
 
 
-def _look_at_all(config, model, files, rejected, shown, stage, log) -> list[dict]:
-    """Overlays, and what findings.json says of each photograph."""
+def _process_photos(config, model, files, rejected, page, stage, log) -> list[dict]:
+    """Predict every photograph and write its overlay.
+
+    Returns:
+        The entry of findings.json of each photograph.
+
+    Raises:
+        UserError: no file can be used.
+    """
     os.makedirs(os.path.join(stage, "overlays"))
-    facts = []
+    photos = []
     with console.progress_bar(len(files), "looking") as advance:
         for named in files:
             advance(1)
             try:
-                record = _stored(named, config, model, shown, log) or _look_at(named, config, model, shown, log)
+                record = _load_record(named, config, model, page, log) or _process_photo(
+                    named, config, model, page, log
+                )
             except errors.ImageError as error:
                 rejected.append((named.path, str(error)))
                 continue
-            overlay = f"overlays/{len(facts) + 1:06d}.jpg"
+            overlay = f"overlays/{len(photos) + 1:06d}.jpg"
             log.copy_overlay(record, os.path.join(stage, overlay))
-            facts.append(_facts(record.prediction, record.photo, overlay))
-    if not facts:
+            photos.append(_photo_metadata(record.prediction, record.photo, overlay))
+    if not photos:
         raise UserError(
             f"--photos: expected photographs, none of {len(files):,} files can be used; the first: "
             + ": ".join(rejected[0])
         )
-    return facts
+    return photos
 
 
-def _stored(named, config, model, shown, log) -> prediction_log.Record | None:
-    """What an earlier process said of a photograph that has not changed since."""
+def _load_record(named, config, model, page, log) -> prediction_log.Record | None:
+    """The logged prediction of a photograph that has not changed since, or None; also offers it to `page`."""
     record = log.find(named.file)
     if record is None:
         return None
 
-    def picture() -> bytes:  # not stored where the page had no room for it
+    def picture() -> bytes:  # not stored if the page had no room for it
         return log.picture(record) or overlays.as_jpeg(
             overlays.fitted(
                 photo_files.read(named.file, model.card.channels, config.max_megapixels).pixels, overlays.SHOWN_PX
@@ -136,26 +158,28 @@ def _stored(named, config, model, shown, log) -> prediction_log.Record | None:
         )
 
     record = dataclasses.replace(record, prediction=dataclasses.replace(record.prediction, name=named.path))
-    shown.offer(record.prediction, picture)
+    page.offer(record.prediction, picture)
     return record
 
 
-def _look_at(named, config, model, shown, log) -> prediction_log.Record:
+def _process_photo(named, config, model, page, log) -> prediction_log.Record:
+    """Predict one photograph, log it, and add it to `page`."""
     stat = prediction_log.file_stat(named.file)
     photo = photo_files.read(named.file, model.card.channels, config.max_megapixels)
     glance = model.glance(photo.pixels, config.scale, config.mm_per_px)
     small = overlays.fitted(photo.pixels, overlays.SHOWN_PX)
-    photo = photo._replace(pixels=small)  # the photograph itself is as large as all that follows
-    found = model.tell(glance, named.path)
-    record = prediction_log.new_record(found, photo, named.file, stat)
-    overlay = overlays.as_jpeg(overlays.marked(small, found))
-    record = log.append(record, overlay, shown.add(record.prediction, small))
-    for warning in found.warnings:
+    photo = photo._replace(pixels=small)  # frees the full-size pixels, which are as large as all that follows
+    prediction = model.tell(glance, named.path)
+    record = prediction_log.new_record(prediction, photo, named.file, stat)
+    overlay = overlays.as_jpeg(overlays.marked(small, prediction))
+    record = log.append(record, overlay, page.add(record.prediction, small))
+    for warning in prediction.warnings:
         console.warning(f"{named.path}: {warning}")
     return record
 
 
-def _about(model: predictor.Model) -> dict:
+def _run_metadata(model: predictor.Model) -> dict:
+    """What findings.json says of the model and the version of crackflow."""
     card = model.card
     return {
         "crackflow": __version__,
@@ -173,63 +197,71 @@ def _about(model: predictor.Model) -> dict:
     }
 
 
-def _facts(found: predictor.Prediction, photo: photo_files.Photo, overlay: str) -> dict:
+def _photo_metadata(prediction: predictor.Prediction, photo: photo_files.Photo, overlay: str) -> dict:
+    """The entry of a photograph in findings.json."""
     return {
-        "path": found.name,
+        "path": prediction.name,
         "sha256": photo.sha256,
-        "width": found.width,
-        "height": found.height,
-        "label": found.label,
-        "probability": round(found.probability, 6),
-        "decision": found.decision,
-        "logits_taken_off": round(found.shift, 3),
-        "scales": list(found.scales),
-        "unlike_training": None if found.distance is None else round(found.distance, 3),
-        "warnings": found.warnings,
+        "width": prediction.width,
+        "height": prediction.height,
+        "label": prediction.label,
+        "probability": round(prediction.probability, 6),
+        "decision": prediction.decision,
+        "logits_taken_off": round(prediction.shift, 3),
+        "scales": list(prediction.scales),
+        "unlike_training": None if prediction.distance is None else round(prediction.distance, 3),
+        "warnings": prediction.warnings,
         "notes": list(photo.notes),
         "place": None if photo.place is None else {"latitude": photo.place[0], "longitude": photo.place[1]},
         "overlay": overlay,
         "findings": [
             {
-                "box": _rounded(one.box),
-                "polygons": [[_rounded(point) for point in outline] for outline in one.outlines],
-                "probability": round(one.probability, 6),
-                "decision": one.decision,
-                "length_px_estimate": None if one.length_px is None else round(one.length_px, 1),
-                "length_mm_estimate": None if one.length_mm is None else round(one.length_mm, 1),
-                "length_note": one.length_note or None,
+                "box": _round_coordinates(finding.box),
+                "polygons": [[_round_coordinates(point) for point in outline] for outline in finding.outlines],
+                "probability": round(finding.probability, 6),
+                "decision": finding.decision,
+                "length_px_estimate": None if finding.length_px is None else round(finding.length_px, 1),
+                "length_mm_estimate": None if finding.length_mm is None else round(finding.length_mm, 1),
+                "length_note": finding.length_note or None,
             }
-            for one in found.findings
+            for finding in prediction.findings
         ],
     }
 
 
-def _rounded(values) -> list[float]:
+def _round_coordinates(values) -> list[float]:
     return [round(float(value), 1) for value in values]
 
 
-def _geojson(facts: list[dict]) -> dict:
-    """A point for each photograph that says where it was taken (RFC 7946: longitude first)."""
+def _geojson(photos: list[dict]) -> dict:
+    """A GeoJSON point per photograph with a GPS position (RFC 7946: longitude first)."""
     features = []
-    for one in facts:
-        if one["place"] is None:
+    for photo in photos:
+        if photo["place"] is None:
             continue
-        lengths = [found["length_mm_estimate"] for found in one["findings"] if found["length_mm_estimate"] is not None]
-        told = {name: one[name] for name in ("path", "sha256", "label", "probability", "decision", "overlay")}
-        told |= {"findings": len(one["findings"]), "length_mm_estimate": round(sum(lengths), 1) if lengths else None}
-        where = [one["place"]["longitude"], one["place"]["latitude"]]
-        features.append({"type": "Feature", "geometry": {"type": "Point", "coordinates": where}, "properties": told})
+        lengths = [
+            finding["length_mm_estimate"] for finding in photo["findings"] if finding["length_mm_estimate"] is not None
+        ]
+        properties = {name: photo[name] for name in ("path", "sha256", "label", "probability", "decision", "overlay")}
+        properties |= {
+            "findings": len(photo["findings"]),
+            "length_mm_estimate": round(sum(lengths), 1) if lengths else None,
+        }
+        coordinates = [photo["place"]["longitude"], photo["place"]["latitude"]]
+        features.append(
+            {"type": "Feature", "geometry": {"type": "Point", "coordinates": coordinates}, "properties": properties}
+        )
     return {"type": "FeatureCollection", "features": features}
 
 
-def _tell(config: PredictConfig, facts: list[dict], rejected: list[tuple[str, str]]) -> None:
-    decisions = np.array([one["decision"] for one in facts])
+def _print_summary(config: PredictConfig, photos: list[dict], rejected: list[tuple[str, str]]) -> None:
+    decisions = np.array([photo["decision"] for photo in photos])
     counts = {name: int((decisions == name).sum()) for name in ("cracked", "review", "clean")}
-    if len(facts) <= 10:
-        for one in facts:
+    if len(photos) <= 10:
+        for photo in photos:
             console.info(
-                f"{one['path']}: {one['decision']}, probability {one['probability']:.3f}, "
-                f"{len(one['findings'])} finding{'s' if len(one['findings']) != 1 else ''}"
+                f"{photo['path']}: {photo['decision']}, probability {photo['probability']:.3f}, "
+                f"{len(photo['findings'])} finding{'s' if len(photo['findings']) != 1 else ''}"
             )
     console.info(", ".join(f"{name} {count:,}" for name, count in counts.items()))
     if rejected:

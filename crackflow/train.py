@@ -1,10 +1,10 @@
-"""Train a crack classifier on a data set made by crackflow.convert.
+"""Train a crack classifier on a dataset made by crackflow.convert.
 
   python -m crackflow.train --data=data/metu --run_dir=runs/metu
   python -m crackflow.train --flagfile=runs/metu/flags.cfg --run_dir=runs/again      # the same run once more
 
 Leaves in the run folder: model.h5, report.html, metrics.json, history.csv, flags.cfg, tensorboard/, checkpoints/. A run
-that was stopped or killed goes on when the same command is given again. Exit code 75: stopped by a signal, or because
+that was stopped or killed resumes when the same command is given again. Exit code 75: stopped by a signal, or because
 another worker was lost; give the command again.
 """
 
@@ -24,74 +24,87 @@ from crackflow.report import run_page
 from crackflow.training import job, run_folder
 
 BOOTSTRAP_SAMPLES = 1000
-EVAL_BATCH_SIZE = 256  # images that the chief's one device looks at, in float32: --batch_size is shared by all devices
+EVAL_BATCH_SIZE = 256  # images, in float32, on the one device of the chief: --batch_size is divided among all devices
 REMEDY, SHORTCUT = "Take more photographs of both classes", "begin with the model that comes with crackflow"
-NUM_OOD_IMAGES = 2048  # of the training split, from which crackflow.predict knows what it was trained on
+NUM_OOD_IMAGES = 2048  # of the training split, to which the out-of-distribution detector is fitted
 
 
 def run(config: TrainConfig) -> results.Evaluation | None:
-    """The whole path: data, network, fit, threshold, model.h5, report; None where another process or an earlier run
-    makes these. Raises: UserError; TryAgain when it stopped and can go on."""
+    """Run the whole path: data, network, fit, threshold, model.h5, report.
+
+    Returns:
+        The evaluation of the test split, or of validation without one. None if the run was already finished, or in a
+        worker that is not the chief.
+
+    Raises:
+        UserError: the flags or data are unusable.
+        RetryableError: the run stopped and can resume.
+    """
     runtime.configure(config.seed, config.threads, config.deterministic, config.cpu_devices)
-    given = flags.explicit_flags(config)
-    # Before the run folder is touched: --overwrite with a mistake in another flag costs nothing.
+    explicit = flags.explicit_flags(config)
+    # Before the run folder is touched, so that --overwrite with a mistake in another flag deletes nothing.
     config = _with_absolute_paths(config)
-    work = job.build_training(config, explicit=given)
-    # As it was asked for, and with what follows from the data.
-    asked, config = _with_network_of(config, work.config), work.config
-    made, recipe, image_px, team = work.dataset, work.recipe, work.image_px, work.team
-    console.info(f"devices {team.choice.value} ({team.choice.reason})")
+    setup = job.build_training(config, explicit=explicit)
+    # `requested` goes to flags.cfg; `config` also has the values that follow from the data.
+    requested, config = _with_network_of(config, setup.config), setup.config
+    dataset, spec, image_px, cluster = setup.dataset, setup.recipe, setup.image_px, setup.team
+    console.info(f"devices {cluster.choice.value} ({cluster.choice.reason})")
     console.info(
-        f"precision {work.precision.value} ({work.precision.reason}); XLA {work.xla.value} ({work.xla.reason})"
+        f"precision {setup.precision.value} ({setup.precision.reason}); XLA {setup.xla.value} ({setup.xla.reason})"
     )
-    console.info(f"an epoch is {work.describe_epoch()}")
-    # Now: a damaged manifest.csv must not be found out after the training.
-    seen = training_images.TrainingImages.of(made)
-    if made.count("test"):
-        digests.load(made, "test")
-    identity = run_folder.run_fingerprint(config, made.facts["fingerprint"], work.precision.value)
-    with run_folder.open_run(config.run_dir, identity, config.overwrite, config.safety.resume, team) as start:
+    console.info(f"an epoch is {setup.describe_epoch()}")
+    # Read now, so that a damaged manifest.csv is detected before the training.
+    seen_images = training_images.TrainingImages.of(dataset)
+    if dataset.count("test"):
+        digests.load(dataset, "test")
+    fingerprint = run_folder.run_fingerprint(config, dataset.facts["fingerprint"], setup.precision.value)
+    with run_folder.open_run(config.run_dir, fingerprint, config.overwrite, config.safety.resume, cluster) as start:
         if start.status:
             console.info(f"{config.run_dir} holds {start.status}")
         if start.finished:
             return None
-        text = run_folder.save_flags(config.run_dir, asked) if team.is_chief else ""
-        feed = work.open_feed()
-        console.info(f"input {feed.choice.value} ({feed.choice.reason})")
-        fit = work.fit(identity)
+        text = run_folder.save_flags(config.run_dir, requested) if cluster.is_chief else ""
+        data_loader = setup.open_feed()
+        console.info(f"input {data_loader.choice.value} ({data_loader.choice.reason})")
+        fit_loop = setup.fit(fingerprint)
         if start.snapshot:
-            fit.restore(start.snapshot)
-        watched = work.train(fit, feed)
-        with team.expecting_others():  # reading the statistics of BatchNorm takes all of them
-            plain = model_file.as_float32(work.model)
-        found = None
-        if team.is_chief:
-            at_once = _at_once(config)
-            checks = stream.eval_batches(made, "val", at_once, image_px, recipe.channels)
-            loaded = choose_and_save(plain, work, checks, seen)
-            tested = "test" if made.count("test") else "val"
-            found = evaluator.evaluate(loaded, made, [tested], at_once, BOOTSTRAP_SAMPLES, config.seed)
-            found = dataclasses.replace(found, basis=results.TEST if tested == "test" else results.VALIDATION)
-            told = evaluator.content(found) | {"split": tested, "basis": found.basis}
-            atomic.save_json(config.run_dir, run_folder.METRICS, told)
-            choices = {"Devices": team.choice, "Precision": work.precision, "XLA": work.xla, "Input": feed.choice}
-            facts = _facts(config, watched, loaded, image_px, choices) | {"An epoch": work.describe_epoch()}
-            doubts = _doubts(loaded.card, tested)
-            report = _report(config, made, found, watched, facts, text, doubts)
+            fit_loop.restore(start.snapshot)
+        training = setup.train(fit_loop, data_loader)
+        with cluster.expecting_others():  # all workers take part in reading the statistics of BatchNorm
+            float32_model = model_file.as_float32(setup.model)
+        evaluation = None
+        if cluster.is_chief:
+            batch_size = _eval_batch_size(config)
+            val_batches = stream.eval_batches(dataset, "val", batch_size, image_px, spec.channels)
+            model = choose_and_save(float32_model, setup, val_batches, seen_images)
+            split = "test" if dataset.count("test") else "val"
+            evaluation = evaluator.evaluate(model, dataset, [split], batch_size, BOOTSTRAP_SAMPLES, config.seed)
+            evaluation = dataclasses.replace(evaluation, basis=results.TEST if split == "test" else results.VALIDATION)
+            metrics = evaluator.content(evaluation) | {"split": split, "basis": evaluation.basis}
+            atomic.save_json(config.run_dir, run_folder.METRICS, metrics)
+            choices = {
+                "Devices": cluster.choice,
+                "Precision": setup.precision,
+                "XLA": setup.xla,
+                "Input": data_loader.choice,
+            }
+            facts = _report_facts(config, training, model, image_px, choices) | {"An epoch": setup.describe_epoch()}
+            warnings = _chance_warnings(model.card, split)
+            report = _build_report(config, dataset, evaluation, training, facts, text, warnings)
             run_page.write(report, os.path.join(config.run_dir, run_folder.REPORT))
             console.info(
-                f"{_figure(found)} at threshold {loaded.card.threshold:.3f}; model "
+                f"{_describe_accuracy(evaluation)} at threshold {model.card.threshold:.3f}; model "
                 f"{os.path.join(config.run_dir, model_file.FILE)}, report "
                 f"{os.path.join(config.run_dir, run_folder.REPORT)}"
             )
-            warning = overlap.in_words(found.overlap)
-            # Of validation it has been said, unless it was trained on as well.
-            if warning and (found.basis == results.TEST or found.overlap["trained_on"]):
-                console.alert(f"{tested}: {warning}")
-            for doubt in [*doubts, *results.guesses([found])]:
-                console.alert(f"{doubt} {_remedy(config)}")
-        team.gathered([0])  # a worker that left early would look lost
-        return found
+            overlap_warning = overlap.in_words(evaluation.overlap)
+            # For validation images the basis already says so, unless they were trained on as well.
+            if overlap_warning and (evaluation.basis == results.TEST or evaluation.overlap["trained_on"]):
+                console.alert(f"{split}: {overlap_warning}")
+            for warning in [*warnings, *results.guesses([evaluation])]:
+                console.alert(f"{warning} {_remedy(config)}")
+        cluster.gathered([0])  # a barrier: a worker that left early would look lost
+        return evaluation
 
 
 def _remedy(config: TrainConfig) -> str:
@@ -100,38 +113,52 @@ def _remedy(config: TrainConfig) -> str:
     return f"{REMEDY}, or {SHORTCUT}: --weights={model_file.SHIPPED_NAME}."
 
 
-def _figure(found: results.Evaluation) -> str:
-    """The accuracy, called what it is."""
-    accuracy = f"accuracy {found.metrics['accuracy']:.4f}"
-    return f"test {accuracy}" if found.basis == results.TEST else f"no test split: {accuracy} on {found.basis};"
+def _describe_accuracy(evaluation: results.Evaluation) -> str:
+    """The accuracy and the images that it was measured on, in words."""
+    accuracy = f"accuracy {evaluation.metrics['accuracy']:.4f}"
+    return (
+        f"test {accuracy}" if evaluation.basis == results.TEST else f"no test split: {accuracy} on {evaluation.basis};"
+    )
 
 
-def _with_network_of(config: TrainConfig, other: TrainConfig) -> TrainConfig:
-    """So that flags.cfg says the network that came from the file of --weights."""
-    return dataclasses.replace(config, model=other.model, architecture=other.architecture, image_px=other.image_px)
+def _with_network_of(config: TrainConfig, source: TrainConfig) -> TrainConfig:
+    """`config` with the network of `source`, so that flags.cfg names the network in the file of --weights."""
+    return dataclasses.replace(config, model=source.model, architecture=source.architecture, image_px=source.image_px)
 
 
-def _at_once(config: TrainConfig) -> int:
+def _eval_batch_size(config: TrainConfig) -> int:
     return min(config.part_size, EVAL_BATCH_SIZE)
 
 
 def _with_absolute_paths(config: TrainConfig) -> TrainConfig:
-    """So that flags.cfg replays the run from any folder."""
+    """`config` with absolute paths, so that flags.cfg replays the run from any folder."""
     names = [name for name in ("data", "run_dir", "weights") if getattr(config, name)]
     names = [name for name in names if getattr(config, name) != model_file.SHIPPED_NAME or name != "weights"]
     return dataclasses.replace(config, **{name: os.path.abspath(getattr(config, name)) for name in names})
 
 
 def choose_and_save(
-    plain: keras.Model, work: job.TrainingSetup, checks, seen: training_images.TrainingImages | None
+    float32_model: keras.Model,
+    setup: job.TrainingSetup,
+    val_batches,
+    seen_images: training_images.TrainingImages | None,
 ) -> model_file.TrainedModel:
-    """Temperature, threshold and review band from validation data, then model.h5; returns the model as a user will
-    load it. `seen`: the images of the run's data set."""
-    made, config, recipe, image_px = work.dataset, work.config, work.recipe, work.image_px
-    labels, logits = scoring.predict_logits(plain, checks)
+    """Choose temperature, threshold and review band on validation data, and save model.h5.
+
+    Args:
+        float32_model: the trained network in float32.
+        setup: the training setup.
+        val_batches: batches (image, label, weight) of the validation split.
+        seen_images: the images of the run's dataset.
+
+    Returns:
+        The model as a user will load it.
+    """
+    dataset, config, spec, image_px = setup.dataset, setup.config, setup.recipe, setup.image_px
+    labels, logits = scoring.predict_logits(float32_model, val_batches)
     temperature = thresholds.fit_temperature(labels, logits)
     probabilities = model_file.to_probabilities(logits, temperature)
-    _, groups = stream.paths_and_groups(made, "val")
+    _, groups = stream.paths_and_groups(dataset, "val")
     rule = config.threshold
     if not thresholds.can_choose(labels, rule):
         rule = "bayes:1"
@@ -139,81 +166,92 @@ def choose_and_save(
             f"the validation images are of one class, so that --threshold={config.threshold} can't choose by "
             f"them; {rule} is taken instead"
         )
-    threshold = evaluator.choose_threshold(plain, made, checks, labels, probabilities, temperature, rule)
+    threshold = evaluator.choose_threshold(
+        float32_model, dataset, val_batches, labels, probabilities, temperature, rule
+    )
     verdict = chance.compare(labels, probabilities, threshold, groups)
     card = model_file.ModelMetadata(
         network=config.model.value,
-        classes=made.classes,
+        classes=dataset.classes,
         threshold=threshold,
         temperature=temperature,
         image_px=image_px,
-        channels=recipe.channels,
-        fingerprint=made.facts["fingerprint"],
+        channels=spec.channels,
+        fingerprint=dataset.facts["fingerprint"],
         versions=runtime.versions(),
         seed=config.seed,
         threshold_rule=rule,
         review=thresholds.abstention_band(probabilities, threshold, config.review),
-        source_px=made.source_px,
+        source_px=dataset.source_px,
         mm_per_px=config.mm_per_px,
         validation=verdict._asdict(),
     )
     path = os.path.join(config.run_dir, model_file.FILE)
-    known, brightness = None, 0.0
-    if made.count("train") > 1:
-        known, brightness = _known(plain, checks, made, config, recipe, image_px)
+    ood_detector, brightness = None, 0.0
+    if dataset.count("train") > 1:
+        ood_detector, brightness = _fit_ood_detector(float32_model, val_batches, dataset, config, spec, image_px)
     card = dataclasses.replace(card, brightness=brightness)
-    seen = seen and seen.and_earlier(work.source and work.source.training_images)
-    chosen = photo_evaluation.with_photo_threshold(
-        model_file.TrainedModel(plain, card, None, work.model.locator), made, labels, probabilities, config.seed
+    seen_images = seen_images and seen_images.and_earlier(setup.source and setup.source.training_images)
+    model = photo_evaluation.with_photo_threshold(
+        model_file.TrainedModel(float32_model, card, None, setup.model.locator),
+        dataset,
+        labels,
+        probabilities,
+        config.seed,
     )
-    model_file.save(path, plain, chosen.card, known, work.model.locator, seen)
+    model_file.save(path, float32_model, model.card, ood_detector, setup.model.locator, seen_images)
     return model_file.load(path)
 
 
-def _known(plain, checks, made, config, recipe, image_px) -> tuple[ood.OutOfDistributionDetector, float]:
-    """What images of the training split look like to the network, and their mean brightness, 0..255."""
-    look, known, brightness = ood.FeatureStatistics(plain), [], []
+def _fit_ood_detector(
+    float32_model, val_batches, dataset, config, spec, image_px
+) -> tuple[ood.OutOfDistributionDetector, float]:
+    """The detector of images unlike those of the training split, and their mean brightness, 0..255."""
+    extract_features, features, brightness = ood.FeatureStatistics(float32_model), [], []
     for image, _ in stream.sample_batches(
-        made, "train", NUM_OOD_IMAGES, _at_once(config), image_px, recipe.channels, config.seed
+        dataset, "train", NUM_OOD_IMAGES, _eval_batch_size(config), image_px, spec.channels, config.seed
     ):
-        known.append(look(image))
+        features.append(extract_features(image))
         brightness.append(np.asarray(image).mean((1, 2, 3)))
-    fitted = ood.fit(np.concatenate(known), scoring.map_batches(look, checks), seed=config.seed)
-    return fitted, float(np.concatenate(brightness).mean())
+    detector = ood.fit(np.concatenate(features), scoring.map_batches(extract_features, val_batches), seed=config.seed)
+    return detector, float(np.concatenate(brightness).mean())
 
 
-def _doubts(card: model_file.ModelMetadata, tested: str) -> list[str]:
-    """That the model is no better than a guess, as far as its validation images tell; nothing where the evaluation of
-    the split `tested` says the same."""
-    told = tested == "val" and chance.ChanceTest(**card.validation).is_doubtful
-    return [] if told else chance.doubts(card.validation)
+def _chance_warnings(card: model_file.ModelMetadata, split: str) -> list[str]:
+    """The warning that the model is no better than a guess on its validation images, if any.
+
+    Empty if the evaluation of `split` already says the same.
+    """
+    is_reported = split == "val" and chance.ChanceTest(**card.validation).is_doubtful
+    return [] if is_reported else chance.doubts(card.validation)
 
 
-def _facts(config, watched, loaded, image_px, choices) -> dict[str, str]:
-    speeds = sorted(row["images_per_sec"] for row in watched.history)
-    ended = "stopped early" if watched.stopped else "ran to the end"
+def _report_facts(config, training, model, image_px, choices) -> dict[str, str]:
+    """The facts at the top of report.html, by label."""
+    speeds = sorted(row["images_per_sec"] for row in training.history)
+    end = "stopped early" if training.stopped else "ran to the end"
     return {
-        "Network": f"{config.model.value}, {loaded.model.count_params():,} parameters",
-        "Image size": f"{image_px} x {image_px} pixels, {loaded.card.channels} channels",
-        "Epochs": f"{len(watched.history)} of {config.epochs} ({ended}); best: {watched.best_epoch}",
-        "Training time": f"{watched.seconds:.1f} s",
+        "Network": f"{config.model.value}, {model.model.count_params():,} parameters",
+        "Image size": f"{image_px} x {image_px} pixels, {model.card.channels} channels",
+        "Epochs": f"{len(training.history)} of {config.epochs} ({end}); best: {training.best_epoch}",
+        "Training time": f"{training.seconds:.1f} s",
         "Training speed": f"{speeds[len(speeds) // 2]:,.0f} images/s (median epoch)",
         **{name: f"{choice.value} ({choice.reason})" for name, choice in choices.items()},
-        "Threshold": f"{loaded.card.threshold:.3f}, chosen on validation data by {loaded.card.threshold_rule}",
-        "Threshold of photographs": photo_evaluation.in_words(loaded.card),
-        "Left to a person": "{:.3f} to {:.3f}".format(*loaded.card.review),
-        "Temperature": f"{loaded.card.temperature:.3f}, fitted on validation data",
+        "Threshold": f"{model.card.threshold:.3f}, chosen on validation data by {model.card.threshold_rule}",
+        "Threshold of photographs": photo_evaluation.in_words(model.card),
+        "Left to a person": "{:.3f} to {:.3f}".format(*model.card.review),
+        "Temperature": f"{model.card.temperature:.3f}, fitted on validation data",
     }
 
 
-def _report(config, made, found, watched, facts, text, doubts) -> run_page.Report:
+def _build_report(config, dataset, evaluation, training, facts, text, warnings) -> run_page.Report:
     return run_page.Report(
-        title=f"crackflow: {found.name}",
-        headline=f"{config.model.value}, trained on {made.describe_count('train')} of {found.name}.",
-        warnings=doubts,
-        data=made.facts,
-        evaluations=[found],
-        history=watched.history,
+        title=f"crackflow: {evaluation.name}",
+        headline=f"{config.model.value}, trained on {dataset.describe_count('train')} of {evaluation.name}.",
+        warnings=warnings,
+        data=dataset.facts,
+        evaluations=[evaluation],
+        history=training.history,
         facts=facts,
         flags=text,
         versions=runtime.versions(),

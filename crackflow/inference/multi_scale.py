@@ -1,4 +1,4 @@
-"""What the network says of a photograph at several scales."""
+"""What the network predicts for a photograph at several scales."""
 
 from typing import NamedTuple
 
@@ -6,9 +6,14 @@ import numpy as np
 
 
 class ScaleScores(NamedTuple):
-    """A photograph at one scale: heat, float32 [h, w] of cells; `spots`, float32 [h, w], how cracked a cell is by
-    itself, where the network can tell; and how far its windows are from training's. Of B photographs at once: float32
-    [B, h, w] and B distances."""
+    """The scores of a photograph, or of B photographs of one size, at one scale.
+
+    Attributes:
+        scale: how many times as large the photograph was made for the network.
+        heat: float32 [h, w] or [B, h, w], 0..1, of cells.
+        spots: float32 [h, w], 0..1, the probability of each cell by itself; None if the network can't tell.
+        distance: of its windows from the training images, or None; B of them.
+    """
 
     scale: float
     heat: np.ndarray
@@ -22,8 +27,16 @@ class ScaleScores(NamedTuple):
 
 
 class MultiScaleScores(NamedTuple):
-    """A photograph after the network. width, height: its own; seen: uint8 [h, w, C], as large as the network saw it;
-    looks: at each scale, the first that of `seen`."""
+    """The scores of a photograph at all scales.
+
+    Attributes:
+        width: of the photograph in pixels.
+        height: of the photograph in pixels.
+        seen: uint8 [h, w, C], 0..255, the photograph as large as the network saw it.
+        looks: the scores of each scale; the first is the scale of `seen`.
+        warnings: about the scale of the photograph.
+        mm_per_px: millimetres per pixel of the photograph, 0: unknown.
+    """
 
     width: int
     height: int
@@ -34,8 +47,14 @@ class MultiScaleScores(NamedTuple):
 
 
 class PhotoDecision(NamedTuple):
-    """What is decided about a photograph. probability: 0..1; decision: cracked, clean or review; is_cracked: on which
-    side of the threshold it is; windows: how many of the network's it would make, 1 or more."""
+    """The decision about a photograph.
+
+    Attributes:
+        probability: 0..1.
+        decision: cracked, clean or review.
+        is_cracked: on which side of the threshold the probability lies.
+        windows: how many of the network's windows the photograph has room for, 1 or more.
+    """
 
     probability: float
     decision: str

@@ -1,8 +1,8 @@
-"""Photographs to be looked at: which ones are asked for, what their file says of place and time, and their pixels.
+"""Photographs to predict: which files are requested, their GPS position, and their pixels.
 
 Synopsis::
 
-    files, rejected = photo_files.list_photos("site/*.jpg", without="findings")      # a file, a folder or a pattern
+    files, rejected = photo_files.list_photos("site/*.jpg", exclude="findings")      # a file, a folder or a pattern
     photo = photo_files.read(files[0], channels=3, max_megapixels=200)
     photo.pixels, photo.sha256, photo.place                   # uint8 [H, W, 3], upright; ...; (46.2, 7.1) or None
 """
@@ -22,19 +22,25 @@ from crackflow.core import csv_files, system_files
 from crackflow.core.errors import UserError
 from crackflow.data import folders, image_file, rejections
 
-NULL_ISLAND = 1e-6  # degrees from 0, 0: a tenth of a metre, nearer than any camera knows
+NULL_ISLAND = 1e-6  # degrees from 0, 0: a tenth of a metre, finer than any camera's GPS
 
 
 class PhotoPath(NamedTuple):
-    """A photograph at `file`; `path` is what it is called in tables: relative to the folder that was asked for."""
+    """A photograph at `file`; `path` is its name in tables, relative to the folder that was requested."""
 
     file: str
     path: str
 
 
 class Photo(NamedTuple):
-    """pixels: uint8 [H, W, C], 0..255, upright; sha256: of the file, in hexadecimal; place: latitude and longitude in
-    degrees, where the camera wrote them; notes: what was changed on the way."""
+    """A decoded photograph. prediction_log writes the names of the fields to JSON.
+
+    Attributes:
+        pixels: uint8 [H, W, C], 0..255, upright.
+        sha256: of the file, in hexadecimal.
+        place: latitude and longitude in degrees if the camera recorded them, else None.
+        notes: the changes made while decoding.
+    """
 
     pixels: np.ndarray
     sha256: str
@@ -43,88 +49,120 @@ class Photo(NamedTuple):
 
 
 def list_photos(
-    wanted: str, without: str = "", passed_over: collections.Counter | None = None
+    source: str, exclude: str = "", passed_over: collections.Counter | None = None
 ) -> tuple[list[PhotoPath], list[tuple[str, str]]]:
-    """The photographs that `wanted` names, in the order of their names; and (path, reason) of what could not be looked
-    into. Those in the folder `without`, where results lie, and what the system keeps among photographs, which
-    `passed_over` counts by kind, are no photographs unless one is named. Raises: UserError when there is none."""
+    """List the photographs that `source` names.
+
+    Files in the results folder `exclude`, and the files that operating systems keep among photographs, do not count as
+    photographs unless `source` names them.
+
+    Args:
+        source: a file, a folder or a glob pattern.
+        exclude: a folder to skip, "" for none.
+        passed_over: receives the counts of skipped system files by kind.
+
+    Returns:
+        The photographs, sorted by name, and (path, reason) of what could not be read.
+
+    Raises:
+        UserError: there is no photograph.
+    """
     passed_over = collections.Counter() if passed_over is None else passed_over
     rejected: list[tuple[str, str]] = []
-    if os.path.isdir(wanted):
-        paths = sorted(folders.walk(wanted, "", rejected, without, passed_over))
-        found = [PhotoPath(os.path.join(wanted, path), path) for path in paths]
-    elif os.path.exists(wanted):
-        found = [PhotoPath(wanted, wanted)]
+    if os.path.isdir(source):
+        paths = sorted(folders.walk(source, "", rejected, exclude, passed_over))
+        photos = [PhotoPath(os.path.join(source, path), path) for path in paths]
+    elif os.path.exists(source):
+        photos = [PhotoPath(source, source)]
     else:
-        paths = sorted(glob.glob(wanted, recursive=True))
-        own = (os.path.join(os.path.realpath(without), ""),) if without else ()
-        files = [path for path in paths if not os.path.isdir(path) and not os.path.realpath(path).startswith(own)]
-        kinds = {path: _system_kind(path, wanted) for path in files}
+        paths = sorted(glob.glob(source, recursive=True))
+        excluded_prefix = (os.path.join(os.path.realpath(exclude), ""),) if exclude else ()
+        files = [
+            path for path in paths if not os.path.isdir(path) and not os.path.realpath(path).startswith(excluded_prefix)
+        ]
+        kinds = {path: _system_file_kind(path, source) for path in files}
         passed_over.update(kind for kind in kinds.values() if kind)
-        found = [PhotoPath(path, path) for path in files if not kinds[path]]
-    if not found:
-        why = rejections.most_common(rejected) or system_files.summary(passed_over) or "nothing there"
+        photos = [PhotoPath(path, path) for path in files if not kinds[path]]
+    if not photos:
+        reason = rejections.most_common(rejected) or system_files.summary(passed_over) or "nothing there"
         raise UserError(
-            f"--photos: expected a photograph, a folder of them or a pattern such as 'site/*.jpg', received {wanted!r} "
-            f"({why})"
+            f"--photos: expected a photograph, a folder of them or a pattern such as 'site/*.jpg', received {source!r} "
+            f"({reason})"
         )
-    return [named._replace(path=csv_files.utf8_name(named.path)) for named in found], rejected
+    return [photo._replace(path=csv_files.utf8_name(photo.path)) for photo in photos], rejected
 
 
-def _system_kind(path: str, pattern: str) -> str:
-    """Of what a pattern gave: the kind of the system's folder or file that it lies in or is, unless that is named."""
+def _system_file_kind(path: str, pattern: str) -> str:
+    """The kind of system folder or file that `path` lies in or is, "" for none or if `pattern` names it."""
     *folders, name = os.path.normpath(path).split(os.sep)
-    named = set(os.path.normpath(pattern).split(os.sep))
-    kinds = [system_files.kind(part, True) for part in folders if part not in named | {"", os.curdir, os.pardir}]
-    if name not in named:
+    named_parts = set(os.path.normpath(pattern).split(os.sep))
+    kinds = [system_files.kind(part, True) for part in folders if part not in named_parts | {"", os.curdir, os.pardir}]
+    if name not in named_parts:
         kinds.append(system_files.kind(name, False))
     return next((kind for kind in kinds if kind), "")
 
 
 def read(file: str, channels: int, max_megapixels: float) -> Photo:
-    """Raises: ImageError with the reason when it cannot be used."""
+    """Read a photograph, upright and at full size.
+
+    Args:
+        file: path of an image file.
+        channels: 1 (grey) or 3 (RGB).
+        max_megapixels: upper limit of the image's size.
+
+    Raises:
+        ImageError: the file cannot be used; the message is the reason.
+    """
     photo = image_file.open_photo(file, max_megapixels)
     values = image_file.pixels(photo, channels, image_px=0)
     return Photo(values, image_file.digest(photo.data).hex(), parse_gps_position(photo.data), photo.notes)
 
 
 def parse_gps_position(data: bytes) -> tuple[float, float] | None:
-    """Latitude and longitude in degrees, north and east positive, from the EXIF of an image file; None without, or
-    when they make no sense: a camera without a fix (GPSStatus V) writes its last place or 0, 0, and without a word on
-    the hemisphere the place may be on another continent."""
+    """Latitude and longitude from the EXIF of an image file.
+
+    A camera without a fix (GPSStatus V) writes its last position or 0, 0, and without a hemisphere the position may be
+    on another continent: such positions are ignored.
+
+    Args:
+        data: the bytes of the file.
+
+    Returns:
+        Degrees, north and east positive, or None if they are absent or implausible.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            told = Image.open(io.BytesIO(data)).getexif().get_ifd(ExifTags.IFD.GPSInfo)
-            if _letter(told.get(ExifTags.GPS.GPSStatus)) == "V":
+            tags = Image.open(io.BytesIO(data)).getexif().get_ifd(ExifTags.IFD.GPSInfo)
+            if _first_letter(tags.get(ExifTags.GPS.GPSStatus)) == "V":
                 return None
-            latitude = _degrees(told, ExifTags.GPS.GPSLatitude, ExifTags.GPS.GPSLatitudeRef, "NS", 90)
-            longitude = _degrees(told, ExifTags.GPS.GPSLongitude, ExifTags.GPS.GPSLongitudeRef, "EW", 180)
-    except Exception:  # damaged EXIF can raise nearly anything, and the picture is read without it
+            latitude = _parse_degrees(tags, ExifTags.GPS.GPSLatitude, ExifTags.GPS.GPSLatitudeRef, "NS", 90)
+            longitude = _parse_degrees(tags, ExifTags.GPS.GPSLongitude, ExifTags.GPS.GPSLongitudeRef, "EW", 180)
+    except Exception:  # damaged EXIF can raise nearly anything, and the image is usable without it
         return None
     if latitude is None or longitude is None or max(abs(latitude), abs(longitude)) < NULL_ISLAND:
         return None
     return latitude, longitude
 
 
-def _degrees(told: dict, value: int, side: int, sides: str, most: int) -> float | None:
-    """Signed degrees; None where they make no sense. `sides`: the letters of the positive and the negative side."""
-    parts = [float(part) for part in np.atleast_1d(np.array(told[value], object))]
-    letter = _letter(told.get(side))
+def _parse_degrees(tags: dict, value_tag: int, ref_tag: int, letters: str, limit: int) -> float | None:
+    """Signed degrees, or None if they are implausible. `letters`: those of the positive and the negative hemisphere."""
+    parts = [float(part) for part in np.atleast_1d(np.array(tags[value_tag], object))]
+    letter = _first_letter(tags.get(ref_tag))
     if not 1 <= len(parts) <= 3 or not all(math.isfinite(part) for part in parts) or any(p < 0 for p in parts[1:]):
         return None
-    size = abs(parts[0]) + sum(part / 60**power for power, part in enumerate(parts[1:], 1))
+    degrees = abs(parts[0]) + sum(part / 60**power for power, part in enumerate(parts[1:], 1))
     is_negative = math.copysign(1, parts[0]) < 0
-    if letter and letter not in sides:
+    if letter and letter not in letters:
         return None
-    if is_negative and letter == sides[0]:  # "-33, N": one of the two is wrong
+    if is_negative and letter == letters[0]:  # "-33, N": one of the two is wrong
         return None
-    if (not letter and not is_negative) or size > most:
+    if (not letter and not is_negative) or degrees > limit:
         return None
-    return -size if is_negative or letter == sides[1] else size
+    return -degrees if is_negative or letter == letters[1] else degrees
 
 
-def _letter(text: object) -> str:
-    """The first letter of what EXIF holds as text, in capitals; empty without one."""
+def _first_letter(text: object) -> str:
+    """The first letter of an EXIF text, in upper case; "" if there is none."""
     text = text.decode("latin-1") if isinstance(text, bytes) else str(text or "")
     return text.strip(" \t\r\n\0").upper()[:1]

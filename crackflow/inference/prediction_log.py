@@ -1,19 +1,19 @@
-"""What a model said of each photograph so far, on the disk, so that `crackflow.predict` goes on where it was stopped.
+"""A log on disk of the predictions made so far, from which `crackflow.predict` resumes after an interruption.
 
 Synopsis::
 
     with prediction_log.open_log("findings", run, overwrite=False) as log:      # findings/unfinished/
         record = log.find("site/wall.jpg")
         if record is None:
-            record = log.append(prediction_log.new_record(found, photo, "site/wall.jpg", stat), overlay, picture)
+            record = log.append(prediction_log.new_record(prediction, photo, "site/wall.jpg", stat), overlay, picture)
         log.copy_overlay(record, "overlays/000001.jpg")
 
-unfinished/photos.jsonl    the settings of the run, then a line for each photograph
-unfinished/overlays/       its overlay
-unfinished/pictures/       the photograph made small, of those that were on the page so far
+unfinished/photos.jsonl    the settings of the run, then one line per photograph
+unfinished/overlays/       the overlay of each photograph
+unfinished/pictures/       downscaled photographs, of those that were on the page so far
 
-Each line carries a checksum of itself and of its files. What was torn by a power cut or a full disk does not match,
-and its photograph is looked at again.
+Each line carries a checksum of itself and of its files. What a power cut or a full disk has torn does not match, and
+its photograph is predicted again.
 """
 
 import contextlib
@@ -42,8 +42,15 @@ NO_HEAT = np.zeros((0, 0), np.float32)
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """`prediction`: without its heat; `photo`: without its pixels; `file`: its absolute path; `stat`: of the file,
-    before it was read; `number`: of its overlay, 0 before it has one."""
+    """The prediction of one photograph.
+
+    Attributes:
+        prediction: without its heat map.
+        photo: without its pixels.
+        file: absolute path of the photograph.
+        stat: `file_stat` of the file before it was read.
+        number: number of its overlay, 0 before it has one.
+    """
 
     prediction: Prediction
     photo: Photo
@@ -53,13 +60,24 @@ class Record:
 
 
 def new_record(prediction: Prediction, photo: Photo, file: str, stat: tuple[int, ...]) -> Record:
-    """As a later process will read it: a float32 becomes Python's float, so that both make the same page of it."""
+    """Build a record exactly as a later process will read it.
+
+    Values pass through JSON, so a float32 becomes Python's float and both processes render the same page.
+
+    Args:
+        prediction: of the photograph.
+        photo: the photograph.
+        file: path of the photograph.
+        stat: `file_stat` of the file before it was read.
+    """
     return _from_dict(json.loads(_to_json(_as_dict(Record(prediction, photo, os.path.abspath(file), stat)))))
 
 
 def file_stat(path: str) -> tuple[int, ...]:
-    """Size, and times of change of content and of attributes in ns: while they stay, so does the file; nothing where it
-    can't be reached."""
+    """Size in bytes, and times of the last change of content and of metadata in ns; () if `path` can't be reached.
+
+    While they stay equal, the file counts as unchanged.
+    """
     try:
         status = os.stat(path)
     except OSError:
@@ -68,7 +86,7 @@ def file_stat(path: str) -> tuple[int, ...]:
 
 
 class PredictionLog:
-    """Records by file. Holds in memory where each of them lies, not what it says."""
+    """Records by file. Memory has only the offset of each record, not its content."""
 
     def __init__(self, path: str) -> None:
         self._path, self._offsets, self._last_number = path, {}, 0
@@ -83,7 +101,7 @@ class PredictionLog:
                 self._offsets[content["file"]] = end
                 self._last_number = max(self._last_number, content["number"])
             end += len(line)
-        self._writer.truncate(end)  # what comes next must begin a line
+        self._writer.truncate(end)  # the next record must begin a line
 
     def close(self) -> None:
         self._reader.close()
@@ -96,20 +114,20 @@ class PredictionLog:
         return len(self._offsets)
 
     def find(self, file: str) -> Record | None:
-        """What was said of the photograph `file`, where neither that nor what lies here has changed since."""
+        """The record of the photograph `file`, or None without one, or if the file, line or overlay has changed."""
         content = self._read(os.path.abspath(file))
         if content is None:
             return None
-        record = _readable(content)
+        record = _decode_record(content)
         if record is None:
             return None
-        if _checksum(self._file(OVERLAYS, record)) == content["overlay_crc32"] and _is_same(file, record):
+        if _checksum(self._file(OVERLAYS, record)) == content["overlay_crc32"] and _is_unchanged(file, record):
             return record
         del self._offsets[record.file]
         return None
 
     def picture(self, record: Record) -> bytes | None:
-        """The photograph made small, where `append` was given it and it is whole."""
+        """The downscaled photograph as a JPEG file, or None if `append` received none or it is damaged."""
         content, path = self._read(record.file), self._file(PICTURES, record)
         if content is None or content["picture_crc32"] is None or _checksum(path) != content["picture_crc32"]:
             return None
@@ -117,21 +135,36 @@ class PredictionLog:
             return file.read()
 
     def append(self, record: Record, overlay: bytes, picture: bytes | None) -> Record:
-        """`record` with its number. Raises: OSError; then nothing of it counts."""
+        """Append a record and its files.
+
+        Args:
+            record: its number is replaced by the next one.
+            overlay: the overlay as a JPEG file.
+            picture: the downscaled photograph as a JPEG file, or None.
+
+        Returns:
+            The record with its number.
+
+        Raises:
+            OSError: the disk refused it; nothing of the record counts then.
+        """
         record = dataclasses.replace(record, number=self._last_number + 1)
         for kind, data in ((OVERLAYS, overlay), (PICTURES, picture)):
             if data is not None:
                 with _open(self._file(kind, record), "wb") as file:
                     file.write(data)
-        sums = {"overlay_crc32": zlib.crc32(overlay), "picture_crc32": None if picture is None else zlib.crc32(picture)}
-        self._offsets[record.file] = _write_line(self._writer, _as_dict(record) | sums)
+        checksums = {
+            "overlay_crc32": zlib.crc32(overlay),
+            "picture_crc32": None if picture is None else zlib.crc32(picture),
+        }
+        self._offsets[record.file] = _write_line(self._writer, _as_dict(record) | checksums)
         self._last_number = record.number
         return record
 
     def copy_overlay(self, record: Record, path: str) -> None:
-        """The overlay as `path`: a second name where the file system has such, else a copy."""
+        """Place the overlay at `path`: as a hard link if the file system supports it, else as a copy."""
         source = self._file(OVERLAYS, record)
-        _expect_no_link(source)
+        _require_no_link(source)
         try:
             os.link(source, path)
         except OSError:
@@ -149,20 +182,31 @@ class PredictionLog:
 
 @contextlib.contextmanager
 def open_log(out: str, run: dict[str, str], overwrite: bool) -> Iterator[PredictionLog]:
-    """The log of the folder `out`, for this process alone: what a run of the same settings `run` left there, else an
-    empty one. `overwrite`: another run may be begun anew. One without photographs is removed when the block ends.
+    """Open the log of the folder `out` exclusively for this process.
 
-    Raises: UserError when another process uses it, or `run` differs from the run that was begun.
+    It has the records that a run with the same settings left there, else it is empty. A log without photographs is
+    removed when the block ends.
+
+    Args:
+        out: the results folder.
+        run: the settings of the run, by flag.
+        overwrite: a log with other settings may be replaced by an empty one.
+
+    Yields:
+        The log.
+
+    Raises:
+        UserError: another process uses the log, or `run` differs from the settings of the unfinished run.
     """
     target = os.path.realpath(out)
     path, existed = os.path.join(target, FOLDER), os.path.isdir(target)
     for name in ("", OVERLAYS, PICTURES):
-        _expect_no_link(os.path.join(path, name).rstrip(os.sep))
+        _require_no_link(os.path.join(path, name).rstrip(os.sep))
         os.makedirs(os.path.join(path, name), exist_ok=True)
-    busy = f"--out: another process looks at photographs for {out!r}; let it end, or choose another folder"
-    unlocked = f"{out!r} can't be locked; see that no other run uses it"
-    with locks.exclusive(os.path.join(path, LOCK), busy, unlocked):
-        _begin(out, os.path.join(path, LINES), run, overwrite)
+    busy_message = f"--out: another process looks at photographs for {out!r}; let it end, or choose another folder"
+    unlocked_message = f"{out!r} can't be locked; see that no other run uses it"
+    with locks.exclusive(os.path.join(path, LOCK), busy_message, unlocked_message):
+        _start_run(out, os.path.join(path, LINES), run, overwrite)
         log = PredictionLog(path)
         try:
             yield log
@@ -172,18 +216,18 @@ def open_log(out: str, run: dict[str, str], overwrite: bool) -> Iterator[Predict
                 _remove(path, None if existed else target)
 
 
-def _begin(out: str, lines: str, run: dict[str, str], overwrite: bool) -> None:
-    """The first line is that of `run`, and lines of another one are gone."""
+def _start_run(out: str, lines: str, run: dict[str, str], overwrite: bool) -> None:
+    """Make the first line that of `run`; discard the lines of another run or raise UserError."""
     stored = _stored_run(lines)
-    was = stored["run"] if stored else run
-    differing = next((name for name in run | was if was.get(name) != run.get(name)), None)
-    # A command with --overwrite goes on with what it began itself, and begins everything else anew.
+    stored_run = stored["run"] if stored else run
+    differing = next((name for name in run | stored_run if stored_run.get(name) != run.get(name)), None)
+    # A command with --overwrite resumes only what such a command began, and replaces everything else.
     if stored is None or (overwrite and (differing or not stored["overwrite"])):
         with _open(lines, "wb") as file:
             _write_line(file, {"run": run, "overwrite": overwrite})
     elif differing:
         raise UserError(
-            f"{differing}: the unfinished results in {out!r} were begun with {was.get(differing)!r}, received "
+            f"{differing}: the unfinished results in {out!r} were begun with {stored_run.get(differing)!r}, received "
             f"{run.get(differing)!r}; give the command as it was, begin anew with --overwrite, or choose another --out"
         )
 
@@ -198,21 +242,21 @@ def _stored_run(lines: str) -> dict | None:
 
 
 def _remove(path: str, parent: str | None) -> None:
-    """The files of a log in `path`, and the folders that are empty then."""
+    """Remove the files of the log in `path`, then the folders that are empty."""
     for kind in (OVERLAYS, PICTURES):
         for name in os.listdir(os.path.join(path, kind)):
             if name.endswith(".jpg"):
                 os.remove(os.path.join(path, kind, name))
     for name in (LINES, LOCK):
-        with contextlib.suppress(OSError):  # it is not there; or it is the lock, held until this is done, on Windows
+        with contextlib.suppress(OSError):  # it does not exist; or, on Windows, it is the lock, which is still locked
             os.remove(os.path.join(path, name))
-    for place in (os.path.join(path, OVERLAYS), os.path.join(path, PICTURES), path, parent):
-        with contextlib.suppress(OSError):  # something of the user's lies in it
-            os.rmdir(place or path)
+    for directory in (os.path.join(path, OVERLAYS), os.path.join(path, PICTURES), path, parent):
+        with contextlib.suppress(OSError):  # it contains a file of the user
+            os.rmdir(directory or path)
 
 
-def _is_same(file: str, record: Record) -> bool:
-    """Whether the photograph is the one that was looked at; by its SHA-256 where its times have changed."""
+def _is_unchanged(file: str, record: Record) -> bool:
+    """Whether the photograph is the one that was predicted; by its SHA-256 if its times have changed."""
     if record.stat and file_stat(file) == record.stat:
         return True
     try:
@@ -222,19 +266,19 @@ def _is_same(file: str, record: Record) -> bool:
 
 
 def _as_dict(record: Record) -> dict:
-    found = {field.name: getattr(record.prediction, field.name) for field in dataclasses.fields(record.prediction)}
-    found["findings"] = [one._asdict() for one in record.prediction.findings]
-    del found["heat"]
+    prediction = {field.name: getattr(record.prediction, field.name) for field in dataclasses.fields(record.prediction)}
+    prediction["findings"] = [finding._asdict() for finding in record.prediction.findings]
+    del prediction["heat"]
     photo = record.photo._asdict()
     del photo["pixels"]
-    return {"file": record.file, "number": record.number, "stat": record.stat, "photo": photo, "prediction": found}
+    return {"file": record.file, "number": record.number, "stat": record.stat, "photo": photo, "prediction": prediction}
 
 
 def _from_dict(content: dict) -> Record:
-    found, photo = content["prediction"], content["photo"]
-    findings = [Finding(**one) for one in found["findings"]]
+    prediction, photo = content["prediction"], content["photo"]
+    findings = [Finding(**fields) for fields in prediction["findings"]]
     return Record(
-        Prediction(**found | {"findings": findings, "scales": tuple(found["scales"]), "heat": NO_HEAT}),
+        Prediction(**prediction | {"findings": findings, "scales": tuple(prediction["scales"]), "heat": NO_HEAT}),
         Photo(**photo | {"pixels": NO_PIXELS}),
         content["file"],
         tuple(content["stat"]),
@@ -247,37 +291,38 @@ def _is_record(content: dict) -> bool:
     return isinstance(content.get("file"), str) and type(number) is int and 0 <= number < MAX_NUMBER
 
 
-def _readable(content: dict) -> Record | None:
-    """None for a line with a sound checksum that this version did not write."""
+def _decode_record(content: dict) -> Record | None:
+    """The record in `content`; None for a line with a valid checksum that this version did not write."""
     try:
         content["overlay_crc32"], content["picture_crc32"]
         record = _from_dict(content)
-        return record if _is_sound(record) else None
+        return record if _has_valid_types(record) else None
     except (KeyError, TypeError, AttributeError, ValueError):
         return None
 
 
-def _is_sound(record: Record) -> bool:
-    """Whether the values are of their kinds, so that whoever shows them can."""
-    found, photo = record.prediction, record.photo
-    numbers = [found.probability, found.shift, found.distance or 0.0, *found.scales, *(photo.place or (0.0, 0.0))]
-    texts = [found.name, found.decision, found.label, photo.sha256, *found.warnings, *photo.notes]
-    whole = [found.width, found.height, *record.stat]
-    for one in found.findings:
-        numbers += [one.probability, one.length_px or 0.0, one.length_mm or 0.0, *one.box]
-        numbers += [side for outline in one.outlines for x, y in outline for side in (x, y)]
-        texts += [one.decision, one.length_note]
-    sound = all(type(one) in (int, float) for one in numbers) and all(type(one) is int for one in whole)
-    return sound and all(isinstance(one, str) for one in texts) and len(photo.place or "ab") == 2
+def _has_valid_types(record: Record) -> bool:
+    """Whether all values have the types that their users rely on."""
+    prediction, photo = record.prediction, record.photo
+    numbers = [prediction.probability, prediction.shift, prediction.distance or 0.0]
+    numbers += [*prediction.scales, *(photo.place or (0.0, 0.0))]
+    texts = [prediction.name, prediction.decision, prediction.label, photo.sha256, *prediction.warnings, *photo.notes]
+    integers = [prediction.width, prediction.height, *record.stat]
+    for finding in prediction.findings:
+        numbers += [finding.probability, finding.length_px or 0.0, finding.length_mm or 0.0, *finding.box]
+        numbers += [side for outline in finding.outlines for x, y in outline for side in (x, y)]
+        texts += [finding.decision, finding.length_note]
+    is_valid = all(type(value) in (int, float) for value in numbers) and all(type(value) is int for value in integers)
+    return is_valid and all(isinstance(value, str) for value in texts) and len(photo.place or "ab") == 2
 
 
 def _open(path: str, mode: str) -> BinaryIO:
-    """As `open`, unbuffered where it writes. Raises: UserError for a symbolic link, which leads to a file elsewhere."""
-    _expect_no_link(path)
+    """Like `open`, but unbuffered for writing; raises UserError for a symbolic link, which leads elsewhere."""
+    _require_no_link(path)
     return open(path, mode, buffering=-1 if mode == "rb" else 0)
 
 
-def _expect_no_link(path: str) -> None:
+def _require_no_link(path: str) -> None:
     if os.path.islink(path):
         raise UserError(
             f"expected unfinished results of crackflow.predict, found the symbolic link {path!r}; remove it"
@@ -285,11 +330,11 @@ def _expect_no_link(path: str) -> None:
 
 
 def _to_json(content: dict) -> str:
-    return json.dumps(content, default=lambda number: number.item())  # NumPy's
+    return json.dumps(content, default=lambda number: number.item())  # NumPy scalars
 
 
 def _write_line(file: BinaryIO, content: dict) -> int:
-    """Where the line begins. Raises: OSError; then the file is as it was."""
+    """Append a line with its checksum and return its offset. After an OSError the file is as it was."""
     text, start = _to_json(content), file.seek(0, os.SEEK_END)
     line = memoryview(f'{text[:-1]}, "crc32": {zlib.crc32(text.encode())}}}\n'.encode())
     try:
@@ -303,7 +348,7 @@ def _write_line(file: BinaryIO, content: dict) -> int:
 
 
 def _parse_line(line: bytes) -> dict | None:
-    """What `_write_line` wrote; None where it is not that."""
+    """The content that `_write_line` wrote; None for any other line."""
     try:
         content = json.loads(line)
         expected = content.pop("crc32")

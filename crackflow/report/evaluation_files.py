@@ -1,4 +1,4 @@
-"""One evaluation as files: its curves as PNG, its worst mistakes and its doubtful labels as pictures and as tables.
+"""Writes one evaluation as files: its curves as PNG, its worst mistakes and doubtful labels as images and CSV tables.
 
 Synopsis::
 
@@ -19,32 +19,39 @@ OWNED_FILES = (
     "photographs.csv",
     "errors/*.png",
     "suspects/*.png",
-)  # what `save` writes
+)  # all that `save` writes
 
 
-def save(evaluation: Evaluation, place: str) -> None:
-    """confusion.png, roc.png, precision_recall.png, scores.png, calibration.png, coverage.png; errors/*.png and
-    errors.csv; suspects/*.png and suspects.csv, which names all doubtful labels and shows the first of them;
-    photographs.csv, what crackflow.predict decides about each."""
-    os.makedirs(place, exist_ok=True)
+def save(evaluation: Evaluation, directory: str) -> None:
+    """Write figures, mistakes, doubtful labels and decisions about photographs to `directory`.
+
+    Writes confusion.png, roc.png, precision_recall.png, scores.png, calibration.png and coverage.png; errors/*.png and
+    errors.csv; suspects/*.png and suspects.csv, which lists all doubtful labels but has images of the first ones only;
+    and photographs.csv, what crackflow.predict decides about each photograph, if the evaluation has any.
+
+    Args:
+        evaluation: the evaluation to write.
+        directory: is created if it does not exist.
+    """
+    os.makedirs(directory, exist_ok=True)
     for name, figure in _figures(evaluation).items():
-        plots.save_png(figure, os.path.join(place, f"{name}.png"))
-    _table(place, "errors", "truth", evaluation.mistakes)
-    _table(place, "suspects", "label", evaluation.suspects)
+        plots.save_png(figure, os.path.join(directory, f"{name}.png"))
+    _save_table(directory, "errors", "truth", evaluation.mistakes)
+    _save_table(directory, "suspects", "label", evaluation.suspects)
     if evaluation.photograph_rows:
-        csv_files.save(os.path.join(place, "photographs.csv"), photo_evaluation.COLUMNS, evaluation.photograph_rows)
+        csv_files.save(os.path.join(directory, "photographs.csv"), photo_evaluation.COLUMNS, evaluation.photograph_rows)
 
 
-def _table(place: str, name: str, label: str, shown: list[Mistake]) -> None:
-    os.makedirs(os.path.join(place, name), exist_ok=True)
+def _save_table(directory: str, name: str, label: str, mistakes: list[Mistake]) -> None:
+    os.makedirs(os.path.join(directory, name), exist_ok=True)
     rows = []
-    for number, mistake in enumerate(shown, start=1):
-        file = f"{name}/{number:02d}.png" if mistake.png else ""
-        if file:
-            with open(os.path.join(place, file), "wb") as opened:
-                opened.write(mistake.png)
-        rows.append((mistake.path, mistake.truth, f"{mistake.probability:.6f}", file))
-    csv_files.save(os.path.join(place, f"{name}.csv"), ("path", label, "probability", "picture"), rows)
+    for number, mistake in enumerate(mistakes, start=1):
+        picture = f"{name}/{number:02d}.png" if mistake.png else ""
+        if picture:
+            with open(os.path.join(directory, picture), "wb") as png_file:
+                png_file.write(mistake.png)
+        rows.append((mistake.path, mistake.truth, f"{mistake.probability:.6f}", picture))
+    csv_files.save(os.path.join(directory, f"{name}.csv"), ("path", label, "probability", "picture"), rows)
 
 
 def _figures(evaluation: Evaluation) -> dict:

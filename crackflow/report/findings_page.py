@@ -1,10 +1,10 @@
-"""Photographs with their cracks as one HTML page that needs nothing beside it: to zoom in, and to move the threshold.
+"""Photographs with their cracks as one self-contained HTML page with zoom and a movable threshold.
 
 Synopsis::
 
-    shown = findings_page.FindingsPage(most=100)
-    shown.add(prediction, small)            # predictor.Prediction, and its photograph made small, uint8 [h, w, C]
-    shown.write("findings/report.html", content, total=250, flagfile=text)
+    page = findings_page.FindingsPage(most=100)
+    page.add(prediction, small)             # predictor.Prediction, and its downscaled photograph, uint8 [h, w, C]
+    page.write("findings/report.html", content, total=250, flagfile=text)
 """
 
 import base64
@@ -22,41 +22,56 @@ from crackflow.inference.predictor import Prediction
 from crackflow.report import rendering
 
 
-class Shown(NamedTuple):
-    """A photograph of the page. `order`: the page has the most probable first, of equals the first added."""
+class RankedPhoto(NamedTuple):
+    """A photograph on the page. `order`: sorts the most probable first, and among equals the first added."""
 
     order: tuple[float, int]
-    found: Prediction
+    prediction: Prediction
     picture: bytes
 
 
 class FindingsPage:
-    """Keeps the `most` most probable photographs of those that are added."""
+    """Keeps the `most` most probable of the photographs that are added."""
 
     def __init__(self, most: int) -> None:
         self._most, self._count, self._heap = most, 0, []
 
-    def add(self, found: Prediction, small: np.ndarray) -> bytes | None:
-        """`small`: its photograph, uint8 [h, w, C]. Gives its JPEG file where the page has it so far."""
-        return self.offer(found, lambda: overlays.as_jpeg(small))
+    def add(self, prediction: Prediction, small: np.ndarray) -> bytes | None:
+        """Add a photograph if it is among the most probable so far.
 
-    def offer(self, found: Prediction, picture: Callable[[], bytes]) -> bytes | None:
-        """As `add`, with the JPEG file that `picture` gives; it is asked only where the page has the photograph."""
+        Args:
+            prediction: what the model predicts for the photograph.
+            small: the downscaled photograph, uint8 [h, w, C], 0..255.
+
+        Returns:
+            The JPEG file of `small`, or None if the page does not have the photograph.
+        """
+        return self.offer(prediction, lambda: overlays.as_jpeg(small))
+
+    def offer(self, prediction: Prediction, picture: Callable[[], bytes]) -> bytes | None:
+        """Like `add`, with the JPEG file that `picture` returns; it is called only if the page takes the photograph."""
         self._count += 1
-        order = (found.probability, -self._count)
+        order = (prediction.probability, -self._count)
         if not self._most or (len(self._heap) == self._most and order < self._heap[0].order):
             return None
-        one = Shown(order, found, picture())
+        photo = RankedPhoto(order, prediction, picture())
         push = heapq.heappush if len(self._heap) < self._most else heapq.heapreplace
-        push(self._heap, one)
-        return one.picture
+        push(self._heap, photo)
+        return photo.picture
 
     def write(self, path: str | os.PathLike, content: dict, total: int, flagfile: str) -> None:
-        """The page at `path`. `content`: of findings.json; `total`: photographs looked at."""
+        """Write the page to `path` atomically.
+
+        Args:
+            path: the HTML file.
+            content: the content of findings.json.
+            total: how many photographs were analysed.
+            flagfile: the flags of the run, as text.
+        """
         atomic.write_text(os.fspath(path), self.render(content, total, flagfile))
 
     def render(self, content: dict, total: int, flagfile: str) -> str:
-        """The page as text."""
+        """The page as HTML text; the arguments are those of `write`."""
         environment = rendering.environment()
         script = environment.loader.get_source(environment, "album.js")[0]
         low, high = content["review"]

@@ -1,4 +1,4 @@
-"""The pictures of a report, each a matplotlib Figure, and the two forms it leaves in: PNG file and inline SVG.
+"""The figures of a report, each a matplotlib Figure, and their two output formats: PNG file and inline SVG.
 
 Synopsis::
 
@@ -7,7 +7,7 @@ Synopsis::
     html = plots.as_svg(figure, prefix="roc")      # text and axes take the colour of the page around them
 
 labels: int or bool [N], 1 means cracked; probabilities: float [N], 0..1, of cracked; classes: (clean, cracked).
-Curves have at most 500 points, whatever N is. No pyplot: nothing is kept between calls.
+Curves have at most 500 points, whatever N is. pyplot is not used, so no state remains between calls.
 """
 
 import hashlib
@@ -64,30 +64,42 @@ HREF = "{http://www.w3.org/1999/xlink}href"
 
 
 def _axes(label: str) -> tuple[Figure, Axes]:
-    """An empty figure of 4.6 x 3.7 inch whose `label` is what a screen reader says."""
+    """An empty figure of 4.6 x 3.7 inch; screen readers read its `label`."""
     figure = Figure(figsize=(4.6, 3.7), layout="constrained", label=label)
     return figure, figure.add_subplot()
 
 
-def _shown(name: str) -> str:
-    """A class name that fits beside an axis and is legal XML."""
+def _printable_name(name: str) -> str:
+    """A class name, shortened to fit beside an axis, in characters that XML allows."""
     plain = "".join(letter if letter.isprintable() else "?" for letter in one_line(name))
     return plain if len(plain) <= LONGEST_NAME else plain[: LONGEST_NAME - 1] + "…"
 
 
 def thin(x: np.ndarray, y: np.ndarray, points: int = MAX_POINTS) -> tuple[np.ndarray, np.ndarray]:
-    """At most `points` of the curve (x, y), float [N] in 0..1: evenly spaced along it, both ends kept."""
+    """Thin a curve to at most `points` points, evenly spaced along it, with both ends.
+
+    Args:
+        x: float [N], 0..1.
+        y: float [N], 0..1.
+        points: upper limit of the points that remain.
+
+    Returns:
+        The x and y of the points that remain; `x` and `y` themselves if N <= `points`.
+    """
     if len(x) <= points:
         return x, y
-    walked = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
-    kept = np.unique(np.searchsorted(walked, np.linspace(0, walked[-1], points)))
-    kept = np.union1d(kept[: points - 1], len(x) - 1)
-    return x[kept], y[kept]
+    distance = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
+    indices = np.unique(np.searchsorted(distance, np.linspace(0, distance[-1], points)))
+    indices = np.union1d(indices[: points - 1], len(x) - 1)
+    return x[indices], y[indices]
 
 
 @matplotlib.rc_context(STYLE)
 def confusion(counts: Mapping[str, int], classes: tuple[str, str]) -> Figure:
-    """Truth down, decision across; right is blue, wrong is orange, the stronger the larger its share of the row."""
+    """Confusion matrix, truth by row and decision by column.
+
+    Correct cells are blue, wrong ones orange; the colour is the stronger, the larger the cell's fraction of its row.
+    """
     figure, axes = _axes("Confusion matrix")
     rows = ((counts["tn"], counts["fp"]), (counts["fn"], counts["tp"]))
     for row, cells in enumerate(rows):
@@ -99,8 +111,8 @@ def confusion(counts: Mapping[str, int], classes: tuple[str, str]) -> Figure:
             axes.text(column + 0.5, row + 0.46, f"{count:,}", ha="center", va="center", fontsize=17, weight="bold")
             axes.text(column + 0.5, row + 0.68, f"{100 * share:.2f} % of row", ha="center", va="center", fontsize=9)
     axes.set(xlim=(0, 2), ylim=(2, 0), xlabel="decision", ylabel="truth")
-    axes.set_xticks((0.5, 1.5), map(_shown, classes))
-    axes.set_yticks((0.5, 1.5), map(_shown, classes), rotation=90, va="center")
+    axes.set_xticks((0.5, 1.5), map(_printable_name, classes))
+    axes.set_yticks((0.5, 1.5), map(_printable_name, classes), rotation=90, va="center")
     axes.tick_params(length=0)
     axes.grid(False)
     axes.spines[:].set_visible(False)
@@ -109,29 +121,30 @@ def confusion(counts: Mapping[str, int], classes: tuple[str, str]) -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def roc(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> Figure:
-    """Cracks found against false alarms, with the chosen threshold and, where the curve is steep, its corner."""
+    """ROC curve with the operating threshold; its upper left corner is enlarged if the area exceeds 0.95."""
     figure, axes = _axes("Receiver operating characteristic")
     axes.set(xlabel="clean images called cracked", ylabel="cracked images found")
     labels = np.asarray(labels).astype(bool)
     if not _both_classes(axes, labels):
         return figure
     curve = thin(*roc_curve(labels, probabilities)[:2])
-    called = np.asarray(probabilities, np.float64) >= threshold
-    point = called[~labels].mean(), called[labels].mean()
+    is_called = np.asarray(probabilities, np.float64) >= threshold
+    point = is_called[~labels].mean(), is_called[labels].mean()
     area = roc_auc_score(labels, probabilities)
-    panels = _with_corner(axes, area, corner=(0.0, 0.9), at=(0.42, 0.18, 0.5, 0.5))
+    panels = _corner_panels(axes, area, corner=(0.0, 0.9), at=(0.42, 0.18, 0.5, 0.5))
     if len(panels) == 1:
         axes.plot([0, 1], [0, 1], color=INK, alpha=0.4, lw=1, ls="--")
-    for place in panels:
-        place.plot(*curve, color=CLEAN)
-        _mark(place, *point)
-    _keyed(axes, f"area {four_digits(area)}", f"threshold {threshold:.3g}", loc="lower right")
+    for panel in panels:
+        panel.plot(*curve, color=CLEAN)
+        _mark(panel, *point)
+    _add_legend(axes, f"area {four_digits(area)}", f"threshold {threshold:.3g}", loc="lower right")
     return figure
 
 
 @matplotlib.rc_context(STYLE)
 def precision_recall(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> Figure:
-    """Precision against recall, with the chosen threshold and, where the curve hugs it, the upper right corner."""
+    """Precision-recall curve with the operating threshold; its upper right corner is enlarged if the area exceeds
+    0.95."""
     figure, axes = _axes("Precision and recall")
     axes.set(xlabel="recall: cracked images found", ylabel="precision of “cracked”")
     labels = np.asarray(labels).astype(bool)
@@ -139,31 +152,34 @@ def precision_recall(labels: np.ndarray, probabilities: np.ndarray, threshold: f
         return figure
     precision, recall, _ = precision_recall_curve(labels, probabilities)
     curve = thin(recall, precision)
-    called = np.asarray(probabilities, np.float64) >= threshold
+    is_called = np.asarray(probabilities, np.float64) >= threshold
     area = average_precision_score(labels, probabilities)
-    for place in _with_corner(axes, area, corner=(0.9, 0.9), at=(0.1, 0.22, 0.5, 0.5)):
-        place.step(*curve, color=CLEAN, where="post")  # as average precision adds up, recall falling
-        if called.any():
-            _mark(place, called[labels].mean(), labels[called].mean())
-    _keyed(axes, f"area {four_digits(area)}", f"threshold {threshold:.3g}", loc="lower left")
+    for panel in _corner_panels(axes, area, corner=(0.9, 0.9), at=(0.1, 0.22, 0.5, 0.5)):
+        panel.step(*curve, color=CLEAN, where="post")  # the steps that average precision sums, recall falling
+        if is_called.any():
+            _mark(panel, is_called[labels].mean(), labels[is_called].mean())
+    _add_legend(axes, f"area {four_digits(area)}", f"threshold {threshold:.3g}", loc="lower left")
     return figure
 
 
 def four_digits(value: float) -> str:
-    """0.9987 for 0.99871; 1 only for 1 itself: 0.99998 is 0.9999."""
+    """Four decimals: 0.9987 for 0.99871. Only 1 itself becomes 1: 0.99998 becomes 0.9999."""
     return "1" if value == 1 else f"{min(value, 0.9999):.4f}"
 
 
 def _both_classes(axes: Axes, labels: np.ndarray) -> bool:
-    """False, and a word of explanation in the picture, when the curve is undefined."""
+    """Whether both classes occur; otherwise the curve is undefined, and a note in `axes` says so."""
     if labels.any() and not labels.all():
         return True
     axes.text(0.5, 0.5, "needs images of both classes", ha="center", va="center", transform=axes.transAxes)
     return False
 
 
-def _with_corner(axes: Axes, area: float, corner: tuple[float, float], at: tuple[float, ...]) -> list[Axes]:
-    """`axes` as the unit square and, when `area` is so large that it would show an angle only, 0.1 x 0.1 enlarged."""
+def _corner_panels(axes: Axes, area: float, corner: tuple[float, float], at: tuple[float, ...]) -> list[Axes]:
+    """`axes` as the unit square and, if `area` exceeds 0.95, an inset that enlarges the 0.1 x 0.1 at `corner`.
+
+    Such a curve would otherwise look like a right angle. `at`: bounds of the inset in fractions of the axes.
+    """
     axes.set(xlim=(0, 1), ylim=(0, 1.005))
     if area <= 0.95:
         return [axes]
@@ -176,12 +192,12 @@ def _with_corner(axes: Axes, area: float, corner: tuple[float, float], at: tuple
 
 
 def _mark(axes: Axes, x: float, y: float) -> None:
-    """A whole dot at (x, y), if that lies within `axes`, be it on the edge."""
+    """Draw an unclipped dot at (x, y) if that lies within `axes` or on their edge."""
     if axes.get_xlim()[0] <= x <= axes.get_xlim()[1] and axes.get_ylim()[0] <= y <= axes.get_ylim()[1]:
         axes.plot(x, y, "o", color=CRACKED, ms=7, clip_on=False)
 
 
-def _keyed(axes: Axes, curve: str, point: str, loc: str) -> None:
+def _add_legend(axes: Axes, curve: str, point: str, loc: str) -> None:
     axes.plot([], [], color=CLEAN, label=curve)
     axes.plot([], [], "o", color=CRACKED, label=point)
     axes.legend(loc=loc, ncols=2, handlelength=1.2, columnspacing=1.2)
@@ -189,13 +205,16 @@ def _keyed(axes: Axes, curve: str, point: str, loc: str) -> None:
 
 @matplotlib.rc_context(STYLE)
 def histogram(labels: np.ndarray, probabilities: np.ndarray, threshold: float, classes: tuple[str, str]) -> Figure:
-    """Images by probability of cracked, one outline a class; the scale is logarithmic, so that single ones show."""
+    """Histogram of the probability of cracked, one outline per class.
+
+    The count axis is logarithmic, so that single images are visible.
+    """
     figure, axes = _axes("Scores by class")
     labels, edges = np.asarray(labels).astype(bool), np.linspace(0, 1, BINS + 1)
-    for name, colour, mine in ((classes[0], CLEAN, ~labels), (classes[1], CRACKED, labels)):
-        counts, _ = np.histogram(np.asarray(probabilities)[mine], edges)
+    for name, colour, in_class in ((classes[0], CLEAN, ~labels), (classes[1], CRACKED, labels)):
+        counts, _ = np.histogram(np.asarray(probabilities)[in_class], edges)
         axes.stairs(counts, edges, baseline=0.5, fill=True, color=colour, alpha=0.28)
-        axes.stairs(np.maximum(counts, 0.5), edges, baseline=0.5, color=colour, lw=1.5, label=_shown(name))
+        axes.stairs(np.maximum(counts, 0.5), edges, baseline=0.5, color=colour, lw=1.5, label=_printable_name(name))
     axes.axvline(threshold, color=INK, lw=1.2, ls="--", label=f"threshold {threshold:.3g}")
     axes.set(xlabel="probability of cracked", xlim=(0, 1), yscale="log")
     axes.set_ylabel("images (logarithmic)")
@@ -226,17 +245,23 @@ def calibration(labels: np.ndarray, probabilities: np.ndarray) -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def coverage(labels: np.ndarray, probabilities: np.ndarray, threshold: float, review: float | None) -> Figure:
-    """Share of mistakes among the surest images against the share that is decided; `review`: what is left to a person,
-    marked, or None."""
+    """Error rate among the most confident images against the fraction of images that are decided.
+
+    Args:
+        labels: int or bool [N], 1 means cracked.
+        probabilities: float [N], 0..1, of cracked.
+        threshold: the operating threshold, 0..1.
+        review: fraction of images for human review, which is marked on the curve, or None.
+    """
     figure, axes = _axes("Coverage")
     covered, error = thresholds.coverage(labels, probabilities, threshold)
-    kept = np.unique(np.linspace(0, len(covered) - 1, MAX_POINTS).astype(int))
-    axes.step(100 * covered[kept], 100 * error[kept], where="post", color=CLEAN)
+    indices = np.unique(np.linspace(0, len(covered) - 1, MAX_POINTS).astype(int))
+    axes.step(100 * covered[indices], 100 * error[indices], where="post", color=CLEAN)
     axes.set(xlabel="images decided, the surest first, %", ylabel="mistakes among them, %", xlim=(0, 100.5))
     axes.set_ylim(0, max(1.1 * 100 * error[len(error) // 2 :].max(), 0.1))
     if review is not None:
-        at = min(max(round((1 - review) * len(covered)), 1), len(covered)) - 1
-        axes.plot(100 * covered[at], 100 * error[at], "o", color=CRACKED, ms=7, clip_on=False)
+        marked = min(max(round((1 - review) * len(covered)), 1), len(covered)) - 1
+        axes.plot(100 * covered[marked], 100 * error[marked], "o", color=CRACKED, ms=7, clip_on=False)
         axes.plot([], [], "o", color=CRACKED, label=f"{100 * review:.1f} % left to a person")
         figure.legend(loc="outside upper center")
     return figure
@@ -271,7 +296,7 @@ def _history(rows: Sequence[Mapping[str, object]], name: str, label: str) -> Fig
 
 
 def save_png(figure: Figure, path: str | os.PathLike) -> None:
-    """`figure` as a PNG on white, 150 dots an inch, written whole or not at all."""
+    """Write `figure` as a PNG on white at 150 dots per inch, atomically."""
     data = io.BytesIO()
     _draw(figure, data, format="png", dpi=150, facecolor="white")
     atomic.write_bytes(os.fspath(path), data.getvalue())
@@ -279,15 +304,20 @@ def save_png(figure: Figure, path: str | os.PathLike) -> None:
 
 def _draw(figure: Figure, out: io.BytesIO, **options: object) -> None:
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-        # matplotlib's font lacks some scripts; the browser that shows an SVG has them.
+        # matplotlib's font lacks some scripts; the browser that displays an SVG has them.
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure.savefig(out, **options)
 
 
 def as_svg(figure: Figure, prefix: str = "") -> str:
-    """`figure` as an <svg> element for use inside HTML: scales to its box, text is text, no background.
+    """Render `figure` as an <svg> element for HTML: it scales to its box, keeps text as text and has no background.
 
-    Ids begin with `prefix`, by default a hash of the picture, so that pictures in one page do not share clip paths.
+    Args:
+        figure: the figure to render.
+        prefix: begins every id, so that figures on one page do not share clip paths; by default a hash of the SVG.
+
+    Returns:
+        The <svg> element as text.
     """
     data = io.BytesIO()
     _draw(figure, data, format="svg", transparent=True, metadata={"Date": None})
@@ -296,17 +326,19 @@ def as_svg(figure: Figure, prefix: str = "") -> str:
     for parent in list(root.iter()):
         for child in parent.findall(f"{SVG}metadata") + parent.findall(f"{SVG}style"):
             parent.remove(child)  # a style element would apply to the whole page; its one rule moves to the root
-    used = set(re.findall(r"#([\w.-]+)", " ".join(value for one in root.iter() for value in one.attrib.values())))
+    used = set(
+        re.findall(r"#([\w.-]+)", " ".join(value for element in root.iter() for value in element.attrib.values()))
+    )
     for element in root.iter():
         element.tag = element.tag.removeprefix(SVG)
-        element.attrib = dict(_rewritten(element, prefix, used))
+        element.attrib = dict(_page_attributes(element, prefix, used))
     box, style = root.attrib["viewBox"], "stroke-linejoin: round; stroke-linecap: butt"
     root.attrib = dict(xmlns=SVG[1:-1], viewBox=box, role="img", style=style) | {"aria-label": figure.get_label()}
     return ET.tostring(root, encoding="unicode")
 
 
-def _rewritten(element: ET.Element, prefix: str, used: set[str]) -> Iterator[tuple[str, str]]:
-    """The attributes of `element` with ids of this picture alone, the page's ink and the page's fonts."""
+def _page_attributes(element: ET.Element, prefix: str, used: set[str]) -> Iterator[tuple[str, str]]:
+    """The attributes of `element` with prefixed ids, and with the text colour and fonts of the page around it."""
     for key, value in element.attrib.items():
         if key == "id":
             if value in used:

@@ -1,4 +1,4 @@
-"""What all pages have in common: the template environment, and numbers in words."""
+"""What all pages share: the template environment and its filters for numbers."""
 
 import base64
 import functools
@@ -24,8 +24,8 @@ def percent(value: float | None) -> str:
 
 @functools.cache
 def environment() -> Environment:
-    """Templates of this folder; whatever goes in is escaped, and made visible where UTF-8 or HTML can't hold it."""
-    made = Environment(
+    """The templates of this folder. Values are escaped, and characters that UTF-8 or HTML can't hold made visible."""
+    templates = Environment(
         loader=PackageLoader("crackflow.report", "templates"),
         autoescape=True,
         trim_blocks=True,
@@ -33,14 +33,18 @@ def environment() -> Environment:
         undefined=StrictUndefined,
         finalize=_finalize,
     )
-    made.filters |= {"count": "{:,}".format, "oneline": escaping.one_line, "base64": to_base64}
-    made.filters |= {"percent": percent, "interval": interval, "width": width}
-    made.globals |= {"in_words": results.in_words, "seen_in_words": overlap.in_words, "VALIDATION": results.VALIDATION}
-    return made
+    templates.filters |= {"count": "{:,}".format, "oneline": escaping.one_line, "base64": to_base64}
+    templates.filters |= {"percent": percent, "interval": interval, "width": width}
+    templates.globals |= {
+        "in_words": results.in_words,
+        "seen_in_words": overlap.in_words,
+        "VALIDATION": results.VALIDATION,
+    }
+    return templates
 
 
 def _finalize(value: object) -> object:
-    """Text without what HTML or UTF-8 cannot hold, or what can't be seen: \\udcff, \\x00, \\u202e."""
+    """Text without invisible characters and those that HTML or UTF-8 cannot hold: \\udcff, \\x00, \\u202e."""
     return value if isinstance(value, Markup) or not isinstance(value, str) else escaping.visible(value, keep="\n\t")
 
 
@@ -49,7 +53,7 @@ def to_base64(data: bytes) -> str:
 
 
 def width(text: object) -> str:
-    """The class of a fact in the grid of facts: how many columns its text needs."""
+    """The CSS class of a cell in the grid of facts, by how many columns its text needs."""
     length = len(str(text))
     return "full" if length > 56 else "half" if length > 26 else ""
 

@@ -1,13 +1,15 @@
-"""A run as one HTML page that needs nothing beside it: no network and no other file; its one script is in it, and says
-nothing that the page does not say without it.
+"""A run as one self-contained HTML page, without network access or other files.
+
+Its one script is inline, and everything the script shows can also be read on the page without it.
 
 Synopsis::
 
     test = results.Evaluation("metu", "test", measured, labels, probabilities, mistakes, ("Negative", "Positive"))
-    report = run_page.Report("metu run 3", "crackflow_s, trained on ...", dataset.facts, [test], history, facts, flags,
-    {}) run_page.write(report, "run/report.html")
+    headline = "crackflow_s, trained on ..."
+    report = run_page.Report("metu run 3", headline, dataset.facts, [test], history, facts, flags, {})
+    run_page.write(report, "run/report.html")
 
-Text from outside (file and class names, flags) is escaped, and what UTF-8 cannot hold is shown as \\udcff.
+External text (file and class names, flags) is escaped, and characters that UTF-8 cannot hold appear as \\udcff.
 """
 
 import base64
@@ -26,7 +28,7 @@ from crackflow.evaluation import results
 from crackflow.evaluation.results import Evaluation
 from crackflow.report import plots, rendering
 
-# Key in metrics.json, its name, whether it reads as a percentage, and what it means.
+# Key in metrics.json, displayed name, whether it is a percentage, meaning.
 MEASURES = (
     ("accuracy", "Accuracy", True, "images decided correctly"),
     ("balanced_accuracy", "Balanced accuracy", True, "mean of recall and specificity; the mix of classes has no say"),
@@ -39,7 +41,7 @@ MEASURES = (
     ("pr_auc", "Precision-recall area", False, "average precision over all thresholds"),
     ("ece", "Calibration error", False, "mean gap between stated and observed frequency; 0 is perfect"),
 )
-# Key in scores.json, heading, form. random_: of the same method on random weights.
+# Key in scores.json, heading, format. random_ marks the same method on random weights.
 EXPLAINED = (
     ("pointing", "Hits the crack", "{:.1%}"),
     ("exact", "without tolerance", "{:.1%}"),
@@ -53,15 +55,20 @@ EXPLAINED = (
     ("random_energy", "Energy, random", "{:.3f}"),
     ("images_per_sec", "Images/s", "{:,.0f}"),
 )
-STEPS = 1000  # of the threshold's slider
+STEPS = 1000  # of the threshold slider
 SUSPECTS_SHOWN = 12
 HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "images_per_sec")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Explained:
-    """What crackflow.explain found. `scores`: the content of scores.json; `pictures`: (caption, PNG) of overlays;
-    `layers`: (caption, PNG) of filters and activation maps."""
+    """Results of crackflow.explain.
+
+    Attributes:
+        scores: the content of scores.json.
+        pictures: (caption, PNG) of overlays.
+        layers: (caption, PNG) of filters and activation maps.
+    """
 
     scores: dict
     pictures: list[tuple[str, bytes]]
@@ -70,8 +77,15 @@ class Explained:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Report:
-    """`data`: dataset.json, or {}; `history`: rows of history.csv, may be empty; `facts`: shown as they are; `flags`:
-    text of the flagfile; `warnings`: what nobody may overlook, in red. Sections without content are left out."""
+    """The content of a page. Sections without content are omitted.
+
+    Attributes:
+        data: dataset.json, or {}.
+        history: rows of history.csv, may be empty.
+        facts: are displayed verbatim.
+        flags: text of the flagfile.
+        warnings: are displayed in red, so that nobody overlooks them.
+    """
 
     title: str
     headline: str
@@ -86,12 +100,12 @@ class Report:
 
 
 def write(report: Report, path: str | os.PathLike) -> None:
-    """The page at `path`: the old one or the new one, never a part."""
+    """Write the page to `path` atomically: the file is the old page or the new one, never a part."""
     atomic.write_text(os.fspath(path), render(report))
 
 
 def render(report: Report) -> str:
-    """The page. Its text can always be encoded as UTF-8."""
+    """The page as HTML text, which can always be encoded as UTF-8."""
     script = rendering.environment().loader.get_source(rendering.environment(), "report.js")[0]
     return (
         rendering.environment()
@@ -101,14 +115,14 @@ def render(report: Report) -> str:
             warnings=[*report.warnings, *results.guesses(report.evaluations)],
             script=Markup(script),
             suspects_shown=SUSPECTS_SHOWN,
-            # The page may run this script and no other, whatever a file name or a flag holds.
+            # The page may run this script and no other, whatever a file name or a flag contains.
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
             explanation=_explanation(report.explained),
             matrix=matrix(report.evaluations) if len(report.evaluations) > 1 else None,
-            sliders=[_slider(one) for one in report.evaluations],
+            sliders=[_slider(evaluation) for evaluation in report.evaluations],
             contents=_contents(report),
             measures=_measure_rows(report.evaluations),
-            figures=[_figures(one, f"e{place}") for place, one in enumerate(report.evaluations)],
+            figures=[_figures(evaluation, f"e{index}") for index, evaluation in enumerate(report.evaluations)],
             history=_history(report.history),
             data=_data(report.data),
             leaks=_leaks(report.data),
@@ -117,7 +131,7 @@ def render(report: Report) -> str:
 
 
 class Cell(NamedTuple):
-    """`value`, `interval`: text; `fallen`: the whole interval lies below that of the first data set."""
+    """`value` and `interval` are text; `fallen`: the whole interval is worse than that of the first dataset."""
 
     value: str
     interval: str
@@ -125,68 +139,77 @@ class Cell(NamedTuple):
 
 
 def matrix(evaluations: Sequence[Evaluation]) -> tuple[list[str], list[tuple[str, list[Cell]]]]:
-    """(names of measures, (name, cells) of each data set): one model on several data sets."""
+    """One model on several datasets.
+
+    Returns:
+        The names of the measures, and (name, cells) per dataset.
+    """
     forms = {
         key: (name, rendering.percent if is_percent else rendering.number) for key, name, is_percent, _ in MEASURES
     }
     first, rows = evaluations[0].metrics, []
-    for one in evaluations:
+    for evaluation in evaluations:
         cells = []
         for key in results.COMPARED:
-            form, bounds, best = forms[key][1], one.metrics.get(f"{key}_ci95"), first.get(f"{key}_ci95")
+            form, bounds, best = forms[key][1], evaluation.metrics.get(f"{key}_ci95"), first.get(f"{key}_ci95")
             fallen = bool(bounds and best) and (bounds[0] > best[1] if key == "ece" else bounds[1] < best[0])
-            cells.append(Cell(form(one.metrics[key]), rendering.interval(bounds, form) if bounds else "", fallen))
-        rows.append((f"{one.name} {one.split}", cells))
+            cells.append(
+                Cell(form(evaluation.metrics[key]), rendering.interval(bounds, form) if bounds else "", fallen)
+            )
+        rows.append((f"{evaluation.name} {evaluation.split}", cells))
     return [forms[key][0] for key in results.COMPARED], rows
 
 
 def _contents(report: Report) -> list[tuple[str, str]]:
-    """(anchor, title) of the sections that this report has, in order."""
+    """(anchor, title) of each section that the report has, in order."""
     tested, data = bool(report.evaluations), bool(report.data)
     sections = (
         ("figures", "Key figures", tested),
-        ("photographs", "As photographs", any(one.photographs for one in report.evaluations)),
+        ("photographs", "As photographs", any(evaluation.photographs for evaluation in report.evaluations)),
         ("matrix", "Across data sets", len(report.evaluations) > 1),
         ("confusion", "Confusion matrix", tested),
         ("threshold", "Another threshold", tested),
         ("curves", "Curves", tested),
-        ("review", "Left to a person", any(one.review for one in report.evaluations)),
-        ("slices", "Where it is weak", any(one.slices for one in report.evaluations)),
+        ("review", "Left to a person", any(evaluation.review for evaluation in report.evaluations)),
+        ("slices", "Where it is weak", any(evaluation.slices for evaluation in report.evaluations)),
         ("explanation", "Where it looks", report.explained is not None),
         ("layers", "Filters and activation maps", report.explained is not None),
         ("history", "Training history", bool(report.history)),
         ("mistakes", "Worst mistakes", tested),
-        ("suspects", "Labels that may be wrong", any(one.suspects for one in report.evaluations)),
+        ("suspects", "Labels that may be wrong", any(evaluation.suspects for evaluation in report.evaluations)),
         ("data", "The data", data),
         ("leaks", "Leaks", data),
         ("flags", "Exact flags", bool(report.flags.strip())),
         ("versions", "Versions", bool(report.versions)),
     )
-    return [(anchor, title) for anchor, title, there in sections if there]
+    return [(anchor, title) for anchor, title, is_present in sections if is_present]
 
 
 def _measure_rows(evaluations: Sequence[Evaluation]) -> list[dict]:
-    """One row for each measure: name, meaning, and for each evaluation its value and interval as text."""
+    """One row per measure: its name, its meaning, and per evaluation its value and interval as text."""
     rows = []
     for key, name, is_percent, meaning in MEASURES:
         form = rendering.percent if is_percent else rendering.number
         cells = []
-        for one in evaluations:
-            bounds = one.metrics.get(f"{key}_ci95")
-            cells.append((form(one.metrics[key]), rendering.interval(bounds, form) if bounds else ""))
+        for evaluation in evaluations:
+            bounds = evaluation.metrics.get(f"{key}_ci95")
+            cells.append((form(evaluation.metrics[key]), rendering.interval(bounds, form) if bounds else ""))
         rows.append({"name": name, "meaning": meaning, "cells": cells})
-    thresholds = [(f"{one.metrics['threshold']:.4g}", "") for one in evaluations]
+    thresholds = [(f"{evaluation.metrics['threshold']:.4g}", "") for evaluation in evaluations]
     rows.append({"name": "Threshold", "meaning": "from this probability on it says cracked", "cells": thresholds})
     return rows
 
 
 def _explanation(explained: Explained | None) -> dict | None:
-    """The table of methods and scores: names of the columns that have values, and (name, values) of each row."""
+    """The table of methods and scores: `columns` are the headings with any value, `rows` are (name, cells).
+
+    A cell is (value, text). None without explanations.
+    """
     if explained is None:
         return None
-    found = explained.scores
+    content = explained.scores
     rows = {}
-    for name, scores in (found["methods"] | found["baselines"]).items():
+    for name, scores in (content["methods"] | content["baselines"]).items():
         random = scores.get("random_weights") or {}
         rows[name.replace("_", " ")] = scores | {f"random_{key}": value for key, value in random.items()}
     columns = [column for column in EXPLAINED if any(row.get(column[0]) is not None for row in rows.values())]
@@ -197,35 +220,35 @@ def _explanation(explained: Explained | None) -> dict | None:
     return {"columns": [name for _, name, _ in columns], "rows": table}
 
 
-def _slider(one: Evaluation) -> dict[str, str]:
-    """For thresholds 0, 0.001, ... 1: how many cracked images are found, and how many clean ones are called cracked."""
-    labels, probabilities = np.asarray(one.labels, bool), np.asarray(one.probabilities)
+def _slider(evaluation: Evaluation) -> dict[str, str]:
+    """Counts of true (`found`) and false positives (`alarms`) at thresholds 0, 0.001, ... 1, as JSON."""
+    labels, probabilities = np.asarray(evaluation.labels, bool), np.asarray(evaluation.probabilities)
     thresholds = np.arange(STEPS + 1) / STEPS
 
-    def called(scores: np.ndarray) -> str:
+    def count_called(scores: np.ndarray) -> str:
         return json.dumps((len(scores) - np.searchsorted(np.sort(scores), thresholds, side="left")).tolist())
 
-    return {"found": called(probabilities[labels]), "alarms": called(probabilities[~labels])}
+    return {"found": count_called(probabilities[labels]), "alarms": count_called(probabilities[~labels])}
 
 
-def _figures(one: Evaluation, prefix: str) -> dict:
-    """The pictures of an evaluation: `confusion`, and `curves` as (caption, svg)."""
-    sample, threshold = (one.labels, one.probabilities), one.metrics["threshold"]
-    left = one.review.get("share")
-    drawn = (
+def _figures(evaluation: Evaluation, prefix: str) -> dict:
+    """The figures of an evaluation as SVG: `confusion`, and `curves` as (caption, SVG)."""
+    sample, threshold = (evaluation.labels, evaluation.probabilities), evaluation.metrics["threshold"]
+    review_fraction = evaluation.review.get("share")
+    captioned = (
         ("Cracks found against false alarms (ROC)", plots.roc(*sample, threshold)),
         ("Precision and recall", plots.precision_recall(*sample, threshold)),
-        ("Scores by class", plots.histogram(*sample, threshold, one.classes)),
+        ("Scores by class", plots.histogram(*sample, threshold, evaluation.classes)),
         ("Reliability: what a probability is worth", plots.calibration(*sample)),
         (
             "Coverage: mistakes when the doubtful are left out",
-            plots.coverage(*sample, threshold, left),
+            plots.coverage(*sample, threshold, review_fraction),
         ),
     )
-    matrix = plots.confusion(one.metrics["confusion"], one.classes)
+    matrix = plots.confusion(evaluation.metrics["confusion"], evaluation.classes)
     return {
         "confusion": _svg(matrix, f"{prefix}m"),
-        "curves": [(caption, _svg(figure, f"{prefix}c{place}")) for place, (caption, figure) in enumerate(drawn)],
+        "curves": [(caption, _svg(figure, f"{prefix}c{index}")) for index, (caption, figure) in enumerate(captioned)],
     }
 
 
@@ -234,7 +257,7 @@ def _svg(figure: plots.Figure, prefix: str) -> Markup:
 
 
 def _history(rows: Sequence[Mapping]) -> dict | None:
-    """Curves, a table of text, and the facts worth a sentence; None without rows."""
+    """Curves, a table of text, the best epoch and the median speed; None without rows."""
     if not rows:
         return None
     columns = {name: plots.column(rows, name) for name in HISTORY}
@@ -256,7 +279,7 @@ def _history(rows: Sequence[Mapping]) -> dict | None:
 
 
 def _data(facts: Mapping) -> dict | None:
-    """What the data section shows: a row for each split and the facts, as text."""
+    """The data section: one row per split, and the dataset's metadata as text; None without `facts`."""
     if not facts:
         return None
     splits = [
@@ -270,7 +293,7 @@ def _data(facts: Mapping) -> dict | None:
         for name, split in facts["splits"].items()
     ]
     side = f"{facts['image_px']} × {facts['image_px']} px" if facts["image_px"] else "as they came, of several sizes"
-    shown = {
+    displayed = {
         "Cracked means": facts["positive_class"],
         "Images": f"{side}, {facts['channels']} channel{'s' if facts['channels'] > 1 else ''}, {facts['encoding']}",
         "Rejected files": f"{facts.get('rejected') or 0:,}",
@@ -280,12 +303,12 @@ def _data(facts: Mapping) -> dict | None:
         "Seed": facts.get("seed"),
         "Fingerprint": facts["fingerprint"],
     }
-    shown = {name: value for name, value in shown.items() if value not in (None, "")}
-    return {"splits": splits, "facts": shown, "notes": facts.get("notes") or []}
+    displayed = {name: value for name, value in displayed.items() if value not in (None, "")}
+    return {"splits": splits, "facts": displayed, "notes": facts.get("notes") or []}
 
 
 def _leaks(facts: Mapping) -> dict | None:
-    """The counts of `leaks` with the two that follow from them; None when the data set has none."""
+    """The dataset's leak counts with two derived values, `copies` and `random_share`; None without leak counts."""
     leaks = facts.get("leaks")
     if not leaks:
         return None

@@ -1,10 +1,10 @@
-"""The trials of a search as pictures, as a page, and for TensorBoard.
+"""The trials of a search as figures, as an HTML page, and for TensorBoard.
 
 Synopsis::
 
-    plots.save_png(search_page.pareto(found.outcomes, found.best), "search/pareto.png")
-    search_page.write("search/report.html", found, config)
-    search_page.write_hparams("search/trials", found.outcomes)          # tensorboard --logdir=search/trials
+    plots.save_png(search_page.pareto(result.outcomes, result.best), "search/pareto.png")
+    search_page.write("search/report.html", result, config)
+    search_page.write_hparams("search/trials", result.outcomes)         # tensorboard --logdir=search/trials
 """
 
 import base64
@@ -32,13 +32,13 @@ from crackflow.search import importance, search, space
 from crackflow.search.trial import COMPLETED, FAILED, INFEASIBLE, TrialResult
 
 ERRORS = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005)
-MIN_ERROR = 0.0005  # where an accuracy of 1 is drawn
+MIN_ERROR = 0.0005  # the error at which an accuracy of 1 is drawn
 HPARAMS = "hparams"
 METRICS = ("score", "accuracy", "cross_entropy", "images_per_sec", "params")
 
 
 class Point(NamedTuple):
-    """A network that was measured outside the search; `accuracy` of the same images."""
+    """A network that was measured outside the search; `accuracy` is on the same images."""
 
     name: str
     images_per_sec: float
@@ -46,37 +46,37 @@ class Point(NamedTuple):
 
 
 def front(outcomes: Sequence[TrialResult | Point]) -> list[TrialResult | Point]:
-    """Those that no other one beats in accuracy and images/s alike, the fastest first (Pareto)."""
-    found, best = [], -1.0
-    for one in sorted(outcomes, key=lambda one: (-one.images_per_sec, -one.accuracy)):
-        if one.accuracy > best:
-            found.append(one)
-            best = one.accuracy
-    return found
+    """The Pareto front: trials that no other trial beats in both accuracy and images/s, the fastest first."""
+    front_trials, best = [], -1.0
+    for trial in sorted(outcomes, key=lambda trial: (-trial.images_per_sec, -trial.accuracy)):
+        if trial.accuracy > best:
+            front_trials.append(trial)
+            best = trial.accuracy
+    return front_trials
 
 
 @matplotlib.rc_context(plots.STYLE)
 def pareto(outcomes: Sequence[TrialResult], best: TrialResult | None, others: Sequence[Point] = ()) -> Figure:
-    """Accuracy on validation images against images/s: trials, their front, the best by the objective, and `others`."""
+    """Validation accuracy against images/s: trials, their Pareto front, the best by the objective, and `others`."""
     figure = Figure(figsize=(7.4, 4.4), layout="constrained", label="Accuracy against images per second")
     axes = figure.add_subplot()
-    done = [one for one in outcomes if one.status == COMPLETED]
-    most = max((one.epochs for one in done), default=0)
+    done = [trial for trial in outcomes if trial.status == COMPLETED]
+    most = max((trial.epochs for trial in done), default=0)
     for whole, face, label in ((True, plots.CLEAN, f"trials, {most} epochs"), (False, "none", "ended earlier")):
-        shown = [one for one in done if (one.epochs == most) is whole]
-        if shown:
-            axes.scatter(*_places(shown), s=26, facecolor=face, edgecolor=plots.CLEAN, alpha=0.75, label=label)
+        group = [trial for trial in done if (trial.epochs == most) is whole]
+        if group:
+            axes.scatter(*_coordinates(group), s=26, facecolor=face, edgecolor=plots.CLEAN, alpha=0.75, label=label)
     edge = front(done)
     if edge:
-        axes.step(*_places(edge), where="post", color=plots.CLEAN, lw=1.2, alpha=0.7, label="best at its speed")
+        axes.step(*_coordinates(edge), where="post", color=plots.CLEAN, lw=1.2, alpha=0.7, label="best at its speed")
     if others:
-        ordered = sorted(others, key=lambda one: -one.images_per_sec)
-        axes.plot(*_places(ordered), "s-", color=plots.INK, alpha=0.6, ms=6, lw=1, label="hand-made networks")
-        for one, (x, y) in zip(ordered, zip(*_places(ordered), strict=True), strict=True):
-            axes.annotate(one.name, (x, y), (6, -11), textcoords="offset points", fontsize=8)
+        ordered = sorted(others, key=lambda point: -point.images_per_sec)
+        axes.plot(*_coordinates(ordered), "s-", color=plots.INK, alpha=0.6, ms=6, lw=1, label="hand-made networks")
+        for point, (x, y) in zip(ordered, zip(*_coordinates(ordered), strict=True), strict=True):
+            axes.annotate(point.name, (x, y), (6, -11), textcoords="offset points", fontsize=8)
     if best:
         axes.scatter(
-            *_places([best]), s=110, marker="*", color=plots.CRACKED, zorder=3, label=f"best: trial {best.trial}"
+            *_coordinates([best]), s=110, marker="*", color=plots.CRACKED, zorder=3, label=f"best: trial {best.trial}"
         )
     axes.set(xscale="log", yscale="log", xlabel="images/s scored, batches of 64", ylabel="accuracy, validation images")
     axes.invert_yaxis()
@@ -91,15 +91,15 @@ def pareto(outcomes: Sequence[TrialResult], best: TrialResult | None, others: Se
     return figure
 
 
-def _places(shown: Sequence[TrialResult | Point]) -> tuple[list[float], list[float]]:
-    """Images/s, and shares that are wrong."""
-    return [one.images_per_sec for one in shown], [max(1 - one.accuracy, MIN_ERROR) for one in shown]
+def _coordinates(trials: Sequence[TrialResult | Point]) -> tuple[list[float], list[float]]:
+    """x and y of the Pareto figure: images/s, and the error fraction, at least MIN_ERROR."""
+    return [trial.images_per_sec for trial in trials], [max(1 - trial.accuracy, MIN_ERROR) for trial in trials]
 
 
 @matplotlib.rc_context(plots.STYLE)
-def bars(found: importance.Importance, what: str) -> Figure:
-    """How much each choice decides, the most important above."""
-    shares = {name: share for name, share in found.shares.items() if share.mean > 0}
+def bars(measured: importance.Importance, what: str) -> Figure:
+    """The importance of each hyperparameter for `what` as horizontal bars, the most important at the top."""
+    shares = {name: share for name, share in measured.shares.items() if share.mean > 0}
     height = 0.7 + 0.26 * max(len(shares), 3)
     figure = Figure(figsize=(4.6, height), layout="constrained", label=f"Importance for {what}")
     axes = figure.add_subplot()
@@ -113,21 +113,29 @@ def bars(found: importance.Importance, what: str) -> Figure:
 
 
 def importances(outcomes: Sequence[TrialResult], config: TuneConfig) -> dict[str, importance.Importance]:
-    """Of each choice for the error, on a logarithmic scale, and for images/s; {} where trials are too few."""
-    done = [one for one in outcomes if one.status == COMPLETED]
+    """The importance of each hyperparameter for the log error and for log images/s; {} when there are too few trials.
+
+    Args:
+        outcomes: trials of any status; only the completed ones count.
+        config: the search, which names the hyperparameters that were searched.
+
+    Returns:
+        Importances by target, "accuracy" and "images/s"; a target without enough trials is absent.
+    """
+    done = [trial for trial in outcomes if trial.status == COMPLETED]
     names = space.searched(config)
-    settings = np.array([[_as_number(name, one.chosen[name]) for name in names] for one in done]).reshape(
+    hyperparameters = np.array([[_as_number(name, trial.chosen[name]) for name in names] for trial in done]).reshape(
         -1, len(names)
     )
-    epochs = np.array([one.epochs for one in done], float)
-    errors = np.log10([max(1 - one.accuracy, MIN_ERROR) for one in done])
-    # With fewer epochs, as hyperband gives them, any network is worse: that must not be put down to its layers.
-    with_epochs = np.column_stack([settings, epochs]) if len(set(epochs)) > 1 else settings
-    found = {
+    epochs = np.array([trial.epochs for trial in done], float)
+    errors = np.log10([max(1 - trial.accuracy, MIN_ERROR) for trial in done])
+    # With fewer epochs, as Hyperband assigns them, any network is worse: its layers must not be blamed for that.
+    with_epochs = np.column_stack([hyperparameters, epochs]) if len(set(epochs)) > 1 else hyperparameters
+    measured = {
         "accuracy": importance.measure(with_epochs, [*names, "epochs"][: with_epochs.shape[1]], errors),
-        "images/s": importance.measure(settings, names, np.log([one.images_per_sec for one in done])),
+        "images/s": importance.measure(hyperparameters, names, np.log([trial.images_per_sec for trial in done])),
     }
-    return {what: one for what, one in found.items() if one}
+    return {what: ranking for what, ranking in measured.items() if ranking}
 
 
 def _as_number(name: str, value: space.Value) -> float:
@@ -136,7 +144,7 @@ def _as_number(name: str, value: space.Value) -> float:
 
 
 class Axis(NamedTuple):
-    """Of the parallel coordinates: `ticks`: (place 0..1 from below, text)."""
+    """An axis of the parallel coordinates. `ticks`: (height 0..1 from the bottom, text) of each."""
 
     name: str
     ticks: list[tuple[float, str]]
@@ -145,61 +153,65 @@ class Axis(NamedTuple):
 def coordinates(
     outcomes: Sequence[TrialResult], config: TuneConfig
 ) -> tuple[list[Axis], list[tuple[TrialResult, list[float]]]]:
-    """The axes, and for each completed trial its place on every one, 0..1 from below."""
-    done = sorted((one for one in outcomes if one.status == COMPLETED), key=lambda one: one.score)
-    axes, places = [], []
+    """Parallel coordinates of the completed trials.
+
+    Returns:
+        The axes, and per completed trial, by ascending score, its height 0..1 from the bottom on each axis.
+    """
+    done = sorted((trial for trial in outcomes if trial.status == COMPLETED), key=lambda trial: trial.score)
+    axes, columns = [], []
     for name in space.searched(config):
         choice = space.SPACE[name]
         if choice.log:
             low, high = np.log(choice.values)
             axes.append(Axis(name, [(0.0, f"{choice.values[0]:g}"), (1.0, f"{choice.values[1]:g}")]))
-            places.append([(np.log(one.chosen[name]) - low) / (high - low) for one in done])
+            columns.append([(np.log(trial.chosen[name]) - low) / (high - low) for trial in done])
         else:
             last = len(choice.values) - 1
-            axes.append(Axis(name, [(place / last, str(value)) for place, value in enumerate(choice.values)]))
-            places.append([choice.values.index(one.chosen[name]) / last for one in done])
+            axes.append(Axis(name, [(index / last, str(value)) for index, value in enumerate(choice.values)]))
+            columns.append([choice.values.index(trial.chosen[name]) / last for trial in done])
     measured = (
-        ("parameters", [np.log(one.params) for one in done], lambda value: f"{np.exp(value) / 1000:,.0f}k"),
-        ("images/s", [np.log(one.images_per_sec) for one in done], lambda value: f"{np.exp(value) / 1000:,.1f}k"),
+        ("parameters", [np.log(trial.params) for trial in done], lambda value: f"{np.exp(value) / 1000:,.0f}k"),
+        ("images/s", [np.log(trial.images_per_sec) for trial in done], lambda value: f"{np.exp(value) / 1000:,.1f}k"),
         (
             "accuracy",
-            [-np.log(max(1 - one.accuracy, MIN_ERROR)) for one in done],
+            [-np.log(max(1 - trial.accuracy, MIN_ERROR)) for trial in done],
             lambda value: f"{100 * (1 - np.exp(-value)):.1f} %",
         ),
     )
     for name, values, form in measured:
         low, high = (min(values), max(values)) if values else (0.0, 1.0)
         axes.append(Axis(name, [(0.0, form(low)), (1.0, form(high))] if high > low else [(0.5, form(low))]))
-        places.append([(value - low) / (high - low) if high > low else 0.5 for value in values])
-    return axes, [(one, list(row)) for one, row in zip(done, zip(*places, strict=True), strict=True)]
+        columns.append([(value - low) / (high - low) if high > low else 0.5 for value in values])
+    return axes, [(trial, list(row)) for trial, row in zip(done, zip(*columns, strict=True), strict=True)]
 
 
-def write(path: str | os.PathLike, found: search.SearchResult, config: TuneConfig) -> None:
-    """The page at `path`, whole or not at all."""
-    atomic.write_text(os.fspath(path), render(found, config))
+def write(path: str | os.PathLike, result: search.SearchResult, config: TuneConfig) -> None:
+    """Write the page to `path` atomically."""
+    atomic.write_text(os.fspath(path), render(result, config))
 
 
-def render(found: search.SearchResult, config: TuneConfig) -> str:
-    """The page as text; it needs nothing beside it."""
+def render(result: search.SearchResult, config: TuneConfig) -> str:
+    """The page as HTML text; it is self-contained."""
     environment = rendering.environment()
     script = environment.loader.get_source(environment, "trials.js")[0]
-    axes, lines = coordinates(found.outcomes, config)
-    done = [one for one in found.outcomes if one.status == COMPLETED]
-    important = importances(found.outcomes, config)
+    axes, lines = coordinates(result.outcomes, config)
+    done = [trial for trial in result.outcomes if trial.status == COMPLETED]
+    important = importances(result.outcomes, config)
     return environment.get_template("trials.html.j2").render(
         config=config,
-        found=found,
+        result=result,
         done=done,
-        infeasible=[one for one in found.outcomes if one.status == INFEASIBLE],
-        failed=[one for one in found.outcomes if one.status == FAILED],
+        infeasible=[trial for trial in result.outcomes if trial.status == INFEASIBLE],
+        failed=[trial for trial in result.outcomes if trial.status == FAILED],
         names=space.searched(config),
-        on_front={one.trial for one in front(done)},
-        pareto=Markup(plots.as_svg(pareto(found.outcomes, found.best), "p")),
+        on_front={trial.trial for trial in front(done)},
+        pareto=Markup(plots.as_svg(pareto(result.outcomes, result.best), "p")),
         axes=axes,
         lines=lines,
         importances=[
-            (what, one.explained, Markup(plots.as_svg(bars(one, what), f"i{place}")))
-            for place, (what, one) in enumerate(important.items())
+            (what, measured.explained, Markup(plots.as_svg(bars(measured, what), f"i{number}")))
+            for number, (what, measured) in enumerate(important.items())
         ],
         flagfile=flags.as_flagfile(config),
         versions=runtime.versions(),
@@ -209,26 +221,33 @@ def render(found: search.SearchResult, config: TuneConfig) -> str:
     )
 
 
-def write_hparams(place: str, outcomes: Sequence[TrialResult]) -> None:
-    """For TensorBoard's HParams: the space in `place`, and in the folder of each completed trial what was chosen and
-    measured. Written anew each time."""
-    values = [
-        hparams.HParam(name, hparams.RealInterval(*map(float, one.values)) if one.log else hparams.Discrete(one.values))
-        for name, one in space.SPACE.items()
+def write_hparams(directory: str, outcomes: Sequence[TrialResult]) -> None:
+    """Write event files for TensorBoard's HParams plugin, replacing those of an earlier call.
+
+    Args:
+        directory: receives the search space; each completed trial's folder in it receives its hyperparameters and
+            metrics.
+        outcomes: trials of any status; only the completed ones are written.
+    """
+    domains = [
+        hparams.HParam(
+            name, hparams.RealInterval(*map(float, choice.values)) if choice.log else hparams.Discrete(choice.values)
+        )
+        for name, choice in space.SPACE.items()
     ]
-    measured = [hparams.Metric(name) for name in METRICS]
-    _write_events(os.path.join(place, HPARAMS), [hparams.hparams_config_pb(values, measured)])
-    for one in outcomes:
-        if one.status == COMPLETED:
-            numbers = [scalar_pb(name, float(getattr(one, name))) for name in METRICS]
-            chosen = hparams.hparams_pb(one.chosen, trial_id=one.trial)
-            _write_events(os.path.join(place, one.trial, "tensorboard", HPARAMS), [chosen, *numbers])
+    metrics = [hparams.Metric(name) for name in METRICS]
+    _write_events(os.path.join(directory, HPARAMS), [hparams.hparams_config_pb(domains, metrics)])
+    for trial in outcomes:
+        if trial.status == COMPLETED:
+            scalars = [scalar_pb(name, float(getattr(trial, name))) for name in METRICS]
+            hyperparameters = hparams.hparams_pb(trial.chosen, trial_id=trial.trial)
+            _write_events(os.path.join(directory, trial.trial, "tensorboard", HPARAMS), [hyperparameters, *scalars])
 
 
-def _write_events(place: str, summaries: Sequence[Summary]) -> None:
-    shutil.rmtree(place, ignore_errors=True)
-    writer = EventFileWriter(place)
-    for one in summaries:
-        # TensorBoard makes summaries of TensorFlow's class where that is loaded, and writes its own.
-        writer.add_event(Event(summary=Summary.FromString(one.SerializeToString())))
+def _write_events(directory: str, summaries: Sequence[Summary]) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
+    writer = EventFileWriter(directory)
+    for summary in summaries:
+        # TensorBoard builds summaries of TensorFlow's class when that is loaded, but writes only its own class.
+        writer.add_event(Event(summary=Summary.FromString(summary.SerializeToString())))
     writer.close()

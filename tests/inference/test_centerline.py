@@ -9,12 +9,12 @@ SIDE, CELL = 320, 16
 
 def band(points, width):
     """(strength, float [SIDE, SIDE], of a band through `points`, (x, y), 1 in its middle; bool, what is near)"""
-    page = np.ones((SIDE, SIDE), bool)
+    background = np.ones((SIDE, SIDE), bool)
     for (x, y), (to_x, to_y) in zip(points, points[1:], strict=False):
         steps = np.linspace(0, 1, 4 * SIDE)
-        page[(y + steps * (to_y - y)).round().astype(int), (x + steps * (to_x - x)).round().astype(int)] = False
-    away = ndimage.distance_transform_edt(page)
-    return np.clip(1 - 0.6 * away / (width / 2), 0, 1) * (away <= width / 2), away <= 24
+        background[(y + steps * (to_y - y)).round().astype(int), (x + steps * (to_x - x)).round().astype(int)] = False
+    distance = ndimage.distance_transform_edt(background)
+    return np.clip(1 - 0.6 * distance / (width / 2), 0, 1) * (distance <= width / 2), distance <= 24
 
 
 def traced(points, width=4):
@@ -25,8 +25,8 @@ def traced(points, width=4):
 @pytest.mark.parametrize("angle", [0, 10, 22.5, 30, 45, 67.5, 90, 140])
 @pytest.mark.parametrize("width", [2, 8, 20])
 def test_a_straight_line_is_as_long_in_every_direction(angle, width):
-    way = 120 * np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))])
-    lines = traced([(160 - way[0], 160 - way[1]), (160 + way[0], 160 + way[1])], width)
+    direction = 120 * np.array([np.cos(np.radians(angle)), np.sin(np.radians(angle))])
+    lines = traced([(160 - direction[0], 160 - direction[1]), (160 + direction[0], 160 + direction[1])], width)
     assert len(lines) == 1
     assert 0.97 * 240 < centerline.length(lines) < 1.01 * (240 + width)  # the band has round ends
 
@@ -47,11 +47,11 @@ def test_a_circle_keeps_its_length_when_it_is_smoothed():
 def test_a_long_branch_counts_and_a_spur_does_not():
     line = [(20, 160), (300, 160)]
     strength, area = band(line, 4)
-    for long, counted in ((20, False), (90, True)):
-        branch, beside = band([(150, 160), (150, 160 - long)], 4)
+    for branch_px, counted in ((20, False), (90, True)):
+        branch, beside = band([(150, 160), (150, 160 - branch_px)], 4)
         lines = centerline.trace(np.maximum(strength, branch), area | beside, 0.5, CELL)
-        expected = 280 + long * counted
-        assert centerline.length(lines) == pytest.approx(expected, abs=6), long
+        expected = 280 + branch_px * counted
+        assert centerline.length(lines) == pytest.approx(expected, abs=6), branch_px
 
 
 def test_a_faint_branch_is_no_branch():

@@ -28,17 +28,17 @@ def cracked(points, width=4, shape=(256, 320)):
     return picture, mask
 
 
-def seen(mask):
+def window_probabilities(mask):
     """Probabilities of windows that see every crack pixel and nothing else: float64 [h, w]."""
     windows = np.lib.stride_tricks.sliding_window_view(mask, (CELL * ACROSS,) * 2)[::CELL, ::CELL]
     return windows.any((2, 3)).astype(np.float64)
 
 
 def filled(outlines, shape):
-    page = Image.new("1", shape[::-1])
+    canvas = Image.new("1", shape[::-1])
     for outline in outlines:
-        ImageDraw.Draw(page).polygon([tuple(point) for point in outline], fill=1)
-    return np.asarray(page)
+        ImageDraw.Draw(canvas).polygon([tuple(point) for point in outline], fill=1)
+    return np.asarray(canvas)
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 6), st.integers(0, 1000))
@@ -47,8 +47,8 @@ def test_heat_is_the_mean_over_the_windows_that_hold_a_cell(height, width, acros
     heat = crack_tracing.window_heatmap(values, across)
     assert heat.shape == (height + across - 1, width + across - 1)
     for y, x in [(0, 0), (heat.shape[0] - 1, heat.shape[1] - 1), (heat.shape[0] // 2, heat.shape[1] // 2)]:
-        holding = values[max(y - across + 1, 0) : y + 1, max(x - across + 1, 0) : x + 1]
-        assert heat[y, x] == pytest.approx(holding.mean(), abs=1e-6)
+        containing = values[max(y - across + 1, 0) : y + 1, max(x - across + 1, 0) : x + 1]
+        assert heat[y, x] == pytest.approx(containing.mean(), abs=1e-6)
 
 
 def test_the_heat_of_one_window_is_its_probability():
@@ -102,21 +102,21 @@ def test_between_the_cells_of_a_map_are_straight_lines_and_beyond_its_border_not
     heat = np.random.default_rng(1).random((6, 7))
     rows, columns = (np.arange(12) + 0.5) * 0.7 - 1, (np.arange(9) + 0.5) * 0.9 - 1
     expected = ndimage.map_coordinates(heat, np.meshgrid(rows, columns, indexing="ij"), order=1, mode="nearest")
-    between = crack_tracing._between(crack_tracing._between(heat, rows, -2), columns, -1)
+    between = crack_tracing._interpolate(crack_tracing._between(heat, rows, -2), columns, -1)
     np.testing.assert_allclose(between, expected, atol=1e-12)
 
 
 def test_a_crack_is_outlined_where_it_is_and_measured_along_it():
     picture, mask = cracked([(20, 60), (150, 140), (300, 150)])
-    (found,) = crack_tracing.extract_cracks(
-        crack_tracing.window_heatmap(seen(mask), ACROSS), CELL, ACROSS, picture, 0.5
+    (crack,) = crack_tracing.extract_cracks(
+        crack_tracing.window_heatmap(window_probabilities(mask), ACROSS), CELL, ACROSS, picture, 0.5
     )
-    inside = filled(found.outlines, mask.shape)
+    inside = filled(crack.outlines, mask.shape)
     assert inside[mask].mean() > 0.9
     assert ndimage.binary_dilation(mask, iterations=8)[inside].mean() > 0.95
-    long = np.hypot(130, 80) + np.hypot(150, 10)
-    assert found.length_px == pytest.approx(long, rel=0.1)
-    assert found.probability == pytest.approx(1)
+    length_px = np.hypot(130, 80) + np.hypot(150, 10)
+    assert crack.length_px == pytest.approx(length_px, rel=0.1)
+    assert crack.probability == pytest.approx(1)
 
 
 @pytest.mark.parametrize("angle", [0, 15, 30, 45, 60, 90])
@@ -124,23 +124,23 @@ def test_length_does_not_depend_on_direction(angle):
     down, right = np.sin(np.radians(angle)), np.cos(np.radians(angle))
     ends = [(150 - 90 * right, 150 - 90 * down), (150 + 90 * right, 150 + 90 * down)]
     picture, mask = cracked(ends, shape=(300, 300))
-    (found,) = crack_tracing.extract_cracks(
-        crack_tracing.window_heatmap(seen(mask), ACROSS), CELL, ACROSS, picture, 0.5
+    (crack,) = crack_tracing.extract_cracks(
+        crack_tracing.window_heatmap(window_probabilities(mask), ACROSS), CELL, ACROSS, picture, 0.5
     )
-    assert found.length_px == pytest.approx(180, rel=0.12)
+    assert crack.length_px == pytest.approx(180, rel=0.12)
 
 
 def test_two_cracks_far_apart_are_two_findings_the_most_probable_first():
     picture, mask = cracked([(20, 30), (90, 30)], shape=(400, 600))
-    other, more = cracked([(450, 350), (560, 330)], shape=(400, 600))
-    picture[300:], mask = other[300:], mask | more
-    probabilities = seen(mask)
+    second_picture, second_mask = cracked([(450, 350), (560, 330)], shape=(400, 600))
+    picture[300:], mask = second_picture[300:], mask | second_mask
+    probabilities = window_probabilities(mask)
     probabilities[:, : probabilities.shape[1] // 2] *= 0.8
-    found = crack_tracing.extract_cracks(
+    cracks = crack_tracing.extract_cracks(
         crack_tracing.window_heatmap(probabilities, ACROSS), CELL, ACROSS, picture, 0.5
     )
-    assert len(found) == 2 and found[0].probability > found[1].probability
-    assert found[0].box[0] > 300 > found[1].box[0] + found[1].box[2]
+    assert len(cracks) == 2 and cracks[0].probability > cracks[1].probability
+    assert cracks[0].box[0] > 300 > cracks[1].box[0] + cracks[1].box[2]
 
 
 def two_lines():
@@ -156,41 +156,41 @@ def two_lines():
 
 def test_spots_say_which_of_the_dark_lines_in_a_warm_area_is_the_crack():
     picture, heat, cells, first, second = two_lines()
-    spots = np.where(cells, 0.99, 0.2).astype(np.float32)
-    found = crack_tracing.extract_cracks(heat, CELL, ACROSS, picture, 0.5, spots)
-    inside = filled([outline for one in found for outline in one.outlines], first.shape)
+    cell_probabilities = np.where(cells, 0.99, 0.2).astype(np.float32)
+    cracks = crack_tracing.extract_cracks(heat, CELL, ACROSS, picture, 0.5, cell_probabilities)
+    inside = filled([outline for crack in cracks for outline in crack.outlines], first.shape)
     assert inside[first].mean() > 0.9 and inside[second].mean() < 0.1
-    both = crack_tracing.extract_cracks(heat, CELL, ACROSS, picture, 0.5)
-    assert filled([outline for one in both for outline in one.outlines], first.shape)[second].mean() > 0.9
+    without_cells = crack_tracing.extract_cracks(heat, CELL, ACROSS, picture, 0.5)
+    assert filled([outline for crack in without_cells for outline in crack.outlines], first.shape)[second].mean() > 0.9
 
 
 def test_likely_spots_belong_to_a_crack_where_they_hang_together_with_a_sure_one():
     picture, heat, cells, first, second = two_lines()
-    other = second.reshape(16, CELL, 20, CELL).any((1, 3))
-    for surest, kept in ((0.6, False), (0.99, True)):
-        spots = np.where(cells, 0.99, np.where(other, 0.6, 0.2)).astype(np.float32)
-        spots[tuple(np.argwhere(other & ~cells)[-1])] = surest
-        found = crack_tracing.extract_cracks(heat, CELL, 2, picture, 0.5, spots)
-        inside = filled([outline for one in found for outline in one.outlines], first.shape)
-        assert (inside[second].mean() > 0.9) == kept, surest
+    second_cells = second.reshape(16, CELL, 20, CELL).any((1, 3))
+    for surest, is_included in ((0.6, False), (0.99, True)):
+        cell_probabilities = np.where(cells, 0.99, np.where(second_cells, 0.6, 0.2)).astype(np.float32)
+        cell_probabilities[tuple(np.argwhere(second_cells & ~cells)[-1])] = surest
+        cracks = crack_tracing.extract_cracks(heat, CELL, 2, picture, 0.5, cell_probabilities)
+        inside = filled([outline for crack in cracks for outline in crack.outlines], first.shape)
+        assert (inside[second].mean() > 0.9) == is_included, surest
 
 
 def test_where_an_area_has_no_sure_spot_it_is_traced_as_without_spots():
     picture, heat, cells, *_ = two_lines()
     heat[6:8] = 0.1  # two areas
-    found, plain = (
-        [one.box for one in crack_tracing.extract_cracks(heat, CELL, 2, picture, 0.5, spots)]
-        for spots in (np.where(cells, 0.99, 0.2).astype(np.float32), None)
+    boxes, plain_boxes = (
+        [crack.box for crack in crack_tracing.extract_cracks(heat, CELL, 2, picture, 0.5, cell_probabilities)]
+        for cell_probabilities in (np.where(cells, 0.99, 0.2).astype(np.float32), None)
     )
-    below = [box for box in plain if box[1] >= 8 * CELL]
-    assert below and [box for box in found if box[1] >= 8 * CELL] == below
+    below = [box for box in plain_boxes if box[1] >= 8 * CELL]
+    assert below and [box for box in boxes if box[1] >= 8 * CELL] == below
 
 
 def test_where_no_cell_is_sure_spots_change_nothing():
     picture, heat, *_ = two_lines()
     plain = crack_tracing.extract_cracks(heat, CELL, ACROSS, picture, 0.5)
     same = crack_tracing.extract_cracks(heat, CELL, ACROSS, picture, 0.5, np.full(heat.shape, 0.3, np.float32))
-    assert [one.box for one in plain] == [one.box for one in same]
+    assert [crack.box for crack in plain] == [crack.box for crack in same]
 
 
 def test_nothing_probable_is_no_finding():
@@ -201,9 +201,9 @@ def test_where_no_line_stands_out_the_area_is_the_finding_and_has_no_length():
     heat = np.zeros((16, 20), np.float32)
     heat[4:8, 5:10] = 0.9
     flat = np.full((256, 320, 3), 100, np.uint8)
-    (found,) = crack_tracing.extract_cracks(heat, CELL, ACROSS, flat, 0.5)
-    assert found.length_px is None
-    x, y, width, height = found.box
+    (crack,) = crack_tracing.extract_cracks(heat, CELL, ACROSS, flat, 0.5)
+    assert crack.length_px is None
+    x, y, width, height = crack.box
     np.testing.assert_allclose([x, y, width, height], [80, 64, 80, 64], atol=3)
 
 
@@ -213,23 +213,23 @@ def test_outlines_and_boxes_lie_within_the_photograph(seed):
     height, width = generator.integers(20, 300, 2)
     picture = generator.integers(0, 256, (height, width, 3), np.uint8)
     heat = generator.random((max(-(-height // CELL), ACROSS), max(-(-width // CELL), ACROSS))).astype(np.float32)
-    for found in crack_tracing.extract_cracks(heat, CELL, ACROSS, picture, 0.6):
-        every = np.concatenate(found.outlines)
-        assert (every >= 0).all() and (every <= [width, height]).all()
-        x, y, wide, high = found.box
-        assert every[:, 0].min() == pytest.approx(x) and every[:, 1].max() == pytest.approx(y + high)
-        assert 0.6 <= found.probability <= 1 and all(len(outline) >= 4 for outline in found.outlines)
+    for crack in crack_tracing.extract_cracks(heat, CELL, ACROSS, picture, 0.6):
+        points = np.concatenate(crack.outlines)
+        assert (points >= 0).all() and (points <= [width, height]).all()
+        x, y, wide, high = crack.box
+        assert points[:, 0].min() == pytest.approx(x) and points[:, 1].max() == pytest.approx(y + high)
+        assert 0.6 <= crack.probability <= 1 and all(len(outline) >= 4 for outline in crack.outlines)
 
 
-def test_made_cracks_are_traced_by_their_dark_line():
+def test_synthetic_cracks_are_traced_by_their_dark_line():
     recall, precision = [], []
     for index in range(1, 40, 2):
         example = concrete.draw_example(3, index, 256)
         mask = example.mask > 0
-        found = crack_tracing.extract_cracks(
-            crack_tracing.window_heatmap(seen(mask), ACROSS), CELL, ACROSS, example.image, 0.5
+        cracks = crack_tracing.extract_cracks(
+            crack_tracing.window_heatmap(window_probabilities(mask), ACROSS), CELL, ACROSS, example.image, 0.5
         )
-        inside = filled([outline for one in found for outline in one.outlines], mask.shape)
+        inside = filled([outline for crack in cracks for outline in crack.outlines], mask.shape)
         recall.append(inside[mask].mean())
         precision.append(ndimage.binary_dilation(mask, iterations=6)[inside].mean())
     assert np.mean(recall) > 0.85 and np.mean(precision) > 0.7
@@ -237,12 +237,12 @@ def test_made_cracks_are_traced_by_their_dark_line():
 
 def test_lines_beside_the_area_are_not_its_lines():
     picture, _ = cracked([(20, 40), (300, 40)])
-    other, mask = cracked([(20, 200), (300, 200)])
-    picture[120:] = other[120:]
+    second_picture, mask = cracked([(20, 200), (300, 200)])
+    picture[120:] = second_picture[120:]
     area = np.zeros(mask.shape, bool)
     area[120:] = True
-    strength = crack_tracing._strength(picture, area)
-    assert crack_tracing._enough(strength, area) > 0
+    strength = crack_tracing._line_strength(picture, area)
+    assert crack_tracing._line_threshold(strength, area) > 0
     assert strength[190:210].any() and not strength[:120].any()
 
 
@@ -250,15 +250,15 @@ def test_lines_beside_the_area_are_not_its_lines():
 def test_tiles_of_the_search_for_lines_leave_no_seam(tile, monkeypatch):
     picture, mask = cracked([(20, 60), (150, 140), (300, 150)])
     area = np.ones(mask.shape, bool)
-    whole = crack_tracing._strength(picture, area)
+    whole = crack_tracing._line_strength(picture, area)
     monkeypatch.setattr(crack_tracing, "TILE_PX", tile)
-    np.testing.assert_allclose(crack_tracing._strength(picture, area), whole, atol=0.05)
+    np.testing.assert_allclose(crack_tracing._line_strength(picture, area), whole, atol=0.05)
 
 
 def test_an_area_is_outlined_to_the_pixel():
     area = np.zeros((40, 60), bool)
     area[10:20, 30:50] = True
-    (outline,) = crack_tracing._outlines(area, 0)
+    (outline,) = crack_tracing._find_outlines(area, 0)
     np.testing.assert_allclose(outline.min(0), [30, 10], atol=0.01)
     np.testing.assert_allclose(outline.max(0), [50, 20], atol=0.51)  # corners are cut by half a pixel
 
@@ -267,5 +267,5 @@ def test_a_large_shape_is_outlined_from_fewer_pixels(monkeypatch):
     area = np.zeros((400, 600), bool)
     area[100:200, 300:500] = True
     monkeypatch.setattr(crack_tracing, "OUTLINED", 400 * 600 / 9)
-    (outline,) = crack_tracing._outlines(area, 0)
+    (outline,) = crack_tracing._find_outlines(area, 0)
     np.testing.assert_allclose([outline.min(0), outline.max(0)], [[300, 100], [500, 200]], atol=3)

@@ -34,19 +34,19 @@ def folder(tmp_path):
 
 
 def test_a_folder_gives_all_that_is_in_it_by_name(folder):
-    found, rejected = photo_files.list_photos(str(folder))
-    assert [one.path for one in found] == ["a.png", "b.jpg", os.path.join("deep", "c.jpg")] and not rejected
-    assert all(os.path.isfile(one.file) for one in found)
+    photos, rejected = photo_files.list_photos(str(folder))
+    assert [photo.path for photo in photos] == ["a.png", "b.jpg", os.path.join("deep", "c.jpg")] and not rejected
+    assert all(os.path.isfile(photo.file) for photo in photos)
 
 
 def test_results_that_lie_among_the_photographs_are_none_of_them(folder, monkeypatch):
     support.put(folder / "findings/overlays/000001.jpg", support.encoded(support.picture(2)))
     support.put(folder / "findings_of_others/d.jpg", support.encoded(support.picture(3)))
     monkeypatch.chdir(folder)
-    for wanted in (".", "**/*.*"):
-        found, _ = photo_files.list_photos(wanted, without="findings")
-        assert sorted(os.path.basename(one.path) for one in found) == ["a.png", "b.jpg", "c.jpg", "d.jpg"]
-    named, _ = photo_files.list_photos("findings/overlays/000001.jpg", without="findings")
+    for source in (".", "**/*.*"):
+        photos, _ = photo_files.list_photos(source, exclude="findings")
+        assert sorted(os.path.basename(photo.path) for photo in photos) == ["a.png", "b.jpg", "c.jpg", "d.jpg"]
+    named, _ = photo_files.list_photos("findings/overlays/000001.jpg", exclude="findings")
     assert len(named) == 1
     assert len(photo_files.list_photos(".")[0]) == 5
 
@@ -55,23 +55,23 @@ def test_what_systems_keep_among_photographs_is_none_and_is_counted(folder, monk
     for name in ("@eaDir/b.jpg/SYNOPHOTO_THUMB_M.jpg", "$RECYCLE.BIN/S-1-5/d.jpg", "deep/Thumbs.db", "deep/._c.jpg"):
         support.put(folder / name, support.encoded(support.picture(5)))
     monkeypatch.chdir(folder)
-    for wanted, count in (
+    for source, count in (
         (".", 4),
         ("**/*", 3),
         ("*/**/*.jpg", 2),
         (str(folder / "**/*.jpg"), 2),
     ):  # * passes dots over
         passed_over = collections.Counter()
-        found, rejected = photo_files.list_photos(wanted, passed_over=passed_over)
-        assert {os.path.basename(one.path) for one in found} <= {"a.png", "b.jpg", "c.jpg"} and not rejected
+        photos, rejected = photo_files.list_photos(source, passed_over=passed_over)
+        assert {os.path.basename(photo.path) for photo in photos} <= {"a.png", "b.jpg", "c.jpg"} and not rejected
         assert passed_over.total() == count
 
 
-@pytest.mark.parametrize("wanted", ["@eaDir", "@eaDir/*.jpg", "@eaDir/wall.jpg"])
-def test_a_folder_of_a_system_that_is_named_is_looked_into(tmp_path, monkeypatch, wanted):
+@pytest.mark.parametrize("source", ["@eaDir", "@eaDir/*.jpg", "@eaDir/wall.jpg"])
+def test_a_folder_of_a_system_that_is_named_is_looked_into(tmp_path, monkeypatch, source):
     support.put(tmp_path / "@eaDir/wall.jpg", support.encoded(support.picture(5)))
     monkeypatch.chdir(tmp_path)
-    assert len(photo_files.list_photos(wanted)[0]) == 1
+    assert len(photo_files.list_photos(source)[0]) == 1
 
 
 def test_a_folder_with_nothing_but_a_systems_files_says_so(tmp_path):
@@ -81,19 +81,19 @@ def test_a_folder_with_nothing_but_a_systems_files_says_so(tmp_path):
 
 
 def test_a_file_is_itself(folder):
-    found, _ = photo_files.list_photos(str(folder / "b.jpg"))
-    assert found == [photo_files.PhotoPath(str(folder / "b.jpg"), str(folder / "b.jpg"))]
+    photos, _ = photo_files.list_photos(str(folder / "b.jpg"))
+    assert photos == [photo_files.PhotoPath(str(folder / "b.jpg"), str(folder / "b.jpg"))]
 
 
 def test_a_pattern_gives_the_files_it_matches(folder):
-    found, _ = photo_files.list_photos(str(folder / "**" / "*.jpg"))
-    assert [os.path.basename(one.path) for one in found] == ["b.jpg", "c.jpg"]
+    photos, _ = photo_files.list_photos(str(folder / "**" / "*.jpg"))
+    assert [os.path.basename(photo.path) for photo in photos] == ["b.jpg", "c.jpg"]
 
 
 def test_a_file_whose_name_looks_like_a_pattern_is_that_file(folder):
     support.put(folder / "[b].jpg", support.encoded(support.picture(2)))
-    found, _ = photo_files.list_photos(str(folder / "[b].jpg"))
-    assert [os.path.basename(one.path) for one in found] == ["[b].jpg"]
+    photos, _ = photo_files.list_photos(str(folder / "[b].jpg"))
+    assert [os.path.basename(photo.path) for photo in photos] == ["[b].jpg"]
 
 
 @pytest.mark.parametrize("name", ["missing.jpg", "none/*.jpg"])
@@ -109,10 +109,10 @@ def test_an_empty_folder_is_a_clear_error(tmp_path):
 
 def test_pixels_place_and_hash_are_read(tmp_path):
     support.put(tmp_path / "a.jpg", located((46.0, 30.0, 36.0), (7.0, 15.0, 0.0)))
-    found = photo_files.read(str(tmp_path / "a.jpg"), channels=3, max_megapixels=1)
-    assert found.pixels.shape == (64, 64, 3) and found.pixels.dtype == np.uint8
-    assert found.place == pytest.approx((46.51, 7.25))
-    assert found.sha256 == support.sha256(tmp_path / "a.jpg")
+    photo = photo_files.read(str(tmp_path / "a.jpg"), channels=3, max_megapixels=1)
+    assert photo.pixels.shape == (64, 64, 3) and photo.pixels.dtype == np.uint8
+    assert photo.place == pytest.approx((46.51, 7.25))
+    assert photo.sha256 == support.sha256(tmp_path / "a.jpg")
 
 
 SOMEWHERE = (33.0, 51.0, 24.5), (70.0, 39.0, 36.0)

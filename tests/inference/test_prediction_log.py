@@ -34,7 +34,7 @@ def photo(tmp_path):
     return str(path), Photo(np.zeros((40, 60, 3), np.uint8), support.sha256(path), (46.1, -7.2), ("turned",))
 
 
-def opened(tmp_path, run=RUN, overwrite=False):
+def open_log(tmp_path, run=RUN, overwrite=False):
     return prediction_log.open_log(str(tmp_path / "out"), run, overwrite)
 
 
@@ -44,24 +44,24 @@ def record(photo, name="a.jpg"):
 
 
 def test_what_is_found_again_is_what_was_appended(tmp_path, photo):
-    with opened(tmp_path) as log:
+    with open_log(tmp_path) as log:
         added = log.append(record(photo), b"overlay", b"picture")
-    with opened(tmp_path) as log:
-        found = log.find(photo[0])
+    with open_log(tmp_path) as log:
+        reloaded = log.find(photo[0])
         assert photo[0] in log and len(log) == 1 and "elsewhere.jpg" not in log
         for field in dataclasses.fields(Prediction):
             if field.name != "heat":
-                assert getattr(found.prediction, field.name) == getattr(added.prediction, field.name)
-                assert repr(getattr(found.prediction, field.name)) == repr(getattr(added.prediction, field.name))
-        assert (found.photo.sha256, found.file, found.stat) == (photo[1].sha256, added.file, added.stat)
-        assert found.photo.place == added.photo.place == [46.1, -7.2] and found.photo.notes == added.photo.notes
-        assert log.picture(found) == b"picture"
-        log.copy_overlay(found, str(tmp_path / "copy.jpg"))
+                assert getattr(reloaded.prediction, field.name) == getattr(added.prediction, field.name)
+                assert repr(getattr(reloaded.prediction, field.name)) == repr(getattr(added.prediction, field.name))
+        assert (reloaded.photo.sha256, reloaded.file, reloaded.stat) == (photo[1].sha256, added.file, added.stat)
+        assert reloaded.photo.place == added.photo.place == [46.1, -7.2] and reloaded.photo.notes == added.photo.notes
+        assert log.picture(reloaded) == b"picture"
+        log.copy_overlay(reloaded, str(tmp_path / "copy.jpg"))
     assert (tmp_path / "copy.jpg").read_bytes() == b"overlay"
 
 
 def test_each_line_is_json_that_other_programs_can_read(tmp_path, photo):
-    with opened(tmp_path) as log:
+    with open_log(tmp_path) as log:
         log.append(record(photo), b"overlay", None)
     first, line = (tmp_path / "out/unfinished/photos.jsonl").read_text("ascii").splitlines()
     assert json.loads(first)["run"] == RUN
@@ -72,66 +72,70 @@ def test_each_line_is_json_that_other_programs_can_read(tmp_path, photo):
 
 
 def test_the_newest_line_of_a_file_counts(tmp_path, photo):
-    with opened(tmp_path) as log:
+    with open_log(tmp_path) as log:
         log.append(record(photo, "old"), b"1", None)
         log.append(record(photo, "new"), b"2", None)
         assert log.find(photo[0]).prediction.name == "new"
-    with opened(tmp_path) as log:
+    with open_log(tmp_path) as log:
         assert (log.find(photo[0]).prediction.name, log.find(photo[0]).number, len(log)) == ("new", 2, 1)
 
 
 @pytest.mark.parametrize("cut", range(1, 60, 7))
 def test_a_line_that_was_cut_off_anywhere_is_gone_and_the_next_is_whole(tmp_path, photo, cut):
-    with opened(tmp_path) as log:
+    with open_log(tmp_path) as log:
         log.append(record(photo), b"1", None)
-        other = str(tmp_path / "other.jpg")
-        support.put(other, b"more")
-        log.append(dataclasses.replace(record(photo), file=other, stat=prediction_log.file_stat(other)), b"2", None)
+        other_file = str(tmp_path / "other.jpg")
+        support.put(other_file, b"more")
+        log.append(
+            dataclasses.replace(record(photo), file=other_file, stat=prediction_log.file_stat(other_file)), b"2", None
+        )
     path = tmp_path / "out/unfinished/photos.jsonl"
     os.truncate(path, os.path.getsize(path) - cut)
-    with opened(tmp_path) as log:
-        assert photo[0] in log and other not in log
-        log.append(dataclasses.replace(record(photo), file=other, stat=prediction_log.file_stat(other)), b"3", None)
-    with opened(tmp_path) as log:
-        assert photo[0] in log and log.find(other).number == 2
+    with open_log(tmp_path) as log:
+        assert photo[0] in log and other_file not in log
+        log.append(
+            dataclasses.replace(record(photo), file=other_file, stat=prediction_log.file_stat(other_file)), b"3", None
+        )
+    with open_log(tmp_path) as log:
+        assert photo[0] in log and log.find(other_file).number == 2
 
 
 def test_a_file_system_without_links_gets_copies(tmp_path, photo, monkeypatch):
     def refused(*_):
         raise PermissionError(1, "Operation not permitted")
 
-    with opened(tmp_path) as log:
-        found = log.append(record(photo), b"overlay", None)
+    with open_log(tmp_path) as log:
+        added = log.append(record(photo), b"overlay", None)
         monkeypatch.setattr(os, "link", refused)
-        log.copy_overlay(found, str(tmp_path / "copy.jpg"))
+        log.copy_overlay(added, str(tmp_path / "copy.jpg"))
     assert (tmp_path / "copy.jpg").read_bytes() == b"overlay"
 
 
 def test_a_write_that_fails_leaves_whole_lines_alone(tmp_path, photo):
-    with opened(tmp_path) as log:
+    with open_log(tmp_path) as log:
         log.append(record(photo), b"1", None)
         size = os.path.getsize(tmp_path / "out/unfinished/photos.jsonl")
-        odd = dataclasses.replace(record(photo), stat=("\N{SNOWMAN}", threading.Lock()))
+        unwritable = dataclasses.replace(record(photo), stat=("\N{SNOWMAN}", threading.Lock()))
         with pytest.raises(AttributeError):
-            log.append(odd, b"2", None)
+            log.append(unwritable, b"2", None)
         assert os.path.getsize(tmp_path / "out/unfinished/photos.jsonl") == size and log.find(photo[0]).number == 1
 
 
 def test_another_run_is_refused_or_begun_anew(tmp_path, photo):
-    with opened(tmp_path) as log:
+    with open_log(tmp_path) as log:
         log.append(record(photo), b"1", None)
-    for other in (RUN | {"--scale": "1.0"}, RUN | {"--new": "1"}, {"--scale": "0.0"}):
+    for other_run in (RUN | {"--scale": "1.0"}, RUN | {"--new": "1"}, {"--scale": "0.0"}):
         with pytest.raises(UserError, match="^--.*: the unfinished results in .* were begun with .*, received "):
-            with opened(tmp_path, other):
+            with open_log(tmp_path, other_run):
                 pass
-    with opened(tmp_path, overwrite=True) as log:
+    with open_log(tmp_path, overwrite=True) as log:
         assert len(log) == 0
         log.append(record(photo), b"1", None)
-    with opened(tmp_path, overwrite=True) as log:
+    with open_log(tmp_path, overwrite=True) as log:
         assert len(log) == 1
 
 
 def test_a_log_without_photographs_is_removed(tmp_path):
-    with opened(tmp_path):
+    with open_log(tmp_path):
         assert (tmp_path / "out/unfinished").exists()
     assert not (tmp_path / "out").exists()

@@ -46,17 +46,17 @@ def svgs():
 
 
 def texts(figure):
-    return [one.get_text() for one in figure.findobj(matplotlib.text.Text)]
+    return [artist.get_text() for artist in figure.findobj(matplotlib.text.Text)]
 
 
-def line(figure, place=0):
-    return figure.axes[0].get_lines()[place]
+def line(figure, index=0):
+    return figure.axes[0].get_lines()[index]
 
 
 def test_the_confusion_matrix_shows_counts_and_shares_of_the_truth():
-    shown = texts(plots.confusion({"tn": 900, "fp": 100, "fn": 6, "tp": 1994}, CLASSES))
+    displayed = texts(plots.confusion({"tn": 900, "fp": 100, "fn": 6, "tp": 1994}, CLASSES))
     for text in ("900", "100", "6", "1,994", "90.00 % of row", "10.00 % of row", "0.30 % of row", "99.70 % of row"):
-        assert text in shown
+        assert text in displayed
 
 
 def test_the_confusion_matrix_of_nothing_is_drawn_all_the_same():
@@ -66,7 +66,7 @@ def test_the_confusion_matrix_of_nothing_is_drawn_all_the_same():
 def test_the_roc_curve_passes_through_the_threshold():
     labels, probabilities = np.array([0, 0, 1, 1, 0]), np.array([0.1, 0.6, 0.4, 0.9, 0.2])
     figure = plots.roc(labels, probabilities, 0.5)
-    points = [one for one in figure.axes[0].get_lines() if one.get_marker() == "o" and len(one.get_xdata())]
+    points = [artist for artist in figure.axes[0].get_lines() if artist.get_marker() == "o" and len(artist.get_xdata())]
     assert points[0].get_xydata().tolist() == [[1 / 3, 0.5]]
 
 
@@ -127,21 +127,21 @@ def test_a_thinned_curve_looks_like_the_whole_one():
 @pytest.mark.parametrize("draw", [plots.roc, plots.precision_recall])
 def test_pictures_of_many_images_stay_small(draw):
     figure = draw(*sample(200_000), 0.5)
-    assert max(len(one.get_xdata()) for one in figure.axes[0].get_lines()) <= 500
+    assert max(len(artist.get_xdata()) for artist in figure.axes[0].get_lines()) <= 500
     assert len(plots.as_svg(figure)) < 40_000
 
 
 def test_an_svg_refers_only_to_ids_of_its_own():
     svg = plots.as_svg(every_figure()[1], prefix="p7")
     ids = re.findall(r' id="([^"]+)"', svg)
-    wanted = set(re.findall(r'href="#([^"]+)"', svg)) | set(re.findall(r"url\(#([^)]+)\)", svg))
-    assert set(ids) == wanted and len(ids) == len(wanted) > 3
-    assert all(one.startswith("p7-") for one in ids)
+    referenced = set(re.findall(r'href="#([^"]+)"', svg)) | set(re.findall(r"url\(#([^)]+)\)", svg))
+    assert set(ids) == referenced and len(ids) == len(referenced) > 3
+    assert all(svg_id.startswith("p7-") for svg_id in ids)
 
 
 def test_svgs_without_a_prefix_share_no_id(svgs):
-    found = [set(re.findall(r' id="([^"]+)"', svg)) for svg in svgs.values()]
-    assert sum(map(len, found)) == len(set().union(*found)) > 10
+    ids = [set(re.findall(r' id="([^"]+)"', svg)) for svg in svgs.values()]
+    assert sum(map(len, ids)) == len(set().union(*ids)) > 10
 
 
 def test_an_svg_takes_colours_and_fonts_from_the_page(svgs):
@@ -154,8 +154,8 @@ def test_an_svg_takes_colours_and_fonts_from_the_page(svgs):
 
 
 def test_the_same_figure_gives_the_same_svg():
-    one, again = (plots.as_svg(plots.loss_history(ROWS)) for _ in range(2))
-    assert one == again
+    first, second = (plots.as_svg(plots.loss_history(ROWS)) for _ in range(2))
+    assert first == second
 
 
 @pytest.mark.parametrize(
@@ -164,8 +164,8 @@ def test_the_same_figure_gives_the_same_svg():
 def test_odd_class_names_are_drawn_as_text(name):
     counts = {"tn": 90, "fp": 10, "fn": 2, "tp": 98}
     root = ET.fromstring(plots.as_svg(plots.confusion(counts, ("clean", name))))
-    shown = [one.text for one in root.iter("{http://www.w3.org/2000/svg}text")]
-    assert plots._shown(name) in shown and len(plots._shown(name)) <= plots.LONGEST_NAME
+    displayed = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert plots._printable_name(name) in displayed and len(plots._printable_name(name)) <= plots.LONGEST_NAME
 
 
 def test_a_png_is_on_white_and_replaces_the_old_one_whole(tmp_path):
@@ -175,7 +175,7 @@ def test_a_png_is_on_white_and_replaces_the_old_one_whole(tmp_path):
     with Image.open(io.BytesIO(path.read_bytes())) as picture:
         assert picture.format == "PNG" and picture.size == (690, 555)
         assert picture.convert("RGBA").getpixel((0, 0)) == (255, 255, 255, 255)
-    assert [one.name for one in tmp_path.iterdir()] == ["roc.png"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["roc.png"]
 
 
 def test_a_png_of_a_script_without_glyphs_gives_no_warning(tmp_path):

@@ -66,7 +66,7 @@ def evaluation(wrong=6, count=200, name="metu", mistakes=None, classes=CLASSES):
     probabilities[1 : 2 * wrong : 2] = 0.05
     measured = metrics.measure(labels, probabilities, np.arange(count), 0.37, 100, 0)
     if mistakes is None:
-        mistakes = [results.Mistake(f"Positive/{one:05d}.jpg", classes[1], 0.05, PNG) for one in range(wrong)]
+        mistakes = [results.Mistake(f"Positive/{number:05d}.jpg", classes[1], 0.05, PNG) for number in range(wrong)]
     return results.Evaluation(name, "test", measured, labels, probabilities, mistakes, classes)
 
 
@@ -100,13 +100,13 @@ class Reader(html.parser.HTMLParser):
     def handle_starttag(self, tag, attributes):
         self.words.append(" " if tag in BLOCKS else "")
         self.tags.append(tag)
-        self.attributes += [(tag, *one) for one in attributes]
+        self.attributes += [(tag, *attribute) for attribute in attributes]
         if tag not in ("meta", "img", "br", "input"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attributes):
         self.tags.append(tag)
-        self.attributes += [(tag, *one) for one in attributes]
+        self.attributes += [(tag, *attribute) for attribute in attributes]
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -133,20 +133,22 @@ def blank(monkeypatch):
     """Leaves the pictures out, for tests of words alone: drawing takes a second."""
     picture = Markup("<svg></svg>")
     monkeypatch.setattr(run_page, "_svg", lambda figure, prefix: picture)
-    monkeypatch.setattr(run_page, "_figures", lambda one, prefix: {"confusion": picture, "curves": [("ROC", picture)]})
+    monkeypatch.setattr(
+        run_page, "_figures", lambda evaluation, prefix: {"confusion": picture, "curves": [("ROC", picture)]}
+    )
 
 
 def test_sections_come_in_order_and_the_contents_name_each(whole):
     sections = [value for tag, key, value in whole.attributes if tag == "section" and key == "id"]
     links = [value for tag, key, value in whole.attributes if tag == "a" and key == "href"]
     assert sections == ANCHORS
-    assert links[: len(ANCHORS)] == [f"#{one}" for one in ANCHORS]
+    assert links[: len(ANCHORS)] == [f"#{anchor}" for anchor in ANCHORS]
 
 
 def test_every_tag_is_closed_and_every_id_is_unique(whole):
     ids = whole.values("id")
     assert whole.open == [] and len(ids) == len(set(ids))
-    assert all(one[1:] in ids for one in whole.values("href"))
+    assert all(link[1:] in ids for link in whole.values("href"))
 
 
 def test_pictures_of_two_equal_evaluations_do_not_share_ids():
@@ -158,7 +160,7 @@ def test_the_page_asks_for_nothing_from_outside(whole):
     source = whole.source.replace('xmlns="http://www.w3.org/2000/svg"', "").replace("http-equiv", "")
     assert "http" not in source and "@import" not in source and "//" not in re.sub(r"base64,[^\"]+", "", source)
     assert not {"link", "iframe", "object", "base"} & set(whole.tags)
-    assert all(one.startswith("data:image/png;base64,") for one in whole.values("src"))
+    assert all(source_url.startswith("data:image/png;base64,") for source_url in whole.values("src"))
     (script,) = re.findall(r"<script>(.*?)</script>", whole.source, re.S)
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{allowed}'"
@@ -203,8 +205,8 @@ def test_results_are_put_in_words(confusion, words):
 
 
 def test_percentages_are_never_rounded_up_to_100():
-    shown = [rendering.percent(value).replace("\u00a0", " ") for value in (0.99996, 1.0, 0.5, None)]
-    assert shown == ["99.99 %", "100.00 %", "50.00 %", "undefined"]
+    displayed = [rendering.percent(value).replace("\u00a0", " ") for value in (0.99996, 1.0, 0.5, None)]
+    assert displayed == ["99.99 %", "100.00 %", "50.00 %", "undefined"]
 
 
 def test_mistakes_are_shown_with_file_truth_and_probability(whole):
@@ -215,7 +217,7 @@ def test_mistakes_are_shown_with_file_truth_and_probability(whole):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "kept", "words"),
+    ("wrong", "picture_count", "words"),
     [
         (0, 0, "None: all 200 images were decided correctly."),
         (1, 1, "The only mistake. The probability is"),
@@ -223,8 +225,8 @@ def test_mistakes_are_shown_with_file_truth_and_probability(whole):
         (9, 0, "9 images were decided wrongly; this report was made without their pictures."),
     ],
 )
-def test_the_number_of_mistakes_is_told_whatever_is_kept(blank, wrong, kept, words):
-    mistakes = [results.Mistake("one.jpg", "Positive", 0.05, PNG)] * kept
+def test_the_number_of_mistakes_is_told_whatever_is_kept(blank, wrong, picture_count, words):
+    mistakes = [results.Mistake("one.jpg", "Positive", 0.05, PNG)] * picture_count
     assert words in read(evaluations=[evaluation(wrong, mistakes=mistakes)]).text
 
 
@@ -278,7 +280,7 @@ def test_what_a_data_set_may_lack_is_left_out(blank):
 
 def test_sections_without_content_are_left_out(blank):
     bare = read(data={}, history=[], flags="", versions={}, facts={})
-    assert [one for one in ANCHORS if one in bare.values("id")] == [
+    assert [anchor for anchor in ANCHORS if anchor in bare.values("id")] == [
         "figures",
         "confusion",
         "threshold",
@@ -290,10 +292,10 @@ def test_sections_without_content_are_left_out(blank):
 
 
 def test_several_evaluations_are_told_apart(blank):
-    found = read(evaluations=[evaluation(), evaluation(wrong=20, name="deepcrack")])
-    assert "On the 200 images of deepcrack (test) it finds 80 of 100" in found.text
-    assert "metu test, 200 images deepcrack test, 200 images Meaning" in found.text
-    assert found.tags.count("h3") == 8 and "Accuracy 97.00 % 93.61 to 98.62 % 90.00 %" in found.text
+    page = read(evaluations=[evaluation(), evaluation(wrong=20, name="deepcrack")])
+    assert "On the 200 images of deepcrack (test) it finds 80 of 100" in page.text
+    assert "metu test, 200 images deepcrack test, 200 images Meaning" in page.text
+    assert page.tags.count("h3") == 8 and "Accuracy 97.00 % 93.61 to 98.62 % 90.00 %" in page.text
 
 
 def test_what_has_fallen_is_told_by_whole_intervals(blank):
@@ -308,7 +310,7 @@ def test_what_has_fallen_is_told_by_whole_intervals(blank):
 
 def test_what_is_left_to_a_person_and_doubtful_labels_are_told(blank):
     review = {"low": 0.3, "high": 0.5, "count": 4, "share": 0.02, "accuracy": 0.98, "accuracy_ci95": [0.95, 0.99]}
-    one = dataclasses.replace(
+    doubtful = dataclasses.replace(
         evaluation(),
         review=review | {"missed": 1},
         suspects=[
@@ -317,7 +319,7 @@ def test_what_is_left_to_a_person_and_doubtful_labels_are_told(blank):
         ],
         slices=[slices.Slice("brightness", "1 to 9", 20, 0, 1.0, [0.8, 1.0], None, None, 1.0, [0.8, 1.0])],
     )
-    text = read(evaluations=[one]).text
+    text = read(evaluations=[doubtful]).text
     assert "Scores from 0.300 up to 0.500 are near the threshold: 4 of 200 images (2.00 %)" in text
     assert "On the rest the accuracy is 98.00 % (95.00 to 99.00 %) instead of 97.00 %, with 1 missed crack." in text
     assert "contradicts 2 labels" in text and "doubt.jpg labelled Positive probability 0.0010" in text
@@ -335,16 +337,16 @@ def test_explanations_are_a_table_and_pictures():
         "baselines": {"centre dot": {"pointing": 0.25, "energy": 0.05}},
     }
     explained = run_page.Explained(scores, [("wall.jpg: cracked", PNG)], [("filters of stem", PNG)])
-    found = read(data={}, history=[], evaluations=[], explained=explained)
-    assert "Map Hits the crack Energy in mask Likeness to random grad cam 50.0% 0.250 0.10" in found.text
-    assert "centre dot 25.0% 0.050" in found.text and "means of 4 cracks" in found.text
-    assert "wall.jpg: cracked" in found.text and "filters of stem" in found.text and len(found.values("src")) == 2
+    page = read(data={}, history=[], evaluations=[], explained=explained)
+    assert "Map Hits the crack Energy in mask Likeness to random grad cam 50.0% 0.250 0.10" in page.text
+    assert "centre dot 25.0% 0.050" in page.text and "means of 4 cracks" in page.text
+    assert "wall.jpg: cracked" in page.text and "filters of stem" in page.text and len(page.values("src")) == 2
 
 
 def test_a_mistake_may_show_what_spoke_for_cracked(blank):
-    one = evaluation(mistakes=[results.Mistake("one.jpg", "Negative", 0.95, PNG, PNG)])
-    found = read(evaluations=[one])
-    assert "what speaks for “Positive”" in found.text and "what speaks for Positive" in found.values("alt")
+    explained = evaluation(mistakes=[results.Mistake("one.jpg", "Negative", 0.95, PNG, PNG)])
+    page = read(evaluations=[explained])
+    assert "what speaks for “Positive”" in page.text and "what speaks for Positive" in page.values("alt")
 
 
 def test_flags_keep_their_lines(whole):
@@ -352,13 +354,15 @@ def test_flags_keep_their_lines(whole):
 
 
 def test_hostile_names_are_only_text():
-    one = evaluation(name=NASTY, mistakes=[results.Mistake(NASTY, NASTY, 0.05, PNG)], classes=("clean", NASTY))
+    hostile_evaluation = evaluation(
+        name=NASTY, mistakes=[results.Mistake(NASTY, NASTY, 0.05, PNG)], classes=("clean", NASTY)
+    )
     classes = {"classes": ["clean", NASTY], "positive_class": NASTY, "source": NASTY, "notes": [NASTY]}
     splits = {NASTY: {"count": 2, "class_counts": {"clean": 1, NASTY: 1}, "shards": [SHARD]}}
     hostile = report(
         title=NASTY,
         headline=NASTY,
-        evaluations=[one],
+        evaluations=[hostile_evaluation],
         data=DATA | classes | {"splits": splits},
         facts={NASTY: NASTY},
         flags=NASTY,
@@ -367,11 +371,11 @@ def test_hostile_names_are_only_text():
     )
     source = run_page.render(hostile)
     source.encode("utf-8")
-    found = Reader(source)
-    assert found.tags.count("script") == 1 and found.open == [] and "\x00" not in source
-    assert not [key for _, key, _ in found.attributes if key.startswith("on")]
-    shown = "a/<script>alert('x')</script>\"&\\n\\udcff\\x00\\u202e.jpg"
-    assert found.values("alt") == [shown, ""]
+    page = Reader(source)
+    assert page.tags.count("script") == 1 and page.open == [] and "\x00" not in source
+    assert not [key for _, key, _ in page.attributes if key.startswith("on")]
+    escaped = "a/<script>alert('x')</script>\"&\\n\\udcff\\x00\\u202e.jpg"
+    assert page.values("alt") == [escaped, ""]
 
 
 def test_the_page_is_written_whole_and_alone(blank, tmp_path):
@@ -379,7 +383,7 @@ def test_the_page_is_written_whole_and_alone(blank, tmp_path):
     path.write_text("old")
     run_page.write(report(), path)
     assert path.read_text(encoding="utf-8") == run_page.render(report())
-    assert [one.name for one in tmp_path.iterdir()] == ["report.html"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
 
 
 def test_the_template_is_package_data():
@@ -396,13 +400,13 @@ def test_the_report_needs_no_tensorflow():
 
 
 def test_figures_of_validation_are_called_so_and_are_no_headline():
-    one = dataclasses.replace(evaluation(), basis=results.VALIDATION, overlap={"n": 200, "trained_on": 0,
+    validated = dataclasses.replace(evaluation(), basis=results.VALIDATION, overlap={"n": 200, "trained_on": 0,
                               "validated_on": 200, "without": None})  # fmt: skip
-    text = run_page.render(report(evaluations=[one]))
+    text = run_page.render(report(evaluations=[validated]))
     assert "<span>accuracy on validation, on which threshold, temperature and epoch were chosen</span>" in text
     assert "No image was kept for a test: these figures are of validation, on which threshold," in text
     assert "accuracy</b>" not in text and 'class="warn seen"' not in text
-    copies = dataclasses.replace(one, overlap=one.overlap | {"trained_on": 3, "validated_on": 197})
+    copies = dataclasses.replace(validated, overlap=validated.overlap | {"trained_on": 3, "validated_on": 197})
     assert "(3 trained on, 197 on which" in run_page.render(report(evaluations=[copies]))
     tested = run_page.render(report(evaluations=[dataclasses.replace(evaluation(), basis=results.TEST)]))
     assert "accuracy</b>" in tested and "<span>accuracy</span>" in tested and "kept for a test" not in tested
@@ -410,8 +414,8 @@ def test_figures_of_validation_are_called_so_and_are_no_headline():
 
 def test_images_that_were_seen_in_training_are_told_in_red():
     without = metrics.measure(np.arange(20) % 2, np.linspace(0, 1, 20), np.arange(20), 0.5, 100, 0)
-    found = {"n": 200, "trained_on": 170, "validated_on": 10, "without": without}
-    text = run_page.render(report(evaluations=[dataclasses.replace(evaluation(name="<b>"), overlap=found)]))
+    overlap = {"n": 200, "trained_on": 170, "validated_on": 10, "without": without}
+    text = run_page.render(report(evaluations=[dataclasses.replace(evaluation(name="<b>"), overlap=overlap)]))
     line = re.search(r'<p class="warn seen"><b>(.*)</b></p>', text)[1]
     assert line.startswith(
         "&lt;b&gt; test: 180 of 200 images were in the model&#39;s training data (170 trained on, 10 on"

@@ -18,81 +18,81 @@ from tests.search.test_search import outcome
 CONFIG = TuneConfig(data="/d", out="/o")
 
 
-def drawn(count, seed=0):
-    """Completed trials of any choices, slower ones more accurate."""
-    random, made = np.random.default_rng(seed), []
+def random_trials(count, seed=0):
+    """Completed trials with random hyperparameters; slower ones are more accurate."""
+    random, trials = np.random.default_rng(seed), []
     for number in range(count):
-        chosen = {
-            name: float(f"{random.uniform(*one.values):.3g}") if one.log else random.choice(one.values).item()
-            for name, one in space.SPACE.items()
+        hyperparameters = {
+            name: float(f"{random.uniform(*choice.values):.3g}") if choice.log else random.choice(choice.values).item()
+            for name, choice in space.SPACE.items()
         }
         speed = float(random.uniform(1_000, 40_000))
         accuracy = float(np.clip(1 - speed / 1e6 - random.exponential(0.01), 0, 1))
-        changes = {"images_per_sec": speed, "accuracy": accuracy, "score": accuracy, "chosen": chosen}
-        made.append(outcome(f"{number:02d}", **changes, params=int(1e7 / speed), epochs=8 if number % 3 else 3))
-    return made
+        changes = {"images_per_sec": speed, "accuracy": accuracy, "score": accuracy, "chosen": hyperparameters}
+        trials.append(outcome(f"{number:02d}", **changes, params=int(1e7 / speed), epochs=8 if number % 3 else 3))
+    return trials
 
 
-def found(outcomes, nearest=None):
-    done = [one for one in outcomes if one.status == trial.COMPLETED]
-    best = max(done, key=lambda one: one.score, default=None)
+def search_result(outcomes, nearest=None):
+    done = [trial_result for trial_result in outcomes if trial_result.status == trial.COMPLETED]
+    best = max(done, key=lambda trial_result: trial_result.score, default=None)
     return search.SearchResult(
         outcomes, best, nearest, trial.DryRun(reference=5000.0, smallest=40_000.0, largest=900.0)
     )
 
 
 @given(st.lists(st.tuples(st.floats(1, 1e5), st.floats(0, 1)), max_size=30))
-def test_nobody_on_the_front_is_beaten_and_everybody_else_is(places):
-    every = [search_page.Point(str(number), *place) for number, place in enumerate(places)]
-    front = search_page.front(every)
+def test_nobody_on_the_front_is_beaten_and_everybody_else_is(coordinates):
+    points = [search_page.Point(str(number), *pair) for number, pair in enumerate(coordinates)]
+    front = search_page.front(points)
 
-    def beats(one, other):
-        better = one.images_per_sec > other.images_per_sec or one.accuracy > other.accuracy
-        return one.images_per_sec >= other.images_per_sec and one.accuracy >= other.accuracy and better
+    def beats(a, b):
+        better = a.images_per_sec > b.images_per_sec or a.accuracy > b.accuracy
+        return a.images_per_sec >= b.images_per_sec and a.accuracy >= b.accuracy and better
 
-    for one in every:
-        same = any(one[1:] == other[1:] for other in front)
-        assert same != any(beats(other, one) for other in every)
-    assert front == sorted(front, key=lambda one: -one.images_per_sec)
+    for a in points:
+        same = any(a[1:] == b[1:] for b in front)
+        assert same != any(beats(b, a) for b in points)
+    assert front == sorted(front, key=lambda a: -a.images_per_sec)
 
 
 def test_the_picture_tells_trials_by_their_epochs_and_names_the_others(tmp_path):
-    outcomes = drawn(20)
+    outcomes = random_trials(20)
     figure = search_page.pareto(outcomes, outcomes[4], [search_page.Point("crackflow_s", 5000.0, 0.99)])
     axes = figure.axes[0]
     whole, earlier = axes.collections[:2]
     assert len(whole.get_offsets()) + len(earlier.get_offsets()) == 20
-    assert len(earlier.get_offsets()) == sum(one.epochs == 3 for one in outcomes)
-    assert [one.get_text() for one in axes.texts] == ["crackflow_s"]
+    assert len(earlier.get_offsets()) == sum(result.epochs == 3 for result in outcomes)
+    assert [artist.get_text() for artist in axes.texts] == ["crackflow_s"]
     plots.save_png(figure, tmp_path / "pareto.png")
     assert (tmp_path / "pareto.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("outcomes", [[], drawn(1), [outcome("0", accuracy=1.0), outcome("1", accuracy=0.0)]])
+@pytest.mark.parametrize("outcomes", [[], random_trials(1), [outcome("0", accuracy=1.0), outcome("1", accuracy=0.0)]])
 def test_few_trials_and_extreme_ones_can_be_drawn(outcomes):
     assert "<svg" in plots.as_svg(search_page.pareto(outcomes, outcomes[0] if outcomes else None))
 
 
 def test_every_trial_has_a_place_from_0_to_1_on_every_axis_the_best_last():
-    outcomes = drawn(15)
+    outcomes = random_trials(15)
     axes, lines = search_page.coordinates(outcomes, CONFIG)
     assert [axis.name for axis in axes] == [*space.SPACE, "parameters", "images/s", "accuracy"]
     assert len(lines) == 15
     assert all(len(row) == len(axes) and min(row) >= 0 and max(row) <= 1 for _, row in lines)
-    assert [one.score for one, _ in lines] == sorted(one.score for one in outcomes)
-    one, row = lines[3]
+    assert [trial_result.score for trial_result, _ in lines] == sorted(trial_result.score for trial_result in outcomes)
+    trial_result, row = lines[3]
     depths = space.SPACE["depth"].values
-    assert row[list(space.SPACE).index("depth")] == depths.index(one.chosen["depth"]) / (len(depths) - 1)
+    assert row[list(space.SPACE).index("depth")] == depths.index(trial_result.chosen["depth"]) / (len(depths) - 1)
 
 
 def test_what_makes_networks_slow_is_found():
     random, outcomes = np.random.default_rng(0), []
-    for one in drawn(40):
-        speed = 40_000 / one.chosen["depth"] ** 3 * random.uniform(0.95, 1.05)
-        outcomes.append(dataclasses.replace(one, images_per_sec=speed))
-    found = search_page.importances(outcomes, CONFIG)
-    assert next(iter(found["images/s"].shares)) == "depth" and found["images/s"].explained > 0.5
-    assert "epochs" in found["accuracy"].shares and "epochs" not in found["images/s"].shares
+    for trial_result in random_trials(40):
+        speed = 40_000 / trial_result.chosen["depth"] ** 3 * random.uniform(0.95, 1.05)
+        outcomes.append(dataclasses.replace(trial_result, images_per_sec=speed))
+    measured = search_page.importances(outcomes, CONFIG)
+    assert next(iter(measured["images/s"].shares)) == "depth" and measured["images/s"].explained > 0.5
+    assert "epochs" in measured["accuracy"].shares and "epochs" not in measured["images/s"].shares
     assert search_page.importances(outcomes[:3], CONFIG) == {}
 
 
@@ -121,10 +121,10 @@ class Balance(html.parser.HTMLParser):
 
 def test_the_page_shows_every_trial_and_needs_nothing_beside_it():
     outcomes = [
-        *drawn(20),
+        *random_trials(20),
         outcome("20", status=trial.FAILED, score=None, accuracy=None, message="<b>out of memory</b>"),
     ]
-    text = search_page.render(found(outcomes), CONFIG)
+    text = search_page.render(search_result(outcomes), CONFIG)
     assert Balance(text).open == []
     assert text.count("<polyline") == 20 and text.count('<tr data-trial="') == 21
     assert "&lt;b&gt;out of memory&lt;/b&gt;" in text and "<b>out of memory" not in text
@@ -135,7 +135,7 @@ def test_the_page_shows_every_trial_and_needs_nothing_beside_it():
 
 def test_the_page_of_an_impossible_search_names_the_nearest():
     near = outcome("0", status=trial.INFEASIBLE, score=-0.2, accuracy=None, message="4,000 images/s, fewer than 5,000")
-    text = search_page.render(found([near], near), CONFIG)
+    text = search_page.render(search_result([near], near), CONFIG)
     assert Balance(text).open == []
     assert "No trial was within the limits. The nearest, trial 0: 4,000 images/s, fewer than 5,000." in " ".join(
         text.split()
@@ -143,18 +143,18 @@ def test_the_page_of_an_impossible_search_names_the_nearest():
 
 
 def test_tensorboard_reads_what_was_chosen_and_measured_and_the_space(tmp_path):
-    outcomes = [*drawn(2), outcome("9", status=trial.FAILED, score=None)]
+    outcomes = [*random_trials(2), outcome("9", status=trial.FAILED, score=None)]
     for _ in range(2):  # written anew, not twice
         search_page.write_hparams(str(tmp_path), outcomes)
     read = EventAccumulator(str(tmp_path / "00" / "tensorboard" / "hparams")).Reload()
     (event,) = read.Tensors("images_per_sec")
     assert list(event.tensor_proto.float_val) == [pytest.approx(outcomes[0].images_per_sec)]
     content = read.SummaryMetadata(metadata.SESSION_START_INFO_TAG).plugin_data.content
-    told = metadata.parse_session_start_info_plugin_data(content)
-    assert told.hparams["block"].string_value == outcomes[0].chosen["block"]
-    assert told.hparams["depth"].number_value == outcomes[0].chosen["depth"]
+    session = metadata.parse_session_start_info_plugin_data(content)
+    assert session.hparams["block"].string_value == outcomes[0].chosen["block"]
+    assert session.hparams["depth"].number_value == outcomes[0].chosen["depth"]
     whole = EventAccumulator(str(tmp_path / "hparams")).Reload()
     content = whole.SummaryMetadata(metadata.EXPERIMENT_TAG).plugin_data.content
     experiment = metadata.parse_experiment_plugin_data(content)
-    assert {one.name for one in experiment.hparam_infos} == set(space.SPACE)
+    assert {info.name for info in experiment.hparam_infos} == set(space.SPACE)
     assert not (tmp_path / "9").exists()
