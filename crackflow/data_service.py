@@ -84,9 +84,9 @@ def _start_worker(config: DataServiceConfig) -> tuple[object, int]:
     remote.require_reachable(config.dispatcher)
     address = config.dispatcher.removeprefix(remote.SCHEME)
     worker_address = f"{_advertised_host(config.host)}:{config.port or '%port%'}"
-    settings = api.WorkerConfig(dispatcher_address=address, worker_address=worker_address, port=config.port)
+    worker_config = api.WorkerConfig(dispatcher_address=address, worker_address=worker_address, port=config.port)
     with rendezvous.ended_by_signals():  # the constructor waits if the dispatcher has died since
-        server = api.WorkerServer(settings)
+        server = api.WorkerServer(worker_config)
     return server, int(server._address.rpartition(":")[2])
 
 

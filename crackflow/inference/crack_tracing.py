@@ -155,14 +155,14 @@ def extract_cracks(
     unassigned, cracks = above_threshold & (areas == 0), []
     probabilities = _peak_probabilities(above_threshold, areas, count, corrected, threshold)
     for number, area_slices in enumerate(ndimage.find_objects(areas), start=1):
-        window = tuple(slice(max(side.start - REACH, 0), side.stop + REACH) for side in area_slices)
-        cells = areas[window] == number
-        top, left = (side.start * cell_px for side in window)
+        neighborhood = tuple(slice(max(side.start - REACH, 0), side.stop + REACH) for side in area_slices)
+        cells = areas[neighborhood] == number
+        top, left = (side.start * cell_px for side in neighborhood)
         crop = pixels[top : top + cells.shape[0] * cell_px, left : left + cells.shape[1] * cell_px]
         probability = probabilities[number - 1]
         if probability >= threshold and _upsample_cells(cells, cell_px, crop.shape[:2]).any():
-            traced, used = _trace_crack(crop, cells, unassigned[window], cell_px, probability)
-            unassigned[window] &= ~used
+            traced, used = _trace_crack(crop, cells, unassigned[neighborhood], cell_px, probability)
+            unassigned[neighborhood] &= ~used
             cracks.append(_translate(traced, left, top))
     return sorted(cracks, key=lambda crack: -crack.probability)
 

@@ -1,1 +1,1 @@
-"""From probabilities to numbers with intervals, pictures and one page to read. Imports core alone."""
+"""Evaluations, predictions and searches as figures, files and self-contained HTML pages."""

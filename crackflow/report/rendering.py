@@ -44,7 +44,7 @@ def environment() -> Environment:
 
 
 def _finalize(value: object) -> object:
-    """Text without invisible characters and those that HTML or UTF-8 cannot hold: \\udcff, \\x00, \\u202e."""
+    """Escape the characters that are invisible or that HTML or UTF-8 cannot hold: \\udcff, \\x00, \\u202e."""
     return value if isinstance(value, Markup) or not isinstance(value, str) else escaping.visible(value, keep="\n\t")
 
 
