@@ -63,8 +63,14 @@ class PhotoResults(NamedTuple):
     def table(self) -> list[tuple[str, ...]]:
         """Rows of photographs.csv, with COLUMNS."""
         return [
-            (path, self.classes[label], self.classes[one.is_cracked], f"{one.probability:.6f}", one.decision)
-            for path, label, one in zip(self.paths, self.labels.astype(int), self.verdicts, strict=True)
+            (
+                path,
+                self.classes[label],
+                self.classes[decision.is_cracked],
+                f"{decision.probability:.6f}",
+                decision.decision,
+            )
+            for path, label, decision in zip(self.paths, self.labels.astype(int), self.verdicts, strict=True)
         ]
 
 
@@ -73,16 +79,16 @@ def sample(count: int, limit: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).permutation(count)[:limit]
 
 
-def predict_photos(model: predictor.Model, made: Dataset, places: Sequence[tuple[str, int]]) -> PhotoResults:
-    """What predict decides about the records `places` of `made`: (split, row) each; of the first of them where they
-    have more than MAX_PIXELS, though MIN_PHOTOS at least. Raises: UserError for a damaged one."""
-    rows = {split: RecordReader(made, split) for split in {split for split, _ in places}}
+def predict_photos(model: predictor.Model, dataset: Dataset, positions: Sequence[tuple[str, int]]) -> PhotoResults:
+    """What predict decides about the records `positions` of `dataset`: (split, row) each; of the first of them where
+    they have more than MAX_PIXELS, though MIN_PHOTOS at least. Raises: UserError for a damaged one."""
+    rows = {split: RecordReader(dataset, split) for split in {split for split, _ in positions}}
     paths, labels, groups, verdicts, looked_at = [], [], [], [], 0
-    with console.progress_bar(len(places), "photographs") as advance:
-        waiting, held = [], 0
-        for split, row in places:
+    with console.progress_bar(len(positions), "photographs") as advance:
+        waiting, waiting_pixels = [], 0
+        for split, row in positions:
             record = rows[split].fields(row)
-            pixels = _pixels(made, record["image"], rows[split].name(row))
+            pixels = _pixels(dataset, record["image"], rows[split].name(row))
             looked_at += pixels.shape[0] * pixels.shape[1]
             if looked_at > MAX_PIXELS and len(paths) >= MIN_PHOTOS:
                 break
@@ -90,45 +96,49 @@ def predict_photos(model: predictor.Model, made: Dataset, places: Sequence[tuple
             labels.append(record["label"] == 1)
             groups.append(record["group"])
             waiting.append(model.checked(pixels))
-            held += pixels.shape[0] * pixels.shape[1]
-            if held >= HELD_PIXELS:
+            waiting_pixels += pixels.shape[0] * pixels.shape[1]
+            if waiting_pixels >= HELD_PIXELS:
                 verdicts += model.judge_all(waiting)
                 advance(len(waiting))
-                waiting, held = [], 0
+                waiting, waiting_pixels = [], 0
         verdicts += model.judge_all(waiting)
         advance(len(waiting))
-    return PhotoResults(made.classes, paths, np.array(labels, bool), np.array(groups), verdicts, _is_smaller(made))
+    return PhotoResults(
+        dataset.classes, paths, np.array(labels, bool), np.array(groups), verdicts, _is_smaller(dataset)
+    )
 
 
-def _is_smaller(made: Dataset) -> bool:
-    return 0 < made.image_px < made.source_px
+def _is_smaller(dataset: Dataset) -> bool:
+    return 0 < dataset.image_px < dataset.source_px
 
 
-def _pixels(made: Dataset, data: bytes, name: str) -> np.ndarray:
+def _pixels(dataset: Dataset, data: bytes, name: str) -> np.ndarray:
     """uint8 [H, W, C]: a record, decoded as crackflow.predict decodes a file."""
     try:
-        if made.facts["encoding"] == "raw":
-            pixels = np.frombuffer(data, np.uint8).reshape(made.image_px, made.image_px, made.facts["channels"])
+        if dataset.facts["encoding"] == "raw":
+            pixels = np.frombuffer(data, np.uint8).reshape(
+                dataset.image_px, dataset.image_px, dataset.facts["channels"]
+            )
         else:
             pixels = image_file.pixels(
-                image_file.parse_photo(data, name, MAX_MEGAPIXELS, min_side_px=1), made.facts["channels"], 0
+                image_file.parse_photo(data, name, MAX_MEGAPIXELS, min_side_px=1), dataset.facts["channels"], 0
             )
     except (ValueError, errors.ImageError) as error:
         raise UserError(f"{name}: {error}; convert the images again") from error
-    return resize.resize_array(pixels, made.source_px) if _is_smaller(made) else pixels
+    return resize.resize_array(pixels, dataset.source_px) if _is_smaller(dataset) else pixels
 
 
 def measure(judged: PhotoResults, available: int) -> dict:
     """What metrics.json says of photographs. `available`: of how many they were drawn. A rate without photographs of
     its class is None; the intervals are Wilson's, 95 %."""
-    labels, called = judged.labels, np.array([one.is_cracked for one in judged.verdicts], bool)
-    decided = np.array([one.decision for one in judged.verdicts])
-    found, alarms = int((labels & called).sum()), int((~labels & called).sum())
+    labels, called = judged.labels, np.array([decision.is_cracked for decision in judged.verdicts], bool)
+    decided = np.array([decision.decision for decision in judged.verdicts])
+    hits, alarms = int((labels & called).sum()), int((~labels & called).sum())
     cracked, clean = int(labels.sum()), int((~labels).sum())
     rates = {
-        "accuracy": (found + clean - alarms, len(labels)),
-        "precision": (found, found + alarms),
-        "recall": (found, cracked),
+        "accuracy": (hits + clean - alarms, len(labels)),
+        "precision": (hits, hits + alarms),
+        "recall": (hits, cracked),
         "specificity": (clean - alarms, clean),
     }
     measured = {}
@@ -139,7 +149,7 @@ def measure(judged: PhotoResults, available: int) -> dict:
     return measured | {
         "n": len(labels),
         "of": available,
-        "confusion": {"tn": clean - alarms, "fp": alarms, "fn": cracked - found, "tp": found},
+        "confusion": {"tn": clean - alarms, "fp": alarms, "fn": cracked - hits, "tp": hits},
         "decisions": {
             name: {kind: int((decided[labels == truth] == kind).sum()) for kind in kinds}
             for name, truth in (("cracked", True), ("clean", False))
@@ -150,46 +160,48 @@ def measure(judged: PhotoResults, available: int) -> dict:
 
 def with_photo_threshold(
     loaded: TrainedModel,
-    made: Dataset,
+    dataset: Dataset,
     labels: np.ndarray,
     probabilities: np.ndarray,
     seed: int,
     most: int = NUM_THRESHOLD_PHOTOS,
     walls: Sequence[int] = WALLS,
 ) -> TrainedModel:
-    """`loaded` with the threshold of photographs, chosen on clean validation images of `made`: as many of them are
+    """`loaded` with the threshold of photographs, chosen on clean validation images of `dataset`: as many of them are
     called cracked as of its windows, or MIN_FALSE_ALARMS. labels: int or bool [N], probabilities: float [N] of all
     validation images, in the order of their rows. At most `most` of them are looked at; `walls`: how many windows each
     wall that is laid of them would make."""
     clean = np.flatnonzero(~np.asarray(labels, bool))
     plain = dataclasses.replace(loaded.card, photo_shift=0.0, photo_level=0.0, photo_growth=0.0, photo_most=0.0)
-    chosen, target = photo_threshold.UNKNOWN, MIN_FALSE_ALARMS
+    photo_threshold_fit, target = photo_threshold.UNKNOWN, MIN_FALSE_ALARMS
     if len(clean) >= photo_threshold.MIN_PHOTOS:
         target = max(float((np.asarray(probabilities)[clean] >= plain.threshold).mean()), target)
-        places = [("val", int(clean[number])) for number in sample(len(clean), most, seed)]
+        positions = [("val", int(clean[number])) for number in sample(len(clean), most, seed)]
         scores = _scores(
-            predictor.Model(dataclasses.replace(loaded, card=plain, familiarity=None)), made, places, walls, seed
+            predictor.Model(dataclasses.replace(loaded, card=plain, familiarity=None)), dataset, positions, walls, seed
         )
-        chosen = photo_threshold.choose(*scores, plain.threshold, target, seed)
-    values = {f"photo_{name}": value for name, value in dataclasses.asdict(chosen).items() if name != "photos"}
-    card = dataclasses.replace(plain, **values, photo_images=chosen.photos, photo_false_alarms=target)
+        photo_threshold_fit = photo_threshold.choose(*scores, plain.threshold, target, seed)
+    values = {
+        f"photo_{name}": value for name, value in dataclasses.asdict(photo_threshold_fit).items() if name != "photos"
+    }
+    card = dataclasses.replace(plain, **values, photo_images=photo_threshold_fit.photos, photo_false_alarms=target)
     return dataclasses.replace(loaded, card=card)
 
 
-def _scores(model: predictor.Model, made: Dataset, places: Sequence, walls: Sequence[int], seed: int) -> tuple:
+def _scores(model: predictor.Model, dataset: Dataset, positions: Sequence, walls: Sequence[int], seed: int) -> tuple:
     """(small, groups, large, windows) as photo_threshold.choose takes them. Where photographs are small, the large ones
     are parts of walls that are laid of them; none for a network that would take longer for these than to train."""
-    judged = predict_photos(model, made, places)
-    logits = special.logit([one.probability for one in judged.verdicts])
-    windows = np.array([one.windows for one in judged.verdicts])
+    judged = predict_photos(model, dataset, positions)
+    logits = special.logit([decision.probability for decision in judged.verdicts])
+    windows = np.array([decision.windows for decision in judged.verdicts])
     large = windows >= WALL_WINDOWS
     if large.sum() >= photo_threshold.MIN_PHOTOS or (~large).sum() < photo_threshold.MIN_PHOTOS or model.is_slow:
         return logits[~large], judged.groups[~large], logits[large], windows[large]
     model, shrink = _for_walls(model)
-    rows = {split: RecordReader(made, split) for split, _ in places}
+    rows = {split: RecordReader(dataset, split) for split, _ in positions}
     pictures = []
-    for split, row in places[: len(judged.verdicts)]:
-        pixels = model.checked(_pixels(made, rows[split].fields(row)["image"], rows[split].name(row)))
+    for split, row in positions[: len(judged.verdicts)]:
+        pixels = model.checked(_pixels(dataset, rows[split].fields(row)["image"], rows[split].name(row)))
         pictures.append(resize.scaled(pixels, *(max(round(side * shrink), 1) for side in pixels.shape[:2])))
     parts = [
         _wall_parts(model, pictures, count, np.random.default_rng((seed, number))) for number, count in enumerate(walls)
@@ -214,7 +226,7 @@ def _wall_parts(
     side = round(math.sqrt(count) * model.card.image_px / model.card.scale)
     heat = model.heat(model.glance(mosaics.lay(pictures, side, side, random)))
     halves = [half for rows in np.array_split(heat, 2) for half in np.array_split(rows, 2, axis=1)]
-    return special.logit([float(one.max()) for one in halves])
+    return special.logit([float(quarter.max()) for quarter in halves])
 
 
 def facts(card: ModelMetadata) -> dict:

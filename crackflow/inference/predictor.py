@@ -122,9 +122,9 @@ class Model:
         Raises: UserError for a file that is no usable photograph, an array of another kind, a number out of its range.
         """
         PredictConfig(photos="photos", scale=scale, mm_per_px=mm_per_px, max_megapixels=max_megapixels)
-        one = isinstance(photos, str | os.PathLike | np.ndarray)
-        found = []
-        for number, photo in enumerate([photos] if one else photos):
+        is_single = isinstance(photos, str | os.PathLike | np.ndarray)
+        predictions = []
+        for number, photo in enumerate([photos] if is_single else photos):
             if isinstance(photo, np.ndarray):
                 name, pixels = f"array {number}", self.checked(photo)
             else:
@@ -133,8 +133,8 @@ class Model:
                     pixels = photo_files.read(name, self.card.channels, max_megapixels).pixels
                 except errors.ImageError as error:
                     raise UserError(f"expected a photograph, received {name!r}: {error}") from error
-            found.append(self.look(pixels, name, scale, mm_per_px))
-        return found
+            predictions.append(self.look(pixels, name, scale, mm_per_px))
+        return predictions
 
     def checked(self, pixels: np.ndarray) -> np.ndarray:
         """`pixels`, uint8 [H, W, 1 or 3] or [H, W], with the channels of the model. Raises: UserError for others."""
@@ -165,9 +165,9 @@ class Model:
     def _looks_at(self, batch: np.ndarray, scales: list[float]) -> list[ScaleScores]:
         """At each of `scales` that makes no less than a window of `batch`, uint8 [B, H, W, C], and at the first."""
         size = batch.shape[1:3]
-        scales = [one for one in scales if one >= scales[0] or min(self._size(size, one)) >= self._scorer.px]
+        scales = [scale for scale in scales if scale >= scales[0] or min(self._size(size, scale)) >= self._scorer.px]
         levels = [exposure.levels_for(pixels, self.card.brightness) for pixels in batch]
-        return [self._look(batch, one, levels) for one in scales]
+        return [self._look(batch, scale, levels) for scale in scales]
 
     def _too_small(self, pixels: np.ndarray, seen: np.ndarray) -> list[str]:
         """A warning when `seen`, what the network saw of `pixels`, does not fill one of its windows."""
@@ -199,7 +199,7 @@ class Model:
             probability=verdict.probability,
             decision=verdict.decision,
             label=self.card.classes[verdict.is_cracked],
-            findings=[self._finding(one, factors, glance.mm_per_px) for one in traced],
+            findings=[self._finding(crack, factors, glance.mm_per_px) for crack in traced],
             warnings=glance.warnings + (self._unlike(glance.looks) if known else []),
             distance=main.distance / known.limit if known else None,
             scales=tuple(look.scale for look in glance.looks),
@@ -259,7 +259,7 @@ class Model:
     def _scales(self, scale: float, mm_per_px: float) -> tuple[list[float], list[str]]:
         """Those to look at, relative to training's photographs, the first to trace in; and warnings."""
         if not scale and mm_per_px and self.card.mm_per_px:
-            low, high = (self.card.mm_per_px * one for one in SCALE_RANGE)
+            low, high = (self.card.mm_per_px * ratio for ratio in SCALE_RANGE)
             if not low <= mm_per_px <= high:
                 raise UserError(
                     f"--mm_per_px: expected {low:.3g} to {high:.3g} for a model that was trained on "
@@ -300,9 +300,9 @@ class Model:
                 rows, y = self._seen(top, side[0], across[0])
                 columns, x = self._seen(left, side[1], across[1])
                 part = exposure.apply_levels(resize.scaled_batch(batch, height, width, rows, columns), levels)
-                found, there = self._scorer.places(part)
-                scores.append(found[:, y, x])
-                spots.append(there if there is None else there[:, y, x])
+                window_logits, cell_logits = self._scorer.places(part)
+                scores.append(window_logits[:, y, x])
+                spots.append(cell_logits if cell_logits is None else cell_logits[:, y, x])
                 for at in known:
                     if top <= at[0] < top + side[0] and left <= at[1] < left + side[1]:
                         y0, x0 = at[0] - rows.start, at[1] - columns.start
@@ -338,9 +338,11 @@ class Model:
         if self._looks is None:
             return None
         distances = []
-        for own in zip(*windows, strict=True):
-            found = self._looks(np.stack([resize.resize_array(one, self._scorer.px) for one in own]))
-            distances.append(float(np.median(self.bundle.familiarity.distances(found))))
+        for photograph_windows in zip(*windows, strict=True):
+            features = self._looks(
+                np.stack([resize.resize_array(window, self._scorer.px) for window in photograph_windows])
+            )
+            distances.append(float(np.median(self.bundle.familiarity.distances(features))))
         return distances
 
     def _unlike(self, looks: list[ScaleScores]) -> list[str]:
@@ -364,17 +366,17 @@ class Model:
             return REVIEW
         return CRACKED if probability >= self.card.threshold else CLEAN
 
-    def _finding(self, one: crack_tracing.TracedCrack, factors: tuple[float, float], mm_per_px: float) -> Finding:
-        (x, y, width, height), (right, down) = one.box, factors
-        length = None if one.length_px is None else one.length_px * math.sqrt(right * down)
+    def _finding(self, crack: crack_tracing.TracedCrack, factors: tuple[float, float], mm_per_px: float) -> Finding:
+        (x, y, width, height), (right, down) = crack.box, factors
+        length = None if crack.length_px is None else crack.length_px * math.sqrt(right * down)
         return Finding(
             (x * right, y * down, width * right, height * down),
-            [[(float(at[0]) * right, float(at[1]) * down) for at in outline] for outline in one.outlines],
-            one.probability,
-            self._decision(one.probability),
+            [[(float(at[0]) * right, float(at[1]) * down) for at in outline] for outline in crack.outlines],
+            crack.probability,
+            self._decision(crack.probability),
             length,
             length * mm_per_px if length is not None and mm_per_px else None,
-            one.length_note,
+            crack.length_note,
         )
 
 
@@ -392,6 +394,6 @@ def _apart(length: int, px: int) -> range:
     return range(0, max(length - px + 1, 1), px)
 
 
-def _some(places: list, most: int) -> list:
-    """At most so many of `places`, evenly spread."""
-    return [places[one] for one in np.linspace(0, len(places) - 1, min(len(places), most)).round().astype(int)]
+def _some(items: list, limit: int) -> list:
+    """At most so many of `items`, evenly spread."""
+    return [items[index] for index in np.linspace(0, len(items) - 1, min(len(items), limit)).round().astype(int)]

@@ -42,7 +42,7 @@ class FullyConvolutionalScorer:
         self.px, self.step = model.input_shape[1], reach.step
         self._reach = reach
         self._cells = model.get_layer(trunk).output_shape[1]
-        self._takes_maximum = any(isinstance(one, layers.GlobalMaxPooling2D) for one in model.layers)
+        self._takes_maximum = any(isinstance(layer, layers.GlobalMaxPooling2D) for layer in model.layers)
         photograph = keras.Input((None, None, model.input_shape[3]), dtype="uint8")
         names = [layer.name for layer in model.layers]
         chain = model.layers[: names.index(trunk) + 1]
@@ -58,8 +58,8 @@ class FullyConvolutionalScorer:
         """What follows `trunk`, with the pooling of `_twins`: float32 [B, h, w, K] to [B, h', w', 1]."""
         cells = keras.Input((None, None, model.get_layer(trunk).output_shape[3]))
         start = [layer.name for layer in model.layers].index(trunk) + 1
-        found = self._twins(model.layers[start:], {trunk: cells}, across)
-        head = keras.Model(cells, found[structure.input_layers(model.layers[-1])[0]])
+        tensors = self._twins(model.layers[start:], {trunk: cells}, across)
+        head = keras.Model(cells, tensors[structure.input_layers(model.layers[-1])[0]])
         return _compiled(head)
 
     def _twins(self, chain: list[keras.layers.Layer], tensors: dict, across: int) -> dict:
@@ -70,10 +70,10 @@ class FullyConvolutionalScorer:
                 continue
             if isinstance(layer, layers.Reshape):  # of the logits: [B, 1] -> [B]
                 continue
-            taken = [tensors[name] for name in structure.input_layers(layer)]
-            taken += [tensors[LEVELS]] if receptive_field.standardizes(layer) else []
+            inputs = [tensors[name] for name in structure.input_layers(layer)]
+            inputs += [tensors[LEVELS]] if receptive_field.standardizes(layer) else []
             twin = self._twin(layer, across)
-            tensors[layer.name] = twin(taken[0] if len(taken) == 1 else taken)
+            tensors[layer.name] = twin(inputs[0] if len(inputs) == 1 else inputs)
             twin.set_weights(layer.get_weights())
         return tensors
 
@@ -114,18 +114,20 @@ class FullyConvolutionalScorer:
         features = None
         for top, down in _ranges(rows, tile):
             for left, right in _ranges(columns, tile):
-                found = self._tile(whole, levels, slice(top, down), slice(left, right))
+                tile_features = self._tile(whole, levels, slice(top, down), slice(left, right))
                 if features is None:
-                    features = np.empty((len(batch), rows, columns, found.shape[-1]), np.float32)
-                features[:, top:down, left:right] = found
+                    features = np.empty((len(batch), rows, columns, tile_features.shape[-1]), np.float32)
+                features[:, top:down, left:right] = tile_features
         return features
 
     def _levels_of(self, whole: np.ndarray) -> np.ndarray:
         """`_levels` over the windows of `whole`, and of these the mean over the windows that hold a cell: float32
         [B, h + 2, w + 2, 2 K], the border repeated once."""
         tiles = [list(_ranges(side, TILE_PX - TILE_PX % self.step)) for side in whole.shape[1:3]]
-        found = [[self._levels(whole[:, top:down, left:right]) for left, right in tiles[1]] for top, down in tiles[0]]
-        levels = np.concatenate([np.concatenate(row, axis=2) for row in found], axis=1)
+        tile_levels = [
+            [self._levels(whole[:, top:down, left:right]) for left, right in tiles[1]] for top, down in tiles[0]
+        ]
+        levels = np.concatenate([np.concatenate(row, axis=2) for row in tile_levels], axis=1)
         for axis in (1, 2):
             levels = _over_windows(levels.swapaxes(0, axis), self._cells).swapaxes(0, axis)
         return np.pad(levels, ((0, 0), (1, 1), (1, 1), (0, 0)), "edge")
@@ -184,12 +186,12 @@ class PaddedFullyConvolutionalScorer(FullyConvolutionalScorer):
         if levels is not None:
             y, x = (slice(cells.start, cells.stop + 2) for cells in around)  # one cell more on each side
             seen.append(levels[:, y, x])
-        found = self._features(*seen)
+        features = self._features(*seen)
         y, x = (
             slice(inner.start - outer.start, inner.stop - outer.start)
             for inner, outer in zip((rows, columns), around, strict=True)
         )
-        return found[:, y, x]
+        return features[:, y, x]
 
 
 class _WindowedStandardization(layers.Layer):
@@ -218,12 +220,12 @@ def _levels(photograph: tf.Tensor, standardised: tf.Tensor, size: int) -> keras.
 
 def _compiled(model: keras.Model) -> Callable:
     """`model`, not training, on pictures of any one height and width: arrays in, an array out."""
-    shapes = [tf.TensorSpec(taken.shape, taken.dtype) for taken in model.inputs]
-    function = tf.function(lambda *taken: model(taken, training=False), input_signature=shapes)
+    shapes = [tf.TensorSpec(inputs.shape, inputs.dtype) for inputs in model.inputs]
+    function = tf.function(lambda *inputs: model(inputs, training=False), input_signature=shapes)
 
-    def call(*taken: np.ndarray) -> np.ndarray:
+    def call(*inputs: np.ndarray) -> np.ndarray:
         with runtime.layers_unfused():
-            return function(*taken).numpy()
+            return function(*inputs).numpy()
 
     return call
 
@@ -232,11 +234,11 @@ def _over_windows(levels: np.ndarray, across: int) -> np.ndarray:
     """Along the first axis: the mean over all windows of `across` cells that hold a cell, of their means."""
     count = len(levels) - across + 1
     windows = sum(levels[start : start + count] for start in range(across)) / across
-    total, often = np.zeros_like(levels), np.zeros((len(levels), *[1] * (levels.ndim - 1)), np.float32)
+    total, counts = np.zeros_like(levels), np.zeros((len(levels), *[1] * (levels.ndim - 1)), np.float32)
     for start in range(across):
         total[start : start + count] += windows
-        often[start : start + count] += 1
-    return total / often
+        counts[start : start + count] += 1
+    return total / counts
 
 
 class SlidingWindowScorer:
@@ -268,10 +270,10 @@ def create_scorer(model: keras.Model, locate: Locate | None = None) -> FullyConv
     alone, or, where it adds zeros at borders, for the window in its surroundings. `locate`: which cells the crack lies
     in, where that was learnt; otherwise the network's last layer is read. Networks without zeros tell no places."""
     model = _by_itself(model)
-    found = receptive_field.find_backbone(model)
-    if not found:
+    backbone = receptive_field.find_backbone(model)
+    if not backbone:
         return SlidingWindowScorer(model)
-    reach, trunk, adds_zeros = found
+    reach, trunk, adds_zeros = backbone
     return (
         PaddedFullyConvolutionalScorer(model, reach, trunk, locate)
         if adds_zeros

@@ -79,7 +79,7 @@ def choose_input(requested: Input, dataset: Dataset, image_px: int, channels: in
 
 def create_loader(
     requested: Input,
-    made: Dataset,
+    dataset: Dataset,
     batch_size: int,
     image_px: int,
     channels: int,
@@ -93,7 +93,7 @@ def create_loader(
 
     Args:
         requested: the input, or auto.
-        made: the dataset.
+        dataset: the dataset.
         batch_size: global batch size of training.
         image_px: side of the images.
         channels: 1 or 3.
@@ -105,18 +105,18 @@ def create_loader(
         UserError: when no service listens at `data_service`.
     """
     val_batch_size = val_batch_size or batch_size
-    pack.remove_leftovers(made)  # even if no pack is built: they are as large as a whole pack
+    pack.remove_leftovers(dataset)  # even if no pack is built: they are as large as a whole pack
     if data_service:
         remote.require_reachable(data_service)
         return DataLoader(
-            functools.partial(remote.train_batches, made, data_service, batch_size, image_px, channels, seed),
-            functools.partial(remote.eval_batches, made, "val", data_service, val_batch_size, image_px, channels),
+            functools.partial(remote.train_batches, dataset, data_service, batch_size, image_px, channels, seed),
+            functools.partial(remote.eval_batches, dataset, "val", data_service, val_batch_size, image_px, channels),
             AutoChoice("service", data_service),
         )
-    choice = choose_input(requested, made, image_px, channels)
+    choice = choose_input(requested, dataset, image_px, channels)
     if choice.value == "pack":
         try:
-            train, val = (pack.build_if_missing(made, split, image_px, channels) for split in SPLITS)
+            train, val = (pack.build_if_missing(dataset, split, image_px, channels) for split in SPLITS)
             return DataLoader(
                 functools.partial(pack.train_batches, train, batch_size, seed),
                 functools.partial(pack.eval_batches, val, val_batch_size),
@@ -125,10 +125,10 @@ def create_loader(
         except OSError as error:
             choice = AutoChoice("stream", f"the pack can't be written: {error.strerror or error}")
             console.warning(f"{choice.reason}; decoding as it trains instead, which is slower")
-    val = functools.partial(stream.eval_batches, made, "val", val_batch_size, image_px, channels)
+    val = functools.partial(stream.eval_batches, dataset, "val", val_batch_size, image_px, channels)
     if choice.value == "synthetic":
         return DataLoader(functools.partial(synthetic_batches, batch_size, image_px, channels, seed), val, choice)
-    train = functools.partial(stream.train_batches, made, batch_size, image_px, channels, seed)
+    train = functools.partial(stream.train_batches, dataset, batch_size, image_px, channels, seed)
     return DataLoader(train, val, choice)
 
 
