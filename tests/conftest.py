@@ -29,7 +29,7 @@ multiprocessing.set_forkserver_preload(
 # Minutes each. First of all, or one of two processes would be left with them at the end.
 LONGEST = (
     "test_tune.py", "test_train.py", "test_launch.py", "test_hostile.py", "test_oracle.py", "test_trial.py",
-    "test_fitting.py", "test_strategies.py", "test_export.py",
+    "test_fit_loop.py", "test_strategies.py", "test_export.py",
 )  # fmt: skip
 
 
