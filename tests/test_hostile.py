@@ -13,6 +13,7 @@ import pytest
 from crackflow.core import csv_files
 from crackflow.core.config.network import Network
 from crackflow.core.errors import UserError
+from crackflow.data import image_file
 from crackflow.inference import predictor
 from crackflow.model import model_file, networks
 from tests import support
@@ -179,8 +180,8 @@ def test_each_photograph_alone_is_answered_in_time():
     for data in photographs(np.random.default_rng(SEED + 1)):
         start = time.monotonic()
         try:
-            pixels = predictor.images.pixels(predictor.images.parse_photo(data, "a.jpg", 200), 3, 0)
+            pixels = image_file.pixels(image_file.parse_photo(data, "a.jpg", 200), 3, 0)
             model.look(pixels, "a.jpg", scale=1.0)
-        except predictor.images.ImageError as error:
+        except ImageError as error:
             assert str(error)
         assert time.monotonic() - start < LONGEST_SECONDS

@@ -68,7 +68,7 @@ def test_what_masks_taught_lies_in_the_model_and_one_device_is_not_asked_for_mor
         monkeypatch.setattr(stream, name, lambda *given, **more: (sizes.append(given[at]), plain(*given, **more))[1])
 
     noting("eval_batches", 2)  # where their batch size stands
-    noting("some", 3)
+    noting("sample_batches", 3)
     design = Architecture(stem=8, widths=(16,), repeats=(0,), padding=Padding.SAME)  # 32 px in 8 x 8 cells
     asked = TrainConfig(
         data=small.data().folder,

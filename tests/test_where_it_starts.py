@@ -65,7 +65,7 @@ def test_in_the_folder_above_a_clone_the_package_is_the_installed_one(above):
 def test_an_editable_install_is_a_path_which_the_folder_above_the_clone_does_not_hide(tmp_path, above):
     clone = tmp_path / "clone"
     (clone / "crackflow").mkdir(parents=True)
-    for name in ("setup.py", "pyproject.toml", "README.md", "crackflow/__init__.py"):
+    for name in ("setup.py", "pyproject.toml", "README.md", "crackflow/__init__.py", "crackflow/version.py"):
         (clone / name).write_bytes((support.ROOT / name).read_bytes())
     code = "from setuptools import build_meta; build_meta.build_editable('.')"
     done = python("-c", code, cwd=clone, PYTHONPATH="")

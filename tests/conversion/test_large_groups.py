@@ -80,7 +80,7 @@ def test_both_classes_are_told_and_no_limit_is_offered_where_none_helps():
 
 def test_windows_of_one_photograph_are_not_said_to_look_alike():
     sizes = [(0, 1)] * 100 + [(1, 90)] + [(1, 1)] * 6
-    by_name = images_of(sizes, pictures=np.arange(196))
+    by_name = images_of(sizes, near_groups=np.arange(196))
     problem, remedy = advice(by_name)
     assert "windows of one photograph by their names" in problem and "--group_by_name=false" in remedy
     one_file = large_groups.Images(by_name.labels, by_name.groups, by_name.split, by_name.groups, by_name.groups)

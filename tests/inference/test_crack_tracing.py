@@ -102,7 +102,7 @@ def test_between_the_cells_of_a_map_are_straight_lines_and_beyond_its_border_not
     heat = np.random.default_rng(1).random((6, 7))
     rows, columns = (np.arange(12) + 0.5) * 0.7 - 1, (np.arange(9) + 0.5) * 0.9 - 1
     expected = ndimage.map_coordinates(heat, np.meshgrid(rows, columns, indexing="ij"), order=1, mode="nearest")
-    between = crack_tracing._interpolate(crack_tracing._between(heat, rows, -2), columns, -1)
+    between = crack_tracing._interpolate(crack_tracing._interpolate(heat, rows, -2), columns, -1)
     np.testing.assert_allclose(between, expected, atol=1e-12)
 
 

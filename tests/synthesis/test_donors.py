@@ -125,6 +125,6 @@ def test_a_data_set_of_one_class_is_refused(monkeypatch):
     facts = copy.deepcopy(small.data(image_px=128).facts)
     facts["splits"]["train"]["class_counts"]["Positive"] = 0
     one_class = donors.dataset_io.Dataset(small.data(image_px=128).folder, facts)
-    monkeypatch.setattr(donors.dataset, "load", lambda folder: one_class)
+    monkeypatch.setattr(donors.dataset_io, "load", lambda folder: one_class)
     with pytest.raises(UserError, match="expected both classes in the training split, received"):
         donors.Donors("anywhere")
