@@ -12,7 +12,7 @@ import pytest
 
 from crackflow.core import csv_files
 from crackflow.core.config.network import Network
-from crackflow.core.errors import UserError
+from crackflow.core.errors import ImageError, UserError
 from crackflow.data import image_file
 from crackflow.inference import predictor
 from crackflow.model import model_file, networks
