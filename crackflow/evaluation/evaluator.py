@@ -58,8 +58,9 @@ def evaluate(
     unique_rows, paths, labels, logits, statistics, groups = _score_unique_images(loaded, dataset, splits, batch_size)
     seen = overlap.find_seen(card.fingerprint, loaded.training_images, dataset, splits, decided_on)
     probabilities = model_file.to_probabilities(logits, card.temperature)
-    batches = (batch for split in splits for batch in _eval_batches(loaded, dataset, split, batch_size))
-    mistakes, suspects = _collect_mistakes(loaded, dataset, batches, unique_rows, paths, labels, probabilities)
+    positions = [(split, row) for split in splits for row in range(dataset.count(split))]
+    positions = [positions[row] for row in unique_rows]
+    mistakes, suspects = _collect_mistakes(loaded, dataset, positions, paths, labels, probabilities)
     decisions = probabilities >= card.threshold
     values = {
         "brightness": statistics[:, 0],
@@ -67,10 +68,7 @@ def evaluate(
         "crack width": slices.crack_widths(dataset, paths),
     }
     measured = labels, probabilities, groups, card.threshold, resamples, seed
-    positions = [(split, row) for split in splits for row in range(dataset.count(split))]
-    photo_metrics, photo_rows = _evaluate_photos(
-        loaded, dataset, [positions[row] for row in unique_rows], decisions, labels, photographs, seed
-    )
+    photo_metrics, photo_rows = _evaluate_photos(loaded, dataset, positions, decisions, labels, photographs, seed)
     return results.Evaluation(
         name=os.path.basename(os.path.abspath(dataset.folder)),
         split="+".join(splits),
@@ -186,23 +184,16 @@ def _score_unique_images(loaded: TrainedModel, dataset: Dataset, splits: list[st
 def _collect_mistakes(
     loaded: TrainedModel,
     dataset: Dataset,
-    batches: Iterable,
-    unique_rows: np.ndarray,
+    positions: list[tuple[str, int]],
     paths: list[str],
     labels: np.ndarray,
     probabilities: np.ndarray,
 ) -> tuple[list[results.Mistake], list[results.Mistake]]:
     """(mistakes, suspects): the worst mistakes, and all labels that may be wrong, the first of them with an image.
-    `batches` iterates all splits; row k of `paths`, `labels` and `probabilities` is row unique_rows[k] there."""
+    Image k of `paths`, `labels` and `probabilities` is record `positions[k]` of `dataset`: its split and row."""
     wrong = metrics.worst_mistakes(labels, probabilities, loaded.card.threshold, MISTAKES_SHOWN)
     doubtful = thresholds.label_issues(labels, probabilities, len(labels))
-    displayed = [*wrong, *doubtful[:SUSPECTS_SHOWN]]
-    images_by_row = scoring.select_images(batches, unique_rows[displayed].tolist() if displayed else [])
-    images = {
-        int(row): images_by_row[int(unique_rows[row])]
-        for row in set(displayed)
-        if int(unique_rows[row]) in images_by_row
-    }
+    images = _read_images(loaded, dataset, positions, sorted({*wrong, *doubtful[:SUSPECTS_SHOWN]}))
     heatmaps = _heatmaps(loaded, {int(row): images[row] for row in wrong})
 
     def mistake(row: int) -> results.Mistake:
@@ -213,11 +204,24 @@ def _collect_mistakes(
     return [mistake(int(row)) for row in wrong], [mistake(int(row)) for row in doubtful]
 
 
+def _read_images(
+    loaded: TrainedModel, dataset: Dataset, positions: list[tuple[str, int]], indices: list[int]
+) -> dict[int, np.ndarray]:
+    """The images `positions[k]` for every k of `indices`, as the network sees them: uint8 [px, px, C] by k."""
+    images = {}
+    for split in {positions[index][0] for index in indices}:
+        chosen = [int(index) for index in indices if positions[index][0] == split]
+        rows = [positions[index][1] for index in chosen]
+        batch = stream.read_rows(dataset, split, rows, loaded.card.image_px, loaded.card.channels)
+        images |= zip(chosen, batch, strict=True)
+    return images
+
+
 def _heatmaps(loaded: TrainedModel, images: dict[int, np.ndarray]) -> dict[int, bytes]:
     """PNG bytes of each of `images` under a saliency map of the cracked class."""
     if not images:
         return {}
-    explainer = saliency.Explainer(loaded.model, ExplainConfig.method[0])
+    explainer = saliency.Explainer(loaded.model, ExplainConfig.method[0], compiled=False)
     maps = explainer(np.stack(list(images.values())), np.ones(len(images), bool))
     return {
         row: overlays.as_png(overlays.overlay(image, heatmap))

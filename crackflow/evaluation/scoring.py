@@ -6,7 +6,7 @@ Synopsis::
     scoring.measure_throughput({"a": model_a, "b": model_b}, 0.5, windows=5, compiled=False)["a"].median      # images/s
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -70,19 +70,6 @@ def best_accuracy(labels: np.ndarray, logits: np.ndarray) -> float:
 def map_batches(extract: Callable, batches: Iterable) -> np.ndarray:
     """The results of `extract`, a function of uint8 [B, px, px, C], concatenated over the images of `batches`."""
     return np.concatenate([extract(image)[weight.numpy() > 0] for image, _, weight in batches])
-
-
-def select_images(batches: Iterable, rows: Sequence[int]) -> dict[int, np.ndarray]:
-    """Row -> uint8 [px, px, C] for the requested `rows` of `batches`, which are read once."""
-    requested, images, start = set(int(row) for row in rows), {}, 0
-    for image, _, weight in batches if requested else ():
-        count = int((weight.numpy() > 0).sum())
-        for row in [row for row in requested if start <= row < start + count]:
-            images[row] = image[row - start].numpy()
-        start += count
-        if len(images) == len(requested):
-            break
-    return images
 
 
 SPEED_BATCH = 64

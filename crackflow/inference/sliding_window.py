@@ -249,7 +249,7 @@ class SlidingWindowScorer:
     def __init__(self, model: keras.Model, overlap: int = 2) -> None:
         self.px = model.input_shape[1]
         self.step = max(self.px // overlap, 1)
-        self._decide = tf.function(lambda image: model(image, training=False), reduce_retracing=True)
+        self._decide = _compiled(model)
 
     def score(self, pixels: np.ndarray) -> np.ndarray:
         """As `FullyConvolutionalScorer.score`."""
@@ -262,7 +262,7 @@ class SlidingWindowScorer:
         every = every[:, :: self.step, :: self.step]
         shape, every = every.shape[:3], every.reshape(-1, whole.shape[3], self.px, self.px)
         parts = [self._decide(every[at : at + BATCH].transpose(0, 2, 3, 1)) for at in range(0, len(every), BATCH)]
-        return np.concatenate([part.numpy().reshape(-1) for part in parts]).reshape(shape), None
+        return np.concatenate([part.reshape(-1) for part in parts]).reshape(shape), None
 
 
 def create_scorer(model: keras.Model, locate: Locate | None = None) -> FullyConvolutionalScorer | SlidingWindowScorer:

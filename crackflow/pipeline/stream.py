@@ -18,7 +18,7 @@ and 20 bytes per record for its position.
 import atexit
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -139,6 +139,13 @@ def sample_batches(
         remaining -= batch_size
         if remaining <= 0:
             return
+
+
+def read_rows(dataset: Dataset, split: str, row_indices: Sequence[int], image_px: int, channels: int) -> np.ndarray:
+    """The images of `row_indices`, at least one, decoded as `eval_batches` does: uint8 [N, image_px, image_px,
+    channels], 0..255."""
+    read = Reader(RecordReader(dataset, split), dataset, len(row_indices), channels)
+    return read(tf.constant(row_indices, tf.int64), image_px)[0].numpy()
 
 
 def num_eval_batches(count: int, batch_size: int) -> int:

@@ -10,7 +10,7 @@ import os
 from crackflow.core import csv_files
 from crackflow.evaluation import photo_evaluation
 from crackflow.evaluation.results import Evaluation, Mistake
-from crackflow.report import plots
+from crackflow.report import evaluation_plots, plots
 
 OWNED_FILES = (
     "*.png",
@@ -34,7 +34,7 @@ def save(evaluation: Evaluation, directory: str) -> None:
         directory: is created if it does not exist.
     """
     os.makedirs(directory, exist_ok=True)
-    for name, figure in _figures(evaluation).items():
+    for name, figure in evaluation_plots.draw(evaluation).items():
         plots.save_png(figure, os.path.join(directory, f"{name}.png"))
     _save_table(directory, "errors", "truth", evaluation.mistakes)
     _save_table(directory, "suspects", "label", evaluation.suspects)
@@ -52,16 +52,3 @@ def _save_table(directory: str, name: str, label: str, mistakes: list[Mistake]) 
                 png_file.write(mistake.png)
         rows.append((mistake.path, mistake.truth, f"{mistake.probability:.6f}", picture))
     csv_files.save(os.path.join(directory, f"{name}.csv"), ("path", label, "probability", "picture"), rows)
-
-
-def _figures(evaluation: Evaluation) -> dict:
-    labels, probabilities = evaluation.labels, evaluation.probabilities
-    threshold = evaluation.metrics["threshold"]
-    return {
-        "confusion": plots.confusion(evaluation.metrics["confusion"], evaluation.classes),
-        "roc": plots.roc(labels, probabilities, threshold),
-        "precision_recall": plots.precision_recall(labels, probabilities, threshold),
-        "scores": plots.histogram(labels, probabilities, threshold, evaluation.classes),
-        "calibration": plots.calibration(labels, probabilities),
-        "coverage": plots.coverage(labels, probabilities, threshold, evaluation.review.get("share")),
-    }

@@ -307,6 +307,7 @@ def _draw(figure: Figure, out: io.BytesIO, **options: object) -> None:
         # matplotlib's font lacks some scripts; the browser that displays an SVG has them.
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure.savefig(out, **options)
+    figure.set_layout_engine("none")  # it is laid out now: drawing it again takes a third less time
 
 
 def as_svg(figure: Figure, prefix: str = "") -> str:

@@ -26,7 +26,7 @@ from markupsafe import Markup
 from crackflow.core import atomic
 from crackflow.evaluation import results
 from crackflow.evaluation.results import Evaluation
-from crackflow.report import plots, rendering
+from crackflow.report import evaluation_plots, plots, rendering
 
 # Key in metrics.json, displayed name, whether it is a percentage, meaning.
 MEASURES = (
@@ -57,6 +57,13 @@ EXPLAINED = (
 )
 STEPS = 1000  # of the threshold slider
 SUSPECTS_SHOWN = 12
+CAPTIONS = {
+    "roc": "Cracks found against false alarms (ROC)",
+    "precision_recall": "Precision and recall",
+    "scores": "Scores by class",
+    "calibration": "Reliability: what a probability is worth",
+    "coverage": "Coverage: mistakes when the doubtful are left out",
+}
 HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "images_per_sec")
 
 
@@ -233,22 +240,13 @@ def _slider(evaluation: Evaluation) -> dict[str, str]:
 
 def _figures(evaluation: Evaluation, prefix: str) -> dict:
     """The figures of an evaluation as SVG: `confusion`, and `curves` as (caption, SVG)."""
-    sample, threshold = (evaluation.labels, evaluation.probabilities), evaluation.metrics["threshold"]
-    review_fraction = evaluation.review.get("share")
-    captioned = (
-        ("Cracks found against false alarms (ROC)", plots.roc(*sample, threshold)),
-        ("Precision and recall", plots.precision_recall(*sample, threshold)),
-        ("Scores by class", plots.histogram(*sample, threshold, evaluation.classes)),
-        ("Reliability: what a probability is worth", plots.calibration(*sample)),
-        (
-            "Coverage: mistakes when the doubtful are left out",
-            plots.coverage(*sample, threshold, review_fraction),
-        ),
-    )
-    matrix = plots.confusion(evaluation.metrics["confusion"], evaluation.classes)
+    figures = evaluation_plots.draw(evaluation)
     return {
-        "confusion": _svg(matrix, f"{prefix}m"),
-        "curves": [(caption, _svg(figure, f"{prefix}c{index}")) for index, (caption, figure) in enumerate(captioned)],
+        "confusion": _svg(figures["confusion"], f"{prefix}m"),
+        "curves": [
+            (caption, _svg(figures[name], f"{prefix}c{index}"))
+            for index, (name, caption) in enumerate(CAPTIONS.items())
+        ],
     }
 
 

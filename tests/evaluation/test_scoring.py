@@ -37,18 +37,6 @@ def test_looks_are_taken_of_every_image_once():
     np.testing.assert_allclose(single, batched, rtol=1e-5)
 
 
-def test_picked_images_are_those_of_the_rows():
-    everything = np.concatenate([image[weight > 0] for image, _, weight in batches(5).as_numpy_iterator()])
-    images = scoring.select_images(batches(5), [11, 0, 6])
-    assert set(images) == {0, 6, 11}
-    for row, image in images.items():
-        np.testing.assert_array_equal(image, everything[row])
-
-
-def test_picking_nothing_reads_nothing():
-    assert scoring.select_images(iter(lambda: 1 / 0, None), []) == {}
-
-
 def test_a_faster_network_has_more_images_a_second_and_all_have_as_many_windows():
     models = {}
     for name, width in (("narrow", 16), ("wide", 256)):

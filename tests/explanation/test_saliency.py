@@ -97,6 +97,13 @@ def test_maps_of_activations_are_those_computed_by_hand(method, toward):
         np.testing.assert_allclose(heatmap, expected, rtol=2e-3, atol=1e-4 * max(expected.max(), 1e-3))
 
 
+@pytest.mark.parametrize("method", Method)
+def test_a_map_without_a_graph_is_that_of_the_graph(method):
+    maps = [saliency.Explainer(tiny(), method, compiled=flag)(pictures(2), [True, False]) for flag in (True, False)]
+    np.testing.assert_allclose(*maps, rtol=1e-4, atol=1e-6)
+
+
+
 @pytest.mark.parametrize("toward", [True, False])
 def test_integrated_gradients_are_the_integral_of_finite_differences(toward):
     picture = pictures(1)[0] / 255

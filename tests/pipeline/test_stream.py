@@ -105,6 +105,12 @@ def test_evaluation_sees_each_image_once_whatever_the_batch_size(batch_size):
     assert weights.sum() == dataset.count("test") == len(set(seen))
 
 
+def test_rows_are_read_as_the_evaluation_sees_them():
+    dataset, rows = small.data(), [11, 0, 6]
+    whole = np.concatenate([image[w > 0] for image, _, w in stream.eval_batches(dataset, "test", 5, PX, 3)])
+    np.testing.assert_array_equal(stream.read_rows(dataset, "test", rows, PX, 3), whole[rows])
+
+
 def test_identities_are_in_the_order_of_the_evaluation():
     dataset = small.data()
     paths, groups = stream.paths_and_groups(dataset, "val")
