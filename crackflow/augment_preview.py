@@ -33,10 +33,10 @@ def run(config: PreviewConfig) -> None:
         raise UserError(f"--out: {config.out!r} exists; choose another name, or add --overwrite")
     runtime.configure(config.seed, threads=0, deterministic=False)
     dataset = dataset_io.load(config.data)
-    dataset.expect_images("train")
+    dataset.require_images("train")
     # One image per row, rounded up to an even number because MixUp needs pairs.
     count = config.pictures + config.pictures % 2
-    batches = stream.train_batches(dataset, count, config.image_px, dataset.facts["channels"], config.seed)
+    batches = stream.train_batches(dataset, count, config.image_px, dataset.metadata["channels"], config.seed)
     image, label = next(iter(batches))
     augmenter = augment.Augmenter(config.augmentation, config.seed, compiled=False)
     columns = [image, *(augmenter(image, step) for step in range(config.steps))]

@@ -105,7 +105,7 @@ def verify_dataset(config: ConvertConfig) -> None:
         raise VerificationError(f"{config.verify!r} is no whole data set: it has no {dataset.DATASET}")
     size = process_pool.count(config.workers)
     try:
-        total = sum(split["count"] for split in dataset.read(config.verify).facts["splits"].values())
+        total = sum(split["count"] for split in dataset.read(config.verify).metadata["splits"].values())
     except dataset.DatasetCorruptedError as error:
         raise VerificationError(str(error)) from error
     with process_pool.pool(size) as pool, console.progress_bar(total, "checking") as advance:
@@ -134,7 +134,7 @@ def join_datasets(config: ConvertConfig) -> dict:
     total = sum(
         part.count(split) * join.repeat_count(split, training_repeat)
         for part, training_repeat in zip(parts, repeat, strict=True)
-        for split in part.facts["splits"]
+        for split in part.metadata["splits"]
     )
     size = process_pool.count(config.workers)
     with (

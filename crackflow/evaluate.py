@@ -89,7 +89,7 @@ def _choose_threshold_anew(
 ) -> model_file.TrainedModel:
     """`loaded` with the threshold that config.threshold chooses on the validation images of `dataset`, and the
     abstention band around it. Raises: UserError when there are none."""
-    dataset.expect_images("val")
+    dataset.require_images("val")
     card = loaded.card
     checks = stream.eval_batches(dataset, "val", config.batch_size, card.image_px, card.channels)
     labels, logits = scoring.predict_logits(loaded.model, checks)
@@ -127,7 +127,7 @@ def _by_folder_name(datasets: list[Dataset]) -> dict[str, Dataset]:
 def _splits_to_score(dataset: Dataset, requested: EvalSplit) -> list[str]:
     if requested is not EvalSplit.ALL:
         return [requested.value]
-    return [name for name in dataset.facts["splits"] if dataset.count(name)]
+    return [name for name in dataset.metadata["splits"] if dataset.count(name)]
 
 
 def _metrics_content(evaluations: dict[str, results.Evaluation]) -> dict:
@@ -165,7 +165,7 @@ def _build_report(config, loaded, datasets, evaluations) -> run_page.Report:
     return run_page.Report(
         title="crackflow: " + ", ".join(datasets),
         headline=f"{card.network}, measured on {sum(evaluation.metrics['n'] for evaluation in evaluations):,} images.",
-        data=next(iter(datasets.values())).facts,
+        data=next(iter(datasets.values())).metadata,
         evaluations=evaluations,
         history=[],
         facts={

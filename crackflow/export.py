@@ -88,8 +88,8 @@ def _load_images(config: ExportConfig, card: model_file.ModelMetadata) -> tuple[
     """
     if config.data:
         dataset = dataset_io.load(config.data)
-        dataset.expect_images("train")
-        dataset.expect_images("test")
+        dataset.require_images("train")
+        dataset.require_images("test")
         return _sample_images(dataset, "train", CALIBRATION, config, card)[0], *_sample_images(
             dataset, "test", config.images, config, card
         )

@@ -166,10 +166,10 @@ def _process_photo(named, config, model, page, log) -> prediction_log.Record:
     """Predict one photograph, log it, and add it to `page`."""
     stat = prediction_log.file_stat(named.file)
     photo = photo_files.read(named.file, model.card.channels, config.max_megapixels)
-    glance = model.glance(photo.pixels, config.scale, config.mm_per_px)
+    scores = model.score(photo.pixels, config.scale, config.mm_per_px)
     small = overlays.fitted(photo.pixels, overlays.SHOWN_PX)
     photo = photo._replace(pixels=small)  # frees the full-size pixels, which are as large as all that follows
-    prediction = model.tell(glance, named.path)
+    prediction = model.extract_findings(scores, named.path)
     record = prediction_log.new_record(prediction, photo, named.file, stat)
     overlay = overlays.as_jpeg(overlays.marked(small, prediction))
     record = log.append(record, overlay, page.add(record.prediction, small))

@@ -18,6 +18,7 @@ from crackflow.core.backend import keras
 from crackflow.core.config.training import TrainConfig
 from crackflow.data import digests
 from crackflow.evaluation import chance, evaluator, overlap, photo_evaluation, results, scoring, thresholds
+from crackflow.inference import exposure
 from crackflow.model import model_file, ood, training_images
 from crackflow.pipeline import stream
 from crackflow.report import run_page
@@ -47,7 +48,7 @@ def run(config: TrainConfig) -> results.Evaluation | None:
     setup = job.build_training(config, explicit=explicit)
     # `requested` goes to flags.cfg; `config` also has the values that follow from the data.
     requested, config = _with_network_of(config, setup.config), setup.config
-    dataset, spec, image_px, cluster = setup.dataset, setup.recipe, setup.image_px, setup.team
+    dataset, spec, image_px, cluster = setup.dataset, setup.model_spec, setup.image_px, setup.cluster
     console.info(f"devices {cluster.choice.value} ({cluster.choice.reason})")
     console.info(
         f"precision {setup.precision.value} ({setup.precision.reason}); XLA {setup.xla.value} ({setup.xla.reason})"
@@ -57,20 +58,20 @@ def run(config: TrainConfig) -> results.Evaluation | None:
     seen_images = training_images.TrainingImages.of(dataset)
     if dataset.count("test"):
         digests.load(dataset, "test")
-    fingerprint = run_folder.run_fingerprint(config, dataset.facts["fingerprint"], setup.precision.value)
+    fingerprint = run_folder.run_fingerprint(config, dataset.metadata["fingerprint"], setup.precision.value)
     with run_folder.open_run(config.run_dir, fingerprint, config.overwrite, config.safety.resume, cluster) as start:
         if start.status:
             console.info(f"{config.run_dir} holds {start.status}")
         if start.finished:
             return None
         text = run_folder.save_flags(config.run_dir, requested) if cluster.is_chief else ""
-        data_loader = setup.open_feed()
+        data_loader = setup.create_loader()
         console.info(f"input {data_loader.choice.value} ({data_loader.choice.reason})")
         fit_loop = setup.fit(fingerprint)
         if start.snapshot:
             fit_loop.restore(start.snapshot)
         training = setup.train(fit_loop, data_loader)
-        with cluster.expecting_others():  # all workers take part in reading the statistics of BatchNorm
+        with cluster.translate_worker_loss():  # all workers take part in reading the statistics of BatchNorm
             float32_model = model_file.as_float32(setup.model)
         evaluation = None
         if cluster.is_chief:
@@ -103,7 +104,7 @@ def run(config: TrainConfig) -> results.Evaluation | None:
                 console.alert(f"{split}: {overlap_warning}")
             for warning in [*warnings, *results.guesses([evaluation])]:
                 console.alert(f"{warning} {_remedy(config)}")
-        cluster.gathered([0])  # a barrier: a worker that left early would look lost
+        cluster.all_gather([0])  # a barrier: a worker that left early would look lost
         return evaluation
 
 
@@ -154,7 +155,7 @@ def choose_and_save(
     Returns:
         The model as a user will load it.
     """
-    dataset, config, spec, image_px = setup.dataset, setup.config, setup.recipe, setup.image_px
+    dataset, config, spec, image_px = setup.dataset, setup.config, setup.model_spec, setup.image_px
     labels, logits = scoring.predict_logits(float32_model, val_batches)
     temperature = thresholds.fit_temperature(labels, logits)
     probabilities = model_file.to_probabilities(logits, temperature)
@@ -177,7 +178,7 @@ def choose_and_save(
         temperature=temperature,
         image_px=image_px,
         channels=spec.channels,
-        fingerprint=dataset.facts["fingerprint"],
+        fingerprint=dataset.metadata["fingerprint"],
         versions=runtime.versions(),
         seed=config.seed,
         threshold_rule=rule,
@@ -212,7 +213,7 @@ def _fit_ood_detector(
         dataset, "train", NUM_OOD_IMAGES, _eval_batch_size(config), image_px, spec.channels, config.seed
     ):
         features.append(extract_features(image))
-        brightness.append(np.asarray(image).mean((1, 2, 3)))
+        brightness.append(exposure.mean_brightness(image))
     detector = ood.fit(np.concatenate(features), scoring.map_batches(extract_features, val_batches), seed=config.seed)
     return detector, float(np.concatenate(brightness).mean())
 
@@ -249,7 +250,7 @@ def _build_report(config, dataset, evaluation, training, facts, text, warnings) 
         title=f"crackflow: {evaluation.name}",
         headline=f"{config.model.value}, trained on {dataset.describe_count('train')} of {evaluation.name}.",
         warnings=warnings,
-        data=dataset.facts,
+        data=dataset.metadata,
         evaluations=[evaluation],
         history=training.history,
         facts=facts,

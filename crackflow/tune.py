@@ -33,7 +33,7 @@ def run(config: TuneConfig) -> search.SearchResult | None:
         RetryableError: The search stopped and can be resumed.
     """
     config = dataclasses.replace(config, data=os.path.abspath(config.data), out=os.path.abspath(config.out))
-    result = search.run_search(config, roles.role(os.environ))
+    result = search.run_search(config, roles.detect_role(os.environ))
     if result is None:
         return None
     search.write_table(config)

@@ -164,9 +164,9 @@ def _entries_by_split(
             file.label,
             int(number[row]),
             digest,
-            scan_result.plain[row],
+            scan_result.can_store_as_is[row],
             scan_result.windows[row],
-            scan_result.cells[row],
+            scan_result.mask_bits[row],
         )
         entries[splits.NAMES[split_index]].append(entry)
     return {name: members for name, members in entries.items() if members}

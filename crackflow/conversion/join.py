@@ -134,10 +134,10 @@ class _SourceDataset:
     def iter_shards(self) -> Iterator[tuple[str, dict]]:
         """Yields (split, entry in dataset.json) of each shard, once."""
         for split in splits.NAMES:
-            yield from ((split, shard) for shard in self.dataset.facts["splits"][split]["shards"])
+            yield from ((split, shard) for shard in self.dataset.metadata["splits"][split]["shards"])
 
     def shards(self, split: str) -> list[dict]:
-        shards = self.dataset.facts["splits"][split]["shards"] * repeat_count(split, self.repeat)
+        shards = self.dataset.metadata["splits"][split]["shards"] * repeat_count(split, self.repeat)
         return [
             shard for shard in shards if {path for path, *_ in self.records_by_shard[shard["file"]]} - self.left_out
         ]
@@ -216,10 +216,10 @@ def _open_members(parts: Sequence[Dataset], repeat: Sequence[int]) -> Iterator[_
 
 def _require_same_format(parts: Sequence[Dataset]) -> None:
     # Raw pixels do not contain their size.
-    keys = (*MUST_MATCH, "image_px") if parts[0].facts["encoding"] == Encoding.RAW.value else MUST_MATCH
+    keys = (*MUST_MATCH, "image_px") if parts[0].metadata["encoding"] == Encoding.RAW.value else MUST_MATCH
     for part in parts[1:]:
         for key in keys:
-            expected, received = parts[0].facts[key], part.facts[key]
+            expected, received = parts[0].metadata[key], part.metadata[key]
             if expected != received:
                 raise UserError(
                     f"--join: expected data sets of one kind, received {key} {expected!r} in {parts[0].folder!r} and "
@@ -297,7 +297,7 @@ def _compute_signatures(
             member.dataset.folder,
             shard["file"],
             shard["count"],
-            member.dataset.facts["encoding"],
+            member.dataset.metadata["encoding"],
             member.dataset.image_px,
         )
         for member in members
@@ -345,7 +345,7 @@ def _build_metadata(
     members: Sequence[_SourceDataset], written: Sequence[Shard], checksums: dict[str, str], left_out: int
 ) -> dict:
     """The content of dataset.json: that of the first dataset, with the counts of all."""
-    all_facts = [member.dataset.facts for member in members]
+    all_facts = [member.dataset.metadata for member in members]
     sides = {facts["image_px"] for facts in all_facts}
     image_px = sides.pop() if len(sides) == 1 else 0
     sources = {member.dataset.source_px for member in members}
@@ -371,7 +371,7 @@ def _build_metadata(
 
 def _notes(member: _SourceDataset, classes: Sequence[str]) -> list[str]:
     """Notes on a dataset; if it was joined itself, also the notes on its parts."""
-    facts = member.dataset.facts
+    facts = member.dataset.metadata
     description = f"joined: {member.name}, fingerprint {facts['fingerprint'][:12]}"
     description += f", training images {member.repeat} times" * (member.repeat > 1)
     if facts["classes"] != classes:

@@ -53,23 +53,23 @@ class ImageInfo(NamedTuple):
         width: In pixels, upright.
         height: In pixels, upright.
         grey: Whether the image has no colour.
-        plain: Whether the bytes of the file may be stored as they are.
+        can_store_as_is: Whether the bytes of the file may be stored as they are.
         stored_bytes: Size of the file.
         notes: Remarks on the file.
         windows: Labelled tiles, in the masks layout.
         unclear: Tiles that are left out.
-        cells: Mask grid of the crack in a labelled image with a mask, as `data.mask_grid` defines it.
+        mask_bits: Mask grid of the crack in a labelled image with a mask, as `data.mask_grid` defines it.
     """
 
     width: int
     height: int
     grey: bool
-    plain: bool
+    can_store_as_is: bool
     stored_bytes: int
     notes: tuple[str, ...]
     windows: tuple[mask_tiles.Tile, ...]
     unclear: tuple[mask_tiles.Tile, ...]
-    cells: int
+    mask_bits: int
 
 
 @dataclasses.dataclass
@@ -83,9 +83,9 @@ class ScanResult:
     rejected: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     sizes: collections.Counter = dataclasses.field(default_factory=collections.Counter)
     colour: int = 0
-    plain: list[bool] = dataclasses.field(default_factory=list)
+    can_store_as_is: list[bool] = dataclasses.field(default_factory=list)
     windows: list[tuple[mask_tiles.Tile, ...]] = dataclasses.field(default_factory=list)
-    cells: list[int] = dataclasses.field(default_factory=list)
+    mask_bits: list[int] = dataclasses.field(default_factory=list)
     stored_bytes: int = 0
     notes: collections.Counter = dataclasses.field(default_factory=collections.Counter)
 
@@ -144,9 +144,9 @@ def _accept(scan_result: ScanResult, file: SourceFile, row: int, info: ImageInfo
     scan_result.accepted.append(row)
     scan_result.sizes[(info.width, info.height)] += 1
     scan_result.colour += not info.grey
-    scan_result.plain.append(info.plain)
+    scan_result.can_store_as_is.append(info.can_store_as_is)
     scan_result.windows.append(info.windows)
-    scan_result.cells.append(info.cells)
+    scan_result.mask_bits.append(info.mask_bits)
     scan_result.stored_bytes += info.stored_bytes
     scan_result.notes.update(info.notes)
     scan_result.rejected += [(window.name(file.path), mask_tiles.UNCLEAR) for window in info.unclear]
@@ -172,8 +172,8 @@ def _scan_image(options: ScanOptions, file: SourceFile) -> tuple[ImageInfo, byte
     """(info, digest, thumbnail) of one file. Raises errors.ImageError if it cannot be used."""
     photo = image_file.open_photo(os.path.join(options.root, file.path), options.max_megapixels)
     thumb = thumbnail.thumbnail(photo)
-    plain, notes = photo.plain and thumb.strict, photo.notes
-    if photo.plain > plain:
+    plain, notes = photo.can_store_as_is and thumb.strict, photo.notes
+    if photo.can_store_as_is > plain:
         notes += ("stored anew, its JPEG data being damaged where it does not show",)
     windows, unclear, cells = (), (), 0
     if file.mask:

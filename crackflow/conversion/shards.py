@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    entries = [shards.SourceImage("Positive/00001.jpg", label=1, group=0, digest=..., plain=True), ...]
+    entries = [shards.SourceImage("Positive/00001.jpg", label=1, group=0, digest=..., can_store_as_is=True), ...]
     plans = shards.plan_shards({"train": entries, ...}, bytes_per_image, requested=0, seed=0)
     for shard in shards.write_shards(plans, folder, options, pool, ahead): ...
 """
@@ -36,18 +36,18 @@ class SourceImage:
         label: 0 or 1.
         group: Images of one group stay in one split.
         digest: SHA-256 of the file.
-        plain: Whether the bytes of the file are stored as they are.
+        can_store_as_is: Whether the bytes of the file are stored as they are.
         windows: Tiles that are stored instead of the whole image.
-        cells: Mask grid of the whole image, as `data.mask_grid` defines it.
+        mask_bits: Mask grid of the whole image, as `data.mask_grid` defines it.
     """
 
     path: str
     label: int
     group: int
     digest: bytes
-    plain: bool
+    can_store_as_is: bool
     windows: tuple[Tile, ...] = ()
-    cells: int = 0
+    mask_bits: int = 0
 
     @property
     def count(self) -> int:
@@ -157,13 +157,13 @@ def _iter_encoded(entry: SourceImage, options: EncodeOptions) -> Iterator[tuple[
         raise UserError(f"{entry.path!r} could be read before, and now: {error}; run the conversion again") from error
     if image_file.digest(data) != entry.digest:
         raise UserError(f"{entry.path!r} changed while it was converted; run the conversion again")
-    if entry.plain:
-        yield (entry.path, entry.label, entry.cells), data
+    if entry.can_store_as_is:
+        yield (entry.path, entry.label, entry.mask_bits), data
         return
     photo = image_file.parse_photo(data, entry.path, options.max_megapixels)
     if not entry.windows:
         values = image_file.pixels(photo, options.channels, options.image_px)
-        identity = entry.path, entry.label, entry.cells
+        identity = entry.path, entry.label, entry.mask_bits
         yield identity, image_file.encode(values, options.encoding, options.jpeg_quality)
         return
     whole = image_file.pixels(photo, options.channels, 0)
@@ -171,5 +171,5 @@ def _iter_encoded(entry: SourceImage, options: EncodeOptions) -> Iterator[tuple[
         values = whole[window.y : window.y + window.px, window.x : window.x + window.px]
         if options.image_px:
             values = resize.resize_array(values, options.image_px)
-        identity = window.name(entry.path), window.label, window.cells
+        identity = window.name(entry.path), window.label, window.mask_bits
         yield identity, image_file.encode(values, options.encoding, options.jpeg_quality)

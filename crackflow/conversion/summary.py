@@ -67,7 +67,8 @@ def plan_encoding(
     passes_through = config.encoding is Encoding.JPEG and keeps_size and not is_cut
     if not passes_through:
         entries = {
-            name: [dataclasses.replace(entry, plain=False) for entry in members] for name, members in entries.items()
+            name: [dataclasses.replace(entry, can_store_as_is=False) for entry in members]
+            for name, members in entries.items()
         }
     options = EncodeOptions(
         config.images, config.encoding.value, channels, config.image_px, config.jpeg_quality, config.max_megapixels

@@ -39,19 +39,19 @@ def find_damage(
     dataset = dataset_io.read(folder)
     problems = [
         f"{name}: does not have the SHA-256 that {dataset_io.DATASET} gives"
-        for name, expected in dataset.facts.get("tables", {}).items()
+        for name, expected in dataset.metadata.get("tables", {}).items()
         if _sha256(os.path.join(folder, name)) != expected
     ]
-    if dataset_io.fingerprint(dataset.facts) != dataset.facts["fingerprint"]:
+    if dataset_io.fingerprint(dataset.metadata) != dataset.metadata["fingerprint"]:
         problems.append(f"{dataset_io.DATASET}: the fingerprint does not fit the shards it lists")
     problems += [
         f"{dataset_io.DATASET}: the counts of split {name} contradict each other"
-        for name, split in dataset.facts["splits"].items()
+        for name, split in dataset.metadata["splits"].items()
         if {sum(shard["count"] for shard in split["shards"]), sum(split["class_counts"].values())} != {split["count"]}
     ]
     sources = _load_sources(folder)
-    shards = [shard for split in dataset.facts["splits"].values() for shard in split["shards"]]
-    tasks = [(folder, dataset.facts, shard, sources[shard["file"]]) for shard in shards]
+    shards = [shard for split in dataset.metadata["splits"].values() for shard in split["shards"]]
+    tasks = [(folder, dataset.metadata, shard, sources[shard["file"]]) for shard in shards]
     for shard, result in zip(shards, process_pool.map_ordered(pool, _verify_shard, tasks, ahead), strict=True):
         problems += result
         advance(shard["count"])

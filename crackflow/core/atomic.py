@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    with atomic.folder("data/metu", marker="dataset.json", overwrite=False, ours=("*.csv",)) as stage:
+    with atomic.folder("data/metu", marker="dataset.json", overwrite=False, owned_patterns=("*.csv",)) as stage:
         ...                                  # write into `stage`; it becomes data/metu at the end of the block
     with atomic.file("packs/train-128.npy") as file:
         ...                                  # write, never map: a mapped file on a full disk ends the process
@@ -23,7 +23,9 @@ from crackflow.core.temporary_files import LOCK
 
 
 @contextlib.contextmanager
-def folder(out: str, marker: str, overwrite: bool, ours: Sequence[str], unfinished: str | None = None) -> Iterator[str]:
+def folder(
+    out: str, marker: str, overwrite: bool, owned_patterns: Sequence[str], unfinished: str | None = None
+) -> Iterator[str]:
     """Gives a hidden folder beside `out` that is renamed to `out` when the block ends, and removed if the block fails.
 
     Left-overs of killed runs are removed first. Those of runs that are still alive hold a lock and stay.
@@ -32,8 +34,9 @@ def folder(out: str, marker: str, overwrite: bool, ours: Sequence[str], unfinish
         out: the final path.
         marker: a file whose presence shows that crackflow wrote the folder.
         overwrite: whether a folder at `out` may be replaced. It is replaced only if it holds `marker`, and nothing but
-            that and files that `ours` matches.
-        ours: patterns of paths in the folder, with * for any part of one name, and ** at the end for everything below.
+            that and files that `owned_patterns` matches.
+        owned_patterns: patterns of paths in the folder, with * for any part of one name, and ** at the end for
+            everything below.
         unfinished: a folder that the block resumes from. A folder at `out` that holds only this one needs neither
             `marker` nor `overwrite`.
 
@@ -42,7 +45,7 @@ def folder(out: str, marker: str, overwrite: bool, ours: Sequence[str], unfinish
     """
     out = os.path.realpath(out)  # a link stays, and its target is filled
     parent, name = os.path.split(out)
-    owned_patterns = (marker, LOCK, *ours)
+    owned_patterns = (marker, LOCK, *owned_patterns)
     if os.path.isdir(parent):
         with locks.folder(parent):
             _remove_stale(parent, name, out)  # first, because it may restore an older folder

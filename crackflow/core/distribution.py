@@ -85,7 +85,7 @@ class Cluster:
             lambda context: make(ShardOptions(context.input_pipeline_id * here, here, self.replicas))
         )
 
-    def gathered(self, numbers: list[int]) -> np.ndarray:
+    def all_gather(self, numbers: list[int]) -> np.ndarray:
         """Gathers the `numbers` of every worker. All workers must call it, and it waits for the last.
 
         Returns:
@@ -95,13 +95,13 @@ class Cluster:
             return np.asarray([numbers], np.int64)
         table = np.zeros((self.workers, len(numbers)), np.int64)
         table[self.worker] = numbers
-        with self.expecting_others():
+        with self.translate_worker_loss():
             parts = self.strategy.run(tf.identity, args=(tf.constant(table),))
             total = self.strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None).numpy()
         return total // (self.replicas // self.workers)
 
     @contextlib.contextmanager
-    def expecting_others(self) -> Iterator[None]:
+    def translate_worker_loss(self) -> Iterator[None]:
         """Wraps operations that need all workers. Raises: RetryableError when one of them is gone."""
         try:
             yield

@@ -35,20 +35,20 @@ class DatasetCorruptedError(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """The dataset in `folder`; `facts` is the content of its dataset.json."""
+    """The dataset in `folder`; `metadata` is the content of its dataset.json."""
 
     folder: str
-    facts: dict
+    metadata: dict
 
     @property
     def classes(self) -> tuple[str, str]:
         """The names of the clean and of the cracked class."""
-        return tuple(self.facts["classes"])
+        return tuple(self.metadata["classes"])
 
     @property
     def image_px(self) -> int:
         """Side of its square images, in pixels; 0 when they differ."""
-        return self.facts["image_px"]
+        return self.metadata["image_px"]
 
     @property
     def source_px(self) -> int:
@@ -57,27 +57,27 @@ class Dataset:
         For tiles it is the side with which they were cut. It is the median where the sides differ, and 0 where it is
         unknown.
         """
-        return self.facts.get("source_px", self.image_px)
+        return self.metadata.get("source_px", self.image_px)
 
     def count(self, split: str) -> int:
         """Returns the number of images in `split`."""
-        return self.facts["splits"][split]["count"]
+        return self.metadata["splits"][split]["count"]
 
     def describe_count(self, split: str) -> str:
         """Returns the number of images in words. Images that were joined several times count each time, and once."""
-        count, different = self.count(split), self.facts["splits"][split].get("different")
+        count, different = self.count(split), self.metadata["splits"][split].get("different")
         return f"{count:,} images" + (f" ({different:,} different ones)" if different else "")
 
-    def expect_images(self, split: str) -> None:
+    def require_images(self, split: str) -> None:
         """Raises: UserError when `split` has no images."""
-        if split not in self.facts["splits"] or not self.count(split):
+        if split not in self.metadata["splits"] or not self.count(split):
             raise UserError(
                 f"{self.folder!r}: expected images in the split {split!r}, found none; convert with another --split"
             )
 
     def files(self, split: str) -> list[str]:
         """Returns the paths of the shards of `split`."""
-        return [os.path.join(self.folder, shard["file"]) for shard in self.facts["splits"][split]["shards"]]
+        return [os.path.join(self.folder, shard["file"]) for shard in self.metadata["splits"][split]["shards"]]
 
 
 def load(folder: str) -> Dataset:
@@ -87,7 +87,7 @@ def load(folder: str) -> Dataset:
         UserError: when there is none, or it has another version, or lacks files.
     """
     dataset = read(folder)
-    for name in dataset.facts["splits"]:
+    for name in dataset.metadata["splits"]:
         for file in dataset.files(name):
             if not os.path.exists(file):
                 raise UserError(f"{file!r} is missing; restore it or convert the images again")

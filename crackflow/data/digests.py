@@ -27,7 +27,7 @@ def load(dataset: Dataset, split: str) -> np.ndarray | None:
     Raises:
         UserError: when manifest.csv is damaged.
     """
-    shards = {shard["file"] for shard in dataset.facts["splits"][split]["shards"]}
+    shards = {shard["file"] for shard in dataset.metadata["splits"][split]["shards"]}
     path = os.path.join(dataset.folder, dataset_io.MANIFEST)
     try:
         with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:

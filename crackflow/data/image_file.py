@@ -68,18 +68,27 @@ Image.MAX_IMAGE_PIXELS = None
 
 @dataclasses.dataclass(frozen=True)
 class EncodedImage:
-    """An image whose header was read. `width`, `height`: in pixels, upright. `turned`: EXIF orientation, 1 to 8.
-    `grey`: whether it has no colours. `plain`: whether it is an upright baseline JPEG, whose bytes may be stored as
-    they are. `decoded`: the image as stored, in mode L, LA, RGB or RGBA, if only its values say how it is to be
-    read."""
+    """An image whose header was read.
+
+    Attributes:
+        data: the bytes of the file.
+        format: Pillow's name of the format.
+        width: in pixels, upright.
+        height: in pixels, upright.
+        orientation: EXIF orientation, 1 to 8.
+        grey: whether it has no colours.
+        can_store_as_is: whether it is an upright baseline JPEG, whose bytes may be stored as they are.
+        notes: what a user should know about it.
+        decoded: the image as stored, in mode L, LA, RGB or RGBA, if only its values say how it is to be read.
+    """
 
     data: bytes
     format: str
     width: int
     height: int
-    turned: int
+    orientation: int
     grey: bool
-    plain: bool
+    can_store_as_is: bool
     notes: tuple[str, ...]
     decoded: Image.Image | None = None
 
@@ -142,7 +151,7 @@ def _require_modest_tiff(data: bytes) -> None:
     if not tiff_file.is_tiff(data):
         return
     try:
-        tiff_directory.expect_modest(data)
+        tiff_directory.require_modest(data)
     except tiff_directory.TiffLimitError as error:
         raise ImageError(str(error)) from error
 
@@ -155,7 +164,7 @@ def _parse_odd_tiff(data: bytes, name: str, *limits: float) -> EncodedImage:
         decoded, note = bit_depth.to_eight(tiff_file.read_samples(data))
     except (tiff_file.TiffError, bit_depth.DepthError) as error:
         raise ImageError(str(error)) from error
-    turned = page.turned if page.turned in UPRIGHT else 1
+    turned = page.orientation if page.orientation in UPRIGHT else 1
     width, height = (page.height, page.width) if turned >= 5 else (page.width, page.height)
     decoded, transparent = transparency.without_empty_alpha(decoded)
     notes = [note, *transparent, *_extension_notes(name, "TIFF")]
@@ -336,7 +345,7 @@ def layers(photo: EncodedImage) -> Image.Image:
         picture = Image.fromarray(values[..., 0] if photo.grey else values)
     else:
         picture = photo.decoded or to_eight_bits(load_pixels(photo.data, open_image(photo.data)))
-    return upright(picture, photo.turned)
+    return upright(picture, photo.orientation)
 
 
 def decode_jpeg(photo: EncodedImage, space: str, **scale: int) -> tuple[np.ndarray | None, bool]:
@@ -351,7 +360,7 @@ def decode_jpeg(photo: EncodedImage, space: str, **scale: int) -> tuple[np.ndarr
         if header is None or header.components not in (1, 3):
             raise ValueError("not for this decoder")
         values, strict = simplejpeg.decode_jpeg(photo.data, space, **scale), True
-        reason = jpeg_damage.describe_silent(photo.data, photo.plain)
+        reason = jpeg_damage.describe_silent(photo.data, photo.can_store_as_is)
     except ValueError:
         values, strict, reason = None, False, jpeg_damage.describe(photo.data)
     if reason:
@@ -381,7 +390,7 @@ def _decode(photo: EncodedImage, channels: int, under: str) -> np.ndarray:
 
 
 def upright(picture: Image.Image, turned: int) -> Image.Image:
-    """Turns `picture`, whose EXIF orientation is `turned`, upright."""
+    """Turns `picture`, whose EXIF orientation is `orientation`, upright."""
     return picture.transpose(UPRIGHT[turned]) if turned in UPRIGHT else picture
 
 

@@ -31,14 +31,14 @@ class Tile(NamedTuple):
         x, y: column and row of its upper left corner, in pixels.
         px: its side, in pixels.
         label: 0 clean, 1 cracked, -1 unclear.
-        cells: where its crack lies, in the format of `data.mask_grid`.
+        mask_bits: where its crack lies, in the format of `data.mask_grid`.
     """
 
     x: int
     y: int
     px: int
     label: int
-    cells: int = 0
+    mask_bits: int = 0
 
     def name(self, path: str) -> str:
         """Returns `path` followed by the tile, in the notation of W3C media fragments."""
@@ -124,7 +124,7 @@ def _label_tile(crack: np.ndarray, tile: Tile, min_crack_fraction: float) -> Til
     x, y, tile_px = tile[:3]
     inside = crack[y : y + tile_px, x : x + tile_px]
     if inside.mean() >= min_crack_fraction:
-        return tile._replace(label=1, cells=mask_grid.from_mask(inside))
+        return tile._replace(label=1, mask_bits=mask_grid.from_mask(inside))
     low_y, low_x = max(y - CLEAN_MARGIN_PX, 0), max(x - CLEAN_MARGIN_PX, 0)
     around = crack[low_y : y + tile_px + CLEAN_MARGIN_PX, low_x : x + tile_px + CLEAN_MARGIN_PX]
     return tile._replace(label=-1 if around.any() else 0)

@@ -41,12 +41,12 @@ class RecordReader:
     """
 
     def __init__(self, dataset: Dataset, split: str) -> None:
-        dataset.expect_images(split)
+        dataset.require_images(split)
         self.split, self.count = split, dataset.count(split)
-        self._bytes = [shard["bytes"] for shard in dataset.facts["splits"][split]["shards"]]
+        self._bytes = [shard["bytes"] for shard in dataset.metadata["splits"][split]["shards"]]
         self.bytes = sum(self._bytes)
         self._files = dataset.files(split)
-        self._shard, self._first, self._end, self.cells = _read_manifest(dataset, split)
+        self._shard, self._first, self._end, self.mask_bits = _read_manifest(dataset, split)
         self._start, self._size, self._label = (
             array.array(kind, bytes(8 * self.count))[: self.count] for kind in "qqq"
         )
@@ -96,7 +96,7 @@ class RecordReader:
             advice = "see all that is damaged with: python -m crackflow.convert --verify=FOLDER"
             raise UserError(f"{self.name(row)}: {error}; {advice}") from error
 
-    def places(self) -> tuple[list[str], np.ndarray, np.ndarray]:
+    def positions(self) -> tuple[list[str], np.ndarray, np.ndarray]:
         """Returns (files, int32 [N] index of the file that holds each row, int64 [N] offset of the row in it)."""
         return self._files, np.asarray(self._shard, np.int32), np.asarray(self._first, np.int64)
 
@@ -128,7 +128,7 @@ def _read_manifest(dataset: Dataset, split: str) -> tuple[array.array, array.arr
 
     The cells are 0 where an older manifest has none.
     """
-    shards = dataset.facts["splits"][split]["shards"]
+    shards = dataset.metadata["splits"][split]["shards"]
     numbers = {shard["file"]: number for number, shard in enumerate(shards)}
     shard_of, first, mask_bits = array.array("i"), array.array("q"), array.array("q")
     path = os.path.join(dataset.folder, dataset_io.MANIFEST)

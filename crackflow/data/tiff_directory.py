@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    tiff_directory.expect_modest(data)       # raises TiffLimitError with the reason
+    tiff_directory.require_modest(data)       # raises TiffLimitError with the reason
 
 Each of 65,535 tags of a page may name the same bytes of the file, and each page leads to the next: a megabyte can ask
 for gigabytes, or for hours. Layout: TIFF 6.0; BigTIFF has numbers of 8 bytes where that has 4.
@@ -39,7 +39,7 @@ class _TiffFormat(NamedTuple):
         return int.from_bytes(data[at : at + size], "little" if self.order == "<" else "big")
 
 
-def expect_modest(data: bytes) -> None:
+def require_modest(data: bytes) -> None:
     """Refuses TIFF files that would take a reader too much memory or time.
 
     Values behind the end of the file are left to the reader to refuse.

@@ -36,11 +36,11 @@ class TiffError(ValueError):
 
 
 class TiffHeader(NamedTuple):
-    """The header of a TIFF. `width`, `height`: in pixels, as stored; `turned`: EXIF orientation."""
+    """The header of a TIFF. `width`, `height`: in pixels, as stored; `orientation`: EXIF orientation."""
 
     width: int
     height: int
-    turned: int
+    orientation: int
 
 
 def is_one_picture(data: bytes) -> bool:

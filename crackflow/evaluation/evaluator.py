@@ -81,7 +81,7 @@ def evaluate(
         review=_measure_abstention(labels, probabilities, card),
         suspects=suspects,
         slices=slices.divide(
-            labels, decisions, values, {"folder": slices.folders(paths, dataset.facts.get("layout") or "")}
+            labels, decisions, values, {"folder": slices.folders(paths, dataset.metadata.get("layout") or "")}
         ),
         verdict=chance.compare(labels, probabilities, card.threshold, groups),
         photographs=photo_metrics,
@@ -138,7 +138,7 @@ def _evaluate_photos(
     drawn = photo_evaluation.sample(len(positions), limit, seed)
     model = predictor.Model(dataclasses.replace(loaded, familiarity=None))  # which decides nothing
     predictions = photo_evaluation.predict_photos(model, dataset, [positions[number] for number in drawn])
-    drawn = drawn[: len(predictions.verdicts)]  # fewer when the photographs are large
+    drawn = drawn[: len(predictions.decisions)]  # fewer when the photographs are large
     called, truth = decisions[drawn], labels[drawn] == 1
     windows = {
         "recall": float(called[truth].mean()) if truth.any() else None,

@@ -42,7 +42,7 @@ def find_seen(
         int8 [N]: UNSEEN, VALIDATED or TRAINED for each image of `splits`, in their order. None when nothing is known:
         another dataset, and a model file without digests.
     """
-    own = dataset.facts["fingerprint"] == fingerprint
+    own = dataset.metadata["fingerprint"] == fingerprint
     by_split, is_known = [], own or bool(decided_on)
     for split in splits:
         seen = np.full(dataset.count(split), UNSEEN, np.int8)

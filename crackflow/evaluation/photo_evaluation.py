@@ -1,15 +1,15 @@
-"""What crackflow.predict decides about the photographs of a data set: measured, and its threshold chosen.
+"""What crackflow.predict decides about the photographs of a dataset: measured, and its threshold chosen.
 
 Synopsis::
 
-    judged = photo_evaluation.predict_photos(model, dataset, [("test", 0), ("test", 7)])      # a predictor.Model; split
-    and row judged.table                                                  # rows of photographs.csv
-    photo_evaluation.measure(judged, 1000)["specificity"]         # 0.97; of 1,000 photographs that there are loaded =
-    photo_evaluation.with_photo_threshold(loaded, dataset, labels, probabilities, seed=0)   # a model_file.TrainedModel
+    results = photo_evaluation.predict_photos(model, dataset, [("test", 0), ("test", 7)])   # (split, row) each
+    results.table                                                 # rows of photographs.csv
+    photo_evaluation.measure(results, 1000)["specificity"]        # 0.97; drawn from 1,000 photographs
+    photo_evaluation.with_photo_threshold(loaded, dataset, labels, probabilities, seed=0)   # a TrainedModel
 
-A window is scored once, at the size of training; a photograph at every place and at several scales, and its most
-probable place decides. So both are measured. The records of a data set are looked at as they are stored; where they
-were stored smaller than the photographs, they are first made as large again.
+A window is scored once, at the size of training. A photograph is scored at every position and at several scales, and
+the maximum decides. So both are measured. The records of a dataset are scored as they are stored; where they were
+stored smaller than the photographs, they are first enlarged to that size again.
 """
 
 import dataclasses
@@ -30,33 +30,41 @@ from crackflow.inference import multi_scale, photo_threshold, predictor
 from crackflow.model.model_file import ModelMetadata, TrainedModel
 from crackflow.synthesis import mosaics
 
-# Photographs by which the threshold is chosen, at most: by 150 clean ones the share of false alarms is known to two or
-# three in a hundred.
+# At most so many photographs choose the threshold: 150 clean ones measure the false-alarm rate to two or three in a
+# hundred.
 NUM_THRESHOLD_PHOTOS = 150
-# Walls that are laid of them, to see how the most probable place grows with the size: the windows that each would make.
-# They take as long as the photographs, where these are METU's. A photograph of that many windows is large itself.
+# Sizes, in windows, of the walls that are composed of them, which show how the maximum of the heat map grows with the
+# size. They take as long as METU's photographs themselves. A photograph of that many windows is large itself.
 WALL_WINDOWS = 36
 WALLS = (WALL_WINDOWS,) * 12
 # A few hundred photographs can't tell fewer false alarms than this, and each step nearer to none costs cracks: from
 # 0.05 to 0.02 the shipped model's threshold for 12 megapixels rises by 0.9 logits, a sixth of what METU's cracks have.
 MIN_FALSE_ALARMS = 0.03
-# Of photographs that are looked at for an evaluation, in all: two minutes on 2 cores.
+# Of all photographs that an evaluation scores: two minutes on 2 cores.
 MAX_PIXELS, MIN_PHOTOS = 200_000_000, 12
-HELD_PIXELS = 2_000_000  # of them, or of one, that are read before the network looks at those of one size together
+HELD_PIXELS = 2_000_000  # read before the photographs of one size go through the network together
 MAX_MEGAPIXELS = 10_000.0  # convert has refused what it was told to refuse
 LARGE = 700  # windows in a photograph of 12 megapixels, in the words of a page
 COLUMNS = ("path", "truth", "label", "probability", "decision")
 
 
 class PhotoResults(NamedTuple):
-    """Photographs of a data set and what is decided about each. labels: bool [N], True is cracked; groups: [N];
-    verdicts: of predictor.Model.judge; enlarged: whether they were stored smaller than they were."""
+    """The decisions about N photographs of a dataset.
+
+    Attributes:
+        classes: names of the clean and the cracked class.
+        paths: of the source files.
+        labels: bool [N], True is cracked.
+        groups: [N], photographs that were kept together in one split.
+        decisions: those of `predictor.Model.decide`.
+        enlarged: whether the photographs were stored smaller than they were, and enlarged again.
+    """
 
     classes: tuple[str, str]
     paths: list[str]
     labels: np.ndarray
     groups: np.ndarray
-    verdicts: list[multi_scale.PhotoDecision]
+    decisions: list[multi_scale.PhotoDecision]
     enlarged: bool
 
     @property
@@ -70,27 +78,36 @@ class PhotoResults(NamedTuple):
                 f"{decision.probability:.6f}",
                 decision.decision,
             )
-            for path, label, decision in zip(self.paths, self.labels.astype(int), self.verdicts, strict=True)
+            for path, label, decision in zip(self.paths, self.labels.astype(int), self.decisions, strict=True)
         ]
 
 
 def sample(count: int, limit: int, seed: int) -> np.ndarray:
-    """int64 [at most `limit`]: which of `count` photographs are looked at, drawn at random, in random order."""
+    """int64 [at most `limit`]: indices of `count` photographs, drawn at random, in random order."""
     return np.random.default_rng(seed).permutation(count)[:limit]
 
 
 def predict_photos(model: predictor.Model, dataset: Dataset, positions: Sequence[tuple[str, int]]) -> PhotoResults:
-    """What predict decides about the records `positions` of `dataset`: (split, row) each; of the first of them where
-    they have more than MAX_PIXELS, though MIN_PHOTOS at least. Raises: UserError for a damaged one."""
+    """Decides about photographs of a dataset as crackflow.predict does.
+
+    Args:
+        model: the model.
+        dataset: the dataset.
+        positions: (split, row) of each record. Where they have more than MAX_PIXELS in all, the first of them are
+            used, MIN_PHOTOS at least.
+
+    Raises:
+        UserError: a record is damaged.
+    """
     rows = {split: RecordReader(dataset, split) for split in {split for split, _ in positions}}
-    paths, labels, groups, verdicts, looked_at = [], [], [], [], 0
+    paths, labels, groups, decisions, num_pixels = [], [], [], [], 0
     with console.progress_bar(len(positions), "photographs") as advance:
         waiting, waiting_pixels = [], 0
         for split, row in positions:
             record = rows[split].fields(row)
             pixels = _pixels(dataset, record["image"], rows[split].name(row))
-            looked_at += pixels.shape[0] * pixels.shape[1]
-            if looked_at > MAX_PIXELS and len(paths) >= MIN_PHOTOS:
+            num_pixels += pixels.shape[0] * pixels.shape[1]
+            if num_pixels > MAX_PIXELS and len(paths) >= MIN_PHOTOS:
                 break
             paths.append(record["path"].decode("utf-8", "surrogateescape"))
             labels.append(record["label"] == 1)
@@ -98,13 +115,13 @@ def predict_photos(model: predictor.Model, dataset: Dataset, positions: Sequence
             waiting.append(model.checked(pixels))
             waiting_pixels += pixels.shape[0] * pixels.shape[1]
             if waiting_pixels >= HELD_PIXELS:
-                verdicts += model.judge_all(waiting)
+                decisions += model.decide(waiting)
                 advance(len(waiting))
                 waiting, waiting_pixels = [], 0
-        verdicts += model.judge_all(waiting)
+        decisions += model.decide(waiting)
         advance(len(waiting))
     return PhotoResults(
-        dataset.classes, paths, np.array(labels, bool), np.array(groups), verdicts, _is_smaller(dataset)
+        dataset.classes, paths, np.array(labels, bool), np.array(groups), decisions, _is_smaller(dataset)
     )
 
 
@@ -115,24 +132,31 @@ def _is_smaller(dataset: Dataset) -> bool:
 def _pixels(dataset: Dataset, data: bytes, name: str) -> np.ndarray:
     """uint8 [H, W, C]: a record, decoded as crackflow.predict decodes a file."""
     try:
-        if dataset.facts["encoding"] == "raw":
+        if dataset.metadata["encoding"] == "raw":
             pixels = np.frombuffer(data, np.uint8).reshape(
-                dataset.image_px, dataset.image_px, dataset.facts["channels"]
+                dataset.image_px, dataset.image_px, dataset.metadata["channels"]
             )
         else:
             pixels = image_file.pixels(
-                image_file.parse_photo(data, name, MAX_MEGAPIXELS, min_side_px=1), dataset.facts["channels"], 0
+                image_file.parse_photo(data, name, MAX_MEGAPIXELS, min_side_px=1), dataset.metadata["channels"], 0
             )
     except (ValueError, errors.ImageError) as error:
         raise UserError(f"{name}: {error}; convert the images again") from error
     return resize.resize_array(pixels, dataset.source_px) if _is_smaller(dataset) else pixels
 
 
-def measure(judged: PhotoResults, available: int) -> dict:
-    """What metrics.json says of photographs. `available`: of how many they were drawn. A rate without photographs of
-    its class is None; the intervals are Wilson's, 95 %."""
-    labels, called = judged.labels, np.array([decision.is_cracked for decision in judged.verdicts], bool)
-    decided = np.array([decision.decision for decision in judged.verdicts])
+def measure(results: PhotoResults, available: int) -> dict:
+    """The metrics of photographs for metrics.json.
+
+    Args:
+        results: the decisions.
+        available: the number of images that the photographs were drawn from.
+
+    Returns:
+        Rates with Wilson's 95 % intervals; None for a rate whose class has no photographs.
+    """
+    labels, called = results.labels, np.array([decision.is_cracked for decision in results.decisions], bool)
+    decided = np.array([decision.decision for decision in results.decisions])
     hits, alarms = int((labels & called).sum()), int((~labels & called).sum())
     cracked, clean = int(labels.sum()), int((~labels).sum())
     rates = {
@@ -154,7 +178,7 @@ def measure(judged: PhotoResults, available: int) -> dict:
             name: {kind: int((decided[labels == truth] == kind).sum()) for kind in kinds}
             for name, truth in (("cracked", True), ("clean", False))
         },
-        "enlarged": judged.enlarged,
+        "enlarged": results.enlarged,
     }
 
 
@@ -167,10 +191,22 @@ def with_photo_threshold(
     most: int = NUM_THRESHOLD_PHOTOS,
     walls: Sequence[int] = WALLS,
 ) -> TrainedModel:
-    """`loaded` with the threshold of photographs, chosen on clean validation images of `dataset`: as many of them are
-    called cracked as of its windows, or MIN_FALSE_ALARMS. labels: int or bool [N], probabilities: float [N] of all
-    validation images, in the order of their rows. At most `most` of them are looked at; `walls`: how many windows each
-    wall that is laid of them would make."""
+    """Chooses the threshold of photographs on clean validation images.
+
+    As many clean photographs as clean windows are called cracked, MIN_FALSE_ALARMS at least.
+
+    Args:
+        loaded: the model.
+        dataset: its validation split is used.
+        labels: int or bool [N] of all validation images, in the order of their rows.
+        probabilities: float [N], 0..1, of the same images.
+        seed: seed of the sample and of the walls.
+        most: at most so many photographs are scored.
+        walls: the size, in windows, of each wall that is composed of them.
+
+    Returns:
+        The model with the correction in its metadata.
+    """
     clean = np.flatnonzero(~np.asarray(labels, bool))
     plain = dataclasses.replace(loaded.card, photo_shift=0.0, photo_level=0.0, photo_growth=0.0, photo_most=0.0)
     photo_threshold_fit, target = photo_threshold.UNKNOWN, MIN_FALSE_ALARMS
@@ -189,29 +225,34 @@ def with_photo_threshold(
 
 
 def _scores(model: predictor.Model, dataset: Dataset, positions: Sequence, walls: Sequence[int], seed: int) -> tuple:
-    """(small, groups, large, windows) as photo_threshold.choose takes them. Where photographs are small, the large ones
-    are parts of walls that are laid of them; none for a network that would take longer for these than to train."""
-    judged = predict_photos(model, dataset, positions)
-    logits = special.logit([decision.probability for decision in judged.verdicts])
-    windows = np.array([decision.windows for decision in judged.verdicts])
+    """The arguments `small`, `groups`, `large` and `windows` of `photo_threshold.choose`.
+
+    Where photographs are small, the large ones are parts of walls composed of them; there are none for a network that
+    would take longer for these than to train.
+    """
+    results = predict_photos(model, dataset, positions)
+    logits = special.logit([decision.probability for decision in results.decisions])
+    windows = np.array([decision.windows for decision in results.decisions])
     large = windows >= WALL_WINDOWS
     if large.sum() >= photo_threshold.MIN_PHOTOS or (~large).sum() < photo_threshold.MIN_PHOTOS or model.is_slow:
-        return logits[~large], judged.groups[~large], logits[large], windows[large]
+        return logits[~large], results.groups[~large], logits[large], windows[large]
     model, shrink = _for_walls(model)
     rows = {split: RecordReader(dataset, split) for split, _ in positions}
     pictures = []
-    for split, row in positions[: len(judged.verdicts)]:
+    for split, row in positions[: len(results.decisions)]:
         pixels = model.checked(_pixels(dataset, rows[split].fields(row)["image"], rows[split].name(row)))
         pictures.append(resize.scaled(pixels, *(max(round(side * shrink), 1) for side in pixels.shape[:2])))
     parts = [
         _wall_parts(model, pictures, count, np.random.default_rng((seed, number))) for number, count in enumerate(walls)
     ]
-    return logits[~large], judged.groups[~large], np.concatenate(parts), np.repeat(np.array(walls) / 4, 4)
+    return logits[~large], results.groups[~large], np.concatenate(parts), np.repeat(np.array(walls) / 4, 4)
 
 
 def _for_walls(model: predictor.Model) -> tuple[predictor.Model, float]:
-    """(`model` for photographs made so many times as large, that number, 1 at most): no larger than the finest of its
-    scales shows. A wall of 36 photographs of 12 megapixels as they are takes 20 GB."""
+    """(a model for smaller photographs, the factor by which they are made smaller, at most 1).
+
+    They become no larger than the finest scale needs: a wall of 36 photographs of 12 megapixels would take 20 GB.
+    """
     finest = max(predictor.SCALES)
     if finest * model.card.scale >= 1:
         return model, 1.0
@@ -224,7 +265,7 @@ def _wall_parts(
 ) -> np.ndarray:
     """float64 [4]: the logit of the most probable place in each quarter of a wall of `count` windows."""
     side = round(math.sqrt(count) * model.card.image_px / model.card.scale)
-    heat = model.heat(model.glance(mosaics.lay(pictures, side, side, random)))
+    heat = model.heat(model.score(mosaics.lay(pictures, side, side, random)))
     halves = [half for rows in np.array_split(heat, 2) for half in np.array_split(rows, 2, axis=1)]
     return special.logit([float(quarter.max()) for quarter in halves])
 

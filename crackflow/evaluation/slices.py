@@ -104,8 +104,8 @@ def crack_widths(dataset: Dataset, paths: Sequence[str]) -> np.ndarray:
     Returns:
         float64 [N]: pixels of the source image; NaN without a crack, or when the mask is no longer found.
     """
-    widths, root = np.full(len(paths), np.nan), dataset.facts.get("source") or ""
-    if dataset.facts.get("layout") != Layout.MASKS.value:
+    widths, root = np.full(len(paths), np.nan), dataset.metadata.get("source") or ""
+    if dataset.metadata.get("layout") != Layout.MASKS.value:
         return widths
     rows = collections.defaultdict(list)
     for row, path in enumerate(paths):

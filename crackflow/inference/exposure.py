@@ -15,6 +15,11 @@ import numpy as np
 MAX_GAIN = 2.5
 
 
+def mean_brightness(batch: np.ndarray) -> np.ndarray:
+    """float64 [B]: the mean of each image of `batch`, uint8 [B, H, W, C], 0..255."""
+    return np.asarray(batch).mean((1, 2, 3))
+
+
 def levels_for(pixels: np.ndarray, brightness: float) -> np.ndarray:
     """uint8 [256]: what the levels of a photograph become, so that its mean is `brightness`.
 
@@ -24,7 +29,7 @@ def levels_for(pixels: np.ndarray, brightness: float) -> np.ndarray:
     """
     gain = 1.0
     if brightness:
-        gain = brightness / max(float(pixels.mean()), 1.0)
+        gain = brightness / max(float(mean_brightness(pixels[None])[0]), 1.0)
         gain = min(max(gain, 1 / MAX_GAIN), MAX_GAIN)
     return np.minimum(np.arange(256) * gain + 0.5, 255).astype(np.uint8)
 

@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    recovered = architecture_flags.flags_of(loaded.model, loaded.card.network)
+    recovered = architecture_flags.recover_flags(loaded.model, loaded.card.network)
     recovered                                                   # ArchitectureFlags(model, architecture, image_px)
     architecture_flags.is_built_by(loaded.model, recovered)     # True
 
@@ -36,7 +36,7 @@ class ArchitectureFlags:
     image_px: int
 
 
-def flags_of(model: keras.Model, name: str) -> ArchitectureFlags | None:
+def recover_flags(model: keras.Model, name: str) -> ArchitectureFlags | None:
     """Infers the flags that build a network.
 
     For networks of Keras Applications the name alone decides: see `is_same`.

@@ -37,7 +37,7 @@ def load_by_name(model: keras.Model, path: str) -> tuple[list[str], list[str]]:
     """
     try:
         with h5py.File(path, "r") as file:
-            safe_load.expect_own_data(file)
+            safe_load.require_own_data(file)
             stored = _read_layers(file)
     except (OSError, KeyError, RuntimeError, safe_load.UnsafeModelError, safe_load.DamagedModelError) as error:
         raise UserError(
@@ -64,7 +64,7 @@ def load_by_name(model: keras.Model, path: str) -> tuple[list[str], list[str]]:
     return loaded, missing
 
 
-def among(model: keras.Model, loaded: list[str]) -> list[str]:
+def new_before_loaded(model: keras.Model, loaded: list[str]) -> list[str]:
     """Finds new layers that lie before loaded ones, which then see other features than those they were trained on.
 
     Args:

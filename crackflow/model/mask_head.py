@@ -5,7 +5,7 @@ Synopsis::
     both = mask_head.attach_head(network)                       # image -> logits [B], cell logits [B, 8, 8]
     targets = mask_head.mask_targets(bits, label)                 # bits of `data.mask_grid`
     loss = mask_head.mask_loss(targets, cell_logits, smoothing=0.02)
-    locator = mask_head.MaskHead.of(both.get_layer(mask_head.LAYER))     # the trained head
+    locator = mask_head.MaskHead.from_layer(both.get_layer(mask_head.LAYER))     # the trained head
     locator(features)                                     # float32 [h, w, K] of the cells of a photograph -> [h, w]
 
 The head is one layer of one weight per channel, trained beside the network's own head: the features must then tell
@@ -82,12 +82,12 @@ class MaskHead:
         return features @ self.weights + self.bias
 
     @classmethod
-    def of(cls, layer: keras.layers.Layer) -> "MaskHead":
+    def from_layer(cls, layer: keras.layers.Layer) -> "MaskHead":
         """Reads the layer that `attach_head` added."""
         kernel, bias = layer.get_weights()
         return cls(kernel.ravel().astype(np.float32), np.float32(bias[0]))
 
-    def put(self, layer: keras.layers.Layer) -> None:
+    def copy_to(self, layer: keras.layers.Layer) -> None:
         """Writes into the layer that `attach_head` added, to continue its training."""
         layer.set_weights([self.weights.reshape(1, 1, -1, 1), self.bias[None]])
 

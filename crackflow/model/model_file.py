@@ -232,9 +232,9 @@ def load(path: str) -> TrainedModel:
     ] != _checksum_trailer(data[:-CHECKSUM_TRAILER_BYTES]):
         raise UserError(f"{file!r} is damaged: its bytes are not those that were written; train it again or restore it")
     try:
-        safe_load.expect_checksums(data)
+        safe_load.require_checksums(data)
         with h5py.File(io.BytesIO(data), "r") as opened:
-            safe_load.expect_plain_data(opened)
+            safe_load.require_plain_data(opened)
             card = _parse_metadata(opened.attrs.get(ATTRIBUTE), file)
             safe_load.check(opened)
             model = keras.models.load_model(opened, custom_objects=APPLICATION_LAYERS, compile=False)

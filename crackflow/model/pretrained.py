@@ -4,7 +4,7 @@ Synopsis::
 
     source = pretrained.load("shipped")                     # model_file.TrainedModel; None for plain weights of Keras
     config, source = pretrained.with_network(config, explicit, source)  # --model, --image_px, ... as in the file
-    pretrained.put(network, source)                         # all weights, in the order of the layers
+    pretrained.copy_weights(network, source)                         # all weights, in the order of the layers
 
 `model.layer_weights` loads plain weights: by layer name, into the network that the flags describe.
 """
@@ -84,9 +84,9 @@ def with_network(
       UserError: the flags describe another network; the message names those that would fit.
       ConfigError: an architecture is set beside a network that has its own.
     """
-    recovered = source and architecture_flags.flags_of(source.model, source.card.network)
+    recovered = source and architecture_flags.recover_flags(source.model, source.card.network)
     if not recovered:
-        config.expect_used()
+        config.require_used()
         return config, None
     completed = dataclasses.replace(
         config, model=recovered.model, architecture=recovered.architecture, image_px=recovered.image_px
@@ -108,7 +108,7 @@ def _builds_same_network(config: TrainConfig, source: model_file.TrainedModel) -
     """Returns whether the flags as they are build the network of `source`, under whatever name."""
     image_px = source.model.input_shape[1]
     try:
-        config.expect_used()
+        config.require_used()
     except ConfigError:
         return False
     if config.image_px not in (0, image_px) or config.model in architecture_flags.APPLICATIONS:
@@ -126,7 +126,7 @@ def in_words(config: TrainConfig) -> str:
     return " ".join(f"--{name}={value}" for name, value in changed.items())
 
 
-def put(network: keras.Model, source: model_file.TrainedModel) -> None:
+def copy_weights(network: keras.Model, source: model_file.TrainedModel) -> None:
     """Copies all weights of `source` into `network`, which was built from the flags of `with_network`.
 
     Raises:

@@ -2,8 +2,8 @@
 
 Synopsis::
 
-    safe_load.expect_checksums(data)       # the bytes of a file
-    safe_load.expect_plain_data(file)      # an open h5py.File
+    safe_load.require_checksums(data)       # the bytes of a file
+    safe_load.require_plain_data(file)      # an open h5py.File
     safe_load.check(file)                  # each raises UnsafeModelError or DamagedModelError with the reason
 
 Keras runs code that a file brings along: a Lambda layer is byte code, and an activation or a layer may name any
@@ -71,7 +71,7 @@ class DamagedModelError(Exception):
     """The file does not hold what it says; the message says what is wrong."""
 
 
-def expect_checksums(data: bytes) -> None:
+def require_checksums(data: bytes) -> None:
     """Requires an HDF5 file whose internal tables have checksums.
 
     In the older format a few changed bytes could make libhdf5 hang.
@@ -103,7 +103,7 @@ def check(file: h5py.File) -> None:
     _require_matching_shapes(config, _read_weight_shapes(file))
 
 
-def expect_plain_data(file: h5py.File) -> None:
+def require_plain_data(file: h5py.File) -> None:
     """Requires a file that is safe to read: no text of variable length, no link, no array larger than the file.
 
     Raises:
@@ -113,8 +113,8 @@ def expect_plain_data(file: h5py.File) -> None:
     _require_contained_data(file, strict=True)
 
 
-def expect_own_data(file: h5py.File) -> None:
-    """As `expect_plain_data`, for weights that Keras itself or another program wrote.
+def require_own_data(file: h5py.File) -> None:
+    """As `require_plain_data`, for weights that Keras itself or another program wrote.
 
     Those are in the older format and have attributes of their own: only links, arrays that lie in another file and
     arrays larger than the file are refused.

@@ -59,7 +59,7 @@ class PackedSplit:
 
     def read_cells(self) -> np.ndarray:
         """Reads the mask bits of `data.mask_grid` from manifest.csv: int64 [count], seconds for a million images."""
-        return RecordReader(self.dataset, self.split).cells
+        return RecordReader(self.dataset, self.split).mask_bits
 
 
 def nbytes(dataset: Dataset, split: str, image_px: int, channels: int) -> int:
@@ -121,7 +121,7 @@ def remove_leftovers(dataset: Dataset) -> None:
 def _metadata(dataset: Dataset, split: str, image_px: int, channels: int) -> dict:
     return {
         "version": VERSION,
-        "fingerprint": dataset.facts["fingerprint"],
+        "fingerprint": dataset.metadata["fingerprint"],
         "split": split,
         "count": dataset.count(split),
         "image_px": image_px,

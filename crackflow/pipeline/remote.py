@@ -79,9 +79,9 @@ def _decode_records(
 ) -> tf.data.Dataset:
     """Maps (rows int64 [b], weight float32 [b]) to (image, label, weight, cells), by operations that can be sent in a
     graph."""
-    files, shard, first, cells = (tf.constant(table) for table in (*rows.places(), rows.cells))
-    encoding, stored_px = dataset.facts["encoding"], dataset.image_px
-    stored = dataset.facts["channels"]
+    files, shard, first, cells = (tf.constant(table) for table in (*rows.positions(), rows.mask_bits))
+    encoding, stored_px = dataset.metadata["encoding"], dataset.image_px
+    stored = dataset.metadata["channels"]
 
     def read(row: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, ...]:
         record = tf.data.experimental.from_variant(

@@ -74,7 +74,7 @@ def train_batches(
     window = window_rows(rows.count, rows.bytes)
     size = share.size(batch_size)
     read = Reader(rows, dataset, size, channels)
-    mask_bits = tf.constant(rows.cells)
+    mask_bits = tf.constant(rows.mask_bits)
 
     def batch(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
         at = share.position(number, batch_size)
@@ -208,10 +208,10 @@ class Reader:
     ) -> None:
         self._rows, self._channels, self._exact = rows, channels, rows.split != "train"
         self._at_once = at_once
-        self._encoding, self._px = dataset.facts["encoding"], dataset.image_px
+        self._encoding, self._px = dataset.metadata["encoding"], dataset.image_px
         self._size = batch_size
         self._filled = self._encoding == "raw" or (self._encoding == "jpeg" and self._px > 0)
-        stored = dataset.facts["channels"] if self._encoding == "raw" else channels
+        stored = dataset.metadata["channels"] if self._encoding == "raw" else channels
         self._shape = [batch_size, self._px, self._px, stored]
         self._batches = decode.BufferPool(self._shape)
         self._ahead: list[list[int]] = []

@@ -29,7 +29,7 @@ class Role(NamedTuple):
         return bool(self.address) and self.name == CHIEF
 
 
-def role(environment: Mapping[str, str]) -> Role:
+def detect_role(environment: Mapping[str, str]) -> Role:
     """The role of this process, by the variables that Keras Tuner defines.
 
     Args:

@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    result = search.run_search(config, roles.role(os.environ))
+    result = search.run_search(config, roles.detect_role(os.environ))
     result.best, result.outcomes, result.nearest          # trial.TrialResult
 
 out/search.json      flags and dataset, which identify the search
@@ -78,8 +78,8 @@ def run_search(config: TuneConfig, role: Role) -> SearchResult | None:
     listen = roles.listening_address(config, role) if role.is_chief else ""
     dataset = dataset_io.load(config.data)
     for split in loader.SPLITS:
-        dataset.expect_images(split)
-    search_identity = identity(config, dataset.facts["fingerprint"])
+        dataset.require_images(split)
+    search_identity = identity(config, dataset.metadata["fingerprint"])
     if role.address and not role.is_chief:
         # With --overwrite the chief is about to remove the search that is there.
         if not config.overwrite and oracle.is_over(os.path.join(config.out, ORACLE), config.max_trials):
@@ -263,7 +263,7 @@ def _prepare_trial(tuner_trial: oracle.Trial, config: TuneConfig, role: Role, dr
         folder=folder,
         hyperparameters=space.declare(tuner_trial.hyperparameters, config),
         config=config,
-        until=values.get("tuner/epochs", config.max_epochs),
+        max_epochs=values.get("tuner/epochs", config.max_epochs),
         reference=dry_run.reference,
         replicas=dry_run.replicas,
         parent=os.path.join(config.out, TRIALS, parent) if parent else "",

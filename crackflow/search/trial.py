@@ -3,7 +3,7 @@ out of memory or crashes is a failed trial, not the end of the search.
 
 Synopsis::
 
-    spec = trial.TrialSpec("07", "search/trials/07", hyperparameters, config, until=8, reference=5200.0)
+    spec = trial.TrialSpec("07", "search/trials/07", hyperparameters, config, max_epochs=8, reference=5200.0)
     with trial.process(trial.run_trial, spec) as process: process.wait()
     trial.outcome(spec)            # TrialResult(status="completed", score=0.998, ...), from trials/07/result.json
 
@@ -61,7 +61,7 @@ class TrialSpec:
         folder: In which the trial writes.
         hyperparameters: By name, one value for each of `space.SPACE`.
         config: Of the search.
-        until: Number of epochs after which the trial ends.
+        max_epochs: Number of epochs after which the trial ends.
         reference: Images/s of crackflow_s on this machine, with nothing else running.
         parent: Folder of the trial whose training this one continues, or "".
         worker: Name of the worker that runs it.
@@ -72,7 +72,7 @@ class TrialSpec:
     folder: str
     hyperparameters: dict[str, space.Value]
     config: TuneConfig
-    until: int
+    max_epochs: int
     reference: float
     parent: str = ""
     worker: str = ""
@@ -173,7 +173,7 @@ def save(folder: str, result: TrialResult) -> None:
 def outcome(spec: TrialSpec) -> TrialResult | None:
     """The result in the folder of `spec`; None unless it is of the same hyperparameters and number of epochs."""
     result = read(spec.folder)
-    if result and (result.chosen, result.epochs or spec.until) == (spec.hyperparameters, spec.until):
+    if result and (result.chosen, result.epochs or spec.max_epochs) == (spec.hyperparameters, spec.max_epochs):
         return result
     return None
 
@@ -203,13 +203,13 @@ def _run_trial(spec: TrialSpec) -> TrialResult:
         message = f"{speed:,.0f} images/s, fewer than --min_images_per_sec={min_speed:,.0f}"
         measured = {"params": params, "images_per_sec": round(speed, 1)}
         return TrialResult(spec.name, INFEASIBLE, speed / min_speed - 1, message=message, **measured)
-    fit = setup.fit({"trial": spec.name}, spec.until)
+    fit = setup.fit({"trial": spec.name}, spec.max_epochs)
     for folder in (spec.folder, spec.parent):
         snapshot = checkpoint.latest(os.path.join(folder, run_folder.CHECKPOINTS)).snapshot if folder else None
         if snapshot:
             fit.restore(snapshot)
             break
-    feed = setup.open_feed()
+    feed = setup.create_loader()
     training = setup.train(fit, feed)
     labels, logits = scoring.predict_logits(model_file.as_float32(setup.model), feed.val())
     accuracy = scoring.best_accuracy(labels, logits)
@@ -267,20 +267,20 @@ class ThroughputMeter:
 
     def read(self) -> float:
         """Measures once more, and returns images/s by all measurements so far."""
-        recipes = {"trial": self._setup.recipe, "reference": REFERENCE}
-        speeds = _measure_speeds(self._spec.config, recipes, self._setup.image_px, self._setup.xla.value)
+        model_specs = {"trial": self._setup.model_spec, "reference": REFERENCE}
+        speeds = _measure_speeds(self._spec.config, model_specs, self._setup.image_px, self._setup.xla.value)
         self._best = {name: max(self._best[name], speed) for name, speed in speeds.items()}
         return self._spec.reference * self._best["trial"] / self._best["reference"]
 
 
 def _measure_speeds(
-    config: TuneConfig, recipes: dict[str, networks.ModelSpec], image_px: int, xla: str
+    config: TuneConfig, model_specs: dict[str, networks.ModelSpec], image_px: int, xla: str
 ) -> dict[str, float]:
     """Images/s of each network in its fastest window."""
     policy = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy("float32")
     try:
-        models = {name: recipe.build(image_px) for name, recipe in recipes.items()}
+        models = {name: model_spec.build(image_px) for name, model_spec in model_specs.items()}
     finally:
         keras.mixed_precision.set_global_policy(policy)
     throughputs = scoring.measure_throughput(models, config.speed_seconds, SPEED_WINDOWS, compiled=xla == "on")
@@ -307,23 +307,23 @@ def dry_run(config: TuneConfig, path: str) -> None:
 def _dry_run(config: TuneConfig) -> DryRun:
     runtime.configure(config.seed, config.threads, False, config.cpu_devices)
     console.set_quiet()
-    recipes, params = {"reference": REFERENCE}, []
+    model_specs, params = {"reference": REFERENCE}, []
     cluster = distribution.join_cluster(config.strategy, hosts=False)
     for name, hyperparameters in (("smallest", space.smallest(config)), ("largest", space.largest(config))):
         setup = job.build_training(space.as_training(hyperparameters, config, config.out, cluster.replicas), cluster)
-        recipes[name] = setup.recipe
+        model_specs[name] = setup.model_spec
         params.append(setup.params)
         if config.max_params and params[-1] > config.max_params:
             continue  # it would never be trained
-        feed = setup.open_feed()
+        feed = setup.create_loader()
         setup.model.fit(
-            setup.team.distribute(lambda share, feed=feed: feed.train(0, share)),
+            setup.cluster.distribute(lambda share, feed=feed: feed.train(0, share)),
             steps_per_epoch=DRY_RUN_STEPS,
-            validation_data=setup.team.distribute(feed.val),
+            validation_data=setup.cluster.distribute(feed.val),
             validation_steps=1,
             verbose=0,
         )
-    speeds = _measure_speeds(config, recipes, setup.image_px, setup.xla.value)
+    speeds = _measure_speeds(config, model_specs, setup.image_px, setup.xla.value)
     return DryRun(params=tuple(params), replicas=cluster.replicas, **speeds)
 
 

@@ -41,9 +41,9 @@ class Donors:
     def __init__(self, folder: str) -> None:
         dataset = dataset_io.load(folder)
         self._rows = record_reader.RecordReader(dataset, "train")
-        if dataset.facts["encoding"] == "raw":
+        if dataset.metadata["encoding"] == "raw":
             raise UserError(f"{folder!r}: expected records in jpeg or png, received raw; convert with --encoding=png")
-        counts = dataset.facts["splits"]["train"]["class_counts"]
+        counts = dataset.metadata["splits"]["train"]["class_counts"]
         if not all(counts.values()):
             raise UserError(f"{folder!r}: expected both classes in the training split, received {counts}")
         self._folder = folder
@@ -113,7 +113,7 @@ def open_donors(folder: str) -> Donors | None:
 
 def fingerprint(folder: str) -> str:
     """The fingerprint of the dataset in `folder`, "" without a folder. Raises: UserError when it can't be used."""
-    return dataset_io.load(folder).facts["fingerprint"] if open_donors(folder) else ""
+    return dataset_io.load(folder).metadata["fingerprint"] if open_donors(folder) else ""
 
 
 def extract_crack(photo: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:

@@ -349,7 +349,7 @@ class Augmenter:
             label = mix_labels(label, self._sample(image, keys))
         return self._apply(image, keys), label
 
-    def turned(self, grid: tf.Tensor, step: tf.Tensor | int, first: tf.Tensor | int = 0) -> tf.Tensor:
+    def transform_grid(self, grid: tf.Tensor, step: tf.Tensor | int, first: tf.Tensor | int = 0) -> tf.Tensor:
         """Flips and rotates `grid` [B, G, G, K], any dtype, as the images of `step` are."""
         if self.strengths.augment is Augment.NONE:
             return grid

@@ -232,7 +232,7 @@ class KeepBestWeights(keras.callbacks.Callback):
 
     def _use_evaluated_weights(self) -> contextlib.AbstractContextManager:
         """Inside, the model has the weights that were evaluated: the average of the trained ones, where it has one."""
-        return self.model.averaged() if hasattr(self.model, "averaged") else contextlib.nullcontext()
+        return self.model.swap_ema_weights() if hasattr(self.model, "swap_ema_weights") else contextlib.nullcontext()
 
     def on_train_end(self, logs: dict | None = None) -> None:
         if self.epoch:

@@ -2,10 +2,10 @@
 
 Synopsis::
 
-    checkpoint.save("runs/metu/checkpoints", Snapshot(facts, arrays))     # step-000000500.npz; the last two stay
+    checkpoint.save("runs/metu/checkpoints", Snapshot(metadata, arrays))     # step-000000500.npz; the last two stay
     files = checkpoint.latest("runs/metu/checkpoints")                    # CheckpointFiles(snapshot or None, damaged)
 
-A file is NumPy's .npz: a zip of arrays, whose checksums are verified as they are read, and the facts as JSON.
+A file is NumPy's .npz: a zip of arrays, whose checksums are verified as they are read, and the metadata as JSON.
 """
 
 import contextlib
@@ -37,16 +37,16 @@ class Snapshot:
     """The state of a run.
 
     Attributes:
-      facts: values that JSON can hold; `step` is the number of completed steps.
+      metadata: values that JSON can hold; `step` is the number of completed steps.
       arrays: by name, of any shape.
     """
 
-    facts: dict
+    metadata: dict
     arrays: dict[str, np.ndarray]
 
     @property
     def step(self) -> int:
-        return self.facts["step"]
+        return self.metadata["step"]
 
 
 class CheckpointFiles(NamedTuple):
@@ -69,9 +69,9 @@ def save(folder: str, snapshot: Snapshot) -> None:
       OSError: the disk is full; the other snapshots are untouched.
     """
     os.makedirs(folder, exist_ok=True)
-    facts = np.frombuffer(json.dumps(snapshot.facts).encode(), np.uint8)
+    metadata = np.frombuffer(json.dumps(snapshot.metadata).encode(), np.uint8)
     with atomic.file(os.path.join(folder, f"step-{snapshot.step:09d}.npz")) as file:
-        np.savez(file, **{METADATA: facts}, **snapshot.arrays)
+        np.savez(file, **{METADATA: metadata}, **snapshot.arrays)
     retained = [name for name in names(folder) if _step(name) <= snapshot.step][-MAX_KEPT:]
     for obsolete in set(names(folder)) - set(retained):
         with contextlib.suppress(OSError):

@@ -52,7 +52,8 @@ class FitLoop:
       steps: those of an epoch.
       cluster: the devices.
       identity: the fingerprint that a snapshot of this run has (`run_folder.run_fingerprint`).
-      until: epochs after which training ends; the learning rate still follows all epochs of the run. 0: all of them.
+      max_epochs: epochs after which training ends; the learning rate still follows all epochs of the run. 0: all of
+        them.
       smoothing: epochs whose mean validation loss decides which epoch is the best.
     """
 
@@ -63,10 +64,10 @@ class FitLoop:
         steps: int,
         cluster: Cluster,
         identity: dict,
-        until: int = 0,
+        max_epochs: int = 0,
         smoothing: int = 1,
     ) -> None:
-        self.epochs = until or config.epochs
+        self.epochs = max_epochs or config.epochs
         self.model, self.config, self.steps, self.cluster, self.identity = model, config, steps, cluster, identity
         chief = cluster.is_chief
         extra = [name.value for name in config.metrics]
@@ -85,10 +86,10 @@ class FitLoop:
 
     def snapshot(self) -> checkpoint.Snapshot:
         """Captures the run after `self.step` steps. Every worker must call it: some variables are summed over all."""
-        self.model.unite()  # so that a resumed run and an uninterrupted one are the same
+        self.model.sync_batch_norm_statistics()  # so that a resumed run and an uninterrupted one are the same
         arrays = {name: variable.numpy() for name, variable in self._variables.items()}
         arrays |= {f"best/{number:04d}": weight for number, weight in enumerate(self.best.weights)}
-        facts = {
+        metadata = {
             "step": self.step,
             "rollbacks": self.rollbacks,
             "seconds": self.seconds,
@@ -96,7 +97,7 @@ class FitLoop:
             "history": self.history.rows,
             "identity": self.identity,
         }
-        return checkpoint.Snapshot(facts, arrays)
+        return checkpoint.Snapshot(metadata, arrays)
 
     def restore(self, snapshot: checkpoint.Snapshot) -> None:
         """Restores a snapshot, except for the loss scale where only one of the two has one.
@@ -123,11 +124,11 @@ class FitLoop:
         # Keras resets metrics as an epoch begins; after a complete epoch they are those of its validation.
         self._metrics = {name: snapshot.arrays[name] for name in metrics} if snapshot.step % self.steps else {}
         self.best.weights = [snapshot.arrays[name] for name in sorted(best)]
-        self.best.loss, self.best.epoch, self.best.stopped = snapshot.facts["best"]
-        self.history.rows = list(snapshot.facts["history"])
+        self.best.loss, self.best.epoch, self.best.stopped = snapshot.metadata["best"]
+        self.history.rows = list(snapshot.metadata["history"])
         self.best.recent = [row["val_loss"] for row in self.history.rows][-self.best.smoothing :]
-        self.step, self.rollbacks = snapshot.step, snapshot.facts["rollbacks"]
-        self.seconds = snapshot.facts["seconds"]
+        self.step, self.rollbacks = snapshot.step, snapshot.metadata["rollbacks"]
+        self.seconds = snapshot.metadata["seconds"]
 
     def run(
         self, batches_from: Callable[[int], tf.data.Dataset], val_batches: tf.data.Dataset, val_steps: int
@@ -148,7 +149,7 @@ class FitLoop:
         """
         if self.cluster.is_chief:
             self.history.write()
-        with self.cluster.expecting_others():
+        with self.cluster.translate_worker_loss():
             if not self.step:
                 self.save()
             while True:
@@ -218,14 +219,14 @@ class FitLoop:
             )
 
     def _max_over_workers(self, seconds: float) -> float:
-        return float(self.cluster.gathered([round(seconds * 1e9)]).max()) / 1e9
+        return float(self.cluster.all_gather([round(seconds * 1e9)]).max()) / 1e9
 
     def _roll_back(self, error: callbacks.DivergenceError) -> None:
         diverged_at, snapshot = self.step, checkpoint.latest(self._checkpoint_dir).snapshot
         if snapshot and snapshot.step == self._last_rollback_step:  # diverged again: its own weights may be the cause
             snapshot = checkpoint.latest(self._checkpoint_dir, before=snapshot.step).snapshot or snapshot
         # All have read it before the chief writes a new one; a network file system may have returned an older one.
-        steps_by_worker = self.cluster.gathered([snapshot.step if snapshot else -1])
+        steps_by_worker = self.cluster.all_gather([snapshot.step if snapshot else -1])
         if (steps_by_worker != steps_by_worker[0]).any():
             raise RetryableError(
                 f"the workers see different checkpoints in {self._checkpoint_dir!r}, of steps "
@@ -239,7 +240,7 @@ class FitLoop:
         rollbacks = self.rollbacks + 1
         self.restore(snapshot)
         self.rollbacks, self._last_rollback_step = rollbacks, snapshot.step
-        self.model.lower_rate(LR_BACKOFF**self.rollbacks)
+        self.model.scale_learning_rate(LR_BACKOFF**self.rollbacks)
         if self.cluster.is_chief:
             console.warning(
                 f"{error} near step {diverged_at}; back to step {self.step} with {LR_BACKOFF**self.rollbacks:g} "
@@ -290,7 +291,7 @@ class _CheckpointCallback(callbacks.StepCounter):
 
     def _any(self, *flags: bool) -> list[bool]:
         """Returns for each flag whether any worker has set it."""
-        return [bool(is_set) for is_set in self._fit.cluster.gathered([int(flag) for flag in flags]).any(0)]
+        return [bool(is_set) for is_set in self._fit.cluster.all_gather([int(flag) for flag in flags]).any(0)]
 
     def _save(self) -> None:
         self._fit.save()
@@ -298,7 +299,7 @@ class _CheckpointCallback(callbacks.StepCounter):
 
     def _stop(self) -> None:
         # After the chief has written: SLURM ends the other workers as soon as one has exited.
-        self._fit.cluster.gathered([0])
+        self._fit.cluster.all_gather([0])
         raise RetryableError(
             f"stopped by a signal after step {self._fit.step} of {self._fit.length}; the same command goes on there"
         )

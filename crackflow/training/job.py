@@ -34,20 +34,20 @@ class TrainingSetup:
     Attributes:
       config: the flags, with the network flags of the file of --weights where that has them.
       dataset: the data.
-      team: the devices.
-      recipe: the network.
+      cluster: the devices.
+      model_spec: the network.
       image_px: the side of its images.
       precision: the policy of Keras.
       xla: what is compiled.
       steps: those of an epoch.
-      model: the compiled trainer, on the devices of `team`.
+      model: the compiled trainer, on the devices of `cluster`.
       source: the model whose network and weights it starts with, or None.
     """
 
     config: TrainConfig
     dataset: Dataset
-    team: distribution.Cluster
-    recipe: networks.ModelSpec
+    cluster: distribution.Cluster
+    model_spec: networks.ModelSpec
     image_px: int
     precision: AutoChoice
     xla: AutoChoice
@@ -58,7 +58,7 @@ class TrainingSetup:
     @property
     def sizes(self) -> tuple[int, int, int]:
         """Images per batch, pixels per side, channels."""
-        return self.config.batch_size, self.image_px, self.recipe.channels
+        return self.config.batch_size, self.image_px, self.model_spec.channels
 
     def describe_epoch(self) -> str:
         """Describes an epoch: '50 steps of 32 images, each of the 160 training images about 10 times'."""
@@ -73,7 +73,7 @@ class TrainingSetup:
         """The parameters of the network; Keras counts the variables of metrics as well."""
         return keras.Model(self.model.inputs, self.model.outputs).count_params()
 
-    def open_feed(self) -> loader.DataLoader:
+    def create_loader(self) -> loader.DataLoader:
         """Opens the input pipeline; a missing pack is built now.
 
         Raises:
@@ -84,15 +84,15 @@ class TrainingSetup:
             config.input, self.dataset, *self.sizes, config.seed, config.data_service, val_batch_size=config.part_size
         )
 
-    def fit(self, identity: dict, until: int = 0) -> fit_loop.FitLoop:
+    def fit(self, identity: dict, max_epochs: int = 0) -> fit_loop.FitLoop:
         """Creates the training loop, at its beginning.
 
         Args:
           identity: the fingerprint of the run.
-          until: epochs after which it ends, of `config.epochs`; 0: all of them.
+          max_epochs: epochs after which it ends, of `config.epochs`; 0: all of them.
         """
         smoothing = SMOOTHED_EPOCHS if has_few_checks(self.dataset) else 1
-        return fit_loop.FitLoop(self.model, self.config, self.steps, self.team, identity, until, smoothing)
+        return fit_loop.FitLoop(self.model, self.config, self.steps, self.cluster, identity, max_epochs, smoothing)
 
     def train(self, fit: fit_loop.FitLoop, feed: loader.DataLoader) -> fit_loop.TrainingResult:
         """Trains from where `fit` stands to its end.
@@ -104,8 +104,8 @@ class TrainingSetup:
         with_cells = self.config.optimization.mask_weight > 0
         try:
             return fit.run(
-                lambda step: self.team.distribute(lambda share: feed.train(step, share, with_cells)),
-                self.team.distribute(feed.val),
+                lambda step: self.cluster.distribute(lambda share: feed.train(step, share, with_cells)),
+                self.cluster.distribute(feed.val),
                 stream.num_eval_batches(self.dataset.count("val"), self.config.part_size),
             )
         except tf.errors.ResourceExhaustedError as error:
@@ -121,7 +121,7 @@ class TrainingSetup:
 
 def has_few_checks(dataset: Dataset) -> bool:
     """Returns whether the validation split is so small that a single image decides what is chosen on it."""
-    return min(dataset.facts["splits"]["val"]["class_counts"].values()) < SETTLED_IMAGES
+    return min(dataset.metadata["splits"]["val"]["class_counts"].values()) < SETTLED_IMAGES
 
 
 def build_training(
@@ -151,12 +151,12 @@ def build_training(
     spec = networks.get_model_spec(config.model, config.architecture)
     image_px = config.image_px or spec.image_px
     for split in loader.SPLITS:
-        dataset.expect_images(split)
+        dataset.require_images(split)
     config = config.sized_for(dataset.count("train"), cluster.replicas)
-    config.expect_shared(cluster.replicas)
+    config.require_shared(cluster.replicas)
     if config.data_service:
         remote.require_reachable(config.data_service)
-    if config.optimization.mask_weight and not RecordReader(dataset, "train").cells.any():
+    if config.optimization.mask_weight and not RecordReader(dataset, "train").mask_bits.any():
         raise UserError(
             f"--mask_weight: expected masks in {config.data!r}, received none; convert a folder that has masks/ "
             "beside its classes, or images/ and masks/, with this version of crackflow"
@@ -165,7 +165,7 @@ def build_training(
     xla = runtime.choose_xla(config.xla)
     keras.mixed_precision.set_global_policy(precision.value)
     steps = max(stream.steps_per_epoch(dataset.count("train"), config.batch_size), config.min_steps_per_epoch)
-    with cluster.expecting_others(), cluster.scope():
+    with cluster.translate_worker_loss(), cluster.scope():
         network = spec.build(image_px)
         locator = _load_initial_weights(network, config, source) if config.weights else None
         model = build_trainer(config, dataset, network, steps * config.epochs, xla.value, locator)
@@ -177,7 +177,7 @@ def _load_initial_weights(
 ) -> mask_head.MaskHead | None:
     """Loads the weights of the file into `network`; returns its mask head, or None. Raises: UserError."""
     if source:
-        pretrained.put(network, source)
+        pretrained.copy_weights(network, source)
         count = sum(bool(layer.weights) for layer in network.layers)
         console.info(f"weights of {count} layers from {config.weights}; new: none")
         console.info(f"its network: {pretrained.in_words(config)}")
@@ -185,7 +185,7 @@ def _load_initial_weights(
     path = pretrained.locate(config.weights)
     loaded, missing = layer_weights.load_by_name(network, path)
     console.info(f"weights of {len(loaded)} layers from {config.weights}; new: {', '.join(missing) or 'none'}")
-    if new := layer_weights.among(network, loaded):
+    if new := layer_weights.new_before_loaded(network, loaded):
         console.warning(
             f"{', '.join(new)} begin with random weights, and layers behind them were trained on others; is "
             f"{config.weights} the file of this network?"
@@ -223,7 +223,7 @@ def build_trainer(
     """
     settings = config.optimization
     if not any(settings.class_weights):
-        counts = dataset.facts["splits"]["train"]["class_counts"]
+        counts = dataset.metadata["splits"]["train"]["class_counts"]
         if not all(counts.values()):
             raise UserError(f"--class_weights: expected both classes in the training split, received {counts}")
         settings = dataclasses.replace(

@@ -76,7 +76,7 @@ def profile_stages(dataset: Dataset, config: DoctorConfig) -> list[StageTiming]:
     )
     stages.append(
         StageTiming(
-            DECODE, clock(decoder(dataset, image_px, channels)), f"{dataset.facts['encoding']} to {image_px} px"
+            DECODE, clock(decoder(dataset, image_px, channels)), f"{dataset.metadata['encoding']} to {image_px} px"
         )
     )
     stages.append(StageTiming(STREAM, clock(batch_timer(create_feed(Input.STREAM).train())), "decoding as it trains"))

@@ -85,7 +85,7 @@ def open_run(run_dir: str, identity: dict, overwrite: bool, resume: Resume, clus
         another one, or a worker sees another directory than the chief.
     """
     if not cluster.is_chief:
-        cluster.gathered([0])  # the chief has prepared it
+        cluster.all_gather([0])  # the chief has prepared it
         start = _read_state(run_dir, identity)
         _require_one_folder(run_dir, start, cluster)
         yield start
@@ -102,13 +102,13 @@ def open_run(run_dir: str, identity: dict, overwrite: bool, resume: Resume, clus
         for folder in (run_dir, checkpoint_dir):
             temporary_files.remove_leftovers(folder)
         start = _prepare(run_dir, identity, overwrite)
-        cluster.gathered([0])
+        cluster.all_gather([0])
         _require_one_folder(run_dir, start, cluster)
         yield start
 
 
 def _require_one_folder(run_dir: str, start: ResumeState, cluster: Cluster) -> None:
-    states = cluster.gathered([start.snapshot.step if start.snapshot else -1, start.finished])
+    states = cluster.all_gather([start.snapshot.step if start.snapshot else -1, start.finished])
     if (states != states[0]).any():
         raise UserError(
             f"--run_dir: expected one folder that all workers share, received {run_dir!r}, where the chief finds step "
@@ -156,7 +156,7 @@ def _read_state(run_dir: str, identity: dict) -> ResumeState:
         console.warning(f"a damaged checkpoint is passed over: {line}")
     finished = os.path.exists(os.path.join(run_dir, REPORT))
     if files.snapshot:
-        _require_same_run(run_dir, identity, files.snapshot.facts["identity"])
+        _require_same_run(run_dir, identity, files.snapshot.metadata["identity"])
         status = "a finished run of these flags" if finished else f"a run that stopped after step {files.snapshot.step}"
         return ResumeState(finished, files.snapshot, status)
     if files.damaged or finished:

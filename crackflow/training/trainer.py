@@ -4,7 +4,7 @@ Synopsis::
 
     model = trainer.compile_trainer(network, config, steps=1250, xla="augmentation")      # a compiled keras.Model
     model.fit(batches, ...)
-    with model.averaged():                                                # validation uses the averaged weights
+    with model.swap_ema_weights():                                                # validation uses the averaged weights
         ...
 
 The step is the same for every strategy: it augments the images, runs forward and backward (compiled where XLA is on),
@@ -70,11 +70,11 @@ class Trainer(keras.Model):
     @property
     def locator(self) -> mask_head.MaskHead | None:
         """The head that is trained on masks; None where their loss has no weight."""
-        return mask_head.MaskHead.of(self._cell_layer) if self._settings.mask_weight else None
+        return mask_head.MaskHead.from_layer(self._cell_layer) if self._settings.mask_weight else None
 
     @locator.setter
     def locator(self, head: mask_head.MaskHead) -> None:
-        head.put(self._cell_layer)
+        head.copy_to(self._cell_layer)
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -99,7 +99,7 @@ class Trainer(keras.Model):
         mask_targets = ()
         if self._settings.mask_weight:
             mask_targets = mask_head.mask_targets(*bits, label)
-            mask_targets = mask_targets._replace(crack=self._augmenter.turned(mask_targets.crack, step, first))
+            mask_targets = mask_targets._replace(crack=self._augmenter.transform_grid(mask_targets.crack, step, first))
         loss, logits, gradients = self._gradients(image, target, *mask_targets)
         if hasattr(self.optimizer, "get_unscaled_gradients"):
             gradients = self.optimizer.get_unscaled_gradients(gradients)
@@ -158,7 +158,7 @@ class Trainer(keras.Model):
             strategy.extended.update(average, lambda s, w: s.assign_sub(weight * (s - w)), args=(variable,))
 
     @contextlib.contextmanager
-    def averaged(self) -> Iterator[None]:
+    def swap_ema_weights(self) -> Iterator[None]:
         """Inside, the trainable weights are their average, where there is one; afterwards they are restored."""
         saved_weights = [weight.numpy() for weight in self.trainable_variables]
         for weight, average in zip(self.trainable_variables, self._ema_weights, strict=bool(self._ema_weights)):
@@ -170,7 +170,7 @@ class Trainer(keras.Model):
             for weight, value in zip(self.trainable_variables, saved_weights, strict=True):
                 weight.assign(value)
 
-    def unite(self) -> None:
+    def sync_batch_norm_statistics(self) -> None:
         """Replaces the moving statistics of BatchNorm, which differ between replicas, by their mean.
 
         That is the network that is saved and delivered. All workers must call it.
@@ -186,11 +186,11 @@ class Trainer(keras.Model):
         Each execution evaluates a single batch: several at once would lose the last ones of a stream whose length is
         not known.
         """
-        self.unite()
+        self.sync_batch_norm_statistics()
         steps_per_execution = self._steps_per_execution.numpy()
         self._steps_per_execution.assign(1)
         try:
-            with self.averaged():
+            with self.swap_ema_weights():
                 return super().evaluate(*arguments, **settings)
         finally:
             self._steps_per_execution.assign(steps_per_execution)
@@ -228,7 +228,7 @@ class Trainer(keras.Model):
         """Called by `fit`: the only way of Keras to begin within an epoch."""
         return self._start
 
-    def lower_rate(self, scale: float) -> None:
+    def scale_learning_rate(self, scale: float) -> None:
         """Sets the factor of the schedule's rate."""
         self._lr_scale.assign(scale)
 

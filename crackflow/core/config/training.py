@@ -180,7 +180,7 @@ class TrainConfig:
         require_given(self, ["data", "run_dir"])
         require(self.image_px == 0 or 32 <= self.image_px <= 1024, "image_px", "0, or 32 to 1024", self.image_px)
         if not self.weights:  # else the file may define the network, which is then known later
-            self.expect_used()
+            self.require_used()
         threshold_rule(self.threshold)
         require_fraction(self, ["review"])
         require_non_negative(self, ["mm_per_px"])
@@ -190,7 +190,7 @@ class TrainConfig:
             0,
             ["batch_size", "early_stopping_epochs", "early_stopping_steps", "steps_per_execution", "threads", "seed"],
         )
-        self.expect_shared(1)
+        self.require_shared(1)
         if self.optimization.mask_weight:
             strengths = self.augmentation.filled()
             moved = [f"--{name}" for name in GEOMETRIC_OPS if getattr(strengths, name)]
@@ -202,7 +202,7 @@ class TrainConfig:
             require(free, "input", "auto or stream with --data_service", self.input.value)
             require(not self.deterministic, "deterministic", "false with --data_service, which keeps no order", True)
 
-    def expect_used(self) -> None:
+    def require_used(self) -> None:
         """Raises: ConfigError for flags that describe an architecture beside a network that has its own."""
         require_used(self.model, self.architecture)
 
@@ -227,7 +227,7 @@ class TrainConfig:
         unit, _ = self._shared_unit(replicas)
         return dataclasses.replace(self, batch_size=-(-(fitting or BATCH_SIZES[-1:])[0] // unit) * unit)
 
-    def expect_shared(self, replicas: int) -> None:
+    def require_shared(self, replicas: int) -> None:
         """Raises: ConfigError when `replicas` can't share a batch equally.
 
         Each part is divided again by `accumulate` and consists of the pairs that MixUp mixes.
