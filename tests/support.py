@@ -1,4 +1,4 @@
-"""What the tests of conversion share: made pictures and folders, the command, and a hash of a folder."""
+"""Helpers shared by the tests: generated images and folders, the commands, and a hash of a folder."""
 
 import contextlib
 import hashlib
@@ -38,7 +38,7 @@ def encoded(values, form="JPEG", mode=None, **options):
 
 
 def put(path, data):
-    """`data` in the file `path`, which may be bytes; folders are made."""
+    """`data` in the file `path`, which may be bytes; parent folders are created."""
     os.makedirs(os.path.dirname(os.fspath(path)), exist_ok=True)
     with open(path, "wb") as file:
         file.write(data)
@@ -62,7 +62,7 @@ def linked(source, root, counts):
 
 
 def made(images, out, **settings):
-    """The dataset.json of a conversion in this process, by one worker unless told otherwise."""
+    """The dataset.json of a conversion in this process, by one worker unless `settings` says otherwise."""
     return convert.convert(ConvertConfig(images=str(images), out=str(out), **{"workers": 1, **settings}))
 
 
@@ -71,8 +71,8 @@ def rows(out, table):
 
 
 def stored(out):
-    """path -> fields of every record of the data set `out`, with `split` and `shard` added."""
-    found = {}
+    """path -> fields of every record of the dataset `out`, with `split` and `shard` added."""
+    fields_by_path = {}
     whole = dataset.load(str(out))
     for split in ("train", "val", "test"):
         for file in whole.files(split):
@@ -80,9 +80,9 @@ def stored(out):
                 for _, payload in records.read(shard):
                     fields = records.parse(payload)
                     path = os.fsdecode(fields["path"])
-                    assert path not in found, f"{path!r} is stored twice"
-                    found[path] = fields | {"split": split, "shard": os.path.basename(file)}
-    return found
+                    assert path not in fields_by_path, f"{path!r} is stored twice"
+                    fields_by_path[path] = fields | {"split": split, "shard": os.path.basename(file)}
+    return fields_by_path
 
 
 def pixels(data):
@@ -91,7 +91,7 @@ def pixels(data):
 
 def tree(root):
     """path -> mode, time, and content of everything under `root`; links are not followed."""
-    found = {}
+    entries = {}
     for folder, folders, files in os.walk(os.fsencode(root)):
         for name in folders + files:
             path = os.path.join(folder, name)
@@ -100,8 +100,8 @@ def tree(root):
                 content = os.readlink(path)
             else:
                 content = sha256(path) if os.path.isfile(path) else b""
-            found[path] = (facts.st_mode, facts.st_mtime_ns, content)
-    return found
+            entries[path] = (facts.st_mode, facts.st_mtime_ns, content)
+    return entries
 
 
 def sha256(path):
@@ -162,8 +162,8 @@ def dead_name(name, kind=temporary_files.UNFINISHED):
     reader, writer = os.pipe()
     in_dead_process(lambda: os.write(writer, temporary_files.temporary_name(name, kind).encode()))
     os.close(writer)
-    with os.fdopen(reader) as told:
-        return told.read()
+    with os.fdopen(reader) as pipe:
+        return pipe.read()
 
 
 def killed_while_writing(path):

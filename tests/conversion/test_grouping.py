@@ -45,7 +45,7 @@ def test_near_duplicates_keeps_byte_copies_and_mirrored_copies_together(photos, 
     assert (counts["images"], counts["groups"], counts["split_twins"]) == (30, 19, 0)
 
 
-def test_content_keeps_byte_copies_together_and_counts_the_mirrored_ones_it_lets_through(photos, tmp_path):
+def test_content_keeps_byte_copies_together_and_counts_the_mirrored_ones(photos, tmp_path):
     facts = support.made(photos, tmp_path / "out", group_by=GroupBy.CONTENT, split=(0.5, 0.0, 0.5))
     assert several(groups_of(tmp_path / "out")) == BYTES
     assert facts["leaks"]["near_copies"] == 4
