@@ -110,12 +110,12 @@ def sha256(path):
 
 
 def environment():
-    """Where `python -m crackflow...` finds this checkout."""
+    """Environment variables with which `python -m crackflow...` imports this checkout."""
     return os.environ | {"PYTHONPATH": str(ROOT)}
 
 
 def command(verb, *arguments, under=(), **options):
-    """`python -m crackflow.<verb> ...` in a process of its own, which `under` starts; a CompletedProcess with text."""
+    """`python -m crackflow.<verb> ...` in a new process, started through `under`; a CompletedProcess with text."""
     line = [*under, sys.executable, "-m", f"crackflow.{verb}", *map(os.fspath, arguments)]
     options = {"capture_output": True, "timeout": 120, "env": environment()} | options
     done = subprocess.run(line, **options)
@@ -124,8 +124,8 @@ def command(verb, *arguments, under=(), **options):
 
 
 def called(verb, *arguments):
-    """As `command`, but in this process: for mistakes, which TensorFlow's start of four seconds has nothing to do with.
-    The same flags, page, exit code and words."""
+    """As `command`, but in this process: for user errors, which do not need the four seconds that TensorFlow takes to
+    start. Same flags, help page, exit code and messages."""
     page, line = importlib.import_module(f"crackflow.{verb}"), list(map(os.fspath, arguments))
     out, error, code = io.StringIO(), io.StringIO(), 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
@@ -137,7 +137,7 @@ def called(verb, *arguments):
 
 
 def expect_one_line(done, code, *parts):
-    """The command ended with `code` and one line on stderr, warnings apart, that holds every one of `parts`."""
+    """The command ended with `code` and one line on stderr, warnings apart, that contains each of `parts`."""
     assert done.returncode == code, done.stderr
     lines = [line for line in done.stderr.splitlines() if not line.startswith("warning: ")]
     assert len(lines) == 1 and done.stderr.endswith("\n"), done.stderr
@@ -147,7 +147,7 @@ def expect_one_line(done, code, *parts):
 
 
 def in_dead_process(function):
-    """Call `function` in a process that ends at once afterwards, as by SIGKILL: nothing is closed, nothing tidied."""
+    """Call `function` in a process that ends at once afterwards, as by SIGKILL: nothing is closed or cleaned up."""
     child = os.fork()
     if not child:
         try:
@@ -158,7 +158,7 @@ def in_dead_process(function):
 
 
 def dead_name(name, kind=temporary_files.UNFINISHED):
-    """A temporary name for `name` that a process gave which has ended."""
+    """A temporary name for `name` from a process that has ended."""
     reader, writer = os.pipe()
     in_dead_process(lambda: os.write(writer, temporary_files.temporary_name(name, kind).encode()))
     os.close(writer)
@@ -167,7 +167,7 @@ def dead_name(name, kind=temporary_files.UNFINISHED):
 
 
 def killed_while_writing(path):
-    """What lies beside `path` after a process was killed that wrote it."""
+    """The file beside `path` that a process killed while writing it leaves."""
     before = set(os.listdir(os.path.dirname(path)))
     in_dead_process(lambda: temporary_files.claim(os.fspath(path)).write(b"half"))
     (left,) = set(os.listdir(os.path.dirname(path))) - before

@@ -1,4 +1,4 @@
-"""Folders, files and flags as people really give them: what is refused, with which words, and what is taken."""
+"""Folders, files and flags as people really pass them: what is refused, with which message, and what is accepted."""
 
 import contextlib
 import io
@@ -58,7 +58,7 @@ def exif_jpeg(orientation):
 
 
 def png_header(width, height):
-    """A PNG of 1 bit a pixel and next to no bytes; its pixels would fill gigabytes."""
+    """A PNG of 1 bit per pixel and few bytes; its pixels would fill gigabytes."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -80,7 +80,7 @@ def animated(form):
 
 
 def bad_files(folder):
-    """Files that cannot be used, and the reason each must get."""
+    """Unusable files, and the reason with which each must be rejected."""
     whole = support.encoded(support.picture(701))
     png = support.encoded(support.picture(702), "PNG")
     files = {
@@ -154,7 +154,7 @@ def _saved(image, form):
 
 
 class Zoo:
-    """One folder with everything odd in it, converted once; each test looks at one thing."""
+    """One folder with every odd file, converted once; each test checks one aspect."""
 
     def __init__(self, directory):
         self.root, self.out = directory / "photos", directory / "data"
@@ -601,7 +601,7 @@ def test_a_mount_point_as_output_is_refused_before_the_work(tmp_path):
 def test_a_limit_on_file_size_is_one_clear_line_and_leaves_nothing(tmp_path, count, px):
     support.photos(tmp_path / "photos", count, px, quality=100)
     arguments = (f"--images={tmp_path / 'photos'}", f"--out={tmp_path / 'out'}", "--workers=1")
-    # Not by preexec_fn: it forks this process, and where that has used gRPC the fork writes a line of its own.
+    # Not by preexec_fn: it forks this process, and if that has used gRPC, the fork prints a line of its own.
     limited = ["bash", "-c", 'ulimit -f 64 && exec "$@"', "bash"]  # of 1024 bytes
     done = support.command("convert", *arguments, under=limited)
     support.expect_one_line(done, 2, "a file grew past the size allowed here")

@@ -1,4 +1,4 @@
-"""What the documentation shows is what happens."""
+"""The examples in the documentation run and print what it shows."""
 
 import contextlib
 import io

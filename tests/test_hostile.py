@@ -26,7 +26,7 @@ LONGEST_SECONDS = 10.0
 
 
 def damaged(data, generator):
-    """`data` cut short, with some bits turned over, with a part missing, doubled or overwritten by zeros."""
+    """`data` cut short, with some bits flipped, or with a part missing, repeated or zeroed."""
     data = bytearray(data)
     first, second = sorted(generator.integers(0, len(data), 2))
     kind = generator.integers(0, 5)
@@ -55,7 +55,7 @@ def png(width, height, body=b""):
 
 
 def photographs(generator):
-    """Bytes of hostile photographs, EACH of them."""
+    """The bytes of EACH hostile photographs."""
     picture = wall(120, 160)
     forms = [support.encoded(picture, form) for form in ("JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "PPM")]
     forms += [support.encoded(picture, progressive=True), located((1.0, 2.0, 3.0), (4.0, 5.0, 6.0), pixels=picture)]
@@ -87,7 +87,7 @@ def sound(tmp_path_factory):
 
 
 def models(sound, directory, generator):
-    """Files of hostile models, EACH of them, with what they would run if they could."""
+    """(paths of EACH hostile model files, the file that they would write if their code ran)."""
     trace = str(directory / "trace")
     body = sound[: -model_file.CHECKSUM_TRAILER_BYTES]
     command = {"class_name": "function", "module": "os", "config": "system", "registered_name": "function"}
@@ -143,7 +143,7 @@ def test_a_hundred_model_files_run_nothing_and_end_in_one_line_each(sound, tmp_p
             assert "\n" not in str(error) and str(path) in str(error)
         assert time.monotonic() - start < LONGEST_SECONDS, path
     assert not os.path.exists(trace)
-    assert refused >= 0.8 * len(files)  # what is left has a few other weights in a file without its seal
+    assert refused >= 0.8 * len(files)  # the rest have a few changed weights in a file without its checksum
 
 
 @pytest.mark.parametrize("number", [0, 5, 7, 12, 60])

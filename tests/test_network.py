@@ -31,7 +31,7 @@ for service, stolen in zip(sys.argv[2::2], sys.argv[3::2]):
     batches = batches.apply(tf.data.experimental.service.distribute("parallel_epochs", service))
     print("served", list(batches.as_numpy_iterator()), flush=True)
 """
-# For the service that does not answer, where TensorFlow tries for an hour; one that does takes 0.1.
+# For a service that does not answer, which TensorFlow retries for an hour; one that does takes 0.1.
 PATIENCE_SECONDS = 5
 START_SECONDS = 120  # of a client, on a busy machine
 

@@ -1,5 +1,5 @@
 """The commands where modules, functions and signals of Linux are absent, and where open files can't be moved: see
-tests/elsewhere, which says what is pretended."""
+tests/elsewhere, which says what is simulated."""
 
 import json
 import pathlib
@@ -18,7 +18,7 @@ PHOTOS = 4
 
 
 def answers(system, *commands):
-    """[exit code, stdout, stderr] of each command, a verb and its flags, all in one process on a pretended system."""
+    """[exit code, stdout, stderr] of each command, a verb and its flags, all in one process on a simulated system."""
     environment = support.environment()
     environment |= {"ELSEWHERE": system, "PYTHONPATH": f"{HERE}:{environment['PYTHONPATH']}"}
     done = subprocess.run(
@@ -59,7 +59,7 @@ def looking(tmp_path):
 
 def expect_done(commands, results):
     for command, (code, _, error) in zip(commands, results, strict=True):
-        # Sixty pictures warn of thin splits, and a network of one epoch of a guess.
+        # Sixty images cause a warning about small splits, and one epoch one about a model no better than a guess.
         assert code == 0 and all(line.lower().startswith("warning: ") for line in error.splitlines()), (command, error)
 
 

@@ -168,7 +168,7 @@ def test_a_mistake_is_one_line(tmp_path):
 
 
 def test_the_page_recounts_for_another_threshold_what_the_command_decides_with_it(input_dir, tmp_path):
-    """Its slider compares the same probabilities, lowered for the size of the photograph, as the tables hold."""
+    """Its slider compares the probabilities that the tables hold, lowered for the size of the photograph."""
     card = dataclasses.replace(
         CARD, photo_shift=6.0, photo_level=3.0, photo_growth=2.0, photo_most=20.0, review=(0.4, 0.6)
     )

@@ -29,13 +29,13 @@ def scene(y):
     return jpeg(wall(crack=None if y is None else ((0, y), (259, y + 30))))
 
 
-COUNT = 6  # photographs that can be used
+COUNT = 6  # usable photographs
 UNFINISHED = prediction_log.FOLDER
 
 
 @pytest.fixture(scope="module")
 def input_dir(tmp_path_factory):
-    """model.h5; site/ with walls that all look different, one with a position, and a broken file among them."""
+    """model.h5; site/ with walls that all look different, one with a GPS position, and one broken file."""
     root = tmp_path_factory.mktemp("resume")
     model_file.save(str(root / "model.h5"), darkness(), CARD)
     for number in range(COUNT - 1):
@@ -47,7 +47,7 @@ def input_dir(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # --out is relative: the page names it
+    monkeypatch.chdir(tmp_path)  # --out is relative, because the page names it
 
 
 def run(input_dir, **settings):
@@ -77,14 +77,14 @@ def undisturbed(input_dir, tmp_path_factory):
     files = content("findings")
     os.chdir(before)
     assert set(files) >= {"findings.json", "predictions.csv", "rejected.csv", "findings.geojson", "report.html"}
-    assert len(files) == 5 + COUNT  # and overlays, and nothing of what was unfinished
+    assert len(files) == 5 + COUNT  # tables, page and overlays; nothing unfinished
     return files
 
 
 @pytest.fixture
 def stop_after(monkeypatch):
-    """`stop_after(n)`: Ctrl-C comes when the photograph after the first n that are looked at is about to be read;
-    gives the list of the files that are read."""
+    """`stop_after(n)`: raises KeyboardInterrupt when photograph n + 1 is about to be read; returns the list to which
+    the files that are read are appended."""
     own = photo_files.read
 
     def set_up(count):
@@ -121,7 +121,7 @@ def test_a_stopped_run_goes_on_and_ends_as_if_nothing_had_been(input_dir, undist
     capsys.readouterr()
     seen = stop_after(None)
     run(input_dir)
-    assert seen == ["2 broken.jpg", "3.jpg", "4.jpg", "here.jpg"]  # what was refused may have been mended
+    assert seen == ["2 broken.jpg", "3.jpg", "4.jpg", "here.jpg"]  # a rejected file may have been repaired
     assert "going on: 3 of 7 photographs were looked at before\n" in capsys.readouterr().out
     assert content("findings") == undisturbed
     assert os.listdir() == ["findings"]
@@ -136,7 +136,7 @@ def test_however_often_it_is_stopped_the_files_are_the_same(input_dir, stop_afte
     os.chdir("../other")
     stops = 0
     while True:
-        stop_after(2)  # the broken one is one of the two, from then on
+        stop_after(2)  # later on, the broken file is one of the two
         try:
             run(input_dir, page_photos=page_photos)
             break
@@ -198,7 +198,7 @@ def test_another_command_is_refused_and_loses_nothing(input_dir, stop_after, und
 
 
 def test_flags_that_change_no_result_may_differ(input_dir, stop_after):
-    """More photographs on the page than were kept for it: they are read again."""
+    """More photographs on the page than the first run cached for it: they are read again."""
     os.makedirs("one")
     os.chdir("one")
     run(input_dir, page_photos=5)
@@ -221,14 +221,14 @@ def test_the_same_model_and_photographs_by_another_path_are_the_same(input_dir, 
 
 @pytest.fixture
 def own_site(input_dir):
-    """A copy of the photographs, to be changed."""
+    """A copy of the photographs that a test may change."""
     for name in os.listdir(input_dir / "site"):
         support.put(f"site/{name}", (input_dir / "site" / name).read_bytes())
     return "site"
 
 
 def compare_with_one_run(input_dir, site):
-    """The run in findings/, and one that sees the photographs as they are now for the first time."""
+    """The resumed run in findings/ equals a fresh run on the photographs as they are now."""
     os.rename("findings", "resumed")
     run(input_dir, photos=site)
     assert content("resumed") == content("findings")
@@ -238,7 +238,7 @@ def test_a_photograph_that_changed_meanwhile_is_looked_at_again(input_dir, stop_
     stopped(input_dir, stop_after, 5, photos=own_site)
     before = os.stat("site/1.jpg")
     support.put("site/1.jpg", scene(None))
-    os.utime("site/1.jpg", ns=(before.st_atime_ns, before.st_mtime_ns))  # a copy that keeps times
+    os.utime("site/1.jpg", ns=(before.st_atime_ns, before.st_mtime_ns))  # as a copy that preserves times
     seen = stop_after(None)
     run(input_dir, photos=own_site)
     assert "1.jpg" in seen and "0.jpg" not in seen
@@ -259,7 +259,7 @@ def test_photographs_that_came_and_went_are_followed(input_dir, stop_after, own_
     stopped(input_dir, stop_after, 5, photos=own_site)
     os.remove("site/1.jpg")
     support.put("site/00.jpg", scene(30))
-    support.put("site/2 broken.jpg", scene(50))  # mended
+    support.put("site/2 broken.jpg", scene(50))  # repaired
     support.put("site/2.jpg", b"no photograph any more")
     seen = stop_after(None)
     run(input_dir, photos=own_site)
@@ -333,7 +333,7 @@ def disk(tmp_path):
 
 
 def test_a_disk_that_fills_up_is_one_line_and_what_is_done_stays(input_dir, undisturbed, disk):
-    """Wherever it happens: it grows by a little, until the run goes through."""
+    """At whatever point: the disk grows a little each time, until the run completes."""
     size, done = 20, []
     os.chdir(disk(size))
     while size < 1000:
@@ -347,7 +347,7 @@ def test_a_disk_that_fills_up_is_one_line_and_what_is_done_stays(input_dir, undi
             done.append(int(match[1]) if match else 0)
             assert match or "the disk is full" in str(error) or "No space left" in str(error)
         except OSError as error:
-            assert error.errno == errno.ENOSPC  # before the first photograph; flags.main says it
+            assert error.errno == errno.ENOSPC  # before the first photograph; flags.main reports it
         size += 20
         disk(size)
     assert done == sorted(done) and len(set(done)) > 3 and done[-1] == COUNT
@@ -380,7 +380,7 @@ def lines_reach(count, process):
 
 
 def test_kill_and_sigterm_at_any_moment_and_two_at_once(input_dir):
-    """As a user runs it. The killed one leaves its hidden folder, which the next removes."""
+    """As a user runs it. The killed process leaves its hidden folder, which the next one removes."""
     for number in range(60):
         support.put(input_dir / f"many/{number:02d}.jpg", scene(10 + 2 * number))
     with command(input_dir) as process:
@@ -404,7 +404,7 @@ def test_kill_and_sigterm_at_any_moment_and_two_at_once(input_dir):
 
 
 def test_the_photographs_among_which_the_results_lie_stay_the_same(input_dir, stop_after, own_site):
-    """--out inside --photos: what is unfinished is no photograph."""
+    """--out inside --photos: unfinished results are not taken for photographs."""
     settings = {"photos": own_site, "out": "site/findings"}
     stopped(input_dir, stop_after, 4, **settings)
     assert os.path.exists("site/findings/unfinished/overlays/000001.jpg")

@@ -40,7 +40,7 @@ def run_dir(tmp_path_factory):
     done = command("train", f"--data={small.data().folder}", f"--run_dir={run}", *sizes, *decisions)
     assert done.returncode == 0, done.stderr
     assert "epoch 3/3" in done.stdout and "images/s" in done.stdout and "precision" in done.stdout
-    # Of sixteen validation images it may say that they prove nothing.
+    # With sixteen validation images it may warn that they prove nothing.
     assert all(line.startswith("WARNING: ") for line in done.stderr.splitlines()), done.stderr
     return run
 
@@ -67,7 +67,7 @@ def test_the_mask_head_is_in_the_model_and_evaluation_batches_fit_one_device(tmp
         plain = getattr(stream, name)
         monkeypatch.setattr(stream, name, lambda *args, **kwargs: (sizes.append(args[at]), plain(*args, **kwargs))[1])
 
-    noting("eval_batches", 2)  # where their batch size stands
+    noting("eval_batches", 2)  # the position of the batch size
     noting("sample_batches", 3)
     design = Architecture(stem=8, widths=(16,), repeats=(0,), padding=Padding.SAME)  # 32 px in 8 x 8 cells
     asked = TrainConfig(
@@ -82,7 +82,7 @@ def test_the_mask_head_is_in_the_model_and_evaluation_batches_fit_one_device(tmp
         optimization=Optimization(mask_weight=1.0),
     )
     train.run(asked)
-    assert sizes[0] == 16 and set(sizes[1:]) == {4}  # the first: of the fit, which all devices share
+    assert sizes[0] == 16 and set(sizes[1:]) == {4}  # the first is that of the fit, shared by all devices
     last = checkpoint.latest(str(tmp_path / "run" / "checkpoints")).snapshot.arrays
     (kernel,) = (array for name, array in last.items() if name.startswith("weight/") and "cells/kernel" in name)
     np.testing.assert_array_equal(model_file.load(str(tmp_path / "run")).locator.weights, kernel.ravel())
@@ -153,7 +153,7 @@ def test_flags_replay_the_run_to_the_same_weights(run_dir, tmp_path):
         model_file.load(str(path)).model.get_weights() for path in (run_dir, tmp_path / "again")
     )
     for original, replayed in zip(original_weights, replayed_weights, strict=True):
-        np.testing.assert_allclose(original, replayed, atol=2e-3)  # threads add in another order
+        np.testing.assert_allclose(original, replayed, atol=2e-3)  # threads sum in another order
 
 
 def test_a_run_folder_in_use_is_one_line_and_exit_2(run_dir):

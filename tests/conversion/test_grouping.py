@@ -22,7 +22,7 @@ def photos(tmp_path_factory):
 
 
 def groups_of(out):
-    """The sorted names of each group, from groups.csv alone."""
+    """The sorted names of each group, read from groups.csv only."""
     members = collections.defaultdict(set)
     for row in support.rows(out, "groups.csv"):
         members[row["group"]].add(row["path"].split("/")[1].removesuffix(".jpg"))

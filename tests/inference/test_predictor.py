@@ -1,4 +1,4 @@
-"""A model on photographs, from Python."""
+"""The Python API: a model predicts on photographs."""
 
 import dataclasses
 import inspect
@@ -22,7 +22,7 @@ CARD = model_file.ModelMetadata("crackflow_xs", ("clean", "cracked"), 0.5, 1.0, 
 
 
 def darkness():
-    """A network without padding that finds what is darker than 80 grey levels, for sure."""
+    """A network without padding that reliably detects what is darker than 80 grey levels."""
     image = keras.Input((PX, PX, 3), dtype="uint8")
     x = keras.layers.Rescaling(1 / 255)(image)
     x = keras.layers.Conv2D(1, 3, 4, use_bias=True, name="dark", activation="relu")(x)
@@ -138,7 +138,7 @@ def test_a_model_that_knows_no_training_images_says_nothing_of_them():
 
 
 def test_a_photograph_smaller_than_a_window_is_decided_by_what_is_in_it():
-    """And not by its mirror image beside it."""
+    """Not by the mirrored pixels that pad it."""
     shipped = predictor.load()
     for seed in range(6):
         (prediction,) = shipped.predict(support.picture(seed, 90, 90))
@@ -154,7 +154,7 @@ def test_bands_of_rows_leave_no_seam(band, monkeypatch):
 
 
 def test_bands_leave_no_seam_in_what_the_shipped_model_sees_either(monkeypatch):
-    """It adds zeros at borders, and standardises by the windows around a cell."""
+    """It pads borders with zeros, and standardises by the windows around a cell."""
     shipped = predictor.load()
     picture = support.picture(3, 700, 900)
     whole = shipped._looks_at(picture[None], [1.0])[0].first
@@ -166,7 +166,7 @@ def test_bands_leave_no_seam_in_what_the_shipped_model_sees_either(monkeypatch):
 
 
 def padded_darkness(locator=None, **card):
-    """As `darkness`, with zeros at the border: what lies at a cell is known."""
+    """As `darkness`, with zero padding: the position of each cell is known."""
     image = keras.Input((PX, PX, 3), dtype="uint8")
     light = keras.layers.Rescaling(-1 / 255, offset=1)(image)  # a zero at the border is white
     x = keras.layers.Conv2D(1, 5, 4, padding="same", name="dark", activation="relu")(light)

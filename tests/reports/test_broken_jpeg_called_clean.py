@@ -1,4 +1,4 @@
-"""A JPEG that lost part of its data, behind an end marker or under zeros, is refused with what is missing."""
+"""A JPEG that lost part of its data, cut off or zeroed, is refused with a message that says what is missing."""
 
 import io
 

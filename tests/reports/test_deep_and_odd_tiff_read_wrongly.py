@@ -1,4 +1,4 @@
-"""Pictures of more than 8 bits and of floats are read as bright as they are, or refused with their values."""
+"""Images of more than 8 bits or of floats are read at their true brightness, or refused with their value range."""
 
 import io
 

@@ -11,7 +11,7 @@ NAME = "04-sdnet-kaggle-names-leak"
 
 
 def photographs(out, of):
-    """Photograph, as `of(path)` names it -> the splits that its windows are in."""
+    """Photograph, as named by `of(path)` -> the splits that contain its windows."""
     splits_by_photo = collections.defaultdict(set)
     for row in support.rows(out, "groups.csv"):
         splits_by_photo[of(row["path"])].add(row["split"])

@@ -1,4 +1,4 @@
-"""Trained on a few hundred images, a network delivered what a guess would, and said nothing."""
+"""Trained on a few hundred images, a network was no better than a guess, and nothing said so."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ from crackflow.core.config.training import Optimization, TrainConfig
 from crackflow.model import model_file
 from tests import support
 
-PX = 64  # small pictures: what is tested are steps, patience and statistics
+PX = 64  # small images: steps, patience and statistics are under test
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_few_cracked_ones_that_weigh_as_much_as_the_clean_ones_make_one_too(surf
 
 
 def test_labels_that_say_nothing_make_a_model_that_says_so_wherever_it_goes(tmp_path, capsys):
-    images = support.photos(tmp_path / "images", count=120, px=PX)  # blotches, dealt to two classes
+    images = support.photos(tmp_path / "images", count=120, px=PX)  # blotches, assigned to two classes
     card, metrics = trained(images, tmp_path, epochs=2)
     warned = [line for line in capsys.readouterr().err.splitlines() if line.startswith("WARNING: ")]
     assert "By its validation images the model is " in warned[0] and "--weights=shipped" in warned[0]

@@ -16,12 +16,12 @@ ASKED = (0.8, 0.1, 0.1)
 @pytest.fixture
 def picture_generator(report, monkeypatch):
     """(folder of the report, the module that generates its pictures, which it writes to few/ and flat/)."""
-    report_dir = report(NAME)
-    monkeypatch.chdir(report_dir)
-    spec = importlib.util.spec_from_file_location("make", report_dir / "make.py")
+    folder = report(NAME)
+    monkeypatch.chdir(folder)
+    spec = importlib.util.spec_from_file_location("make", folder / "make.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return report_dir, module
+    return folder, module
 
 
 def counts(facts):
@@ -39,9 +39,9 @@ def copied(module, directory, clean, cracked):
 def test_few_cracked_photographs_are_in_each_split_and_a_line_says_that_they_are_few(
     picture_generator, tmp_path, capsys
 ):
-    report_dir, module = picture_generator
+    folder, module = picture_generator
     for seed in range(3):
-        facts = support.made(report_dir / "few", tmp_path / f"few{seed}", seed=seed, split=ASKED)
+        facts = support.made(folder / "few", tmp_path / f"few{seed}", seed=seed, split=ASKED)
         assert counts(facts) == {"train": (24, 1), "val": (3, 1), "test": (3, 1)}
     said = capsys.readouterr()
     assert "classes: train 24 Negative, 1 Positive; val 3 Negative, 1 Positive; test 3 Negative, 1 Positive" in said.out
@@ -50,14 +50,12 @@ def test_few_cracked_photographs_are_in_each_split_and_a_line_says_that_they_are
         "warning: train has 1 of 'Positive', val has 3 of 'Negative' and 1 of 'Positive', test has"
     )
     assert "expected 10 or more of each class" in said.err
-    assert counts(support.made(copied(module, report_dir / "six", 6, 6), tmp_path / "six", split=ASKED)) == {
+    assert counts(support.made(copied(module, folder / "six", 6, 6), tmp_path / "six", split=ASKED)) == {
         "train": (4, 4),
         "val": (1, 1),
         "test": (1, 1),
     }
-    assert counts(support.made(copied(module, report_dir / "five", 100, 5), tmp_path / "five", split=ASKED))[
-        "test"
-    ] == (
+    assert counts(support.made(copied(module, folder / "five", 100, 5), tmp_path / "five", split=ASKED))["test"] == (
         10,
         1,
     )
@@ -70,14 +68,14 @@ def test_different_photographs_of_a_white_wall_are_split_as_asked(picture_genera
 
 
 def test_copies_of_a_white_wall_still_stay_together(picture_generator, tmp_path):
-    report_dir, _ = picture_generator
+    folder, _ = picture_generator
     for number in range(0, 60, 5):
         for kind in support.CLASSES:
-            data = (report_dir / f"flat/{kind}/{number:03d}.jpg").read_bytes()
+            data = (folder / f"flat/{kind}/{number:03d}.jpg").read_bytes()
             values = np.ascontiguousarray(np.rot90(support.pixels(data)[:, ::-1]))
-            support.put(report_dir / f"flat/{kind}/turned{number:03d}.jpg", support.encoded(values, quality=85))
-            support.put(report_dir / f"flat/{kind}/again{number:03d}.jpg", data)
-    leaks = support.made(report_dir / "flat", tmp_path / "flat", split=ASKED)["leaks"]
+            support.put(folder / f"flat/{kind}/turned{number:03d}.jpg", support.encoded(values, quality=85))
+            support.put(folder / f"flat/{kind}/again{number:03d}.jpg", data)
+    leaks = support.made(folder / "flat", tmp_path / "flat", split=ASKED)["leaks"]
     assert (leaks["byte_copies"], leaks["near_copies"], leaks["groups"]) == (24, 24, 120)
 
 

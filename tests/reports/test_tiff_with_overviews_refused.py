@@ -1,4 +1,4 @@
-"""Of a TIFF whose other pages are smaller copies or masks of the first, the first is read."""
+"""A TIFF whose other pages are smaller copies or masks of its first page is read from the first."""
 
 import io
 

@@ -146,7 +146,7 @@ def test_a_mistake_is_seen_in_the_dry_run(tmp_path, monkeypatch):
 
 
 def wait_and_say(path):
-    """Runs in another process: writes its process id, and waits."""
+    """Runs in another process: writes its process ID, and waits."""
     with open(path, "w") as file:
         file.write(str(os.getpid()))
     time.sleep(600)
