@@ -167,7 +167,7 @@ def dead_name(name, kind=temporary_files.UNFINISHED):
 
 
 def killed_while_writing(path):
-    """The file beside `path` that a process killed while writing it leaves."""
+    """The name of the file that a process leaves beside `path` when it is killed while writing it."""
     before = set(os.listdir(os.path.dirname(path)))
     in_dead_process(lambda: temporary_files.claim(os.fspath(path)).write(b"half"))
     (left,) = set(os.listdir(os.path.dirname(path))) - before

@@ -1,4 +1,4 @@
-"""The examples in the documentation run and print what it shows."""
+"""The examples in the documentation run, and the model card describes the model in the package."""
 
 import contextlib
 import io
