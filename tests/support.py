@@ -1,4 +1,4 @@
-"""What the tests of conversion share: made pictures and folders, the command, and a hash of a folder."""
+"""Helpers shared by the tests: generated images and folders, the commands, and a hash of a folder."""
 
 import contextlib
 import hashlib
@@ -38,7 +38,7 @@ def encoded(values, form="JPEG", mode=None, **options):
 
 
 def put(path, data):
-    """`data` in the file `path`, which may be bytes; folders are made."""
+    """`data` in the file `path`, which may be bytes; parent folders are created."""
     os.makedirs(os.path.dirname(os.fspath(path)), exist_ok=True)
     with open(path, "wb") as file:
         file.write(data)
@@ -62,7 +62,7 @@ def linked(source, root, counts):
 
 
 def made(images, out, **settings):
-    """The dataset.json of a conversion in this process, by one worker unless told otherwise."""
+    """The dataset.json of a conversion in this process, by one worker unless `settings` says otherwise."""
     return convert.convert(ConvertConfig(images=str(images), out=str(out), **{"workers": 1, **settings}))
 
 
@@ -71,8 +71,8 @@ def rows(out, table):
 
 
 def stored(out):
-    """path -> fields of every record of the data set `out`, with `split` and `shard` added."""
-    found = {}
+    """path -> fields of every record of the dataset `out`, with `split` and `shard` added."""
+    fields_by_path = {}
     whole = dataset.load(str(out))
     for split in ("train", "val", "test"):
         for file in whole.files(split):
@@ -80,9 +80,9 @@ def stored(out):
                 for _, payload in records.read(shard):
                     fields = records.parse(payload)
                     path = os.fsdecode(fields["path"])
-                    assert path not in found, f"{path!r} is stored twice"
-                    found[path] = fields | {"split": split, "shard": os.path.basename(file)}
-    return found
+                    assert path not in fields_by_path, f"{path!r} is stored twice"
+                    fields_by_path[path] = fields | {"split": split, "shard": os.path.basename(file)}
+    return fields_by_path
 
 
 def pixels(data):
@@ -91,7 +91,7 @@ def pixels(data):
 
 def tree(root):
     """path -> mode, time, and content of everything under `root`; links are not followed."""
-    found = {}
+    entries = {}
     for folder, folders, files in os.walk(os.fsencode(root)):
         for name in folders + files:
             path = os.path.join(folder, name)
@@ -100,8 +100,8 @@ def tree(root):
                 content = os.readlink(path)
             else:
                 content = sha256(path) if os.path.isfile(path) else b""
-            found[path] = (facts.st_mode, facts.st_mtime_ns, content)
-    return found
+            entries[path] = (facts.st_mode, facts.st_mtime_ns, content)
+    return entries
 
 
 def sha256(path):
@@ -110,12 +110,12 @@ def sha256(path):
 
 
 def environment():
-    """Where `python -m crackflow...` finds this checkout."""
+    """Environment variables with which `python -m crackflow...` imports this checkout."""
     return os.environ | {"PYTHONPATH": str(ROOT)}
 
 
 def command(verb, *arguments, under=(), **options):
-    """`python -m crackflow.<verb> ...` in a process of its own, which `under` starts; a CompletedProcess with text."""
+    """`python -m crackflow.<verb> ...` in a new process, started through `under`; a CompletedProcess with text."""
     line = [*under, sys.executable, "-m", f"crackflow.{verb}", *map(os.fspath, arguments)]
     options = {"capture_output": True, "timeout": 120, "env": environment()} | options
     done = subprocess.run(line, **options)
@@ -124,8 +124,8 @@ def command(verb, *arguments, under=(), **options):
 
 
 def called(verb, *arguments):
-    """As `command`, but in this process: for mistakes, which TensorFlow's start of four seconds has nothing to do with.
-    The same flags, page, exit code and words."""
+    """As `command`, but in this process: for user errors, which do not need the four seconds that TensorFlow takes to
+    start. Same flags, help page, exit code and messages."""
     page, line = importlib.import_module(f"crackflow.{verb}"), list(map(os.fspath, arguments))
     out, error, code = io.StringIO(), io.StringIO(), 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
@@ -137,7 +137,7 @@ def called(verb, *arguments):
 
 
 def expect_one_line(done, code, *parts):
-    """The command ended with `code` and one line on stderr, warnings apart, that holds every one of `parts`."""
+    """The command ended with `code` and one line on stderr, warnings apart, that contains each of `parts`."""
     assert done.returncode == code, done.stderr
     lines = [line for line in done.stderr.splitlines() if not line.startswith("warning: ")]
     assert len(lines) == 1 and done.stderr.endswith("\n"), done.stderr
@@ -147,7 +147,7 @@ def expect_one_line(done, code, *parts):
 
 
 def in_dead_process(function):
-    """Call `function` in a process that ends at once afterwards, as by SIGKILL: nothing is closed, nothing tidied."""
+    """Call `function` in a process that ends at once afterwards, as by SIGKILL: nothing is closed or cleaned up."""
     child = os.fork()
     if not child:
         try:
@@ -158,16 +158,16 @@ def in_dead_process(function):
 
 
 def dead_name(name, kind=temporary_files.UNFINISHED):
-    """A temporary name for `name` that a process gave which has ended."""
+    """A temporary name for `name` from a process that has ended."""
     reader, writer = os.pipe()
     in_dead_process(lambda: os.write(writer, temporary_files.temporary_name(name, kind).encode()))
     os.close(writer)
-    with os.fdopen(reader) as told:
-        return told.read()
+    with os.fdopen(reader) as pipe:
+        return pipe.read()
 
 
 def killed_while_writing(path):
-    """What lies beside `path` after a process was killed that wrote it."""
+    """The name of the file that a process leaves beside `path` when it is killed while writing it."""
     before = set(os.listdir(os.path.dirname(path)))
     in_dead_process(lambda: temporary_files.claim(os.fspath(path)).write(b"half"))
     (left,) = set(os.listdir(os.path.dirname(path))) - before

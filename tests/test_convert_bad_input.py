@@ -1,4 +1,4 @@
-"""Folders, files and flags as people really give them: what is refused, with which words, and what is taken."""
+"""Folders, files and flags as people really pass them: what is refused, with which message, and what is accepted."""
 
 import contextlib
 import io
@@ -58,7 +58,7 @@ def exif_jpeg(orientation):
 
 
 def png_header(width, height):
-    """A PNG of 1 bit a pixel and next to no bytes; its pixels would fill gigabytes."""
+    """A PNG of 1 bit per pixel and few bytes; its pixels would fill gigabytes."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -80,7 +80,7 @@ def animated(form):
 
 
 def bad_files(folder):
-    """Files that cannot be used, and the reason each must get."""
+    """Unusable files, and the reason with which each must be rejected."""
     whole = support.encoded(support.picture(701))
     png = support.encoded(support.picture(702), "PNG")
     files = {
@@ -154,10 +154,10 @@ def _saved(image, form):
 
 
 class Zoo:
-    """One folder with everything odd in it, converted once; each test looks at one thing."""
+    """One folder with every odd file, converted once; each test checks one aspect."""
 
-    def __init__(self, place):
-        self.root, self.out = place / "photos", place / "data"
+    def __init__(self, directory):
+        self.root, self.out = directory / "photos", directory / "data"
         support.photos(self.root, 16, PX)
         self.bad = bad_files(self.root / "Positive")
         self.odd = odd_files(self.root / "Negative")
@@ -197,9 +197,9 @@ def test_nothing_else_is_rejected_but_the_picture_in_both_classes(zoo):
 def test_a_picture_in_both_classes_is_in_rejected_csv_and_nowhere_else(zoo):
     assert zoo.rejected["Positive/torn.jpg"] == ("the same picture is in the other class: 'Negative/torn_flipped.png'")
     assert zoo.rejected["Negative/torn_flipped.png"] == "the same picture is in the other class: 'Positive/torn.jpg'"
-    kept = {row["path"] for row in zoo.groups} | set(zoo.stored)
-    kept |= {row["path"] for row in support.rows(zoo.out, "manifest.csv")}
-    assert not kept & {"Positive/torn.jpg", "Negative/torn_flipped.png"}
+    stored_paths = {row["path"] for row in zoo.groups} | set(zoo.stored)
+    stored_paths |= {row["path"] for row in support.rows(zoo.out, "manifest.csv")}
+    assert not stored_paths & {"Positive/torn.jpg", "Negative/torn_flipped.png"}
     assert zoo.facts["leaks"]["conflicts"] == 2
 
 
@@ -568,17 +568,17 @@ def test_an_impossible_output_path_is_one_clear_line(tmp_path, out, message):
 
 
 @contextlib.contextmanager
-def small_disk(place, size):
-    place.mkdir()
+def small_disk(mount_point, size):
+    mount_point.mkdir()
     done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], capture_output=True, text=True
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", mount_point], capture_output=True, text=True
     )
     if done.returncode:
         pytest.skip(f"needs the right to mount a small disk: {done.stderr.strip()}")
     try:
-        yield place
+        yield mount_point
     finally:
-        subprocess.run(["umount", place], check=True)
+        subprocess.run(["umount", mount_point], check=True)
 
 
 @pytest.mark.parametrize(("size", "count", "px"), [("64k", 200, 16), ("256k", 8, 400)], ids=["thumbnails", "shards"])
@@ -601,7 +601,7 @@ def test_a_mount_point_as_output_is_refused_before_the_work(tmp_path):
 def test_a_limit_on_file_size_is_one_clear_line_and_leaves_nothing(tmp_path, count, px):
     support.photos(tmp_path / "photos", count, px, quality=100)
     arguments = (f"--images={tmp_path / 'photos'}", f"--out={tmp_path / 'out'}", "--workers=1")
-    # Not by preexec_fn: it forks this process, and where that has used gRPC the fork writes a line of its own.
+    # Not by preexec_fn: it forks this process, and if that has used gRPC, the fork prints a line of its own.
     limited = ["bash", "-c", 'ulimit -f 64 && exec "$@"', "bash"]  # of 1024 bytes
     done = support.command("convert", *arguments, under=limited)
     support.expect_one_line(done, 2, "a file grew past the size allowed here")
@@ -654,7 +654,7 @@ def test_the_real_command_says_help_on_stdout(tmp_path):
         assert f"--{name}=" in done.stdout
 
 
-def test_the_real_command_converts_and_replays_from_a_flagfile_with_nothing_on_stderr(tmp_path):
+def test_the_real_command_converts_from_a_flagfile_with_nothing_on_stderr(tmp_path):
     support.photos(tmp_path / "photos", 60)
     config = ConvertConfig(
         str(tmp_path / "photos"), str(tmp_path / "out"), workers=2, group_by=GroupBy.CONTENT, split=(0.34, 0.33, 0.33)

@@ -1,4 +1,4 @@
-"""What the documentation shows is what happens."""
+"""The examples in the documentation run, and the model card describes the model in the package."""
 
 import contextlib
 import io
@@ -15,9 +15,9 @@ def cells(page):
     return re.findall(r"```python\n(.*?)```", (support.ROOT / page).read_text(), re.S)
 
 
-def run(texts, place, monkeypatch):
-    """What the cells print, run one after the other in `place`."""
-    monkeypatch.chdir(place)
+def run(texts, directory, monkeypatch):
+    """What the cells print, run one after the other in `directory`."""
+    monkeypatch.chdir(directory)
     printed, names = io.StringIO(), {}
     with contextlib.redirect_stdout(printed):
         for text in texts:
@@ -33,7 +33,7 @@ def test_the_python_page_runs_from_top_to_bottom(tmp_path, monkeypatch):
     assert "expected a photograph, received 'missing.jpg': unreadable: No such file" in printed
 
 
-@pytest.mark.parametrize("text", [one for one in cells("README.md") if "load_model()" in one])
+@pytest.mark.parametrize("text", [cell for cell in cells("README.md") if "load_model()" in cell])
 def test_the_readmes_example_runs(text, tmp_path, monkeypatch):
     Image.fromarray(wall()).save(tmp_path / "wall.jpg", quality=95)
     assert "wall.jpg" in run([text], tmp_path, monkeypatch)

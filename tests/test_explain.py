@@ -21,14 +21,16 @@ def network(path):
     """A network with small random weights, saved as a model."""
     model = networks.NETWORKS[Network.CRACKFLOW_XS].build(64)
     generator = np.random.default_rng(0)
-    weights = [0.05 * generator.normal(size=one.shape) if one.ndim > 1 else one for one in model.get_weights()]
+    weights = [
+        0.05 * generator.normal(size=weight.shape) if weight.ndim > 1 else weight for weight in model.get_weights()
+    ]
     model.set_weights(weights)
     model_file.save(str(path), model, CARD)
     return str(path)
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def input_dir(tmp_path_factory):
     """model.h5, and images/ and masks/ with three pictures, one of them broken."""
     root = tmp_path_factory.mktemp("explain")
     network(root / "model.h5")
@@ -43,10 +45,10 @@ def place(tmp_path_factory):
     return root
 
 
-def config(place, tmp_path, **settings):
+def config(input_dir, tmp_path, **settings):
     settings = {"sample": 2, "batch_size": 4} | settings
     return ExplainConfig(
-        model=str(place / "model.h5"), images=str(place / "images"), out=str(tmp_path / "why"), **settings
+        model=str(input_dir / "model.h5"), images=str(input_dir / "images"), out=str(tmp_path / "why"), **settings
     )
 
 
@@ -55,9 +57,11 @@ def table(path):
         return list(csv.DictReader(file))
 
 
-def test_everything_promised_is_in_the_folder(place, tmp_path):
+def test_everything_promised_is_in_the_folder(input_dir, tmp_path):
     methods = (Method.INTEGRATED_GRADIENTS, Method.GRAD_CAM)
-    asked = config(place, tmp_path, masks=str(place / "masks"), patch_px=64, method=methods, toward=Toward.CRACKED)
+    asked = config(
+        input_dir, tmp_path, masks=str(input_dir / "masks"), patch_px=64, method=methods, toward=Toward.CRACKED
+    )
     content = explain.run(asked)
     out = tmp_path / "why"
     rows = table(out / "explanations.csv")
@@ -78,15 +82,15 @@ def test_everything_promised_is_in_the_folder(place, tmp_path):
         assert ("pointing" in row) == (content["with_masks"] > 0)
 
 
-def test_a_decision_for_clean_is_explained_as_clean(place, tmp_path):
-    explain.run(config(place, tmp_path, toward=Toward.DECIDED))
+def test_a_decision_for_clean_is_explained_as_clean(input_dir, tmp_path):
+    explain.run(config(input_dir, tmp_path, toward=Toward.DECIDED))
     for row in table(tmp_path / "why/explanations.csv"):
         assert row["explained"] == row["decided"]
 
 
-def test_chosen_layers_are_shown_and_explained_from(place, tmp_path):
+def test_chosen_layers_are_shown_and_explained_from(input_dir, tmp_path):
     asked = config(
-        place, tmp_path, layers=("stage2_down_conv", "stage1_down_relu"), method=(Method.GRAD_CAM,), sample=0
+        input_dir, tmp_path, layers=("stage2_down_conv", "stage1_down_relu"), method=(Method.GRAD_CAM,), sample=0
     )
     content = explain.run(asked)
     out = tmp_path / "why"
@@ -95,16 +99,20 @@ def test_chosen_layers_are_shown_and_explained_from(place, tmp_path):
     assert content["layers"] == {"grad_cam": ["stage1_down_relu"]} and content["scored"] == 0
 
 
-def test_the_same_seed_gives_the_same_scores(place, tmp_path):
-    found = [explain.run(config(place, tmp_path / name, sample=1)) for name in "ab"]
-    for content in found:
+def test_the_same_seed_gives_the_same_scores(input_dir, tmp_path):
+    results = [explain.run(config(input_dir, tmp_path / name, sample=1)) for name in "ab"]
+    for content in results:
         content["methods"]["integrated_gradients"].pop("images_per_sec")
-    assert found[0] == found[1]
+    assert results[0] == results[1]
 
 
-def test_a_mistake_in_the_flags_is_one_line(place, tmp_path):
+def test_a_mistake_in_the_flags_is_one_line(input_dir, tmp_path):
     done = support.called(
-        "explain", f"--model={place}/model.h5", f"--images={place}/images", f"--out={tmp_path}/why", "--layers=nose"
+        "explain",
+        f"--model={input_dir}/model.h5",
+        f"--images={input_dir}/images",
+        f"--out={tmp_path}/why",
+        "--layers=nose",
     )
     support.expect_one_line(done, 2, "--layers: expected layers of crackflow_xs", "stage3_down_relu", "received nose")
     assert not (tmp_path / "why").exists()
@@ -121,14 +129,14 @@ def test_a_mistake_in_the_flags_is_one_line(place, tmp_path):
         ({"batch_size": 0}, "--batch_size"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(place, tmp_path, settings, message):
+def test_settings_that_make_no_sense_are_refused(input_dir, tmp_path, settings, message):
     with pytest.raises(UserError, match=message):
-        config(place, tmp_path, **settings)
+        config(input_dir, tmp_path, **settings)
 
 
-def test_photographs_of_which_none_can_be_used_are_an_error_and_leave_nothing(place, tmp_path):
+def test_photographs_of_which_none_can_be_used_are_an_error_and_leave_nothing(input_dir, tmp_path):
     support.put(tmp_path / "bad/one.png", b"broken")
-    asked = ExplainConfig(model=str(place / "model.h5"), images=str(tmp_path / "bad"), out=str(tmp_path / "why"))
+    asked = ExplainConfig(model=str(input_dir / "model.h5"), images=str(tmp_path / "bad"), out=str(tmp_path / "why"))
     with pytest.raises(
         UserError, match="--images: expected photographs, none of 1 files can be used; the first: one.png"
     ):
@@ -145,10 +153,10 @@ def test_photographs_of_which_none_can_be_used_are_an_error_and_leave_nothing(pl
         explain.run(asked)
 
 
-def test_results_that_stand_there_are_replaced_only_when_asked(place, tmp_path):
-    explain.run(config(place, tmp_path, sample=0))
+def test_results_that_stand_there_are_replaced_only_when_asked(input_dir, tmp_path):
+    explain.run(config(input_dir, tmp_path, sample=0))
     before = support.tree(tmp_path / "why")
     with pytest.raises(UserError, match="--overwrite"):
-        explain.run(config(place, tmp_path, sample=0))
+        explain.run(config(input_dir, tmp_path, sample=0))
     assert support.tree(tmp_path / "why") == before
-    explain.run(config(place, tmp_path, sample=0, overwrite=True))
+    explain.run(config(input_dir, tmp_path, sample=0, overwrite=True))

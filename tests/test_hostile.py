@@ -1,4 +1,4 @@
-"""200 damaged or hostile files, made from a seed: no traceback, no hang, no code run."""
+"""200 damaged or hostile files, generated from a seed: no traceback, no hang, no code run."""
 
 import json
 import os
@@ -26,15 +26,15 @@ LONGEST_SECONDS = 10.0
 
 
 def damaged(data, generator):
-    """`data` cut short, with some bits turned over, with a part missing, doubled or overwritten by zeros."""
+    """`data` cut short, with some bits flipped, or with a part missing, repeated or zeroed."""
     data = bytearray(data)
     first, second = sorted(generator.integers(0, len(data), 2))
     kind = generator.integers(0, 5)
     if kind == 0:
         return bytes(data[:first])
     if kind == 1:
-        for place in generator.integers(0, len(data), generator.choice([1, 10, 1000])):
-            data[place] ^= 1 << generator.integers(0, 8)
+        for offset in generator.integers(0, len(data), generator.choice([1, 10, 1000])):
+            data[offset] ^= 1 << generator.integers(0, 8)
     elif kind == 2:
         del data[first:second]
     elif kind == 3:
@@ -55,11 +55,11 @@ def png(width, height, body=b""):
 
 
 def photographs(generator):
-    """Bytes of hostile photographs, EACH of them."""
+    """The bytes of EACH hostile photographs."""
     picture = wall(120, 160)
     forms = [support.encoded(picture, form) for form in ("JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "PPM")]
     forms += [support.encoded(picture, progressive=True), located((1.0, 2.0, 3.0), (4.0, 5.0, 6.0), pixels=picture)]
-    found = [
+    photos = [
         b"",
         b"\x00" * 5000,
         b"not an image",
@@ -74,9 +74,9 @@ def photographs(generator):
         b"%PDF-1.7\n",
         b"PK\x03\x04" + bytes(100),
     ]
-    while len(found) < EACH:
-        found.append(damaged(forms[len(found) % len(forms)], generator))
-    return found
+    while len(photos) < EACH:
+        photos.append(damaged(forms[len(photos) % len(forms)], generator))
+    return photos
 
 
 @pytest.fixture(scope="module")
@@ -86,14 +86,14 @@ def sound(tmp_path_factory):
     return path.read_bytes()
 
 
-def models(sound, place, generator):
-    """Files of hostile models, EACH of them, with what they would run if they could."""
-    trace = str(place / "trace")
+def models(sound, directory, generator):
+    """(paths of EACH hostile model files, the file that they would write if their code ran)."""
+    trace = str(directory / "trace")
     body = sound[: -model_file.CHECKSUM_TRAILER_BYTES]
     command = {"class_name": "function", "module": "os", "config": "system", "registered_name": "function"}
 
     def described(change, number):
-        path = place / f"model{number}.h5"
+        path = directory / f"model{number}.h5"
         path.write_bytes(body)
         with h5py.File(path, "r+") as file:
             config = json.loads(file.attrs["model_config"])
@@ -102,7 +102,7 @@ def models(sound, place, generator):
         return path
 
     def opened(change, number):
-        path = place / f"model{number}.h5"
+        path = directory / f"model{number}.h5"
         path.write_bytes(body)
         with h5py.File(path, "r+") as file:
             change(file)
@@ -125,7 +125,7 @@ def models(sound, place, generator):
     files = [described(change, number) for number, change in enumerate(changes)]
     files += [opened(change, 50 + number) for number, change in enumerate([outside, loop, borrowed, resized])]
     while len(files) < EACH:
-        path = place / f"model{100 + len(files)}.h5"
+        path = directory / f"model{100 + len(files)}.h5"
         path.write_bytes(damaged(sound if len(files) % 2 else body, generator))
         files.append(path)
     return files, trace
@@ -143,7 +143,7 @@ def test_a_hundred_model_files_run_nothing_and_end_in_one_line_each(sound, tmp_p
             assert "\n" not in str(error) and str(path) in str(error)
         assert time.monotonic() - start < LONGEST_SECONDS, path
     assert not os.path.exists(trace)
-    assert refused >= 0.8 * len(files)  # what is left has a few other weights in a file without its seal
+    assert refused >= 0.8 * len(files)  # the rest have a few changed weights in a file without its checksum
 
 
 @pytest.mark.parametrize("number", [0, 5, 7, 12, 60])

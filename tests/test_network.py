@@ -1,4 +1,4 @@
-"""Who reaches a listener of ours: this machine over loopback, and nobody from another address unless told to."""
+"""Who can reach our listeners: this machine over loopback, and no other address unless a flag opens them."""
 
 import contextlib
 import json
@@ -31,19 +31,19 @@ for service, stolen in zip(sys.argv[2::2], sys.argv[3::2]):
     batches = batches.apply(tf.data.experimental.service.distribute("parallel_epochs", service))
     print("served", list(batches.as_numpy_iterator()), flush=True)
 """
-# For the service that does not answer, where TensorFlow tries for an hour; one that does takes 0.1.
+# For a service that does not answer, which TensorFlow retries for an hour; one that does takes 0.1.
 PATIENCE_SECONDS = 5
 START_SECONDS = 120  # of a client, on a busy machine
 
 
 def other_addresses():
-    """Of this machine, those that are not loopback; found by the way that a packet would take, which none is sent."""
-    found = set()
+    """This machine's addresses that are not loopback: those of the route that a packet would take; none is sent."""
+    addresses = set()
     for family, beyond in ((socket.AF_INET, "198.51.100.1"), (socket.AF_INET6, "2001:db8::1")):
-        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as way:
-            way.connect((beyond, 9))
-            found.add(way.getsockname()[0])
-    return sorted(address for address in found if not listening.loopback(address))
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((beyond, 9))
+            addresses.add(probe.getsockname()[0])
+    return sorted(address for address in addresses if not listening.loopback(address))
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def others():
 
 
 def answers(address, port):
-    """Whether anybody there takes a connection."""
+    """Whether anything there accepts a connection."""
     try:
         socket.create_connection((address, port), timeout=2).close()
     except OSError:
@@ -67,8 +67,8 @@ def port_of(address):
 def started(host="localhost"):
     """A dispatcher and its worker in this process."""
     dispatcher = data_service.start(DataServiceConfig(host=host))
-    place = f"grpc://localhost:{port_of(dispatcher.address)}"
-    worker = data_service.start(DataServiceConfig(role=ServiceRole.WORKER, dispatcher=place, host=host))
+    dispatcher_address = f"grpc://localhost:{port_of(dispatcher.address)}"
+    worker = data_service.start(DataServiceConfig(role=ServiceRole.WORKER, dispatcher=dispatcher_address, host=host))
     return dispatcher, worker
 
 
@@ -94,7 +94,7 @@ def test_a_data_service_that_is_told_to_is_reached_and_warns_of_what_that_means(
 
 
 def test_a_client_elsewhere_has_no_worker_read_a_file_and_write_another(others, tmp_path):
-    """Until it is told to: then the same client does, which shows what the default is worth."""
+    """Until a flag opens it: then the same client does, which shows what the default is worth."""
     (tmp_path / "secret").write_text("mine")
     address = f"[{others[-1]}]" if ":" in others[-1] else others[-1]
     line = [sys.executable, "-c", CLIENT, str(tmp_path / "secret")]
@@ -126,7 +126,7 @@ def worker_of_a_cluster(addresses, index):
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1", None])
-def test_workers_of_a_cluster_on_one_machine_are_not_reached_unless_its_name_is_one_that_others_have(others, name):
+def test_workers_on_one_machine_are_reached_only_by_a_name_that_others_have(others, name):
     ports = free_ports(2)
     workers = [f"{name or others[0]}:{port}" for port in ports]
     if ":" in workers[0].rpartition(":")[0]:
@@ -159,7 +159,7 @@ def test_who_waits_for_the_other_workers_listens_where_they_are(others, name):
 
 
 def chief(host, named, tmp_path):
-    """Where the chief of a search listens: with --host=`host`, of which the workers are told `named`."""
+    """Where the chief of a search listens: with --host=`host`, which the workers know as `named`."""
     config = TuneConfig(data="d", out=str(tmp_path), host=host)
     return roles.listening_address(config, roles.Role("chief", f"{named}:{free_ports(1)[0]}"))
 
@@ -176,7 +176,7 @@ def test_the_chief_of_a_search_is_not_reached_unless_told_to(others, tmp_path, h
 
 
 @pytest.mark.parametrize("named", ["0.0.0.0", "::", "node7", "10.0.0.5"])
-def test_a_chief_that_its_workers_are_told_to_find_elsewhere_is_opened_by_the_flag_alone(tmp_path, named):
+def test_a_chief_that_workers_seek_elsewhere_is_opened_by_the_flag_alone(tmp_path, named):
     message = (
         f"--host: expected the name .* KERASTUNER_ORACLE_IP is {named}, received localhost, .*; --host={named} opens"
     )

@@ -1,5 +1,5 @@
 """The commands where modules, functions and signals of Linux are absent, and where open files can't be moved: see
-tests/elsewhere, which says what is pretended."""
+tests/elsewhere, which says what is simulated."""
 
 import json
 import pathlib
@@ -18,7 +18,7 @@ PHOTOS = 4
 
 
 def answers(system, *commands):
-    """[exit code, stdout, stderr] of each command, a verb and its flags, all in one process on a pretended system."""
+    """[exit code, stdout, stderr] of each command, a verb and its flags, all in one process on a simulated system."""
     environment = support.environment()
     environment |= {"ELSEWHERE": system, "PYTHONPATH": f"{HERE}:{environment['PYTHONPATH']}"}
     done = subprocess.run(
@@ -34,7 +34,7 @@ def answers(system, *commands):
 
 
 def conversions(tmp_path):
-    """Made and converted with two workers, the data set twice; then another one, both joined, and checked."""
+    """Generate and convert with two workers, twice; then a second dataset, a merge of both, and its verification."""
     images, data, more, other = (tmp_path / name for name in ("images", "data", "more", "other"))
     synth = ["synth", f"--out={images}", "--count=48", "--image_px=64", "--workers=2"]
     convert = ["convert", f"--images={images}", f"--out={data}", "--workers=2"]
@@ -50,21 +50,21 @@ def conversions(tmp_path):
 
 
 def looking(tmp_path):
-    """Photographs looked at twice; a network trained, and the run repeated."""
+    """Photographs predicted twice; a network trained, and the run repeated."""
     predict = ["predict", f"--photos={tmp_path}/more/Positive", f"--out={tmp_path / 'found'}", "--scale=1"]
     train = ["train", f"--data={tmp_path / 'data'}", f"--run_dir={tmp_path / 'run'}", "--image_px=32", "--epochs=1"]
     train += ["--batch_size=16", "--xla=off"]
     return [predict, [*predict, "--overwrite"], train, train]
 
 
-def expect_done(commands, found):
-    for command, (code, _, error) in zip(commands, found, strict=True):
-        # Sixty pictures warn of thin splits, and a network of one epoch of a guess.
+def expect_done(commands, results):
+    for command, (code, _, error) in zip(commands, results, strict=True):
+        # Sixty images cause a warning about small splits, and one epoch one about a model no better than a guess.
         assert code == 0 and all(line.lower().startswith("warning: ") for line in error.splitlines()), (command, error)
 
 
 def expect_whole(tmp_path):
-    """Nothing of a stage, a lock or an older folder is left, and what was converted is what Linux makes of it."""
+    """No temporary folder, lock or older folder is left, and the dataset is the one that Linux writes."""
     left = sorted(path.name for path in tmp_path.iterdir())
     assert not [name for name in left if name.startswith(".")], left
     here = support.made(tmp_path / "images", tmp_path / "here")
@@ -75,15 +75,15 @@ def expect_whole(tmp_path):
 def test_every_command_works_where_only_windows_modules_functions_and_signals_are(tmp_path):
     helps = [[verb, "--help"] for verb in VERBS]
     commands = [*helps, *conversions(tmp_path), *looking(tmp_path)]
-    found = answers("windows", *commands)
-    expect_done(commands, found)
-    for verb, (_, told, _) in zip(VERBS, found, strict=False):
-        assert "\nFlags:\n  --" in told, verb
+    results = answers("windows", *commands)
+    expect_done(commands, results)
+    for verb, (_, stdout, _) in zip(VERBS, results, strict=False):
+        assert "\nFlags:\n  --" in stdout, verb
     assert len(json.loads((tmp_path / "found" / "findings.json").read_text())["photos"]) == PHOTOS
     expect_whole(tmp_path)
 
 
-def test_photographs_are_converted_where_processes_are_spawned_and_no_room_can_be_claimed_as_on_macos(tmp_path):
+def test_conversion_works_with_spawned_processes_and_no_preallocation_as_on_macos(tmp_path):
     commands = conversions(tmp_path)[:2]
     expect_done(commands, answers("macos", *commands))
     expect_whole(tmp_path)

@@ -27,8 +27,8 @@ def jpeg(pixels):
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """model.h5, and site/ with a cracked and a clean wall, one with a place, and a broken file."""
+def input_dir(tmp_path_factory):
+    """model.h5, and site/ with a cracked and a clean wall, one with a GPS position, and a broken file."""
     root = tmp_path_factory.mktemp("predict")
     model_file.save(str(root / "model.h5"), darkness(), CARD)
     support.put(root / "site/cracked.jpg", jpeg(wall()))
@@ -38,15 +38,15 @@ def place(tmp_path_factory):
     return root
 
 
-def run(place, out, **settings):
-    settings = {"photos": str(place / "site"), "model": str(place / "model.h5")} | settings
+def run(input_dir, out, **settings):
+    settings = {"photos": str(input_dir / "site"), "model": str(input_dir / "model.h5")} | settings
     return predict.run(PredictConfig(out=str(out), **settings))
 
 
 @pytest.fixture(scope="module")
-def done(place, tmp_path_factory):
+def done(input_dir, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / "findings"
-    return out, run(place, out, mm_per_px=0.5)
+    return out, run(input_dir, out, mm_per_px=0.5)
 
 
 def test_the_table_has_a_row_for_each_photograph(done):
@@ -58,30 +58,30 @@ def test_the_table_has_a_row_for_each_photograph(done):
     assert all(0 <= float(row["probability"]) <= 1 for row in rows)
 
 
-def test_what_is_found_is_recorded_with_all_that_led_to_it(done, place):
+def test_what_is_found_is_recorded_with_all_that_led_to_it(done, input_dir):
     out, content = done
     assert json.loads((out / "findings.json").read_text()) == content
-    assert content["model"]["sha256"] == support.sha256(place / "model.h5")
+    assert content["model"]["sha256"] == support.sha256(input_dir / "model.h5")
     assert content["threshold"] == 0.5 and content["crackflow"]
-    photo = next(one for one in content["photos"] if one["path"] == "cracked.jpg")
-    assert photo["sha256"] == support.sha256(place / "site/cracked.jpg")
-    (found,) = photo["findings"]
-    x, y, width, height = found["box"]
-    assert all(x <= px <= x + width and y <= py <= y + height for one in found["polygons"] for px, py in one)
-    assert found["length_mm_estimate"] == pytest.approx(found["length_px_estimate"] / 2, abs=0.1)
-    assert found["decision"] == "cracked" and 0.5 <= found["probability"] <= 1
+    photo = next(entry for entry in content["photos"] if entry["path"] == "cracked.jpg")
+    assert photo["sha256"] == support.sha256(input_dir / "site/cracked.jpg")
+    (finding,) = photo["findings"]
+    x, y, width, height = finding["box"]
+    assert all(x <= px <= x + width and y <= py <= y + height for polygon in finding["polygons"] for px, py in polygon)
+    assert finding["length_mm_estimate"] == pytest.approx(finding["length_px_estimate"] / 2, abs=0.1)
+    assert finding["decision"] == "cracked" and 0.5 <= finding["probability"] <= 1
 
 
 def test_places_become_points_on_a_map(done):
-    found = json.loads((done[0] / "findings.geojson").read_text())
-    (point,) = found["features"]
-    assert found["type"] == "FeatureCollection" and point["geometry"]["type"] == "Point"
+    geojson = json.loads((done[0] / "findings.geojson").read_text())
+    (point,) = geojson["features"]
+    assert geojson["type"] == "FeatureCollection" and point["geometry"]["type"] == "Point"
     assert point["geometry"]["coordinates"] == [7.0, 46.5]
     assert point["properties"]["path"] == "here.jpg"
 
 
-def test_without_places_there_is_no_map(place, tmp_path):
-    run(place, tmp_path / "out", photos=str(place / "site/cracked.jpg"))
+def test_without_places_there_is_no_map(input_dir, tmp_path):
+    run(input_dir, tmp_path / "out", photos=str(input_dir / "site/cracked.jpg"))
     assert not (tmp_path / "out/findings.geojson").exists()
 
 
@@ -105,20 +105,20 @@ def test_the_page_holds_photographs_outlines_and_numbers(done):
     assert not re.search(r'(?:src|href)="(?!data:|#)', text)
 
 
-def test_the_photographs_are_not_changed(place, tmp_path):
-    before = support.tree(place / "site")
-    run(place, tmp_path / "out")
-    assert support.tree(place / "site") == before
+def test_the_photographs_are_not_changed(input_dir, tmp_path):
+    before = support.tree(input_dir / "site")
+    run(input_dir, tmp_path / "out")
+    assert support.tree(input_dir / "site") == before
 
 
-def test_a_given_threshold_decides(place, tmp_path):
-    content = run(place, tmp_path / "out", photos=str(place / "site/cracked.jpg"), threshold=0.9999999)
+def test_a_given_threshold_decides(input_dir, tmp_path):
+    content = run(input_dir, tmp_path / "out", photos=str(input_dir / "site/cracked.jpg"), threshold=0.9999999)
     assert content["threshold"] == 0.9999999
-    assert [one["decision"] for one in content["photos"]] in (["clean"], ["cracked"])
+    assert [photo["decision"] for photo in content["photos"]] in (["clean"], ["cracked"])
 
 
-def test_only_so_many_photographs_are_on_the_page(place, tmp_path):
-    run(place, tmp_path / "out", page_photos=1)
+def test_only_so_many_photographs_are_on_the_page(input_dir, tmp_path):
+    run(input_dir, tmp_path / "out", page_photos=1)
     text = (tmp_path / "out/report.html").read_text()
     assert text.count("<svg") == 1 and "The 1 most probable are shown" in text
 
@@ -142,14 +142,14 @@ def test_a_setting_out_of_range_is_refused(settings, message):
         PredictConfig(**({"photos": "a", "out": "b"} | settings))
 
 
-def test_nothing_usable_is_a_clear_error_and_leaves_nothing(place, tmp_path):
+def test_nothing_usable_is_a_clear_error_and_leaves_nothing(input_dir, tmp_path):
     with pytest.raises(UserError, match="--photos: expected photographs, none of 1 files can be used; the first"):
-        run(place, tmp_path / "out", photos=str(place / "site/broken.jpg"))
+        run(input_dir, tmp_path / "out", photos=str(input_dir / "site/broken.jpg"))
     assert not list(tmp_path.iterdir())
 
 
-def test_the_shipped_model_works_without_any_other_flag(place, tmp_path, monkeypatch):
-    done = support.command("predict", f"--photos={place / 'site/cracked.jpg'}", cwd=tmp_path)
+def test_the_shipped_model_works_without_any_other_flag(input_dir, tmp_path, monkeypatch):
+    done = support.command("predict", f"--photos={input_dir / 'site/cracked.jpg'}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     rows = csv_files.read(str(tmp_path / "findings/predictions.csv"))
@@ -158,7 +158,7 @@ def test_the_shipped_model_works_without_any_other_flag(place, tmp_path, monkeyp
     count = len(photo["findings"])
     assert f", {count} finding{'s' * (count != 1)}\n" in done.stdout
     monkeypatch.chdir(tmp_path)
-    again = support.called("predict", f"--photos={place / 'site/cracked.jpg'}")
+    again = support.called("predict", f"--photos={input_dir / 'site/cracked.jpg'}")
     support.expect_one_line(again, 2, "exists and is not empty")
 
 
@@ -167,17 +167,17 @@ def test_a_mistake_is_one_line(tmp_path):
     support.expect_one_line(done, 2, "--photos: expected a photograph", "none.jpg")
 
 
-def test_the_page_recounts_for_another_threshold_what_the_command_decides_with_it(place, tmp_path):
-    """Its slider compares the same probabilities, lowered for the size of the photograph, as the tables hold."""
+def test_the_page_recounts_for_another_threshold_what_the_command_decides_with_it(input_dir, tmp_path):
+    """Its slider compares the probabilities that the tables hold, lowered for the size of the photograph."""
     card = dataclasses.replace(
         CARD, photo_shift=6.0, photo_level=3.0, photo_growth=2.0, photo_most=20.0, review=(0.4, 0.6)
     )
     model_file.save(str(tmp_path / "model.h5"), darkness(), card)
-    content = run(place, tmp_path / "own", model=str(tmp_path / "model.h5"))
+    content = run(input_dir, tmp_path / "own", model=str(tmp_path / "model.h5"))
     page = (tmp_path / "own/report.html").read_text()
-    shown = re.findall(r'data-probability="([^"]+)" data-decision="([^"]+)"', page)
+    page_rows = re.findall(r'data-probability="([^"]+)" data-decision="([^"]+)"', page)
     table = csv_files.read(str(tmp_path / "own/predictions.csv"))
-    assert sorted((f"{float(p):.6f}", one) for p, one in shown) == sorted(
+    assert sorted((f"{float(p):.6f}", decision) for p, decision in page_rows) == sorted(
         (row["probability"], row["decision"]) for row in table
     )
     assert all(photo["logits_taken_off"] > 6 for photo in content["photos"])
@@ -185,6 +185,6 @@ def test_the_page_recounts_for_another_threshold_what_the_command_decides_with_i
     for photo in content["photos"]:
         assert photo["decision"] != "clean" or not photo["findings"]
     for threshold in (0.001, 0.9):
-        again = run(place, tmp_path / f"at{threshold}", model=str(tmp_path / "model.h5"), threshold=threshold)
+        again = run(input_dir, tmp_path / f"at{threshold}", model=str(tmp_path / "model.h5"), threshold=threshold)
         decided = sum(photo["decision"] == "cracked" for photo in again["photos"])
-        assert decided == sum(float(p) >= threshold for p, _ in shown)
+        assert decided == sum(float(p) >= threshold for p, _ in page_rows)

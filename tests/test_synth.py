@@ -16,8 +16,8 @@ from crackflow.core.errors import UserError
 from tests import small
 
 
-def config(place, **changes):
-    return SynthConfig(out=str(place), **({"count": 6, "image_px": 32, "workers": 1} | changes))
+def config(out, **changes):
+    return SynthConfig(out=str(out), **({"count": 6, "image_px": 32, "workers": 1} | changes))
 
 
 def contents(folder):
@@ -25,42 +25,45 @@ def contents(folder):
 
 
 def processes_with(word):
-    found = []
+    process_ids = []
     for entry in pathlib.Path("/proc").glob("[0-9]*"):
         try:
-            found += [entry.name] if word in (entry / "environ").read_bytes().decode(errors="replace") else []
+            process_ids += [entry.name] if word in (entry / "environ").read_bytes().decode(errors="replace") else []
         except OSError:
             continue
-    return found
+    return process_ids
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def synthetic_dir(tmp_path_factory):
     out = tmp_path_factory.mktemp("synth") / "photos"
     synth.run(config(out, count=39, seed=4))
     return out
 
 
-def test_half_of_the_images_are_cracked_and_have_masks(made):
-    names = sorted(contents(made))
+def test_half_of_the_images_are_cracked_and_have_masks(synthetic_dir):
+    names = sorted(contents(synthetic_dir))
     assert names == sorted(
         [f"Negative/{index:08d}.jpg" for index in range(0, 39, 2)]
         + [f"Positive/{index:08d}.jpg" for index in range(1, 39, 2)]
         + [f"masks/{index:08d}.png" for index in range(1, 39, 2)]
         + ["synth.json"]
     )
-    with Image.open(made / "Positive" / "00000001.jpg") as image, Image.open(made / "masks" / "00000001.png") as mask:
+    with (
+        Image.open(synthetic_dir / "Positive" / "00000001.jpg") as image,
+        Image.open(synthetic_dir / "masks" / "00000001.png") as mask,
+    ):
         assert (image.size, image.mode, mask.size) == ((32, 32), "RGB", (32, 32))
 
 
-def test_the_number_of_workers_changes_no_byte(made, tmp_path):
+def test_the_number_of_workers_changes_no_byte(synthetic_dir, tmp_path):
     synth.run(config(tmp_path / "photos", count=39, seed=4, workers=2))
-    assert contents(tmp_path / "photos") == contents(made)
+    assert contents(tmp_path / "photos") == contents(synthetic_dir)
 
 
-def test_the_folder_says_what_made_it(made):
-    facts = json.loads((made / synth.MARKER).read_text())
-    assert facts == synth.facts(config(made, count=39, seed=4), "")
+def test_the_folder_says_what_made_it(synthetic_dir):
+    facts = json.loads((synthetic_dir / synth.MARKER).read_text())
+    assert facts == synth.facts(config(synthetic_dir, count=39, seed=4), "")
     assert (facts["seed"], facts["count"], facts["image_px"]) == (4, 39, 32)
 
 
@@ -81,8 +84,8 @@ def test_donors_that_are_no_data_set_are_told_before_a_folder_is_made(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_nothing_else_is_left_beside_the_folder(made):
-    assert os.listdir(made.parent) == ["photos"]
+def test_nothing_else_is_left_beside_the_folder(synthetic_dir):
+    assert os.listdir(synthetic_dir.parent) == ["photos"]
 
 
 def test_a_folder_with_something_in_it_is_refused(tmp_path):
@@ -165,5 +168,5 @@ def test_the_command_loads_no_tensorflow_sklearn_or_matplotlib():
     code = (
         "import sys, crackflow.synth; print([m for m in ('tensorflow', 'sklearn', 'matplotlib') if m in sys.modules])"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout == "[]\n"
+    completed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert completed.stdout == "[]\n"

@@ -1,4 +1,4 @@
-"""Train and evaluate as a user runs them: as commands, on a small data set."""
+"""Train and evaluate as a user runs them: as commands, on a small dataset."""
 
 import copy
 import dataclasses
@@ -40,7 +40,7 @@ def run_dir(tmp_path_factory):
     done = command("train", f"--data={small.data().folder}", f"--run_dir={run}", *sizes, *decisions)
     assert done.returncode == 0, done.stderr
     assert "epoch 3/3" in done.stdout and "images/s" in done.stdout and "precision" in done.stdout
-    # Of sixteen validation images it may say that they prove nothing.
+    # With sixteen validation images it may warn that they prove nothing.
     assert all(line.startswith("WARNING: ") for line in done.stderr.splitlines()), done.stderr
     return run
 
@@ -59,15 +59,15 @@ def test_a_run_leaves_what_it_promises(run_dir):
     assert list((run_dir / "tensorboard").rglob("events.out.tfevents.*"))
 
 
-def test_what_masks_taught_lies_in_the_model_and_one_device_is_not_asked_for_more_than_it_holds(tmp_path, monkeypatch):
+def test_the_mask_head_is_in_the_model_and_evaluation_batches_fit_one_device(tmp_path, monkeypatch):
     monkeypatch.setattr(train, "EVAL_BATCH_SIZE", 4)
     sizes = []
 
     def noting(name, at):
         plain = getattr(stream, name)
-        monkeypatch.setattr(stream, name, lambda *given, **more: (sizes.append(given[at]), plain(*given, **more))[1])
+        monkeypatch.setattr(stream, name, lambda *args, **kwargs: (sizes.append(args[at]), plain(*args, **kwargs))[1])
 
-    noting("eval_batches", 2)  # where their batch size stands
+    noting("eval_batches", 2)  # the position of the batch size
     noting("sample_batches", 3)
     design = Architecture(stem=8, widths=(16,), repeats=(0,), padding=Padding.SAME)  # 32 px in 8 x 8 cells
     asked = TrainConfig(
@@ -82,7 +82,7 @@ def test_what_masks_taught_lies_in_the_model_and_one_device_is_not_asked_for_mor
         optimization=Optimization(mask_weight=1.0),
     )
     train.run(asked)
-    assert sizes[0] == 16 and set(sizes[1:]) == {4}  # the first: of the fit, which all devices share
+    assert sizes[0] == 16 and set(sizes[1:]) == {4}  # the first is that of the fit, shared by all devices
     last = checkpoint.latest(str(tmp_path / "run" / "checkpoints")).snapshot.arrays
     (kernel,) = (array for name, array in last.items() if name.startswith("weight/") and "cells/kernel" in name)
     np.testing.assert_array_equal(model_file.load(str(tmp_path / "run")).locator.weights, kernel.ravel())
@@ -96,14 +96,14 @@ def test_history_has_a_row_for_each_epoch(run_dir):
 
 def test_the_model_knows_all_that_its_user_needs(run_dir):
     card = model_file.load(str(run_dir)).card
-    made = small.data()
-    assert card.classes == made.classes and card.fingerprint == made.facts["fingerprint"]
+    dataset = small.data()
+    assert card.classes == dataset.classes and card.fingerprint == dataset.facts["fingerprint"]
     assert card.image_px == 32 and 0 < card.threshold < 1 and card.versions["tensorflow"].startswith("2.")
 
 
 def test_decisions_are_fitted_on_validation_images_by_the_rule_asked_for(run_dir):
-    loaded, made = model_file.load(str(run_dir)), small.data()
-    batches = stream.eval_batches(made, "val", 16, 32, 3)
+    loaded, dataset = model_file.load(str(run_dir)), small.data()
+    batches = stream.eval_batches(dataset, "val", 16, 32, 3)
     labels, logits = scoring.predict_logits(loaded.model, batches)
     temperature = thresholds.fit_temperature(labels, logits)
     probabilities = model_file.to_probabilities(logits, temperature)
@@ -120,14 +120,16 @@ def test_decisions_are_fitted_on_validation_images_by_the_rule_asked_for(run_dir
 
 
 def test_the_model_knows_what_its_training_images_looked_like(run_dir):
-    loaded, made = model_file.load(str(run_dir)), small.data()
-    assert loaded.card.source_px == made.source_px == 64 and loaded.card.mm_per_px == 0.25
+    loaded, dataset = model_file.load(str(run_dir)), small.data()
+    assert loaded.card.source_px == dataset.source_px == 64 and loaded.card.mm_per_px == 0.25
     looks = ood.FeatureStatistics(loaded.model)
-    known = scoring.map_batches(looks, stream.eval_batches(made, "val", 16, 32, 3))
+    known = scoring.map_batches(looks, stream.eval_batches(dataset, "val", 16, 32, 3))
     assert (loaded.familiarity.distances(known) > loaded.familiarity.limit).mean() <= 0.1
     noise = looks(np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8))
     assert np.median(loaded.familiarity.distances(noise)) > loaded.familiarity.limit
-    images = np.concatenate([image.numpy() for image, _ in stream.sample_batches(made, "train", 10**6, 16, 32, 3, 0)])
+    images = np.concatenate(
+        [image.numpy() for image, _ in stream.sample_batches(dataset, "train", 10**6, 16, 32, 3, 0)]
+    )
     assert 0 < loaded.card.brightness == pytest.approx(images.mean(), rel=1e-6)
 
 
@@ -147,9 +149,11 @@ def test_the_report_is_one_page_with_the_run_inside(run_dir):
 def test_flags_replay_the_run_to_the_same_weights(run_dir, tmp_path):
     done = command("train", f"--flagfile={run_dir / 'flags.cfg'}", f"--run_dir={tmp_path / 'again'}")
     assert done.returncode == 0, done.stderr
-    ours, theirs = (model_file.load(str(path)).model.get_weights() for path in (run_dir, tmp_path / "again"))
-    for one, other in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(one, other, atol=2e-3)  # threads add in another order
+    original_weights, replayed_weights = (
+        model_file.load(str(path)).model.get_weights() for path in (run_dir, tmp_path / "again")
+    )
+    for original, replayed in zip(original_weights, replayed_weights, strict=True):
+        np.testing.assert_allclose(original, replayed, atol=2e-3)  # threads sum in another order
 
 
 def test_a_run_folder_in_use_is_one_line_and_exit_2(run_dir):
@@ -211,20 +215,18 @@ def test_a_run_says_that_its_figures_are_of_a_test_and_which_images_it_has_seen(
     assert (len(seen.trained), len(seen.validated)) == (64, 16)
 
 
-def test_without_a_test_split_the_figure_is_called_validation_and_a_model_knows_what_it_began_with(
-    run_dir, tmp_path, capsys
-):
+def test_without_a_test_split_figures_are_of_validation_and_a_model_knows_its_start(run_dir, tmp_path, capsys):
     bare = support.made(support.photos(tmp_path / "photos", 24), tmp_path / "bare", split=(0.5, 0.5, 0.0))
     run = tmp_path / "run"
     train.run(TrainConfig(data=str(tmp_path / "bare"), run_dir=str(run), weights=str(run_dir), epochs=1, batch_size=4))
-    told = "validation, on which threshold, temperature and epoch were chosen"
+    basis = "validation, on which threshold, temperature and epoch were chosen"
     measured = json.loads((run / "metrics.json").read_text())
-    assert (measured["split"], measured["basis"]) == ("val", told)
+    assert (measured["split"], measured["basis"]) == ("val", basis)
     assert measured["training_overlap"]["validated_on"] == measured["n"] == bare["splits"]["val"]["count"]
     said = capsys.readouterr().out
-    assert f"no test split: accuracy {measured['accuracy']:.4f} on {told}; at threshold" in said
+    assert f"no test split: accuracy {measured['accuracy']:.4f} on {basis}; at threshold" in said
     assert "test accuracy" not in said and "training data" not in said
-    assert f"accuracy on {told}" in (run / "report.html").read_text()
+    assert f"accuracy on {basis}" in (run / "report.html").read_text()
     assert {"--image_px=32", f"--weights={run_dir}"} <= set((run / "flags.cfg").read_text().split())
     seen = model_file.load(str(run)).training_images
     assert len(seen.trained) == 80 + bare["splits"]["train"]["count"]
@@ -236,9 +238,9 @@ def test_several_data_sets_are_measured_at_once(run_dir, tmp_path):
         "evaluate", f"--model={run_dir}", "--data=" + ",".join(sets), "--split=all", f"--out={tmp_path / 'o'}"
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "o" / "metrics.json").read_text())["datasets"]
-    assert set(found) == {"data-jpeg-0", "data-raw-0"}
-    assert {one["n"] for one in found.values()} == {small.COUNT}
+    metrics_by_dataset = json.loads((tmp_path / "o" / "metrics.json").read_text())["datasets"]
+    assert set(metrics_by_dataset) == {"data-jpeg-0", "data-raw-0"}
+    assert {metrics["n"] for metrics in metrics_by_dataset.values()} == {small.COUNT}
 
 
 def test_a_missing_model_is_one_line_and_exit_2(tmp_path):
@@ -270,7 +272,7 @@ def test_what_training_can_do_besides_runs_as_a_command(run_dir, tmp_path):
     assert 0 <= rates[1] < rates[0]
 
 
-def test_a_run_begins_with_a_model_on_two_devices_goes_on_and_is_replayed_from_another_folder(run_dir, tmp_path):
+def test_a_run_begun_with_a_model_on_two_devices_resumes_and_is_replayed_elsewhere(run_dir, tmp_path):
     asked = f"--data={small.data().folder}", "--epochs=2", "--batch_size=16", "--min_steps_per_epoch=4", "--run_dir=one"
     devices = "--strategy=mirrored", "--cpu_devices=2"
     begun = command(
@@ -321,23 +323,23 @@ def test_a_mistake_leaves_the_earlier_run_that_was_to_be_replaced(run_dir, tmp_p
 
 
 def test_balanced_classes_need_both(tmp_path):
-    made = small.data()
-    counts = made.facts["splits"]["train"]["class_counts"]
-    one_sided = dataclasses.replace(made, facts=copy.deepcopy(made.facts))
-    one_sided.facts["splits"]["train"]["class_counts"] = counts | {made.classes[1]: 0}
+    dataset = small.data()
+    counts = dataset.facts["splits"]["train"]["class_counts"]
+    one_sided = dataclasses.replace(dataset, facts=copy.deepcopy(dataset.facts))
+    one_sided.facts["splits"]["train"]["class_counts"] = counts | {dataset.classes[1]: 0}
     config = TrainConfig(data="d", run_dir="r", optimization=Optimization(class_weights=(0.0, 0.0)))
     with pytest.raises(UserError, match="--class_weights: expected both classes in the training split, received"):
         job.build_trainer(config, one_sided, networks.NETWORKS[config.model].build(32), 10, "off")
 
 
 def test_a_run_killed_at_any_moment_ends_bit_for_bit_as_if_nothing_had_been(tmp_path):
-    """SIGTERM, which is heard, and SIGKILL, which is not; with everything on that keeps a state. That two undisturbed
-    runs are the same follows."""
+    """SIGTERM, which is handled, and SIGKILL, which cannot be; with every option on that carries state. It follows that
+    two undisturbed runs are identical."""
     run, whole = tmp_path / "run", tmp_path / "whole"
 
-    def options(place):
+    def options(directory):
         return [
-            f"--data={small.data().folder}", f"--run_dir={place}", "--model=crackflow_xs", "--image_px=32",
+            f"--data={small.data().folder}", f"--run_dir={directory}", "--model=crackflow_xs", "--image_px=32",
             "--epochs=4", "--batch_size=16", "--deterministic", "--augment=standard", "--ema=0.9",
             "--checkpoint_minutes=0.0001", "--early_stopping_epochs=0",
         ]  # fmt: skip
@@ -354,16 +356,19 @@ def test_a_run_killed_at_any_moment_ends_bit_for_bit_as_if_nothing_had_been(tmp_
         assert not before or "holds a run that stopped after step" in out
         if number == signal.SIGTERM:
             assert error.startswith("crackflow.train: stopped by a signal after step ") and error.count("\n") == 1
-    for place in (run, whole):
-        done = command("train", *options(place))
+    for directory in (run, whole):
+        done = command("train", *options(directory))
         assert done.returncode == 0 and done.stderr == "", done.stderr
-    for one, other in zip(*(model_file.load(str(place)).model.get_weights() for place in (run, whole)), strict=True):
-        np.testing.assert_array_equal(one, other)
+    for resumed, undisturbed in zip(
+        *(model_file.load(str(directory)).model.get_weights() for directory in (run, whole)), strict=True
+    ):
+        np.testing.assert_array_equal(resumed, undisturbed)
     same = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
-    one, other = (
-        [[row[name] for name in same] for row in csv_files.read(str(it / "history.csv"))] for it in (run, whole)
+    resumed_history, undisturbed_history = (
+        [[row[name] for name in same] for row in csv_files.read(str(directory / "history.csv"))]
+        for directory in (run, whole)
     )
-    assert one == other and len(one) == 4
+    assert resumed_history == undisturbed_history and len(resumed_history) == 4
 
 
 def checkpoints(run):

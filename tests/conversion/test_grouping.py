@@ -22,7 +22,7 @@ def photos(tmp_path_factory):
 
 
 def groups_of(out):
-    """The sorted names of each group, from groups.csv alone."""
+    """The sorted names of each group, read from groups.csv only."""
     members = collections.defaultdict(set)
     for row in support.rows(out, "groups.csv"):
         members[row["group"]].add(row["path"].split("/")[1].removesuffix(".jpg"))
@@ -45,7 +45,7 @@ def test_near_duplicates_keeps_byte_copies_and_mirrored_copies_together(photos, 
     assert (counts["images"], counts["groups"], counts["split_twins"]) == (30, 19, 0)
 
 
-def test_content_keeps_byte_copies_together_and_counts_the_mirrored_ones_it_lets_through(photos, tmp_path):
+def test_content_keeps_byte_copies_together_and_counts_the_mirrored_ones(photos, tmp_path):
     facts = support.made(photos, tmp_path / "out", group_by=GroupBy.CONTENT, split=(0.5, 0.0, 0.5))
     assert several(groups_of(tmp_path / "out")) == BYTES
     assert facts["leaks"]["near_copies"] == 4

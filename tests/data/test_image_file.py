@@ -297,7 +297,7 @@ def test_a_part_of_a_scaled_photograph_is_that_of_the_whole(height, scaled_heigh
 def test_pictures_of_one_size_are_scaled_together_as_each_alone(height, width, channels):
     batch = np.random.default_rng(0).integers(0, 256, (4, 70, 63, channels)).astype(np.uint8)
     rows, columns = slice(3, 29), slice(5, None)
-    expected = np.stack([resize.scaled(one, height, width, rows, columns) for one in batch])
+    expected = np.stack([resize.scaled(image, height, width, rows, columns) for image in batch])
     np.testing.assert_array_equal(resize.scaled_batch(batch, height, width, rows, columns), expected)
 
 

@@ -13,7 +13,7 @@ from scipy import stats
 
 from crackflow.evaluation import metrics
 
-# Scores on a grid meet each other, the threshold and both ends often.
+# Scores on a grid often equal each other, the threshold, 0 or 1.
 SCORES = st.one_of(st.integers(0, 8).map(lambda eighth: eighth / 8), st.floats(0, 1))
 ROWS = st.lists(st.tuples(st.booleans(), SCORES, st.integers(0, 5)), min_size=1, max_size=30)
 FEW = settings(deadline=None, max_examples=25)

@@ -1,4 +1,4 @@
-"""Scores of heat maps: on maps and networks whose scores are known."""
+"""Scores of heatmaps, on maps and networks whose scores are known."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A model on photographs, from Python."""
+"""The Python API: a model predicts on photographs."""
 
 import dataclasses
 import inspect
@@ -22,7 +22,7 @@ CARD = model_file.ModelMetadata("crackflow_xs", ("clean", "cracked"), 0.5, 1.0, 
 
 
 def darkness():
-    """A network without padding that finds what is darker than 80 grey levels, for sure."""
+    """A network without padding that reliably detects what is darker than 80 grey levels."""
     image = keras.Input((PX, PX, 3), dtype="uint8")
     x = keras.layers.Rescaling(1 / 255)(image)
     x = keras.layers.Conv2D(1, 3, 4, use_bias=True, name="dark", activation="relu")(x)
@@ -50,26 +50,26 @@ def wall(height=200, width=260, crack=((0, 90), (259, 120))):
 
 
 def test_a_crack_is_found_outlined_and_measured():
-    (found,) = model().predict(wall(), scale=1.0)
-    assert (found.decision, found.label) == ("cracked", "cracked") and found.probability > 0.99
-    (crack,) = found.findings
+    (prediction,) = model().predict(wall(), scale=1.0)
+    assert (prediction.decision, prediction.label) == ("cracked", "cracked") and prediction.probability > 0.99
+    (crack,) = prediction.findings
     x, y, width, height = crack.box
     assert x < 10 and x + width > 250 and 75 < y < 95 and 110 < y + height < 135
     assert crack.length_px == pytest.approx(np.hypot(259, 30), rel=0.1) and crack.length_mm is None
-    assert found.heat.shape == (-(-200 // 4), 260 // 4)
+    assert prediction.heat.shape == (-(-200 // 4), 260 // 4)
 
 
 def test_a_clean_wall_is_clean():
-    (found,) = model().predict([wall(crack=None)])
-    assert (found.decision, found.label, found.findings) == ("clean", "clean", [])
-    assert found.probability < 0.01 and (found.width, found.height) == (260, 200)
+    (prediction,) = model().predict([wall(crack=None)])
+    assert (prediction.decision, prediction.label, prediction.findings) == ("clean", "clean", [])
+    assert prediction.probability < 0.01 and (prediction.width, prediction.height) == (260, 200)
 
 
 def test_one_window_has_the_probability_that_the_model_gives_it():
     picture = support.picture(3, PX, PX)
-    one = model()
-    (found,) = one.predict(picture, scale=1.0)
-    assert found.probability == pytest.approx(one.bundle.probabilities(picture[None])[0], abs=1e-3)
+    crack_model = model()
+    (prediction,) = crack_model.predict(picture, scale=1.0)
+    assert prediction.probability == pytest.approx(crack_model.bundle.probabilities(picture[None])[0], abs=1e-3)
 
 
 def test_photographs_are_made_as_large_as_training_was():
@@ -88,23 +88,23 @@ def test_without_a_scale_three_are_looked_at_and_with_one_only_that():
 
 
 def test_millimetres_give_scale_and_length():
-    (found,) = model(mm_per_px=0.5).predict(wall(), mm_per_px=0.5)
-    assert found.scales == (1.0,) and not found.warnings
-    crack = found.findings[0]
+    (prediction,) = model(mm_per_px=0.5).predict(wall(), mm_per_px=0.5)
+    assert prediction.scales == (1.0,) and not prediction.warnings
+    crack = prediction.findings[0]
     assert crack.length_mm == pytest.approx(crack.length_px / 2)
 
 
 def test_millimetres_alone_give_lengths_when_training_had_none():
-    (found,) = model().predict(wall(), mm_per_px=2.0)
-    assert found.scales == predictor.SCALES
-    assert found.findings[0].length_mm == pytest.approx(2 * found.findings[0].length_px)
+    (prediction,) = model().predict(wall(), mm_per_px=2.0)
+    assert prediction.scales == predictor.SCALES
+    assert prediction.findings[0].length_mm == pytest.approx(2 * prediction.findings[0].length_px)
 
 
 @pytest.mark.parametrize("mm_per_px, warning", [(2.0, "4.0 times as coarse"), (0.1, "5.0 times as fine"), (0.6, "")])
 def test_a_scale_far_from_training_is_a_warning(mm_per_px, warning):
-    (found,) = model(mm_per_px=0.5).predict(wall(), mm_per_px=mm_per_px)
-    assert found.scales == (pytest.approx(mm_per_px / 0.5),)
-    assert [warning in text for text in found.warnings] == ([True] if warning else [])
+    (prediction,) = model(mm_per_px=0.5).predict(wall(), mm_per_px=mm_per_px)
+    assert prediction.scales == (pytest.approx(mm_per_px / 0.5),)
+    assert [warning in text for text in prediction.warnings] == ([True] if warning else [])
 
 
 @pytest.mark.parametrize("mm_per_px", [0.001, 100.0])
@@ -122,13 +122,13 @@ def test_numbers_out_of_their_range_are_a_clear_error(settings):
 
 
 def test_what_looks_unlike_training_is_a_warning():
-    usual = [wall(PX, PX, None if one % 2 else ((0, one % 60), (63, 60 - one % 60))) for one in range(60)]
+    usual = [wall(PX, PX, None if number % 2 else ((0, number % 60), (63, 60 - number % 60))) for number in range(60)]
     network = networks.NETWORKS[Network.CRACKFLOW_XS].build(PX)
     looks = ood.FeatureStatistics(network)(np.stack(usual))
-    one = predictor.Model(model_file.TrainedModel(network, CARD, ood.fit(looks, looks)))
-    (like,) = one.predict(usual[20], scale=1.0)
+    crack_model = predictor.Model(model_file.TrainedModel(network, CARD, ood.fit(looks, looks)))
+    (like,) = crack_model.predict(usual[20], scale=1.0)
     noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
-    (unlike,) = one.predict(noise, scale=1.0)
+    (unlike,) = crack_model.predict(noise, scale=1.0)
     assert not like.warnings and like.distance <= 1
     assert "looks unlike the training images" in unlike.warnings[0] and unlike.distance > 1
 
@@ -138,11 +138,11 @@ def test_a_model_that_knows_no_training_images_says_nothing_of_them():
 
 
 def test_a_photograph_smaller_than_a_window_is_decided_by_what_is_in_it():
-    """And not by its mirror image beside it."""
+    """Not by the mirrored pixels that pad it."""
     shipped = predictor.load()
     for seed in range(6):
-        (found,) = shipped.predict(support.picture(seed, 90, 90))
-        assert found.probability == found.heat.max()
+        (prediction,) = shipped.predict(support.picture(seed, 90, 90))
+        assert prediction.probability == prediction.heat.max()
 
 
 @pytest.mark.parametrize("band", [64, 128])
@@ -154,7 +154,7 @@ def test_bands_of_rows_leave_no_seam(band, monkeypatch):
 
 
 def test_bands_leave_no_seam_in_what_the_shipped_model_sees_either(monkeypatch):
-    """It adds zeros at borders, and standardises by the windows around a cell."""
+    """It pads borders with zeros, and standardises by the windows around a cell."""
     shipped = predictor.load()
     picture = support.picture(3, 700, 900)
     whole = shipped._looks_at(picture[None], [1.0])[0].first
@@ -166,27 +166,33 @@ def test_bands_leave_no_seam_in_what_the_shipped_model_sees_either(monkeypatch):
 
 
 def padded_darkness(locator=None, **card):
-    """As `darkness`, with zeros at the border: what lies at a cell is known."""
+    """As `darkness`, with zero padding: the position of each cell is known."""
     image = keras.Input((PX, PX, 3), dtype="uint8")
     light = keras.layers.Rescaling(-1 / 255, offset=1)(image)  # a zero at the border is white
     x = keras.layers.Conv2D(1, 5, 4, padding="same", name="dark", activation="relu")(light)
     logit = keras.layers.Dense(1, name="logit")(keras.layers.GlobalMaxPooling2D(name="max")(x))
-    made = keras.Model(image, keras.layers.Reshape((), name="logits")(logit))
-    made.get_layer("dark").set_weights([np.full((5, 5, 3, 1), 1 / 75, np.float32), np.float32([-0.6])])
-    made.get_layer("logit").set_weights([np.float32([[60.0]]), np.float32([-3.0])])
-    return predictor.Model(model_file.TrainedModel(made, dataclasses.replace(CARD, **card), None, locator))
+    network = keras.Model(image, keras.layers.Reshape((), name="logits")(logit))
+    network.get_layer("dark").set_weights([np.full((5, 5, 3, 1), 1 / 75, np.float32), np.float32([-0.6])])
+    network.get_layer("logit").set_weights([np.float32([[60.0]]), np.float32([-3.0])])
+    return predictor.Model(model_file.TrainedModel(network, dataclasses.replace(CARD, **card), None, locator))
 
 
-def test_what_masks_taught_says_where_the_crack_is_whatever_the_temperature_of_windows():
+def test_the_mask_head_locates_the_crack_whatever_the_temperature_of_windows():
     locator = mask_head.MaskHead(np.float32([40.0]), np.float32(-2))
     plain, taught = padded_darkness(temperature=2.0), padded_darkness(locator, temperature=2.0)
-    one, other = plain._looks_at(wall()[None], [1.0])[0].first, taught._looks_at(wall()[None], [1.0])[0].first
-    np.testing.assert_array_equal(one.heat, other.heat)
-    np.testing.assert_allclose(other.spots.min(), 1 / (1 + np.exp(2)), rtol=1e-5)
-    dark = (special.logit(one.spots.astype(np.float64)) * 2 + 3) / 60  # back through the last layer
-    np.testing.assert_allclose(other.spots, special.expit(40 * dark - 2), atol=1e-4)
+    plain_scores, taught_scores = (
+        plain._looks_at(wall()[None], [1.0])[0].first,
+        taught._looks_at(wall()[None], [1.0])[0].first,
+    )
+    np.testing.assert_array_equal(plain_scores.heat, taught_scores.heat)
+    np.testing.assert_allclose(taught_scores.spots.min(), 1 / (1 + np.exp(2)), rtol=1e-5)
+    dark = (special.logit(plain_scores.spots.astype(np.float64)) * 2 + 3) / 60  # back through the last layer
+    np.testing.assert_allclose(taught_scores.spots, special.expit(40 * dark - 2), atol=1e-4)
     nowhere = padded_darkness(mask_head.MaskHead(np.float32([0.0]), np.float32(-9)))
-    boxes = [[finding.box for finding in it.predict(wall(), scale=1.0)[0].findings] for it in (taught, nowhere)]
+    boxes = [
+        [finding.box for finding in padded_model.predict(wall(), scale=1.0)[0].findings]
+        for padded_model in (taught, nowhere)
+    ]
     assert boxes[0] != boxes[1]
 
 
@@ -202,16 +208,16 @@ def test_what_a_padded_network_knows_of_places_comes_with_every_band(band, monke
 
 
 def test_a_padded_network_outlines_the_crack_and_not_the_window_around_it():
-    (found,) = padded_darkness().predict(wall(), scale=1.0)
-    (crack,) = found.findings
+    (prediction,) = padded_darkness().predict(wall(), scale=1.0)
+    (crack,) = prediction.findings
     assert 75 < crack.box[1] < 95 and 110 < crack.box[1] + crack.box[3] < 135
-    assert found.probability > 0.99
+    assert prediction.probability > 0.99
 
 
 def test_between_the_bounds_a_person_decides():
-    (found,) = model(threshold=0.5, review=(0.3, 1.1)).predict(wall(), scale=1.0)
-    assert found.decision == "review" and found.findings[0].decision == "review"
-    assert found.label == "cracked"
+    (prediction,) = model(threshold=0.5, review=(0.3, 1.1)).predict(wall(), scale=1.0)
+    assert prediction.decision == "review" and prediction.findings[0].decision == "review"
+    assert prediction.label == "cracked"
 
 
 def test_a_given_threshold_stands_instead_of_the_models():
@@ -232,8 +238,8 @@ def test_files_and_grey_pictures_are_read(tmp_path):
 def test_a_grey_model_takes_coloured_pictures(tmp_path):
     recipe = networks.NETWORKS[Network.SEED]
     card = dataclasses.replace(CARD, channels=1, network="seed")
-    one = predictor.Model(model_file.TrainedModel(recipe.build(PX), card))
-    assert 0 <= one.predict(wall())[0].probability <= 1
+    grey_model = predictor.Model(model_file.TrainedModel(recipe.build(PX), card))
+    assert 0 <= grey_model.predict(wall())[0].probability <= 1
 
 
 @pytest.mark.parametrize(
@@ -256,7 +262,9 @@ def test_the_package_offers_it_with_hints(tmp_path):
     assert isinstance(loaded, crackflow.Model)
     assert isinstance(loaded.predict(wall())[0], crackflow.Prediction)
     hints = inspect.signature(crackflow.Model.predict).parameters
-    assert all(one.annotation is not inspect.Parameter.empty for name, one in hints.items() if name != "self")
+    assert all(
+        parameter.annotation is not inspect.Parameter.empty for name, parameter in hints.items() if name != "self"
+    )
 
 
 def test_the_package_has_nothing_else():
@@ -280,22 +288,22 @@ def test_the_larger_a_photograph_the_more_is_taken_off_all_its_places():
 
 def test_decision_label_and_findings_follow_from_what_is_left():
     picture = wall(crack=((0, 90), (20, 92)))
-    (found,) = model().predict(picture)
-    assert found.decision == "cracked" and found.findings
+    (prediction,) = model().predict(picture)
+    assert prediction.decision == "cracked" and prediction.findings
     for shift in (0.0, 3.0, 8.0, 30.0):
-        (found,) = model(photo_shift=shift, review=(0.3, 0.7)).predict(picture)
-        assert bool(found.findings) == (found.decision != "clean")
-        assert max([0.0, *(one.probability for one in found.findings)]) in (0.0, found.probability)
-        assert (found.label == "cracked") == (found.probability >= 0.5)
-    assert found.decision == "clean"
+        (prediction,) = model(photo_shift=shift, review=(0.3, 0.7)).predict(picture)
+        assert bool(prediction.findings) == (prediction.decision != "clean")
+        assert max([0.0, *(finding.probability for finding in prediction.findings)]) in (0.0, prediction.probability)
+        assert (prediction.label == "cracked") == (prediction.probability >= 0.5)
+    assert prediction.decision == "clean"
 
 
 def test_a_given_threshold_is_compared_with_what_is_left():
     card = dataclasses.replace(CARD, photo_shift=14.0)
     (own,) = predictor.Model(model_file.TrainedModel(darkness(), card)).predict(wall())
-    for given, decision in ((own.probability - 0.001, "cracked"), (own.probability + 0.001, "clean")):
-        (found,) = predictor.Model(model_file.TrainedModel(darkness(), card), threshold=given).predict(wall())
-        assert found.decision == decision and found.probability == pytest.approx(own.probability, abs=1e-6)
+    for threshold, decision in ((own.probability - 0.001, "cracked"), (own.probability + 0.001, "clean")):
+        (prediction,) = predictor.Model(model_file.TrainedModel(darkness(), card), threshold=threshold).predict(wall())
+        assert prediction.decision == decision and prediction.probability == pytest.approx(own.probability, abs=1e-6)
 
 
 def test_a_photograph_exposed_otherwise_is_brought_to_the_brightness_of_training():
@@ -303,8 +311,8 @@ def test_a_photograph_exposed_otherwise_is_brought_to_the_brightness_of_training
     mean = float(picture.mean())
     (usual,) = model(brightness=mean).predict(picture)
     for gain in (0.5, 0.8, 1.2):
-        (found,) = model(brightness=mean).predict(np.uint8(picture * gain + 0.5))
-        assert special.logit(found.probability) == pytest.approx(special.logit(usual.probability), abs=0.5)
+        (prediction,) = model(brightness=mean).predict(np.uint8(picture * gain + 0.5))
+        assert special.logit(prediction.probability) == pytest.approx(special.logit(usual.probability), abs=0.5)
         (left,) = model().predict(np.uint8(picture * gain + 0.5))
         assert abs(special.logit(left.probability) - special.logit(usual.probability)) > 2
 
@@ -328,4 +336,4 @@ def test_photographs_of_one_size_are_judged_together_as_each_alone(monkeypatch, 
     for pixels, verdict in zip(photographs, verdicts, strict=True):
         alone = looker.judge(looker.glance(pixels))
         assert verdict == alone._replace(probability=pytest.approx(alone.probability, abs=1e-5))
-    assert len({round(one.probability, 5) for one in verdicts}) > 3
+    assert len({round(verdict.probability, 5) for verdict in verdicts}) > 3

@@ -27,7 +27,7 @@ def test_no_row_is_likelier_at_any_place():
     epochs, count = 4000, 8
     drawn = shuffle.shuffled_index(tf.range(epochs * count, dtype=tf.int64), count, 0).numpy().reshape(epochs, count)
     share = np.stack([np.bincount(drawn[:, position], minlength=count) for position in range(count)]) / epochs
-    assert np.abs(share - 1 / count).max() < 0.1  # with so few rows, some are 0.05 likelier whatever the rounds
+    assert np.abs(share - 1 / count).max() < 0.1  # with so few rows, some are 0.05 likelier however many rounds
 
 
 @pytest.mark.parametrize("count", [50, 1000, 8000])

@@ -1,4 +1,4 @@
-"""A JPEG that lost part of its data, behind an end marker or under zeros, is refused with what is missing."""
+"""A JPEG that lost part of its data, cut off or zeroed, is refused with a message that says what is missing."""
 
 import io
 
@@ -26,14 +26,16 @@ def test_predict_lists_what_is_missing_instead_of_calling_it_clean(report, tmp_p
     assert [row["path"] for row in support.rows(tmp_path / "o", "predictions.csv")] == ["whole.jpg"]
     reasons = {row["path"]: row["reason"] for row in support.rows(tmp_path / "o", "rejected.csv")}
     expected = "damaged: truncated: at least the lower 50 % is missing, from row 240 of 480 on"
-    assert set(reasons) == {"cut.jpg", "cut_then_eoi.jpg"} and all(one.startswith(expected) for one in reasons.values())
+    assert set(reasons) == {"cut.jpg", "cut_then_eoi.jpg"} and all(
+        reason.startswith(expected) for reason in reasons.values()
+    )
 
 
 def test_convert_stores_none_of_the_half_blank_pictures(report, tmp_path):
     facts = support.made(report(NAME) / "classes", tmp_path / "o", split=(0.5, 0.25, 0.25))
     reasons = {row["path"]: row["reason"] for row in support.rows(tmp_path / "o", "rejected.csv")}
     assert set(reasons) == {f"Positive/{number:05d}.jpg" for number in range(6)}
-    assert all(one.startswith("damaged: truncated: at least the lower 5") for one in reasons.values())
+    assert all(reason.startswith("damaged: truncated: at least the lower 5") for reason in reasons.values())
     assert facts["notes"] == []
 
 
@@ -45,7 +47,7 @@ def whole(form="JPEG", **options):
 
 
 def half(data, tail):
-    """The first half of `data`, and `tail` in the place of the rest."""
+    """The first half of `data`, and `tail` instead of the rest."""
     return data[: len(data) // 2] + tail(len(data) - len(data) // 2)
 
 
@@ -56,7 +58,7 @@ def without_a_piece(data):
 
 
 def over(data, at, count):
-    """Zeros in the place of a sector."""
+    """Zeros instead of a sector."""
     return data[:at] + bytes(count) + data[at + count :]
 
 
@@ -87,8 +89,8 @@ def test_every_verb_refuses_other_files_that_lost_a_part(tmp_path, kind):
     assert not list(inputs.iter_tiles([inputs.ImagePath(str(tmp_path), "a.jpg")], 1, 0, 0.01, 100, rejected))
     assert rejected[0][1].startswith("damaged: ")
     judge = scan.ScanOptions(str(tmp_path), ConvertConfig.max_megapixels, 32, 0.01)
-    [(found, _)] = [scan._scan_chunk((judge, [SourceFile("a.jpg", 0, "")]))]
-    assert str(found[0]).startswith("damaged: ")
+    [(scanned, _)] = [scan._scan_chunk((judge, [SourceFile("a.jpg", 0, "")]))]
+    assert str(scanned[0]).startswith("damaged: ")
 
 
 @pytest.mark.parametrize(

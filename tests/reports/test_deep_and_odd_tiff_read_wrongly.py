@@ -1,4 +1,4 @@
-"""Pictures of more than 8 bits and of floats are read as bright as they are, or refused with their values."""
+"""Images of more than 8 bits or of floats are read at their true brightness, or refused with their value range."""
 
 import io
 
@@ -78,12 +78,12 @@ ODD = {
 
 @pytest.mark.parametrize("kind", ODD)
 def test_other_kinds_too(kind):
-    found = image_file.pixels(image_file.parse_photo(ODD[kind], "a.tif", 100), 1, 0)[..., 0]
-    assert np.abs(found - GREY).max() <= 1.01
+    decoded = image_file.pixels(image_file.parse_photo(ODD[kind], "a.tif", 100), 1, 0)[..., 0]
+    assert np.abs(decoded - GREY).max() <= 1.01
 
 
 @pytest.mark.parametrize(
-    "low, high, kind, shown",
+    "low, high, kind, message",
     [
         (0, 5, np.float32, "values 0 to 5: expected 0 to 1, 255, 1,023, 4,095, 16,383 or 65,535; save it with 8 bits"),
         (-1, 1, np.float32, "values -1 to 1: expected 0 to 1, 255"),
@@ -92,7 +92,7 @@ def test_other_kinds_too(kind):
         (np.nan, np.nan, np.float32, "none of its values is a number"),
     ],
 )
-def test_values_that_could_mean_anything_are_named(low, high, kind, shown):
+def test_values_that_could_mean_anything_are_named(low, high, kind, message):
     values = np.linspace(low, high, 64 * 64).reshape(64, 64).astype(kind)
-    with pytest.raises(errors.ImageError, match=f"^{shown}"):
+    with pytest.raises(errors.ImageError, match=f"^{message}"):
         image_file.parse_photo(tiff(values), "a.tif", 100)

@@ -11,11 +11,11 @@ NAME = "04-sdnet-kaggle-names-leak"
 
 
 def photographs(out, of):
-    """Photograph, as `of(path)` names it -> the splits that its windows are in."""
-    found = collections.defaultdict(set)
+    """Photograph, as named by `of(path)` -> the splits that contain its windows."""
+    splits_by_photo = collections.defaultdict(set)
     for row in support.rows(out, "groups.csv"):
-        found[of(row["path"])].add(row["split"])
-    return dict(found)
+        splits_by_photo[of(row["path"])].add(row["split"])
+    return dict(splits_by_photo)
 
 
 def number(path):
@@ -27,7 +27,7 @@ def test_windows_of_one_photograph_stay_together(report, tmp_path, capsys, folde
     facts = support.made(report(NAME) / folder, tmp_path / "out")
     splits = photographs(tmp_path / "out", number)
     assert len(splits) == facts["leaks"]["groups"] == count
-    assert all(len(one) == 1 for one in splits.values())
+    assert all(len(photo_splits) == 1 for photo_splits in splits.values())
     assert set.union(*splits.values()) == {"train", "val", "test"}
     assert facts["leaks"]["split_twins"] == 0 < facts["leaks"]["random_split_twins"]
     assert f"named as windows of {count} photographs" in capsys.readouterr().out
@@ -52,7 +52,7 @@ def test_an_archive_within_an_archive_and_other_words_for_the_classes(report, tm
     (root / "sd_kg").rename(root / "bridge walls")
     support.made(root, tmp_path / "out")
     splits = photographs(tmp_path / "out", number)
-    assert len(splits) == 12 and all(len(one) == 1 for one in splits.values())
+    assert len(splits) == 12 and all(len(photo_splits) == 1 for photo_splits in splits.values())
 
 
 @pytest.mark.parametrize("name", ["IMG_{:04d}_{}_{}.png", "deck {}, row {} col {}.jpg", "{:03d}_patch_{}_{}.jpg"])
@@ -66,7 +66,7 @@ def test_windows_that_a_user_cut(tmp_path, name):
     length = name.index("}") + len("{:04d}") - 2
     splits = photographs(tmp_path / "out", lambda path: os.path.basename(path)[: min(length, 8)].rstrip("_ ,"))
     assert facts["leaks"]["groups"] == 6 and facts["leaks"]["split_twins"] == 0
-    assert all(len(one) == 1 for one in splits.values())
+    assert all(len(photo_splits) == 1 for photo_splits in splits.values())
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Trained on a few hundred images, a network delivered what a guess would, and said nothing."""
+"""Trained on a few hundred images, a network was no better than a guess, and nothing said so."""
 
 import dataclasses
 import json
@@ -12,22 +12,22 @@ from crackflow.core.config.training import Optimization, TrainConfig
 from crackflow.model import model_file
 from tests import support
 
-PX = 64  # small pictures: what is tested are steps, patience and statistics
+PX = 64  # small images: steps, patience and statistics are under test
 
 
 @pytest.fixture(scope="module")
 def surfaces(tmp_path_factory):
-    """400 made images of synthetic concrete, half of them cracked."""
-    place = tmp_path_factory.mktemp("few") / "images"
-    synth.run(SynthConfig(out=str(place), count=400, image_px=PX, seed=3, workers=1))
-    return place
+    """400 images of synthetic concrete, half of them cracked."""
+    directory = tmp_path_factory.mktemp("few") / "images"
+    synth.run(SynthConfig(out=str(directory), count=400, image_px=PX, seed=3, workers=1))
+    return directory
 
 
-def trained(images, place, **settings):
+def trained(images, directory, **settings):
     """(card of the model, content of its metrics.json)."""
-    support.made(images, place / "data")
-    train.run(TrainConfig(data=str(place / "data"), run_dir=str(place / "run"), image_px=PX, **settings))
-    return model_file.load(str(place / "run")).card, json.loads((place / "run/metrics.json").read_text())
+    support.made(images, directory / "data")
+    train.run(TrainConfig(data=str(directory / "data"), run_dir=str(directory / "run"), image_px=PX, **settings))
+    return model_file.load(str(directory / "run")).card, json.loads((directory / "run/metrics.json").read_text())
 
 
 def test_four_hundred_images_and_no_flag_make_a_usable_model(surfaces, tmp_path, capsys):
@@ -45,7 +45,7 @@ def test_few_cracked_ones_that_weigh_as_much_as_the_clean_ones_make_one_too(surf
 
 
 def test_labels_that_say_nothing_make_a_model_that_says_so_wherever_it_goes(tmp_path, capsys):
-    images = support.photos(tmp_path / "images", count=120, px=PX)  # blotches, dealt to two classes
+    images = support.photos(tmp_path / "images", count=120, px=PX)  # blotches, assigned to two classes
     card, metrics = trained(images, tmp_path, epochs=2)
     warned = [line for line in capsys.readouterr().err.splitlines() if line.startswith("WARNING: ")]
     assert "By its validation images the model is " in warned[0] and "--weights=shipped" in warned[0]
@@ -58,9 +58,9 @@ def test_labels_that_say_nothing_make_a_model_that_says_so_wherever_it_goes(tmp_
     assert "On data (test) the model is" in (tmp_path / "test/report.html").read_text()
     assert json.loads((tmp_path / "test/metrics.json").read_text())["better_than_chance"] is False
     photo = next((images / "Positive").iterdir())
-    found = predict.run(PredictConfig(model=str(tmp_path / "run"), photos=str(photo), out=str(tmp_path / "found")))
+    findings = predict.run(PredictConfig(model=str(tmp_path / "run"), photos=str(photo), out=str(tmp_path / "found")))
     assert "WARNING: By its validation images the model is " in capsys.readouterr().err
-    assert found["warnings"][0] in (tmp_path / "found/report.html").read_text()
+    assert findings["warnings"][0] in (tmp_path / "found/report.html").read_text()
 
 
 def test_who_began_with_the_model_that_comes_with_crackflow_is_not_told_to():

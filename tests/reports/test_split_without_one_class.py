@@ -1,4 +1,4 @@
-"""Few cracked photographs all went to train; different photographs of a white wall were taken for one picture."""
+"""Few cracked photographs all went to train; different photographs of a white wall were taken for copies of one."""
 
 import importlib.util
 
@@ -14,32 +14,34 @@ ASKED = (0.8, 0.1, 0.1)
 
 
 @pytest.fixture
-def made_by(report, monkeypatch):
-    """The module that makes the pictures of the report, which it leaves in few/ and flat/."""
-    place = report(NAME)
-    monkeypatch.chdir(place)
-    spec = importlib.util.spec_from_file_location("make", place / "make.py")
+def picture_generator(report, monkeypatch):
+    """(folder of the report, the module that generates its pictures, which it writes to few/ and flat/)."""
+    folder = report(NAME)
+    monkeypatch.chdir(folder)
+    spec = importlib.util.spec_from_file_location("make", folder / "make.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return place, module
+    return folder, module
 
 
 def counts(facts):
     return {name: tuple(split["class_counts"].values()) for name, split in facts["splits"].items()}
 
 
-def copied(module, place, clean, cracked):
+def copied(module, directory, clean, cracked):
     for number in range(clean):
-        module.save(module.picture(number, False, False), f"{place}/Negative/{number}.jpg")
+        module.save(module.picture(number, False, False), f"{directory}/Negative/{number}.jpg")
     for number in range(cracked):
-        module.save(module.picture(900 + number, True, False), f"{place}/Positive/{number}.jpg")
-    return place
+        module.save(module.picture(900 + number, True, False), f"{directory}/Positive/{number}.jpg")
+    return directory
 
 
-def test_few_cracked_photographs_are_in_each_split_and_a_line_says_that_they_are_few(made_by, tmp_path, capsys):
-    place, module = made_by
+def test_few_cracked_photographs_are_in_each_split_and_a_line_says_that_they_are_few(
+    picture_generator, tmp_path, capsys
+):
+    folder, module = picture_generator
     for seed in range(3):
-        facts = support.made(place / "few", tmp_path / f"few{seed}", seed=seed, split=ASKED)
+        facts = support.made(folder / "few", tmp_path / f"few{seed}", seed=seed, split=ASKED)
         assert counts(facts) == {"train": (24, 1), "val": (3, 1), "test": (3, 1)}
     said = capsys.readouterr()
     assert "classes: train 24 Negative, 1 Positive; val 3 Negative, 1 Positive; test 3 Negative, 1 Positive" in said.out
@@ -48,32 +50,32 @@ def test_few_cracked_photographs_are_in_each_split_and_a_line_says_that_they_are
         "warning: train has 1 of 'Positive', val has 3 of 'Negative' and 1 of 'Positive', test has"
     )
     assert "expected 10 or more of each class" in said.err
-    assert counts(support.made(copied(module, place / "six", 6, 6), tmp_path / "six", split=ASKED)) == {
+    assert counts(support.made(copied(module, folder / "six", 6, 6), tmp_path / "six", split=ASKED)) == {
         "train": (4, 4),
         "val": (1, 1),
         "test": (1, 1),
     }
-    assert counts(support.made(copied(module, place / "five", 100, 5), tmp_path / "five", split=ASKED))["test"] == (
+    assert counts(support.made(copied(module, folder / "five", 100, 5), tmp_path / "five", split=ASKED))["test"] == (
         10,
         1,
     )
 
 
-def test_different_photographs_of_a_white_wall_are_split_as_asked(made_by, tmp_path, capsys):
-    facts = support.made(made_by[0] / "flat", tmp_path / "flat", split=ASKED)
+def test_different_photographs_of_a_white_wall_are_split_as_asked(picture_generator, tmp_path, capsys):
+    facts = support.made(picture_generator[0] / "flat", tmp_path / "flat", split=ASKED)
     assert counts(facts) == {"train": (48, 48), "val": (6, 6), "test": (6, 6)}
     assert facts["leaks"]["groups"] == 120 and facts["leaks"]["random_split_twins"] == 0
 
 
-def test_copies_of_a_white_wall_still_stay_together(made_by, tmp_path):
-    place, _ = made_by
+def test_copies_of_a_white_wall_still_stay_together(picture_generator, tmp_path):
+    folder, _ = picture_generator
     for number in range(0, 60, 5):
         for kind in support.CLASSES:
-            data = (place / f"flat/{kind}/{number:03d}.jpg").read_bytes()
+            data = (folder / f"flat/{kind}/{number:03d}.jpg").read_bytes()
             values = np.ascontiguousarray(np.rot90(support.pixels(data)[:, ::-1]))
-            support.put(place / f"flat/{kind}/turned{number:03d}.jpg", support.encoded(values, quality=85))
-            support.put(place / f"flat/{kind}/again{number:03d}.jpg", data)
-    leaks = support.made(place / "flat", tmp_path / "flat", split=ASKED)["leaks"]
+            support.put(folder / f"flat/{kind}/turned{number:03d}.jpg", support.encoded(values, quality=85))
+            support.put(folder / f"flat/{kind}/again{number:03d}.jpg", data)
+    leaks = support.made(folder / "flat", tmp_path / "flat", split=ASKED)["leaks"]
     assert (leaks["byte_copies"], leaks["near_copies"], leaks["groups"]) == (24, 24, 120)
 
 
@@ -100,7 +102,7 @@ def test_cracked_windows_of_few_photographs_are_in_each_split(tmp_path, capsys):
     assert "warning: " in capsys.readouterr().err
 
 
-def test_a_split_without_a_class_is_told_when_sets_are_joined_and_not_where_none_was_asked_for(tmp_path, capsys):
+def test_merging_reports_class_counts_and_does_not_warn_of_a_split_of_zero(tmp_path, capsys):
     for name, seed in (("walls", 0), ("roads", 500)):
         support.photos(tmp_path / f"{name}_photos", 48, first_seed=seed)
         support.made(tmp_path / f"{name}_photos", tmp_path / name, split=(0.5, 0.5, 0.0))

@@ -21,7 +21,7 @@ def test_only_photographs_are_looked_at(report, tmp_path):
     done = support.called("predict", f"--photos={report(NAME) / 'pp'}", f"--out={tmp_path / 'out'}", "--scale=1")
     assert done.returncode == 0, done.stderr
     photos = json.loads((tmp_path / "out/findings.json").read_text())["photos"]
-    assert [one["path"] for one in photos] == ["plain.png"]
+    assert [photo["path"] for photo in photos] == ["plain.png"]
     assert "2 files and folders of the system passed over (1 $RECYCLE.BIN, 1 @eaDir)" in done.stdout
 
 
@@ -41,5 +41,5 @@ def test_what_other_systems_and_cameras_keep_beside_pictures_and_masks_is_neithe
         for number in range(3):
             support.put(tmp_path / kind / f"{number}.png", support.encoded(support.picture(number), "PNG"))
         support.put(tmp_path / kind / name, support.encoded(support.picture(50)))
-    found, rejected = inputs.list_images(str(tmp_path / "images"), str(tmp_path / "masks"))
-    assert [one.path for one in found] == ["0.png", "1.png", "2.png"] and not rejected
+    images, rejected = inputs.list_images(str(tmp_path / "images"), str(tmp_path / "masks"))
+    assert [image.path for image in images] == ["0.png", "1.png", "2.png"] and not rejected

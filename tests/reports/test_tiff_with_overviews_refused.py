@@ -1,4 +1,4 @@
-"""Of a TIFF whose other pages are smaller copies or masks of the first, the first is read."""
+"""A TIFF whose other pages are smaller copies or masks of its first page is read from the first."""
 
 import io
 
@@ -49,8 +49,10 @@ def pages(*others, first=0, values=None, **options):
 def test_copies_and_masks_are_passed_over(data):
     photo = image_file.parse_photo(data, "a.tif", 100)
     expected = support.picture(3)
-    found = image_file.pixels(photo, 3, 0).astype(int)
-    assert np.abs(found - (expected if found[..., 0].sum() != found[..., 1].sum() else expected[..., :1])).max() <= 1
+    decoded = image_file.pixels(photo, 3, 0).astype(int)
+    assert (
+        np.abs(decoded - (expected if decoded[..., 0].sum() != decoded[..., 1].sum() else expected[..., :1])).max() <= 1
+    )
 
 
 @pytest.mark.parametrize(

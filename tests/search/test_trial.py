@@ -114,7 +114,7 @@ def test_a_trial_that_fails_says_why_and_keeps_its_traceback(tmp_path):
     assert "Traceback" in (tmp_path / "0" / "error.txt").read_text()
 
 
-def test_more_accuracy_counts_first_then_a_lower_cross_entropy_then_speed_only_when_asked_for():
+def test_accuracy_counts_first_then_cross_entropy_then_speed_only_on_request():
     plain, traded = config(), config(objective=Objective.TRADEOFF, doubling_worth=0.01)
     assert trial.score(0.91, 5.0, 100, 0.1, plain) > trial.score(0.90, 0.0, 100, 9.0, plain)
     assert trial.score(0.9, 0.1, 100, 1.0, plain) > trial.score(0.9, 0.2, 100, 2.0, plain)
@@ -146,7 +146,7 @@ def test_a_mistake_is_seen_in_the_dry_run(tmp_path, monkeypatch):
 
 
 def wait_and_say(path):
-    """Runs in another process: writes its process id, and waits."""
+    """Runs in another process: writes its process ID, and waits."""
     with open(path, "w") as file:
         file.write(str(os.getpid()))
     time.sleep(600)
