@@ -103,7 +103,6 @@ def test_a_map_without_a_graph_is_that_of_the_graph(method):
     np.testing.assert_allclose(*maps, rtol=1e-4, atol=1e-6)
 
 
-
 @pytest.mark.parametrize("toward", [True, False])
 def test_integrated_gradients_are_the_integral_of_finite_differences(toward):
     picture = pictures(1)[0] / 255
