@@ -48,10 +48,10 @@ def process_as_before():
 
 
 def _real(name):
-    place = pathlib.Path(os.environ.get("CRACKFLOW_DATA") or support.ROOT.parent / "shared/data") / name
-    if not place.exists():
-        pytest.skip(f"needs real images: {place} is absent (CRACKFLOW_DATA names the folder that holds {name})")
-    return place
+    path = pathlib.Path(os.environ.get("CRACKFLOW_DATA") or support.ROOT.parent / "shared/data") / name
+    if not path.exists():
+        pytest.skip(f"needs real images: {path} is absent (CRACKFLOW_DATA names the folder that holds {name})")
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -73,6 +73,6 @@ def report(tmp_path):
 
 @pytest.fixture(scope="session")
 def metu(tmp_path_factory):
-    """The 10,000 real METU images, converted once: (folder of the data set, its dataset.json)."""
+    """The 10,000 real METU images, converted once: (folder of the dataset, its dataset.json)."""
     images, out = _real("metu"), tmp_path_factory.mktemp("metu") / "data"
     return out, support.made(images, out, workers=2)

@@ -1,4 +1,4 @@
-"""A small data set of made images, and every network at the size of these, made once for a test process."""
+"""A small dataset of synthetic images, and every network at their size; each is built once per test process."""
 
 import atexit
 import functools
@@ -18,24 +18,24 @@ COUNT, IMAGE_PX = 96, 64
 
 
 @functools.cache
-def _place() -> pathlib.Path:
-    place = pathlib.Path(tempfile.mkdtemp(prefix="crackflow-tests-"))
-    atexit.register(shutil.rmtree, place, ignore_errors=True)
-    return place
+def _directory() -> pathlib.Path:
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="crackflow-tests-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return directory
 
 
 @functools.cache
 def images() -> pathlib.Path:
     """Positive/ and Negative/, 48 pictures of 64 px each, and masks/ of the cracked."""
-    root = _place() / "images"
+    root = _directory() / "images"
     for index in range(COUNT):
-        made = concrete.draw_example(seed=5, index=index, image_px=IMAGE_PX)
-        folder = root / ("Positive" if made.label else "Negative")
+        example = concrete.draw_example(seed=5, index=index, image_px=IMAGE_PX)
+        folder = root / ("Positive" if example.label else "Negative")
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(made.image).save(folder / f"{index:05d}.jpg", quality=95)
-        if made.label:
+        Image.fromarray(example.image).save(folder / f"{index:05d}.jpg", quality=95)
+        if example.label:
             (root / "masks").mkdir(exist_ok=True)
-            Image.fromarray(made.mask).save(root / "masks" / f"{index:05d}.png")
+            Image.fromarray(example.mask).save(root / "masks" / f"{index:05d}.png")
     return root
 
 
@@ -46,7 +46,7 @@ def data(encoding: str = "jpeg", image_px: int = 0) -> dataset.Dataset:
 
 @functools.cache
 def _data(encoding: str, image_px: int) -> dataset.Dataset:
-    out = _place() / f"data-{encoding}-{image_px}"
+    out = _directory() / f"data-{encoding}-{image_px}"
     config = ConvertConfig(
         images=str(images()),
         out=str(out),

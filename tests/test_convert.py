@@ -138,8 +138,8 @@ def masked(tmp_path_factory):
 def test_windows_are_labelled_by_their_share_of_crack(masked):
     root, out, facts = masked
     for path, fields in support.stored(out).items():
-        name, _, place = path.partition("#xywh=")
-        x, y, width, height = map(int, place.split(","))
+        name, _, box = path.partition("#xywh=")
+        x, y, width, height = map(int, box.split(","))
         assert width == height == facts["image_px"] == 32
         mask = support.pixels((root / name.replace("images", "masks").replace("jpg", "png")).read_bytes())[..., 0]
         share = (mask[y : y + 32, x : x + 32] > 127).mean()
@@ -150,8 +150,8 @@ def test_windows_are_labelled_by_their_share_of_crack(masked):
 def test_windows_hold_the_pixels_of_their_place(masked):
     root, out, _ = masked
     for path, fields in support.stored(out).items():
-        name, _, place = path.partition("#xywh=")
-        x, y, px, _ = map(int, place.split(","))
+        name, _, box = path.partition("#xywh=")
+        x, y, px, _ = map(int, box.split(","))
         whole = support.pixels((root / name).read_bytes()).astype(int)
         assert np.abs(support.pixels(fields["image"]) - whole[y : y + px, x : x + px]).mean() < 2.5
 
@@ -168,11 +168,11 @@ def test_unclear_windows_are_in_rejected_csv_and_nowhere_else(masked):
 
 def test_all_windows_of_a_photograph_are_in_one_split_and_group(masked):
     _, out, facts = masked
-    places = collections.defaultdict(set)
+    assignments = collections.defaultdict(set)
     for row in support.rows(out, "groups.csv"):
-        places[row["path"].split("#")[0]].add((row["group"], row["split"]))
-    assert all(len(one) == 1 for one in places.values())
-    assert len(places) == facts["leaks"]["groups"] == 12
+        assignments[row["path"].split("#")[0]].add((row["group"], row["split"]))
+    assert all(len(assigned) == 1 for assigned in assignments.values())
+    assert len(assignments) == facts["leaks"]["groups"] == 12
     assert facts["leaks"]["split_twins"] == 0 < facts["leaks"]["random_split_twins"]
 
 
@@ -211,7 +211,7 @@ def test_sdnet_keeps_the_windows_of_a_photograph_together(real_data, tmp_path):
         surface, _, name = row["path"].split("/")
         assert int(row["label"]) == (row["path"].split("/")[1][0] == "C")
         splits[surface, name.split("-")[0]].add(row["split"])
-    assert all(len(one) == 1 for one in splits.values())
+    assert all(len(photo_splits) == 1 for photo_splits in splits.values())
 
 
 def test_metu_is_stored_byte_for_byte_and_whole(metu, real_data):
@@ -270,5 +270,5 @@ def test_a_joined_set_keeps_the_side_that_its_parts_agree_on(tmp_path):
         support.made(tmp_path / name, tmp_path / f"{name}_set", image_px=32)
     for parts, source_px in ((("photos", "others"), 64), (("photos", "small"), 32)):
         out = tmp_path / "-".join(parts)
-        convert.run(ConvertConfig(join=tuple(str(tmp_path / f"{one}_set") for one in parts), out=str(out), workers=1))
+        convert.run(ConvertConfig(join=tuple(str(tmp_path / f"{part}_set") for part in parts), out=str(out), workers=1))
         assert dataset.load(str(out)).source_px == source_px

@@ -1,4 +1,4 @@
-"""SIGKILL at any moment: a data set is whole or not there, nothing keeps running, and the next run tidies up."""
+"""SIGKILL at any moment: a dataset is whole or not there, nothing keeps running, and the next run tidies up."""
 
 import os
 import pathlib
@@ -35,15 +35,15 @@ def start(line):
 
 def alive(session):
     """Ids of the processes of `session` that still run."""
-    found = []
-    for place in pathlib.Path("/proc").glob("[0-9]*"):
+    pids = []
+    for process_dir in pathlib.Path("/proc").glob("[0-9]*"):
         try:
-            state, _, _, its_session = (place / "stat").read_text().rpartition(")")[2].split()[:4]
+            state, _, _, its_session = (process_dir / "stat").read_text().rpartition(")")[2].split()[:4]
         except OSError:  # it ended meanwhile
             continue
         if int(its_session) == session and state not in "ZX":
-            found.append(int(place.name))
-    return found
+            pids.append(int(process_dir.name))
+    return pids
 
 
 def kill_after(line, seconds, patience):
@@ -61,8 +61,8 @@ def kill_after(line, seconds, patience):
     return ended_first
 
 
-def verify(place):
-    convert.run(ConvertConfig(verify=str(place), workers=1))
+def verify(directory):
+    convert.run(ConvertConfig(verify=str(directory), workers=1))
 
 
 def left_overs(parent):
@@ -70,7 +70,7 @@ def left_overs(parent):
 
 
 def expect_no_part_passes(parent):
-    """What a killed run left does not pass for a data set."""
+    """What a killed run left does not pass for a dataset."""
     for name in left_overs(parent):
         if ".partial-" in name:
             with pytest.raises(VerificationError, match="is no whole data set: the run that made it was killed"):

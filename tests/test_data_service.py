@@ -23,9 +23,9 @@ def serving(*options):
     )
     try:
         said = process.stdout.readline()
-        found = re.search(r"listens on (\S+);", said)
-        assert found, said + process.stderr.read()
-        yield found[1]
+        match = re.search(r"listens on (\S+);", said)
+        assert match, said + process.stderr.read()
+        yield match[1]
     finally:
         process.terminate()
         out, error = process.communicate(timeout=10)

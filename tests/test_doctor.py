@@ -19,22 +19,22 @@ STAGES = [
 
 
 def test_every_stage_of_ones_own_data_is_measured_and_written_down(tmp_path, capfd):
-    place = tmp_path / "doctor.json"
-    config = DoctorConfig(data=small.data().folder, image_px=32, batch_size=8, seconds=0.05, windows=2, json=str(place))
+    path = tmp_path / "doctor.json"
+    config = DoctorConfig(data=small.data().folder, image_px=32, batch_size=8, seconds=0.05, windows=2, json=str(path))
     content = doctor.run(config)
-    assert json.loads(place.read_text()) == content
+    assert json.loads(path.read_text()) == content
     assert set(content) == {"machine", "versions", "results"}
-    found = content["results"]["stages"]
-    assert [stage["name"] for stage in found] == STAGES
-    assert all(0 < stage["low"] <= stage["median"] <= stage["high"] for stage in found)
-    told = capfd.readouterr().out
-    assert all(name in told for name in STAGES)
-    assert "bottleneck: " in told and "what helps: " in told
+    stages = content["results"]["stages"]
+    assert [stage["name"] for stage in stages] == STAGES
+    assert all(0 < stage["low"] <= stage["median"] <= stage["high"] for stage in stages)
+    stdout = capfd.readouterr().out
+    assert all(name in stdout for name in STAGES)
+    assert "bottleneck: " in stdout and "what helps: " in stdout
 
 
 def test_without_data_images_are_made_and_removed(tmp_path):
-    made = doctor.make_data(str(tmp_path), 100)
-    assert sum(made.count(split) for split in ("train", "val", "test")) == 100
+    data = doctor.make_data(str(tmp_path), 100)
+    assert sum(data.count(split) for split in ("train", "val", "test")) == 100
 
 
 def test_the_table_is_aligned():

@@ -25,13 +25,13 @@ from tests import small, support
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "model.h5"
-    made = networks.NETWORKS[Network.CRACKFLOW_XS].build(small.IMAGE_PX)
+    network = networks.NETWORKS[Network.CRACKFLOW_XS].build(small.IMAGE_PX)
     generator = np.random.default_rng(0)
-    made.set_weights([generator.normal(0, 0.1, w.shape) if w.ndim > 1 else w for w in made.get_weights()])
+    network.set_weights([generator.normal(0, 0.1, w.shape) if w.ndim > 1 else w for w in network.get_weights()])
     card = model_file.ModelMetadata(
         "crackflow_xs", ("Negative", "Positive"), 0.5, 3.0, small.IMAGE_PX, 3, "f" * 64, {"crackflow": "0"}, 0
     )
-    model_file.save(str(path), made, card)
+    model_file.save(str(path), network, card)
     return str(path)
 
 
@@ -70,10 +70,10 @@ def test_few_validation_images_choose_a_threshold_as_they_do_in_training(model, 
     loaded = model_file.load(model)
     checks = stream.eval_batches(small.data(), "val", 16, loaded.card.image_px, loaded.card.channels)
     labels, logits = scoring.predict_logits(loaded.model, scoring.in_eight_orientations(checks))
-    chosen = thresholds.choose_threshold(labels, model_file.to_probabilities(logits, loaded.card.temperature), "f1")
+    threshold = thresholds.choose_threshold(labels, model_file.to_probabilities(logits, loaded.card.temperature), "f1")
     few = min(np.bincount(labels)) // 8
-    assert content["threshold"] == pytest.approx(thresholds.shrunk(chosen, "f1", few), abs=1e-6)
-    assert content["threshold"] != pytest.approx(chosen, abs=1e-6)
+    assert content["threshold"] == pytest.approx(thresholds.shrunk(threshold, "f1", few), abs=1e-6)
+    assert content["threshold"] != pytest.approx(threshold, abs=1e-6)
 
 
 def test_a_rule_moves_the_band_and_leaves_as_many_to_a_person_as_before(model, tmp_path):
@@ -94,7 +94,7 @@ def probabilities_of(model):
 
 def test_a_rule_that_measures_needs_both_classes_among_the_validation_images(model, tmp_path, monkeypatch):
     judge = scoring.predict_logits
-    monkeypatch.setattr(scoring, "predict_logits", lambda *given: [np.zeros_like(judge(*given)[0]), *judge(*given)[1:]])
+    monkeypatch.setattr(scoring, "predict_logits", lambda *args: [np.zeros_like(judge(*args)[0]), *judge(*args)[1:]])
     with pytest.raises(UserError, match="--threshold=f1: expected validation images of both classes in .*, found one"):
         evaluate.run(config(model, tmp_path, threshold="f1"))
 
@@ -114,38 +114,36 @@ def test_an_image_that_a_joined_set_has_several_times_counts_once(model, tmp_pat
     assert len(paths) == len(set(paths))
 
 
-def trained_on(model, place, **settings):
-    """The model as if it had been trained on the small data set, in a file that tells which images these were."""
+def trained_on(model, path, **settings):
+    """The model as if it had been trained on the small dataset, in a file that says which images these were."""
     loaded, images = model_file.load(model), training_images.TrainingImages.of(small.data())
-    model_file.save(str(place), loaded.model, dataclasses.replace(loaded.card, **settings), training_images=images)
-    return str(place)
+    model_file.save(str(path), loaded.model, dataclasses.replace(loaded.card, **settings), training_images=images)
+    return str(path)
 
 
 @pytest.mark.parametrize("split", [EvalSplit.TRAIN, EvalSplit.VAL, EvalSplit.ALL])
-def test_images_that_the_model_was_trained_on_are_counted_in_red_with_the_figures_without_them(
-    model, tmp_path, capsys, split
-):
+def test_images_seen_in_training_are_counted_in_red_with_the_metrics_without_them(model, tmp_path, capsys, split):
     path = trained_on(model, tmp_path / "model.h5")
     content = evaluate.run(config(path, tmp_path, small.data("png", 32).folder, split=split))  # another conversion
-    found, said = content["training_overlap"], capsys.readouterr().err
+    overlap, said = content["training_overlap"], capsys.readouterr().err
     counts = {EvalSplit.TRAIN: (64, 0), EvalSplit.VAL: (0, 16), EvalSplit.ALL: (64, 16)}[split]
-    assert (found["trained_on"], found["validated_on"], found["n"]) == (*counts, content["n"])
+    assert (overlap["trained_on"], overlap["validated_on"], overlap["n"]) == (*counts, content["n"])
     words = f"{sum(counts)} of {content['n']} images were in the model's training data ("
     html = (tmp_path / "out/report.html").read_text()
     assert f"WARNING: data-png-32 {content_split(split)}: {words}" in said
     assert 'class="warn seen"' in html and words.replace("'", "&#39;") in html
     if split is EvalSplit.ALL:
         alone = evaluate.run(config(path, tmp_path, split=EvalSplit.TEST, overwrite=True))
-        assert found["without"]["confusion"] == alone["confusion"] and found["without"]["n"] == 16
+        assert overlap["without"]["confusion"] == alone["confusion"] and overlap["without"]["n"] == 16
     else:
-        assert found["without"] is None and "no image is left without them" in said
+        assert overlap["without"] is None and "no image is left without them" in said
 
 
 def content_split(split):
     return "train+val+test" if split is EvalSplit.ALL else split.value
 
 
-def test_a_test_of_unseen_images_has_no_warning_and_an_older_model_says_nothing_of_other_data(model, tmp_path, capsys):
+def test_unseen_images_bring_no_warning_and_an_older_model_reports_no_overlap(model, tmp_path, capsys):
     path = trained_on(model, tmp_path / "model.h5")
     content = evaluate.run(config(path, tmp_path, split=EvalSplit.TEST))
     assert content["training_overlap"] == {"n": 16, "trained_on": 0, "validated_on": 0, "without": None}
@@ -160,8 +158,8 @@ def test_an_older_model_is_known_on_its_own_data_set_by_the_fingerprint(model, t
     loaded = model_file.load(model)
     own = dataclasses.replace(loaded.card, fingerprint=small.data().facts["fingerprint"])
     model_file.save(str(tmp_path / "old.h5"), loaded.model, own)
-    found = evaluate.run(config(str(tmp_path / "old.h5"), tmp_path))["training_overlap"]
-    assert (found["trained_on"], found["validated_on"], found["without"]["n"]) == (64, 16, 16)
+    overlap = evaluate.run(config(str(tmp_path / "old.h5"), tmp_path))["training_overlap"]
+    assert (overlap["trained_on"], overlap["validated_on"], overlap["without"]["n"]) == (64, 16, 16)
     assert "80 of 96 images were in the model's training data" in capsys.readouterr().err
 
 
@@ -171,13 +169,13 @@ def test_of_a_joined_set_the_known_images_are_counted_once(model, tmp_path):
     convert.run(
         ConvertConfig(join=(small.data().folder, str(tmp_path / "other")), repeat=(3, 1), out=joined, workers=1)
     )
-    found = evaluate.run(config(trained_on(model, tmp_path / "model.h5"), tmp_path, joined))["training_overlap"]
-    assert (found["n"], found["trained_on"], found["validated_on"]) == (small.COUNT + 24, 64, 16)
+    overlap = evaluate.run(config(trained_on(model, tmp_path / "model.h5"), tmp_path, joined))["training_overlap"]
+    assert (overlap["n"], overlap["trained_on"], overlap["validated_on"]) == (small.COUNT + 24, 64, 16)
 
 
 def test_validation_images_that_chose_a_threshold_here_count_as_seen(model, tmp_path):
-    found = evaluate.run(config(model, tmp_path, threshold="f1", split=EvalSplit.VAL))["training_overlap"]
-    assert (found["trained_on"], found["validated_on"]) == (0, 16)
+    overlap = evaluate.run(config(model, tmp_path, threshold="f1", split=EvalSplit.VAL))["training_overlap"]
+    assert (overlap["trained_on"], overlap["validated_on"]) == (0, 16)
 
 
 def test_a_training_run_is_never_replaced_by_an_evaluation(model, tmp_path):
@@ -225,7 +223,7 @@ def test_a_card_without_a_review_band_leaves_nothing_to_a_person(model, tmp_path
     path = tmp_path / "old.h5"
     shutil.copy(model, path)
     with h5py.File(path, "r+") as file:
-        kept = {name: value for name, value in facts.items() if name not in ("review", "threshold_rule")}
-        file.attrs["crackflow"] = np.bytes_(json.dumps(kept).encode())
+        older_facts = {name: value for name, value in facts.items() if name not in ("review", "threshold_rule")}
+        file.attrs["crackflow"] = np.bytes_(json.dumps(older_facts).encode())
     content = evaluate.run(config(str(path), tmp_path))
     assert content["review"]["count"] == 0

@@ -30,8 +30,8 @@ def draw_of(number):
 
 @pytest.fixture(scope="module")
 def targets(tmp_path_factory):
-    place = tmp_path_factory.mktemp("faults")
-    data, run, out = place / "data", place / "run", place / "search"
+    directory = tmp_path_factory.mktemp("faults")
+    data, run, out = directory / "data", directory / "run", directory / "search"
     shutil.copytree(small.data().folder, data, ignore=shutil.ignore_patterns("packs"))
     pack.build_if_missing(dataset.load(str(data)), "train", PX, 3)
     for step in (1, 2):
@@ -40,8 +40,8 @@ def targets(tmp_path_factory):
     model_file.save(str(run / "model.h5"), networks.NETWORKS[Network.CRACKFLOW_XS].build(32), CARD)
     config = TuneConfig(data=str(data), out=str(out), tuner=Tuner.RANDOM, max_trials=4)
     with search._opened(config, search.identity(config, "f" * 64)):
-        kept = oracle.create_oracle(config, str(out / search.ORACLE))
-        kept.create_trial("alone")
+        search_oracle = oracle.create_oracle(config, str(out / search.ORACLE))
+        search_oracle.create_trial("alone")
     trial.save(str(out / "trials/0"), trial.TrialResult("0", trial.COMPLETED, 0.5, epochs=2, chosen=space.defaults()))
     return faults_damage.targets(data, run, out, PX)
 
@@ -69,10 +69,10 @@ def test_a_disk_that_is_too_small_is_one_line_and_with_room_the_same_command_goe
         pytest.skip("needs the right to mount a small disk")
     images = support.photos(tmp_path / "images", 12, 256, quality=100)
 
-    def command(place):
-        return ["crackflow.convert", f"--images={images}", f"--out={place / 'out'}", "--workers=1"]
+    def command(directory):
+        return ["crackflow.convert", f"--images={images}", f"--out={directory / 'out'}", "--workers=1"]
 
-    tally = faults_disks.campaign(tmp_path / "disk", command, lambda place: None, 1, {}, draw_of, lambda tally: None)
+    tally = faults_disks.campaign(tmp_path / "disk", command, lambda _: None, 1, {}, draw_of, lambda tally: None)
     assert tally == {"points": 1, "wrong": [], "tracebacks": [], "leftovers": [], "codes": {"2": 1}}
 
 

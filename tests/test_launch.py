@@ -55,12 +55,12 @@ flags.main(TrainConfig, train.run, None, [argument for argument in sys.argv[1:] 
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory):
-    """In the place of the interpreter: runs WORKER instead of `-m crackflow.train`."""
-    place = tmp_path_factory.mktemp("python")
-    (place / "worker.py").write_text(WORKER)
-    wrapper = place / "python"
+    """Stands in for the interpreter: runs WORKER instead of `-m crackflow.train`."""
+    directory = tmp_path_factory.mktemp("python")
+    (directory / "worker.py").write_text(WORKER)
+    wrapper = directory / "python"
     wrapper.write_text(
-        f'#!/bin/bash\nif [ "$1" = -m ]; then shift; exec {sys.executable} {place}/worker.py "$@"; fi\n'
+        f'#!/bin/bash\nif [ "$1" = -m ]; then shift; exec {sys.executable} {directory}/worker.py "$@"; fi\n'
         f'exec {sys.executable} "$@"\n'
     )
     wrapper.chmod(0o755)
@@ -83,17 +83,17 @@ def launched(python, left, run_dir, *more, workers=2):
 
 def worker_pids(parent):
     """index -> pid of the workers that the launcher `parent` has started."""
-    found = {}
+    pids = {}
     for entry in os.listdir("/proc"):
         try:
-            facts = pathlib.Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
-            if int(facts[1]) == parent and "worker.py" in pathlib.Path(f"/proc/{entry}/cmdline").read_text():
+            stat_fields = pathlib.Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
+            if int(stat_fields[1]) == parent and "worker.py" in pathlib.Path(f"/proc/{entry}/cmdline").read_text():
                 variables = pathlib.Path(f"/proc/{entry}/environ").read_bytes().split(b"\0")
                 config = next(it for it in variables if it.startswith(b"TF_CONFIG="))
-                found[json.loads(config.partition(b"=")[2])["task"]["index"]] = int(entry)
+                pids[json.loads(config.partition(b"=")[2])["task"]["index"]] = int(entry)
         except (OSError, ValueError, StopIteration):
             continue
-    return found
+    return pids
 
 
 def history(run_dir):
@@ -102,41 +102,41 @@ def history(run_dir):
 
 @pytest.fixture(scope="module")
 def two_workers(python, tmp_path_factory):
-    """(place, stdout) of an undisturbed run of two workers, two epochs."""
-    place = tmp_path_factory.mktemp("two")
-    process = launched(python, place / "left", place / "run", "--epochs=2")
+    """(directory, stdout) of an undisturbed run of two workers, two epochs."""
+    directory = tmp_path_factory.mktemp("two")
+    process = launched(python, directory / "left", directory / "run", "--epochs=2")
     out, error = process.communicate(timeout=300)
     assert process.returncode == 0, error
-    return place, out
+    return directory, out
 
 
 def test_both_workers_end_with_equal_weights(two_workers):
-    place, _ = two_workers
-    one, other = (np.load(place / "left" / f"weights-{index}.npz") for index in (0, 1))
-    assert one.files == other.files and len(one.files) > 8
-    for name in one.files:
-        np.testing.assert_array_equal(one[name], other[name])
+    directory, _ = two_workers
+    chief_weights, worker_weights = (np.load(directory / "left" / f"weights-{index}.npz") for index in (0, 1))
+    assert chief_weights.files == worker_weights.files and len(chief_weights.files) > 8
+    for name in chief_weights.files:
+        np.testing.assert_array_equal(chief_weights[name], worker_weights[name])
 
 
 def test_the_images_are_partitioned(two_workers):
-    place, _ = two_workers
-    shares = [json.loads((place / "left" / f"shares-{index}.json").read_text()) for index in (0, 1)]
+    directory, _ = two_workers
+    shares = [json.loads((directory / "left" / f"shares-{index}.json").read_text()) for index in (0, 1)]
     assert shares == [[[0, 1, 2]], [[1, 1, 2]]]
 
 
 def test_only_the_chief_speaks_and_writes(two_workers):
-    place, out = two_workers
+    directory, out = two_workers
     assert out.count("devices multiworker (worker 0 of 2, named by TF_CONFIG)") == 1 and "worker 1 of" not in out
-    assert len(list((place / "run" / "tensorboard").rglob("events*"))) == 2  # of training and of validation
+    assert len(list((directory / "run" / "tensorboard").rglob("events*"))) == 2  # of training and of validation
 
 
 def test_two_workers_follow_one_process(two_workers, tmp_path):
     """Losses of training and of validation, which counts each image once."""
     done = support.command("train", *options(tmp_path / "run", "--epochs=2"), timeout=300)
     assert done.returncode == 0, done.stderr
-    for one, other in zip(history(tmp_path / "run"), history(two_workers[0] / "run"), strict=True):
+    for single, multiworker in zip(history(tmp_path / "run"), history(two_workers[0] / "run"), strict=True):
         for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
-            assert float(one[name]) == pytest.approx(float(other[name]), rel=5e-3), name
+            assert float(single[name]) == pytest.approx(float(multiworker[name]), rel=5e-3), name
 
 
 def test_two_devices_follow_one_process(two_workers, tmp_path):
@@ -145,9 +145,9 @@ def test_two_devices_follow_one_process(two_workers, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "devices mirrored (2 devices: CPU)" in done.stdout
-    for one, other in zip(history(tmp_path / "run"), history(two_workers[0] / "run"), strict=True):
+    for mirrored, multiworker in zip(history(tmp_path / "run"), history(two_workers[0] / "run"), strict=True):
         for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
-            assert float(one[name]) == pytest.approx(float(other[name]), rel=5e-3), name
+            assert float(mirrored[name]) == pytest.approx(float(multiworker[name]), rel=5e-3), name
 
 
 @pytest.mark.parametrize("victim", [1])
@@ -161,9 +161,9 @@ def test_a_worker_that_is_killed_is_started_again_and_the_run_goes_on(python, tm
     assert "starting all 2 again (1 of 1)" in error
     assert "holds a run that stopped after step" in out
     assert [int(row["epoch"]) for row in history(run)] == list(range(1, 13))
-    one, other = (np.load(tmp_path / f"weights-{index}.npz") for index in (0, 1))
-    for name in one.files:
-        np.testing.assert_array_equal(one[name], other[name])
+    chief_weights, worker_weights = (np.load(tmp_path / f"weights-{index}.npz") for index in (0, 1))
+    for name in chief_weights.files:
+        np.testing.assert_array_equal(chief_weights[name], worker_weights[name])
 
 
 def test_sigterm_ends_all_workers_after_a_checkpoint(python, tmp_path):
@@ -243,9 +243,9 @@ def test_a_script_says_which_folder_is_missing_and_how_it_is_used(script):
     for flag in ("--images", "--out"):
         done = subprocess.run(["bash", str(path), flag], capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (2, f"{script}: expected a folder after {flag}\n")
-    told = subprocess.run(["bash", str(path), "--help"], capture_output=True, text=True).stdout.splitlines()
-    assert told and all(f"# {line}" in path.read_text().splitlines() for line in told)
-    assert f"  bash launch/{script}.sh" in "\n".join(told)
+    help_lines = subprocess.run(["bash", str(path), "--help"], capture_output=True, text=True).stdout.splitlines()
+    assert help_lines and all(f"# {line}" in path.read_text().splitlines() for line in help_lines)
+    assert f"  bash launch/{script}.sh" in "\n".join(help_lines)
 
 
 def test_quickstart_takes_two_folders_and_nothing_else():
@@ -296,8 +296,8 @@ def test_every_pod_finds_itself_in_the_tf_config_of_the_kubernetes_job(tmp_path)
     for index in range(job["spec"]["completions"]):
         script = [*container["command"], *container["args"]]
         environment = variables | {"JOB_COMPLETION_INDEX": str(index)}
-        told, command = subprocess.run(script, capture_output=True, text=True, env=environment).stdout.splitlines()
-        config = json.loads(told)
+        tf_config, command = subprocess.run(script, capture_output=True, text=True, env=environment).stdout.splitlines()
+        config = json.loads(tf_config)
         assert config["task"] == {"type": "worker", "index": index}
         names = [f"{job['metadata']['name']}-{k}.{pod['subdomain']}" for k in range(job["spec"]["completions"])]
         port = service["spec"]["ports"][0]["port"]
@@ -325,11 +325,11 @@ def test_every_pod_of_a_shared_search_knows_who_it_is_and_finds_the_chief(tmp_pa
         line = [*container["command"], *container.get("args", [])]
         environment = variables | {"JOB_COMPLETION_INDEX": index}
         out = subprocess.run(line, capture_output=True, text=True, env=environment).stdout.splitlines()
-        told = roles.role(dict(one.split("=", 1) for one in out[:-1]))
-        names.add(told.name)
+        role = roles.role(dict(variable.split("=", 1) for variable in out[:-1]))
+        names.add(role.name)
         flags_of.add(out[-1])
-        host, _, own = told.address.rpartition(":")
-        assert own == port and told.is_chief == (job is chief)
+        host, _, own = role.address.rpartition(":")
+        assert own == port and role.is_chief == (job is chief)
         assert host == ("0.0.0.0" if job is chief else service["metadata"]["name"])
         assert pod["restartPolicy"] == "Never" and job["spec"]["podFailurePolicy"]["rules"][0]["onExitCodes"][
             "values"
@@ -369,44 +369,46 @@ def test_the_service_opens_both_kinds_of_its_processes_to_the_host_that_is_named
         assert len(lines) == 3 and all(f"--host={host}" in line.split() for line in lines)
 
 
-def in_the_place_of(place, **programs):
+def environment_with(directory, **programs):
     """A PATH on which bash scripts of these names come first; their environment is that of a job."""
     for name, text in programs.items():
-        (place / name).write_text(f"#!/bin/bash\n{text}\n")
-        (place / name).chmod(0o755)
-    return os.environ | {"PATH": f"{place}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
+        (directory / name).write_text(f"#!/bin/bash\n{text}\n")
+        (directory / name).chmod(0o755)
+    return os.environ | {"PATH": f"{directory}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
 
 
-def test_a_search_under_slurm_has_a_chief_and_a_worker_for_each_task_and_is_requeued_when_it_can_go_on(tmp_path):
-    asked, told = tmp_path / "asked", tmp_path / "told"
-    python = f'echo "$KERASTUNER_TUNER_ID $KERASTUNER_ORACLE_PORT $@" >> {told}\n[ "$KERASTUNER_TUNER_ID" = chief ] '
+def test_a_slurm_search_has_a_chief_and_a_worker_per_task_and_is_requeued(tmp_path):
+    scontrol_log, calls = tmp_path / "asked", tmp_path / "told"
+    python = f'echo "$KERASTUNER_TUNER_ID $KERASTUNER_ORACLE_PORT $@" >> {calls}\n[ "$KERASTUNER_TUNER_ID" = chief ] '
     python += '&& exit "$CODE"\nexit 0'
     srun = 'shift; for rank in 0 1; do SLURM_PROCID=$rank "$@"; done'
-    surroundings = in_the_place_of(tmp_path, python=python, srun=srun, scancel=":", scontrol=f'echo "$@" >> {asked}')
+    surroundings = environment_with(
+        tmp_path, python=python, srun=srun, scancel=":", scontrol=f'echo "$@" >> {scontrol_log}'
+    )
     for code, requeued in ((0, False), (2, False), (75, True)):
-        asked.unlink(missing_ok=True)
-        told.unlink(missing_ok=True)
+        scontrol_log.unlink(missing_ok=True)
+        calls.unlink(missing_ok=True)
         line = ["bash", str(LAUNCH / "tune.sbatch"), "--data=d", "--overwrite", "--out=o"]
         done = subprocess.run(line, env=surroundings | {"CODE": str(code), "SLURM_RESTART_COUNT": "1"}, timeout=60)
-        assert done.returncode == code and asked.exists() == requeued
-        lines = sorted(told.read_text().splitlines())
+        assert done.returncode == code and scontrol_log.exists() == requeued
+        lines = sorted(calls.read_text().splitlines())
         host = socket.gethostname()
         assert lines[0] == f"chief 12007 -m crackflow.tune --host={host} --data=d --out=o"
         assert set(lines[1:]) == {f"worker-{rank} 12007 -m crackflow.tune --data=d --out=o" for rank in (0, 1)}
 
 
 @pytest.mark.parametrize("number, requeued", [(signal.SIGUSR1, True), (signal.SIGTERM, False)])
-def test_a_search_is_stopped_through_its_tasks_and_queued_again_after_the_time_limit_alone(tmp_path, number, requeued):
+def test_a_slurm_search_stops_through_its_tasks_and_is_requeued_at_the_time_limit(tmp_path, number, requeued):
     """srun would pass SIGTERM on as SIGKILL; and SIGTERM is what the user's scancel sends."""
-    asked, killed, chief, worker = (tmp_path / name for name in ("asked", "killed", "chief", "worker-0"))
+    slurm_log, killed, chief, worker = (tmp_path / name for name in ("asked", "killed", "chief", "worker-0"))
     python = f"trap 'exit 75' TERM; echo $$ > {tmp_path}/$KERASTUNER_TUNER_ID; while true; do sleep 0.05; done"
     srun = f"""trap 'echo > {killed}; exit 137' TERM
 shift; SLURM_PROCID=0 "$@" &
 wait $!"""
-    scancel = f'echo "$@" >> {asked}; kill -TERM $(cat {worker})'
+    scancel = f'echo "$@" >> {slurm_log}; kill -TERM $(cat {worker})'
     line = ["bash", str(LAUNCH / "tune.sbatch"), "--data=d", "--out=o"]
-    surroundings = in_the_place_of(
-        tmp_path, python=python, srun=srun, scancel=scancel, scontrol=f'echo "$@" >> {asked}', hostname="echo here"
+    surroundings = environment_with(
+        tmp_path, python=python, srun=srun, scancel=scancel, scontrol=f'echo "$@" >> {slurm_log}', hostname="echo here"
     )
     process = subprocess.Popen(line, env=surroundings)
     deadline = time.monotonic() + 30
@@ -415,19 +417,19 @@ wait $!"""
         time.sleep(0.02)
     process.send_signal(number)
     assert process.wait(30) == 75
-    assert asked.read_text().splitlines() == ["--signal=TERM 7", *(["requeue 7"] if requeued else [])]
+    assert slurm_log.read_text().splitlines() == ["--signal=TERM 7", *(["requeue 7"] if requeued else [])]
     assert not killed.exists()
 
 
 def test_slurm_requeues_what_can_go_on_and_nothing_else(tmp_path):
-    asked, told = tmp_path / "asked", tmp_path / "told"
-    python = f'echo "$SRUN_CPUS_PER_TASK $@" > {told}\ncodes=($CODES)\nexit "${{codes[$SLURM_PROCID]}}"'
+    scontrol_log, calls = tmp_path / "asked", tmp_path / "told"
+    python = f'echo "$SRUN_CPUS_PER_TASK $@" > {calls}\ncodes=($CODES)\nexit "${{codes[$SLURM_PROCID]}}"'
     # As srun: the largest exit code of all tasks.
     srun = """[[ "$1 $2" == "--kill-on-bad-exit=1 --distribution=block" ]] || exit 99
 shift 2; most=0
 for rank in 0 1; do SLURM_PROCID=$rank "$@"; code=$?; ((code > most)) && most=$code; done
 exit $most"""
-    surroundings = in_the_place_of(tmp_path, python=python, srun=srun, scontrol=f'echo "$@" >> {asked}')
+    surroundings = environment_with(tmp_path, python=python, srun=srun, scontrol=f'echo "$@" >> {scontrol_log}')
     for codes, code, restarts, requeued in (
         ("0 0", 0, 0, False),
         ("2 2", 2, 0, False),
@@ -437,16 +439,16 @@ exit $most"""
         ("75 137", 137, 3, True),
         ("75 75", 75, 20, False),
     ):
-        asked.unlink(missing_ok=True)
+        scontrol_log.unlink(missing_ok=True)
         environment = {"CODES": codes, "SLURM_CPUS_PER_TASK": "32", "SLURM_RESTART_COUNT": str(restarts)}
         line = ["bash", str(LAUNCH / "slurm.sbatch"), "--data=d d", "--overwrite"]
         done = subprocess.run(line, env=surroundings | environment)
-        assert done.returncode == code and asked.exists() == requeued
-        line = told.read_text().strip()
+        assert done.returncode == code and scontrol_log.exists() == requeued
+        line = calls.read_text().strip()
         assert line.startswith("32 -m crackflow.train --flagfile=")
         # A restart goes on with what lies there.
         assert line.endswith("multiworker.cfg --data=d d" + ("" if restarts else " --overwrite"))
-        assert not requeued or asked.read_text() == "requeue 7\n"
+        assert not requeued or scontrol_log.read_text() == "requeue 7\n"
 
 
 def test_a_task_of_slurm_hears_sigterm_and_its_exit_code_is_that_of_the_run(tmp_path):
@@ -454,7 +456,7 @@ def test_a_task_of_slurm_hears_sigterm_and_its_exit_code_is_that_of_the_run(tmp_
     begun = tmp_path / "begun"
     python = f"trap 'sleep 0.3; exit 75' TERM; echo > {begun}; while true; do sleep 0.05; done"
     srun = 'shift 2; setsid "$@" & pid=$!; trap "kill -TERM -$pid" TERM; wait $pid; wait $pid; exit $?'
-    surroundings = in_the_place_of(tmp_path, python=python, srun=f"echo $$ > {tmp_path}/pid\n{srun}", scontrol=":")
+    surroundings = environment_with(tmp_path, python=python, srun=f"echo $$ > {tmp_path}/pid\n{srun}", scontrol=":")
     process = subprocess.Popen(["bash", str(LAUNCH / "slurm.sbatch"), "--data=d"], env=surroundings)
     deadline = time.monotonic() + 30
     while not begun.exists():

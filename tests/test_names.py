@@ -58,15 +58,15 @@ class Page(html.parser.HTMLParser):
         self.sources |= {value for name, value in attributes if name == "src"}
 
 
-def expect_nothing_acts(text, where):
+def expect_nothing_acts(text, source):
     """But for the ends of lines."""
     left = {letter for letter in text if letter != "\n" and unicodedata.category(letter) in escaping.HIDDEN}
-    assert not left, f"{sorted(map(ascii, left))} in {where}"
+    assert not left, f"{sorted(map(ascii, left))} in {source}"
 
 
 def expect_plain_tables(out):
-    found = sorted(pathlib.Path(out).rglob("*.csv"))
-    for path in found:
+    tables = sorted(pathlib.Path(out).rglob("*.csv"))
+    for path in tables:
         text = path.read_text(encoding="utf-8")  # no bytes that are none
         expect_nothing_acts(text, path.name)
         for mark in ",;":
@@ -74,7 +74,7 @@ def expect_plain_tables(out):
                 for cell in row:
                     is_number = escaping.NUMBER.fullmatch(cell) or mark == ";" and re.match(r"-?[\d.]", cell)
                     assert cell.lstrip()[:1] not in tuple("=+-@\t\r") or not cell or is_number, (path.name, cell)
-    return {path.name for path in found}
+    return {path.name for path in tables}
 
 
 def expect_quiet_pages(out):
@@ -99,8 +99,8 @@ def did(verb, out, *arguments, code=0):
 
 
 def picture(number):
-    made = concrete.draw_example(seed=1, index=number, image_px=PX)
-    return support.encoded(made.image, quality=95), made.label
+    example = concrete.draw_example(seed=1, index=number, image_px=PX)
+    return support.encoded(example.image, quality=95), example.label
 
 
 @pytest.fixture(scope="module")
@@ -138,9 +138,9 @@ def run_dir(root, data):
 
 
 def test_names_come_back_from_the_tables_as_they_are(root, data):
-    there = {f"{path.parent.name}/{path.name}" for path in (root / "photographs").rglob("*.jpg")}
-    told = {row["path"] for name in ("groups.csv", "rejected.csv") for row in csv_files.read(str(data / name))}
-    assert told == there
+    file_paths = {f"{path.parent.name}/{path.name}" for path in (root / "photographs").rglob("*.jpg")}
+    table_paths = {row["path"] for name in ("groups.csv", "rejected.csv") for row in csv_files.read(str(data / name))}
+    assert table_paths == file_paths
     did("convert", data, f"--verify={data}")
     with open(data / "dataset.json", encoding="utf-8") as file:
         assert json.load(file)["classes"] == [CLEAN, CRACKED]
@@ -155,8 +155,8 @@ def test_predict(root, run_dir):
     with open(out / "findings.json", encoding="utf-8") as file:
         assert {photo["path"] for photo in json.load(file)["photos"]} == set(NAMES)
     for name in NAMES[:1] + NAMES[3:4]:  # each photograph of a few is said by its name
-        one = root / f"one{len(name)}"
-        said = did("predict", one, f"--photos={root / 'site' / name}", f"--model={run_dir}", f"--out={one}")
+        photo_out = root / f"one{len(name)}"
+        said = did("predict", photo_out, f"--photos={root / 'site' / name}", f"--model={run_dir}", f"--out={photo_out}")
         assert f"{escaping.one_line(name)}: " in said
 
 
@@ -205,11 +205,11 @@ def test_tune(root, data, tmp_path):
     config = TuneConfig(data=str(data), out=str(tmp_path / "search"))
     failed = outcome("1", status="failed", message=f"expected a file, received {NAMES[0]}{NAMES[5]}{NAMES[10]}")
     best = outcome("0")
-    found = search.SearchResult(
+    search_result = search.SearchResult(
         [best, outcome("2", accuracy=0.8, images_per_sec=9000.0), failed], best, None, trial.DryRun(5000.0)
     )
     (tmp_path / "search").mkdir()
-    (tmp_path / "search/report.html").write_text(search_page.render(found, config), encoding="utf-8")
+    (tmp_path / "search/report.html").write_text(search_page.render(search_result, config), encoding="utf-8")
     csv_files.save(str(tmp_path / "search/trials.csv"), ["message"], [[failed.message], [f"={failed.message}"]])
     assert expect_plain_tables(tmp_path) == {"trials.csv"}
     expect_quiet_pages(tmp_path)
@@ -233,8 +233,8 @@ VERBS = {
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_mistake_is_one_line_whatever_the_name_in_it(root, verb):
     for name in NAMES:
-        place = root / "nowhere" / name
-        done = support.called(verb, *(flag.format(place, place) for flag in VERBS[verb]))
+        path = root / "nowhere" / name
+        done = support.called(verb, *(flag.format(path, path) for flag in VERBS[verb]))
         support.expect_one_line(done, 2)
         expect_nothing_acts(done.stderr, verb)
         done = support.called(verb, f"--{name}=1")

@@ -83,11 +83,11 @@ def tiff(bits=8, more=(), pages=1, size=4096):
     """A TIFF of 64 x 64 grey pixels; `more`: tags (number, kind, count, value); `pages`: each with those pixels."""
     tags = [(256, 3, 1, 64), (257, 3, 1, 64), (258, 3, 1, bits), (259, 3, 1, 1), (262, 3, 1, 1)]
     tags += [(273, 4, 1, 8), (277, 3, 1, 1), (278, 3, 1, 64), (279, 4, 1, 4096), *more]
-    found = bytearray(b"II*\0" + struct.pack("<I", 8 + size) + np.arange(size, dtype=np.uint8).tobytes())
+    buffer = bytearray(b"II*\0" + struct.pack("<I", 8 + size) + np.arange(size, dtype=np.uint8).tobytes())
     for number in range(pages):
         length = 2 + 12 * len(tags) + 4
-        found += ifd(tags, len(found) + length if number < pages - 1 else 0)
-    return bytes(found)
+        buffer += ifd(tags, len(buffer) + length if number < pages - 1 else 0)
+    return bytes(buffer)
 
 
 def many_tags(count, size):
@@ -126,18 +126,18 @@ def test_no_small_photograph_takes_much_memory_or_time(name):
 def test_a_photograph_that_says_it_is_huge_is_refused_before_a_pixel_is_read(kind):
     buffer = io.BytesIO()
     Image.new("L", (64, 64)).save(buffer, kind)
-    found = bytearray(buffer.getvalue())
+    encoded = bytearray(buffer.getvalue())
     if kind == "PNG":
-        found = png(60_000, 60_000)
+        encoded = png(60_000, 60_000)
     elif kind == "JPEG":
-        start = found.index(b"\xff\xc0")
-        found[start + 5 : start + 9] = struct.pack(">HH", 60_000, 60_000)
+        start = encoded.index(b"\xff\xc0")
+        encoded[start + 5 : start + 9] = struct.pack(">HH", 60_000, 60_000)
     else:
-        found = bytearray(tiff())
+        encoded = bytearray(tiff())
         for tag in (256, 257):
-            start = found.index(struct.pack("<HHI", tag, 3, 1))
-            found[start : start + 12] = struct.pack("<HHII", tag, 4, 1, 60_000)
-    size, seconds, said = looked_at(bytes(found))
+            start = encoded.index(struct.pack("<HHI", tag, 3, 1))
+            encoded[start : start + 12] = struct.pack("<HHII", tag, 4, 1, 60_000)
+    size, seconds, said = looked_at(bytes(encoded))
     assert size < 30 and seconds < 5
     assert "60000 x 60000 = 3,600 megapixels: expected at most 200 (--max_megapixels)" in said
 
@@ -156,12 +156,12 @@ def peak_mb():
 
 
 def wide_chunk(file):
-    """An array of one number, kept in a piece of 512 MB that is packed to half a megabyte."""
+    """An array of one number, stored in a chunk of 512 MB that is compressed to half a megabyte."""
     del file["model_weights/logit/logit/bias:0"]
-    made = file["model_weights/logit/logit"].create_dataset(
+    array = file["model_weights/logit/logit"].create_dataset(
         "bias:0", (1,), "f4", maxshape=(None,), chunks=(1 << 27,), compression="gzip"
     )
-    made.id.write_direct_chunk((0,), deflated(512))
+    array.id.write_direct_chunk((0,), deflated(512))
 
 
 def test_an_array_in_a_huge_piece_is_refused_before_that_is_unpacked(hostile):  # noqa: F811
@@ -171,21 +171,21 @@ def test_an_array_in_a_huge_piece_is_refused_before_that_is_unpacked(hostile):  
 
 
 def grown(config):
-    """The picture is made 1,000 times as large each way behind the input, which needs no weights."""
+    """The image is enlarged 1,000 times each way right after the input, which needs no weights."""
     layers = config["config"]["layers"]
-    first = next(one for one in layers if one["class_name"] == "Conv2D")
-    taken = first["inbound_nodes"]
-    name = {"name": "grown", "size": [1000, 1000], "data_format": "channels_last", "interpolation": "nearest"}
-    made = {"class_name": "UpSampling2D", "name": "grown", "config": name, "inbound_nodes": taken}
+    first = next(entry for entry in layers if entry["class_name"] == "Conv2D")
+    inbound = first["inbound_nodes"]
+    layer_config = {"name": "grown", "size": [1000, 1000], "data_format": "channels_last", "interpolation": "nearest"}
+    upsampling = {"class_name": "UpSampling2D", "name": "grown", "config": layer_config, "inbound_nodes": inbound}
     first["inbound_nodes"] = [[["grown", 0, 0, {}]]]
-    layers.insert(layers.index(first), made)
+    layers.insert(layers.index(first), upsampling)
 
 
 def padded(config):
     """As `grown`, by a million pixels of border."""
     grown(config)
-    one = layer(config, "UpSampling2D")
-    one["class_name"], one["config"] = "ZeroPadding2D", {"name": "grown", "padding": [[0, 10**6], [0, 10**6]]}
+    entry = layer(config, "UpSampling2D")
+    entry["class_name"], entry["config"] = "ZeroPadding2D", {"name": "grown", "padding": [[0, 10**6], [0, 10**6]]}
 
 
 @pytest.mark.parametrize("change", [grown, padded])
@@ -242,7 +242,7 @@ def test_plain_weights_of_keras_reach_no_other_file_and_no_memory(tmp_path, chan
     assert "\n" not in str(caught.value) and peak_mb() - before < MOST_MB
 
 
-# ------------------------------------------------------------------------------------------------- data set folders
+# -------------------------------------------------------------------------------------------------- dataset folders
 
 
 def rewritten(folder, change):
@@ -259,9 +259,9 @@ def first_shard(facts):
 
 
 @pytest.mark.parametrize("name", ["../elsewhere.tfrecord", "/etc/passwd", "..", "a/b", "a\\b", "C:x", "", "a\0b"])
-@pytest.mark.parametrize("place", ["shard", "table"])
-def test_a_data_set_names_no_file_outside_its_folder(data, name, place):  # noqa: F811
-    if place == "shard":
+@pytest.mark.parametrize("field", ["shard", "table"])
+def test_a_data_set_names_no_file_outside_its_folder(data, name, field):  # noqa: F811
+    if field == "shard":
         rewritten(data, lambda facts: first_shard(facts).update(file=name))
     else:
         rewritten(data, lambda facts: facts.update(tables={name: "0" * 64}))
@@ -351,33 +351,33 @@ RUN = {"model": "m"}
 def test_lines_of_a_log_that_somebody_made_up_are_passed_over(tmp_path, content):
     file = str(tmp_path / "a.jpg")
     content = json.loads(json.dumps(content).replace("FILE", file))
-    place = tmp_path / "out/unfinished"
-    place.mkdir(parents=True)
+    unfinished = tmp_path / "out/unfinished"
+    unfinished.mkdir(parents=True)
     first = log_line(content) if "run" in content else log_line({"run": RUN, "overwrite": False})
-    (place / "photos.jsonl").write_text(first + log_line(content) + "[" * 5000 + "\n")
+    (unfinished / "photos.jsonl").write_text(first + log_line(content) + "[" * 5000 + "\n")
     with prediction_log.open_log(str(tmp_path / "out"), RUN, overwrite=False) as log:
         assert log.find(file) is None
 
 
 @pytest.mark.parametrize("name", ["overlays/000001.jpg", "photos.jsonl", ".lock", "overlays", "."])
 def test_a_link_in_unfinished_results_is_not_written_through(tmp_path, photo, name):  # noqa: F811
-    place, mine = tmp_path / "out/unfinished", tmp_path / "mine"
-    (place / "overlays").mkdir(parents=True)
+    unfinished, mine = tmp_path / "out/unfinished", tmp_path / "mine"
+    (unfinished / "overlays").mkdir(parents=True)
     if name in ("overlays", "."):
         mine.mkdir()
         (mine / "000001.jpg").write_bytes(b"kept")
-        (place / "overlays").rmdir()
+        (unfinished / "overlays").rmdir()
         if name == ".":
-            place.rmdir()
-        os.symlink(mine, place / name if name == "overlays" else place)
+            unfinished.rmdir()
+        os.symlink(mine, unfinished / name if name == "overlays" else unfinished)
     else:
         mine.write_bytes(b"kept")
-        os.symlink(mine, place / name)
+        os.symlink(mine, unfinished / name)
     with pytest.raises((UserError, OSError), match="symbolic link"):
         with prediction_log.open_log(str(tmp_path / "out"), RUN, overwrite=False) as log:
             log.append(record(photo), b"new", None)
-    kept = mine / "000001.jpg" if mine.is_dir() else mine
-    assert kept.read_bytes() == b"kept"
+    target = mine / "000001.jpg" if mine.is_dir() else mine
+    assert target.read_bytes() == b"kept"
 
 
 @pytest.mark.parametrize("field", ["probability", "findings", "warnings", "width", "scales", "distance"])
@@ -429,8 +429,8 @@ def snapshot_bytes(header, body=b"", method=zipfile.ZIP_STORED):
 def test_a_snapshot_that_promises_more_than_it_holds_is_passed_over(tmp_path, content):
     (tmp_path / "step-000000001.npz").write_bytes(content())
     before = peak_mb()
-    found = checkpoint.latest(str(tmp_path))
-    assert found.snapshot is None and len(found.damaged) == 1
+    restored = checkpoint.latest(str(tmp_path))
+    assert restored.snapshot is None and len(restored.damaged) == 1
     assert peak_mb() - before < MOST_MB
 
 
@@ -466,13 +466,13 @@ def test_a_flag_file_without_an_end_is_not_read(tmp_path):
 def test_no_loader_that_runs_what_it_reads_is_used():
     """`pickle` has two places: between a process and its own child, and a folder of Beam's that only we write. A
     SavedModel is loaded where crackflow.export compares what it wrote a moment ago."""
-    found = set()
+    modules = set()
     forbidden = r"\b(pickle\.loads?|yaml\.(unsafe_|full_)?load|joblib|marshal|shelve|dill|saved_model\.load"
     forbidden += r"|allow_pickle=True|enable_unsafe_deserialization|safe_mode=False|eval\(|exec\()"
     for path in (support.ROOT / "crackflow").rglob("*.py"):
         if re.search(forbidden, path.read_text(encoding="utf-8")):
-            found.add(path.relative_to(support.ROOT / "crackflow").as_posix())
-    assert found == {"core/process_pool.py", "core/beam_pool.py", "model/export_parity.py"}
+            modules.add(path.relative_to(support.ROOT / "crackflow").as_posix())
+    assert modules == {"core/process_pool.py", "core/beam_pool.py", "model/export_parity.py"}
 
 
 def test_every_test_that_the_threat_list_names_is_there():

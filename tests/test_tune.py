@@ -54,7 +54,7 @@ def content(out, name):
 
 def children(pid):
     with open(f"/proc/{pid}/task/{pid}/children") as file:
-        return [int(one) for one in file.read().split()]
+        return [int(child) for child in file.read().split()]
 
 
 @pytest.fixture(scope="module")
@@ -108,11 +108,11 @@ def test_the_flagfile_trains_the_network_that_was_found(killed, tmp_path):
     assert done.returncode == 0, done.stderr
     loaded = model_file.load(str(tmp_path / "run"))
     assert loaded.model.count_params() == int(best["params"]) and loaded.card.image_px == 32
-    one, other = (
-        csv_files.read(os.path.join(place, "history.csv"))
-        for place in (tmp_path / "run", os.path.join(out, "trials", best["trial"]))
+    retrained, searched = (
+        csv_files.read(os.path.join(run_dir, "history.csv"))
+        for run_dir in (tmp_path / "run", os.path.join(out, "trials", best["trial"]))
     )
-    assert float(one[-1]["val_loss"]) == pytest.approx(float(other[-1]["val_loss"]), rel=2e-2)
+    assert float(retrained[-1]["val_loss"]) == pytest.approx(float(searched[-1]["val_loss"]), rel=2e-2)
 
 
 def test_an_ended_search_changes_nothing_when_it_is_asked_for_again(killed):
@@ -146,18 +146,18 @@ def test_an_impossible_space_ends_with_the_nearest_trial(tmp_path):
 def test_sigterm_stops_at_a_checkpoint_and_says_that_it_goes_on(tmp_path):
     out = str(tmp_path / "search")
     process = started(out, "--max_trials=1", "--max_epochs=500")
-    place = os.path.join(out, "trials", "0", "checkpoints")
-    wait_for(lambda: os.path.isdir(place) and len(os.listdir(place)) > 1, process)
+    checkpoint_dir = os.path.join(out, "trials", "0", "checkpoints")
+    wait_for(lambda: os.path.isdir(checkpoint_dir) and len(os.listdir(checkpoint_dir)) > 1, process)
     process.terminate()
     _, error = process.communicate(timeout=60)
     assert process.returncode == 75, error
     assert error == "crackflow.tune: stopped by a signal; the same command goes on, with the trial that was running\n"
-    assert os.listdir(place) and not os.path.exists(result(out, "0"))
+    assert os.listdir(checkpoint_dir) and not os.path.exists(result(out, "0"))
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
-    """(folder, output, errors) of a search of two workers of which one was killed in its first trial."""
+    """(folder, stdout, stderr) of a search of two workers of which one was killed in its first trial."""
     out = str(tmp_path_factory.mktemp("shared") / "search")
     line = [
         "bash",
@@ -169,9 +169,9 @@ def shared(tmp_path_factory):
     process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     wait_for(lambda: os.path.exists(os.path.join(out, "trials", "1", "history.csv")), process)
     os.kill(worker(out, "worker-1"), signal.SIGKILL)
-    told, error = process.communicate(timeout=240)
-    assert process.returncode == 0, error
-    return out, told, error
+    stdout, stderr = process.communicate(timeout=240)
+    assert process.returncode == 0, stderr
+    return out, stdout, stderr
 
 
 def worker(out, name):
@@ -189,20 +189,20 @@ def worker(out, name):
 
 
 def test_two_workers_share_a_search_and_each_trial_runs_once_though_one_is_killed(shared):
-    out, told, error = shared
-    assert "worker-1 ended with code 137; starting it again (1 of 3)" in error
+    out, stdout, stderr = shared
+    assert "worker-1 ended with code 137; starting it again (1 of 3)" in stderr
     rows = csv_files.read(os.path.join(out, "trials.csv"))
     assert [row["trial"] for row in rows] == ["0", "1"]
     assert {row["status"] for row in rows} == {"completed"}
     assert collections.Counter(row["worker"] for row in rows).keys() == {"worker-0", "worker-1"}
     for name in "01":
-        assert told.count(f"\ntrial {name}: ") == 1, told
-    assert "the best of 2: trial" in told
+        assert stdout.count(f"\ntrial {name}: ") == 1, stdout
+    assert "the best of 2: trial" in stdout
 
 
 def test_one_dry_run_serves_all_workers(shared):
-    _, told, _ = shared
-    assert told.count("a dry run first") == 1
+    _, stdout, _ = shared
+    assert stdout.count("a dry run first") == 1
 
 
 @pytest.mark.parametrize("arguments", [[], ["x"], ["0"], ["2", "--restarts=x"]])
@@ -228,6 +228,6 @@ def test_a_users_mistake_ends_all_workers_and_is_not_tried_again(tmp_path):
 
 def test_where_all_failed_there_is_no_nearest():
     failed = [outcome("0", status=trial.FAILED, score=None)]
-    found = search.SearchResult(failed, None, None, trial.DryRun())
-    told = tune.impossible(found, TuneConfig(data="d", out="o"))
-    assert told == "expected a network, but all 1 trials failed; trials.csv says why"
+    search_result = search.SearchResult(failed, None, None, trial.DryRun())
+    message = tune.impossible(search_result, TuneConfig(data="d", out="o"))
+    assert message == "expected a network, but all 1 trials failed; trials.csv says why"

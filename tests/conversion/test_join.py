@@ -258,7 +258,7 @@ def test_raw_sets_of_different_sizes_are_refused(parts, tmp_path):
         convert.run(ConvertConfig(join=(str(tmp_path / "raw32"), str(tmp_path / "raw48")), out=str(tmp_path / "both")))
 
 
-def test_sets_that_call_their_classes_otherwise_are_joined_under_the_names_of_the_first(parts, tmp_path):
+def test_sets_with_other_class_names_are_joined_under_the_names_of_the_first(parts, tmp_path):
     photos = support.photos(tmp_path / "photos", 24, first_seed=200)
     for old_name, new_name in zip(support.CLASSES, ("uncracked", "cracked"), strict=True):
         (photos / old_name).rename(photos / new_name)

@@ -92,13 +92,13 @@ def test_maps_of_several_photographs_are_fused_as_those_of_each():
     maps = list(zip(scales, (coarse, main, fine), strict=True))
     both = crack_tracing.fuse_scales(maps, (7, 9), 2)
     for number in range(3):
-        expected = crack_tracing.fuse_scales([(scale, one[number]) for scale, one in maps], (7, 9), 2)
+        expected = crack_tracing.fuse_scales([(scale, heat[number]) for scale, heat in maps], (7, 9), 2)
         np.testing.assert_array_equal(both[number], expected)
     several = crack_tracing.window_heatmap(main, 4)
-    np.testing.assert_array_equal(several, np.stack([crack_tracing.window_heatmap(one, 4) for one in main]))
+    np.testing.assert_array_equal(several, np.stack([crack_tracing.window_heatmap(heat, 4) for heat in main]))
 
 
-def test_between_the_cells_of_a_map_are_straight_lines_and_beyond_its_border_nothing_changes():
+def test_a_map_is_linear_between_its_cells_and_constant_beyond_its_border():
     heat = np.random.default_rng(1).random((6, 7))
     rows, columns = (np.arange(12) + 0.5) * 0.7 - 1, (np.arange(9) + 0.5) * 0.9 - 1
     expected = ndimage.map_coordinates(heat, np.meshgrid(rows, columns, indexing="ij"), order=1, mode="nearest")

@@ -17,17 +17,17 @@ ALONE = 1e-3  # of a logit
 
 
 def lively(name, px, seed=0):
-    """A network, by its name or its layers, whose logits on made pictures differ by whole numbers."""
+    """A network, by its name or its layers, whose logits on synthetic images differ by whole numbers."""
     is_custom = isinstance(name, Architecture)
     model = (networks.get_model_spec(Network.CUSTOM, name) if is_custom else networks.NETWORKS[name]).build(px)
     generator = np.random.default_rng(seed)
     model.set_weights(
-        [one + generator.normal(0, 0.5 / np.sqrt(np.prod(one.shape[:-1])), one.shape) for one in model.get_weights()]
+        [w + generator.normal(0, 0.5 / np.sqrt(np.prod(w.shape[:-1])), w.shape) for w in model.get_weights()]
     )
-    for layer in model.layers:  # statistics of made pictures
+    for layer in model.layers:  # statistics of synthetic images
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.0
-    model(np.stack([support.picture(one, px, px) for one in range(8)]), training=True)
+    model(np.stack([support.picture(number, px, px) for number in range(8)]), training=True)
     return model
 
 
@@ -149,14 +149,14 @@ LEVELS = hnp.arrays(
 STANDARDISED = Architecture(stem=16, widths=(16, 32), repeats=(0, 1), padding=Padding.SAME, standardised=True)
 
 
-def test_a_standardised_network_sees_a_window_alone_as_it_is_and_others_by_the_windows_around():
+def test_a_standardised_network_sees_a_lone_window_as_it_is_and_others_in_context():
     scorer = sliding_window.create_scorer(shared(STANDARDISED))
     assert isinstance(scorer, sliding_window.PaddedFullyConvolutionalScorer)
     picture = support.picture(6, 96, 96)
     expected = shared(STANDARDISED)(picture[None], training=False)
     np.testing.assert_allclose(scorer.score(picture)[0], expected, atol=ALONE)
     dark, light = support.picture(6, 96, 400) // 3, support.picture(6, 96, 400)
-    both = np.concatenate([dark, light])  # what is far away is no longer told from near
+    both = np.concatenate([dark, light])  # what is far away can no longer be told from what is near
     reach = 2 * scorer.px - scorer._reach.low + scorer._reach.high
     near = (400 - reach) // scorer.step
     alone = scorer.score(dark)
@@ -174,7 +174,7 @@ def test_levels_of_a_cell_are_the_mean_over_all_windows_that_hold_it(levels):
     np.testing.assert_allclose(sliding_window._over_windows(levels, 3), expected, atol=1e-5)
 
 
-def test_what_is_standardised_behind_an_overlap_or_twice_or_without_padding_is_scored_window_by_window():
+def test_a_norm_behind_overlap_or_twice_or_unpadded_is_scored_window_by_window():
     def scorer(padding, *chain):
         image = keras.Input((64, 64, 3), dtype="uint8")
         x = keras.layers.Rescaling(1 / 255)(image)
@@ -210,10 +210,10 @@ def test_photographs_of_one_size_have_the_scores_together_that_they_have_alone(n
     batch = np.stack([support.picture(number, width, height)[..., :colours] for number in range(5)])
     scores, cells = scorer.places(batch)
     alone = [scorer.places(picture[None]) for picture in batch]
-    np.testing.assert_allclose(scores, np.concatenate([one for one, _ in alone]), atol=1e-4)
+    np.testing.assert_allclose(scores, np.concatenate([window_scores for window_scores, _ in alone]), atol=1e-4)
     np.testing.assert_array_equal(alone[3][0][0], scorer.score(batch[3]))
     if isinstance(scorer, sliding_window.PaddedFullyConvolutionalScorer):
-        np.testing.assert_allclose(cells, np.concatenate([one for _, one in alone]), atol=1e-4)
+        np.testing.assert_allclose(cells, np.concatenate([cell_scores for _, cell_scores in alone]), atol=1e-4)
     else:
         assert cells is None
 

@@ -71,9 +71,9 @@ def test_partly_transparent_stays_laid_over_white():
     values[:32, :, 3] = 255
     buffer = io.BytesIO()
     Image.fromarray(values).save(buffer, "PNG")
-    found = image_file.pixels(image_file.parse_photo(buffer.getvalue(), "x.png", 100), 3, 0)
-    np.testing.assert_array_equal(found[:32], values[:32, :, :3])
-    assert (found[32:] == 255).all()
+    decoded = image_file.pixels(image_file.parse_photo(buffer.getvalue(), "x.png", 100), 3, 0)
+    np.testing.assert_array_equal(decoded[:32], values[:32, :, :3])
+    assert (decoded[32:] == 255).all()
 
 
 def test_an_empty_layer_is_refused_and_not_called_clean():

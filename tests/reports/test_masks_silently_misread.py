@@ -147,9 +147,9 @@ MEANT_SO = {
 
 @pytest.mark.parametrize("kind", MEANT_SO)
 def test_masks_of_every_encoding_that_are_white_on_black_are_taken(tmp_path, kind):
-    found = read(tmp_path, MEANT_SO[kind]) > mask_tiles.CRACK_ABOVE
-    assert found[20:24].all() or found[28:32].all()
-    assert found.mean() < 0.2
+    mask = read(tmp_path, MEANT_SO[kind]) > mask_tiles.CRACK_ABOVE
+    assert mask[20:24].all() or mask[28:32].all()
+    assert mask.mean() < 0.2
 
 
 def test_a_crack_from_close_by_that_fills_most_of_the_picture_is_taken(tmp_path):

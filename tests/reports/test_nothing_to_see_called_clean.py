@@ -49,4 +49,4 @@ def test_less_than_a_window_is_told_and_less_than_half_of_one_is_left_to_a_perso
     assert (strip.decision, small.decision, whole.decision) == ("review", "clean", "clean")
     assert "300 x 40 pixels, to the network 300 x 40: its window of 128 is filled up" in strip.warnings[0]
     assert "100 x 100 pixels, to the network 100 x 100" in small.warnings[0]
-    assert not [one for one in whole.warnings if "window" in one]
+    assert not [warning for warning in whole.warnings if "window" in warning]

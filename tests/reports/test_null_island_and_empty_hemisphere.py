@@ -1,4 +1,4 @@
-"""Cameras without a fix write 0, 0 as the place, and some software leaves the hemisphere empty: another continent."""
+"""Cameras without a fix write the position 0, 0, and some software leaves the hemisphere empty: another continent."""
 
 import json
 
@@ -15,12 +15,12 @@ def test_only_places_that_are_known_are_on_the_map(report, tmp_path):
     done = support.called("predict", f"--photos={report(NAME)}", f"--out={tmp_path / 'out'}", "--scale=1")
     assert done.returncode == 0, done.stderr
     features = json.loads((tmp_path / "out/findings.geojson").read_text())["features"]
-    places = {one["properties"]["path"]: one["geometry"]["coordinates"] for one in features}
-    assert set(places) == {"a_sw.jpg", "q_zerolat.jpg"}
-    assert places["a_sw.jpg"] == pytest.approx([-70.66, -33.8568], abs=1e-3)
-    assert places["q_zerolat.jpg"] == pytest.approx([9.45, 0.0])
+    coordinates = {feature["properties"]["path"]: feature["geometry"]["coordinates"] for feature in features}
+    assert set(coordinates) == {"a_sw.jpg", "q_zerolat.jpg"}
+    assert coordinates["a_sw.jpg"] == pytest.approx([-70.66, -33.8568], abs=1e-3)
+    assert coordinates["q_zerolat.jpg"] == pytest.approx([9.45, 0.0])
     photos = json.loads((tmp_path / "out/findings.json").read_text())["photos"]
-    assert {one["path"] for one in photos if one["place"] is None} == {"b_zero.jpg", "e_empty.jpg", "l_void.jpg"}
+    assert {photo["path"] for photo in photos if photo["place"] is None} == {"b_zero.jpg", "e_empty.jpg", "l_void.jpg"}
 
 
 def test_the_last_place_before_the_fix_was_lost_is_no_place():

@@ -12,9 +12,9 @@ from tests import support
 
 @pytest.mark.parametrize("mode", ["none", "eop"])
 def test_photographs_are_converted_without_posix_fallocate(report, tmp_path, mode):
-    place = report("14-posix-fallocate")
+    folder = report("14-posix-fallocate")
     images = support.photos(tmp_path / "images", 12)
-    line = [sys.executable, place / "sim.py", mode, f"--images={images}", f"--out={tmp_path / 'data'}", "--workers=1"]
+    line = [sys.executable, folder / "sim.py", mode, f"--images={images}", f"--out={tmp_path / 'data'}", "--workers=1"]
     done = subprocess.run(line, env=support.environment(), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and done.stderr.startswith("warning: train has ") and done.stderr.count("\n") == 1
     assert len(support.stored(tmp_path / "data")) == 12

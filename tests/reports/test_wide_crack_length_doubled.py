@@ -12,8 +12,8 @@ CELL, ACROSS = 16, 8
 def test_a_crack_is_as_long_however_wide_it_is(report):
     model = predictor.load()
     for file in sorted((report("05-wide-crack-length-doubled") / "wide").iterdir()):
-        (told,) = model.predict([file], mm_per_px=0.53)
-        assert sum(one.length_mm for one in told.findings) == pytest.approx(475, rel=0.05), file.name
+        (prediction,) = model.predict([file], mm_per_px=0.53)
+        assert sum(finding.length_mm for finding in prediction.findings) == pytest.approx(475, rel=0.05), file.name
 
 
 def length_of(draw, width):
@@ -24,10 +24,10 @@ def length_of(draw, width):
     picture = np.random.default_rng(width).normal(170, 4, mask.shape)
     picture[mask] -= 100
     cells = mask.reshape(20, CELL, 30, CELL).any((1, 3)).astype(np.float32)
-    found = crack_tracing.extract_cracks(
+    cracks = crack_tracing.extract_cracks(
         cells, CELL, ACROSS, picture.clip(0, 255).astype(np.uint8)[..., None], 0.5, cells
     )
-    return sum(one.length_px for one in found)
+    return sum(crack.length_px for crack in cracks)
 
 
 @pytest.mark.parametrize("width", [2, 10, 18, 32])
