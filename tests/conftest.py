@@ -75,4 +75,4 @@ def report(tmp_path):
 def metu(tmp_path_factory):
     """The 10,000 real METU images, converted once: (folder of the dataset, its dataset.json)."""
     images, out = _real("metu"), tmp_path_factory.mktemp("metu") / "data"
-    return out, support.made(images, out, workers=2)
+    return out, support.converted(images, out, workers=2)

@@ -61,7 +61,7 @@ def linked(source, root, counts):
     return root
 
 
-def made(images, out, **settings):
+def converted(images, out, **settings):
     """The dataset.json of a conversion in this process, by one worker unless `settings` says otherwise."""
     return convert.convert(ConvertConfig(images=str(images), out=str(out), **{"workers": 1, **settings}))
 

@@ -25,7 +25,7 @@ def photos(tmp_path_factory):
 @pytest.fixture(scope="module")
 def data(photos, tmp_path_factory):
     out = tmp_path_factory.mktemp("data") / "out"
-    support.made(photos, out, shards=3)
+    support.converted(photos, out, shards=3)
     return out
 
 
@@ -34,32 +34,32 @@ def files(out):
 
 
 def test_the_number_of_workers_changes_no_byte(photos, data, tmp_path):
-    facts = support.made(photos, tmp_path / "out", shards=3, workers=3)
+    facts = support.converted(photos, tmp_path / "out", shards=3, workers=3)
     assert files(tmp_path / "out") == files(data)
-    assert facts["fingerprint"] == support.made(photos, tmp_path / "again", shards=3)["fingerprint"]
+    assert facts["fingerprint"] == support.converted(photos, tmp_path / "again", shards=3)["fingerprint"]
 
 
 def test_the_fingerprint_does_not_depend_on_place_or_time_of_the_photographs(photos, data, tmp_path):
     moved = shutil.copytree(photos, tmp_path / "moved")
     for path in moved.rglob("*.jpg"):
         os.utime(path, (1, 1))
-    facts = support.made(str(moved) + "/", tmp_path / "out", shards=3)
+    facts = support.converted(str(moved) + "/", tmp_path / "out", shards=3)
     assert files(tmp_path / "out") == files(data)
-    assert facts["fingerprint"] == convert.dataset.load(str(data)).facts["fingerprint"]
+    assert facts["fingerprint"] == convert.dataset.load(str(data)).metadata["fingerprint"]
 
 
 def test_another_seed_or_another_picture_gives_another_fingerprint(photos, data, tmp_path):
-    fingerprints = {convert.dataset.load(str(data)).facts["fingerprint"]}
-    fingerprints.add(support.made(photos, tmp_path / "seed", shards=3, seed=1)["fingerprint"])
+    fingerprints = {convert.dataset.load(str(data)).metadata["fingerprint"]}
+    fingerprints.add(support.converted(photos, tmp_path / "seed", shards=3, seed=1)["fingerprint"])
     more = shutil.copytree(photos, tmp_path / "more")
     support.put(more / "Positive/extra.jpg", support.encoded(support.picture(1000)))
-    fingerprints.add(support.made(more, tmp_path / "extra", shards=3)["fingerprint"])
+    fingerprints.add(support.converted(more, tmp_path / "extra", shards=3)["fingerprint"])
     assert len(fingerprints) == 3
 
 
 def test_jpegs_keep_their_bytes_and_labels_and_the_source_stays_as_it_was(photos, tmp_path):
     before = support.tree(photos)
-    support.made(photos, tmp_path / "out")
+    support.converted(photos, tmp_path / "out")
     assert support.tree(photos) == before
     stored = support.stored(tmp_path / "out")
     assert len(stored) == 40
@@ -70,7 +70,7 @@ def test_jpegs_keep_their_bytes_and_labels_and_the_source_stays_as_it_was(photos
 
 def test_progressive_jpegs_are_encoded_again(tmp_path):
     root = support.photos(tmp_path / "photos", 4, progressive=True)
-    support.made(root, tmp_path / "out", split=(1.0, 0.0, 0.0))
+    support.converted(root, tmp_path / "out", split=(1.0, 0.0, 0.0))
     for path, fields in support.stored(tmp_path / "out").items():
         assert fields["image"] != (root / path).read_bytes()
         assert not tf.io.is_jpeg(fields["image"]) or b"\xff\xc2" not in fields["image"][:700]
@@ -81,7 +81,7 @@ def test_progressive_jpegs_are_encoded_again(tmp_path):
 @pytest.mark.parametrize("encoding", list(Encoding))
 @pytest.mark.parametrize("image_px", [0, 32])
 def test_tensorflow_reads_every_encoding_and_size(photos, tmp_path, encoding, image_px):
-    facts = support.made(photos, tmp_path / "out", encoding=encoding, image_px=image_px)
+    facts = support.converted(photos, tmp_path / "out", encoding=encoding, image_px=image_px)
     px = image_px or 64
     assert (facts["image_px"], facts["encoding"], facts["channels"]) == (px, encoding.value, 3)
     spec = {"image": tf.io.FixedLenFeature([], tf.string), "label": tf.io.FixedLenFeature([], tf.int64)}
@@ -102,13 +102,13 @@ def test_grey_photographs_make_records_of_one_channel(tmp_path):
     root = support.photos(tmp_path / "photos", 4)
     for path in root.rglob("*.jpg"):
         support.put(path, support.encoded(support.pixels(path.read_bytes()), mode="L"))
-    facts = support.made(root, tmp_path / "out", encoding=Encoding.RAW)
+    facts = support.converted(root, tmp_path / "out", encoding=Encoding.RAW)
     assert facts["channels"] == 1
     assert {len(fields["image"]) for fields in support.stored(tmp_path / "out").values()} == {64 * 64}
 
 
 def test_splits_have_the_asked_sizes_and_both_classes(photos, tmp_path):
-    facts = support.made(photos, tmp_path / "out", split=(0.5, 0.25, 0.25))
+    facts = support.converted(photos, tmp_path / "out", split=(0.5, 0.25, 0.25))
     assert {name: split["class_counts"] for name, split in facts["splits"].items()} == {
         "train": {"Negative": 10, "Positive": 10},
         "val": {"Negative": 5, "Positive": 5},
@@ -132,7 +132,7 @@ def masked(tmp_path_factory):
         support.put(root / f"images/{number:02d}.jpg", support.encoded(support.picture(number, 96, 64)))
         support.put(root / f"masks/{number:02d}.png", support.encoded(mask, "PNG"))
     out = tmp_path_factory.mktemp("patches") / "out"
-    return root, out, support.made(root, out, patch_px=32, min_crack_fraction=0.01, jpeg_quality=98)
+    return root, out, support.converted(root, out, patch_px=32, min_crack_fraction=0.01, jpeg_quality=98)
 
 
 def test_windows_are_labelled_by_their_share_of_crack(masked):
@@ -191,7 +191,7 @@ def test_deepcrack_becomes_windows_that_verify(real_data, tmp_path, capsys):
         for path in sorted((real_data("deepcrack") / kind).iterdir())[:30]:
             (root / kind / path.name).symlink_to(path)
             assert path.suffix == f".{end}"
-    facts = support.made(root, tmp_path / "out")
+    facts = support.converted(root, tmp_path / "out")
     with Image.open(next((root / "images").iterdir())) as first:
         assert first.size == (256, 256)
     assert facts["layout"] == "masks" and facts["image_px"] == 128
@@ -202,7 +202,7 @@ def test_deepcrack_becomes_windows_that_verify(real_data, tmp_path, capsys):
 
 
 def test_sdnet_keeps_the_windows_of_a_photograph_together(real_data, tmp_path):
-    facts = support.made(real_data("sdnet_sample12"), tmp_path / "out", split=(0.5, 0.25, 0.25))
+    facts = support.converted(real_data("sdnet_sample12"), tmp_path / "out", split=(0.5, 0.25, 0.25))
     assert facts["layout"] == "sdnet"
     rows = support.rows(tmp_path / "out", "groups.csv")
     assert len(rows) == 12
@@ -226,7 +226,7 @@ def test_metu_is_stored_byte_for_byte_and_whole(metu, real_data):
 
 def test_a_data_set_that_is_only_for_measuring_is_all_test(tmp_path):
     support.photos(tmp_path / "images")
-    facts = support.made(tmp_path / "images", tmp_path / "data", split=(0.0, 0.0, 1.0))
+    facts = support.converted(tmp_path / "images", tmp_path / "data", split=(0.0, 0.0, 1.0))
     assert {name: split["count"] for name, split in facts["splits"].items()} == {"train": 0, "val": 0, "test": 12}
     assert all(row["split"] == "test" for row in support.rows(tmp_path / "data", "groups.csv"))
     assert len(support.stored(tmp_path / "data")) == 12
@@ -248,7 +248,7 @@ def test_the_side_that_photographs_had_is_kept_whatever_is_stored(tmp_path, size
             tmp_path / "photos" / support.CLASSES[number % 2] / f"{number}.jpg",
             support.encoded(support.picture(number, *size)),
         )
-    support.made(tmp_path / "photos", tmp_path / "data", **settings)
+    support.converted(tmp_path / "photos", tmp_path / "data", **settings)
     assert dataset.load(str(tmp_path / "data")).source_px == source_px
 
 
@@ -258,7 +258,7 @@ def test_windows_of_photographs_are_as_large_as_they_were_cut(tmp_path):
         mask = np.zeros((64, 128), np.uint8)
         mask[20:24, :56] = 255
         support.put(tmp_path / f"masks/{number}.png", support.encoded(mask, "PNG"))
-    support.made(tmp_path, tmp_path.parent / "windows", patch_px=64, image_px=32)
+    support.converted(tmp_path, tmp_path.parent / "windows", patch_px=64, image_px=32)
     assert dataset.load(str(tmp_path.parent / "windows")).source_px == 64
 
 
@@ -267,7 +267,7 @@ def test_a_joined_set_keeps_the_side_that_its_parts_agree_on(tmp_path):
     support.photos(tmp_path / "others", 16, first_seed=50)
     support.photos(tmp_path / "small", 16, px=32, first_seed=80)
     for name in ("photos", "others", "small"):
-        support.made(tmp_path / name, tmp_path / f"{name}_set", image_px=32)
+        support.converted(tmp_path / name, tmp_path / f"{name}_set", image_px=32)
     for parts, source_px in ((("photos", "others"), 64), (("photos", "small"), 32)):
         out = tmp_path / "-".join(parts)
         convert.run(ConvertConfig(join=tuple(str(tmp_path / f"{part}_set") for part in parts), out=str(out), workers=1))

@@ -172,7 +172,7 @@ class Zoo:
         support.put(self.root / "Positive/.hidden.jpg", b"")
         support.put(self.root / "Positive/Thumbs.db", b"")
         before = support.tree(self.root)
-        self.facts = support.made(self.root, self.out, jpeg_quality=98)
+        self.metadata = support.converted(self.root, self.out, jpeg_quality=98)
         self.untouched = support.tree(self.root) == before
         self.rejected = {row["path"]: row["reason"] for row in support.rows(self.out, "rejected.csv")}
         self.groups = support.rows(self.out, "groups.csv")
@@ -200,7 +200,7 @@ def test_a_picture_in_both_classes_is_in_rejected_csv_and_nowhere_else(zoo):
     stored_paths = {row["path"] for row in zoo.groups} | set(zoo.stored)
     stored_paths |= {row["path"] for row in support.rows(zoo.out, "manifest.csv")}
     assert not stored_paths & {"Positive/torn.jpg", "Negative/torn_flipped.png"}
-    assert zoo.facts["leaks"]["conflicts"] == 2
+    assert zoo.metadata["leaks"]["conflicts"] == 2
 
 
 def test_the_source_folder_is_not_touched(zoo):
@@ -217,7 +217,7 @@ def test_every_odd_but_sound_file_is_stored_with_its_pixels(zoo):
 
 
 def test_what_was_changed_on_the_way_is_noted(zoo):
-    assert zoo.facts["notes"] == [
+    assert zoo.metadata["notes"] == [
         "1 converted from CMYK to RGB",
         "1 laid over white where transparent",
         "1 named .jpg but holds PNG",
@@ -506,9 +506,9 @@ def test_an_output_that_is_a_file_is_refused(tmp_path):
 def test_overwrite_replaces_a_data_set_of_ours_and_leaves_no_trace_of_the_old(tmp_path):
     support.photos(tmp_path / "photos", 6)
     out = tmp_path / "out"
-    first = support.made(tmp_path / "photos", out)
+    first = support.converted(tmp_path / "photos", out)
     refused("exists and is not empty", images=str(tmp_path / "photos"), out=str(out))
-    assert support.made(tmp_path / "photos", out, overwrite=True, seed=1)["fingerprint"] != first["fingerprint"]
+    assert support.converted(tmp_path / "photos", out, overwrite=True, seed=1)["fingerprint"] != first["fingerprint"]
     assert sorted(os.listdir(tmp_path)) == ["out", "photos"]
 
 
@@ -544,7 +544,7 @@ def test_an_output_that_is_a_link_fills_what_it_points_to(tmp_path):
     support.photos(tmp_path / "photos", 6)
     (tmp_path / "big_disk").mkdir()
     (tmp_path / "out").symlink_to("big_disk", target_is_directory=True)
-    support.made(tmp_path / "photos", tmp_path / "out")
+    support.converted(tmp_path / "photos", tmp_path / "out")
     assert (tmp_path / "out").is_symlink()
     assert (tmp_path / "big_disk/dataset.json").exists()
 

@@ -108,7 +108,7 @@ def test_killed_at_ten_moments_a_new_data_set_is_whole_or_absent(photos, run_sec
         if out.exists():
             verify(out)
             shutil.rmtree(out)
-        facts = support.made(photos, out, workers=2)  # running again goes to the end
+        facts = support.converted(photos, out, workers=2)  # running again goes to the end
         wanted = wanted or facts["fingerprint"]
         assert facts["fingerprint"] == wanted
         assert os.listdir(tmp_path) == ["out"], "left-overs of the killed run stayed"
@@ -120,8 +120,8 @@ def test_killed_at_ten_moments_a_new_data_set_is_whole_or_absent(photos, run_sec
 
 def test_killed_while_it_replaces_an_older_data_set_the_older_stays_whole(photos, run_seconds, tmp_path):
     out = tmp_path / "out"
-    old = support.made(support.photos(tmp_path / "few", 8), out)["fingerprint"]
-    new = support.made(photos, tmp_path / "other", workers=2)["fingerprint"]
+    old = support.converted(support.photos(tmp_path / "few", 8), out)["fingerprint"]
+    new = support.converted(photos, tmp_path / "other", workers=2)["fingerprint"]
     seen = []
     for number in (3, 6, 8):
         kill_after(command(photos, out, "--overwrite"), moment(number, run_seconds), patience(run_seconds))
@@ -130,18 +130,18 @@ def test_killed_while_it_replaces_an_older_data_set_the_older_stays_whole(photos
         assert fingerprint(out) in (old, new)
         expect_no_part_passes(tmp_path)
     assert (True, True) in seen  # killed in the middle, and the older one was there
-    assert support.made(photos, out, workers=2, overwrite=True)["fingerprint"] == new != old
+    assert support.converted(photos, out, workers=2, overwrite=True)["fingerprint"] == new != old
     assert sorted(os.listdir(tmp_path)) == ["few", "other", "out"]
     verify(out)
 
 
 def fingerprint(out):
-    return dataset.load(str(out)).facts["fingerprint"]
+    return dataset.load(str(out)).metadata["fingerprint"]
 
 
 def test_killed_between_the_two_renames_the_older_data_set_comes_back(tmp_path):
     photos, out = support.photos(tmp_path / "photos", 8), tmp_path / "out"
-    old = support.made(photos, out)["fingerprint"]
+    old = support.converted(photos, out)["fingerprint"]
     aside = tmp_path / support.dead_name("out", temporary_files.REPLACED)
     out.rename(aside)  # as a kill right there leaves it
     stage = tmp_path / support.dead_name("out")
@@ -149,7 +149,7 @@ def test_killed_between_the_two_renames_the_older_data_set_comes_back(tmp_path):
     support.put(stage / run_folder.LOCK, b"")
     support.put(photos / "Positive/bad.jpg", b"")
     with pytest.raises(UserError, match="'Positive/bad.jpg': empty file"):
-        support.made(photos, out, overwrite=True, on_bad=OnBad.FAIL)
+        support.converted(photos, out, overwrite=True, on_bad=OnBad.FAIL)
     assert fingerprint(out) == old
     assert sorted(os.listdir(tmp_path)) == ["out", "photos"]
     verify(out)
@@ -157,12 +157,12 @@ def test_killed_between_the_two_renames_the_older_data_set_comes_back(tmp_path):
 
 def test_a_run_that_is_still_alive_keeps_its_unfinished_folder(tmp_path):
     out = tmp_path / "out"
-    with atomic.folder(str(out), "dataset.json", overwrite=False, ours=()) as stage:
+    with atomic.folder(str(out), "dataset.json", overwrite=False, owned_patterns=()) as stage:
         support.put(os.path.join(stage, "shard"), b"1")
-        support.made(support.photos(tmp_path / "photos", 8), tmp_path / "other")
+        support.converted(support.photos(tmp_path / "photos", 8), tmp_path / "other")
         with (
             pytest.raises(RuntimeError, match="second"),
-            atomic.folder(str(out), "dataset.json", overwrite=False, ours=()),
+            atomic.folder(str(out), "dataset.json", overwrite=False, owned_patterns=()),
         ):
             raise RuntimeError("second")
         assert os.path.exists(stage)

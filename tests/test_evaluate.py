@@ -100,7 +100,7 @@ def test_a_rule_that_measures_needs_both_classes_among_the_validation_images(mod
 
 
 def test_an_image_that_a_joined_set_has_several_times_counts_once(model, tmp_path):
-    support.made(support.photos(tmp_path / "photos", 24, first_seed=70), tmp_path / "other", shards=1)
+    support.converted(support.photos(tmp_path / "photos", 24, first_seed=70), tmp_path / "other", shards=1)
     joined = str(tmp_path / "both")
     convert.run(
         ConvertConfig(join=(small.data().folder, str(tmp_path / "other")), repeat=(3, 1), out=joined, workers=1)
@@ -156,7 +156,7 @@ def test_unseen_images_bring_no_warning_and_an_older_model_reports_no_overlap(mo
 
 def test_an_older_model_is_known_on_its_own_data_set_by_the_fingerprint(model, tmp_path, capsys):
     loaded = model_file.load(model)
-    own = dataclasses.replace(loaded.card, fingerprint=small.data().facts["fingerprint"])
+    own = dataclasses.replace(loaded.card, fingerprint=small.data().metadata["fingerprint"])
     model_file.save(str(tmp_path / "old.h5"), loaded.model, own)
     overlap = evaluate.run(config(str(tmp_path / "old.h5"), tmp_path))["training_overlap"]
     assert (overlap["trained_on"], overlap["validated_on"], overlap["without"]["n"]) == (64, 16, 16)
@@ -164,7 +164,7 @@ def test_an_older_model_is_known_on_its_own_data_set_by_the_fingerprint(model, t
 
 
 def test_of_a_joined_set_the_known_images_are_counted_once(model, tmp_path):
-    support.made(support.photos(tmp_path / "photos", 24, first_seed=70), tmp_path / "other", shards=1)
+    support.converted(support.photos(tmp_path / "photos", 24, first_seed=70), tmp_path / "other", shards=1)
     joined = str(tmp_path / "both")
     convert.run(
         ConvertConfig(join=(small.data().folder, str(tmp_path / "other")), repeat=(3, 1), out=joined, workers=1)
@@ -190,7 +190,7 @@ def test_a_training_run_is_never_replaced_by_an_evaluation(model, tmp_path):
 
 def test_several_data_sets_are_a_matrix(model, tmp_path, capsys):
     other = tmp_path / "other"
-    support.made(small.images(), other)
+    support.converted(small.images(), other)
     content = evaluate.run(config(model, tmp_path, small.data().folder, str(other)))
     names = [os.path.basename(small.data().folder), "other"]
     assert list(content["datasets"]) == names
@@ -202,7 +202,7 @@ def test_several_data_sets_are_a_matrix(model, tmp_path, capsys):
 
 
 def test_a_rule_without_validation_images_and_one_that_is_none_are_refused(model, tmp_path):
-    support.made(small.images(), tmp_path / "bare", split=(0.0, 0.0, 1.0))
+    support.converted(small.images(), tmp_path / "bare", split=(0.0, 0.0, 1.0))
     asked = config(model, tmp_path, str(tmp_path / "bare"), threshold="youden", split=EvalSplit.TEST)
     with pytest.raises(UserError, match="expected images in the split 'val', found none"):
         evaluate.run(asked)

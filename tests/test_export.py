@@ -39,7 +39,7 @@ def test_files_and_proof_are_in_the_folder(model, tmp_path):
 
 def test_a_data_set_calibrates_and_proves(model, tmp_path):
     data = tmp_path / "data"
-    support.made(support.photos(tmp_path / "photos", 40), data, split=(0.5, 0.0, 0.5))
+    support.converted(support.photos(tmp_path / "photos", 40), data, split=(0.5, 0.0, 0.5))
     asked = ExportConfig(
         model=model, out=str(tmp_path / "out"), data=str(data), images=16, formats=(Format.SAVEDMODEL,)
     )
@@ -50,7 +50,7 @@ def test_a_data_set_calibrates_and_proves(model, tmp_path):
 
 def test_a_data_set_without_test_images_is_a_clear_error(model, tmp_path):
     data = tmp_path / "data"
-    support.made(support.photos(tmp_path / "photos", 12), data, split=(1.0, 0.0, 0.0))
+    support.converted(support.photos(tmp_path / "photos", 12), data, split=(1.0, 0.0, 0.0))
     with pytest.raises(UserError, match="expected images in the split 'test'"):
         export.run(ExportConfig(model=model, out=str(tmp_path / "out"), data=str(data)))
     assert not (tmp_path / "out").exists()

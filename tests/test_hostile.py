@@ -181,7 +181,7 @@ def test_each_photograph_alone_is_answered_in_time():
         start = time.monotonic()
         try:
             pixels = image_file.pixels(image_file.parse_photo(data, "a.jpg", 200), 3, 0)
-            model.look(pixels, "a.jpg", scale=1.0)
+            model.predict_array(pixels, "a.jpg", scale=1.0)
         except ImageError as error:
             assert str(error)
         assert time.monotonic() - start < LONGEST_SECONDS

@@ -325,7 +325,7 @@ def test_every_pod_of_a_shared_search_knows_who_it_is_and_finds_the_chief(tmp_pa
         line = [*container["command"], *container.get("args", [])]
         environment = variables | {"JOB_COMPLETION_INDEX": index}
         out = subprocess.run(line, capture_output=True, text=True, env=environment).stdout.splitlines()
-        role = roles.role(dict(variable.split("=", 1) for variable in out[:-1]))
+        role = roles.detect_role(dict(variable.split("=", 1) for variable in out[:-1]))
         names.add(role.name)
         flags_of.add(out[-1])
         host, _, own = role.address.rpartition(":")
@@ -472,4 +472,4 @@ def test_every_flagfile_is_one_that_train_takes(path):
     assert path.read_text().startswith("# ")
     for replicas in (1, 2, 8):
         if config.strategy in (Strategy.MIRRORED, Strategy.MULTIWORKER):
-            config.expect_shared(replicas)
+            config.require_shared(replicas)

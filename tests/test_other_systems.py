@@ -67,7 +67,7 @@ def expect_whole(tmp_path):
     """No temporary folder, lock or older folder is left, and the dataset is the one that Linux writes."""
     left = sorted(path.name for path in tmp_path.iterdir())
     assert not [name for name in left if name.startswith(".")], left
-    here = support.made(tmp_path / "images", tmp_path / "here")
+    here = support.converted(tmp_path / "images", tmp_path / "here")
     there = json.loads((tmp_path / "data" / "dataset.json").read_text())
     assert there["fingerprint"] == here["fingerprint"]
 

@@ -63,7 +63,7 @@ def test_the_number_of_workers_changes_no_byte(synthetic_dir, tmp_path):
 
 def test_the_folder_says_what_made_it(synthetic_dir):
     facts = json.loads((synthetic_dir / synth.MARKER).read_text())
-    assert facts == synth.facts(config(synthetic_dir, count=39, seed=4), "")
+    assert facts == synth.metadata(config(synthetic_dir, count=39, seed=4), "")
     assert (facts["seed"], facts["count"], facts["image_px"]) == (4, 39, 32)
 
 
@@ -74,7 +74,7 @@ def test_varied_surfaces_are_written_with_what_a_data_set_lends(tmp_path):
         synth.run(config(tmp_path / str(workers), workers=workers, **varied))
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
     facts = json.loads((tmp_path / "1" / synth.MARKER).read_text())
-    assert (facts["surfaces"], facts["donors"]) == ("varied", lent.facts["fingerprint"])
+    assert (facts["surfaces"], facts["donors"]) == ("varied", lent.metadata["fingerprint"])
 
 
 def test_donors_that_are_no_data_set_are_told_before_a_folder_is_made(tmp_path):

@@ -97,7 +97,7 @@ def test_history_has_a_row_for_each_epoch(run_dir):
 def test_the_model_knows_all_that_its_user_needs(run_dir):
     card = model_file.load(str(run_dir)).card
     dataset = small.data()
-    assert card.classes == dataset.classes and card.fingerprint == dataset.facts["fingerprint"]
+    assert card.classes == dataset.classes and card.fingerprint == dataset.metadata["fingerprint"]
     assert card.image_px == 32 and 0 < card.threshold < 1 and card.versions["tensorflow"].startswith("2.")
 
 
@@ -140,7 +140,7 @@ def test_plain_keras_loads_the_model(run_dir):
 
 def test_the_report_is_one_page_with_the_run_inside(run_dir):
     page = (run_dir / "report.html").read_text()
-    fingerprint = small.data().facts["fingerprint"][:12]
+    fingerprint = small.data().metadata["fingerprint"][:12]
     for wanted in ("crackflow_s", "--epochs=3", "tensorflow", fingerprint):
         assert wanted in page
     assert 'src="http' not in page and 'href="http' not in page
@@ -216,7 +216,7 @@ def test_a_run_says_that_its_figures_are_of_a_test_and_which_images_it_has_seen(
 
 
 def test_without_a_test_split_figures_are_of_validation_and_a_model_knows_its_start(run_dir, tmp_path, capsys):
-    bare = support.made(support.photos(tmp_path / "photos", 24), tmp_path / "bare", split=(0.5, 0.5, 0.0))
+    bare = support.converted(support.photos(tmp_path / "photos", 24), tmp_path / "bare", split=(0.5, 0.5, 0.0))
     run = tmp_path / "run"
     train.run(TrainConfig(data=str(tmp_path / "bare"), run_dir=str(run), weights=str(run_dir), epochs=1, batch_size=4))
     basis = "validation, on which threshold, temperature and epoch were chosen"
@@ -324,9 +324,9 @@ def test_a_mistake_leaves_the_earlier_run_that_was_to_be_replaced(run_dir, tmp_p
 
 def test_balanced_classes_need_both(tmp_path):
     dataset = small.data()
-    counts = dataset.facts["splits"]["train"]["class_counts"]
-    one_sided = dataclasses.replace(dataset, facts=copy.deepcopy(dataset.facts))
-    one_sided.facts["splits"]["train"]["class_counts"] = counts | {dataset.classes[1]: 0}
+    counts = dataset.metadata["splits"]["train"]["class_counts"]
+    one_sided = dataclasses.replace(dataset, metadata=copy.deepcopy(dataset.metadata))
+    one_sided.metadata["splits"]["train"]["class_counts"] = counts | {dataset.classes[1]: 0}
     config = TrainConfig(data="d", run_dir="r", optimization=Optimization(class_weights=(0.0, 0.0)))
     with pytest.raises(UserError, match="--class_weights: expected both classes in the training split, received"):
         job.build_trainer(config, one_sided, networks.NETWORKS[config.model].build(32), 10, "off")

@@ -8,7 +8,6 @@ Synopsis::
     data = overlays.as_png(pixels)
 """
 
-import io
 from collections.abc import Sequence
 
 import matplotlib
@@ -177,8 +176,3 @@ def as_jpeg(pixels: np.ndarray) -> bytes:
 def as_png(pixels: np.ndarray) -> bytes:
     """Encodes `pixels`, uint8 [H, W, C], as a PNG file."""
     return image_file.encode(pixels, "png", jpeg_quality=0)
-
-
-def from_png(data: bytes) -> np.ndarray:
-    """Decodes the pixels of a PNG file."""
-    return np.asarray(Image.open(io.BytesIO(data)))

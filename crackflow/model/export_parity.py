@@ -28,8 +28,6 @@ ACCURACY_LIMIT = 0.01
 TIMED = 50  # images, scored one by one, whose median time is reported
 JPEG_QUALITY = 95
 
-Score = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-
 
 class ExportedModel(NamedTuple):
     """An exported model.

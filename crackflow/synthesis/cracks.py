@@ -24,7 +24,6 @@ NARROW, WIDE = 1.2, 13.0  # usual widths: METU's cracks measure 2 to 20, DeepCra
 MASK_COVER = 0.35  # a pixel is crack where a third of it is; half would tear hairlines apart
 DARKEST, PALEST = 0.05, 0.68  # brightness of the inside of a crack, relative to the surface: never quite black
 MIN_MASK_FRACTION = 0.003  # of the pixels, in every cracked image: 155 of 227 x 227, a hairline two thirds across
-USUAL_MASK_FRACTION = 0.005  # 99 of 100 exceed this, the fraction from which `convert` calls a window cracked
 MIN_CONTRAST = 0.15  # a crack is darker by this fraction than the surface within RING_PX of it
 MIN_CONTRAST_DEVIATIONS = 1.25  # and by so many standard deviations of that surface, so that texture can't hide it
 BRANCHES = (0.55, 0.8, 0.93)  # fractions of the cracks with no branch, with one at most, with two at most

@@ -6,7 +6,7 @@ Synopsis::
     image = augmenter(image, step)                              # uint8 [B, H, H, C] in, the same out
     image, label = augmenter.mixed(image, label, step)          # with MixUp, where it is enabled
 
-Drawing (`sample_params`) is separate from applying (`apply_d4`, `color_jitter`, `resample`, `noise_erase_mixup`). The
+Drawing (`sample_params`) is separate from applying (`apply_d4`, `color_jitter`, `bilinear`, `noise_erase_mixup`). The
 same seed and step give the same pixels on any number of replicas, with XLA and without. Flips and quarter turns alone
 move pixels and interpolate none; all other geometric changes share one resampling.
 """
@@ -180,19 +180,6 @@ def _grey(planes: list[tf.Tensor]) -> tf.Tensor:
     if len(planes) < 3:
         return planes[0]
     return tf.add_n([weight * plane for weight, plane in zip(LUMA, planes, strict=True)])
-
-
-def resample(image: tf.Tensor, params: AugmentParams) -> tf.Tensor:
-    """Applies each image's affine map, bilinear, with the border mirrored.
-
-    Takes float32 [B, H, H, C], 0..255, C up to 3; returns the same, exact to an eighth of a grey level.
-    """
-    return bilinear(
-        gather_corners(pack_channels(image), source_indices(params, image.shape[1])),
-        params,
-        image.shape[1],
-        image.shape[3],
-    )
 
 
 def pack_channels(image: tf.Tensor) -> tf.Tensor:

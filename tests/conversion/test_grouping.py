@@ -38,7 +38,7 @@ MIRRORED = [[f"{number:05d}", f"{number:05d}_mirrored"] for number in range(8, 1
 
 
 def test_near_duplicates_keeps_byte_copies_and_mirrored_copies_together(photos, tmp_path):
-    facts = support.made(photos, tmp_path / "out")
+    facts = support.converted(photos, tmp_path / "out")
     assert several(groups_of(tmp_path / "out")) == BYTES + MIRRORED
     counts = facts["leaks"]
     assert (counts["byte_copies"], counts["near_copies"], counts["conflicts"]) == (7, 4, 3)
@@ -46,7 +46,7 @@ def test_near_duplicates_keeps_byte_copies_and_mirrored_copies_together(photos, 
 
 
 def test_content_keeps_byte_copies_together_and_counts_the_mirrored_ones(photos, tmp_path):
-    facts = support.made(photos, tmp_path / "out", group_by=GroupBy.CONTENT, split=(0.5, 0.0, 0.5))
+    facts = support.converted(photos, tmp_path / "out", group_by=GroupBy.CONTENT, split=(0.5, 0.0, 0.5))
     assert several(groups_of(tmp_path / "out")) == BYTES
     assert facts["leaks"]["near_copies"] == 4
     split = {row["path"].split("/")[1]: row["split"] for row in support.rows(tmp_path / "out", "groups.csv")}
@@ -55,7 +55,7 @@ def test_content_keeps_byte_copies_together_and_counts_the_mirrored_ones(photos,
 
 
 def test_none_keeps_nothing_together_but_still_refuses_a_file_in_both_classes(photos, tmp_path):
-    facts = support.made(photos, tmp_path / "out", group_by=GroupBy.NONE)
+    facts = support.converted(photos, tmp_path / "out", group_by=GroupBy.NONE)
     assert several(groups_of(tmp_path / "out")) == []
     assert facts["leaks"]["conflicts"] == 3
     rejected = {row["path"] for row in support.rows(tmp_path / "out", "rejected.csv")}
@@ -63,7 +63,7 @@ def test_none_keeps_nothing_together_but_still_refuses_a_file_in_both_classes(ph
 
 
 def test_each_file_of_a_torn_picture_names_one_in_the_other_class(photos, tmp_path):
-    support.made(photos, tmp_path / "out")
+    support.converted(photos, tmp_path / "out")
     reasons = {row["path"]: row["reason"] for row in support.rows(tmp_path / "out", "rejected.csv")}
     assert "the same picture is in the other class: 'Positive/torn.jpg'" == reasons["Negative/00000_again.jpg"]
     assert "the same picture is in the other class: 'Negative/00000.jpg'" == reasons["Positive/torn.jpg"]

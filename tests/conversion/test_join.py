@@ -15,7 +15,7 @@ from tests import small, support
 def parts(tmp_path_factory):
     root = tmp_path_factory.mktemp("parts")
     for name, seed, count in (("walls", 0, 40), ("roads", 50, 24)):
-        support.made(support.photos(root / f"{name}_photos", count, first_seed=seed), root / name, shards=2)
+        support.converted(support.photos(root / f"{name}_photos", count, first_seed=seed), root / name, shards=2)
     return root
 
 
@@ -28,7 +28,7 @@ def joined(parts):
 def test_images_stored_smaller_than_photographs_may_be_are_verified_and_joined(tmp_path):
     for name, seed in (("walls", 0), ("roads", 50)):
         photos = support.photos(tmp_path / f"{name}_photos", 24, first_seed=seed)
-        support.made(photos, tmp_path / name, shards=1, image_px=8)
+        support.converted(photos, tmp_path / name, shards=1, image_px=8)
     convert.run(ConvertConfig(verify=str(tmp_path / "walls"), workers=1))
     parts = str(tmp_path / "walls"), str(tmp_path / "roads")
     convert.run(ConvertConfig(join=parts, out=str(tmp_path / "both"), workers=1))
@@ -55,7 +55,7 @@ def test_every_image_keeps_its_split_bytes_and_label(parts, joined):
 
 def test_cells_go_with_their_images(tmp_path):
     with_masks = small.data()
-    support.made(support.photos(tmp_path / "photos", 24, first_seed=9), tmp_path / "bare", shards=2)
+    support.converted(support.photos(tmp_path / "photos", 24, first_seed=9), tmp_path / "bare", shards=2)
     convert.run(ConvertConfig(join=(with_masks.folder, str(tmp_path / "bare")), out=str(tmp_path / "both")))
     both = {row["path"]: row["cells"] for row in support.rows(tmp_path / "both", dataset.MANIFEST)}
     name = os.path.basename(with_masks.folder)
@@ -74,7 +74,7 @@ def test_groups_of_two_sets_are_never_one(joined):
 
 def test_the_joined_set_is_intact_and_counts_what_it_has(parts, joined):
     convert.run(ConvertConfig(verify=str(joined)))
-    facts, walls = dataset.load(str(joined)).facts, dataset.load(str(parts / "walls"))
+    facts, walls = dataset.load(str(joined)).metadata, dataset.load(str(parts / "walls"))
     assert sum(split["count"] for split in facts["splits"].values()) == 64
     assert facts["splits"]["train"]["count"] > walls.count("train")
     assert facts["layout"] == "joined" and len(facts["source"]) == 2
@@ -86,7 +86,7 @@ def test_joining_again_gives_the_same_bytes(parts, joined, tmp_path):
     assert {path.name: path.read_bytes() for path in again.iterdir() if path.name != dataset.DATASET} == {
         path.name: path.read_bytes() for path in joined.iterdir() if path.name != dataset.DATASET
     }
-    assert dataset.load(str(again)).facts["fingerprint"] == dataset.load(str(joined)).facts["fingerprint"]
+    assert dataset.load(str(again)).metadata["fingerprint"] == dataset.load(str(joined)).metadata["fingerprint"]
 
 
 def test_training_images_are_written_as_often_as_they_count_and_others_once(parts, tmp_path):
@@ -99,16 +99,16 @@ def test_training_images_are_written_as_often_as_they_count_and_others_once(part
     repeat = collections.Counter(row["path"] for row in support.rows(both, dataset.MANIFEST))
     for path, split in splits_of(both).items():
         assert repeat[path] == (3 if path.startswith("walls/") and split == "train" else 1)
-    assert any(note.endswith("training images 3 times") for note in merged.facts["notes"])
+    assert any(note.endswith("training images 3 times") for note in merged.metadata["notes"])
     different = walls.count("train") + roads.count("train")
     assert merged.describe_count("train") == f"{merged.count('train')} images ({different} different ones)"
     assert merged.describe_count("val") == f"{merged.count('val')} images"
 
 
 def test_what_was_joined_before_is_told_again(joined, parts, tmp_path):
-    support.made(support.photos(tmp_path / "photos", 24, first_seed=90), tmp_path / "more", shards=2)
+    support.converted(support.photos(tmp_path / "photos", 24, first_seed=90), tmp_path / "more", shards=2)
     convert.run(ConvertConfig(join=(str(joined), str(tmp_path / "more")), out=str(tmp_path / "all")))
-    facts = dataset.load(str(tmp_path / "all")).facts
+    facts = dataset.load(str(tmp_path / "all")).metadata
     assert facts["source"] == [str(parts / "walls_photos"), str(parts / "roads_photos"), str(tmp_path / "photos")]
     assert [note.split(", ")[0] for note in facts["notes"]] == [
         "joined: both",
@@ -137,7 +137,7 @@ def test_what_is_shown_by_the_test_images_of_another_set_is_left_out_and_told(tm
         data = support.encoded(support.picture(900 + number))
         support.put(tmp_path / "mirrored" / support.CLASSES[number % 2] / f"own{number}.jpg", data)
     for name, seed in (("photos", 0), ("mirrored", 7)):
-        support.made(tmp_path / name, tmp_path / f"{name}_set", seed=seed, shards=2, encoding=encoding)
+        support.converted(tmp_path / name, tmp_path / f"{name}_set", seed=seed, shards=2, encoding=encoding)
     folders = [str(tmp_path / f"{name}_set") for name in ("photos", "mirrored")]
     convert.run(ConvertConfig(join=tuple(folders), out=str(tmp_path / "both"), workers=1))
     convert.run(ConvertConfig(verify=str(tmp_path / "both"), workers=1))
@@ -157,7 +157,7 @@ def test_what_is_shown_by_the_test_images_of_another_set_is_left_out_and_told(tm
     assert splits_of(tmp_path / "both") == expected and len(expected) < 86
     assert support.stored(tmp_path / "both").keys() == expected.keys()
     rejected = support.rows(tmp_path / "both", dataset.REJECTED)
-    assert len(rejected) == 86 - len(expected) == dataset.load(str(tmp_path / "both")).facts["rejected"]
+    assert len(rejected) == 86 - len(expected) == dataset.load(str(tmp_path / "both")).metadata["rejected"]
     for row in rejected:
         assert row["path"] not in expected
         retained = next(path for path in expected if path in row["reason"])
@@ -175,7 +175,9 @@ def test_a_picture_that_two_sets_have_in_two_classes_is_left_out_of_both(tmp_pat
         data = support.encoded(support.picture(500 + number))
         support.put(tmp_path / "two" / support.CLASSES[number % 2] / f"own{number}.jpg", data)
     for name in ("one", "two"):
-        support.made(tmp_path / name, tmp_path / f"{name}_set", split=(1, 0, 0) if name == "one" else (0.5, 0.25, 0.25))
+        support.converted(
+            tmp_path / name, tmp_path / f"{name}_set", split=(1, 0, 0) if name == "one" else (0.5, 0.25, 0.25)
+        )
     convert.run(
         ConvertConfig(
             join=(str(tmp_path / "two_set"), str(tmp_path / "one_set")), out=str(tmp_path / "both"), workers=1
@@ -222,7 +224,7 @@ def test_a_set_with_a_damaged_table_is_refused(parts, tmp_path, name, harm):
 
 
 def test_a_file_in_two_splits_is_refused_by_name_and_nothing_is_left(parts, tmp_path):
-    support.made(parts / "walls_photos", tmp_path / "other", seed=3, split=(0.2, 0.4, 0.4))
+    support.converted(parts / "walls_photos", tmp_path / "other", seed=3, split=(0.2, 0.4, 0.4))
     with pytest.raises(UserError, match="are one file in different splits; convert the photographs of both together"):
         convert.run(ConvertConfig(join=(str(parts / "walls"), str(tmp_path / "other")), out=str(tmp_path / "both")))
     assert not (tmp_path / "both").exists()
@@ -230,8 +232,8 @@ def test_a_file_in_two_splits_is_refused_by_name_and_nothing_is_left(parts, tmp_
 
 def test_a_file_that_would_be_tested_twice_is_refused_and_one_to_train_on_is_not(parts, tmp_path):
     shutil.copytree(parts / "walls_photos", tmp_path / "photos")
-    support.made(tmp_path / "photos", tmp_path / "all_train", split=(1, 0, 0))
-    support.made(tmp_path / "photos", tmp_path / "all_test", split=(0, 0, 1))
+    support.converted(tmp_path / "photos", tmp_path / "all_train", split=(1, 0, 0))
+    support.converted(tmp_path / "photos", tmp_path / "all_test", split=(0, 0, 1))
 
     def join(*names):
         convert.run(ConvertConfig(join=tuple(str(tmp_path / name) for name in names), out=str(tmp_path / "both")))
@@ -246,14 +248,14 @@ def test_a_file_that_would_be_tested_twice_is_refused_and_one_to_train_on_is_not
 
 
 def test_sets_of_different_encodings_are_refused(parts, tmp_path):
-    support.made(parts / "roads_photos", tmp_path / "png", encoding=Encoding.PNG)
+    support.converted(parts / "roads_photos", tmp_path / "png", encoding=Encoding.PNG)
     with pytest.raises(UserError, match="expected data sets of one kind, received encoding 'jpeg'"):
         convert.run(ConvertConfig(join=(str(parts / "walls"), str(tmp_path / "png")), out=str(tmp_path / "both")))
 
 
 def test_raw_sets_of_different_sizes_are_refused(parts, tmp_path):
     for image_px in (32, 48):
-        support.made(parts / "roads_photos", tmp_path / f"raw{image_px}", encoding=Encoding.RAW, image_px=image_px)
+        support.converted(parts / "roads_photos", tmp_path / f"raw{image_px}", encoding=Encoding.RAW, image_px=image_px)
     with pytest.raises(UserError, match="expected data sets of one kind, received image_px 32 in .* and 48 in"):
         convert.run(ConvertConfig(join=(str(tmp_path / "raw32"), str(tmp_path / "raw48")), out=str(tmp_path / "both")))
 
@@ -262,9 +264,9 @@ def test_sets_with_other_class_names_are_joined_under_the_names_of_the_first(par
     photos = support.photos(tmp_path / "photos", 24, first_seed=200)
     for old_name, new_name in zip(support.CLASSES, ("uncracked", "cracked"), strict=True):
         (photos / old_name).rename(photos / new_name)
-    support.made(photos, tmp_path / "bridge", shards=2)
+    support.converted(photos, tmp_path / "bridge", shards=2)
     convert.run(ConvertConfig(join=(str(parts / "walls"), str(tmp_path / "bridge")), out=str(tmp_path / "both")))
-    facts = dataset.load(str(tmp_path / "both")).facts
+    facts = dataset.load(str(tmp_path / "both")).metadata
     assert facts["classes"] == ["Negative", "Positive"] and facts["positive_class"] == "Positive"
     assert sum(split["class_counts"]["Positive"] for split in facts["splits"].values()) == 32
     assert (

@@ -123,14 +123,14 @@ def camera(tmp_path_factory):
 
 
 def test_convert_warns_of_a_camera_and_the_flag_that_it_names_mends_the_splits(camera, tmp_path, capsys):
-    before = support.made(camera, tmp_path / "before", split=DEFAULT)
+    before = support.converted(camera, tmp_path / "before", split=DEFAULT)
     output = capsys.readouterr().err.splitlines()
     assert output[0].startswith("warning: 130 of 142 images of 'Positive' look alike")
     assert "--max_near_copies=" in output[1]
     assert before["leaks"]["near_copies"] == 129 and "surplus" not in before["leaks"]
     limit = int(output[1].split("--max_near_copies=")[1].split(" ")[0])
     before_files = support.tree(camera)
-    after = support.made(camera, tmp_path / "after", split=DEFAULT, max_near_copies=limit)
+    after = support.converted(camera, tmp_path / "after", split=DEFAULT, max_near_copies=limit)
     output = capsys.readouterr()
     assert (
         "look alike" not in output.err and f"left out: {130 - limit} near copies beyond --max_near_copies" in output.out
@@ -145,7 +145,7 @@ def test_convert_warns_of_a_camera_and_the_flag_that_it_names_mends_the_splits(c
     accepted = {row["path"] for row in support.rows(tmp_path / "after", "groups.csv")}
     assert len([path for path in accepted if "cam_" in path]) == limit and "Positive/cam_000.jpg" in accepted
     assert accepted.isdisjoint(row["path"] for row in rejected)
-    again = support.made(camera, tmp_path / "again", split=DEFAULT, max_near_copies=limit)
+    again = support.converted(camera, tmp_path / "again", split=DEFAULT, max_near_copies=limit)
     assert again["fingerprint"] == after["fingerprint"]
 
 

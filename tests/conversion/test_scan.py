@@ -49,7 +49,7 @@ def test_what_was_seen_is_summed_up(tmp_path):
     scan_result, _, _ = scan_files(tmp_path, [SourceFile(name, 0, "") for name in files])
     assert scan_result.sizes == {(64, 64): 3, (80, 40): 1}
     assert scan_result.colour == 3
-    assert scan_result.plain == [True, True, False, False]
+    assert scan_result.can_store_as_is == [True, True, False, False]
     assert scan_result.stored_bytes == sum(map(len, files.values()))
     assert scan_result.notes == {"named .jpg but holds PNG": 1}
 
@@ -61,7 +61,7 @@ def test_a_jpeg_that_training_would_refuse_is_stored_anew_and_told(tmp_path):
     for path in ("Positive/00003.jpg", "Negative/00004.jpg", "Positive/small.jpg"):
         data = (photographs / path).read_bytes()
         support.put(photographs / path, data[:-2] + b"\x00\x11\x22\x33" * 9 + data[-2:])
-    facts = support.made(photographs, tmp_path / "data")
+    facts = support.converted(photographs, tmp_path / "data")
     assert facts["notes"] == ["3 stored anew, its JPEG data being damaged where it does not show"]
     converted, image_count = dataset.load(str(tmp_path / "data")), 0
     for split in ("train", "val", "test"):
@@ -104,7 +104,7 @@ def test_a_labelled_picture_with_a_mask_is_kept_whole_and_knows_where_its_crack_
     support.put(tmp_path / "a.jpg", support.encoded(support.picture(0)))
     support.put(tmp_path / "m.png", support.encoded(mask, "PNG"))
     scan_result, _, _ = scan_files(tmp_path, [SourceFile("a.jpg", 1, "a", "m.png"), SourceFile("a.jpg", 1, "a")])
-    assert scan_result.windows == [(), ()] and scan_result.cells == [0xFF, 0]
+    assert scan_result.windows == [(), ()] and scan_result.mask_bits == [0xFF, 0]
 
 
 def test_a_labelled_picture_whose_mask_does_not_fit_is_rejected_with_both_sizes(tmp_path):

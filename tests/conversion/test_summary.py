@@ -17,7 +17,7 @@ def plan_encoding(sizes, layout=Layout.CLASSES, colour=1, **settings):
 
 
 def plain(encoding_plan):
-    return [entry.plain for entry in encoding_plan.entries["train"]]
+    return [entry.can_store_as_is for entry in encoding_plan.entries["train"]]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_the_words_at_the_end_tell_counts_leaks_and_what_was_left_out(tmp_path, 
     support.put(root / "Positive/torn.jpg", (root / "Negative/00000.jpg").read_bytes())
     support.put(root / "Negative/again.jpg", (root / "Negative/00002.jpg").read_bytes())
     support.put(root / "Negative/grey.png", support.encoded(support.picture(80), "PNG", "RGBA"))
-    facts = support.made(root, tmp_path / "out")
+    facts = support.converted(root, tmp_path / "out")
     output = capsys.readouterr().out
     counts = ", ".join(f"{name} {facts['splits'][name]['count']}" for name in ("train", "val", "test"))
     assert output.startswith("21 images in ") and counts in output
@@ -90,7 +90,7 @@ def test_the_words_at_the_end_tell_counts_leaks_and_what_was_left_out(tmp_path, 
 def test_without_a_test_split_nothing_is_said_of_what_would_have_leaked_into_it(tmp_path, capsys):
     root = support.photos(tmp_path / "photos", 20)
     for split, is_reported in (((0.5, 0.25, 0.25), True), ((0.5, 0.5, 0), False)):
-        support.made(root, tmp_path / str(is_reported), split=split)
+        support.converted(root, tmp_path / str(is_reported), split=split)
         assert ("leaks: " in capsys.readouterr().out) == is_reported
 
 

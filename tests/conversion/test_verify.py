@@ -15,7 +15,7 @@ from tests import support
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     root = tmp_path_factory.mktemp("whole")
-    support.made(support.photos(root / "photos", 12), root / "data", shards=2)
+    support.converted(support.photos(root / "photos", 12), root / "data", shards=2)
     return root / "data"
 
 
@@ -232,7 +232,7 @@ def test_an_intact_data_set_is_said_to_be_intact(whole, capsys):
 
 @pytest.mark.parametrize("encoding", [Encoding.PNG, Encoding.RAW])
 def test_png_and_raw_data_sets_are_verified_too(tmp_path, capsys, encoding):
-    support.made(support.photos(tmp_path / "photos", 6), tmp_path / "data", shards=2, encoding=encoding)
+    support.converted(support.photos(tmp_path / "photos", 6), tmp_path / "data", shards=2, encoding=encoding)
     check(tmp_path / "data")
     row = reframed(tmp_path / "data", 0, image=b"short")
     reason = "not an image: a text file" if encoding is Encoding.PNG else "5 bytes of pixels, expected 12288"

@@ -41,12 +41,12 @@ def test_settings_are_frozen_and_every_one_has_a_default_and_help(kind):
 def test_a_batch_that_replicas_can_not_share_is_refused_with_the_next_that_they_can():
     optimization = training.Optimization(accumulate=3)
     config = training.TrainConfig(**TRAIN, batch_size=24, optimization=optimization)
-    config.expect_shared(8)
+    config.require_shared(8)
     with pytest.raises(
         ConfigError,
         match=r"--batch_size: expected a multiple of 15 \(5 replicas, --accumulate=3\), such as 30, received",
     ):
-        config.expect_shared(5)
+        config.require_shared(5)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in CLASSES if kind not in WITHOUT_PATHS])
@@ -272,7 +272,7 @@ def test_a_search_that_can_not_be_is_refused(settings, words):
 def test_the_batch_of_a_small_set_is_smaller_and_can_be_shared(images, replicas, expected):
     sized = training.TrainConfig(data="d", run_dir="r").sized_for(images, replicas)
     assert sized.batch_size == expected
-    sized.expect_shared(replicas)
+    sized.require_shared(replicas)
 
 
 def test_a_requested_batch_size_stays():

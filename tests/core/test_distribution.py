@@ -34,7 +34,7 @@ def test_one_device_needs_no_strategy():
     cluster = distribution.join_cluster(Strategy.AUTO)
     assert cluster.strategy is None and cluster.is_chief and cluster.replicas == cluster.workers == 1
     assert cluster.choice == ("one", "one device: CPU")
-    assert cluster.gathered([3, 4]).tolist() == [[3, 4]]
+    assert cluster.all_gather([3, 4]).tolist() == [[3, 4]]
     assert cluster.distribute(lambda share: share) == NO_SHARDING
 
 
@@ -126,7 +126,7 @@ def test_a_lost_worker_means_try_again():
     with pytest.raises(
         RetryableError, match=r"worker 1 of 2 lost another one \(UnavailableError: .+\); start all of them again"
     ):
-        with cluster.expecting_others():
+        with cluster.translate_worker_loss():
             raise tf.errors.UnavailableError(None, None, "Socket closed")
 
 
@@ -177,7 +177,7 @@ def test_gradients_are_reduced_as_requested(monkeypatch, all_reduce):
 
 
 def test_alone_nobody_can_be_lost():
-    with pytest.raises(tf.errors.InternalError), distribution.join_cluster(Strategy.ONE).expecting_others():
+    with pytest.raises(tf.errors.InternalError), distribution.join_cluster(Strategy.ONE).translate_worker_loss():
         raise tf.errors.InternalError(None, None, "a failure of its own")
 
 

@@ -101,7 +101,7 @@ def test_a_set_scaled_from_several_ranges_says_so(tmp_path):
         white = 4095 if number < 9 else 900
         values = (support.picture(number)[..., 0] / 255 * white).astype(np.uint16)
         support.put(tmp_path / f"p/{support.CLASSES[number % 2]}/{number}.png", _png(values))
-    metadata = support.made(tmp_path / "p", tmp_path / "o", split=(0.5, 0.25, 0.25))
+    metadata = support.converted(tmp_path / "p", tmp_path / "o", split=(0.5, 0.25, 0.25))
     assert metadata["notes"][0].startswith("12 of more than 8 bits, not all scaled from the same range (see above)")
     assert [note[:40] for note in metadata["notes"][1:]] == [
         "3 scaled to 8 bits from 0 to 1,023, no v",

@@ -11,7 +11,7 @@ from tests import support
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     directory = tmp_path_factory.mktemp("whole")
-    support.made(support.photos(directory / "photos", 12), directory / "data", shards=2)
+    support.converted(support.photos(directory / "photos", 12), directory / "data", shards=2)
     return directory / "data"
 
 

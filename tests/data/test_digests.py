@@ -54,7 +54,7 @@ def test_a_damaged_manifest_is_refused_with_its_name(copied, damage):
 
 
 def test_an_empty_split_has_none(tmp_path):
-    support.made(support.photos(tmp_path / "photos", 24), tmp_path / "data", split=(0.5, 0.5, 0.0))
+    support.converted(support.photos(tmp_path / "photos", 24), tmp_path / "data", split=(0.5, 0.5, 0.0))
     assert digests.load(dataset_io.load(str(tmp_path / "data")), "test").shape == (0, digests.BYTES)
     assert json.loads((tmp_path / "data" / dataset_io.DATASET).read_text())["splits"]["test"]["count"] == 0
     assert isinstance(digests.load(dataset_io.load(str(tmp_path / "data")), "val"), np.ndarray)

@@ -94,12 +94,12 @@ def test_a_thumbnail_shows_the_upright_image(orientation):
 
 def test_an_orientation_out_of_range_means_upright():
     photo = parsed(support.encoded(support.picture(0), exif=exif(9)))
-    assert (photo.turned, photo.plain, photo.notes) == (1, True, ())
+    assert (photo.orientation, photo.can_store_as_is, photo.notes) == (1, True, ())
 
 
 def test_damaged_exif_of_a_sound_image_is_ignored():
     data = support.encoded(support.picture(0), exif=b"Exif\0\0II*\0\xff\xff\xff\xff" + bytes(20))
-    assert parsed(data).turned == 1
+    assert parsed(data).orientation == 1
 
 
 @given(st.integers(0, 10**6), st.integers(16, 150), st.integers(16, 150))
@@ -130,7 +130,7 @@ def test_a_thumbnail_holds_exact_area_means(seed, width, height):
     ids=["rgb", "grey", "progressive", "cmyk", "turned", "upright", "png", "endless"],
 )
 def test_only_an_upright_baseline_jpeg_is_plain(data, plain):
-    assert parsed(data).plain is plain
+    assert parsed(data).can_store_as_is is plain
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_what_passes_through_unchanged_can_be_decoded_by_tensorflow():
             strict = thumbnail.thumbnail(photo).strict
         except errors.ImageError:
             continue
-        if not photo.plain or not strict:
+        if not photo.can_store_as_is or not strict:
             continue
         checked += 1
         filled = np.empty((photo.height, photo.width, 3), np.uint8)

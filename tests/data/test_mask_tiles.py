@@ -53,7 +53,7 @@ def test_a_cracked_window_knows_where_its_crack_lies():
     mask = np.zeros((32, 64), np.uint8)
     mask[30, 32:64] = 255  # the last row of cells of the second tile
     (window,), _ = mask_tiles.label_tiles(mask, 32, 0.01)
-    assert window.cells == 0xFF << 56
+    assert window.mask_bits == 0xFF << 56
 
 
 def test_labelled_and_unclear_tiles_are_separated_and_named_by_their_position():

@@ -75,7 +75,7 @@ def test_activations_show_the_most_active_first_and_no_more_than_64():
 
 def test_png_comes_back_as_it_went():
     pixels = np.random.default_rng(4).integers(0, 256, (5, 7, 3), np.uint8)
-    np.testing.assert_array_equal(overlays.from_png(overlays.as_png(pixels)), pixels)
+    np.testing.assert_array_equal(support.pixels(overlays.as_png(pixels)), pixels)
 
 
 @pytest.mark.parametrize("size, expected", [((50, 80), (50, 80)), ((100, 400), (25, 100)), ((300, 30), (100, 10))])

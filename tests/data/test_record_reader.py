@@ -46,7 +46,7 @@ def test_cells_are_those_of_the_masks(dataset):
         name = pathlib.PurePath(os.fsdecode(rows.fields(row)["path"])).stem
         mask = small.images() / "masks" / f"{name}.png"
         expected = mask_grid.from_mask(np.asarray(Image.open(mask)) > 127) if mask.exists() else 0
-        assert int(rows.cells[row]) % 2**64 == expected
+        assert int(rows.mask_bits[row]) % 2**64 == expected
         assert bool(expected) == bool(rows.fields(row)["label"])
 
 
@@ -55,7 +55,7 @@ def test_a_manifest_of_an_older_version_has_no_cells(dataset):
     rows_left = [{key: value for key, value in row.items() if key != "cells"} for row in csv_files.read(path)]
     csv_files.save(path, rows_left[0], (row.values() for row in rows_left))
     rows = RecordReader(dataset, "train")
-    assert rows.count == dataset.count("train") and not rows.cells.any()
+    assert rows.count == dataset.count("train") and not rows.mask_bits.any()
 
 
 def test_few_open_files_are_enough(dataset, monkeypatch):

@@ -19,7 +19,7 @@ def counted(seen):
 
 
 def test_the_fingerprint_alone_tells_of_older_models_and_another_data_set_nothing():
-    old = model(DATASET.facts["fingerprint"])
+    old = model(DATASET.metadata["fingerprint"])
     assert counted(overlap.find_seen(*old, DATASET, ["train", "val", "test"])) == [64, 16, 16]
     assert counted(overlap.find_seen(*old, DATASET, ["test"])) == [0, 0, 16]
     assert overlap.find_seen(*model(), DATASET, ["train"]) is None

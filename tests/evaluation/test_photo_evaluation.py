@@ -49,7 +49,7 @@ def pictures(root, count=24):
 def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("photographs")
     pictures(root / "walls")
-    support.made(root / "walls", root / "data", split=(0, 0, 1))
+    support.converted(root / "walls", root / "data", split=(0, 0, 1))
     model_file.save(str(root / "model.h5"), darkness(), CALIBRATED)
     return root
 
@@ -91,21 +91,22 @@ def test_however_many_photographs_are_read_ahead_each_is_judged_as_alone(folder,
     judged = photo_evaluation.predict_photos(model, data, [("test", row) for row in numbers])
     records = [rows.fields(row) for row in numbers]
     assert judged.paths == [record["path"].decode() for record in records]
-    for record, verdict in zip(records, judged.verdicts, strict=True):
-        alone = model.judge(model.glance(photo_evaluation._pixels(data, record["image"], "here")))
-        assert verdict == alone._replace(probability=pytest.approx(alone.probability, abs=1e-5))
+    for record, decision in zip(records, judged.decisions, strict=True):
+        alone = model.predict_array(photo_evaluation._pixels(data, record["image"], "here"), "here")
+        assert decision.probability == pytest.approx(alone.probability, abs=1e-5)
+        assert (decision.decision, model.card.shift_of(decision.windows)) == (alone.decision, alone.shift)
 
 
 def test_photographs_of_every_encoding_are_looked_at(folder, tmp_path):
     for encoding in ("jpeg", "png", "raw"):
         settings = {"encoding": Encoding(encoding), "image_px": PX if encoding == "raw" else 0}
-        support.made(folder / "walls", tmp_path / encoding, split=(0, 0, 1), **settings)
+        support.converted(folder / "walls", tmp_path / encoding, split=(0, 0, 1), **settings)
         data = dataset.load(str(tmp_path / encoding))
         judged = photo_evaluation.predict_photos(
             predictor.load(str(folder / "model.h5")), data, [("test", 0), ("test", 5)]
         )
-        assert len(judged.verdicts) == 2 and judged.enlarged == (encoding == "raw")
-        assert all(0 <= decision.probability <= 1 for decision in judged.verdicts)
+        assert len(judged.decisions) == 2 and judged.enlarged == (encoding == "raw")
+        assert all(0 <= decision.probability <= 1 for decision in judged.decisions)
 
 
 def test_of_a_large_set_some_are_drawn_and_it_says_so(folder, tmp_path, capsys):
@@ -128,7 +129,7 @@ def test_very_large_photographs_are_fewer(folder, monkeypatch):
     monkeypatch.setattr(photo_evaluation, "MAX_PIXELS", 0)
     data, rows = dataset.load(str(folder / "data")), [("test", row) for row in range(24)]
     judged = photo_evaluation.predict_photos(predictor.load(str(folder / "model.h5")), data, rows)
-    assert len(judged.verdicts) == photo_evaluation.MIN_PHOTOS == len(judged.paths)
+    assert len(judged.decisions) == photo_evaluation.MIN_PHOTOS == len(judged.paths)
 
 
 def test_rates_are_counted_by_hand():
@@ -164,7 +165,7 @@ def spotted(root, count=60):
 
 
 def test_the_threshold_is_set_on_clean_validation_photos_and_saved_with_the_model(tmp_path):
-    support.made(spotted(tmp_path / "walls"), tmp_path / "data", split=(0, 1, 0), encoding=Encoding.PNG)
+    support.converted(spotted(tmp_path / "walls"), tmp_path / "data", split=(0, 1, 0), encoding=Encoding.PNG)
     data, loaded = dataset.load(str(tmp_path / "data")), model_file.TrainedModel(darkness(), CARD)
     labels = np.array([RecordReader(data, "val").fields(row)["label"] for row in range(data.count("val"))])
     tuned = photo_evaluation.with_photo_threshold(loaded, data, labels, np.where(labels, 0.9, 0.1), 0, walls=(36,) * 3)
@@ -195,7 +196,7 @@ def test_walls_of_large_photographs_are_no_larger_than_the_network_sees_them(tmp
         pixels = wall(PX * many, PX * many, crack) ^ np.uint8(number)
         name = "Positive" if number % 4 == 3 else "Negative"
         support.put(root / name / f"{number:03d}.png", support.encoded(pixels, "PNG"))
-    support.made(root, tmp_path / "data", split=(0, 1, 0))
+    support.converted(root, tmp_path / "data", split=(0, 1, 0))
     data = dataset.load(str(tmp_path / "data"))
     labels = np.array([RecordReader(data, "val").fields(row)["label"] for row in range(data.count("val"))])
     loaded = model_file.TrainedModel(darkness(), dataclasses.replace(CARD, source_px=many * PX))
@@ -225,7 +226,7 @@ def test_a_number_of_photographs_below_none_is_refused():
 def test_no_walls_are_laid_for_a_network_that_goes_window_by_window(tmp_path, monkeypatch):
     monkeypatch.setattr(photo_evaluation, "_wall_parts", None)
     monkeypatch.setattr(receptive_field, "find_backbone", lambda model: None)
-    support.made(spotted(tmp_path / "walls", 24), tmp_path / "data", split=(0, 1, 0))
+    support.converted(spotted(tmp_path / "walls", 24), tmp_path / "data", split=(0, 1, 0))
     data = dataset.load(str(tmp_path / "data"))
     labels = np.array([RecordReader(data, "val").fields(row)["label"] for row in range(data.count("val"))])
     loaded = model_file.TrainedModel(darkness(), CARD)

@@ -13,7 +13,7 @@ from crackflow.core.backend import keras
 from crackflow.core.config.network import Network
 from crackflow.core.errors import UserError
 from crackflow.data import resize
-from crackflow.inference import predictor, sliding_window
+from crackflow.inference import multi_scale, predictor, sliding_window
 from crackflow.model import mask_head, model_file, networks, ood
 from tests import support
 
@@ -148,20 +148,20 @@ def test_a_photograph_smaller_than_a_window_is_decided_by_what_is_in_it():
 @pytest.mark.parametrize("band", [64, 128])
 def test_bands_of_rows_leave_no_seam(band, monkeypatch):
     picture = wall(500, 90, ((10, 0), (80, 499)))
-    whole = model()._looks_at(picture[None], [1.0])[0].first.heat
-    monkeypatch.setattr(predictor, "BLOCK_PIXELS", band * picture.shape[1])
-    np.testing.assert_allclose(model()._looks_at(picture[None], [1.0])[0].first.heat, whole, atol=1e-5)
+    whole = model()._scorer.score(picture[None], [1.0])[0].first.heat
+    monkeypatch.setattr(multi_scale, "BLOCK_PIXELS", band * picture.shape[1])
+    np.testing.assert_allclose(model()._scorer.score(picture[None], [1.0])[0].first.heat, whole, atol=1e-5)
 
 
 def test_bands_leave_no_seam_in_what_the_shipped_model_sees_either(monkeypatch):
     """It pads borders with zeros, and standardises by the windows around a cell."""
     shipped = predictor.load()
     picture = support.picture(3, 700, 900)
-    whole = shipped._looks_at(picture[None], [1.0])[0].first
-    monkeypatch.setattr(predictor, "BLOCK_PIXELS", 600 * 600)
-    parts = shipped._looks_at(picture[None], [1.0])[0].first
+    whole = shipped._scorer.score(picture[None], [1.0])[0].first
+    monkeypatch.setattr(multi_scale, "BLOCK_PIXELS", 600 * 600)
+    parts = shipped._scorer.score(picture[None], [1.0])[0].first
     np.testing.assert_allclose(parts.heat, whole.heat, atol=1e-5)
-    np.testing.assert_allclose(parts.spots, whole.spots, atol=1e-5)
+    np.testing.assert_allclose(parts.cell_probabilities, whole.cell_probabilities, atol=1e-5)
     assert whole.heat.std() > 0.01
 
 
@@ -181,13 +181,14 @@ def test_the_mask_head_locates_the_crack_whatever_the_temperature_of_windows():
     locator = mask_head.MaskHead(np.float32([40.0]), np.float32(-2))
     plain, taught = padded_darkness(temperature=2.0), padded_darkness(locator, temperature=2.0)
     plain_scores, taught_scores = (
-        plain._looks_at(wall()[None], [1.0])[0].first,
-        taught._looks_at(wall()[None], [1.0])[0].first,
+        plain._scorer.score(wall()[None], [1.0])[0].first,
+        taught._scorer.score(wall()[None], [1.0])[0].first,
     )
     np.testing.assert_array_equal(plain_scores.heat, taught_scores.heat)
-    np.testing.assert_allclose(taught_scores.spots.min(), 1 / (1 + np.exp(2)), rtol=1e-5)
-    dark = (special.logit(plain_scores.spots.astype(np.float64)) * 2 + 3) / 60  # back through the last layer
-    np.testing.assert_allclose(taught_scores.spots, special.expit(40 * dark - 2), atol=1e-4)
+    np.testing.assert_allclose(taught_scores.cell_probabilities.min(), 1 / (1 + np.exp(2)), rtol=1e-5)
+    logits = special.logit(plain_scores.cell_probabilities.astype(np.float64)) * 2
+    dark = (logits + 3) / 60  # back through the last layer
+    np.testing.assert_allclose(taught_scores.cell_probabilities, special.expit(40 * dark - 2), atol=1e-4)
     nowhere = padded_darkness(mask_head.MaskHead(np.float32([0.0]), np.float32(-9)))
     boxes = [
         [finding.box for finding in padded_model.predict(wall(), scale=1.0)[0].findings]
@@ -199,10 +200,10 @@ def test_the_mask_head_locates_the_crack_whatever_the_temperature_of_windows():
 @pytest.mark.parametrize("band", [64, 128, 2048])
 def test_what_a_padded_network_knows_of_places_comes_with_every_band(band, monkeypatch):
     picture = wall(500, 90, ((10, 0), (80, 499)))
-    monkeypatch.setattr(predictor, "BLOCK_PIXELS", band * picture.shape[1])
-    look = padded_darkness()._looks_at(picture[None], [1.0])[0].first
-    assert look.spots.shape == look.heat.shape
-    rows = np.argmax(look.spots[:120], axis=1)
+    monkeypatch.setattr(multi_scale, "BLOCK_PIXELS", band * picture.shape[1])
+    look = padded_darkness()._scorer.score(picture[None], [1.0])[0].first
+    assert look.cell_probabilities.shape == look.heat.shape
+    rows = np.argmax(look.cell_probabilities[:120], axis=1)
     expected = (10 + 70 * (np.arange(120) * 4 + 2) / 500) / 4
     assert np.abs(rows - expected).max() < 3
 
@@ -283,7 +284,7 @@ def test_the_larger_a_photograph_the_more_is_taken_off_all_its_places():
         assert after.shift == pytest.approx(shift) and before.shift == 0
         assert special.logit(after.probability) == pytest.approx(special.logit(before.probability) - shift, abs=1e-3)
         assert after.probability == after.heat.max() and after.heat.shape == before.heat.shape
-        assert model(**card).judge(model(**card).glance(picture, scale=1.0)).windows == windows
+        assert model(**card)._num_windows(picture.shape[:2]) == windows
 
 
 def test_decision_label_and_findings_follow_from_what_is_left():
@@ -324,16 +325,17 @@ def test_photographs_of_one_size_are_judged_together_as_each_alone(monkeypatch, 
         monkeypatch.setattr(sliding_window.receptive_field, "find_backbone", lambda model: None)
     looker, sizes = model(photo_shift=2.0, review=(0.2, 0.8), brightness=150.0), []
     assert looker.is_slow == by_window
-    places = looker._scorer.places
-    monkeypatch.setattr(looker._scorer, "places", lambda batch: sizes.append(len(batch)) or places(batch))
+    places = looker._scorer.windows.places
+    monkeypatch.setattr(looker._scorer.windows, "places", lambda batch: sizes.append(len(batch)) or places(batch))
     photographs = []
     for number in range(8):
         height, width = (PX + 20, PX - 40) if number % 3 == 2 else (PX, PX)
         photographs.append(wall(height, width, ((0, 10), (width - 1, 20)) if number == 3 else None))
         photographs[-1][20:26, 10:16] = 50 + 2 * number
-    verdicts = looker.judge_all(photographs)
+    decisions = looker.decide(photographs)
     assert max(sizes) == 3
-    for pixels, verdict in zip(photographs, verdicts, strict=True):
-        alone = looker.judge(looker.glance(pixels))
-        assert verdict == alone._replace(probability=pytest.approx(alone.probability, abs=1e-5))
-    assert len({round(verdict.probability, 5) for verdict in verdicts}) > 3
+    for pixels, decision in zip(photographs, decisions, strict=True):
+        alone = looker.predict_array(pixels, "here")
+        assert decision.probability == pytest.approx(alone.probability, abs=1e-5)
+        assert (decision.decision, looker.card.shift_of(decision.windows)) == (alone.decision, alone.shift)
+    assert len({round(decision.probability, 5) for decision in decisions}) > 3

@@ -42,7 +42,7 @@ DESIGNS = [
 @pytest.mark.parametrize("image_px", [32, 96])
 def test_the_flags_of_a_network_of_ones_own_follow_from_its_layers(design, image_px):
     model = networks.get_model_spec(Network.CUSTOM, design).build(image_px)
-    recovered = architecture_flags.flags_of(model, "custom")
+    recovered = architecture_flags.recover_flags(model, "custom")
     assert (recovered.model, recovered.image_px) == (Network.CUSTOM, image_px)
     rebuilt = networks.get_model_spec(Network.CUSTOM, recovered.architecture).build(image_px)
     assert architecture_flags.is_same(rebuilt, model)
@@ -52,14 +52,14 @@ def test_the_flags_of_a_network_of_ones_own_follow_from_its_layers(design, image
 
 def test_channels_that_several_numbers_squeeze_alike_are_described_by_one_of_them():
     design = Architecture(stem=4, widths=(9,), repeats=(0,), squeeze_excite=64)
-    recovered = architecture_flags.flags_of(networks.get_model_spec(Network.CUSTOM, design).build(32), "custom")
+    recovered = architecture_flags.recover_flags(networks.get_model_spec(Network.CUSTOM, design).build(32), "custom")
     assert recovered.architecture.squeeze_excite == 5  # 9 // 5 is 1, as 9 // 64 would be less
 
 
 @pytest.mark.parametrize("name", [network for network in Network if network is not Network.CUSTOM])
 def test_networks_with_a_name_are_called_by_it_whatever_they_were_trained_in(name):
     model = small.network(name)
-    recovered = architecture_flags.flags_of(model, name.value)
+    recovered = architecture_flags.recover_flags(model, name.value)
     assert (recovered.model, recovered.image_px) == (name, small.IMAGE_PX)
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
     if name not in architecture_flags.APPLICATIONS:
@@ -69,7 +69,7 @@ def test_networks_with_a_name_are_called_by_it_whatever_they_were_trained_in(nam
 
 @pytest.mark.parametrize("name", [Network.CRACKFLOW_XS, Network.CRACKFLOW_M])
 def test_a_name_that_means_another_network_today_gives_way_to_the_layers(name):
-    recovered = architecture_flags.flags_of(small.network(name), "crackflow_s")
+    recovered = architecture_flags.recover_flags(small.network(name), "crackflow_s")
     assert recovered.model is Network.CUSTOM and architecture_flags.is_built_by(small.network(name), recovered)
 
 
@@ -77,10 +77,10 @@ def test_a_network_that_no_flags_build_has_none():
     image = keras.Input((32, 32, 3), dtype="uint8")
     x = keras.layers.Conv2D(4, 3, name="stem_conv")(keras.layers.Rescaling(1 / 255)(image))
     strange = keras.Model(image, keras.layers.Dense(1)(keras.layers.GlobalMaxPooling2D()(x)))
-    assert architecture_flags.flags_of(strange, "custom") is None
-    assert architecture_flags.flags_of(strange, "a name of tomorrow") is None
+    assert architecture_flags.recover_flags(strange, "custom") is None
+    assert architecture_flags.recover_flags(strange, "a name of tomorrow") is None
     tanh = networks.NETWORKS[Network.CRACKFLOW_XS].build(32).get_config()
     for layer in tanh["layers"]:
         if layer["class_name"] == "Activation":
             layer["config"]["activation"] = "tanh"
-    assert architecture_flags.flags_of(keras.Model.from_config(tanh), "crackflow_xs") is None
+    assert architecture_flags.recover_flags(keras.Model.from_config(tanh), "crackflow_xs") is None

@@ -81,7 +81,7 @@ def test_new_layers_before_those_that_were_taken_are_named(tmp_path, names, betw
     source, target = build(Network.CRACKFLOW_XS, 1), build(Network.CRACKFLOW_XS, 2)
     save_renamed(source, tmp_path / "w.h5", "other_", names)
     loaded, missing = layer_weights.load_by_name(target, str(tmp_path / "w.h5"))
-    assert missing == names and layer_weights.among(target, loaded) == between
+    assert missing == names and layer_weights.new_before_loaded(target, loaded) == between
 
 
 def test_a_layer_that_is_fixed_is_not_new(tmp_path):
@@ -91,7 +91,7 @@ def test_a_layer_that_is_fixed_is_not_new(tmp_path):
         names = [name for name in file.attrs["layer_names"] if name not in ("blue_green_red", "logit")]
         file.attrs["layer_names"] = names
     loaded, missing = layer_weights.load_by_name(model, str(tmp_path / "w.h5"))
-    assert missing == ["blue_green_red", "logit"] and layer_weights.among(model, loaded) == []
+    assert missing == ["blue_green_red", "logit"] and layer_weights.new_before_loaded(model, loaded) == []
 
 
 @pytest.mark.parametrize("content", [b"", b"no H5 at all", None])

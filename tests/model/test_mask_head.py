@@ -74,7 +74,7 @@ def test_targets_turn_as_their_pictures_do(augment_):
     crack = np.random.default_rng(2).integers(0, 2, (16, 8, 8, 1)).astype(np.uint8)
     image = np.repeat(np.repeat(np.repeat(crack * 255, 4, 1), 4, 2), 3, 3)
     seen = augmenter(tf.constant(image), 5, 2).numpy()[:, ::4, ::4, :1] // 255
-    assert (augmenter.turned(tf.constant(crack), 5, 2).numpy() == seen).all()
+    assert (augmenter.transform_grid(tf.constant(crack), 5, 2).numpy() == seen).all()
     assert (seen == crack).all() == (augment_ is Augment.NONE)
 
 
@@ -100,7 +100,7 @@ def both_and_locator():
     both = mask_head.attach_head(network())
     layer = both.get_layer(mask_head.LAYER)
     layer.set_weights([np.random.default_rng(4).normal(0, 1, weight.shape) for weight in layer.get_weights()])
-    return both, mask_head.MaskHead.of(layer)
+    return both, mask_head.MaskHead.from_layer(layer)
 
 
 def test_a_locator_gives_the_logits_of_the_layer_it_is_of():

@@ -97,14 +97,14 @@ def test_all_weights_are_put_in_in_the_order_of_the_layers(run_dir):
     source = pretrained.load(run_dir)
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
     network = networks.get_model_spec(Network.CUSTOM, DESIGN).build(48)
-    pretrained.put(network, source)
+    pretrained.copy_weights(network, source)
     for actual, expected in zip(network.get_weights(), source.model.get_weights(), strict=True):
         np.testing.assert_array_equal(actual, expected)
 
 
 def test_a_network_of_that_name_from_another_version_is_not_filled(run_dir):
     with pytest.raises(UserError, match="expected custom as this version of crackflow builds it, received another"):
-        pretrained.put(networks.NETWORKS[Network.CRACKFLOW_XS].build(48), pretrained.load(run_dir))
+        pretrained.copy_weights(networks.NETWORKS[Network.CRACKFLOW_XS].build(48), pretrained.load(run_dir))
 
 
 def test_plain_weights_have_no_network_and_flags_for_one_are_checked_as_without_them(tmp_path):

@@ -166,7 +166,7 @@ def test_a_truncated_or_missing_file_is_detected(dataset):
 
 def test_a_pack_of_other_data_is_stale(dataset):
     pack.build_if_missing(dataset, "val", PX, 3)
-    other_dataset = dataset_io.Dataset(dataset.folder, dataset.facts | {"fingerprint": "0" * 64})
+    other_dataset = dataset_io.Dataset(dataset.folder, dataset.metadata | {"fingerprint": "0" * 64})
     assert pack.find(other_dataset, "val", PX, 3) is None
     assert pack.find(dataset, "val", PX, 3)
 
@@ -256,7 +256,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing_behind(dataset, monkeypatch)
 def test_the_description_beside_a_pack_says_what_it_is(dataset):
     pack.build_if_missing(dataset, "val", PX, 1)
     facts = json.loads(contents(pack.base(dataset, "val", PX, 1) + ".json"))
-    assert facts["fingerprint"] == dataset.facts["fingerprint"]
+    assert facts["fingerprint"] == dataset.metadata["fingerprint"]
     assert (facts["count"], facts["image_px"], facts["channels"]) == (dataset.count("val"), PX, 1)
 
 

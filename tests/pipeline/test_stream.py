@@ -186,7 +186,7 @@ def test_starting_at_a_batch_gives_what_running_up_to_it_gives():
 def test_what_memory_can_not_hold_is_shuffled_in_windows_and_is_whole(monkeypatch):
     dataset = small.data()
     count = dataset.count("train")
-    size = sum(shard["bytes"] for shard in dataset.facts["splits"]["train"]["shards"])
+    size = sum(shard["bytes"] for shard in dataset.metadata["splits"]["train"]["shards"])
     monkeypatch.setattr(runtime, "memory_bytes", lambda: size)
     assert stream.window_rows(count, 1 << (size.bit_length() - 1)) == count // 4
     seen = fingerprints(stream.train_batches(dataset, 8, PX, 3, seed=3), 2 * count // 8)

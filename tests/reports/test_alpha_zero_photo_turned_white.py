@@ -34,7 +34,7 @@ def test_the_pixels_are_those_below_the_transparency(report):
 def test_different_pictures_are_no_copies_of_each_other(tmp_path):
     for number in range(12):
         support.put(tmp_path / f"p/{support.CLASSES[number % 2]}/{number}.png", clear(support.picture(number)))
-    facts = support.made(tmp_path / "p", tmp_path / "o", split=(0.5, 0.25, 0.25))
+    facts = support.converted(tmp_path / "p", tmp_path / "o", split=(0.5, 0.25, 0.25))
     assert facts["leaks"]["images"] == 12 and facts["rejected"] == 0
 
 

@@ -12,7 +12,7 @@ BLACK = np.zeros((64, 64, 3), np.uint8)
 
 
 def test_clean_pictures_with_jpeg_masks_are_converted(report, tmp_path):
-    facts = support.made(report(NAME) / "m_jpg", tmp_path / "o", split=(1.0, 0.0, 0.0))
+    facts = support.converted(report(NAME) / "m_jpg", tmp_path / "o", split=(1.0, 0.0, 0.0))
     unclear = [row["path"] for row in support.rows(tmp_path / "o", "rejected.csv")]
     assert all("#xywh=" in path for path in unclear), unclear
     clean = {row["path"][:10] for row in support.rows(tmp_path / "o", "groups.csv") if row["label"] == "0"}

@@ -32,7 +32,7 @@ def test_predict_lists_what_is_missing_instead_of_calling_it_clean(report, tmp_p
 
 
 def test_convert_stores_none_of_the_half_blank_pictures(report, tmp_path):
-    facts = support.made(report(NAME) / "classes", tmp_path / "o", split=(0.5, 0.25, 0.25))
+    facts = support.converted(report(NAME) / "classes", tmp_path / "o", split=(0.5, 0.25, 0.25))
     reasons = {row["path"]: row["reason"] for row in support.rows(tmp_path / "o", "rejected.csv")}
     assert set(reasons) == {f"Positive/{number:05d}.jpg" for number in range(6)}
     assert all(reason.startswith("damaged: truncated: at least the lower 5") for reason in reasons.values())

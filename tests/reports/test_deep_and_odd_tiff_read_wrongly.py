@@ -42,7 +42,7 @@ def test_a_set_of_floats_is_converted_picture_by_picture(tmp_path):
     for number in range(12):
         values = (support.picture(number)[..., 0] / 255).astype(np.float32)
         support.put(tmp_path / f"p/{support.CLASSES[number % 2]}/{number}.tif", tiff(values))
-    facts = support.made(tmp_path / "p", tmp_path / "o", split=(0.5, 0.25, 0.25))
+    facts = support.converted(tmp_path / "p", tmp_path / "o", split=(0.5, 0.25, 0.25))
     assert facts["rejected"] == 0 and facts["notes"] == ["12 scaled to 8 bits from 0 to 1, no value being higher"]
 
 

@@ -15,7 +15,7 @@ NAME = "03-masks-silently-misread"
 
 
 def test_inverted_masks_among_others_are_listed_and_no_window_is_mislabelled(report, tmp_path):
-    support.made(report(NAME) / "m_mixinv", tmp_path / "o", split=(1.0, 0.0, 0.0))
+    support.converted(report(NAME) / "m_mixinv", tmp_path / "o", split=(1.0, 0.0, 0.0))
     reasons = {row["path"]: row["reason"] for row in support.rows(tmp_path / "o", "rejected.csv")}
     for name in ("001", "003", "005"):
         expected = (
@@ -36,7 +36,7 @@ def test_inverted_masks_among_others_are_listed_and_no_window_is_mislabelled(rep
 )
 def test_masks_of_several_classes_end_with_the_first_reason(report, tmp_path, folder, reason):
     with pytest.raises(UserError, match=f"[0-9]+ of [0-9]+ rejected, such as {reason}"):
-        support.made(report(NAME) / folder, tmp_path / "o")
+        support.converted(report(NAME) / folder, tmp_path / "o")
 
 
 def test_when_all_masks_are_inverted_the_one_line_says_so(report, tmp_path):
@@ -165,7 +165,7 @@ def test_a_picture_of_the_cracked_class_with_an_empty_mask_is_listed(tmp_path):
     for number in range(1, 12, 2):
         values = crack() if number > 1 else np.zeros((64, 64), np.uint8)
         support.put(tmp_path / f"p/masks/{number:05d}.png", png(values))
-    support.made(tmp_path / "p", tmp_path / "o", split=(1.0, 0.0, 0.0))
+    support.converted(tmp_path / "p", tmp_path / "o", split=(1.0, 0.0, 0.0))
     [row] = support.rows(tmp_path / "o", "rejected.csv")
     assert row["path"] == "Positive/00001.jpg"
     assert row["reason"].startswith("its mask 'masks/00001.png' has no crack, and its folder says that it is cracked")

@@ -23,7 +23,7 @@ def test_convert_lists_them(report, tmp_path):
     folder = report(NAME)
     for name in ("one.png", "strip7.png"):
         support.put(tmp_path / "p/Negative" / name, (folder / name).read_bytes())
-    support.made(tmp_path / "p", tmp_path / "o", split=(1.0, 0.0, 0.0))
+    support.converted(tmp_path / "p", tmp_path / "o", split=(1.0, 0.0, 0.0))
     assert {row["path"]: row["reason"] for row in support.rows(tmp_path / "o", "rejected.csv")} == {
         "Negative/one.png": "1 x 1 pixels: expected at least 16 on each side",
         "Negative/strip7.png": "640 x 7 pixels: expected at least 16 on each side",

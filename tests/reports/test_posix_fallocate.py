@@ -31,9 +31,9 @@ def refusing(monkeypatch, code):
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOSYS, errno.ENODEV], ids=errno.errorcode.get)
 def test_other_refusals_are_no_reason_to_fail(tmp_path, monkeypatch, code):
     images = support.photos(tmp_path / "images", 12)
-    usual = support.made(images, tmp_path / "usual")
+    usual = support.converted(images, tmp_path / "usual")
     refusing(monkeypatch, code)
-    assert support.made(images, tmp_path / "data")["fingerprint"] == usual["fingerprint"]
+    assert support.converted(images, tmp_path / "data")["fingerprint"] == usual["fingerprint"]
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):

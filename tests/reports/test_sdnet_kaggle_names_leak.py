@@ -24,7 +24,7 @@ def number(path):
 
 @pytest.mark.parametrize(("folder", "count"), [("sd_kg", 12), ("sd_kg/Decks", 4)])
 def test_windows_of_one_photograph_stay_together(report, tmp_path, capsys, folder, count):
-    facts = support.made(report(NAME) / folder, tmp_path / "out")
+    facts = support.converted(report(NAME) / folder, tmp_path / "out")
     splits = photographs(tmp_path / "out", number)
     assert len(splits) == facts["leaks"]["groups"] == count
     assert all(len(photo_splits) == 1 for photo_splits in splits.values())
@@ -34,13 +34,13 @@ def test_windows_of_one_photograph_stay_together(report, tmp_path, capsys, folde
 
 
 def test_it_is_read_as_sdnet_with_both_classes_in_each_split(report, tmp_path):
-    facts = support.made(report(NAME) / "sd_kg", tmp_path / "out")
+    facts = support.converted(report(NAME) / "sd_kg", tmp_path / "out")
     assert (facts["layout"], facts["classes"]) == ("sdnet", ["uncracked", "cracked"])
     assert all(min(split["class_counts"].values()) > 0 for split in facts["splits"].values())
 
 
 def test_the_flag_undoes_it(report, tmp_path):
-    facts = support.made(report(NAME) / "sd_kg/Decks", tmp_path / "out", group_by_name=False)
+    facts = support.converted(report(NAME) / "sd_kg/Decks", tmp_path / "out", group_by_name=False)
     assert facts["leaks"]["groups"] == 80 and facts["notes"] == []
 
 
@@ -50,7 +50,7 @@ def test_an_archive_within_an_archive_and_other_words_for_the_classes(report, tm
         (surface / "Cracked").rename(surface / "with crack")
         (surface / "Non-cracked").rename(surface / "without crack")
     (root / "sd_kg").rename(root / "bridge walls")
-    support.made(root, tmp_path / "out")
+    support.converted(root, tmp_path / "out")
     splits = photographs(tmp_path / "out", number)
     assert len(splits) == 12 and all(len(photo_splits) == 1 for photo_splits in splits.values())
 
@@ -62,7 +62,7 @@ def test_windows_that_a_user_cut(tmp_path, name):
             folder = support.CLASSES[(photograph + k) % 2]
             data = support.encoded(support.picture(photograph * 10 + k))
             support.put(tmp_path / "photos" / folder / name.format(photograph, k // 3, k % 3), data)
-    facts = support.made(tmp_path / "photos", tmp_path / "out")
+    facts = support.converted(tmp_path / "photos", tmp_path / "out")
     length = name.index("}") + len("{:04d}") - 2
     splits = photographs(tmp_path / "out", lambda path: os.path.basename(path)[: min(length, 8)].rstrip("_ ,"))
     assert facts["leaks"]["groups"] == 6 and facts["leaks"]["split_twins"] == 0
@@ -75,5 +75,5 @@ def test_windows_that_a_user_cut(tmp_path, name):
 def test_photographs_that_a_camera_numbered_stay_photographs_of_their_own(tmp_path, name):
     for k in range(40):
         support.put(tmp_path / "photos" / support.CLASSES[k % 2] / name.format(k), support.encoded(support.picture(k)))
-    facts = support.made(tmp_path / "photos", tmp_path / "out")
+    facts = support.converted(tmp_path / "photos", tmp_path / "out")
     assert facts["leaks"]["groups"] == 40 and facts["notes"] == []

@@ -25,7 +25,7 @@ def surfaces(tmp_path_factory):
 
 def trained(images, directory, **settings):
     """(card of the model, content of its metrics.json)."""
-    support.made(images, directory / "data")
+    support.converted(images, directory / "data")
     train.run(TrainConfig(data=str(directory / "data"), run_dir=str(directory / "run"), image_px=PX, **settings))
     return model_file.load(str(directory / "run")).card, json.loads((directory / "run/metrics.json").read_text())
 
@@ -72,7 +72,7 @@ def test_who_began_with_the_model_that_comes_with_crackflow_is_not_told_to():
 
 def test_four_validation_images_are_too_few_to_tell_and_that_is_said(surfaces, tmp_path, capsys):
     few = support.linked(surfaces, tmp_path / "images", {"Negative": 20, "Positive": 20})
-    support.made(few, tmp_path / "data", split=(0.8, 0.1, 0.1))
+    support.converted(few, tmp_path / "data", split=(0.8, 0.1, 0.1))
     train.run(TrainConfig(data=str(tmp_path / "data"), run_dir=str(tmp_path / "run"), image_px=PX, epochs=1))
     said = capsys.readouterr().err
     assert "of unknown worth: these 2 cracked and 2 clean images are too few to tell it from a guess" in said

@@ -11,7 +11,7 @@ NAME = "10-system-folders-read-as-data"
 
 
 def test_thumbnails_of_a_nas_are_no_images(report, tmp_path, capsys):
-    facts = support.made(report(NAME) / "c_ea", tmp_path / "out")
+    facts = support.converted(report(NAME) / "c_ea", tmp_path / "out")
     assert sum(split["count"] for split in facts["splits"].values()) == 8
     assert not [row for row in support.rows(tmp_path / "out", "groups.csv") if "@eaDir" in row["path"]]
     assert "note: 2 files and folders of the system passed over (2 @eaDir)" in capsys.readouterr().out
@@ -32,7 +32,7 @@ def test_only_photographs_are_looked_at(report, tmp_path):
 def test_a_folder_of_a_system_beside_the_classes_is_no_class(report, tmp_path, name):
     root = report(NAME) / "c_ea"
     support.put(root / name, support.encoded(support.picture(77)))
-    assert support.made(root, tmp_path / "out")["classes"] == ["Negative", "Positive"]
+    assert support.converted(root, tmp_path / "out")["classes"] == ["Negative", "Positive"]
 
 
 @pytest.mark.parametrize("name", ["@Recently-Snapshot/d/00000.jpg", "MVI_0001.THM", ".thumbnails/x.jpg"])

@@ -40,15 +40,15 @@ def put(out, *outcomes):
 
 
 def test_without_keras_tuners_variables_a_search_is_alone():
-    assert roles.role({}) == roles.Role("alone", "")
-    assert not roles.role({}).is_chief
+    assert roles.detect_role({}) == roles.Role("alone", "")
+    assert not roles.detect_role({}).is_chief
 
 
 @pytest.mark.parametrize(
     "name, chief", [("chief", True), ("mischief-1", False), ("chief-of-staff", False), ("w", False)]
 )
 def test_who_is_called_chief_is_the_chief_and_nobody_else(name, chief):
-    role = roles.role(dict(zip(roles.VARIABLES, (name, "10.0.0.1", "8889"), strict=True)))
+    role = roles.detect_role(dict(zip(roles.VARIABLES, (name, "10.0.0.1", "8889"), strict=True)))
     assert role == roles.Role(name, "10.0.0.1:8889") and role.is_chief is chief
 
 
@@ -56,10 +56,10 @@ def test_a_variable_that_is_missing_or_wrong_is_named():
     with pytest.raises(
         UserError, match="KERASTUNER_TUNER_ID, KERASTUNER_ORACLE_PORT: expected beside KERASTUNER_ORACLE"
     ):
-        roles.role({"KERASTUNER_ORACLE_IP": "127.0.0.1"})
+        roles.detect_role({"KERASTUNER_ORACLE_IP": "127.0.0.1"})
     variables = dict(zip(roles.VARIABLES, ("w", "127.0.0.1", "port"), strict=True))
     with pytest.raises(UserError, match="KERASTUNER_ORACLE_PORT: expected a port, 1 to 65535, received 'port'"):
-        roles.role(variables)
+        roles.detect_role(variables)
 
 
 def test_a_search_goes_on_with_its_own_flags_and_no_others(tmp_path):

@@ -31,7 +31,13 @@ def config(**changes):
 
 
 def task(folder, name="0", **changes):
-    settings = {"hyperparameters": HYPERPARAMETERS, "config": config(), "until": 2, "reference": 1000.0, "worker": "w"}
+    settings = {
+        "hyperparameters": HYPERPARAMETERS,
+        "config": config(),
+        "max_epochs": 2,
+        "reference": 1000.0,
+        "worker": "w",
+    }
     return trial.TrialSpec(name, str(folder / name), **settings | changes)
 
 
@@ -70,7 +76,7 @@ def test_the_result_of_other_choices_or_fewer_epochs_is_not_this_trials(tmp_path
     done = trial.TrialResult("0", trial.COMPLETED, 0.5, epochs=2, chosen=HYPERPARAMETERS)
     trial.save(str(tmp_path / "0"), done)
     assert trial.outcome(task(tmp_path)) == done
-    assert trial.outcome(task(tmp_path, until=1)) is None
+    assert trial.outcome(task(tmp_path, max_epochs=1)) is None
     assert trial.outcome(task(tmp_path, hyperparameters=HYPERPARAMETERS | {"stem": 32})) is None
 
 
@@ -82,7 +88,7 @@ def test_a_damaged_result_is_none(tmp_path, text):
 
 
 def test_a_longer_trial_goes_on_from_the_one_before_and_is_what_one_in_a_piece_is(tmp_path):
-    trial.run_trial(task(tmp_path, "first", until=1))
+    trial.run_trial(task(tmp_path, "first", max_epochs=1))
     trial.run_trial(task(tmp_path, "second", parent=str(tmp_path / "first")))
     trial.run_trial(task(tmp_path, "whole"))
     first, second, whole = (history(str(tmp_path / name)) for name in ("first", "second", "whole"))
@@ -180,7 +186,7 @@ def test_a_trial_takes_all_devices_of_its_process_and_no_other_host(tmp_path, mo
     """Two virtual CPU devices, as two GPUs would be; TF_CONFIG names another host, which does not exist."""
     cluster = {"cluster": {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}, "task": {"type": "worker", "index": 1}}
     monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
-    spec = task(tmp_path, config=config(strategy=Strategy.MIRRORED, cpu_devices=2, max_epochs=1), until=1)
+    spec = task(tmp_path, config=config(strategy=Strategy.MIRRORED, cpu_devices=2, max_epochs=1), max_epochs=1)
     with trial.process(trial.run_trial, spec) as process:
         process.wait(120)
     assert process.returncode == 0

@@ -39,7 +39,7 @@ def test_every_crack_can_be_seen(many):
     assert all(cracks.is_visible(example.image, example.mask) for example in many[1::2])
     fractions = [np.mean(example.mask > 0) for example in many[1::2]]
     assert min(fractions) >= cracks.MIN_MASK_FRACTION
-    assert np.mean(np.array(fractions) >= cracks.USUAL_MASK_FRACTION) >= 0.97
+    assert np.mean(np.array(fractions) >= 0.005) >= 0.97  # the fraction from which convert calls a window cracked
 
 
 def test_seed_and_index_alone_decide_the_bytes():

@@ -101,7 +101,7 @@ def test_donors_are_opened_once_and_none_is_none():
     folder = small.data(image_px=128).folder
     assert donors.open_donors("") is None and donors.fingerprint("") == ""
     assert donors.open_donors(folder) is donors.open_donors(folder)
-    assert donors.fingerprint(folder) == small.data(image_px=128).facts["fingerprint"]
+    assert donors.fingerprint(folder) == small.data(image_px=128).metadata["fingerprint"]
 
 
 def test_raw_records_are_refused():
@@ -122,7 +122,7 @@ def test_classes_too_uneven_to_draw_from_are_told(source_donors, monkeypatch):
 
 
 def test_a_data_set_of_one_class_is_refused(monkeypatch):
-    facts = copy.deepcopy(small.data(image_px=128).facts)
+    facts = copy.deepcopy(small.data(image_px=128).metadata)
     facts["splits"]["train"]["class_counts"]["Positive"] = 0
     one_class = donors.dataset_io.Dataset(small.data(image_px=128).folder, facts)
     monkeypatch.setattr(donors.dataset_io, "load", lambda folder: one_class)

@@ -21,7 +21,7 @@ def snapshot(step, size=1000):
 
 
 def assert_same(a, b):
-    assert a.facts == b.facts and a.arrays.keys() == b.arrays.keys()
+    assert a.metadata == b.metadata and a.arrays.keys() == b.arrays.keys()
     for name, array in a.arrays.items():
         np.testing.assert_array_equal(array, b.arrays[name])
         assert np.asarray(array).dtype == b.arrays[name].dtype

@@ -265,7 +265,8 @@ def test_a_run_that_diverges_goes_back_with_half_the_rate(tmp_path, monkeypatch,
     uninterrupted = undisturbed[1].history
     assert result.history[0]["learning_rate"] == uninterrupted[0]["learning_rate"]
     assert result.history[1]["learning_rate"] == pytest.approx(uninterrupted[1]["learning_rate"] / 2)
-    assert checkpoint.latest(str(tmp_path / "checkpoints")).snapshot.facts["rollbacks"] == 1  # so that a kill keeps it
+    snapshot = checkpoint.latest(str(tmp_path / "checkpoints")).snapshot
+    assert snapshot.metadata["rollbacks"] == 1  # so that a kill keeps it
 
 
 def test_weights_that_are_no_numbers_are_never_a_checkpoint(tmp_path, monkeypatch, capsys):
@@ -288,7 +289,7 @@ def test_a_checkpoint_that_leads_to_the_same_end_again_is_given_up_for_the_one_b
         steps.append((fit.step, fit.rollbacks, checkpoint.names(checkpoint_dir)))
     both_names = ["step-000000005.npz", "step-000000010.npz"]
     assert steps == [(10, 1, both_names), (5, 2, both_names[:1]), (5, 3, both_names[:1])]
-    assert checkpoint.latest(checkpoint_dir).snapshot.facts["rollbacks"] == 3
+    assert checkpoint.latest(checkpoint_dir).snapshot.metadata["rollbacks"] == 3
 
 
 def test_a_run_that_diverges_again_and_again_ends_with_advice(tmp_path, monkeypatch):
@@ -315,7 +316,7 @@ def test_without_a_checkpoint_a_run_that_diverges_ends(tmp_path, monkeypatch):
 class TwoWorkers(distribution.Cluster):
     """Two workers that gather the same numbers; `calls`: what happened, in order."""
 
-    def gathered(self, numbers):
+    def all_gather(self, numbers):
         self.calls.append("gathered")
         return np.asarray([numbers] * self.workers)
 
@@ -414,7 +415,7 @@ def test_workers_that_see_different_checkpoints_after_a_divergence_begin_again(t
     fit = new_fit(config(tmp_path))
     os.makedirs(tmp_path, exist_ok=True)
     fit.save()
-    monkeypatch.setattr(distribution.Cluster, "gathered", lambda self, own: np.array([own, [7]]))
+    monkeypatch.setattr(distribution.Cluster, "all_gather", lambda self, own: np.array([own, [7]]))
     with pytest.raises(RetryableError, match=r"the workers see different checkpoints in .*, of steps \[0, 7\]"):
         fit._roll_back(callbacks.DivergenceError("the training loss became nan"))
 

@@ -37,7 +37,7 @@ def config(tmp_path, **changes):
 def test_a_job_is_prepared_from_flags_and_writes_nothing(tmp_path):
     setup = job.build_training(config(tmp_path))
     assert setup.sizes == (16, 32, 3) and setup.steps == 4  # 64 images
-    assert (setup.precision.value, setup.team.choice.value, setup.dataset.count("train")) == ("float32", "one", 64)
+    assert (setup.precision.value, setup.cluster.choice.value, setup.dataset.count("train")) == ("float32", "one", 64)
     assert not os.listdir(tmp_path)
 
 
@@ -56,13 +56,13 @@ def test_a_fit_with_few_validation_images_chooses_by_several_epochs(tmp_path, mo
 
 def test_parameters_are_those_of_the_network_alone(tmp_path):
     setup = job.build_training(config(tmp_path))
-    assert setup.params == setup.recipe.build(32).count_params() < setup.model.count_params()
+    assert setup.params == setup.model_spec.build(32).count_params() < setup.model.count_params()
 
 
 def test_a_fit_ends_after_as_many_epochs_as_asked(tmp_path):
     setup = job.build_training(config(tmp_path, input=Input.STREAM))
     os.makedirs(tmp_path / "run")
-    result = setup.train(setup.fit({"who": "test"}, until=2), setup.open_feed())
+    result = setup.train(setup.fit({"who": "test"}, max_epochs=2), setup.create_loader())
     assert [row["epoch"] for row in result.history] == [1, 2]
     rates = [row["learning_rate"] for row in result.history]
     assert rates[0] > rates[1] > 0  # of a schedule of three
@@ -72,7 +72,7 @@ def test_a_fit_ends_after_as_many_epochs_as_asked(tmp_path):
 def test_validation_holds_no_more_at_once_than_a_part_of_a_batch(tmp_path, kind):
     setup = job.build_training(config(tmp_path, input=kind, optimization=Optimization(accumulate=4), epochs=1))
     os.makedirs(tmp_path / "run")
-    feed = setup.open_feed()
+    feed = setup.create_loader()
     assert next(iter(feed.train()))[0].shape[0] == 16
     batches = [(len(image), weight.sum()) for image, _, weight in feed.val().as_numpy_iterator()]
     assert {batch_size for batch_size, _ in batches} == {4} and sum(real for _, real in batches) == setup.dataset.count(
@@ -127,9 +127,9 @@ def test_a_run_with_masks_trains_and_one_of_photographs_without_is_refused(tmp_p
     network_flags = {"architecture": design, "optimization": Optimization(mask_weight=1.0), "input": Input.STREAM}
     setup = job.build_training(config(tmp_path, **network_flags))
     os.makedirs(tmp_path / "run")
-    assert len(setup.train(setup.fit({"who": "test"}), setup.open_feed()).history) == 3
+    assert len(setup.train(setup.fit({"who": "test"}), setup.create_loader()).history) == 3
     bare = str(tmp_path / "bare")
-    support.made(support.photos(tmp_path / "photos", 24), bare)
+    support.converted(support.photos(tmp_path / "photos", 24), bare)
     with pytest.raises(UserError, match=r"--mask_weight: expected masks in '.*bare', received none; convert a folder"):
         job.build_training(config(tmp_path, data=bare, **network_flags))
 
@@ -144,7 +144,7 @@ def test_a_batch_that_does_not_fit_into_memory_is_one_line(tmp_path, monkeypatch
     os.makedirs(tmp_path / "run")
     message = "--batch_size: expected a batch that fits into the memory of the device, received 16; ask for less, or"
     with pytest.raises(UserError, match=message):
-        setup.train(setup.fit({"who": "test"}), setup.open_feed())
+        setup.train(setup.fit({"who": "test"}), setup.create_loader())
 
 
 def test_the_network_of_a_model_is_taken_with_all_its_weights_and_shared_by_devices(tmp_path, capfd):

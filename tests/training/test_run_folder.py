@@ -228,7 +228,7 @@ class TwoWorkers:
     def __init__(self, other_worker):
         self.other_worker = other_worker
 
-    def gathered(self, numbers):
+    def all_gather(self, numbers):
         return np.asarray([numbers, self.other_worker if len(numbers) > 1 else numbers])
 
 

@@ -195,7 +195,7 @@ def test_what_no_mask_tells_moves_nothing():
 def test_what_masks_taught_is_among_the_weights_that_are_kept_and_put_back():
     model = masked_model(mask_weight=1.0, ema=0.9)[1]
     model.fit(tf.data.Dataset.from_tensors(quadrants(8)).repeat(3), epochs=1, verbose=0)
-    with model.averaged():
+    with model.swap_ema_weights():
         best, averaged = model.get_weights(), model.locator
     assert (model.locator.weights != averaged.weights).any()
     model.set_weights(best)
@@ -256,7 +256,7 @@ def test_evaluation_uses_the_average_and_training_goes_on_with_the_weights():
     learn(model, steps=1)
     after = [v.numpy() for v in model.trainable_variables]
     share = 1 - 2 / 11  # of the first step
-    with model.averaged():
+    with model.swap_ema_weights():
         for value, first, last in zip(model.trainable_variables, start, after, strict=True):
             np.testing.assert_allclose(value, first + share * (last - first), atol=1e-5)
     for value, last in zip(model.trainable_variables, after, strict=True):
@@ -270,7 +270,7 @@ def test_the_average_follows_the_formula_over_many_steps():
         learn(model, steps=1)
         decay = min(0.5, (1 + step) / (10 + step))
         shadow = decay * shadow + (1 - decay) * model.trainable_variables[0].numpy()
-    with model.averaged():
+    with model.swap_ema_weights():
         np.testing.assert_allclose(model.trainable_variables[0].numpy(), shadow, rtol=1e-4, atol=1e-6)
 
 
@@ -283,7 +283,7 @@ def test_swa_is_the_weights_themselves_and_then_the_mean_of_every_tenth_step_of_
         if step >= 60 and step % 10 == 0:
             averaged_weights.append(current)
         if step in (1, 20, 59, 60, 75, 80):
-            with model.averaged():
+            with model.swap_ema_weights():
                 average = model.trainable_variables[0].numpy()
             np.testing.assert_allclose(
                 average, np.mean(averaged_weights, 0) if averaged_weights else current, rtol=1e-5, atol=1e-6
