@@ -25,8 +25,8 @@ class Competitor:
         self.log = open(log, "w+")
         pipe = subprocess.PIPE
         # Without what crackflow has set for TensorFlow in this process: it speeds up others that run on it as well.
-        own = {name: value for name, value in os.environ.items() if not name.startswith(("TF_", "KERAS_"))}
-        environment = own | (variables or {})
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TF_", "KERAS_"))}
+        environment = inherited | (variables or {})
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self.log, text=True, env=environment)
         self.speeds: list[float] = []
         self.facts = self._answer()
@@ -70,7 +70,7 @@ def _busy_seconds() -> float:
 
 
 def python_of(environment: str) -> pathlib.Path:
-    if environment == roster.OURS:
+    if environment == roster.CRACKFLOW_ENV:
         return pathlib.Path(sys.executable)
     home = pathlib.Path(os.environ.get("PEERS_HOME", pathlib.Path.home() / ".cache" / "crackflow-peers"))
     return home / environment / "bin" / "python"

@@ -18,8 +18,8 @@ def main() -> None:
     images = harness.data_folder() / "metu"
     count = sum(1 for _ in images.glob("*/*.jpg"))
     runs = []
-    with tempfile.TemporaryDirectory(prefix="crackflow-") as place:
-        out = pathlib.Path(place) / "data"
+    with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
+        out = pathlib.Path(folder) / "data"
         command = [sys.executable, "-m", "crackflow.convert", f"--images={images}", f"--out={out}", "--overwrite"]
         peak = harness.watch(command, memory=True).peak_bytes
         runs = [harness.watch(command) for _ in range(options.runs)]

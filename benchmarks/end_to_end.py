@@ -33,12 +33,12 @@ def main() -> None:
     )
     model = trainer.compile_trainer(recipe.build(options.image_px), config, 10_000, xla.value)
     images = harness.data_folder() / "metu"
-    with tempfile.TemporaryDirectory(prefix="crackflow-") as place:
-        harness.watch([sys.executable, "-m", "crackflow.convert", f"--images={images}", f"--out={place}/metu"])
-        made = dataset.load(f"{place}/metu")
+    with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
+        harness.watch([sys.executable, "-m", "crackflow.convert", f"--images={images}", f"--out={folder}/metu"])
+        data = dataset.load(f"{folder}/metu")
         feeds = {
             kind.value: loader.create_loader(
-                kind, made, options.batch, options.image_px, recipe.channels, seed=0
+                kind, data, options.batch, options.image_px, recipe.channels, seed=0
             ).train()
             for kind in (Input.SYNTHETIC, Input.PACK, Input.STREAM)
         }

@@ -22,8 +22,8 @@ def main() -> None:
         harness.watch([*command, "crackflow.convert", f"--images={harness.data_folder() / 'metu'}", f"--out={data}"])
         formats = "--formats=savedmodel,tflite,onnx"
         harness.watch([*command, "crackflow.export", f"--data={data}", f"--out={out}", formats])
-        found = json.loads((out / "parity.json").read_text())
-    harness.save(options.json, {name: found[name] for name in ("model", "images", "formats")})
+        parity = json.loads((out / "parity.json").read_text())
+    harness.save(options.json, {name: parity[name] for name in ("model", "images", "formats")})
 
 
 if __name__ == "__main__":

@@ -31,13 +31,16 @@ from crackflow.model import model_file
 from crackflow.synthesis import concrete, mosaics
 
 SIZES = {0.05: 200, 0.2: 120, 0.8: 80, 3.0: 40, 12.0: 24}  # megapixels: clean walls
-MADE_UP_TO, MADE_SHARE = 3.0, 0.25  # made surfaces are smooth noise drawn pixel by pixel: 12 MP take a minute each
+MAX_SYNTHETIC_MP, SYNTHETIC_FRACTION = (
+    3.0,
+    0.25,
+)  # made surfaces are smooth noise drawn pixel by pixel: 12 MP take a minute each
 REAL = {"metu": 200, "deepcrack": 200, "cfd": 118, "uav75": 75}
 # Of METU's 500 clean test images, all of which were looked at, those that show a crack. A wall with one is not clean.
 MISLABELLED = ("Negative/02966.jpg", "Negative/17731.jpg")
 AWAY_PX = 24  # of a clean part of a photograph from any crack
 METRES_PER_PX = 0.53e-3 * 128 / 227
-WAYS = ("before", "after")
+VARIANTS = ("before", "after")
 
 
 class Models:
@@ -47,40 +50,45 @@ class Models:
         loaded = model_file.load("")
         self.after = predictor.Model(loaded)
         card = {"photo_shift": 0.0, "photo_level": 0.0, "photo_growth": 0.0, "photo_most": 0.0}
-        plain = type(loaded.card)(**(vars(loaded.card) | card))
-        self.before = predictor.Model(type(loaded)(loaded.model, plain, None, loaded.locator))
+        without_photo_threshold = type(loaded.card)(**(vars(loaded.card) | card))
+        self.before = predictor.Model(type(loaded)(loaded.model, without_photo_threshold, None, loaded.locator))
 
     def heats(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         glance = self.before.glance(pixels)  # without the distance from training, which decides nothing
-        return {way: getattr(self, way).heat(glance) for way in WAYS}
+        return {variant: getattr(self, variant).heat(glance) for variant in VARIANTS}
 
 
 def test_images(folder: str) -> dict[str, list[np.ndarray]]:
     """METU's test split by class, one image of each group of copies."""
-    found = {"Negative": {}, "Positive": {}}
+    paths = {"Negative": {}, "Positive": {}}
     with open(f"{folder}/groups.csv", newline="") as file:
         for row in csv.DictReader(file):
             if row["split"] == "test" and row["path"] not in MISLABELLED:
-                found[row["path"].split("/")[0]].setdefault(row["group"], row["path"])
-    place = harness.data_folder() / "metu"
-    return {kind: [np.asarray(Image.open(place / one)) for one in rows.values()] for kind, rows in found.items()}
+                paths[row["path"].split("/")[0]].setdefault(row["group"], row["path"])
+    directory = harness.data_folder() / "metu"
+    return {
+        kind: [np.asarray(Image.open(directory / path)) for path in group_paths.values()]
+        for kind, group_paths in paths.items()
+    }
 
 
-def blended(wall: np.ndarray, picture: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, tuple[slice, ...]]:
+def blend_crack(
+    wall: np.ndarray, crack: np.ndarray, random: np.random.Generator
+) -> tuple[np.ndarray, tuple[slice, ...]]:
     """`wall` with `picture` somewhere in it, exposed as the wall is there, and the middle of that place."""
-    side = min(picture.shape[0], *wall.shape[:2])
-    picture = picture[:side, :side]
+    side = min(crack.shape[0], *wall.shape[:2])
+    crack = crack[:side, :side]
     top, left = (int(random.integers(length - side + 1)) for length in wall.shape[:2])
-    place = slice(top, top + side), slice(left, left + side)
+    window = slice(top, top + side), slice(left, left + side)
     weight = mosaics.blending(side, side // mosaics.OVERLAP)
-    inside = wall[place].astype(np.float32)
-    matched = mosaics.exposed(picture, inside.mean((0, 1)))
-    whole = wall.copy()
-    whole[place] = np.clip(weight * matched + (1 - weight) * inside + 0.5, 0, 255)
-    return whole, place
+    inside = wall[window].astype(np.float32)
+    matched = mosaics.exposed(crack, inside.mean((0, 1)))
+    composite = wall.copy()
+    composite[window] = np.clip(weight * matched + (1 - weight) * inside + 0.5, 0, 255)
+    return composite, window
 
 
-def sides(megapixels: float) -> tuple[int, int]:
+def wall_shape(megapixels: float) -> tuple[int, int]:
     height = round((megapixels * 0.75e6) ** 0.5)
     return height, round(megapixels * 1e6 / height)
 
@@ -92,51 +100,52 @@ def rate(part: int, whole: int) -> dict:
 def clean_walls(models: Models, walls, megapixels: float) -> dict:
     """Photographs left alone, and false alarms a photograph and a square metre."""
     threshold = models.after.card.threshold
-    alarms, logits = {way: [] for way in WAYS}, []
+    alarms, logits = {variant: [] for variant in VARIANTS}, []
     for wall in walls:
-        heats = models.heats(wall)
-        logits.append(round(float(special.logit(heats["before"].max())), 3))
-        for way, heat in heats.items():
-            alarms[way].append(ndimage.label(heat >= threshold, np.ones((3, 3)))[1])
+        heatmaps = models.heatmaps(wall)
+        logits.append(round(float(special.logit(heatmaps["before"].max())), 3))
+        for variant, heatmap in heatmaps.items():
+            alarms[variant].append(ndimage.label(heatmap >= threshold, np.ones((3, 3)))[1])
     area = megapixels * 1e6 * METRES_PER_PX**2
     return {
-        way: rate(sum(one == 0 for one in counts), len(counts))
+        variant: rate(sum(count == 0 for count in counts), len(counts))
         | {"alarms_a_photograph": float(np.mean(counts)), "alarms_a_square_metre": float(np.mean(counts) / area)}
-        for way, counts in alarms.items()
+        for variant, counts in alarms.items()
     } | {"logits": logits}
 
 
 def cracked_walls(models: Models, walls) -> dict:
     """Of (pixels, place of the crack): those where the crack reaches the threshold."""
-    found, step, logits = {way: [] for way in WAYS}, models.after._scorer.step, []
-    for wall, place in walls:
-        y, x = (slice(one.start // step, -(-one.stop // step)) for one in place)
-        heats = models.heats(wall)
-        logits.append(round(float(special.logit(heats["before"][y, x].max())), 3))
-        for way, heat in heats.items():
-            found[way].append(bool(heat[y, x].max() >= models.after.card.threshold))
-    return {way: rate(sum(hits), len(hits)) for way, hits in found.items()} | {"logits": logits}
+    detected, step, logits = {variant: [] for variant in VARIANTS}, models.after._scorer.step, []
+    for wall, window in walls:
+        y, x = (slice(axis.start // step, -(-axis.stop // step)) for axis in window)
+        heatmaps = models.heatmaps(wall)
+        logits.append(round(float(special.logit(heatmaps["before"][y, x].max())), 3))
+        for variant, heatmap in heatmaps.items():
+            detected[variant].append(bool(heatmap[y, x].max() >= models.after.card.threshold))
+    return {variant: rate(sum(hits), len(hits)) for variant, hits in detected.items()} | {"logits": logits}
 
 
-def of_size(models: Models, metu: dict, megapixels: float, count: int) -> dict:
+def measure_size(models: Models, metu: dict, megapixels: float, count: int) -> dict:
     random = np.random.default_rng((7, round(100 * megapixels)))
-    shape = sides(megapixels)
+    shape = wall_shape(megapixels)
     clean = (mosaics.lay(metu["Negative"], *shape, random) for _ in range(count))
-    result = {"laid": clean_walls(models, clean, megapixels)}
-    if megapixels <= MADE_UP_TO:
-        made = (
-            concrete.draw_example(31, 2 * one, min(shape)).image for one in range(max(round(count * MADE_SHARE), 1))
+    results = {"laid": clean_walls(models, clean, megapixels)}
+    if megapixels <= MAX_SYNTHETIC_MP:
+        surfaces = (
+            concrete.draw_example(31, 2 * index, min(shape)).image
+            for index in range(max(round(count * SYNTHETIC_FRACTION), 1))
         )
-        result["made"] = clean_walls(models, made, min(shape) ** 2 / 1e6)
+        results["made"] = clean_walls(models, surfaces, min(shape) ** 2 / 1e6)
     cracks = (metu["Positive"][random.integers(len(metu["Positive"]))] for _ in range(max(count // 2, 1)))
-    laid = (blended(mosaics.lay(metu["Negative"], *shape, random), crack, random) for crack in cracks)
-    return result | {"cracked": cracked_walls(models, laid)}
+    cracked = (blend_crack(mosaics.lay(metu["Negative"], *shape, random), crack, random) for crack in cracks)
+    return results | {"cracked": cracked_walls(models, cracked)}
 
 
-def masked(name: str):
+def masked_photos(name: str):
     """(pixels, mask) of every photograph of a set with masks."""
-    place = harness.data_folder() / name
-    for file in inputs.list_images(str(place / "images"), str(place / "masks"))[0]:
+    directory = harness.data_folder() / name
+    for file in inputs.list_images(str(directory / "images"), str(directory / "masks"))[0]:
         photo = image_file.open_photo(f"{file.root}/{file.path}", 100)
         yield (
             image_file.pixels(photo, 3, 0),
@@ -146,28 +155,28 @@ def masked(name: str):
 
 def clean_part(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray | None:
     """The largest square around one place that no crack comes near; None where it is smaller than a window."""
-    room = ndimage.distance_transform_cdt(np.pad(~mask, 1), "chessboard")[1:-1, 1:-1] - AWAY_PX
-    y, x = np.unravel_index(room.argmax(), room.shape)
-    half = int(room[y, x])
+    clearance = ndimage.distance_transform_cdt(np.pad(~mask, 1), "chessboard")[1:-1, 1:-1] - AWAY_PX
+    y, x = np.unravel_index(clearance.argmax(), clearance.shape)
+    half = int(clearance[y, x])
     return pixels[max(y - half, 0) : y + half, max(x - half, 0) : x + half] if half >= 64 else None
 
 
-def real(models: Models, metu: dict, share: float) -> dict:
-    results, whole = {}, lambda pixels: (pixels, (slice(0, pixels.shape[0]), slice(0, pixels.shape[1])))
+def measure_real(models: Models, metu: dict, fraction: float) -> dict:
+    results, with_full_window = {}, lambda pixels: (pixels, (slice(0, pixels.shape[0]), slice(0, pixels.shape[1])))
     for name, count in REAL.items():
-        count = max(round(share * count), 1)
+        count = max(round(fraction * count), 1)
         if name == "metu":
-            pairs = [(one, None) for one in metu["Positive"][:count]]
+            photos = [(pixels, None) for pixels in metu["Positive"][:count]]
             parts = metu["Negative"][:count]
         else:
-            pairs = list(masked(name))
-            pairs = [pairs[one] for one in np.linspace(0, len(pairs) - 1, min(count, len(pairs))).astype(int)]
-            parts = [part for pixels, mask in pairs if (part := clean_part(pixels, mask)) is not None]
-        cracked = [pixels for pixels, mask in pairs if mask is None or mask.any()]
-        size = float(np.mean([one.shape[0] * one.shape[1] for one in cracked])) / 1e6
-        results[name] = {"megapixels": size, "cracked": cracked_walls(models, map(whole, cracked))}
+            photos = list(masked_photos(name))
+            photos = [photos[index] for index in np.linspace(0, len(photos) - 1, min(count, len(photos))).astype(int)]
+            parts = [part for pixels, mask in photos if (part := clean_part(pixels, mask)) is not None]
+        cracked = [pixels for pixels, mask in photos if mask is None or mask.any()]
+        size = float(np.mean([pixels.shape[0] * pixels.shape[1] for pixels in cracked])) / 1e6
+        results[name] = {"megapixels": size, "cracked": cracked_walls(models, map(with_full_window, cracked))}
         if parts and name != "deepcrack":
-            size = float(np.mean([one.shape[0] * one.shape[1] for one in parts])) / 1e6
+            size = float(np.mean([pixels.shape[0] * pixels.shape[1] for pixels in parts])) / 1e6
             results[name] |= {"clean_megapixels": size, "clean": clean_walls(models, parts, size)}
         print(name, results[name], file=sys.stderr, flush=True)
     return results
@@ -186,13 +195,13 @@ def main() -> None:
     card = models.after.card
     results = {"sha256": models.after.bundle.sha256, "threshold": card.threshold, "share": options.share}
     results |= {name: value for name, value in vars(card).items() if name.startswith("photo_")}
-    before = harness.results(options.json)
-    measured = real(models, metu, options.share) if options.real else before.get("real", {})
-    results |= {"real": measured, "sizes": before.get("sizes", {})}
+    earlier = harness.results(options.json)
+    measured = measure_real(models, metu, options.share) if options.real else earlier.get("real", {})
+    results |= {"real": measured, "sizes": earlier.get("sizes", {})}
     for megapixels in map(float, options.sizes.split(",")):
-        found = of_size(models, metu, megapixels, max(round(options.share * SIZES[megapixels]), 2))
-        results["sizes"][str(megapixels)] = found
-        print(megapixels, found, file=sys.stderr, flush=True)
+        result = measure_size(models, metu, megapixels, max(round(options.share * SIZES[megapixels]), 2))
+        results["sizes"][str(megapixels)] = result
+        print(megapixels, result, file=sys.stderr, flush=True)
     harness.save(options.json, results)
 
 

@@ -65,26 +65,33 @@ def noise_of_thumbnails(picture: np.ndarray, count: int = MEASURED) -> tuple[np.
     return grey.mean(0), float(grey.std(0).mean())
 
 
-def search(thumbnail: np.ndarray, noise: float, count: int) -> dict:
+def search(mean_thumbnail: np.ndarray, noise: float, count: int) -> dict:
     """The search alone, in a process of its own."""
-    with tempfile.TemporaryDirectory(prefix="crackflow-") as place:
-        file = pathlib.Path(place) / "thumbnail.npy"
-        np.save(file, thumbnail)
+    with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
+        file = pathlib.Path(folder) / "thumbnail.npy"
+        np.save(file, mean_thumbnail)
         command = [sys.executable, "-m", "benchmarks.frames_search", str(file), str(count), str(noise)]
-        told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=harness.REPOSITORY).stdout
-    print(told.strip(), file=sys.stderr)
-    return json.loads(told)
+        stdout = subprocess.run(command, capture_output=True, text=True, check=True, cwd=harness.REPOSITORY).stdout
+    print(stdout.strip(), file=sys.stderr)
+    return json.loads(stdout)
 
 
-def whole(pictures: list[np.ndarray], count: int) -> dict:
+def measure_command(pictures: list[np.ndarray], count: int) -> dict:
     """The whole command on files: seconds, and in a run of its own memory."""
-    with tempfile.TemporaryDirectory(prefix="crackflow-") as place:
-        folder = pathlib.Path(place) / "frames"
+    with tempfile.TemporaryDirectory(prefix="crackflow-") as temporary:
+        folder = pathlib.Path(temporary) / "frames"
         frames(folder, pictures, count)
-        command = [sys.executable, "-m", "crackflow.convert", f"--images={folder}", f"--out={place}/out", "--overwrite"]
+        command = [
+            sys.executable,
+            "-m",
+            "crackflow.convert",
+            f"--images={folder}",
+            f"--out={temporary}/out",
+            "--overwrite",
+        ]
         seconds = harness.watch(command).seconds
         peak = harness.watch(command, memory=True).peak_bytes
-        groups = json.loads((pathlib.Path(place) / "out" / "dataset.json").read_text())["leaks"]["groups"]
+        groups = json.loads((pathlib.Path(temporary) / "out" / "dataset.json").read_text())["leaks"]["groups"]
     row = {"images": count, "groups": groups, "seconds": round(seconds, 1), "peak_resident_mb": round(peak / 1e6)}
     print(row, file=sys.stderr)
     return row
@@ -97,14 +104,14 @@ def main() -> None:
         np.asarray(Image.open(sorted((data / "metu" / name).iterdir())[0]), np.float32)
         for name in ("Negative", "Positive")
     ]
-    thumbnail, noise = noise_of_thumbnails(pictures[1])
+    mean_thumbnail, noise = noise_of_thumbnails(pictures[1])
     blank, blank_noise = noise_of_thumbnails(np.full((227, 227, 3), 200, np.float32))
     results = {
         "load": f"load average {os.getloadavg()[0]:.1f} when it began",
         "thumbnail_noise": round(noise, 3),
-        "frames": [search(thumbnail, noise, count) for count in SIZES if count <= options.largest],
+        "frames": [search(mean_thumbnail, noise, count) for count in SIZES if count <= options.largest],
         "walls": [search(blank * 0, blank_noise, count) for count in WALLS if count <= options.largest],
-        "command": [whole(pictures, count) for count in SIZES if count <= options.whole],
+        "command": [measure_command(pictures, count) for count in SIZES if count <= options.whole],
     }
     harness.save(options.json, results)
 

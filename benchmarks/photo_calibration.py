@@ -26,22 +26,22 @@ from crackflow.train import NUM_OOD_IMAGES
 # Photographs, and walls with their windows: more than crackflow.train has the time for. The large ones are of 12
 # megapixels: what the line through the small ones can only guess. The highest place of 33 of them is exceeded in 3 of
 # 100 others (1 of 34 to come), which is the share of false alarms that is asked for.
-MOST, WALLS = 500, (36,) * 40 + (732,) * 33
+MAX_PHOTOS, WALLS = 500, (36,) * 40 + (732,) * 33
 
 
-def mean_brightness(made: dataset.Dataset, card: model_file.ModelMetadata, seed: int) -> float:
+def mean_brightness(data: dataset.Dataset, card: model_file.ModelMetadata, seed: int) -> float:
     """0..255: of training images, as crackflow.train measures it."""
-    some = stream.sample_batches(made, "train", NUM_OOD_IMAGES, 256, card.image_px, card.channels, seed)
-    return float(np.concatenate([np.asarray(image).mean((1, 2, 3)) for image, _ in some]).mean())
+    batches = stream.sample_batches(data, "train", NUM_OOD_IMAGES, 256, card.image_px, card.channels, seed)
+    return float(np.concatenate([np.asarray(image).mean((1, 2, 3)) for image, _ in batches]).mean())
 
 
-def calibrated(loaded: model_file.TrainedModel, made: dataset.Dataset, seed: int) -> model_file.TrainedModel:
-    card = dataclasses.replace(loaded.card, brightness=mean_brightness(made, loaded.card, seed))
+def calibrate(loaded: model_file.TrainedModel, data: dataset.Dataset, seed: int) -> model_file.TrainedModel:
+    card = dataclasses.replace(loaded.card, brightness=mean_brightness(data, loaded.card, seed))
     loaded = dataclasses.replace(loaded, card=card)
-    checks = stream.eval_batches(made, "val", 128, card.image_px, card.channels)
-    labels, logits = scoring.predict_logits(loaded.model, checks)
+    batches = stream.eval_batches(data, "val", 128, card.image_px, card.channels)
+    labels, logits = scoring.predict_logits(loaded.model, batches)
     probabilities = model_file.to_probabilities(logits, card.temperature)
-    return photo_evaluation.with_photo_threshold(loaded, made, labels, probabilities, seed, MOST, WALLS)
+    return photo_evaluation.with_photo_threshold(loaded, data, labels, probabilities, seed, MAX_PHOTOS, WALLS)
 
 
 def main() -> None:
@@ -53,15 +53,15 @@ def main() -> None:
         if not options.data:
             images = f"--images={harness.data_folder() / 'metu'}"
             harness.watch([sys.executable, "-m", "crackflow.convert", images, f"--out={data}"])
-        chosen = calibrated(loaded, dataset.load(data), options.seed)
-    model_file.save(options.model, loaded.model, chosen.card, loaded.familiarity, loaded.locator)
-    again = model_file.load(options.model)
-    for before, after in zip(loaded.model.get_weights(), again.model.get_weights(), strict=True):
+        calibrated = calibrate(loaded, dataset.load(data), options.seed)
+    model_file.save(options.model, loaded.model, calibrated.card, loaded.familiarity, loaded.locator)
+    reloaded = model_file.load(options.model)
+    for before, after in zip(loaded.model.get_weights(), reloaded.model.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
-    card = again.card
+    card = reloaded.card
     facts = {name: value for name, value in vars(card).items() if name.startswith(("photo_", "brightness"))}
     print(json.dumps(facts, indent=1))
-    print(f"{options.model}: SHA-256 {again.sha256}, before {loaded.sha256}; the same weights")
+    print(f"{options.model}: SHA-256 {reloaded.sha256}, before {loaded.sha256}; the same weights")
 
 
 if __name__ == "__main__":

@@ -32,9 +32,9 @@ FLAGS = {
 }
 
 
-def measure(setting: str, network: str, seed: int, alone: bool, images: pathlib.Path, place: pathlib.Path) -> dict:
+def measure(setting: str, network: str, seed: int, alone: bool, images: pathlib.Path, directory: pathlib.Path) -> dict:
     """Seconds of each command, the accuracy on the test split, and speeds."""
-    data, run, test = place / "data", place / "run", place / "test"
+    data, run, test = directory / "data", directory / "run", directory / "test"
 
     def command(verb: str, *options: str) -> float:
         return harness.watch([sys.executable, "-m", f"crackflow.{verb}", *options]).seconds
@@ -93,8 +93,8 @@ def main() -> None:
     options = harness.arguments(__doc__, settings="fast,accurate,baseline", networks="crackflow_s", seeds=3, alone=1)
     runtime.configure(seed=0, threads=0, deterministic=False)
     images = harness.data_folder() / "metu"
-    every = [network.value for network in Network if network is not Network.CUSTOM]
-    chosen = every if options.networks == "all" else options.networks.split(",")
+    all_networks = [network.value for network in Network if network is not Network.CUSTOM]
+    selected = all_networks if options.networks == "all" else options.networks.split(",")
     runs = {(run["setting"], run["network"], run["seed"]): run for run in stored(options.json)}
     if options.settings == "speeds":
         for size in sorted({(run["network"], run["image_px"]) for run in runs.values()}):
@@ -106,9 +106,9 @@ def main() -> None:
         ordered = [runs[key] for key in sorted(runs)]
         harness.save(options.json, {"summary": summary(ordered), "runs": ordered})
         return
-    for key in plan(options.settings.split(","), chosen, options.seeds):
-        with tempfile.TemporaryDirectory(prefix="crackflow-") as place:
-            runs[key] = last = measure(*key, bool(options.alone), images, pathlib.Path(place))
+    for key in plan(options.settings.split(","), selected, options.seeds):
+        with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
+            runs[key] = last = measure(*key, bool(options.alone), images, pathlib.Path(folder))
         line = f"{last['total_seconds']} s, accuracy {last['metrics']['accuracy']:.4f}, {last['images_per_sec']}"
         print(f"{key}: {line}", file=sys.stderr)
         ordered = [runs[key] for key in sorted(runs)]
@@ -121,16 +121,16 @@ def stored(path: str) -> list[dict]:
 
 def summary(runs: list[dict]) -> dict:
     """Of crackflow_s, for each setting: median and worst time, accuracy of the seeds."""
-    found = {}
+    by_setting = {}
     for setting in ("fast", "accurate"):
-        ours = [run for run in runs if run["setting"] == setting and run["network"] == "crackflow_s"]
-        if ours:
-            found[setting] = {
-                "median_seconds": statistics.median(run["total_seconds"] for run in ours),
-                "worst_seconds": max(run["total_seconds"] for run in ours),
-                "accuracy": [run["metrics"]["accuracy"] for run in ours],
+        setting_runs = [run for run in runs if run["setting"] == setting and run["network"] == "crackflow_s"]
+        if setting_runs:
+            by_setting[setting] = {
+                "median_seconds": statistics.median(run["total_seconds"] for run in setting_runs),
+                "worst_seconds": max(run["total_seconds"] for run in setting_runs),
+                "accuracy": [run["metrics"]["accuracy"] for run in setting_runs],
             }
-    return found
+    return by_setting
 
 
 if __name__ == "__main__":

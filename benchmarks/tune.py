@@ -44,32 +44,32 @@ FLAGS += [
 
 def resident(pid: int) -> list[int]:
     """Resident bytes of `pid` and of each of its descendants. Cheap: the kernel keeps these counts."""
-    found = []
+    sizes = []
     try:
         pages = int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1])
-        found = [pages * os.sysconf("SC_PAGE_SIZE")]
+        sizes = [pages * os.sysconf("SC_PAGE_SIZE")]
         for task in os.listdir(f"/proc/{pid}/task"):
             for child in pathlib.Path(f"/proc/{pid}/task/{task}/children").read_text().split():
-                found += resident(int(child))
+                sizes += resident(int(child))
     except OSError:  # it ended while it was looked at
-        return found
-    return found
+        return sizes
+    return sizes
 
 
 def search(data: pathlib.Path, out: pathlib.Path, trials: int) -> dict:
     """The search, timed, and its memory: of its own process, and the largest sum of all, trial by trial."""
-    line = [sys.executable, "-m", "crackflow.tune", f"--data={data}", f"--out={out}", f"--image_px={PX}"]
-    line += [f"--max_epochs={EPOCHS}", f"--max_trials={trials}", *FLAGS]
-    began, own, together = time.perf_counter(), {}, {}
-    process = subprocess.Popen(line, cwd=harness.REPOSITORY)
+    command = [sys.executable, "-m", "crackflow.tune", f"--data={data}", f"--out={out}", f"--image_px={PX}"]
+    command += [f"--max_epochs={EPOCHS}", f"--max_trials={trials}", *FLAGS]
+    began, own_memory, total_memory = time.perf_counter(), {}, {}
+    process = subprocess.Popen(command, cwd=harness.REPOSITORY)
 
     def sample() -> None:
         while process.poll() is None:
             ended = len(list(out.glob("trials/*/result.json")))
             memory = resident(process.pid)
             if memory and memory[0]:  # 0 as it ends
-                own[ended] = memory[0]
-                together[ended] = max(together.get(ended, 0), sum(memory))
+                own_memory[ended] = memory[0]
+                total_memory[ended] = max(total_memory.get(ended, 0), sum(memory))
             time.sleep(SAMPLE_SECONDS)
 
     watcher = threading.Thread(target=sample)
@@ -77,27 +77,35 @@ def search(data: pathlib.Path, out: pathlib.Path, trials: int) -> dict:
     process.wait()
     watcher.join()
     if process.returncode:
-        sys.exit(f"{' '.join(line)} ended with {process.returncode}")
+        sys.exit(f"{' '.join(command)} ended with {process.returncode}")
     rows = csv_files.read(str(out / "trials.csv"))
-    late = {ended: size for ended, size in own.items() if ended >= FIRST}
+    late = {ended: size for ended, size in own_memory.items() if ended >= FIRST}
     return {
-        "command": " ".join(["python", *line[1:]]).replace(str(out), "OUT").replace(str(data), "DATA"),
+        "command": " ".join(["python", *command[1:]]).replace(str(out), "OUT").replace(str(data), "DATA"),
         "minutes": round((time.perf_counter() - began) / 60, 2),
         "trials": len(rows),
         "failed": sum(row["status"] == "failed" for row in rows),
         "seconds_a_trial": statistics.median(float(row["seconds"]) for row in rows),
-        "search_process_mb": [round(own[FIRST] / 1e6), round(own[max(own)] / 1e6)],
-        "growth_mb": round((max(late.values()) - own[FIRST]) / 1e6),
-        "together_mb_by_trial": [round(together[ended] / 1e6) for ended in sorted(together)],
+        "search_process_mb": [round(own_memory[FIRST] / 1e6), round(own_memory[max(own_memory)] / 1e6)],
+        "growth_mb": round((max(late.values()) - own_memory[FIRST]) / 1e6),
+        "together_mb_by_trial": [round(total_memory[ended] / 1e6) for ended in sorted(total_memory)],
         "rows": rows,
     }
 
 
-def train(name: str, options: list[str], data: pathlib.Path, place: pathlib.Path, seed: int) -> dict:
+def train(name: str, options: list[str], data: pathlib.Path, directory: pathlib.Path, seed: int) -> dict:
     """One run of crackflow.train: accuracy on both splits."""
-    run = place / f"{name}-{seed}"
-    line = [sys.executable, "-m", "crackflow.train", *options, f"--data={data}", f"--run_dir={run}", f"--seed={seed}"]
-    seconds = harness.watch(line).seconds
+    run = directory / f"{name}-{seed}"
+    command = [
+        sys.executable,
+        "-m",
+        "crackflow.train",
+        *options,
+        f"--data={data}",
+        f"--run_dir={run}",
+        f"--seed={seed}",
+    ]
+    seconds = harness.watch(command).seconds
     metrics = json.loads((run / "metrics.json").read_text())
     rows = csv_files.read(str(run / "history.csv"))
     best = min(rows, key=lambda row: float(row["val_loss"]))
@@ -117,34 +125,34 @@ def train(name: str, options: list[str], data: pathlib.Path, place: pathlib.Path
 def speeds(best: keras.Model) -> dict[str, dict]:
     """Images/s of the family and of `best`, a window of each in turn."""
     models = {name: networks.get_model_spec(Network(name), Architecture()).build(PX) for name in FAMILY}
-    found = scoring.measure_throughput(models | {"best": best}, 0.5, 11, compiled=False)
-    return {name: {key: round(value) for key, value in rate._asdict().items()} for name, rate in found.items()}
+    throughputs = scoring.measure_throughput(models | {"best": best}, 0.5, 11, compiled=False)
+    return {name: {key: round(value) for key, value in rate._asdict().items()} for name, rate in throughputs.items()}
 
 
 def compare(
-    data: pathlib.Path, out: pathlib.Path, place: pathlib.Path, seeds: int, family: list[str], known: list[dict]
+    data: pathlib.Path, out: pathlib.Path, directory: pathlib.Path, seeds: int, family: list[str], known: list[dict]
 ) -> dict:
     """The winner and the `family`, trained and measured alike; `known`: runs that were made before."""
     same = [f"--image_px={PX}", f"--epochs={EPOCHS}", "--early_stopping_epochs=0"]
     flags = {"best": [f"--flagfile={out / 'best.cfg'}"]} | {name: [f"--model={name}", *same] for name in family}
-    runs, there = list(known), {(run["network"], run["seed"]) for run in known}
+    runs, done = list(known), {(run["network"], run["seed"]) for run in known}
     for name, options in flags.items():
         for seed in range(seeds):
-            if (name, seed) not in there:
-                runs.append(train(name, options, data, place, seed))
+            if (name, seed) not in done:
+                runs.append(train(name, options, data, directory, seed))
                 print(runs[-1], file=sys.stderr)
     best = json.loads((out / "trials" / winner(out) / "result.json").read_text())["chosen"]
-    measured = speeds(networks.get_model_spec(Network.CUSTOM, space.architecture(best)).build(PX))
+    throughputs = speeds(networks.get_model_spec(Network.CUSTOM, space.architecture(best)).build(PX))
     points = {}
     for name in ("best", *FAMILY):
-        ours = [run for run in runs if run["network"] == name]
-        if ours:
+        network_runs = [run for run in runs if run["network"] == name]
+        if network_runs:
             points[name] = {
-                "parameters": ours[0]["parameters"],
-                "images_per_sec": measured[name],
-                "accuracy": round(statistics.mean(run["accuracy"] for run in ours), 5),
-                "val_accuracy": round(statistics.mean(run["val_accuracy"] for run in ours), 5),
-                "accuracies": [run["accuracy"] for run in ours],
+                "parameters": network_runs[0]["parameters"],
+                "images_per_sec": throughputs[name],
+                "accuracy": round(statistics.mean(run["accuracy"] for run in network_runs), 5),
+                "val_accuracy": round(statistics.mean(run["val_accuracy"] for run in network_runs), 5),
+                "accuracies": [run["accuracy"] for run in network_runs],
             }
     return {"points": points, "curve": curve(points), "runs": runs, "best_cfg": (out / "best.cfg").read_text()}
 
@@ -161,11 +169,13 @@ def curve(points: dict[str, dict]) -> dict:
     known = [point for name, point in points.items() if name != "best"]
     family = sorted((point["images_per_sec"]["median"], point["accuracy"]) for point in known)
     speed = points["best"]["images_per_sec"]["median"]
-    there = float(np.interp(np.log(speed), [np.log(one) for one, _ in family], [accuracy for _, accuracy in family]))
-    faster = [accuracy for one, accuracy in family if one >= speed]
+    interpolated = float(
+        np.interp(np.log(speed), [np.log(rate) for rate, _ in family], [accuracy for _, accuracy in family])
+    )
+    faster = [accuracy for rate, accuracy in family if rate >= speed]
     return {
-        "family_accuracy_at_that_speed": round(there, 5),
-        "above": round(points["best"]["accuracy"] - there, 5),
+        "family_accuracy_at_that_speed": round(interpolated, 5),
+        "above": round(points["best"]["accuracy"] - interpolated, 5),
         "faster_than_the_fastest": round(speed / family[-1][0], 2),
         "family_as_fast_and_more_accurate": sum(accuracy > points["best"]["accuracy"] for accuracy in faster),
     }
@@ -176,9 +186,9 @@ def main() -> None:
     images = harness.data_folder() / "metu"
     results = harness.results(options.json)
     with tempfile.TemporaryDirectory(prefix="crackflow-tune-") as temporary:
-        place = pathlib.Path(temporary)
-        out = pathlib.Path(options.keep).absolute() if options.keep else place / "search"
-        data = place / "metu"
+        directory = pathlib.Path(temporary)
+        out = pathlib.Path(options.keep).absolute() if options.keep else directory / "search"
+        data = directory / "metu"
         harness.watch([sys.executable, "-m", "crackflow.convert", f"--images={images}", f"--out={data}"])
         if not (out / "report.html").exists():
             results = {"search": search(data, out, options.trials)}
@@ -186,7 +196,7 @@ def main() -> None:
         if options.networks:
             runtime.configure(seed=0, threads=0, deterministic=False)
             family, known = options.networks.split(","), results.get("compare", {}).get("runs", [])
-            results["compare"] = compare(data, out, place, options.seeds, family, known)
+            results["compare"] = compare(data, out, directory, options.seeds, family, known)
             harness.save(options.json, results)
 
 

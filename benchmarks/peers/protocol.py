@@ -82,7 +82,7 @@ def serve_steps(step: Callable[[], object], parameters: int, version: str, devic
     answer(options, run, {"version": version, "parameters": parameters, "device": device})
 
 
-def made_batch(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
+def synthetic_batch(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
     """The batch that all train on: uint8 [B, px, px, C], 0..255, and labels int32 [B]."""
     random = np.random.default_rng(0)
     image = random.integers(0, 256, (options.batch, options.image_px, options.image_px, options.channels), np.uint8)
@@ -91,28 +91,30 @@ def made_batch(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
 
 def files(images: pathlib.Path) -> tuple[list[str], np.ndarray]:
     """Paths of all images, in the order of their names, and their labels."""
-    found = [(str(path), label) for label, name in enumerate(CLASSES) for path in sorted((images / name).glob("*.jpg"))]
-    if not found:
+    labelled_files = [
+        (str(path), label) for label, name in enumerate(CLASSES) for path in sorted((images / name).glob("*.jpg"))
+    ]
+    if not labelled_files:
         sys.exit(f"expected {CLASSES[0]}/*.jpg and {CLASSES[1]}/*.jpg in {images}")
-    return [path for path, _ in found], np.array([label for _, label in found], np.int64)
+    return [path for path, _ in labelled_files], np.array([label for _, label in labelled_files], np.int64)
 
 
-def mixed(count: int) -> np.ndarray:
+def shuffled_order(count: int) -> np.ndarray:
     """The places 0 ... count - 1 in one fixed random order, for formats that want to be written shuffled."""
     return np.random.default_rng(0).permutation(count)
 
 
-def stored(place: pathlib.Path, write: Callable[[pathlib.Path], object]) -> pathlib.Path:
+def write_once(path: pathlib.Path, write: Callable[[pathlib.Path], object]) -> pathlib.Path:
     """`place`, written by `write(path)` if it is not there yet; what breaks off on the way is never taken for whole."""
-    if not place.exists():
-        unfinished = place.with_name(f"unfinished-{os.getpid()}-{place.name}")
+    if not path.exists():
+        unfinished = path.with_name(f"unfinished-{os.getpid()}-{path.name}")
         try:
             write(unfinished)
-            unfinished.rename(place)
+            unfinished.rename(path)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.unlink(missing_ok=True)
-    return place
+    return path
 
 
 def serve(peer: str, version: str, batches: Iterator, options: argparse.Namespace) -> None:

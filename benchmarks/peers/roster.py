@@ -6,11 +6,11 @@ Synopsis::
 """
 
 BOTH = (128, 227)
-OURS = "ours"  # the environment that crackflow itself is installed in
+CRACKFLOW_ENV = "ours"  # the environment that crackflow itself is installed in
 
 PEERS = {
-    "crackflow_stream": (OURS, BOTH),
-    "crackflow_pack": (OURS, BOTH),
+    "crackflow_stream": (CRACKFLOW_ENV, BOTH),
+    "crackflow_pack": (CRACKFLOW_ENV, BOTH),
     "keras_directory": ("keras", BOTH),
     "torch_pillow": ("torch", BOTH),
     "torch_opencv": ("torch", BOTH),

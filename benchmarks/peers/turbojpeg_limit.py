@@ -25,10 +25,10 @@ def batches(jpegs: list[bytes], labels: np.ndarray, options, fast: bool):
     while True:
         order = random.permutation(len(jpegs))
         for first in range(0, len(order) - options.batch + 1, options.batch):
-            chosen = order[first : first + options.batch]
-            for place, number in zip(images, chosen, strict=True):
-                simplejpeg.decode_jpeg(jpegs[number], "RGB", fastdct=fast, fastupsample=True, buffer=place)
-            yield images, labels[chosen]
+            indices = order[first : first + options.batch]
+            for buffer, index in zip(images, indices, strict=True):
+                simplejpeg.decode_jpeg(jpegs[index], "RGB", fastdct=fast, fastupsample=True, buffer=buffer)
+            yield images, labels[indices]
 
 
 def serve(name: str, fast: bool) -> None:

@@ -23,12 +23,12 @@ SHARDS = 16  # each worker needs several, to take them in a new order every pass
 SHUFFLE = 1000  # images a worker draws the next one from
 
 
-def write(images: pathlib.Path, place: pathlib.Path) -> None:
+def write(images: pathlib.Path, directory: pathlib.Path) -> None:
     files, labels = protocol.files(images)
-    place.mkdir()
-    most = -(-len(files) // SHARDS)
-    with webdataset.ShardWriter(str(place / "%02d.tar"), maxcount=most, verbose=0) as writer:
-        for number in protocol.mixed(len(files)):
+    directory.mkdir()
+    max_count = -(-len(files) // SHARDS)
+    with webdataset.ShardWriter(str(directory / "%02d.tar"), maxcount=max_count, verbose=0) as writer:
+        for number in protocol.shuffled_order(len(files)):
             jpeg = pathlib.Path(files[number]).read_bytes()
             writer.write({"__key__": f"{number:06d}", "jpg": jpeg, "cls": int(labels[number])})
 
@@ -47,8 +47,8 @@ class Decode:
 
 def main() -> None:
     options = protocol.options()
-    place = protocol.stored(options.work / "webdataset", lambda place: write(options.images, place))
-    shards = sorted(str(path) for path in place.glob("*.tar"))
+    directory = protocol.write_once(options.work / "webdataset", lambda directory: write(options.images, directory))
+    shards = sorted(str(path) for path in directory.glob("*.tar"))
     photographs = (
         webdataset.WebDataset(shards, shardshuffle=SHARDS)
         .repeat()
