@@ -1,10 +1,11 @@
-"""A model trained on METU, measured on METU and on surfaces it has never seen: DeepCrack and CFD, cut to windows.
+"""A model trained on METU, evaluated on METU and on unseen surfaces: DeepCrack and CFD, cut to windows.
 
   python -m benchmarks.across --json=benchmarks/results/across.json
 
-For three seeds: trains as a user would (launch/flags/metu_accurate.cfg), then
-`crackflow.evaluate --data=metu,deepcrack,cfd`, and once more with `--threshold=recall:0.99`. METU's test split holds
-whole groups that training has not seen; of the others every window is a test image. `ece_raw`: without temperature.
+For three seeds: trains as a user would (launch/flags/metu_accurate.cfg), then runs
+`crackflow.evaluate --data=metu,deepcrack,cfd`, and again with `--threshold=recall:0.99`. METU's test split consists of
+whole groups that training has not seen; all windows of the other datasets are test images. `ece_raw`: without
+temperature.
 """
 
 import json
@@ -36,7 +37,7 @@ def convert_datasets(directory: pathlib.Path) -> list[pathlib.Path]:
 
 
 def measure(seed: int, sets: list[pathlib.Path], directory: pathlib.Path) -> dict:
-    """Figures on each data set; temperature; METU with a threshold for recall 0.99."""
+    """Metrics on each dataset; temperature; METU at a threshold for recall 0.99."""
     run, evaluation_dir, at_recall_dir = (
         directory / f"run{seed}",
         directory / f"matrix{seed}",

@@ -1,11 +1,11 @@
-"""How fast does each input pipeline deliver METU, side by side? Ours, the peers', and what the hardware allows.
+"""How fast does each input pipeline deliver METU? crackflow, its peers, and the limits of the hardware.
 
-  bash benchmarks/peers/environments.sh                                     # once: an environment for each family
+  bash benchmarks/peers/environments.sh                                     # once: one environment per family
   python -m benchmarks.against_peers --json=benchmarks/results/peers.json
 
-All deliver shuffled batches of uint8 [128, px, px, 3] from the same files. All programs of a size are
-started and warmed up; then each runs for a window in turn while the others wait, so that a slow moment of the machine
-hits all.
+All deliver shuffled batches of uint8 [128, px, px, 3] from the same files. All programs of a size are started and
+warmed up; then each runs for a window in turn while the others wait, so that a slow phase of the machine affects all of
+them.
 """
 
 import os
@@ -22,7 +22,7 @@ PEERS = harness.REPOSITORY / "benchmarks" / "peers"
 
 
 def measure_size(image_px: int, work: pathlib.Path, seconds: float, windows: int) -> dict:
-    """Every competitor at `image_px`: median, lowest and highest window; or the reason why it could not take part."""
+    """Every competitor at `image_px`: median, lowest and highest window, or the reason why it could not run."""
     competitors, results = {}, {}
     for name, (environment, sizes) in roster.PEERS.items():
         if image_px not in sizes:
@@ -51,7 +51,7 @@ def measure_size(image_px: int, work: pathlib.Path, seconds: float, windows: int
 
 
 def ratios(sizes: dict) -> dict:
-    """Ours over each competitor's median, and the stream over cores x one core's decoding."""
+    """crackflow's median over that of each competitor, and the stream over cores x the decoding speed of one core."""
     table = {}
     for size, rates in sizes.items():
         medians = {name: rate["median"] for name, rate in rates.items() if "median" in rate}

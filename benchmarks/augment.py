@@ -1,11 +1,11 @@
-"""What augmentation costs: ours, Keras' preprocessing layers, tensorflow-addons' image ops, and the train step's share.
+"""The cost of augmentation: crackflow, Keras preprocessing layers, tensorflow-addons image ops, share of a train step.
 
   python -m benchmarks.augment --json=benchmarks/results/augment.json
 
-Batches of uint8 [64, 128, 128, 3] in, uint8 out, a window of each in turn. The others do what the preset `standard`
-does as far as they can: Keras has no shear, saturation, gamma or blur, which makes it cheaper; each of its layers, and
-each geometric op of tensorflow-addons, resamples anew. `share_of_step`: what the train step of the network takes
-longer with augmentation, as a share of the step without.
+Batches of uint8 [64, 128, 128, 3] in, uint8 out, one window each in turn. The others imitate the preset `standard` as
+far as they can: Keras has no shear, saturation, gamma or blur, which makes it cheaper; each of its layers, and each
+geometric op of tensorflow-addons, resamples the image again. `share_of_step`: how much longer the train step of the
+network takes with augmentation, as a fraction of the step without.
 """
 
 import math
@@ -31,7 +31,7 @@ STANDARD = Augmentation(augment=Augment.STANDARD).filled()
 
 
 def keras_layers() -> Callable[[tf.Tensor], tf.Tensor]:
-    """tf_keras' preprocessing layers with the strengths of `standard`, compiled into one function."""
+    """tf_keras preprocessing layers with the strengths of `standard`, compiled into one function."""
     strengths, layers = STANDARD, keras.layers
     chain = [
         layers.RandomFlip("horizontal_and_vertical"),
@@ -54,9 +54,9 @@ def keras_layers() -> Callable[[tf.Tensor], tf.Tensor]:
 
 
 def addons_chain() -> Callable[[tf.Tensor], tf.Tensor]:
-    """tensorflow-addons' image ops, and TensorFlow's where it has none, in one function.
+    """tensorflow-addons image ops, and TensorFlow's where it has none, in one function.
 
-    Raises: UserError when it is not installed.
+    Raises: UserError if it is not installed.
     """
     strengths, ops = STANDARD, load_addons().image
 
@@ -89,7 +89,7 @@ def addons_chain() -> Callable[[tf.Tensor], tf.Tensor]:
 
 
 def crackflow_augmenter(preset: Augment, compiled: bool) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Our augmentation at a step that grows with each call."""
+    """crackflow's augmentation, at a step that increases with each call."""
     augmenter, step = Augmenter(Augmentation(augment=preset), 0, compiled), tf.Variable(0)
     return tf.function(lambda image: augmenter(image, step.assign_add(1)), autograph=False)
 

@@ -1,8 +1,8 @@
-"""How fast is the conversion of METU, leak analysis included, and how much memory does it take?
+"""How fast is the conversion of METU, leak analysis included, and how much memory does it use?
 
   python -m benchmarks.convert --json=benchmarks/results/convert.json
 
-The whole command, as a process, start-up included; the source files are in the page cache (one run warms it).
+Measures the whole command as a process, start-up included. A first run brings the source files into the page cache.
 """
 
 import pathlib

@@ -1,9 +1,9 @@
-"""Does training wait for its input? The train step on data held in memory, and on the pack and the stream.
+"""Does training wait for its input? The train step on synthetic data in memory, on the pack and on the stream.
 
   python -m benchmarks.end_to_end --json=benchmarks/results/end_to_end.json
 
-One model and one compiled step; a window on each input in turn. `ratio`: median of the input's speed over the median
-of the speed on synthetic data.
+One model and one compiled step; one window per input in turn. `ratio`: median speed with the input over the median
+speed with synthetic data.
 """
 
 import sys

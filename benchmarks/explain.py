@@ -1,13 +1,13 @@
-"""What each explanation is worth, and how fast it is: the six methods and three classical filters on DeepCrack.
+"""How good and how fast is each explanation? The six methods and three classical filters on DeepCrack.
 
   python -m benchmarks.explain --json=benchmarks/results/explain.json
   python -m benchmarks.explain --model=runs/metu --json=...
 
-Trains on METU as a user would (launch/flags/metu_accurate.cfg), unless a model is given; DeepCrack's photographs are
-only looked at, in windows of 128 px. Scores against masks are means over all cracked windows that the model finds,
-those against the network and for random weights over 200 windows drawn at random. Then the time of 1,000 heat maps at
-227 px by the default method: of the method alone, in a network of 227 px with the same weights, and of the whole
-command on photographs of METU, start-up, reading, overlays and scores included.
+Trains on METU as a user would (launch/flags/metu_accurate.cfg), unless a model is given; DeepCrack's photographs serve
+for evaluation only, in windows of 128 px. Scores against masks are means over all cracked windows that the model
+detects; scores against the network and for random weights are means over 200 windows drawn at random. Then it times
+1,000 heatmaps at 227 px by the default method: the method alone, in a network of 227 px with the same weights, and the
+whole command on photographs of METU, with start-up, reading, overlays and scores.
 """
 
 import pathlib
@@ -30,7 +30,7 @@ PATCH_PX, PX, COUNT, BATCH = 128, 227, 1000, 32
 
 
 def train_on_metu(directory: pathlib.Path) -> str:
-    """The folder of a run on METU."""
+    """Trains on METU and returns the run folder."""
     images, data, run = harness.data_folder() / "metu", directory / "data", directory / "run"
     harness.watch([sys.executable, "-m", "crackflow.convert", f"--images={images}", f"--out={data}"])
     training = [f"--flagfile={FLAGS}", f"--data={data}", f"--run_dir={run}"]
@@ -39,7 +39,7 @@ def train_on_metu(directory: pathlib.Path) -> str:
 
 
 def scores(loaded: model_file.TrainedModel) -> dict:
-    """The content of scores.json on DeepCrack, all methods."""
+    """The content of scores.json on DeepCrack, for all methods."""
     root = harness.data_folder() / "deepcrack"
     files, rejected = inputs.list_images(str(root / "images"), str(root / "masks"))
     run = study.ExplanationRun(loaded, list(Method), Toward.DECIDED, (), ExplainConfig.sample, seed=0)
@@ -51,7 +51,7 @@ def scores(loaded: model_file.TrainedModel) -> dict:
 
 
 def time_maps(loaded: model_file.TrainedModel) -> dict:
-    """Seconds for 1,000 maps of the default method by a network that sees 227 px, three times."""
+    """Seconds for 1,000 heatmaps of the default method by a network with 227 px input, three times."""
     model = networks.NETWORKS[Network(loaded.card.network)].build(PX)
     model.set_weights(loaded.model.get_weights())
     explainer = saliency.Explainer(model, ExplainConfig.method[0])

@@ -1,15 +1,15 @@
-"""Kills, damaged files and full disks: is anything lost, damaged or left behind, and does everything go on?
+"""Kills, damaged files and full disks: is anything lost, damaged or left behind, and does every command resume?
 
   python -m benchmarks.faults --json=benchmarks/results/faults.json
-  python -m benchmarks.faults --only=tune,damage --json=...           # some of them; the others stay as they are
+  python -m benchmarks.faults --only=tune,damage --json=...           # only these; other results are preserved
 
-Kills: six commands are killed with SIGKILL (their whole process group) and started again: training (deterministic),
-building a pack, converting, searching, looking at photographs, exporting. After each kill everything that lies under a
-final name must be sound; what comes out in the end must be, bit for bit, what an undisturbed run makes; of a search,
-the same trials, and the result of none that had ended has changed; and no temporary file may be left. Damage: single
-bits turned and ends cut off, in every kind of file; none may be used as if it were whole. Disks: commands write on
-disks that are too small. All moments, bits and sizes follow from --seed, each from its number alone, so that the same
-command goes on where a stopped one was, by what --json says.
+Kills: six commands are killed with SIGKILL (their whole process group) and restarted: training (deterministic),
+building a pack, converting, searching, predicting, exporting. After each kill, every file with a final name must be
+valid. The final output must equal that of an uninterrupted run, bit for bit; a search must run the same trials, and the
+result of a completed trial must not change. No temporary file may remain. Damage: single bits are flipped and files are
+truncated, for every kind of file; no damaged file may be used as if it were intact. Disks: commands write to disks that
+are too small. All times, bits and sizes are derived from --seed and the number of the test point, so the same command
+resumes a stopped campaign from --json.
 """
 
 import contextlib
@@ -50,7 +50,7 @@ PACK = (
 
 @dataclasses.dataclass
 class Tally:
-    """Of one command: how often it was killed, what was wrong afterwards, how often it came to its end by itself."""
+    """Counts for one command: kills, problems afterwards, and runs that finished by themselves."""
 
     kills: int = 0
     finished: int = 0
@@ -63,8 +63,8 @@ class Tally:
 
 
 def run_and_kill(command: list[str], after_s: float, ready: Callable[[], bool] | None = None) -> tuple[int | None, str]:
-    """Run `command` and kill it `after_s` seconds after its start, or after `ready()`; its exit code, None when it was
-    killed, and what it said on stderr."""
+    """Runs `command` and kills it `after_s` seconds after its start, or after `ready()`. Returns its exit code (None
+    if it was killed) and its stderr."""
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=harness.REPOSITORY, start_new_session=True
     )
@@ -80,7 +80,7 @@ def run_and_kill(command: list[str], after_s: float, ready: Callable[[], bool] |
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How often to kill, what an earlier call has done, the draws of each kill by its number, and where to note it."""
+    """The number of kills, the tally of an earlier call, the random generator per kill, and a callback that saves."""
 
     kills: int
     done: dict
@@ -91,9 +91,9 @@ class Plan:
 def campaign(
     plan: Plan, command, longest_s, check, result, reset, expected, directory, ready=None, is_whole=None
 ) -> dict:
-    """Kill `command()` within `longest_s` until it has been killed often enough, then let it end and compare. When it
-    ends by itself before, or `is_whole()` after a kill on its way out, its `result()` must be the `wanted` one, and it
-    begins again after `reset()`."""
+    """Kills `command()` within `longest_s` seconds until the planned number of kills is reached, then lets it finish
+    and compares the result. If the command finishes first, or `is_whole()` holds after a kill, its `result()` must
+    equal `expected`, and the command restarts after `reset()`."""
     tally, began = Tally(**{"identical": True} | plan.done), time.monotonic()
     earlier = tally.seconds
 
@@ -239,7 +239,7 @@ def kill_converting(directory: pathlib.Path, images: pathlib.Path, plan: Plan) -
 
 
 def kill_file_writer(directory: pathlib.Path, verb: str, options: list[str], names: list[str], plan: Plan) -> dict:
-    """A verb whose folder holds the files `names`, the same of each run."""
+    """A verb that writes the files `names` to its folder, identical in every run."""
 
     def command(out: str = "out") -> list[str]:
         return [sys.executable, "-m", f"crackflow.{verb}", *options, f"--out={directory / out}"]
@@ -251,7 +251,7 @@ def kill_file_writer(directory: pathlib.Path, verb: str, options: list[str], nam
         return all((directory / "out" / name).exists() for name in names)
 
     def check() -> list[str]:
-        """Until the end there is nothing of a final name, but what predict goes on with."""
+        """Before the command finishes, no file has a final name, except the state from which predict resumes."""
         existing = set(os.listdir(directory / "out")) - {"unfinished"} if (directory / "out").exists() else set()
         return [f"{verb}: only {sorted(existing)}"] if existing and not is_whole() else []
 
@@ -297,11 +297,18 @@ def kill_tuning(directory: pathlib.Path, data: pathlib.Path, plan: Plan) -> dict
 
 
 KINDS = ("campaigns", "damage", "disks")  # keys of the JSON
-KILLED = {"train": 0.3, "pack": 0.15, "convert": 0.2, "tune": 0.15, "predict": 0.1, "export": 0.1}  # shares of --kills
+KILLED = {
+    "train": 0.3,
+    "pack": 0.15,
+    "convert": 0.2,
+    "tune": 0.15,
+    "predict": 0.1,
+    "export": 0.1,
+}  # fractions of --kills
 
 
 class Notebook:
-    """What --json holds, kept up to date after every kill, damage and disk, so that a stopped campaign goes on."""
+    """The content of --json, saved after every kill, damage and disk, so that a stopped campaign can resume."""
 
     def __init__(self, path: str, seed: int) -> None:
         earlier = harness.results(path)
@@ -352,7 +359,7 @@ def main() -> None:
 
 
 def run_campaigns(options, only: set[str]) -> dict:
-    """The results; `options` as the command line gives them."""
+    """Runs the campaigns and returns the results; `options` are the command-line options."""
     metu, notebook = harness.data_folder() / "metu", Notebook(options.json, options.seed)
     with tempfile.TemporaryDirectory(prefix="crackflow-faults-") as folder:
         directory = pathlib.Path(folder)
@@ -421,7 +428,7 @@ def make_directory(directory: pathlib.Path) -> pathlib.Path:
 
 
 def subset(images: pathlib.Path, directory: pathlib.Path, count: int) -> pathlib.Path:
-    """`count` files of `images`, evenly over its classes, as links."""
+    """Links `count` files of `images`, the same number per class, into `directory`."""
     for label in sorted(path for path in images.iterdir() if path.is_dir()):
         files = sorted(label.iterdir())
         (directory / label.name).mkdir(parents=True)

@@ -1,7 +1,7 @@
-"""One bit turned, or the end cut off, in a file that crackflow wrote: is it found out, or used as if nothing were?
+"""A file that crackflow wrote has one bit flipped or is truncated: is the damage detected, or is the file used?
 
-Part of benchmarks.faults. `sound` is what reading the undamaged file gives; a damaged one must be refused, passed over,
-or give the very same (a bit that decides nothing, such as one of white space).
+Part of benchmarks.faults. Each damaged file must be refused, treated as missing, or give the same content as the
+undamaged file (when the bit has no effect, such as one in white space).
 """
 
 import contextlib
@@ -25,8 +25,8 @@ REFUSED = "refused"
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """`read`: what the file means to its user, in a form that can be compared; it may raise UserError or CheckFailed.
-    `passed_over`: what `read` gives where the file is taken as missing."""
+    """`read`: returns the content of the file in comparable form; it may raise UserError or VerificationError.
+    `passed_over`: what `read` returns when the file is treated as missing."""
 
     path: pathlib.Path
     read: Callable[[], object]
@@ -34,7 +34,7 @@ class Target:
 
 
 def damage(path: pathlib.Path, rng: random.Random) -> str:
-    """Turn one bit of the file, or cut it; says what was done."""
+    """Flips one bit of the file, or truncates it. Returns a description of the damage."""
     data = bytearray(path.read_bytes())
     position = rng.randrange(len(data))
     if rng.random() < 0.5:
@@ -54,7 +54,7 @@ def outcome(read: Callable[[], object]) -> object:
 
 
 def campaign(target: Target, points: int, done: dict, draw_of: Callable[[int], random.Random], save: Callable) -> dict:
-    """`points` damages to one file, of which `done` tells; each is put right again."""
+    """Damages one file `points` times and restores it each time; `done` is the tally of an earlier call."""
     original = target.path.read_bytes()
     expected = outcome(target.read)
     tally = {"points": 0, "refused": 0, "same": 0, "silent": [], "tracebacks": []} | done
@@ -78,8 +78,8 @@ def campaign(target: Target, points: int, done: dict, draw_of: Callable[[int], r
 
 
 def targets(data: pathlib.Path, run: pathlib.Path, out: pathlib.Path, px: int) -> dict[str, Target]:
-    """Files of the data set `data` with packs of `px` pixels, the run folder `run` and the search `out`; those that are
-    not there are left out."""
+    """Files of the dataset `data` with packs of `px` pixels, of the run folder `run` and of the search `out`. Missing
+    files are skipped."""
     split = dataset.read(str(data)).facts["splits"]["train"]
     packed = data / "packs" / f"train-{px}"
     checkpoints = run / "checkpoints"
@@ -113,7 +113,7 @@ def _verify(data: pathlib.Path) -> object:
 
 @contextlib.contextmanager
 def _inline_pool():
-    """In this process: a pool takes seconds to start."""
+    """A pool that runs tasks in this process: a process pool takes seconds to start."""
 
     class Result:
         def __init__(self, value: object) -> None:
@@ -137,7 +137,7 @@ def _read_model(run: pathlib.Path) -> object:
 
 
 def _read_snapshot(folder: pathlib.Path, without: pathlib.Path | None = None) -> object:
-    """The newest sound one; `without`: that before this."""
+    """The newest valid snapshot, or the newest before `without`."""
     before = {"before": checkpoint._step(without.name)} if without else {}
     snapshot = checkpoint.latest(str(folder), **before).snapshot
     return snapshot and (snapshot.facts, {name: array.tobytes() for name, array in snapshot.arrays.items()})

@@ -1,7 +1,7 @@
-"""A disk that fills up while a command writes: one line and exit code 2 or 75, nothing half-valid, and with room the
-same command ends well.
+"""A disk fills up while a command writes: the command must print one line, exit with code 2 or 75 and leave no partly
+valid file; with more space, the same command must succeed.
 
-Part of benchmarks.faults. Needs the right to mount a tmpfs.
+Part of benchmarks.faults. Needs permission to mount a tmpfs.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from benchmarks import harness
 from crackflow.core import temporary_files
 
-MIN_SHARE, MAX_SHARE = 0.02, 0.95  # of what a command needs
+MIN_SHARE, MAX_SHARE = 0.02, 0.95  # of the space that a command needs
 ROOM_MB = 4096
 EXIT_CODES = (0, 2, 75)
 
@@ -31,7 +31,7 @@ def can_mount(mount_point: pathlib.Path) -> bool:
 
 @contextlib.contextmanager
 def disk(mount_point: pathlib.Path, kilobytes: int) -> Iterator[Callable[[int], None]]:
-    """An empty tmpfs in the new folder `place`; gives what changes its size."""
+    """Mounts an empty tmpfs at the new folder `mount_point`. Yields a function that changes its size."""
     mount_point.mkdir()
 
     def mount(kilobytes: int, how: str = "") -> None:
@@ -68,8 +68,8 @@ def campaign(
     draw_of: Callable[[int], random.Random],
     save: Callable[[dict], None],
 ) -> dict:
-    """`command(disk)` on disks of `points` sizes, drawn between 2 and 95 % of what it needs. `prepare(disk)` puts there
-    what it begins with."""
+    """Runs `command(disk)` on disks of `points` sizes, drawn between 2 and 95 % of the space it needs. `prepare(disk)`
+    writes its inputs there."""
     tally = {"points": 0, "wrong": [], "tracebacks": [], "leftovers": [], "codes": {}} | done
     if tally["points"] >= points:
         return tally
@@ -91,7 +91,7 @@ def campaign(
             elif code not in EXIT_CODES or (code and len(lines) != 1):
                 tally["wrong"].append(f"{size} kB: exit code {code}, {lines[-3:]}")
             resize(ROOM_MB << 10)
-            if code:  # else there was room enough, as for a training without checkpoints
+            if code:  # otherwise the space was enough, as for a training without checkpoints
                 code, error = run(command(mount_point))
             if code:
                 tally["wrong"].append(f"{size} kB, then room: exit code {code}, {error[-300:]}")
@@ -111,7 +111,7 @@ def run(command: Sequence[str], expected: Sequence[int] = ()) -> tuple[int, str]
 
 
 def commands(data: pathlib.Path, images: pathlib.Path, train: Sequence[str], tune: Sequence[str]) -> dict:
-    """Name -> (command, what must lie on the disk before)."""
+    """Name -> (command, function that prepares the disk)."""
 
     def prepare_nothing(directory: pathlib.Path) -> None:
         """Nothing."""

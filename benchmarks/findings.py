@@ -1,11 +1,12 @@
-"""Do the findings of crackflow.predict lie on the cracks? Where the crack is known: made surfaces, DeepCrack, CFD.
+"""Do the findings of crackflow.predict match annotated cracks? On synthetic surfaces, DeepCrack and CFD.
 
   python -m benchmarks.findings --json=benchmarks/results/findings.json
 
-The shipped model, as a user runs it: threshold and scales as they come. A crack of the mask (pieces less than 8 pixels
-apart are one; smaller than 20 pixels don't count) is found when findings cover half of it or more; a finding is right
-when half of its outline or more lies within 8 pixels of a crack. `pixels`: the same by area, without pieces. `photos`:
-is there one at all? `called_cracked`: without those that are left to a person. Intervals are Wilson's.
+Runs the shipped model as a user would, with its default threshold and scales. Pieces of the mask less than 8 pixels
+apart form one crack; cracks of fewer than 20 pixels don't count. A crack is found when findings cover at least half of
+it; a finding is right when at least half of its outlined area lies within 8 pixels of a crack. `pixels`: the same by
+area, without pieces. `photos`: does the photograph have any finding? `called_cracked`: findings without those for human
+review. Intervals are Wilson's.
 """
 
 import numpy as np
@@ -22,11 +23,11 @@ from crackflow.synthesis import concrete
 
 NEAR_PX, APART_PX, MIN_CRACK_PX = 8, 8, 20
 NUM_SYNTHETIC = 300
-SIDE = 681  # of made photographs: 3 x 3 of METU's images
+SIDE = 681  # of synthetic photographs: 3 x 3 of METU's images
 
 
 def photographs(name: str):
-    """(pixels uint8 [H, W, 3], mask bool [H, W]) one after the other."""
+    """Yields (pixels uint8 [H, W, 3], mask bool [H, W])."""
     if name == "made":
         for index in range(NUM_SYNTHETIC):
             example = concrete.draw_example(101, index, SIDE)

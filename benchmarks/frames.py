@@ -1,11 +1,11 @@
-"""What do nearly equal frames of a fixed camera cost crackflow.convert, as their number grows?
+"""How does the cost of crackflow.convert grow with the number of nearly equal frames of a fixed camera?
 
   python -m benchmarks.frames --json=benchmarks/results/frames.json [--largest=100000] [--whole=8000]
 
-Frames: one METU picture with sensor noise, a slow drift of brightness, JPEG quality 90, at 227 px. The search is given
-thumbnails of 1,000 such frames with the noise that those showed, up to the largest number; the whole command runs on
-files, up to `whole`. Walls: photographs of a blank wall, each with its own noise: none is a copy of another, and that
-can only be told by comparing each two.
+Frames: one METU image with sensor noise and a slow drift of brightness, JPEG quality 90, at 227 px. The search runs on
+synthetic thumbnails, up to the largest number, with the mean and noise measured on the thumbnails of 1,000 such frames;
+the whole command runs on files, up to `whole`. Walls: photographs of a blank wall, each with its own noise. None is a
+copy of another, which only a comparison of every pair can show.
 """
 
 import functools
@@ -26,18 +26,18 @@ from crackflow.data import image_file, thumbnail
 SIZES = (2_000, 8_000, 32_000, 100_000)
 WALLS = (2_000, 8_000, 32_000)
 SENSOR_NOISE = 4.0  # grey levels of a pixel
-DRIFT = 6.0  # grey levels up and down in the course of the frames
+DRIFT = 6.0  # amplitude in grey levels over the sequence of frames
 MEASURED = 1_000
 
 
 @functools.cache
 def noise_fields(shape: tuple[int, ...]) -> np.ndarray:
-    """float32 [32, H, W, C]: each frame takes one of them, moved by a random step down and across."""
+    """float32 [32, H, W, C]: each frame uses one of them, shifted randomly down and across."""
     return np.random.default_rng(7).normal(0, SENSOR_NOISE, (32, *shape)).astype(np.float32)
 
 
 def frame(picture: np.ndarray, number: int) -> bytes:
-    """JPEG bytes of frame `number` of a camera that looks at `picture`, float32 [H, W, 3]."""
+    """JPEG bytes of frame `number` of a camera facing `picture`, float32 [H, W, 3]."""
     random, fields = np.random.default_rng([7, number]), noise_fields(picture.shape)
     down, across = random.integers(picture.shape[:2])
     noise = np.roll(fields[random.integers(len(fields))], (down, across), (0, 1))
@@ -48,7 +48,7 @@ def frame(picture: np.ndarray, number: int) -> bytes:
 
 
 def frames(folder: pathlib.Path, pictures: list[np.ndarray], count: int) -> None:
-    """`count` frames in the class folders clean/ and cracked/, whose cameras look at the two `pictures`."""
+    """Writes `count` frames of two cameras facing the two `pictures` to the class folders clean/ and cracked/."""
     for name in ("clean", "cracked"):
         (folder / name).mkdir(parents=True)
     for number in range(count):
@@ -57,7 +57,7 @@ def frames(folder: pathlib.Path, pictures: list[np.ndarray], count: int) -> None
 
 
 def noise_of_thumbnails(picture: np.ndarray, count: int = MEASURED) -> tuple[np.ndarray, float]:
-    """float32 [16, 16] mean thumbnail less its mean, and the standard deviation of one value of it."""
+    """The mean thumbnail, zero-centred, float32 [16, 16], and the standard deviation of one of its values."""
     grey = np.stack(
         [thumbnail.thumbnail(image_file.parse_photo(frame(picture, number), "", 1)).grey for number in range(count)]
     )
@@ -66,7 +66,7 @@ def noise_of_thumbnails(picture: np.ndarray, count: int = MEASURED) -> tuple[np.
 
 
 def search(mean_thumbnail: np.ndarray, noise: float, count: int) -> dict:
-    """The search alone, in a process of its own."""
+    """Runs the search alone, in its own process."""
     with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
         file = pathlib.Path(folder) / "thumbnail.npy"
         np.save(file, mean_thumbnail)
@@ -77,7 +77,7 @@ def search(mean_thumbnail: np.ndarray, noise: float, count: int) -> dict:
 
 
 def measure_command(pictures: list[np.ndarray], count: int) -> dict:
-    """The whole command on files: seconds, and in a run of its own memory."""
+    """Runs the whole command on files: once for seconds, once for memory."""
     with tempfile.TemporaryDirectory(prefix="crackflow-") as temporary:
         folder = pathlib.Path(temporary) / "frames"
         frames(folder, pictures, count)

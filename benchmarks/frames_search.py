@@ -1,8 +1,8 @@
-"""The search of benchmarks.frames, in a process of its own that holds nothing else.
+"""The search of benchmarks.frames, run in its own process for a clean memory measurement.
 
   python -m benchmarks.frames_search THUMBNAIL.npy COUNT NOISE
 
-Prints a JSON object: images, groups, seconds, cpu_seconds, peak_resident_mb (of the process, its libraries included).
+Prints a JSON object: images, groups, seconds, cpu_seconds, peak_resident_mb (of the process, including libraries).
 """
 
 import json
@@ -15,7 +15,7 @@ from crackflow.conversion import near_duplicates
 
 
 def synthetic_signatures(thumbnail: np.ndarray, noise: float, count: int) -> near_duplicates.ImageSignatures:
-    """`count` frames: `thumbnail` [16, 16] with normal noise of that deviation, no two alike in bytes."""
+    """`count` frames: `thumbnail` [16, 16] plus normal noise with standard deviation `noise`; all digests differ."""
     random, signatures = np.random.default_rng(count), near_duplicates.ImageSignatures.empty(count)
     for start in range(0, count, 10_000):
         stop = min(start + 10_000, count)
@@ -27,7 +27,7 @@ def synthetic_signatures(thumbnail: np.ndarray, noise: float, count: int) -> nea
 
 
 def peak_resident() -> int:
-    """Bytes. Not getrusage's figure, which begins with what the process that started this one had."""
+    """Peak resident bytes. getrusage would include the memory of the parent process at the start."""
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM:"))
 

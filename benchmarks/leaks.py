@@ -1,9 +1,9 @@
-"""Does grouping find the copies, does it join what is not a copy, and what does it cost as a data set grows?
+"""Does grouping find all near-copies, does it join different images, and how does its cost grow with the dataset?
 
   python -m benchmarks.leaks --json=benchmarks/results/leaks.json
 
-Against an oracle: METU's `metu_groups.csv`, made by comparing 24 x 24 thumbnails. Cost: sets of 1 k to 640 k
-thumbnails, each METU thumbnail mixed with another one at random, so that all differ, with METU's contrasts.
+Oracle: METU's `metu_groups.csv`, computed by comparing 24 x 24 thumbnails. Cost: sets of 1 k to 640 k thumbnails. Each
+is a random mixture of two METU thumbnails, so that all differ but have METU's contrasts.
 """
 
 import csv
@@ -24,7 +24,7 @@ SIZES = (1_000, 10_000, 40_000, 160_000, 640_000)
 
 
 def against_oracle(data: pathlib.Path) -> dict:
-    """Convert METU, then compare the groups and the split with the oracle's."""
+    """Converts METU and compares groups and splits with the oracle."""
     with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
         out = pathlib.Path(folder) / "data"
         harness.watch([sys.executable, "-m", "crackflow.convert", f"--images={data / 'metu'}", f"--out={out}"])
@@ -50,7 +50,7 @@ def against_oracle(data: pathlib.Path) -> dict:
 
 
 def thumbnails(data: pathlib.Path) -> np.ndarray:
-    """float32 [10000, 16, 16]: METU's thumbnails less their means."""
+    """float32 [10000, 16, 16]: METU's thumbnails, zero-centred."""
     layout = layouts.scan_layout(str(data / "metu"), Layout.CLASSES, "")
     signatures = near_duplicates.ImageSignatures.empty(len(layout.files))
     settings = scan.ScanOptions(str(data / "metu"), 100.0, 128, 0.005)
@@ -61,7 +61,7 @@ def thumbnails(data: pathlib.Path) -> np.ndarray:
 
 
 def synthetic_signatures(base: np.ndarray, count: int, seed: int) -> near_duplicates.ImageSignatures:
-    """`count` pictures that all differ: sums of two METU thumbnails, one of them transposed and mirrored."""
+    """`count` distinct images: sums of two METU thumbnails, one of them transposed and mirrored."""
     random = np.random.default_rng(seed)
     signatures = near_duplicates.ImageSignatures.empty(count)
     for start in range(0, count, 10_000):

@@ -1,20 +1,21 @@
-"""How long are cracks said to be, and how long are they? Drawn lines, and the photographs of DeepCrack, CFD and uav75.
+"""How accurate are the predicted crack lengths? On drawn lines, and on photographs of DeepCrack, CFD and uav75.
 
   python -m benchmarks.lengths --json=benchmarks/results/lengths.json
-  python -m benchmarks.lengths --kept=FOLDER    # what the network said stays there, for the next time
-  python -m benchmarks.lengths --parts=wide,cfd --json=FILE     # these anew, the others as they are in FILE
+  python -m benchmarks.lengths --kept=FOLDER    # caches the network's scores there for the next run
+  python -m benchmarks.lengths --parts=wide,cfd --json=FILE     # only these; other results in FILE are preserved
 
-`drawn`: lines, 600 px long, and circles of 100 px radius, 2 to 32 px wide, in every direction, in cells that all are
-sure: length over what was drawn. `wide`: a crack of 475 mm, 8 to 24 px wide, through the shipped model, of
-CRACKFLOW_DATA/reports. Photographs: through the shipped model. The truth is the mask's skeleton, less its spurs,
-smoothed as the lines of crackflow.inference.centerline are, its loops kept. A finding is right when half of its outline
-lies within 8 pixels of the mask, as in benchmarks.findings. `ratio`: the lengths of right findings over the truth
-within 8 pixels of their outlines, sums of all photographs; `within_20`: the share of photographs whose own ratio is .8
-to 1.2; `sure`: the same of findings nine tenths of which lie within 8 pixels of the mask; `overall`: all lengths, those
-of wrong findings too, over all of the truth, missed cracks too. `even`, `odd`: every second photograph; constants were
-chosen on the even ones of CFD and uav75. `nets`: findings without a length because they are none, and the truth's share
-in them. `longest_of_area`, `longest_of_box`: the largest length over its bound. `longer_than_box`: the share of right
-findings that are longer than their box is wide and high together.
+`drawn`: lines 600 px long and circles of 100 px radius, 2 to 32 px wide, in every direction, with probability 1 in
+every cell they cross: predicted over drawn length. `wide`: a crack of 475 mm, 8 to 24 px wide, from
+CRACKFLOW_DATA/reports, predicted by the shipped model. Photographs: predicted by the shipped model. The ground truth is
+the mask's skeleton without spurs, smoothed like the lines of crackflow.inference.centerline; its loops remain. A
+finding is right when half of its outline lies within 8 pixels of the mask, as in benchmarks.findings. `ratio`: lengths
+of right findings over the truth within 8 pixels of their outlines, summed over all photographs; `within_20`: the
+fraction of photographs whose own ratio is .8 to 1.2; `sure`: the same for findings with nine tenths of their outline
+within 8 pixels of the mask; `overall`: all lengths, wrong findings included, over the whole truth, missed cracks
+included. `even`, `odd`: every second photograph; constants were tuned on the even ones of CFD and uav75. `nets`:
+findings without a length because they are a net of cracks, and the fraction of the truth in them. `longest_of_area`,
+`longest_of_box`: the largest length over its bound. `longer_than_box`: the fraction of right findings that are longer
+than width plus height of their box.
 """
 
 import pathlib
@@ -37,8 +38,8 @@ WIDTHS, DIRECTIONS, LINE_PX, RADIUS_PX = (2, 3, 4, 6, 8, 12, 16, 20, 24, 28, 32)
 
 
 def skeleton_links(skeleton: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(points [N, 2], (row, column), links int [M, 2] between neighbours; over a corner only where no straight ones
-    lead there)."""
+    """(points [N, 2] as (row, column), links int [M, 2] between neighbours). A diagonal link exists only where no
+    straight links connect the two points."""
     index = np.full(np.array(skeleton.shape) + 2, -1)
     points = np.argwhere(skeleton)
     y, x = points.T + 1
@@ -54,7 +55,7 @@ def skeleton_links(skeleton: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def smooth(points: np.ndarray, links: np.ndarray) -> np.ndarray:
-    """float64 [N, 2]: as `centerline.smooth`, over junctions as well."""
+    """float64 [N, 2]: like `centerline.smooth`, but across junctions as well."""
     count = len(points)
     adjacency = sparse.coo_matrix((np.ones(len(links)), tuple(links.T)), (count, count)).tocsr()
     adjacency = adjacency + adjacency.T + sparse.eye(count)
@@ -66,8 +67,8 @@ def smooth(points: np.ndarray, links: np.ndarray) -> np.ndarray:
 
 
 def _spurs(points: np.ndarray, links: np.ndarray, limit: np.ndarray) -> np.ndarray:
-    """bool [M]: the links of branches with a loose end that are shorter than `limit` [N] at their junction, of each
-    junction the shortest."""
+    """bool [M]: the links of spurs, i.e. branches with a loose end that are shorter than `limit` [N] at their junction;
+    only the shortest per junction."""
     degree = np.bincount(links.ravel(), minlength=len(points))
     inner = (degree[links] == 2).all(1)
     count = len(points)
@@ -91,7 +92,7 @@ def _spurs(points: np.ndarray, links: np.ndarray, limit: np.ndarray) -> np.ndarr
 
 
 def true_centerline(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(middles of the links of the skeleton of `mask`, float64 [M, 2], (row, column), and how long each is)."""
+    """(midpoints of the skeleton links of `mask`, float64 [M, 2] as (row, column), and the length of each link)."""
     skeleton, thickness = morphology.skeletonize(mask), ndimage.distance_transform_edt(mask)
     while True:
         points, links = skeleton_links(skeleton)
@@ -112,7 +113,7 @@ def area_of(outline: list) -> float:
 
 
 def measure_photo(prediction: predictor.Prediction, mask: np.ndarray) -> dict:
-    """What one photograph adds."""
+    """Lengths and bounds of one photograph."""
     near = ndimage.distance_transform_edt(~mask) <= NEAR_PX if mask.any() else np.zeros(mask.shape, bool)
     middles, links = true_centerline(mask)
     pixels = tuple(np.clip(middles.round().astype(int), 0, np.array(mask.shape) - 1).T)
@@ -150,7 +151,7 @@ def measure_photo(prediction: predictor.Prediction, mask: np.ndarray) -> dict:
 
 
 def summarize(photos: list[dict], name: str = "right") -> dict:
-    """Ratio of sums, and how many photographs come near it; those where such a crack was found."""
+    """Ratio of the sums, and the fraction of photographs within 20 %, over photographs with such findings."""
     pairs = [(photo["sums"][name], photo["truth"][name]) for photo in photos if photo["truth"][name]]
     predicted, true = np.array(pairs).reshape(-1, 2).T
     within = np.abs(predicted / true - 1) <= 0.2
@@ -176,7 +177,7 @@ def evaluate_photos(model: predictor.Model, name: str, cache_dir: str) -> dict:
 
 
 def iter_scores(model: predictor.Model, name: str, cache_dir: str):
-    """((what the network said of a photograph, its name), mask) one after the other; in `kept`, where it is given."""
+    """Yields ((scores of a photograph, its name), mask). Scores are cached in `cache_dir`, if it is given."""
     file = pathlib.Path(cache_dir) / f"{name}-{model.bundle.sha256[:12]}.pickle"
     if cache_dir and file.exists():
         stored = pickle.loads(file.read_bytes())
@@ -195,7 +196,7 @@ def iter_scores(model: predictor.Model, name: str, cache_dir: str):
 
 
 def drawn_length(width: int, angle: int | None) -> tuple[float | None, float]:
-    """(found, drawn) of a line in a direction, or a circle."""
+    """(predicted, drawn) length of a line at `angle`, or of a circle if it is None."""
     side, scale = 720, 4
     page = Image.new("L", (side * scale, side * scale))
     draw = ImageDraw.Draw(page)

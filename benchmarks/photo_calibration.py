@@ -1,11 +1,11 @@
-"""The threshold of photographs, chosen for a model that is there: its weights stay as they are.
+"""Calibrates the photo threshold of an existing model; its weights do not change.
 
   python -m benchmarks.photo_calibration                                        # the shipped model
   python -m benchmarks.photo_calibration --model=shipped/run/model.h5 --data=shipped/metu
 
-crackflow.train does this with its own images. The model that comes with crackflow was trained on pictures of
-128 pixels, which are no photographs: its threshold is chosen on the clean ones of METU's validation split at full size,
-none of which it was trained on, and on walls that are laid of them (synthesis/mosaics.py).
+crackflow.train does this with its own images. The shipped model was trained on windows of 128 pixels, which are not
+full photographs: its threshold is calibrated on the clean images of METU's validation split at full size, none of which
+it was trained on, and on mosaics of them (synthesis/mosaics.py).
 """
 
 import dataclasses
@@ -23,14 +23,14 @@ from crackflow.model import model_file
 from crackflow.pipeline import stream
 from crackflow.train import NUM_OOD_IMAGES
 
-# Photographs, and walls with their windows: more than crackflow.train has the time for. The large ones are of 12
-# megapixels: what the line through the small ones can only guess. The highest place of 33 of them is exceeded in 3 of
-# 100 others (1 of 34 to come), which is the share of false alarms that is asked for.
+# The maximum number of photographs, and the windows per wall: more than crackflow.train has time for. The large walls
+# have 12 megapixels, a size to which small ones can only be extrapolated. The highest peak of 33 of them is exceeded by
+# 3 in 100 new ones (1 in 34), which is the requested false alarm rate.
 MAX_PHOTOS, WALLS = 500, (36,) * 40 + (732,) * 33
 
 
 def mean_brightness(data: dataset.Dataset, card: model_file.ModelMetadata, seed: int) -> float:
-    """0..255: of training images, as crackflow.train measures it."""
+    """Mean brightness of training images, 0..255, as crackflow.train measures it."""
     batches = stream.sample_batches(data, "train", NUM_OOD_IMAGES, 256, card.image_px, card.channels, seed)
     return float(np.concatenate([np.asarray(image).mean((1, 2, 3)) for image, _ in batches]).mean())
 

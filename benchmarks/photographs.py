@@ -1,11 +1,12 @@
-"""How long does a photograph take, and how much memory? 12 and 100 megapixels, stitched from METU's images.
+"""How much time and memory does a photograph take? 12 and 100 megapixels, stitched from METU's images.
 
   python -m benchmarks.photographs --json=benchmarks/results/photographs.json
 
-Half of the stitched images are cracked. `look`: from the JPEG file to findings, in a process that has done one before,
-median of --repeats; at one scale, and at the three of the default. `command`: `python -m crackflow.predict` as a whole,
-start-up, overlays and page included, wall clock and the peak of its resident memory. `tiles`: the same windows at one
-scale, 16 pixels apart, each alone, in batches of 64, timed on a part of them and taken for all; `dense`: all at once.
+Half of the stitched images are cracked. `look`: from the JPEG file to findings, in a warmed-up process, median of
+--repeats; at one scale, and at the three default scales. `command`: wall clock and peak resident memory of the whole
+command `python -m crackflow.predict`, start-up, overlays and page included. `tiles`: the windows of one scale, 16
+pixels apart, scored separately in batches of 64, timed on a part and extrapolated to all; `dense`: the same windows
+scored in one pass.
 """
 
 import pathlib
@@ -41,7 +42,7 @@ def stitch(rows: int, columns: int) -> np.ndarray:
 
 
 def time_work(work, repeats: int) -> dict:
-    """Median, lowest and highest of `work`, after one run to warm up."""
+    """Median, lowest and highest seconds of `work`, after one warm-up run."""
     work()
     times = []
     for _ in range(repeats):
@@ -53,7 +54,7 @@ def time_work(work, repeats: int) -> dict:
 
 
 def against_tiles(model: predictor.Model, file: str, repeats: int) -> dict:
-    """Every window of one scale, all at once and each alone."""
+    """Every window of one scale, scored in one pass and separately."""
     pixels = photo_files.read(file, 3, 200).pixels
     card, scorer = model.card, model._scorer
     resized = resize.scaled(pixels, *(round(side * card.scale) for side in pixels.shape[:2]))

@@ -1,12 +1,12 @@
-"""The pictures of the README, made anew.
+"""Regenerates the images of the README.
 
   python -m benchmarks.pictures             docs/images/surfaces.jpg, varied.jpg, augmentation.jpg, findings.jpg (of
                                             the shipped model), and from benchmarks/results: inputs.png (peers),
                                             networks.png (time_to_accuracy), pareto.png (tune), unseen.png
-  python -m benchmarks.pictures --model=RUN as well, with a trained model, explanations.jpg, filters.png and, where METU
-                                            is, filters_metu.png: the responses alone, not the photograph
+  python -m benchmarks.pictures --model=RUN also, with a trained model, explanations.jpg, filters.png and, if METU is
+                                            available, filters_metu.png: the responses only, without the photograph
 
-The report's picture is a screenshot of the page that launch/quickstart.sh leaves (quickstart/run/report.html).
+The image of the report is a screenshot of the page that launch/quickstart.sh writes (quickstart/run/report.html).
 """
 
 import argparse
@@ -38,7 +38,7 @@ FINDING_INDICES, FINDING_PX = (1, 3, 5, 2), 340
 
 
 def inputs() -> None:
-    """Bars of images/s at 227 px, the fastest above, ours in colour; the axis is logarithmic."""
+    """Bar chart of images/s at 227 px, fastest on top, crackflow in colour, on a logarithmic axis."""
     throughputs = report.load("peers")["results"]["images_per_sec"]["227 px"]
     rates = sorted((rate["median"], name) for name, rate in throughputs.items() if "median" in rate)
     figure = Figure(figsize=(8, 4.2), layout="constrained")
@@ -57,8 +57,8 @@ def inputs() -> None:
 
 
 def networks() -> None:
-    """Accuracy on METU's test split against images/s: one point for each network and setting, the mean of its seeds,
-    with Wilson's 95 % interval for one run: the seeds are measured on the same images."""
+    """Accuracy on METU's test split against images/s: one point per network and setting, the mean of its seeds, with
+    Wilson's 95 % interval of a single run, since all seeds are evaluated on the same images."""
     runs = report.load("time_to_accuracy")["results"]["runs"]
     colours = {"fast": "#2c6fbb", "accurate": "#c0392b", "baseline": "#7f8c8d"}
     figure = Figure(figsize=(8, 4.8), layout="constrained")
@@ -90,7 +90,7 @@ def networks() -> None:
 
 
 def pareto() -> None:
-    """Every trial of the search of benchmarks/results/tune.json, its winner, and the hand-made networks."""
+    """Every trial of the search in benchmarks/results/tune.json, its best trial, and the hand-designed networks."""
     results = report.load("tune")["results"]
     kinds = {"images_per_sec": float, "accuracy": float, "epochs": int, "score": float, "params": int}
     rows = [row for row in results["search"]["rows"] if row["status"] == trial.COMPLETED]
@@ -109,7 +109,7 @@ def pareto() -> None:
 
 
 def augmentation() -> None:
-    """Made surfaces as they are, and under `standard` and `strong`."""
+    """Synthetic surfaces without augmentation, and with `standard` and `strong`."""
     examples = [concrete.draw_example(seed=1, index=index, image_px=PX) for index in (1, 5, 9, 13)]
     image = np.stack([example.image for example in examples])
     columns = [image]
@@ -121,7 +121,7 @@ def augmentation() -> None:
 
 
 def surfaces() -> None:
-    """Two rows of made surfaces: cracked above, clean below."""
+    """Two rows of synthetic surfaces: cracked on top, clean below."""
     rows = [
         [concrete.draw_example(seed=1, index=2 * column + label, image_px=PX).image for column in range(COLUMNS)]
         for label in (1, 0)
@@ -136,7 +136,7 @@ def surfaces() -> None:
 
 
 def varied_surfaces() -> None:
-    """Three rows of varied surfaces, nothing of them lent by a data set: cracked and clean in turn."""
+    """Three rows of varied surfaces, without textures from a dataset: cracked and clean in turn."""
     row = [
         [varied.draw_example(seed=2, index=COLUMNS * y + x, image_px=128).image for x in range(COLUMNS)]
         for y in range(3)
@@ -146,7 +146,7 @@ def varied_surfaces() -> None:
 
 
 def unseen() -> None:
-    """ROC area and balanced accuracy on each set: the model before, every seed of the shipped recipe, the aims."""
+    """ROC AUC and balanced accuracy per dataset: the previous model, each seed of the shipped recipe, the targets."""
     results = report.load("unseen")["results"]
     names = ("metu", "deepcrack_128", "cfd_128", "cfd_160")
     aims = {"roc_auc": (None, 0.985, 0.98, 0.98), "balanced_accuracy": (0.997, 0.94, 0.90, 0.90)}
@@ -178,7 +178,7 @@ def unseen() -> None:
 
 
 def findings() -> None:
-    """What the shipped model finds in made photographs, of which the last is clean."""
+    """Findings of the shipped model in synthetic photographs; the last one is clean."""
     model = predictor.load()
     row = []
     for index in FINDING_INDICES:
@@ -190,7 +190,7 @@ def findings() -> None:
 
 
 def explanations(loaded: model_file.TrainedModel) -> None:
-    """Made cracks, their masks, and the six maps of each."""
+    """Synthetic cracks, their masks, and six heatmaps of each."""
     examples = [concrete.draw_example(seed=4, index=index, image_px=loaded.card.image_px) for index in range(40)]
     probabilities = loaded.probabilities(np.stack([example.image for example in examples]))
     cracked = [
@@ -209,7 +209,7 @@ def explanations(loaded: model_file.TrainedModel) -> None:
 
 
 def filters(loaded: model_file.TrainedModel, image: np.ndarray, name: str, with_photograph: bool) -> None:
-    """Classical filters and the strongest maps of the first layer on `picture` uint8 [H, W, 3]."""
+    """Classical filters and the strongest feature maps of the first layer on `image` uint8 [H, W, 3]."""
     grey = image.astype(np.float32).mean(-1)
     laplacian = ndimage.gaussian_laplace(grey, 2.0)
     crossings = (np.sign(laplacian[:-1, :-1]) != np.sign(laplacian[1:, :-1])) | (

@@ -1,8 +1,8 @@
-"""What does each step of the input cost? Images/s after each of them, for the stream and for the pack.
+"""What does each step of the input pipeline cost? Images/s after each step, for the stream and the pack.
 
   python -m benchmarks.pipeline --json=benchmarks/results/pipeline.json
 
-METU, batches of 128, at 227 px (as stored) and 128 px; a window of each in turn.
+METU, batches of 128, at 227 px (as stored) and 128 px; one window per step in turn.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""The tables of README.md and docs/, made from the JSON in benchmarks/results/.
+"""Writes the tables of README.md and docs/ from the JSON files in benchmarks/results/.
 
 python -m benchmarks.report             write them
 python -m benchmarks.report --check     exit 1 when a page shows other figures
@@ -38,7 +38,7 @@ def load(name: str) -> dict:
 
 
 def accuracy_table() -> str:
-    """Every run of time_to_accuracy: accuracy with its interval, mistakes, and seconds of each command."""
+    """One row per run of time_to_accuracy: accuracy with its interval, mistakes, and seconds per command."""
     benchmark = load("time_to_accuracy")
     rows = [
         "| network, setting | test accuracy [95 %] | missed / false alarms | convert + train + evaluate |",
@@ -59,13 +59,13 @@ def accuracy_table() -> str:
 
 
 def _timing_caveat(run: dict, cpu: str) -> str:
-    """Whether the seconds of a run were taken elsewhere, or beside other work."""
+    """Says whether a run was timed on another CPU, or while other work was running."""
     elsewhere = "" if run["cpu"] == cpu else f", on {run['cpu']}"
     return elsewhere + ("" if run.get("alone", True) else ", other work beside it")
 
 
 def convert_table() -> str:
-    """Speed and memory of the conversion, and what the grouping finds, against the oracle."""
+    """Speed and memory of the conversion, and how its groups of near-copies compare with the oracle."""
     convert, leaks = load("convert"), load("leaks")
     speed, oracle = convert["results"]["images_per_sec"], leaks["results"]["oracle"]
     curve = "; ".join(f"{row['images']:,}: {row['seconds']:.1f} s" for row in leaks["results"]["curve"])
@@ -83,7 +83,7 @@ def convert_table() -> str:
 
 
 def frames_table() -> str:
-    """Seconds and memory of the search among nearly equal frames and among walls, and of the whole command."""
+    """Time and memory of the near-duplicate search on frames and on walls, and of the whole command."""
     benchmark = load("frames")
     names = {
         "frames": "frames of a fixed camera, search",
@@ -101,7 +101,7 @@ def frames_table() -> str:
 
 
 def input_table() -> str:
-    """Every competitor of against_peers: images/s at both sizes, fastest at 227 px first."""
+    """Images/s of every competitor of against_peers at both sizes, sorted by the speed at 227 px."""
     benchmark = load("peers")
     sizes = benchmark["results"]["images_per_sec"]
     columns = [size for size in ("227 px", "128 px") if size in sizes]
@@ -114,7 +114,7 @@ def input_table() -> str:
 
 
 def augment_table() -> str:
-    """Microseconds an image of each way to augment, and what training with ours takes longer."""
+    """Microseconds per image of each augmentation, and how much longer a train step takes with crackflow's."""
     benchmark = load("augment")
     results, names = (
         benchmark["results"],
@@ -130,7 +130,7 @@ def augment_table() -> str:
 
 
 def step_table() -> str:
-    """Images/s of the train step of each network, in each program."""
+    """Images/s of the train step, per network and program."""
     benchmark = load("train_step")
     programs = {
         "crackflow": "crackflow",
@@ -153,7 +153,7 @@ def step_table() -> str:
 
 
 def faults_table() -> str:
-    """What the campaign of kills left, for each command."""
+    """Results of the kill campaign, per command."""
     benchmark = load("faults")
     rows = [
         "| killed at random moments | kills | lost or damaged | as without kills, bit for bit |",
@@ -166,7 +166,7 @@ def faults_table() -> str:
 
 
 def across_table() -> str:
-    """A model trained on METU on each data set, the mean of the seeds and what they span."""
+    """A model trained on METU, evaluated on each dataset: mean and range over the seeds."""
     benchmark = load("across")
     runs = benchmark["results"]["runs"]
     rows = [
@@ -193,14 +193,14 @@ def across_table() -> str:
 
 
 def _mean_and_range(values: list[float], form: str, unit: str) -> str:
-    """'99.8 % (99.7 to 99.9)': the mean and what the values span, where there are several."""
+    """'99.8 % (99.7 to 99.9)': the mean, and the range if there are several values."""
     if len(values) == 1:
         return f"{values[0]:{form}}{unit}"
     return f"{statistics.mean(values):{form}}{unit} ({min(values):{form}} to {max(values):{form}})"
 
 
 def explain_table() -> str:
-    """Each explanation and its scores on DeepCrack; the classical filters below."""
+    """Scores of each explanation method on DeepCrack, followed by the classical filters."""
     benchmark = load("explain")
     results = benchmark["results"]
     rows = [
@@ -225,7 +225,7 @@ def explain_table() -> str:
 
 
 def small_table() -> str:
-    """Accuracy on others of the kind by images of each class that were trained on, and how often training warned."""
+    """Accuracy on unseen images by the number of training images per class, and how often training warned."""
     benchmark = load("small")
     runs = list(benchmark["results"].values())
     rows = [
@@ -244,7 +244,7 @@ def small_table() -> str:
 
 
 def photographs_table() -> str:
-    """Seconds and memory of large photographs, and windows all at once against one by one."""
+    """Time and memory for large photographs, and dense scoring against scoring window by window."""
     benchmark = load("photographs")
     rows = [
         "| photograph | one scale | three scales (default) | whole command | its memory |",
@@ -265,7 +265,7 @@ def photographs_table() -> str:
 
 
 def findings_table() -> str:
-    """How the findings lie on known cracks."""
+    """How well the findings match annotated cracks."""
     benchmark = load("findings")
     rows = [
         "| photographs | cracks found [95 %] | findings that are right [95 %] | without those left to a person "
@@ -291,7 +291,7 @@ def findings_table() -> str:
 
 
 def false_alarms_table() -> str:
-    """Clean and cracked photographs by size, with the most probable place alone and as the model decides."""
+    """Clean and cracked photographs by size: the decision by the peak probability alone, and the model's own."""
     results = load("false_alarms")["results"]
     rows = [
         "| photographs | clean ones left alone: before | now [95 %] | false alarms a photograph | a square metre "
@@ -329,7 +329,7 @@ def _rate_cell(rate: dict) -> str:
 
 
 def lengths_table() -> str:
-    """Lengths of found cracks over those of the masks."""
+    """Predicted crack lengths divided by those of the masks."""
     sets = load("lengths")["results"]["sets"]
     rows = [
         "| photographs | found cracks: length over the truth | photographs within 20 % "
@@ -349,7 +349,7 @@ def lengths_table() -> str:
 
 
 def exports_table() -> str:
-    """Each exported format of the shipped model."""
+    """One row per exported format of the shipped model."""
     benchmark = load("exports")
     rows = [
         "| format | runtime | largest difference | decisions changed | accuracy | MB | ms an image |",
@@ -371,7 +371,7 @@ def exports_table() -> str:
 
 
 def shipped_table() -> str:
-    """The shipped model on what it has and has not seen."""
+    """Metrics of the shipped model on seen and unseen datasets."""
     benchmark = load("shipped")
     results = benchmark["results"]
     rows = [
@@ -403,7 +403,7 @@ def shipped_table() -> str:
 
 
 def unlike_table() -> str:
-    """How often the shipped model says that a photograph looks unlike its training."""
+    """How often the shipped model reports that a photograph is out of distribution."""
     benchmark = load("shipped")
     rows = ["| photographs | | warned |", "|---|---|---|"]
     for name, stats in benchmark["results"]["unlike"].items():
@@ -423,7 +423,7 @@ UNSEEN = {
 
 
 def unseen_table() -> str:
-    """The shipped recipe from three seeds, on each set, and the model before it."""
+    """The shipped recipe trained with three seeds, on each dataset, and the previous model."""
     benchmark = load("unseen")
     results = benchmark["results"]
     runs, before = results["runs"], results["before"]
@@ -459,7 +459,7 @@ def _seeds(runs: list[dict]) -> str:
 
 
 def ablation_table() -> str:
-    """What each lever is worth, by one short training each."""
+    """The effect of each part of the recipe: one short training per ablation."""
     benchmark = load("unseen")
     rows = [
         "| trained in short, one seed | METU | DeepCrack, 128 px | CFD, 128 px | CFD, 160 px | fresh made surfaces "
@@ -481,7 +481,7 @@ def ablation_table() -> str:
 
 
 def scaling_table() -> str:
-    """What a strategy costs here, and what it would bring elsewhere, by the model."""
+    """The measured cost of each distribution strategy, and the modelled speed on GPU clusters."""
     benchmark = load("scaling")
     results = benchmark["results"]
     rows = [f"Measured, `{results['network']}`, a global batch of {results['batch']}, the same two cores for all:", ""]
@@ -509,7 +509,7 @@ def scaling_table() -> str:
 
 
 def _two_digits(value: int) -> int:
-    """Two significant digits: all that a model is good for."""
+    """Rounds to two significant digits: the model is no more precise than that."""
     return int(float(f"{value:.1e}"))
 
 
@@ -518,7 +518,7 @@ def _speed(rate: dict) -> str:
 
 
 def tune_table() -> str:
-    """The winner of the search beside the hand-made networks, the fastest first."""
+    """The best network of the search next to the hand-designed ones, fastest first."""
     benchmark = load("tune")
     searched, points = benchmark["results"]["search"], benchmark["results"]["compare"]["points"]
     rows = ["| network, 96 px | parameters | images/s scored | test accuracy, three seeds |", "|---|---|---|---|"]
@@ -579,7 +579,7 @@ PAGES = {
 
 
 def render_page(page: str) -> str:
-    """The text of `page`, what stands between `<!-- NAME -->` and `<!-- end -->` made anew for each of its tables."""
+    """The text of `page`, with the text between `<!-- NAME -->` and `<!-- end -->` replaced by the table NAME."""
     text = (harness.REPOSITORY / page).read_text()
     for name, make_table in PAGES[page].items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"

@@ -1,8 +1,8 @@
-"""Does an image cost the same in a large data set as in a small one? Stream and pack from 10 k to 1 M images.
+"""Does an image cost the same in a large dataset as in a small one? Stream and pack from 10 k to 1 M images.
 
   python -m benchmarks.scale --json=benchmarks/results/scale.json
 
-Raw records of 32 px, random pixels, made by this script; each size in a process of its own, for its memory.
+This script writes raw records of 32 px with random pixels. Each size runs in its own process, to measure its memory.
 """
 
 import json
@@ -26,7 +26,7 @@ IMAGES_A_SHARD = 10_000
 
 
 def write_dataset(folder: str, count: int) -> None:
-    """A data set of `count` raw records in `folder`, all in train."""
+    """Writes a dataset of `count` raw records to `folder`, all in the training split."""
     random, shards, manifest = np.random.default_rng(count), [], []
     number = -(-count // IMAGES_A_SHARD)
     for shard in range(number):
@@ -56,7 +56,7 @@ def write_dataset(folder: str, count: int) -> None:
 
 
 def measure(folder: str, seconds: float, windows: int) -> dict:
-    """In a process of its own: cost of an image and resident memory, for both inputs."""
+    """Cost per image and resident memory of both inputs. Runs in its own process."""
     runtime.configure(seed=0, threads=0, deterministic=False)
     data = dataset.load(folder)
     began = time.perf_counter()
@@ -82,7 +82,7 @@ def measure(folder: str, seconds: float, windows: int) -> dict:
 
 
 def _private_mb() -> int:
-    """Resident memory that is this process' own: the pages of the mapped file belong to the page cache."""
+    """Private resident memory: the pages of the mapped file belong to the page cache and do not count."""
     with open("/proc/self/smaps_rollup") as file:
         return round(sum(int(line.split()[1]) for line in file if line.startswith("Anonymous:")) / 1e3)
 

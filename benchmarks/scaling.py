@@ -1,14 +1,14 @@
-"""What does another replica cost, and what would many GPUs bring?
+"""What does another replica cost, and how fast would many GPUs be?
 
   python -m benchmarks.scaling --json=benchmarks/results/scaling.json
 
-Measured: images/s of training (made pixels from memory, one global batch) on one device, on two logical devices of
+Measured: images/s of training (synthetic pixels from memory, one global batch) on one device, on two logical devices of
 this host (MirroredStrategy) and with two workers over loopback (MultiWorkerMirroredStrategy), in turn. All share the
-same cores, so what they lose against one device is what the strategy costs. Counted: parameters, and with them the
-bytes of gradients that a step sends; operations of a forward pass.
+same cores, so the loss against one device is the cost of the strategy. Counted: parameters, and thus the bytes of
+gradients sent per step; operations of a forward pass.
 
-Modelled, not measured: images/s at 8 and 64 GPUs, from the counts and the assumptions in `Assumed`, which stand in the
-JSON beside the figures. Nothing is taken to overlap, and input to keep up.
+Modelled, not measured: images/s on 8 and 64 GPUs, from the counts and the assumptions in `Assumed`, which the JSON
+contains as well. The model assumes that nothing overlaps and that the input keeps up.
 """
 
 import dataclasses
@@ -34,19 +34,19 @@ STRATEGIES = {
 
 @dataclasses.dataclass(frozen=True)
 class Assumed:
-    """Of an H200 and a cluster of them. Rates are what a program may hope for, not a data sheet's peak."""
+    """Assumptions about a cluster of H200 GPUs. Rates are achievable ones, not data sheet peaks."""
 
     flops: float = 100e12  # sustained, small convolutions in bfloat16: an eighth of the 790e12 of large matrix products
-    images_a_gpu: int = 256  # of a step
+    images_a_gpu: int = 256  # per step
     gpus_a_host: int = 8
-    within_host_bytes_s: float = 300e9  # NVLink, a direction
-    between_hosts_bytes_s: float = 40e9  # 400 Gbit/s a host
-    latency_s: float = 20e-6  # of each hop of a ring
-    overhead_s: float = 1e-3  # of a step: launches, metrics, the optimizer
+    within_host_bytes_s: float = 300e9  # NVLink, per direction
+    between_hosts_bytes_s: float = 40e9  # 400 Gbit/s per host
+    latency_s: float = 20e-6  # per hop of a ring
+    overhead_s: float = 1e-3  # per step: launches, metrics, the optimizer
 
 
 def counts(name: str) -> dict:
-    """Parameters, bytes of float32 gradients, and operations of a forward and backward pass of one image."""
+    """Parameters, bytes of float32 gradients, and operations of a forward and backward pass per image."""
     recipe = networks.NETWORKS[Network(name)]
     model = recipe.build()
     spec = tf.TensorSpec([1, *model.input_shape[1:]], tf.uint8)
@@ -61,12 +61,12 @@ def counts(name: str) -> dict:
         "parameters": trained,
         "gradient_bytes": 4 * trained,
         "flops_forward": forward,
-        "flops_step_an_image": 3 * forward,  # backward computes two products for each of forward's
+        "flops_step_an_image": 3 * forward,  # the backward pass computes two products per forward product
     }
 
 
 def model_cluster(counted: dict, gpus: int, assumed: Assumed) -> dict:
-    """images/s of `gpus` GPUs, each with its own images: compute, then a ring within each host and one between them."""
+    """images/s of `gpus` data-parallel GPUs: compute, then a ring all-reduce within each host and one between hosts."""
     compute = assumed.images_a_gpu * counted["flops_step_an_image"] / assumed.flops + assumed.overhead_s
     local_gpus, hosts = min(gpus, assumed.gpus_a_host), -(-gpus // assumed.gpus_a_host)
 
@@ -84,7 +84,7 @@ def model_cluster(counted: dict, gpus: int, assumed: Assumed) -> dict:
 
 
 def speed(strategy: str, network: str, data: pathlib.Path, directory: pathlib.Path, batch: int) -> float:
-    """images/s of a training of one epoch, as history.csv says."""
+    """images/s of a training of one epoch, from history.csv."""
     run = directory / "run"
     flags = [f"--data={data}", f"--run_dir={run}", f"--model={network}", "--epochs=1", f"--batch_size={batch}"]
     flags += ["--input=synthetic", "--overwrite", "--augment=none", *STRATEGIES[strategy]]

@@ -1,13 +1,13 @@
-"""The model that comes with crackflow: what it is worth on surfaces it has and has not seen.
+"""Evaluates the model that ships with crackflow on seen and unseen surfaces.
 
-  bash launch/shipped.sh --images=METU --out=DIR                         # makes DIR/run/model.h5
-  python -m benchmarks.unseen                                            # the same from three seeds; ships the first
-  python -m benchmarks.shipped --json=benchmarks/results/shipped.json    # measures the file that is there
+  bash launch/shipped.sh --images=METU --out=DIR                         # trains DIR/run/model.h5
+  python -m benchmarks.unseen                                            # the same with three seeds; ships the first
+  python -m benchmarks.shipped --json=benchmarks/results/shipped.json    # evaluates the shipped file
 
-On METU's grouped test split, on DeepCrack and CFD cut to windows (masks layout), and on made surfaces (imitations of
-METU; its training had varied ones), none of which it was trained on; and how often it says that an image looks unlike
-its training: METU's test images, made surfaces without cracks, DeepCrack's and CFD's photographs, and pictures of
-nothing.
+Metrics on METU's grouped test split, on DeepCrack and CFD cut to windows (masks layout), and on synthetic surfaces
+(imitations of METU; its training had varied ones), none of which it was trained on. Also how often it reports an image
+as out of distribution: METU's test images, synthetic surfaces without cracks, photographs of DeepCrack and CFD, and
+images without content.
 """
 
 import json
@@ -35,7 +35,7 @@ KEEP = (
 
 
 def convert_datasets(directory: pathlib.Path) -> dict[str, pathlib.Path]:
-    """METU split by group, and each other set as test images alone."""
+    """Converts METU, split by group, and the other datasets with a test split only."""
     command = [sys.executable, "-m"]
     sets = {}
     harness.watch(
@@ -73,7 +73,7 @@ def checkerboard(random: np.random.Generator, px: int) -> np.ndarray:
 
 
 def unlike(model: predictor.Model, sets: dict[str, pathlib.Path]) -> dict:
-    """For each kind of photograph: how many, and the share that is told to look unlike training."""
+    """The number of photographs of each kind, and the fraction reported as out of distribution."""
     px = model.card.source_px
     batches = stream.eval_batches(dataset.load(str(sets["metu"])), "test", 64, px, model.card.channels)
     test_images = [pixels for image, _, weight in batches for pixels in image.numpy()[weight.numpy() > 0]]

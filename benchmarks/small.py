@@ -1,11 +1,11 @@
-"""Twenty to four hundred images of each class, all flags at their defaults: how good is the model, and does it say so?
+"""Twenty to four hundred images per class, all flags at their defaults: how good is the model, and does it warn?
 
   python -m benchmarks.small --json=benchmarks/results/small.json
 
-For METU, brick facades and synthetic concrete, and for each seed: so many images of each class are drawn, converted and
-trained on from scratch (`crackflow.convert --seed`, `crackflow.train --seed`, nothing else), and the model is measured
-on up to 250 others of each class, none of which is a copy of one that was drawn. `warned`: training said that the model
-may be no better than a guess. Runs that --json already holds are not repeated; --place=DIR keeps what they leave.
+For METU, brick facades and synthetic concrete, and for each seed: a sample of each class is drawn, converted and
+trained on from scratch (`crackflow.convert --seed`, `crackflow.train --seed`, nothing else). The model is evaluated on
+up to 250 other images per class, none of which is a copy of a sampled one. `warned`: training warned that the model may
+be no better than chance. Runs that --json already contains are not repeated; --place=DIR keeps their files.
 """
 
 import csv
@@ -27,10 +27,10 @@ from crackflow.pipeline import stream
 
 SETS = ("metu", "brick", "synthetic")
 SIZES = (20, 50, 100, 200, 400)
-MAX_TESTED = 250  # of each class, at most
-NUM_SYNTHETIC = 1300  # images made, half of them cracked
+MAX_TESTED = 250  # per class
+NUM_SYNTHETIC = 1300  # images, half of them cracked
 MIN_TESTED = 50
-CHANCE = 0.6  # of 500 images a guess tells no more rightly, 9,999 times of 10,000
+CHANCE = 0.6  # a random guess stays below this accuracy on 500 images, 9,999 times of 10,000
 CLASSES = ("Negative", "Positive")
 
 
@@ -39,7 +39,7 @@ def command(verb: str, *flags: str) -> harness.Watched:
 
 
 def sources(directory: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Where the images of each set lie."""
+    """Folder of the images of each dataset."""
     synthetic = directory / "synthetic"
     if not synthetic.exists():
         command("synth", f"--out={synthetic}", f"--count={NUM_SYNTHETIC}", "--seed=1000")
@@ -57,7 +57,7 @@ def groups(source: pathlib.Path, directory: pathlib.Path) -> dict[str, list[tupl
 
 
 def draw(images: dict, size: int, seed: int) -> tuple[list[str], list[str]]:
-    """(paths to train on, paths to measure on), as many of each class."""
+    """(training paths, test paths), with the same number per class."""
     rng, train, test = random.Random(seed), [], []
     for rows in images.values():
         rows = rng.sample(rows, len(rows))
@@ -75,7 +75,7 @@ def link_files(source: pathlib.Path, paths: list[str], root: pathlib.Path) -> pa
 
 
 def measure(source: pathlib.Path, images: dict, size: int, seed: int, directory: pathlib.Path) -> dict:
-    """One run from folder to figures, in the folder `place`."""
+    """One run from images to metrics, in `directory`."""
     train, test = draw(images, size, seed)
     began = time.perf_counter()
     photos, data, run = link_files(source, train, directory / "train"), directory / "data", directory / "run"
@@ -93,7 +93,7 @@ def measure(source: pathlib.Path, images: dict, size: int, seed: int, directory:
 
 
 def scores(run: pathlib.Path, test_data: pathlib.Path) -> dict:
-    """The model of `run` on the images of the data set `others`, at its own threshold."""
+    """Metrics of the model in `run` on the dataset `test_data`, at its own threshold."""
     loaded, data = model_file.load(str(run)), dataset.load(str(test_data))
     card = loaded.card
     labels, logits = scoring.predict_logits(

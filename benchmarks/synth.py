@@ -1,4 +1,4 @@
-"""How fast are images made, and how well does a network trained on them alone do on real ones (METU)?
+"""How fast are images generated, and how good is a network trained on them alone on real images (METU)?
 
 python -m benchmarks.synth --json=benchmarks/results/synth.json
 """
@@ -17,7 +17,7 @@ def run_verb(name: str, *options: str) -> harness.Watched:
 
 
 def speed(count: int, runs: int) -> dict:
-    """Images/s of the whole command at 227 px, start-up and files included."""
+    """Images/s of the whole command at 227 px, including start-up and file writing."""
     with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
         options = [f"--out={folder}/images", f"--count={count}", "--overwrite"]
         seconds = [run_verb("synth", *options).seconds for _ in range(runs)]
@@ -26,7 +26,7 @@ def speed(count: int, runs: int) -> dict:
 
 
 def evaluate_on_metu(count: int, epochs: int, image_px: int) -> dict:
-    """Metrics on METU's grouped test split of crackflow_s trained on `count` made images."""
+    """Metrics on METU's grouped test split of crackflow_s trained on `count` synthetic images."""
     with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
         directory = pathlib.Path(folder)
         run_verb("synth", f"--out={directory / 'images'}", f"--count={count}")

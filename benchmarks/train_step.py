@@ -1,11 +1,11 @@
-"""Images per second of one train step, for every network: ours, Keras 3, PyTorch eager and compiled, the same layers.
+"""Images per second of one train step, for every network: crackflow, Keras 3, PyTorch eager and compiled.
 
-  bash benchmarks/peers/environments.sh torch                               # once: PyTorch in an environment of its own
+  bash benchmarks/peers/environments.sh torch                               # once: PyTorch in its own environment
   python -m benchmarks.train_step --json=benchmarks/results/train_step.json
 
-One batch again and again, held in memory, without augmentation: forward, backward, AdamW. The programs of a network
-are started and warmed up, then each runs for a window in turn while the others wait. Backbones of Keras Applications
-are measured in ours alone.
+All programs have the same layers and train on one batch in memory, repeatedly, without augmentation: forward, backward,
+AdamW. The programs of a network are started and warmed up, then each runs for a window in turn while the others wait.
+Backbones of Keras Applications are measured in crackflow only.
 """
 
 import pathlib
@@ -22,8 +22,8 @@ from crackflow.core.config.network import Network
 from crackflow.model import networks
 
 PEERS = harness.REPOSITORY / "benchmarks" / "peers"
-# Name: environment, program, compiled, environment variables. Keras 3 as it is installed, and with the kernels that
-# crackflow switches on, which its user could switch on as well.
+# Name: environment, program, compiled, environment variables. Keras 3 runs as installed, and with the oneDNN kernels
+# that crackflow enables, which a Keras user could enable as well.
 ONEDNN = {"TF_ENABLE_ONEDNN_OPTS": "1"}
 PROGRAMS = {
     "crackflow": (roster.CRACKFLOW_ENV, "step_crackflow", 0, {}),
@@ -36,7 +36,7 @@ PROGRAMS = {
 
 
 def measure_network(name: str, batch: int, precision: str, work: pathlib.Path, seconds: float, windows: int) -> dict:
-    """Every program on network `name`: median, lowest, highest window; or why it could not take part."""
+    """Every program on network `name`: median, lowest and highest window, or the reason why it could not run."""
     recipe = networks.NETWORKS[Network(name)]
     same_layers = name in layout.FAMILY or name == "seed"
     competitors, measurements = {}, {}
@@ -70,7 +70,7 @@ def measure_network(name: str, batch: int, precision: str, work: pathlib.Path, s
 
 
 def ratios(measurements: dict) -> dict:
-    """Ours over each other program's median, and over the best of PyTorch's and of Keras 3's as installed."""
+    """crackflow's median over that of each other program, and over the best of PyTorch and of Keras 3 as installed."""
     medians = {program: speeds["median"] for program, speeds in measurements.items() if "median" in speeds}
     others = {program: median for program, median in medians.items() if program != "crackflow"}
     for family in ("torch", "keras3"):
@@ -84,7 +84,7 @@ def main() -> None:
     all_networks = ",".join(network.value for network in Network if network is not Network.CUSTOM)
     options = harness.arguments(__doc__, networks=all_networks, precisions="", seconds=3.0, windows=5, batch=64)
     selected = runtime.choose_precision(Precision.AUTO)
-    # bfloat16 where this machine multiplies it; elsewhere it is emulated and says nothing.
+    # bfloat16 only if this machine supports it in hardware; emulated, its speed is meaningless.
     default_precisions = ["float32"] + (["mixed_bfloat16"] if selected.value == "mixed_bfloat16" else [])
     precisions = options.precisions.split(",") if options.precisions else default_precisions
     results = harness.results(options.json)

@@ -1,13 +1,13 @@
-"""Does a search find a network that is worth having? 30 trials on METU, and the winner beside the hand-made family.
+"""Does a search find a good network? 30 trials on METU, and the best network next to the hand-designed family.
 
   python -m benchmarks.tune --json=benchmarks/results/tune.json              # search, then compare
-  python -m benchmarks.tune --keep=runs/search --json=...                    # the search's folder stays, or is taken up
+  python -m benchmarks.tune --keep=runs/search --json=...                    # keeps or reuses the search folder
   python -m benchmarks.tune --keep=runs/search --networks=crackflow_l --json=...       # one more of the family
 
-One command searches, as a user would run it: wall clock, and resident memory of its process and of the trial that
-runs, twice a second. Then crackflow.train trains the winner, from best.cfg, and each of the family, on the same split,
-at the same size, for the same epochs, with three seeds; the test split is looked at here for the first time. Their
-images/s are measured in turn, in one process.
+One command searches, as a user would run it. Its wall clock is measured; resident memory of its process and of the
+running trial is sampled twice per second. Then crackflow.train trains the best network, from best.cfg, and each of the
+family, on the same split, at the same size, for the same epochs, with three seeds; this is the first use of the test
+split. Their images/s are measured in turn, in one process.
 """
 
 import json
@@ -33,8 +33,8 @@ from crackflow.search import space
 FAMILY = ("crackflow_xs", "crackflow_s", "crackflow_m", "crackflow_l")
 PX, EPOCHS, TRIALS, FIRST = 96, 6, 30, 5
 SAMPLE_SECONDS = 0.5
-# Thirty trials are few for nineteen choices: the training of the hand-made networks is held, and what makes networks
-# slower on a CPU without a use on METU (BUILD_NOTES.md has the searches that did without).
+# Thirty trials are few for nineteen hyperparameters: those of training are fixed to the values of the hand-designed
+# networks, as are those that slow networks down on a CPU without helping on METU (BUILD_NOTES.md has other searches).
 FLAGS = ["--tuner=bayesian", "--objective=tradeoff", "--doubling_worth=0.0005", "--min_images_per_sec=5000"]
 FLAGS += ["--max_params=600000"]
 FLAGS += [
@@ -43,7 +43,7 @@ FLAGS += [
 
 
 def resident(pid: int) -> list[int]:
-    """Resident bytes of `pid` and of each of its descendants. Cheap: the kernel keeps these counts."""
+    """Resident bytes of `pid` and of each of its descendants. This is cheap: the kernel keeps these counts."""
     sizes = []
     try:
         pages = int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1])
@@ -51,13 +51,13 @@ def resident(pid: int) -> list[int]:
         for task in os.listdir(f"/proc/{pid}/task"):
             for child in pathlib.Path(f"/proc/{pid}/task/{task}/children").read_text().split():
                 sizes += resident(int(child))
-    except OSError:  # it ended while it was looked at
+    except OSError:  # the process ended meanwhile
         return sizes
     return sizes
 
 
 def search(data: pathlib.Path, out: pathlib.Path, trials: int) -> dict:
-    """The search, timed, and its memory: of its own process, and the largest sum of all, trial by trial."""
+    """Runs and times the search. Records memory of its own process, and the peak over all processes, per trial."""
     command = [sys.executable, "-m", "crackflow.tune", f"--data={data}", f"--out={out}", f"--image_px={PX}"]
     command += [f"--max_epochs={EPOCHS}", f"--max_trials={trials}", *FLAGS]
     began, own_memory, total_memory = time.perf_counter(), {}, {}
@@ -94,7 +94,7 @@ def search(data: pathlib.Path, out: pathlib.Path, trials: int) -> dict:
 
 
 def train(name: str, options: list[str], data: pathlib.Path, directory: pathlib.Path, seed: int) -> dict:
-    """One run of crackflow.train: accuracy on both splits."""
+    """One run of crackflow.train: accuracy on the validation and test split."""
     run = directory / f"{name}-{seed}"
     command = [
         sys.executable,
@@ -123,7 +123,7 @@ def train(name: str, options: list[str], data: pathlib.Path, directory: pathlib.
 
 
 def speeds(best: keras.Model) -> dict[str, dict]:
-    """Images/s of the family and of `best`, a window of each in turn."""
+    """Images/s of the family and of `best`, one window each in turn."""
     models = {name: networks.get_model_spec(Network(name), Architecture()).build(PX) for name in FAMILY}
     throughputs = scoring.measure_throughput(models | {"best": best}, 0.5, 11, compiled=False)
     return {name: {key: round(value) for key, value in rate._asdict().items()} for name, rate in throughputs.items()}
@@ -132,7 +132,7 @@ def speeds(best: keras.Model) -> dict[str, dict]:
 def compare(
     data: pathlib.Path, out: pathlib.Path, directory: pathlib.Path, seeds: int, family: list[str], known: list[dict]
 ) -> dict:
-    """The winner and the `family`, trained and measured alike; `known`: runs that were made before."""
+    """Trains and measures the best network and the `family` in the same way; `known`: earlier runs."""
     same = [f"--image_px={PX}", f"--epochs={EPOCHS}", "--early_stopping_epochs=0"]
     flags = {"best": [f"--flagfile={out / 'best.cfg'}"]} | {name: [f"--model={name}", *same] for name in family}
     runs, done = list(known), {(run["network"], run["seed"]) for run in known}
@@ -158,14 +158,14 @@ def compare(
 
 
 def winner(out: pathlib.Path) -> str:
-    """The trial that best.cfg is of."""
+    """The trial that best.cfg describes."""
     rows = [row for row in csv_files.read(str(out / "trials.csv")) if row["epochs"] == str(EPOCHS)]
     return max(rows, key=lambda row: float(row["score"]))["trial"]
 
 
 def curve(points: dict[str, dict]) -> dict:
-    """Accuracy of the hand-made family at the winner's images/s: between two of them on a straight line over the
-    logarithm of the speed; beyond the fastest, that of the fastest."""
+    """Accuracy of the hand-designed family at the best network's images/s: interpolated linearly over the logarithm of
+    the speed; beyond the fastest network, the accuracy of the fastest."""
     known = [point for name, point in points.items() if name != "best"]
     family = sorted((point["images_per_sec"]["median"], point["accuracy"]) for point in known)
     speed = points["best"]["images_per_sec"]["median"]

@@ -1,16 +1,17 @@
-"""The shipped recipe on walls it has never seen, from three seeds; and what each of its levers is worth.
+"""The shipped recipe on unseen walls, with three seeds, and an ablation of its parts.
 
   python -m benchmarks.unseen --json=benchmarks/results/unseen.json      # two hours on 2 cores
   python -m benchmarks.unseen --ship=1 ...                               # the first seed becomes the shipped model
   python -m benchmarks.unseen --ablation=0 --seeds=1                     # one seed, nothing else
-  python -m benchmarks.unseen --place=DIR ...                            # keeps data sets and runs there, takes them up
-  python -m benchmarks.unseen --before=old/model.h5 ...                  # measures that model on the same images
+  python -m benchmarks.unseen --place=DIR ...                            # stores and reuses datasets and runs there
+  python -m benchmarks.unseen --before=old/model.h5 ...                  # evaluates that model on the same images
 
-Trains by launch/shipped.sh: METU's training split and made surfaces, nothing else. Measures at the model's own
-threshold and temperature: METU's test split; DeepCrack and CFD cut to windows of 128 and of 160 px (masks layout), none
-of which training, threshold or temperature have seen; fresh made surfaces. Images/s: in turn with crackflow_s, float32.
-The ablation changes one thing at a time, with one seed and a sixteenth of the training images: one epoch in which
-METU's count once, or, alone, seven. Each is written as it is measured.
+Trains with launch/shipped.sh, on METU's training split and synthetic surfaces only. Evaluates at the model's own
+threshold and temperature: on METU's test split; on DeepCrack and CFD cut to windows of 128 and of 160 px (masks
+layout), which neither training nor threshold nor temperature has used; and on new synthetic surfaces. Images/s are
+measured in turn with crackflow_s, in float32. The ablation changes one thing at a time, with one seed and a sixteenth
+of the training images: one epoch that has METU's images once, or seven epochs of METU alone. Each result is saved as
+soon as it is measured.
 """
 
 import json
@@ -36,15 +37,15 @@ UNSEEN = {"deepcrack_128": 128, "deepcrack_160": 160, "cfd_128": 128, "cfd_160":
 NUM_SYNTHETIC, SYNTHETIC_SEED = 2000, 77
 BATCH, RESAMPLES = 128, 200
 KEEP = ("accuracy", "balanced_accuracy", "recall", "specificity", "roc_auc", "roc_auc_ci95", "ece", "n", "confusion")
-SHORT_IMAGES = 53_600  # one epoch of METU's, once, and made surfaces
-# The network of shipped.cfg sees the borders of a window; crackflow_s, whose convolutions add no zeros, hardly does.
+SHORT_IMAGES = 53_600  # one epoch of METU's images, once each, and synthetic surfaces
+# The network of shipped.cfg pads with zeros, so it sees window borders; crackflow_s does not pad and hardly does.
 SHIPPED_FLAGS = ("--flagfile=" + FLAGS,)
 BASELINE_FLAGS = ("--model=crackflow_s", "--image_px=128", "--early_stopping_epochs=0", "--mm_per_px=0.53")
-PLAIN_FLAGS = ("--standardised=false", "--mask_weight=0")  # masks need the 8 x 8 cells that padding leaves
-# What METU is joined with, once: the recipe's made surfaces, or others by crackflow.synth with these flags.
+PLAIN_FLAGS = ("--standardised=false", "--mask_weight=0")  # masks need the 8 x 8 feature map that padding leaves
+# What METU is joined with, once: the recipe's synthetic surfaces, or others by crackflow.synth with these flags.
 RECIPES = None
 JOINED = {"short": RECIPES, "unlent": ("--surfaces=varied",), "imitated": ()}
-# What was changed: name, training data, flags.
+# Ablations: name, training data, flags.
 ABLATION = (
     ("as shipped, in short", "short", SHIPPED_FLAGS),
     ("but no masks", "short", (*SHIPPED_FLAGS, "--mask_weight=0")),
@@ -64,12 +65,12 @@ ABLATION = (
 
 
 def crackflow(verb: str, *flags: object) -> float:
-    """Seconds that `python -m crackflow.verb` took."""
+    """Runs `python -m crackflow.verb` and returns its seconds."""
     return harness.watch([sys.executable, "-m", f"crackflow.{verb}", *map(str, flags)]).seconds
 
 
 def prepare_datasets(work_dir: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Folders of the data sets, each of test images alone but METU's."""
+    """Converts the evaluation datasets and returns their folders. All but METU have a test split only."""
     sets = {"metu": work_dir / "metu", **{name: work_dir / name for name in UNSEEN}, "made": work_dir / "fresh"}
     for name, px in UNSEEN.items():
         images = harness.data_folder() / name.split("_")[0]
@@ -83,7 +84,7 @@ def prepare_datasets(work_dir: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def train_first_seed(work_dir: pathlib.Path, run: pathlib.Path) -> None:
-    """The data sets and the run of seed 0, by the documented command, unless they lie there from before."""
+    """Creates the datasets and the run of seed 0 with the documented command, unless they exist."""
     if (run / "model.h5").exists():
         trained_on, on_disk = (
             model_file.load(str(run)).card.fingerprint,
@@ -98,7 +99,7 @@ def train_first_seed(work_dir: pathlib.Path, run: pathlib.Path) -> None:
 
 
 def join_datasets(work_dir: pathlib.Path, name: str) -> None:
-    """`place`/`name`: METU and made surfaces, as JOINED says, unless it lies there."""
+    """Joins METU and synthetic surfaces to `work_dir`/`name`, as JOINED says, unless it exists."""
     if (work_dir / name).exists():
         return
     synthetic = work_dir / "made"
@@ -111,7 +112,7 @@ def join_datasets(work_dir: pathlib.Path, name: str) -> None:
 
 
 def measure(run: pathlib.Path, sets: dict[str, pathlib.Path]) -> dict:
-    """Figures of the model in `run` on each set, as crackflow.evaluate gives them, and its card's."""
+    """Metrics of the model in `run` on each dataset, as in crackflow.evaluate, and facts of its card."""
     loaded, figures = model_file.load(str(run)), {}
     card = loaded.card
     for name, path in sets.items():
@@ -128,14 +129,14 @@ def measure(run: pathlib.Path, sets: dict[str, pathlib.Path]) -> dict:
 
 
 def means(runs: list[dict]) -> dict:
-    """Of each figure over the seeds, for each set."""
+    """Mean of each metric over the seeds, per dataset."""
     keys = ("accuracy", "balanced_accuracy", "recall", "specificity", "roc_auc", "ece", "review")
     names = runs[0]["datasets"]
     return {name: {key: statistics.mean(run["datasets"][name][key] for run in runs) for key in keys} for name in names}
 
 
 def run_ablations(work_dir: pathlib.Path, sets: dict[str, pathlib.Path]) -> Iterator[dict]:
-    """One short training for each of ABLATION."""
+    """Runs one short training per entry of ABLATION."""
     for number, (name, data, flags) in enumerate(ABLATION):
         if data in JOINED:
             join_datasets(work_dir, data)
@@ -152,7 +153,7 @@ def run_ablations(work_dir: pathlib.Path, sets: dict[str, pathlib.Path]) -> Iter
 
 
 def speeds(run: pathlib.Path, seconds: float) -> dict:
-    """Images/s at inference of the model in `run` and of crackflow_s, in turn, in windows of `seconds`."""
+    """Inference images/s of the model in `run` and of crackflow_s, in turn, in windows of `seconds`."""
     shipped, baseline = model_file.load(str(run)).model, networks.NETWORKS[Network.CRACKFLOW_S].build(128)
     throughputs = scoring.measure_throughput(
         {"shipped": shipped, "crackflow_s": baseline}, seconds=seconds, windows=9, compiled=False

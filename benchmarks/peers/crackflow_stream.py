@@ -1,4 +1,4 @@
-"""crackflow's stream: TFRecord of the JPEG files, decoded as it trains.
+"""crackflow's stream: TFRecords of the JPEG files, decoded during training.
 
 Synopsis::
 
@@ -20,7 +20,7 @@ from crackflow.pipeline import stream
 
 
 def load_dataset(options) -> dataset.Dataset:
-    """The images as a data set with all of them in train, so that every competitor shuffles as many."""
+    """The images as a dataset with a training split only, so that every competitor shuffles the same number."""
 
     def convert(path: pathlib.Path) -> None:
         command = [sys.executable, "-m", "crackflow.convert", f"--images={options.images}", f"--out={path}"]

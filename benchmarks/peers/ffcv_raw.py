@@ -1,4 +1,4 @@
-"""FFCV over its own file of pixels, stored at the asked size by its writer.
+"""FFCV over its own file of pixels, stored at the requested size by its writer.
 
 Synopsis::
 
@@ -22,11 +22,11 @@ from PIL import Image
 
 from benchmarks.peers import protocol
 
-PASSES = 8  # taken as one by the loader: it starts anew after each, and 10,000 images are soon over
+PASSES = 8  # per epoch of the loader: it restarts after each epoch, and 10,000 images are soon exhausted
 
 
 class Photographs:
-    """The images as FFCV's writer wants them."""
+    """The images as an indexed dataset for FFCV's writer."""
 
     def __init__(self, images: pathlib.Path) -> None:
         self.files, self.labels = protocol.files(images)

@@ -27,7 +27,7 @@ void gather(const char *rows, const long *chosen, long count, size_t row, char *
 }
 """
 THREADS = 2
-RING = 4  # buffers: a thread fills each of two, one waits, one is with the reader
+RING = 4  # buffers: two are being filled by threads, one waits, one is in use by the reader
 
 
 def write(images: pathlib.Path, px: int, path: pathlib.Path) -> None:

@@ -1,4 +1,4 @@
-"""crackflow's train step, on one batch again and again, without augmentation.
+"""crackflow's train step, repeatedly on one batch, without augmentation.
 
 Synopsis::
 

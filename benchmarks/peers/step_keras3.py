@@ -1,4 +1,4 @@
-"""The same layers in Keras 3 on TensorFlow, by its own fit loop's train function.
+"""The same layers in Keras 3 on TensorFlow, with the train function of its own fit loop.
 
 Synopsis::
 

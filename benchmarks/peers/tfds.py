@@ -49,7 +49,7 @@ def main() -> None:
             image = tf.cast(tf.image.resize(image, (options.image_px, options.image_px)), tf.uint8)
         return tf.ensure_shape(image, (options.image_px, options.image_px, 3)), example["label"]
 
-    # Shuffled while encoded and decoded by this map, as TFDS advises. It keeps small data sets in memory by itself:
+    # Shuffles encoded images and decodes them in this map, as TFDS recommends. TFDS caches small datasets in memory:
     # here the JPEGs, 60 MB.
     photographs = builder.as_dataset(split="train", shuffle_files=True, decoders={"image": tfds.decode.SkipDecoding()})
     photographs = photographs.shuffle(builder.info.splits["train"].num_examples)

@@ -33,7 +33,7 @@ class Photographs(torch.utils.data.Dataset):
 
 
 def use_one_thread(worker: int) -> None:
-    cv2.setNumThreads(0)  # the workers are as many as the cores
+    cv2.setNumThreads(0)  # there is one worker per core
 
 
 def batches(loader: torch.utils.data.DataLoader):

@@ -19,8 +19,8 @@ from PIL import Image
 
 from benchmarks.peers import protocol
 
-SHARDS = 16  # each worker needs several, to take them in a new order every pass
-SHUFFLE = 1000  # images a worker draws the next one from
+SHARDS = 16  # each worker needs several, to read them in a new order every pass
+SHUFFLE = 1000  # size of the shuffle buffer of each worker, in images
 
 
 def write(images: pathlib.Path, directory: pathlib.Path) -> None:
@@ -54,7 +54,7 @@ def main() -> None:
         .repeat()
         .shuffle(SHUFFLE)
         .map(Decode(options.image_px))
-        # This collation puts a batch into shared memory; arrays would be pickled through a pipe.
+        # default_collate puts a batch into shared memory; arrays would be pickled through a pipe.
         .batched(options.batch, collation_fn=torch.utils.data.default_collate, partial=False)
     )
     loader = webdataset.WebLoader(photographs, batch_size=None, num_workers=protocol.WORKERS, prefetch_factor=4)
