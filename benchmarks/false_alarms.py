@@ -51,7 +51,7 @@ class Models:
         without_photo_threshold = type(loaded.card)(**(vars(loaded.card) | card))
         self.before = predictor.Model(type(loaded)(loaded.model, without_photo_threshold, None, loaded.locator))
 
-    def heats(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+    def heatmaps(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         glance = self.before.glance(pixels)  # without the out-of-distribution score, which does not affect decisions
         return {variant: getattr(self, variant).heat(glance) for variant in VARIANTS}
 
@@ -91,8 +91,8 @@ def wall_shape(megapixels: float) -> tuple[int, int]:
     return height, round(megapixels * 1e6 / height)
 
 
-def rate(part: int, whole: int) -> dict:
-    return {"n": whole, "share": part / whole if whole else None, "ci95": metrics.wilson(part, whole)}
+def rate(count: int, total: int) -> dict:
+    return {"n": total, "share": count / total if total else None, "ci95": metrics.wilson(count, total)}
 
 
 def clean_walls(models: Models, walls, megapixels: float) -> dict:

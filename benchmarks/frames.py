@@ -36,30 +36,30 @@ def noise_fields(shape: tuple[int, ...]) -> np.ndarray:
     return np.random.default_rng(7).normal(0, SENSOR_NOISE, (32, *shape)).astype(np.float32)
 
 
-def frame(picture: np.ndarray, number: int) -> bytes:
-    """JPEG bytes of frame `number` of a camera facing `picture`, float32 [H, W, 3]."""
-    random, fields = np.random.default_rng([7, number]), noise_fields(picture.shape)
-    down, across = random.integers(picture.shape[:2])
+def frame(image: np.ndarray, number: int) -> bytes:
+    """JPEG bytes of frame `number` of a camera facing `image`, float32 [H, W, 3]."""
+    random, fields = np.random.default_rng([7, number]), noise_fields(image.shape)
+    down, across = random.integers(image.shape[:2])
     noise = np.roll(fields[random.integers(len(fields))], (down, across), (0, 1))
-    noisy = picture + DRIFT * np.sin(number / 300) + noise
+    noisy = image + DRIFT * np.sin(number / 300) + noise
     buffer = io.BytesIO()
     Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
 
 
-def frames(folder: pathlib.Path, pictures: list[np.ndarray], count: int) -> None:
-    """Writes `count` frames of two cameras facing the two `pictures` to the class folders clean/ and cracked/."""
+def frames(folder: pathlib.Path, images: list[np.ndarray], count: int) -> None:
+    """Writes `count` frames of two cameras facing the two `images` to the class folders clean/ and cracked/."""
     for name in ("clean", "cracked"):
         (folder / name).mkdir(parents=True)
     for number in range(count):
         name = ("clean", "cracked")[number % 2]
-        (folder / name / f"frame_{number:06d}.jpg").write_bytes(frame(pictures[number % 2], number))
+        (folder / name / f"frame_{number:06d}.jpg").write_bytes(frame(images[number % 2], number))
 
 
-def noise_of_thumbnails(picture: np.ndarray, count: int = MEASURED) -> tuple[np.ndarray, float]:
+def noise_of_thumbnails(image: np.ndarray, count: int = MEASURED) -> tuple[np.ndarray, float]:
     """The mean thumbnail, zero-centred, float32 [16, 16], and the standard deviation of one of its values."""
     grey = np.stack(
-        [thumbnail.thumbnail(image_file.parse_photo(frame(picture, number), "", 1)).grey for number in range(count)]
+        [thumbnail.thumbnail(image_file.parse_photo(frame(image, number), "", 1)).grey for number in range(count)]
     )
     grey -= grey.mean((1, 2), keepdims=True)
     return grey.mean(0), float(grey.std(0).mean())
@@ -76,11 +76,11 @@ def search(mean_thumbnail: np.ndarray, noise: float, count: int) -> dict:
     return json.loads(stdout)
 
 
-def measure_command(pictures: list[np.ndarray], count: int) -> dict:
+def measure_command(images: list[np.ndarray], count: int) -> dict:
     """Runs the whole command on files: once for seconds, once for memory."""
     with tempfile.TemporaryDirectory(prefix="crackflow-") as temporary:
         folder = pathlib.Path(temporary) / "frames"
-        frames(folder, pictures, count)
+        frames(folder, images, count)
         command = [
             sys.executable,
             "-m",
@@ -100,18 +100,18 @@ def measure_command(pictures: list[np.ndarray], count: int) -> dict:
 def main() -> None:
     options = harness.arguments(__doc__, largest=100_000, whole=8_000)
     data = harness.data_folder()
-    pictures = [
+    images = [
         np.asarray(Image.open(sorted((data / "metu" / name).iterdir())[0]), np.float32)
         for name in ("Negative", "Positive")
     ]
-    mean_thumbnail, noise = noise_of_thumbnails(pictures[1])
+    mean_thumbnail, noise = noise_of_thumbnails(images[1])
     blank, blank_noise = noise_of_thumbnails(np.full((227, 227, 3), 200, np.float32))
     results = {
         "load": f"load average {os.getloadavg()[0]:.1f} when it began",
         "thumbnail_noise": round(noise, 3),
         "frames": [search(mean_thumbnail, noise, count) for count in SIZES if count <= options.largest],
         "walls": [search(blank * 0, blank_noise, count) for count in WALLS if count <= options.largest],
-        "command": [measure_command(pictures, count) for count in SIZES if count <= options.whole],
+        "command": [measure_command(images, count) for count in SIZES if count <= options.whole],
     }
     harness.save(options.json, results)
 

@@ -130,12 +130,17 @@ def speeds(best: keras.Model) -> dict[str, dict]:
 
 
 def compare(
-    data: pathlib.Path, out: pathlib.Path, directory: pathlib.Path, seeds: int, family: list[str], known: list[dict]
+    data: pathlib.Path,
+    out: pathlib.Path,
+    directory: pathlib.Path,
+    seeds: int,
+    family: list[str],
+    earlier_runs: list[dict],
 ) -> dict:
-    """Trains and measures the best network and the `family` in the same way; `known`: earlier runs."""
+    """Trains and measures the best network and the `family` in the same way; `earlier_runs` are not repeated."""
     same = [f"--image_px={PX}", f"--epochs={EPOCHS}", "--early_stopping_epochs=0"]
     flags = {"best": [f"--flagfile={out / 'best.cfg'}"]} | {name: [f"--model={name}", *same] for name in family}
-    runs, done = list(known), {(run["network"], run["seed"]) for run in known}
+    runs, done = list(earlier_runs), {(run["network"], run["seed"]) for run in earlier_runs}
     for name, options in flags.items():
         for seed in range(seeds):
             if (name, seed) not in done:
@@ -166,8 +171,8 @@ def winner(out: pathlib.Path) -> str:
 def curve(points: dict[str, dict]) -> dict:
     """Accuracy of the hand-designed family at the best network's images/s: interpolated linearly over the logarithm of
     the speed; beyond the fastest network, the accuracy of the fastest."""
-    known = [point for name, point in points.items() if name != "best"]
-    family = sorted((point["images_per_sec"]["median"], point["accuracy"]) for point in known)
+    family_points = [point for name, point in points.items() if name != "best"]
+    family = sorted((point["images_per_sec"]["median"], point["accuracy"]) for point in family_points)
     speed = points["best"]["images_per_sec"]["median"]
     interpolated = float(
         np.interp(np.log(speed), [np.log(rate) for rate, _ in family], [accuracy for _, accuracy in family])
@@ -195,8 +200,8 @@ def main() -> None:
             harness.save(options.json, results)
         if options.networks:
             runtime.configure(seed=0, threads=0, deterministic=False)
-            family, known = options.networks.split(","), results.get("compare", {}).get("runs", [])
-            results["compare"] = compare(data, out, directory, options.seeds, family, known)
+            family, earlier_runs = options.networks.split(","), results.get("compare", {}).get("runs", [])
+            results["compare"] = compare(data, out, directory, options.seeds, family, earlier_runs)
             harness.save(options.json, results)
 
 
