@@ -1,11 +1,11 @@
-"""How fast does each input pipeline deliver METU, side by side? Ours, the peers', and what the hardware allows.
+"""How fast does each input pipeline deliver METU? crackflow, its peers, and the limits of the hardware.
 
-  bash benchmarks/peers/environments.sh                                     # once: an environment for each family
+  bash benchmarks/peers/environments.sh                                     # once: one environment per family
   python -m benchmarks.against_peers --json=benchmarks/results/peers.json
 
-All deliver shuffled batches of uint8 [128, px, px, 3] from the same files. All programs of a size are
-started and warmed up; then each runs for a window in turn while the others wait, so that a slow moment of the machine
-hits all.
+All deliver shuffled batches of uint8 [128, px, px, 3] from the same files. All programs of a size are started and
+warmed up; then each runs for a window in turn while the others wait, so that a slow phase of the machine affects all of
+them.
 """
 
 import os
@@ -21,9 +21,9 @@ from benchmarks.peers import roster
 PEERS = harness.REPOSITORY / "benchmarks" / "peers"
 
 
-def one_size(image_px: int, work: pathlib.Path, seconds: float, windows: int) -> dict:
-    """Every competitor at `image_px`: median, lowest and highest window; or the reason why it could not take part."""
-    competitors, found = {}, {}
+def measure_size(image_px: int, work: pathlib.Path, seconds: float, windows: int) -> dict:
+    """Every competitor at `image_px`: median, lowest and highest window, or the reason why it could not run."""
+    competitors, results = {}, {}
     for name, (environment, sizes) in roster.PEERS.items():
         if image_px not in sizes:
             continue
@@ -33,41 +33,47 @@ def one_size(image_px: int, work: pathlib.Path, seconds: float, windows: int) ->
         try:
             competitors[name] = Competitor(command, work / f"{name}-{image_px}.log")
         except (OSError, EOFError) as error:
-            found[name] = {"absent": str(error)}
-        print(f"{image_px} px: {name} {found.get(name, 'is ready')}", file=sys.stderr)
+            results[name] = {"absent": str(error)}
+        print(f"{image_px} px: {name} {results.get(name, 'is ready')}", file=sys.stderr)
     for _ in range(windows):
-        for one in competitors.values():
-            one.window(seconds)
-    for name, one in competitors.items():
-        one.end()
-        speeds = {"median": statistics.median(one.speeds), "low": min(one.speeds), "high": max(one.speeds)}
-        found[name] = {"version": one.facts["version"]} | {key: round(value) for key, value in speeds.items()}
+        for competitor in competitors.values():
+            competitor.window(seconds)
+    for name, competitor in competitors.items():
+        competitor.end()
+        speeds = {
+            "median": statistics.median(competitor.speeds),
+            "low": min(competitor.speeds),
+            "high": max(competitor.speeds),
+        }
+        results[name] = {"version": competitor.facts["version"]} | {key: round(value) for key, value in speeds.items()}
         print(f"{image_px} px: {name:<18} {speeds['median']:10,.0f} images/s", file=sys.stderr)
-    return found
+    return results
 
 
 def ratios(sizes: dict) -> dict:
-    """Ours over each competitor's median, and the stream over cores x one core's decoding."""
-    found = {}
+    """crackflow's median over that of each competitor, and the stream over cores x the decoding speed of one core."""
+    table = {}
     for size, rates in sizes.items():
         medians = {name: rate["median"] for name, rate in rates.items() if "median" in rate}
-        for ours in ("crackflow_stream", "crackflow_pack"):
-            others = {name: round(medians[ours] / median, 2) for name, median in medians.items() if name != ours}
-            found[f"{ours} at {size}"] = others
-        for one_core in ("turbojpeg_limit", "turbojpeg_accurate"):
-            if one_core in medians:
-                limit = len(os.sched_getaffinity(0)) * medians[one_core]
-                place = found[f"crackflow_stream at {size}"]
-                place[f"{one_core}, all cores"] = round(medians["crackflow_stream"] / limit, 2)
-    return found
+        for pipeline in ("crackflow_stream", "crackflow_pack"):
+            others = {
+                name: round(medians[pipeline] / median, 2) for name, median in medians.items() if name != pipeline
+            }
+            table[f"{pipeline} at {size}"] = others
+        for decoder in ("turbojpeg_limit", "turbojpeg_accurate"):
+            if decoder in medians:
+                limit = len(os.sched_getaffinity(0)) * medians[decoder]
+                row = table[f"crackflow_stream at {size}"]
+                row[f"{decoder}, all cores"] = round(medians["crackflow_stream"] / limit, 2)
+    return table
 
 
 def main() -> None:
     options = harness.arguments(__doc__, seconds=2.0, windows=7, work="")
-    with tempfile.TemporaryDirectory(prefix="crackflow-peers-") as place:
-        work = pathlib.Path(options.work or place)
+    with tempfile.TemporaryDirectory(prefix="crackflow-peers-") as folder:
+        work = pathlib.Path(options.work or folder)
         work.mkdir(parents=True, exist_ok=True)
-        sizes = {f"{px} px": one_size(px, work, options.seconds, options.windows) for px in (227, 128)}
+        sizes = {f"{px} px": measure_size(px, work, options.seconds, options.windows) for px in (227, 128)}
     results = {"batch": 128, "windows": options.windows, "seconds": options.seconds}
     harness.save(options.json, results | {"images_per_sec": sizes, "ours_over_theirs": ratios(sizes)})
 

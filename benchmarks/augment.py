@@ -1,11 +1,11 @@
-"""What augmentation costs: ours, Keras' preprocessing layers, tensorflow-addons' image ops, and the train step's share.
+"""The cost of augmentation: crackflow, Keras preprocessing layers, tensorflow-addons image ops, share of a train step.
 
   python -m benchmarks.augment --json=benchmarks/results/augment.json
 
-Batches of uint8 [64, 128, 128, 3] in, uint8 out, a window of each in turn. The others do what the preset `standard`
-does as far as they can: Keras has no shear, saturation, gamma or blur, which makes it cheaper; each of its layers, and
-each geometric op of tensorflow-addons, resamples anew. `share_of_step`: what the train step of the network takes
-longer with augmentation, as a share of the step without.
+Batches of uint8 [64, 128, 128, 3] in, uint8 out, one window each in turn. The others imitate the preset `standard` as
+far as they can: Keras has no shear, saturation, gamma or blur, which makes it cheaper; each of its layers, and each
+geometric op of tensorflow-addons, resamples the image again. `share_of_step`: how much longer the train step of the
+network takes with augmentation, as a fraction of the step without.
 """
 
 import math
@@ -31,65 +31,65 @@ STANDARD = Augmentation(augment=Augment.STANDARD).filled()
 
 
 def keras_layers() -> Callable[[tf.Tensor], tf.Tensor]:
-    """tf_keras' preprocessing layers with the strengths of `standard`, compiled into one function."""
-    has, layers = STANDARD, keras.layers
+    """tf_keras preprocessing layers with the strengths of `standard`, compiled into one function."""
+    strengths, layers = STANDARD, keras.layers
     chain = [
         layers.RandomFlip("horizontal_and_vertical"),
-        layers.RandomRotation(has.rotation / 360, fill_mode="reflect"),
-        layers.RandomZoom(has.zoom, fill_mode="reflect"),
-        layers.RandomTranslation(has.shift, has.shift, fill_mode="reflect"),
-        layers.RandomBrightness(has.brightness),
-        layers.RandomContrast(has.contrast),
-        layers.GaussianNoise(has.noise / 2),
+        layers.RandomRotation(strengths.rotation / 360, fill_mode="reflect"),
+        layers.RandomZoom(strengths.zoom, fill_mode="reflect"),
+        layers.RandomTranslation(strengths.shift, strengths.shift, fill_mode="reflect"),
+        layers.RandomBrightness(strengths.brightness),
+        layers.RandomContrast(strengths.contrast),
+        layers.GaussianNoise(strengths.noise / 2),
     ]
 
     @tf.function
-    def change(image: tf.Tensor) -> tf.Tensor:
+    def augment_batch(image: tf.Tensor) -> tf.Tensor:
         x = tf.cast(image, tf.float32)
         for layer in chain:
             x = layer(x, training=True)
         return tf.cast(tf.clip_by_value(x, 0.0, 255.0), tf.uint8)
 
-    return change
+    return augment_batch
 
 
 def addons_chain() -> Callable[[tf.Tensor], tf.Tensor]:
-    """tensorflow-addons' image ops, and TensorFlow's where it has none, in one function.
+    """tensorflow-addons image ops, and TensorFlow's where it has none, in one function.
 
-    Raises: UserError when it is not installed.
+    Raises: UserError if it is not installed.
     """
-    has, ops = STANDARD, load_addons().image
+    strengths, ops = STANDARD, load_addons().image
 
     @tf.function
-    def change(image: tf.Tensor) -> tf.Tensor:
+    def augment_batch(image: tf.Tensor) -> tf.Tensor:
         count, side = tf.shape(image)[0], image.shape[1]
 
-        def drawn(low: float, high: float, *shape: int) -> tf.Tensor:
+        def uniform(low: float, high: float, *shape: int) -> tf.Tensor:
             return tf.random.uniform([count, *shape], low, high)
 
         x = tf.image.random_flip_left_right(tf.image.random_flip_up_down(tf.cast(image, tf.float32)))
-        turn = drawn(-1, 1) * math.radians(has.rotation)
-        x = ops.rotate(x, turn, "bilinear", fill_mode="reflect")
-        zoom, shear = tf.exp(drawn(-1, 1) * math.log1p(has.zoom)), drawn(-has.shear, has.shear)
+        angle = uniform(-1, 1) * math.radians(strengths.rotation)
+        x = ops.rotate(x, angle, "bilinear", fill_mode="reflect")
+        zoom, shear = tf.exp(uniform(-1, 1) * math.log1p(strengths.zoom)), uniform(-strengths.shear, strengths.shear)
         zero, middle = tf.zeros_like(zoom), (side - 1) / 2
         rows = [zoom, shear, middle * (1 - zoom - shear), zero, zoom, middle * (1 - zoom), zero, zero]
         x = ops.transform(x, tf.stack(rows, 1), "bilinear", fill_mode="reflect")
-        x = ops.translate(x, drawn(-1, 1, 2) * has.shift * side, "bilinear", fill_mode="reflect")
+        x = ops.translate(x, uniform(-1, 1, 2) * strengths.shift * side, "bilinear", fill_mode="reflect")
         x = ops.gaussian_filter2d(x, 3, 0.5)
         grey = tf.image.rgb_to_grayscale(x)
-        x = grey + drawn(1 - has.saturation, 1 + has.saturation, 1, 1, 1) * (x - grey)
-        contrast = tf.exp(drawn(-1, 1, 1, 1, 1) * math.log1p(has.contrast))
-        x = contrast * (x - 127.5) + 127.5 + 255 * drawn(-has.brightness, has.brightness, 1, 1, 1)
-        gamma = tf.exp(drawn(-1, 1, 1, 1, 1) * math.log1p(has.gamma))
+        x = grey + uniform(1 - strengths.saturation, 1 + strengths.saturation, 1, 1, 1) * (x - grey)
+        contrast = tf.exp(uniform(-1, 1, 1, 1, 1) * math.log1p(strengths.contrast))
+        x = contrast * (x - 127.5) + 127.5 + 255 * uniform(-strengths.brightness, strengths.brightness, 1, 1, 1)
+        gamma = tf.exp(uniform(-1, 1, 1, 1, 1) * math.log1p(strengths.gamma))
         x = 255 * tf.pow(tf.clip_by_value(x / 255, 0.0, 1.0), gamma)
-        x += drawn(0, has.noise, 1, 1, 1) * tf.random.normal(tf.shape(x))
+        x += uniform(0, strengths.noise, 1, 1, 1) * tf.random.normal(tf.shape(x))
         return tf.cast(tf.clip_by_value(x, 0.0, 255.0), tf.uint8)
 
-    return change
+    return augment_batch
 
 
-def ours(preset: Augment, compiled: bool) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Our augmentation at a step that grows with each call."""
+def crackflow_augmenter(preset: Augment, compiled: bool) -> Callable[[tf.Tensor], tf.Tensor]:
+    """crackflow's augmentation, at a step that increases with each call."""
     augmenter, step = Augmenter(Augmentation(augment=preset), 0, compiled), tf.Variable(0)
     return tf.function(lambda image: augmenter(image, step.assign_add(1)), autograph=False)
 
@@ -115,18 +115,22 @@ def main() -> None:
     shape = (options.batch, options.image_px, options.image_px, 3)
     random = np.random.default_rng(0)
     image, label = random.integers(0, 256, shape, np.uint8), random.integers(0, 2, shape[0]).astype(np.int32)
-    held = tf.constant(image)
-    functions = {f"crackflow {preset.value}": ours(preset, True) for preset in Augment if preset is not Augment.NONE}
-    functions["crackflow standard, no XLA"] = ours(Augment.STANDARD, False)
+    batch = tf.constant(image)
+    functions = {
+        f"crackflow {preset.value}": crackflow_augmenter(preset, True)
+        for preset in Augment
+        if preset is not Augment.NONE
+    }
+    functions["crackflow standard, no XLA"] = crackflow_augmenter(Augment.STANDARD, False)
     functions["keras layers"] = keras_layers()
     try:
         functions["tensorflow-addons"] = addons_chain()
     except UserError as error:
         print(error, file=sys.stderr)
 
-    def caller(change: Callable) -> Callable[[], int]:
+    def caller(augment_batch: Callable) -> Callable[[], int]:
         def advance() -> int:
-            change(held)[0, 0, 0, 0].numpy()  # waits for the device
+            augment_batch(batch)[0, 0, 0, 0].numpy()  # waits for the device
             return options.batch
 
         return advance

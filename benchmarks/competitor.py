@@ -1,11 +1,11 @@
-"""A program that waits for its window, so that several can be measured in turn while the others are silent.
+"""A program that waits for its window, so that several can be measured in turn while the others are idle.
 
 Synopsis::
 
-    one = competitor.Competitor([python, "benchmarks/peers/dali.py", ...], log)     # started and warmed up
-    one.window(seconds=2.0)
-    one.end()
-    one.speeds                                                                       # images/s, one for each window
+    dali = competitor.Competitor([python, "benchmarks/peers/dali.py", ...], log)     # started and warmed up
+    dali.window(seconds=2.0)
+    dali.end()
+    dali.speeds                                                                       # images/s, one per window
 """
 
 import json
@@ -19,14 +19,14 @@ from benchmarks.peers import roster
 
 
 class Competitor:
-    """One program that waits for its window. Raises: EOFError when it ends before its time."""
+    """One program that waits for its window. Raises: EOFError if it ends early."""
 
     def __init__(self, command: list[str], log: pathlib.Path, variables: dict[str, str] | None = None) -> None:
         self.log = open(log, "w+")
         pipe = subprocess.PIPE
-        # Without what crackflow has set for TensorFlow in this process: it speeds up others that run on it as well.
-        own = {name: value for name, value in os.environ.items() if not name.startswith(("TF_", "KERAS_"))}
-        environment = own | (variables or {})
+        # Without crackflow's TensorFlow settings of this process: they would speed up other TensorFlow programs.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TF_", "KERAS_"))}
+        environment = inherited | (variables or {})
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self.log, text=True, env=environment)
         self.speeds: list[float] = []
         self.facts = self._answer()
@@ -40,7 +40,7 @@ class Competitor:
         return json.loads(line)
 
     def window(self, seconds: float) -> None:
-        """One window, begun when the others have filled their queues and fallen silent."""
+        """Measures one window, after the others have filled their queues and become idle."""
         _wait_for_silence()
         self.process.stdin.write(f"window {seconds}\n")
         self.process.stdin.flush()
@@ -52,7 +52,7 @@ class Competitor:
 
 
 def _wait_for_silence() -> None:
-    """Until the cores were idle for 0.2 s, or 5 s are over."""
+    """Waits until the cores were idle for 0.2 s, at most 5 s."""
     before = _busy_seconds()
     for _ in range(25):
         time.sleep(0.2)
@@ -63,14 +63,14 @@ def _wait_for_silence() -> None:
 
 
 def _busy_seconds() -> float:
-    """CPU seconds that all cores together have worked since the machine started."""
+    """Busy CPU seconds of all cores since the machine started."""
     with open("/proc/stat") as file:
         user, nice, system = (int(ticks) for ticks in file.readline().split()[1:4])
     return (user + nice + system) / os.sysconf("SC_CLK_TCK")
 
 
 def python_of(environment: str) -> pathlib.Path:
-    if environment == roster.OURS:
+    if environment == roster.CRACKFLOW_ENV:
         return pathlib.Path(sys.executable)
     home = pathlib.Path(os.environ.get("PEERS_HOME", pathlib.Path.home() / ".cache" / "crackflow-peers"))
     return home / environment / "bin" / "python"

@@ -1,8 +1,8 @@
-"""How fast is the conversion of METU, leak analysis included, and how much memory does it take?
+"""How fast is the conversion of METU, leak analysis included, and how much memory does it use?
 
   python -m benchmarks.convert --json=benchmarks/results/convert.json
 
-The whole command, as a process, start-up included; the source files are in the page cache (one run warms it).
+Measures the whole command as a process, start-up included. A first run brings the source files into the page cache.
 """
 
 import pathlib
@@ -18,8 +18,8 @@ def main() -> None:
     images = harness.data_folder() / "metu"
     count = sum(1 for _ in images.glob("*/*.jpg"))
     runs = []
-    with tempfile.TemporaryDirectory(prefix="crackflow-") as place:
-        out = pathlib.Path(place) / "data"
+    with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
+        out = pathlib.Path(folder) / "data"
         command = [sys.executable, "-m", "crackflow.convert", f"--images={images}", f"--out={out}", "--overwrite"]
         peak = harness.watch(command, memory=True).peak_bytes
         runs = [harness.watch(command) for _ in range(options.runs)]

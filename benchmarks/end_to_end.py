@@ -1,9 +1,9 @@
-"""Does training wait for its input? The train step on data held in memory, and on the pack and the stream.
+"""Does training wait for its input? The train step on synthetic data in memory, on the pack and on the stream.
 
   python -m benchmarks.end_to_end --json=benchmarks/results/end_to_end.json
 
-One model and one compiled step; a window on each input in turn. `ratio`: median of the input's speed over the median
-of the speed on synthetic data.
+One model and one compiled step; one window per input in turn. `ratio`: median speed with the input over the median
+speed with synthetic data.
 """
 
 import sys
@@ -33,12 +33,12 @@ def main() -> None:
     )
     model = trainer.compile_trainer(recipe.build(options.image_px), config, 10_000, xla.value)
     images = harness.data_folder() / "metu"
-    with tempfile.TemporaryDirectory(prefix="crackflow-") as place:
-        harness.watch([sys.executable, "-m", "crackflow.convert", f"--images={images}", f"--out={place}/metu"])
-        made = dataset.load(f"{place}/metu")
+    with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
+        harness.watch([sys.executable, "-m", "crackflow.convert", f"--images={images}", f"--out={folder}/metu"])
+        data = dataset.load(f"{folder}/metu")
         feeds = {
             kind.value: loader.create_loader(
-                kind, made, options.batch, options.image_px, recipe.channels, seed=0
+                kind, data, options.batch, options.image_px, recipe.channels, seed=0
             ).train()
             for kind in (Input.SYNTHETIC, Input.PACK, Input.STREAM)
         }

@@ -1,13 +1,13 @@
-"""What each explanation is worth, and how fast it is: the six methods and three classical filters on DeepCrack.
+"""How good and how fast is each explanation? The six methods and three classical filters on DeepCrack.
 
   python -m benchmarks.explain --json=benchmarks/results/explain.json
   python -m benchmarks.explain --model=runs/metu --json=...
 
-Trains on METU as a user would (launch/flags/metu_accurate.cfg), unless a model is given; DeepCrack's photographs are
-only looked at, in windows of 128 px. Scores against masks are means over all cracked windows that the model finds,
-those against the network and for random weights over 200 windows drawn at random. Then the time of 1,000 heat maps at
-227 px by the default method: of the method alone, in a network of 227 px with the same weights, and of the whole
-command on photographs of METU, start-up, reading, overlays and scores included.
+Trains on METU as a user would (launch/flags/metu_accurate.cfg), unless a model is given; DeepCrack's photographs serve
+for evaluation only, in windows of 128 px. Scores against masks are means over all cracked windows that the model
+detects; scores against the network and for random weights are means over 200 windows drawn at random. Then it times
+1,000 heatmaps at 227 px by the default method: the method alone, in a network of 227 px with the same weights, and the
+whole command on photographs of METU, with start-up, reading, overlays and scores.
 """
 
 import pathlib
@@ -29,9 +29,9 @@ FLAGS = "launch/flags/metu_accurate.cfg"
 PATCH_PX, PX, COUNT, BATCH = 128, 227, 1000, 32
 
 
-def trained(place: pathlib.Path) -> str:
-    """The folder of a run on METU."""
-    images, data, run = harness.data_folder() / "metu", place / "data", place / "run"
+def train_on_metu(directory: pathlib.Path) -> str:
+    """Trains on METU and returns the run folder."""
+    images, data, run = harness.data_folder() / "metu", directory / "data", directory / "run"
     harness.watch([sys.executable, "-m", "crackflow.convert", f"--images={images}", f"--out={data}"])
     training = [f"--flagfile={FLAGS}", f"--data={data}", f"--run_dir={run}"]
     harness.watch([sys.executable, "-m", "crackflow.train", *training])
@@ -39,7 +39,7 @@ def trained(place: pathlib.Path) -> str:
 
 
 def scores(loaded: model_file.TrainedModel) -> dict:
-    """The content of scores.json on DeepCrack, all methods."""
+    """The content of scores.json on DeepCrack, for all methods."""
     root = harness.data_folder() / "deepcrack"
     files, rejected = inputs.list_images(str(root / "images"), str(root / "masks"))
     run = study.ExplanationRun(loaded, list(Method), Toward.DECIDED, (), ExplainConfig.sample, seed=0)
@@ -50,31 +50,31 @@ def scores(loaded: model_file.TrainedModel) -> dict:
     return run.scores()
 
 
-def of_227_px(loaded: model_file.TrainedModel) -> dict:
-    """Seconds for 1,000 maps of the default method by a network that sees 227 px, three times."""
+def time_maps(loaded: model_file.TrainedModel) -> dict:
+    """Seconds for 1,000 heatmaps of the default method by a network with 227 px input, three times."""
     model = networks.NETWORKS[Network(loaded.card.network)].build(PX)
     model.set_weights(loaded.model.get_weights())
     explainer = saliency.Explainer(model, ExplainConfig.method[0])
     paths = sorted((harness.data_folder() / "metu" / "Positive").iterdir())[:COUNT]
-    pictures = np.stack([image_file.pixels(image_file.open_photo(str(path), 100.0), 3, PX) for path in paths])
-    explainer(pictures[:BATCH], np.ones(BATCH, bool))
-    found = []
+    images = np.stack([image_file.pixels(image_file.open_photo(str(path), 100.0), 3, PX) for path in paths])
+    explainer(images[:BATCH], np.ones(BATCH, bool))
+    seconds = []
     for _ in range(3):
         start = time.perf_counter()
-        for at in range(0, COUNT, BATCH):
-            part = pictures[at : at + BATCH]
-            explainer(part, np.ones(len(part), bool))
-        found.append(round(time.perf_counter() - start, 2))
-    return {"count": COUNT, "px": PX, "seconds": found}
+        for offset in range(0, COUNT, BATCH):
+            batch = images[offset : offset + BATCH]
+            explainer(batch, np.ones(len(batch), bool))
+        seconds.append(round(time.perf_counter() - start, 2))
+    return {"count": COUNT, "px": PX, "seconds": seconds}
 
 
-def of_the_command(model: str, place: pathlib.Path) -> dict:
+def time_command(model: str, directory: pathlib.Path) -> dict:
     """Seconds of crackflow.explain on 1,000 photographs of 227 px."""
-    chosen = place / "photographs"
-    chosen.mkdir()
+    photos = directory / "photographs"
+    photos.mkdir()
     for path in sorted((harness.data_folder() / "metu" / "Positive").iterdir())[:COUNT]:
-        (chosen / path.name).symlink_to(path)
-    command = [f"--model={model}", f"--images={chosen}", f"--out={place / 'why'}"]
+        (photos / path.name).symlink_to(path)
+    command = [f"--model={model}", f"--images={photos}", f"--out={directory / 'why'}"]
     return {"count": COUNT, "seconds": harness.watch([sys.executable, "-m", "crackflow.explain", *command]).seconds}
 
 
@@ -82,16 +82,16 @@ def main() -> None:
     options = harness.arguments(__doc__, model="")
     runtime.configure(seed=0, threads=0, deterministic=False)
     with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
-        place = pathlib.Path(folder)
-        model = options.model or trained(place)
+        directory = pathlib.Path(folder)
+        model = options.model or train_on_metu(directory)
         loaded = model_file.load(model)
         results = {
             "network": loaded.card.network,
             "image_px": loaded.card.image_px,
             "patch_px": PATCH_PX,
             "default": ExplainConfig.method[0].value,
-            "of_227_px": of_227_px(loaded),
-            "command": of_the_command(model, place),
+            "of_227_px": time_maps(loaded),
+            "command": time_command(model, directory),
             **scores(loaded),
         }
         harness.save(options.json, results)

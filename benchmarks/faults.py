@@ -1,15 +1,15 @@
-"""Kills, damaged files and full disks: is anything lost, damaged or left behind, and does everything go on?
+"""Kills, damaged files and full disks: is anything lost, damaged or left behind, and does every command resume?
 
   python -m benchmarks.faults --json=benchmarks/results/faults.json
-  python -m benchmarks.faults --only=tune,damage --json=...           # some of them; the others stay as they are
+  python -m benchmarks.faults --only=tune,damage --json=...           # only these; other results are preserved
 
-Kills: six commands are killed with SIGKILL (their whole process group) and started again: training (deterministic),
-building a pack, converting, searching, looking at photographs, exporting. After each kill everything that lies under a
-final name must be sound; what comes out in the end must be, bit for bit, what an undisturbed run makes; of a search,
-the same trials, and the result of none that had ended has changed; and no temporary file may be left. Damage: single
-bits turned and ends cut off, in every kind of file; none may be used as if it were whole. Disks: commands write on
-disks that are too small. All moments, bits and sizes follow from --seed, each from its number alone, so that the same
-command goes on where a stopped one was, by what --json says.
+Kills: six commands are killed with SIGKILL (their whole process group) and restarted: training (deterministic),
+building a pack, converting, searching, predicting, exporting. After each kill, every file with a final name must be
+valid. The final output must equal that of an uninterrupted run, bit for bit; a search must run the same trials, and the
+result of a completed trial must not change. No temporary file may remain. Damage: single bits are flipped and files are
+truncated, for every kind of file; no damaged file may be used as if it were intact. Disks: commands write to disks that
+are too small. All times, bits and sizes are derived from --seed and the number of the test point, so the same command
+resumes a stopped campaign from --json.
 """
 
 import contextlib
@@ -50,7 +50,7 @@ PACK = (
 
 @dataclasses.dataclass
 class Tally:
-    """Of one command: how often it was killed, what was wrong afterwards, how often it came to its end by itself."""
+    """Counts for one command: kills, problems afterwards, and runs that finished by themselves."""
 
     kills: int = 0
     finished: int = 0
@@ -62,9 +62,9 @@ class Tally:
     seconds: float = 0.0
 
 
-def killed(command: list[str], after_s: float, ready: Callable[[], bool] | None = None) -> tuple[int | None, str]:
-    """Run `command` and kill it `after_s` seconds after its start, or after `ready()`; its exit code, None when it was
-    killed, and what it said on stderr."""
+def run_and_kill(command: list[str], after_s: float, ready: Callable[[], bool] | None = None) -> tuple[int | None, str]:
+    """Runs `command` and kills it `after_s` seconds after its start, or after `ready()`. Returns its exit code (None
+    if it was killed) and its stderr."""
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=harness.REPOSITORY, start_new_session=True
     )
@@ -80,7 +80,7 @@ def killed(command: list[str], after_s: float, ready: Callable[[], bool] | None 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How often to kill, what an earlier call has done, the draws of each kill by its number, and where to note it."""
+    """The number of kills, the tally of an earlier call, the random generator per kill, and a callback that saves."""
 
     kills: int
     done: dict
@@ -88,18 +88,20 @@ class Plan:
     save: Callable[[dict], None]
 
 
-def campaign(plan: Plan, command, longest_s, check, result, reset, wanted, place, ready=None, is_whole=None) -> dict:
-    """Kill `command()` within `longest_s` until it has been killed often enough, then let it end and compare. When it
-    ends by itself before, or `is_whole()` after a kill on its way out, its `result()` must be the `wanted` one, and it
-    begins again after `reset()`."""
+def campaign(
+    plan: Plan, command, longest_s, check, result, reset, expected, directory, ready=None, is_whole=None
+) -> dict:
+    """Kills `command()` within `longest_s` seconds until the planned number of kills is reached, then lets it finish
+    and compares the result. If the command finishes first, or `is_whole()` holds after a kill, its `result()` must
+    equal `expected`, and the command restarts after `reset()`."""
     tally, began = Tally(**{"identical": True} | plan.done), time.monotonic()
     earlier = tally.seconds
 
-    def ended_well() -> None:
-        tally.identical &= result() == wanted
-        tally.leftovers += faults_disks.find_temporary_files(place)
+    def compare_result() -> None:
+        tally.identical &= result() == expected
+        tally.leftovers += faults_disks.find_temporary_files(directory)
 
-    def note() -> None:
+    def save_progress() -> None:
         tally.seconds = round(earlier + time.monotonic() - began, 1)
         plan.save(dataclasses.asdict(tally))
 
@@ -107,13 +109,13 @@ def campaign(plan: Plan, command, longest_s, check, result, reset, wanted, place
         return dataclasses.asdict(tally)
     while tally.kills < plan.kills:
         moment = plan.draw_of(tally.kills * 1000 + tally.finished).uniform(0.1, longest_s)
-        code, error = killed(command(), moment, ready)
+        code, error = run_and_kill(command(), moment, ready)
         tally.damaged += check()
         tally.tracebacks += [error[-500:]] * ("Traceback" in error)
         if code is None:
             tally.kills += 1
             if is_whole and is_whole():
-                ended_well()
+                compare_result()
                 reset()
         elif code:
             print(error[-2000:], file=sys.stderr)
@@ -121,61 +123,61 @@ def campaign(plan: Plan, command, longest_s, check, result, reset, wanted, place
             break
         else:
             tally.finished += 1
-            ended_well()
+            compare_result()
             reset()
-        note()
-    code, error = killed(command(), 1200)
+        save_progress()
+    code, error = run_and_kill(command(), 1200)
     tally.failed += code != 0
     tally.tracebacks += [error[-500:]] * ("Traceback" in error)
     tally.damaged += check()
-    ended_well()
-    note()
+    compare_result()
+    save_progress()
     print(dataclasses.asdict(tally), file=sys.stderr)
     return dataclasses.asdict(tally)
 
 
-def training(place: pathlib.Path, data: pathlib.Path, plan: Plan) -> dict:
+def kill_training(directory: pathlib.Path, data: pathlib.Path, plan: Plan) -> dict:
     def command(run: str = "run") -> list[str]:
-        return [sys.executable, "-m", "crackflow.train", f"--data={data}", f"--run_dir={place / run}", *TRAIN]
+        return [sys.executable, "-m", "crackflow.train", f"--data={data}", f"--run_dir={directory / run}", *TRAIN]
 
     def check() -> list[str]:
-        run, wrong = place / "run", []
-        wrong += checkpoint.latest(str(run / "checkpoints")).damaged
+        run, problems = directory / "run", []
+        problems += checkpoint.latest(str(run / "checkpoints")).damaged
         if (run / "history.csv").exists():
             epochs = [int(row["epoch"]) for row in csv_files.read(str(run / "history.csv"))]
-            wrong += [] if epochs == list(range(1, len(epochs) + 1)) else [f"history.csv: epochs {epochs}"]
+            problems += [] if epochs == list(range(1, len(epochs) + 1)) else [f"history.csv: epochs {epochs}"]
         for name in ("metrics.json",):
             if (run / name).exists():
                 json.loads((run / name).read_text())
         if (run / "model.h5").exists():
             model_file.load(str(run))
-        return wrong
+        return problems
 
     def result(run: str = "run") -> list:
-        rows = csv_files.read(str(place / run / "history.csv"))
+        rows = csv_files.read(str(directory / run / "history.csv"))
         history = [{name: row[name] for name in ("loss", "accuracy", "val_loss", "val_accuracy")} for row in rows]
-        return [history, [weight.tobytes() for weight in model_file.load(str(place / run)).model.get_weights()]]
+        return [history, [weight.tobytes() for weight in model_file.load(str(directory / run)).model.get_weights()]]
 
     def reset() -> None:
-        subprocess.run(["rm", "-rf", str(place / "run")], check=True)
+        subprocess.run(["rm", "-rf", str(directory / "run")], check=True)
 
     began = time.monotonic()
     harness.watch(command("whole"))
-    length = time.monotonic() - began
-    print(f"an undisturbed run takes {length:.1f} s", file=sys.stderr)
-    return campaign(plan, command, length, check, result, reset, result("whole"), place)
+    duration_s = time.monotonic() - began
+    print(f"an undisturbed run takes {duration_s:.1f} s", file=sys.stderr)
+    return campaign(plan, command, duration_s, check, result, reset, result("whole"), directory)
 
 
-def packing(data: pathlib.Path, plan: Plan) -> dict:
+def kill_packing(data: pathlib.Path, plan: Plan) -> dict:
     command = [sys.executable, "-c", PACK, str(data)]
     packs, names = data / "packs", ("train-227.npy", "train-227.labels.npy")
     harness.watch(command)
-    wanted = [(packs / name).read_bytes() for name in names]
+    expected = [(packs / name).read_bytes() for name in names]
 
     def check() -> list[str]:
         if not (packs / "train-227.json").exists():
             return []
-        same = [(packs / name).read_bytes() for name in names] == wanted
+        same = [(packs / name).read_bytes() for name in names] == expected
         return [] if same else ["train-227.json describes a pack that is not what it says"]
 
     def reset() -> None:
@@ -184,129 +186,138 @@ def packing(data: pathlib.Path, plan: Plan) -> dict:
 
     began: list[float] = [0.0]
 
-    def fresh() -> list[str]:
+    def timed_command() -> list[str]:
         began[0] = time.time()
         return command
 
     def is_writing() -> bool:
         return any(
-            left.startswith(".train-227.npy.") and (packs / left).stat().st_mtime >= began[0] - 1
-            for left in os.listdir(packs)
+            file_name.startswith(".train-227.npy.") and (packs / file_name).stat().st_mtime >= began[0] - 1
+            for file_name in os.listdir(packs)
         )
 
     reset()
     return campaign(
         plan,
-        fresh,
+        timed_command,
         2.5,
         check,
         lambda: [(packs / name).read_bytes() for name in names],
         reset,
-        wanted,
+        expected,
         packs,
         is_writing,
     )
 
 
-def converting(place: pathlib.Path, images: pathlib.Path, plan: Plan) -> dict:
+def kill_converting(directory: pathlib.Path, images: pathlib.Path, plan: Plan) -> dict:
     def command(out: str = "out") -> list[str]:
-        return [sys.executable, "-m", "crackflow.convert", f"--images={images}", f"--out={place / out}"]
+        return [sys.executable, "-m", "crackflow.convert", f"--images={images}", f"--out={directory / out}"]
 
     def check() -> list[str]:
-        if not (place / "out").exists():
+        if not (directory / "out").exists():
             return []
-        verify = [sys.executable, "-m", "crackflow.convert", f"--verify={place / 'out'}"]
+        verify = [sys.executable, "-m", "crackflow.convert", f"--verify={directory / 'out'}"]
         done = subprocess.run(verify, capture_output=True, text=True, cwd=harness.REPOSITORY)
         return [] if done.returncode == 0 else [done.stderr]
 
     def result(out: str = "out") -> list:
-        facts = dataset.load(str(place / out)).facts
-        left = [name for name in os.listdir(place) if name.startswith(".out")]
-        return [facts["splits"], facts["fingerprint"], left]
+        facts = dataset.load(str(directory / out)).facts
+        leftovers = [name for name in os.listdir(directory) if name.startswith(".out")]
+        return [facts["splits"], facts["fingerprint"], leftovers]
 
     def reset() -> None:
-        subprocess.run(["rm", "-rf", str(place / "out")], check=True)
+        subprocess.run(["rm", "-rf", str(directory / "out")], check=True)
 
     began = time.monotonic()
     harness.watch(command("whole"))
-    length = time.monotonic() - began
-    wanted = result("whole")[:2] + [[]]
-    return campaign(plan, command, length, check, result, reset, wanted, place, is_whole=(place / "out").exists)
+    duration_s = time.monotonic() - began
+    expected = result("whole")[:2] + [[]]
+    return campaign(
+        plan, command, duration_s, check, result, reset, expected, directory, is_whole=(directory / "out").exists
+    )
 
 
-def writing_whole(place: pathlib.Path, verb: str, options: list[str], names: list[str], plan: Plan) -> dict:
-    """A verb whose folder holds the files `names`, the same of each run."""
+def kill_file_writer(directory: pathlib.Path, verb: str, options: list[str], names: list[str], plan: Plan) -> dict:
+    """A verb that writes the files `names` to its folder, identical in every run."""
 
     def command(out: str = "out") -> list[str]:
-        return [sys.executable, "-m", f"crackflow.{verb}", *options, f"--out={place / out}"]
+        return [sys.executable, "-m", f"crackflow.{verb}", *options, f"--out={directory / out}"]
 
     def result(out: str = "out") -> list[bytes]:
-        return [(place / out / name).read_bytes() for name in names]
+        return [(directory / out / name).read_bytes() for name in names]
 
     def is_whole() -> bool:
-        return all((place / "out" / name).exists() for name in names)
+        return all((directory / "out" / name).exists() for name in names)
 
     def check() -> list[str]:
-        """Until the end there is nothing of a final name, but what predict goes on with."""
-        there = set(os.listdir(place / "out")) - {"unfinished"} if (place / "out").exists() else set()
-        return [f"{verb}: only {sorted(there)}"] if there and not is_whole() else []
+        """Before the command finishes, no file has a final name, except the state from which predict resumes."""
+        existing = set(os.listdir(directory / "out")) - {"unfinished"} if (directory / "out").exists() else set()
+        return [f"{verb}: only {sorted(existing)}"] if existing and not is_whole() else []
 
     def reset() -> None:
-        subprocess.run(["rm", "-rf", str(place / "out")], check=True)
+        subprocess.run(["rm", "-rf", str(directory / "out")], check=True)
 
     began = time.monotonic()
     harness.watch(command("whole"))
-    length = time.monotonic() - began
-    return campaign(plan, command, length, check, result, reset, result("whole"), place, is_whole=is_whole)
+    duration_s = time.monotonic() - began
+    return campaign(plan, command, duration_s, check, result, reset, result("whole"), directory, is_whole=is_whole)
 
 
-def tuning(place: pathlib.Path, data: pathlib.Path, plan: Plan) -> dict:
+def kill_tuning(directory: pathlib.Path, data: pathlib.Path, plan: Plan) -> dict:
     ended: dict[str, bytes] = {}
 
     def command(out: str = "out") -> list[str]:
-        return [sys.executable, "-m", "crackflow.tune", f"--data={data}", f"--out={place / out}", *TUNE]
+        return [sys.executable, "-m", "crackflow.tune", f"--data={data}", f"--out={directory / out}", *TUNE]
 
     def results(out: str = "out") -> dict[str, bytes]:
-        return {path.parent.name: path.read_bytes() for path in (place / out).glob("trials/*/result.json")}
+        return {path.parent.name: path.read_bytes() for path in (directory / out).glob("trials/*/result.json")}
 
     def check() -> list[str]:
-        now = results()
-        wrong = [f"trial {name} ran twice" for name, content in ended.items() if now.get(name) != content]
-        ended.update(now)
-        return wrong
+        current = results()
+        problems = [f"trial {name} ran twice" for name, content in ended.items() if current.get(name) != content]
+        ended.update(current)
+        return problems
 
     def result(out: str = "out") -> list:
-        found = {name: json.loads(content) for name, content in results(out).items()}
+        trials = {name: json.loads(content) for name, content in results(out).items()}
         return sorted(
-            (name, one["status"], one["epochs"], sorted(one["chosen"].items())) for name, one in found.items()
+            (name, trial["status"], trial["epochs"], sorted(trial["chosen"].items())) for name, trial in trials.items()
         )
 
     def reset() -> None:
         ended.clear()
-        subprocess.run(["rm", "-rf", str(place / "out")], check=True)
+        subprocess.run(["rm", "-rf", str(directory / "out")], check=True)
 
     began = time.monotonic()
     harness.watch(command("whole"))
-    length = time.monotonic() - began
-    print(f"an undisturbed search takes {length:.1f} s", file=sys.stderr)
-    return campaign(plan, command, length / 2, check, result, reset, result("whole"), place)
+    duration_s = time.monotonic() - began
+    print(f"an undisturbed search takes {duration_s:.1f} s", file=sys.stderr)
+    return campaign(plan, command, duration_s / 2, check, result, reset, result("whole"), directory)
 
 
 KINDS = ("campaigns", "damage", "disks")  # keys of the JSON
-KILLED = {"train": 0.3, "pack": 0.15, "convert": 0.2, "tune": 0.15, "predict": 0.1, "export": 0.1}  # shares of --kills
+KILLED = {
+    "train": 0.3,
+    "pack": 0.15,
+    "convert": 0.2,
+    "tune": 0.15,
+    "predict": 0.1,
+    "export": 0.1,
+}  # fractions of --kills
 
 
 class Notebook:
-    """What --json holds, kept up to date after every kill, damage and disk, so that a stopped campaign goes on."""
+    """The content of --json, saved after every kill, damage and disk, so that a stopped campaign can resume."""
 
     def __init__(self, path: str, seed: int) -> None:
         earlier = harness.results(path)
         self._path, self._seed = path, seed
         goes_on = earlier.get("seed") == seed and "damage" in earlier
-        self.kept = {name: earlier[name] if goes_on else {} for name in KINDS}
+        self.tallies = {name: earlier[name] if goes_on else {} for name in KINDS}
 
     def save(self, kind: str, name: str, tally: dict) -> None:
-        self.kept[kind][name] = tally
+        self.tallies[kind][name] = tally
         if self._path:
             with contextlib.redirect_stdout(io.StringIO()):
                 harness.save(self._path, self.content())
@@ -314,13 +325,13 @@ class Notebook:
     def plan(self, kind: str, name: str, points: int) -> Plan:
         return Plan(
             points,
-            self.kept[kind].get(name, {}),
+            self.tallies[kind].get(name, {}),
             lambda number: random.Random(f"{self._seed} {kind} {name} {number}"),
             lambda tally: self.save(kind, name, tally),
         )
 
     def content(self) -> dict:
-        kills, damage, disks = (list(self.kept[kind].values()) for kind in KINDS)
+        kills, damage, disks = (list(self.tallies[kind].values()) for kind in KINDS)
         everything = kills + damage + disks
         return {
             "totals": {
@@ -337,7 +348,7 @@ class Notebook:
             "seed": self._seed,
             "train_flags": " ".join(TRAIN),
             "tune_flags": " ".join(TUNE),
-            **self.kept,
+            **self.tallies,
         }
 
 
@@ -348,76 +359,82 @@ def main() -> None:
 
 
 def run_campaigns(options, only: set[str]) -> dict:
-    """The results; `options` as the command line gives them."""
+    """Runs the campaigns and returns the results; `options` are the command-line options."""
     metu, notebook = harness.data_folder() / "metu", Notebook(options.json, options.seed)
     with tempfile.TemporaryDirectory(prefix="crackflow-faults-") as folder:
-        place = pathlib.Path(folder)
-        some = subset(metu, place / "images", options.images)
-        small = place / "small"
-        harness.watch([sys.executable, "-m", "crackflow.convert", f"--images={some}", f"--out={small}"])
-        few = subset(metu, place / "few", 24)
+        directory = pathlib.Path(folder)
+        images = subset(metu, directory / "images", options.images)
+        data = directory / "small"
+        harness.watch([sys.executable, "-m", "crackflow.convert", f"--images={images}", f"--out={data}"])
+        photos = subset(metu, directory / "few", 24)
         campaigns = {
-            "convert": lambda plan: converting(made(place / "convert"), some, plan),
-            "pack": lambda plan: packing(small, plan),
-            "train": lambda plan: training(made(place / "train"), small, plan),
-            "tune": lambda plan: tuning(made(place / "tune"), small, plan),
-            "predict": lambda plan: writing_whole(
-                made(place / "predict"), "predict", [f"--photos={few}"], ["predictions.csv", "findings.json"], plan
+            "convert": lambda plan: kill_converting(make_directory(directory / "convert"), images, plan),
+            "pack": lambda plan: kill_packing(data, plan),
+            "train": lambda plan: kill_training(make_directory(directory / "train"), data, plan),
+            "tune": lambda plan: kill_tuning(make_directory(directory / "tune"), data, plan),
+            "predict": lambda plan: kill_file_writer(
+                make_directory(directory / "predict"),
+                "predict",
+                [f"--photos={photos}"],
+                ["predictions.csv", "findings.json"],
+                plan,
             ),
-            "export": lambda plan: writing_whole(
-                made(place / "export"), "export", ["--formats=tflite"], ["model_float32.tflite"], plan
+            "export": lambda plan: kill_file_writer(
+                make_directory(directory / "export"), "export", ["--formats=tflite"], ["model_float32.tflite"], plan
             ),
         }
         for name in [name for name in campaigns if name in only]:
             campaigns[name](notebook.plan("campaigns", name, round(KILLED[name] * options.kills)))
         if "damage" in only:
-            damaging(place, small, options.damages, notebook)
+            run_damage_campaigns(directory, data, options.damages, notebook)
         if "disks" in only:
-            filling(place, small, few, options.disks, notebook)
+            run_disk_campaigns(directory, data, photos, options.disks, notebook)
     harness.save(options.json, notebook.content())
     return notebook.content()
 
 
-def damaging(place: pathlib.Path, data: pathlib.Path, points: int, notebook: Notebook) -> None:
-    run, out = place / "train" / "whole", place / "tune" / "whole"
+def run_damage_campaigns(directory: pathlib.Path, data: pathlib.Path, points: int, notebook: Notebook) -> None:
+    run, out = directory / "train" / "whole", directory / "tune" / "whole"
     if not run.exists():
         harness.watch([sys.executable, "-m", "crackflow.train", f"--data={data}", f"--run_dir={run}", *TRAIN])
     if not out.exists():
         harness.watch([sys.executable, "-m", "crackflow.tune", f"--data={data}", f"--out={out}", *TUNE])
     targets = faults_damage.targets(data, run, out, 64)
     for number, (name, target) in enumerate(targets.items()):
-        share = points * (number + 1) // len(targets) - points * number // len(targets)
-        plan = notebook.plan("damage", name, share)
-        tally = faults_damage.campaign(target, share, plan.done, plan.draw_of, plan.save)
+        num_points = points * (number + 1) // len(targets) - points * number // len(targets)
+        plan = notebook.plan("damage", name, num_points)
+        tally = faults_damage.campaign(target, num_points, plan.done, plan.draw_of, plan.save)
         print(name, tally, file=sys.stderr)
 
 
-def filling(place: pathlib.Path, data: pathlib.Path, images: pathlib.Path, points: int, notebook: Notebook) -> None:
-    disk = place / "disk"
+def run_disk_campaigns(
+    directory: pathlib.Path, data: pathlib.Path, images: pathlib.Path, points: int, notebook: Notebook
+) -> None:
+    disk = directory / "disk"
     if not faults_disks.can_mount(disk):
         print("no right to mount a small disk: that part is left out", file=sys.stderr)
         return
     commands = faults_disks.commands(data, images, TRAIN, TUNE)
     for number, (name, (command, prepare)) in enumerate(commands.items()):
-        share = points * (number + 1) // len(commands) - points * number // len(commands)
-        plan = notebook.plan("disks", name, share)
-        tally = faults_disks.campaign(disk, command, prepare, share, plan.done, plan.draw_of, plan.save)
+        num_points = points * (number + 1) // len(commands) - points * number // len(commands)
+        plan = notebook.plan("disks", name, num_points)
+        tally = faults_disks.campaign(disk, command, prepare, num_points, plan.done, plan.draw_of, plan.save)
         print(name, tally, file=sys.stderr)
 
 
-def made(place: pathlib.Path) -> pathlib.Path:
-    place.mkdir()
-    return place
+def make_directory(directory: pathlib.Path) -> pathlib.Path:
+    directory.mkdir()
+    return directory
 
 
-def subset(images: pathlib.Path, place: pathlib.Path, count: int) -> pathlib.Path:
-    """`count` files of `images`, evenly over its classes, as links."""
+def subset(images: pathlib.Path, directory: pathlib.Path, count: int) -> pathlib.Path:
+    """Links `count` files of `images`, the same number per class, into `directory`."""
     for label in sorted(path for path in images.iterdir() if path.is_dir()):
         files = sorted(label.iterdir())
-        (place / label.name).mkdir(parents=True)
+        (directory / label.name).mkdir(parents=True)
         for number in np.linspace(0, len(files) - 1, count // 2).round().astype(int):
-            (place / label.name / files[number].name).symlink_to(files[number])
-    return place
+            (directory / label.name / files[number].name).symlink_to(files[number])
+    return directory
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""A disk that fills up while a command writes: one line and exit code 2 or 75, nothing half-valid, and with room the
-same command ends well.
+"""A disk fills up while a command writes: the command must print one line, exit with code 2 or 75 and leave no partly
+valid file; with more space, the same command must succeed.
 
-Part of benchmarks.faults. Needs the right to mount a tmpfs.
+Part of benchmarks.faults. Needs permission to mount a tmpfs.
 """
 
 import contextlib
@@ -16,26 +16,26 @@ from collections.abc import Callable, Iterator, Sequence
 from benchmarks import harness
 from crackflow.core import temporary_files
 
-MIN_SHARE, MAX_SHARE = 0.02, 0.95  # of what a command needs
+MIN_SHARE, MAX_SHARE = 0.02, 0.95  # of the space that a command needs
 ROOM_MB = 4096
 EXIT_CODES = (0, 2, 75)
 
 
-def can_mount(place: pathlib.Path) -> bool:
+def can_mount(mount_point: pathlib.Path) -> bool:
     try:
-        with disk(place, 64):
+        with disk(mount_point, 64):
             return True
     except subprocess.CalledProcessError:
         return False
 
 
 @contextlib.contextmanager
-def disk(place: pathlib.Path, kilobytes: int) -> Iterator[Callable[[int], None]]:
-    """An empty tmpfs in the new folder `place`; gives what changes its size."""
-    place.mkdir()
+def disk(mount_point: pathlib.Path, kilobytes: int) -> Iterator[Callable[[int], None]]:
+    """Mounts an empty tmpfs at the new folder `mount_point`. Yields a function that changes its size."""
+    mount_point.mkdir()
 
     def mount(kilobytes: int, how: str = "") -> None:
-        line = ["mount", "-t", "tmpfs", "-o", f"{how}size={kilobytes}k", "tmpfs", str(place)]
+        line = ["mount", "-t", "tmpfs", "-o", f"{how}size={kilobytes}k", "tmpfs", str(mount_point)]
         subprocess.run(line, check=True, capture_output=True)
 
     try:
@@ -43,22 +43,24 @@ def disk(place: pathlib.Path, kilobytes: int) -> Iterator[Callable[[int], None]]
         try:
             yield lambda kilobytes: mount(kilobytes, "remount,")
         finally:
-            subprocess.run(["umount", "-l", str(place)], check=True)
+            subprocess.run(["umount", "-l", str(mount_point)], check=True)
     finally:
-        place.rmdir()
+        mount_point.rmdir()
 
 
-def used_kilobytes(place: pathlib.Path) -> int:
-    files = [path for path in place.rglob("*") if path.is_file() and not path.is_symlink()]
+def used_kilobytes(directory: pathlib.Path) -> int:
+    files = [path for path in directory.rglob("*") if path.is_file() and not path.is_symlink()]
     return sum(-(-path.stat().st_size // 4096) * 4 for path in files)
 
 
-def find_temporary_files(place: pathlib.Path) -> list[str]:
-    return [str(path.relative_to(place)) for path in place.rglob("*") if temporary_files.is_temporary(path.name)]
+def find_temporary_files(directory: pathlib.Path) -> list[str]:
+    return [
+        str(path.relative_to(directory)) for path in directory.rglob("*") if temporary_files.is_temporary(path.name)
+    ]
 
 
 def campaign(
-    place: pathlib.Path,
+    mount_point: pathlib.Path,
     command: Callable[[pathlib.Path], Sequence[str]],
     prepare: Callable[[pathlib.Path], None],
     points: int,
@@ -66,22 +68,22 @@ def campaign(
     draw_of: Callable[[int], random.Random],
     save: Callable[[dict], None],
 ) -> dict:
-    """`command(disk)` on disks of `points` sizes, drawn between 2 and 95 % of what it needs. `prepare(disk)` puts there
-    what it begins with."""
+    """Runs `command(disk)` on disks of `points` sizes, drawn between 2 and 95 % of the space it needs. `prepare(disk)`
+    writes its inputs there."""
     tally = {"points": 0, "wrong": [], "tracebacks": [], "leftovers": [], "codes": {}} | done
     if tally["points"] >= points:
         return tally
-    with disk(place, ROOM_MB << 10):
-        prepare(place)
-        before = used_kilobytes(place)
-        run(command(place), expected=(0,))
-        needed = max(used_kilobytes(place) - before, 16)
+    with disk(mount_point, ROOM_MB << 10):
+        prepare(mount_point)
+        before = used_kilobytes(mount_point)
+        run(command(mount_point), expected=(0,))
+        needed = max(used_kilobytes(mount_point) - before, 16)
     for number in range(tally["points"], points):
         size = before + round(needed * draw_of(number).uniform(MIN_SHARE, MAX_SHARE)) + 16
-        with disk(place, ROOM_MB << 10) as resize:
-            prepare(place)
+        with disk(mount_point, ROOM_MB << 10) as resize:
+            prepare(mount_point)
             resize(size)
-            code, error = run(command(place))
+            code, error = run(command(mount_point))
             tally["codes"][str(code)] = tally["codes"].get(str(code), 0) + 1
             lines = [line for line in error.splitlines() if line and not line.lower().startswith("warning: ")]
             if "Traceback" in error:
@@ -89,11 +91,11 @@ def campaign(
             elif code not in EXIT_CODES or (code and len(lines) != 1):
                 tally["wrong"].append(f"{size} kB: exit code {code}, {lines[-3:]}")
             resize(ROOM_MB << 10)
-            if code:  # else there was room enough, as for a training without checkpoints
-                code, error = run(command(place))
+            if code:  # otherwise the space was enough, as for a training without checkpoints
+                code, error = run(command(mount_point))
             if code:
                 tally["wrong"].append(f"{size} kB, then room: exit code {code}, {error[-300:]}")
-            tally["leftovers"] += find_temporary_files(place)
+            tally["leftovers"] += find_temporary_files(mount_point)
         tally["points"] += 1
         save(tally)
     return tally
@@ -109,27 +111,44 @@ def run(command: Sequence[str], expected: Sequence[int] = ()) -> tuple[int, str]
 
 
 def commands(data: pathlib.Path, images: pathlib.Path, train: Sequence[str], tune: Sequence[str]) -> dict:
-    """Name -> (command, what must lie on the disk before)."""
+    """Name -> (command, function that prepares the disk)."""
 
-    def nothing(place: pathlib.Path) -> None:
+    def prepare_nothing(directory: pathlib.Path) -> None:
         """Nothing."""
 
-    def data_there(place: pathlib.Path) -> None:
-        shutil.copytree(data, place / "data", ignore=shutil.ignore_patterns("packs"))
+    def copy_data(directory: pathlib.Path) -> None:
+        shutil.copytree(data, directory / "data", ignore=shutil.ignore_patterns("packs"))
 
     photos = sorted(path for path in images.rglob("*") if path.is_file())[:40]
     pattern = os.path.commonpath(photos)
     return {
-        "convert": (lambda place: ["crackflow.convert", f"--images={images}", f"--out={place / 'out'}"], nothing),
-        "predict": (lambda place: ["crackflow.predict", f"--photos={pattern}", f"--out={place / 'out'}"], nothing),
+        "convert": (
+            lambda directory: ["crackflow.convert", f"--images={images}", f"--out={directory / 'out'}"],
+            prepare_nothing,
+        ),
+        "predict": (
+            lambda directory: ["crackflow.predict", f"--photos={pattern}", f"--out={directory / 'out'}"],
+            prepare_nothing,
+        ),
         "export": (
-            lambda place: ["crackflow.export", f"--out={place / 'out'}", "--formats=savedmodel,tflite"],
-            nothing,
+            lambda directory: ["crackflow.export", f"--out={directory / 'out'}", "--formats=savedmodel,tflite"],
+            prepare_nothing,
         ),
         "pack": (
-            lambda place: ["crackflow.train", f"--data={place / 'data'}", f"--run_dir={place / 'run'}", *train],
-            data_there,
+            lambda directory: [
+                "crackflow.train",
+                f"--data={directory / 'data'}",
+                f"--run_dir={directory / 'run'}",
+                *train,
+            ],
+            copy_data,
         ),
-        "train": (lambda place: ["crackflow.train", f"--data={data}", f"--run_dir={place / 'run'}", *train], nothing),
-        "tune": (lambda place: ["crackflow.tune", f"--data={data}", f"--out={place / 'out'}", *tune], nothing),
+        "train": (
+            lambda directory: ["crackflow.train", f"--data={data}", f"--run_dir={directory / 'run'}", *train],
+            prepare_nothing,
+        ),
+        "tune": (
+            lambda directory: ["crackflow.tune", f"--data={data}", f"--out={directory / 'out'}", *tune],
+            prepare_nothing,
+        ),
     }

@@ -1,11 +1,12 @@
-"""Do the findings of crackflow.predict lie on the cracks? Where the crack is known: made surfaces, DeepCrack, CFD.
+"""Do the findings of crackflow.predict match annotated cracks? On synthetic surfaces, DeepCrack and CFD.
 
   python -m benchmarks.findings --json=benchmarks/results/findings.json
 
-The shipped model, as a user runs it: threshold and scales as they come. A crack of the mask (pieces less than 8 pixels
-apart are one; smaller than 20 pixels don't count) is found when findings cover half of it or more; a finding is right
-when half of its outline or more lies within 8 pixels of a crack. `pixels`: the same by area, without pieces. `photos`:
-is there one at all? `called_cracked`: without those that are left to a person. Intervals are Wilson's.
+Runs the shipped model as a user would, with its default threshold and scales. Pieces of the mask less than 8 pixels
+apart form one crack; cracks of fewer than 20 pixels don't count. A crack is found when findings cover at least half of
+it; a finding is right when at least half of its outlined area lies within 8 pixels of a crack. `pixels`: the same by
+area, without pieces. `photos`: does the photograph have any finding? `called_cracked`: findings without those for human
+review. Intervals are Wilson's.
 """
 
 import numpy as np
@@ -20,55 +21,55 @@ from crackflow.explanation import inputs
 from crackflow.inference import predictor
 from crackflow.synthesis import concrete
 
-NEAR_PX, APART_PX, SMALLEST_PX = 8, 8, 20
-MADE = 300
-SIDE = 681  # of made photographs: 3 x 3 of METU's images
+NEAR_PX, APART_PX, MIN_CRACK_PX = 8, 8, 20
+NUM_SYNTHETIC = 300
+SIDE = 681  # of synthetic photographs: 3 x 3 of METU's images
 
 
 def photographs(name: str):
-    """(pixels uint8 [H, W, 3], mask bool [H, W]) one after the other."""
+    """Yields (pixels uint8 [H, W, 3], mask bool [H, W])."""
     if name == "made":
-        for index in range(MADE):
+        for index in range(NUM_SYNTHETIC):
             example = concrete.draw_example(101, index, SIDE)
             yield example.image, example.mask > 0
         return
-    place = harness.data_folder() / name
-    for file in inputs.list_images(str(place / "images"), str(place / "masks"))[0]:
+    directory = harness.data_folder() / name
+    for file in inputs.list_images(str(directory / "images"), str(directory / "masks"))[0]:
         photo = image_file.open_photo(f"{file.root}/{file.path}", 100)
         mask = mask_tiles.read_mask(file.masks, file.mask, photo, 100) > mask_tiles.CRACK_ABOVE
         yield image_file.pixels(photo, 3, 0), mask
 
 
-def filled(found: predictor.Finding, shape: tuple[int, int]) -> np.ndarray:
+def outline_mask(finding: predictor.Finding, shape: tuple[int, int]) -> np.ndarray:
     page = Image.new("1", shape[::-1])
-    for outline in found.outlines:
+    for outline in finding.outlines:
         ImageDraw.Draw(page).polygon(outline, fill=1)
     return np.asarray(page)
 
 
-def judged(model: predictor.Model, name: str) -> dict:
-    cracks, right, sure, photos = [], [], [], []
+def evaluate(model: predictor.Model, name: str) -> dict:
+    cracks, right, confident, photos = [], [], [], []
     area = {"crack": 0, "covered": 0, "outlined": 0, "near": 0}
     for pixels, mask in photographs(name):
-        (found,) = model.predict(pixels)
+        (prediction,) = model.predict(pixels)
         near = ndimage.distance_transform_edt(~mask) <= NEAR_PX if mask.any() else np.zeros(mask.shape, bool)
         covered = np.zeros(mask.shape, bool)
-        for one in found.findings:
-            inside = filled(one, mask.shape)
+        for finding in prediction.findings:
+            inside = outline_mask(finding, mask.shape)
             covered |= inside
             right.append(near[inside].mean() >= 0.5 if inside.any() else False)
-            sure.append(one.decision == predictor.CRACKED)
+            confident.append(finding.decision == predictor.CRACKED)
         pieces, _ = ndimage.label(ndimage.binary_dilation(mask, iterations=APART_PX // 2))
         for number in range(1, pieces.max() + 1):
             piece = mask & (pieces == number)
-            if piece.sum() >= SMALLEST_PX:
+            if piece.sum() >= MIN_CRACK_PX:
                 cracks.append(covered[piece].mean() >= 0.5)
         area["crack"] += int(mask.sum())
         area["covered"] += int((covered & mask).sum())
         area["outlined"] += int(covered.sum())
         area["near"] += int((covered & near).sum())
-        photos.append((bool(mask.any()), bool(found.findings)))
-    truth, called = np.array(photos).T
+        photos.append((bool(mask.any()), bool(prediction.findings)))
+    truth, flagged = np.array(photos).T
     return {
         "photographs": len(photos),
         "cracks": len(cracks),
@@ -77,12 +78,12 @@ def judged(model: predictor.Model, name: str) -> dict:
         "recall_ci95": metrics.wilson(int(np.sum(cracks)), len(cracks)),
         "precision": float(np.mean(right)),
         "precision_ci95": metrics.wilson(int(np.sum(right)), len(right)),
-        "called_cracked": int(np.sum(sure)),
-        "precision_of_these": float(np.mean(np.array(right)[np.array(sure)])),
+        "called_cracked": int(np.sum(confident)),
+        "precision_of_these": float(np.mean(np.array(right)[np.array(confident)])),
         "pixels": {"recall": area["covered"] / area["crack"], "precision": area["near"] / max(area["outlined"], 1)},
         "photos": {
-            "cracked_found": float(called[truth].mean()),
-            "clean_left_alone": float((~called[~truth]).mean()) if (~truth).any() else None,
+            "cracked_found": float(flagged[truth].mean()),
+            "clean_left_alone": float((~flagged[~truth]).mean()) if (~truth).any() else None,
         },
     }
 
@@ -91,7 +92,7 @@ def main() -> None:
     options = harness.arguments(__doc__)
     runtime.configure(seed=0, threads=0, deterministic=False)
     model = predictor.load()
-    results = {name: judged(model, name) for name in ("made", "deepcrack", "cfd")}
+    results = {name: evaluate(model, name) for name in ("made", "deepcrack", "cfd")}
     harness.save(options.json, {"sha256": model.bundle.sha256, "threshold": model.card.threshold, "sets": results})
 
 

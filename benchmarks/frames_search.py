@@ -1,8 +1,8 @@
-"""The search of benchmarks.frames, in a process of its own that holds nothing else.
+"""The search of benchmarks.frames, run in its own process for a clean memory measurement.
 
   python -m benchmarks.frames_search THUMBNAIL.npy COUNT NOISE
 
-Prints a JSON object: images, groups, seconds, cpu_seconds, peak_resident_mb (of the process, its libraries included).
+Prints a JSON object: images, groups, seconds, cpu_seconds, peak_resident_mb (of the process, including libraries).
 """
 
 import json
@@ -14,29 +14,29 @@ import numpy as np
 from crackflow.conversion import near_duplicates
 
 
-def made_looks(thumbnail: np.ndarray, noise: float, count: int) -> near_duplicates.ImageSignatures:
-    """`count` frames: `thumbnail` [16, 16] with normal noise of that deviation, no two alike in bytes."""
-    random, looks = np.random.default_rng(count), near_duplicates.ImageSignatures.empty(count)
+def synthetic_signatures(thumbnail: np.ndarray, noise: float, count: int) -> near_duplicates.ImageSignatures:
+    """`count` frames: `thumbnail` [16, 16] plus normal noise with standard deviation `noise`; all digests differ."""
+    random, signatures = np.random.default_rng(count), near_duplicates.ImageSignatures.empty(count)
     for start in range(0, count, 10_000):
         stop = min(start + 10_000, count)
         frames = thumbnail + random.normal(0, noise, (stop - start, *thumbnail.shape))
-        looks.thumb[start:stop] = frames - frames.mean((1, 2), keepdims=True)
-    looks.mean[:] = 128 + 6 * np.sin(np.linspace(0, 20, count))
-    looks.digest[:, :8] = np.arange(count, dtype=">u8").view(np.uint8).reshape(-1, 8)
-    return looks
+        signatures.thumb[start:stop] = frames - frames.mean((1, 2), keepdims=True)
+    signatures.mean[:] = 128 + 6 * np.sin(np.linspace(0, 20, count))
+    signatures.digest[:, :8] = np.arange(count, dtype=">u8").view(np.uint8).reshape(-1, 8)
+    return signatures
 
 
 def peak_resident() -> int:
-    """Bytes. Not getrusage's figure, which begins with what the process that started this one had."""
+    """Peak resident bytes. getrusage would include the memory of the parent process at the start."""
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM:"))
 
 
 def main() -> None:
     count = int(sys.argv[2])
-    looks = made_looks(np.load(sys.argv[1]), float(sys.argv[3]), count)
+    signatures = synthetic_signatures(np.load(sys.argv[1]), float(sys.argv[3]), count)
     began, cpu_began = time.perf_counter(), time.process_time()
-    groups = len(np.unique(near_duplicates.duplicate_groups(looks, near=True)))
+    groups = len(np.unique(near_duplicates.duplicate_groups(signatures, near=True)))
     row = {
         "images": count,
         "groups": groups,

@@ -1,4 +1,4 @@
-"""What every benchmark shares: running a command under watch, and one JSON object with machine, versions, results.
+"""Shared by all benchmarks: runs a command and measures it, and saves results with machine and versions as JSON.
 
 Synopsis::
 
@@ -25,8 +25,8 @@ SAMPLE_SECONDS = 0.05
 
 @dataclasses.dataclass(frozen=True)
 class Watched:
-    """One finished command. `peak_bytes`: largest sum over its processes of proportional resident memory,
-    0 where it was not sampled."""
+    """One finished command. `peak_bytes`: the peak proportional resident memory summed over its processes, 0 if it
+    was not sampled."""
 
     seconds: float
     peak_bytes: int
@@ -34,7 +34,7 @@ class Watched:
 
 
 def data_folder() -> pathlib.Path:
-    """Where the real images lie: $CRACKFLOW_DATA, or ../shared/data beside the repository."""
+    """The folder of the real images: $CRACKFLOW_DATA, or ../shared/data next to the repository."""
     folder = pathlib.Path(os.environ.get("CRACKFLOW_DATA", REPOSITORY.parent / "shared" / "data"))
     if not (folder / "metu").is_dir():
         sys.exit(f"expected the METU images in {folder / 'metu'}; set CRACKFLOW_DATA")
@@ -42,7 +42,7 @@ def data_folder() -> pathlib.Path:
 
 
 def arguments(about: str | None, **extra: object) -> argparse.Namespace:
-    """--json=FILE, and a --NAME for each of `extra` with its default."""
+    """Parses --json=FILE, and one --NAME for each of `extra`, with its default."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", default="", help="write the results to this file")
     for name, default in extra.items():
@@ -51,10 +51,10 @@ def arguments(about: str | None, **extra: object) -> argparse.Namespace:
 
 
 def watch(command: list[str], memory: bool = False) -> Watched:
-    """Run `command` to its end. Leaves the benchmark when it fails.
+    """Runs `command` to its end. Exits the benchmark if it fails.
 
-    `memory`: sample it as well. Not while time is measured: the kernel walks every page for it, and training took
-    twice as long (97 s against 50 s).
+    `memory`: also sample memory. Do not use it when measuring time: the kernel walks every page for each sample, and
+    training took twice as long (97 s against 50 s).
     """
     with tempfile.TemporaryFile("w+") as output:
         began = time.perf_counter()
@@ -73,7 +73,7 @@ def watch(command: list[str], memory: bool = False) -> Watched:
 
 
 def _resident(pid: int) -> int:
-    """Proportional resident bytes of `pid` and its descendants: memory they share counts once."""
+    """Proportional resident bytes of `pid` and its descendants: shared memory counts once."""
     total = 0
     try:
         with open(f"/proc/{pid}/smaps_rollup") as file:
@@ -81,19 +81,19 @@ def _resident(pid: int) -> int:
         for thread in os.listdir(f"/proc/{pid}/task"):
             with open(f"/proc/{pid}/task/{thread}/children") as file:
                 total += sum(_resident(int(child)) for child in file.read().split())
-    except OSError:  # it ended while it was looked at
+    except OSError:  # the process ended meanwhile
         return total
     return total
 
 
 def results(path: str) -> dict:
-    """The results that an earlier run left in `path`; {} when there are none."""
+    """The results that an earlier run saved to `path`; {} if there are none."""
     file = pathlib.Path(path)
     return json.loads(file.read_text())["results"] if path and file.exists() else {}
 
 
 def save(path: str, results: object) -> None:
-    """Print `results`; with a `path`, write them there with the machine and the versions."""
+    """Prints `results`; with a `path`, also writes them there with machine and versions."""
     content = {"machine": runtime.machine(), "versions": runtime.versions(), "results": results}
     content["date"] = time.strftime("%Y-%m-%d")
     print(json.dumps(results, indent=1))

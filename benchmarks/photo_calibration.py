@@ -1,11 +1,11 @@
-"""The threshold of photographs, chosen for a model that is there: its weights stay as they are.
+"""Calibrates the photo threshold of an existing model; its weights do not change.
 
   python -m benchmarks.photo_calibration                                        # the shipped model
   python -m benchmarks.photo_calibration --model=shipped/run/model.h5 --data=shipped/metu
 
-crackflow.train does this with its own images. The model that comes with crackflow was trained on pictures of
-128 pixels, which are no photographs: its threshold is chosen on the clean ones of METU's validation split at full size,
-none of which it was trained on, and on walls that are laid of them (synthesis/mosaics.py).
+crackflow.train does this with its own images. The shipped model was trained on windows of 128 pixels, which are not
+full photographs: its threshold is calibrated on the clean images of METU's validation split at full size, none of which
+it was trained on, and on mosaics of them (synthesis/mosaics.py).
 """
 
 import dataclasses
@@ -23,25 +23,25 @@ from crackflow.model import model_file
 from crackflow.pipeline import stream
 from crackflow.train import NUM_OOD_IMAGES
 
-# Photographs, and walls with their windows: more than crackflow.train has the time for. The large ones are of 12
-# megapixels: what the line through the small ones can only guess. The highest place of 33 of them is exceeded in 3 of
-# 100 others (1 of 34 to come), which is the share of false alarms that is asked for.
-MOST, WALLS = 500, (36,) * 40 + (732,) * 33
+# The maximum number of photographs, and the windows per wall: more than crackflow.train has time for. The large walls
+# have 12 megapixels, a size to which small ones can only be extrapolated. The highest peak of 33 of them is exceeded by
+# 3 in 100 new ones (1 in 34), which is the requested false alarm rate.
+MAX_PHOTOS, WALLS = 500, (36,) * 40 + (732,) * 33
 
 
-def mean_brightness(made: dataset.Dataset, card: model_file.ModelMetadata, seed: int) -> float:
-    """0..255: of training images, as crackflow.train measures it."""
-    some = stream.sample_batches(made, "train", NUM_OOD_IMAGES, 256, card.image_px, card.channels, seed)
-    return float(np.concatenate([np.asarray(image).mean((1, 2, 3)) for image, _ in some]).mean())
+def mean_brightness(data: dataset.Dataset, card: model_file.ModelMetadata, seed: int) -> float:
+    """Mean brightness of training images, 0..255, as crackflow.train measures it."""
+    batches = stream.sample_batches(data, "train", NUM_OOD_IMAGES, 256, card.image_px, card.channels, seed)
+    return float(np.concatenate([np.asarray(image).mean((1, 2, 3)) for image, _ in batches]).mean())
 
 
-def calibrated(loaded: model_file.TrainedModel, made: dataset.Dataset, seed: int) -> model_file.TrainedModel:
-    card = dataclasses.replace(loaded.card, brightness=mean_brightness(made, loaded.card, seed))
+def calibrate(loaded: model_file.TrainedModel, data: dataset.Dataset, seed: int) -> model_file.TrainedModel:
+    card = dataclasses.replace(loaded.card, brightness=mean_brightness(data, loaded.card, seed))
     loaded = dataclasses.replace(loaded, card=card)
-    checks = stream.eval_batches(made, "val", 128, card.image_px, card.channels)
-    labels, logits = scoring.predict_logits(loaded.model, checks)
+    batches = stream.eval_batches(data, "val", 128, card.image_px, card.channels)
+    labels, logits = scoring.predict_logits(loaded.model, batches)
     probabilities = model_file.to_probabilities(logits, card.temperature)
-    return photo_evaluation.with_photo_threshold(loaded, made, labels, probabilities, seed, MOST, WALLS)
+    return photo_evaluation.with_photo_threshold(loaded, data, labels, probabilities, seed, MAX_PHOTOS, WALLS)
 
 
 def main() -> None:
@@ -53,15 +53,15 @@ def main() -> None:
         if not options.data:
             images = f"--images={harness.data_folder() / 'metu'}"
             harness.watch([sys.executable, "-m", "crackflow.convert", images, f"--out={data}"])
-        chosen = calibrated(loaded, dataset.load(data), options.seed)
-    model_file.save(options.model, loaded.model, chosen.card, loaded.familiarity, loaded.locator)
-    again = model_file.load(options.model)
-    for before, after in zip(loaded.model.get_weights(), again.model.get_weights(), strict=True):
+        calibrated = calibrate(loaded, dataset.load(data), options.seed)
+    model_file.save(options.model, loaded.model, calibrated.card, loaded.familiarity, loaded.locator)
+    reloaded = model_file.load(options.model)
+    for before, after in zip(loaded.model.get_weights(), reloaded.model.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
-    card = again.card
+    card = reloaded.card
     facts = {name: value for name, value in vars(card).items() if name.startswith(("photo_", "brightness"))}
     print(json.dumps(facts, indent=1))
-    print(f"{options.model}: SHA-256 {again.sha256}, before {loaded.sha256}; the same weights")
+    print(f"{options.model}: SHA-256 {reloaded.sha256}, before {loaded.sha256}; the same weights")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""How long does a photograph take, and how much memory? 12 and 100 megapixels, stitched from METU's images.
+"""How much time and memory does a photograph take? 12 and 100 megapixels, stitched from METU's images.
 
   python -m benchmarks.photographs --json=benchmarks/results/photographs.json
 
-Half of the stitched images are cracked. `look`: from the JPEG file to findings, in a process that has done one before,
-median of --repeats; at one scale, and at the three of the default. `command`: `python -m crackflow.predict` as a whole,
-start-up, overlays and page included, wall clock and the peak of its resident memory. `tiles`: the same windows at one
-scale, 16 pixels apart, each alone, in batches of 64, timed on a part of them and taken for all; `dense`: all at once.
+Half of the stitched images are cracked. `look`: from the JPEG file to findings, in a warmed-up process, median of
+--repeats; at one scale, and at the three default scales. `command`: wall clock and peak resident memory of the whole
+command `python -m crackflow.predict`, start-up, overlays and page included. `tiles`: the windows of one scale, 16
+pixels apart, scored separately in batches of 64, timed on a part and extrapolated to all; `dense`: the same windows
+scored in one pass.
 """
 
 import pathlib
@@ -27,21 +28,21 @@ SIZES = {"12 MP": (13, 18), "100 MP": (38, 51)}  # rows and columns of METU's im
 BATCH, TIMED_BATCHES = 64, 24
 
 
-def stitched(rows: int, columns: int) -> np.ndarray:
+def stitch(rows: int, columns: int) -> np.ndarray:
     """uint8 [rows * 227, columns * 227, 3]."""
     folder, generator = harness.data_folder() / "metu", np.random.default_rng(0)
     files = [sorted((folder / kind).iterdir()) for kind in ("Negative", "Positive")]
-    picture = np.empty((rows * 227, columns * 227, 3), np.uint8)
+    image = np.empty((rows * 227, columns * 227, 3), np.uint8)
     for row in range(rows):
         for column in range(columns):
             kind = files[int(generator.random() < 0.5)]
-            one = Image.open(kind[generator.integers(len(kind))]).convert("RGB").resize((227, 227))
-            picture[row * 227 : row * 227 + 227, column * 227 : column * 227 + 227] = np.asarray(one)
-    return picture
+            tile = Image.open(kind[generator.integers(len(kind))]).convert("RGB").resize((227, 227))
+            image[row * 227 : row * 227 + 227, column * 227 : column * 227 + 227] = np.asarray(tile)
+    return image
 
 
-def seconds(work, repeats: int) -> dict:
-    """Median, lowest and highest of `work`, after one run to warm up."""
+def time_work(work, repeats: int) -> dict:
+    """Median, lowest and highest seconds of `work`, after one warm-up run."""
     work()
     times = []
     for _ in range(repeats):
@@ -53,22 +54,22 @@ def seconds(work, repeats: int) -> dict:
 
 
 def against_tiles(model: predictor.Model, file: str, repeats: int) -> dict:
-    """Every window of one scale, all at once and each alone."""
+    """Every window of one scale, scored in one pass and separately."""
     pixels = photo_files.read(file, 3, 200).pixels
     card, scorer = model.card, model._scorer
-    small = resize.scaled(pixels, *(round(side * card.scale) for side in pixels.shape[:2]))
-    every = np.lib.stride_tricks.sliding_window_view(small, (card.image_px, card.image_px), (0, 1))
-    every = every[:: scorer.step, :: scorer.step].reshape(-1, 3, card.image_px, card.image_px)
+    resized = resize.scaled(pixels, *(round(side * card.scale) for side in pixels.shape[:2]))
+    windows = np.lib.stride_tricks.sliding_window_view(resized, (card.image_px, card.image_px), (0, 1))
+    windows = windows[:: scorer.step, :: scorer.step].reshape(-1, 3, card.image_px, card.image_px)
     score = tf.function(lambda image: model.bundle.model(image, training=False))
-    some = [every[at : at + BATCH].transpose(0, 2, 3, 1) for at in range(0, BATCH * TIMED_BATCHES, BATCH)]
-    alone = seconds(lambda: [score(one).numpy() for one in some], repeats)
-    dense = seconds(lambda: scorer.score(small), repeats)
-    whole = alone["median"] / (BATCH * TIMED_BATCHES) * len(every)
+    batches = [windows[at : at + BATCH].transpose(0, 2, 3, 1) for at in range(0, BATCH * TIMED_BATCHES, BATCH)]
+    tiles = time_work(lambda: [score(batch).numpy() for batch in batches], repeats)
+    dense = time_work(lambda: scorer.score(resized), repeats)
+    tiles_seconds = tiles["median"] / (BATCH * TIMED_BATCHES) * len(windows)
     return {
-        "windows": len(every),
+        "windows": len(windows),
         "dense": dense,
-        "tiles_seconds": round(whole, 2),
-        "times_as_fast": round(whole / dense["median"], 1),
+        "tiles_seconds": round(tiles_seconds, 2),
+        "times_as_fast": round(tiles_seconds / dense["median"], 1),
     }
 
 
@@ -79,26 +80,26 @@ def main() -> None:
     results = {}
     with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
         for name, shape in SIZES.items():
-            place = pathlib.Path(folder) / name.replace(" ", "")
-            place.mkdir()
-            picture = stitched(*shape)
-            file = str(place / "photo.jpg")
-            Image.fromarray(picture).save(file, quality=92)
+            directory = pathlib.Path(folder) / name.replace(" ", "")
+            directory.mkdir()
+            image = stitch(*shape)
+            file = str(directory / "photo.jpg")
+            Image.fromarray(image).save(file, quality=92)
             repeats = options.repeats if name == "12 MP" else 1
-            found = {"megapixels": round(picture.shape[0] * picture.shape[1] / 1e6, 1)}
-            del picture
-            found["look"] = {
-                "one scale": seconds(lambda file=file: model.predict(file, scale=1.0), repeats),
-                "three scales": seconds(lambda file=file: model.predict(file), repeats),
+            result = {"megapixels": round(image.shape[0] * image.shape[1] / 1e6, 1)}
+            del image
+            result["look"] = {
+                "one scale": time_work(lambda file=file: model.predict(file, scale=1.0), repeats),
+                "three scales": time_work(lambda file=file: model.predict(file), repeats),
             }
             command = [sys.executable, "-m", "crackflow.predict", f"--photos={file}"]
-            found["command_seconds"] = round(harness.watch([*command, f"--out={place}/one"]).seconds, 1)
-            peak = harness.watch([*command, f"--out={place}/two"], memory=True).peak_bytes
-            found["command_peak_mb"] = round(peak / 1e6)
+            result["command_seconds"] = round(harness.watch([*command, f"--out={directory}/one"]).seconds, 1)
+            peak = harness.watch([*command, f"--out={directory}/two"], memory=True).peak_bytes
+            result["command_peak_mb"] = round(peak / 1e6)
             if name == "12 MP":
-                found["against_tiles"] = against_tiles(model, file, options.repeats)
-            results[name] = found
-            print(name, found, file=sys.stderr)
+                result["against_tiles"] = against_tiles(model, file, options.repeats)
+            results[name] = result
+            print(name, result, file=sys.stderr)
     harness.save(options.json, results)
 
 

@@ -1,12 +1,12 @@
-"""The pictures of the README, made anew.
+"""Regenerates the images of the README.
 
   python -m benchmarks.pictures             docs/images/surfaces.jpg, varied.jpg, augmentation.jpg, findings.jpg (of
                                             the shipped model), and from benchmarks/results: inputs.png (peers),
                                             networks.png (time_to_accuracy), pareto.png (tune), unseen.png
-  python -m benchmarks.pictures --model=RUN as well, with a trained model, explanations.jpg, filters.png and, where METU
-                                            is, filters_metu.png: the responses alone, not the photograph
+  python -m benchmarks.pictures --model=RUN also, with a trained model, explanations.jpg, filters.png and, if METU is
+                                            available, filters_metu.png: the responses only, without the photograph
 
-The report's picture is a screenshot of the page that launch/quickstart.sh leaves (quickstart/run/report.html).
+The image of the report is a screenshot of the page that launch/quickstart.sh writes (quickstart/run/report.html).
 """
 
 import argparse
@@ -34,13 +34,13 @@ from crackflow.synthesis import concrete, varied
 from crackflow.training.augment import Augmenter
 
 COLUMNS, PX, GAP = 8, 160, 4
-FOUND, FOUND_PX = (1, 3, 5, 2), 340
+FINDING_INDICES, FINDING_PX = (1, 3, 5, 2), 340
 
 
 def inputs() -> None:
-    """Bars of images/s at 227 px, the fastest above, ours in colour; the axis is logarithmic."""
-    found = report.load("peers")["results"]["images_per_sec"]["227 px"]
-    rates = sorted((rate["median"], name) for name, rate in found.items() if "median" in rate)
+    """Bar chart of images/s at 227 px, fastest on top, crackflow in colour, on a logarithmic axis."""
+    throughputs = report.load("peers")["results"]["images_per_sec"]["227 px"]
+    rates = sorted((rate["median"], name) for name, rate in throughputs.items() if "median" in rate)
     figure = Figure(figsize=(8, 4.2), layout="constrained")
     axes = figure.subplots()
     bars = axes.barh(
@@ -57,18 +57,18 @@ def inputs() -> None:
 
 
 def networks() -> None:
-    """Accuracy on METU's test split against images/s: one point for each network and setting, the mean of its seeds,
-    with Wilson's 95 % interval for one run: the seeds are measured on the same images."""
+    """Accuracy on METU's test split against images/s: one point per network and setting, the mean of its seeds, with
+    Wilson's 95 % interval of a single run, since all seeds are evaluated on the same images."""
     runs = report.load("time_to_accuracy")["results"]["runs"]
     colours = {"fast": "#2c6fbb", "accurate": "#c0392b", "baseline": "#7f8c8d"}
     figure = Figure(figsize=(8, 4.8), layout="constrained")
     axes = figure.subplots()
     for setting, network in sorted({(run["setting"], run["network"]) for run in runs}):
-        ours = [run for run in runs if (run["setting"], run["network"]) == (setting, network)]
-        accuracy, seen = statistics.mean(run["metrics"]["accuracy"] for run in ours), ours[0]["metrics"]["n"]
-        low, high = metrics.wilson(accuracy * seen, seen)
-        speed = statistics.median(run["images_per_sec"]["score"] for run in ours)
-        px = ours[0]["image_px"]
+        group = [run for run in runs if (run["setting"], run["network"]) == (setting, network)]
+        accuracy, num_images = statistics.mean(run["metrics"]["accuracy"] for run in group), group[0]["metrics"]["n"]
+        low, high = metrics.wilson(accuracy * num_images, num_images)
+        speed = statistics.median(run["images_per_sec"]["score"] for run in group)
+        px = group[0]["image_px"]
         spread = [[100 * (accuracy - low)], [100 * (high - accuracy)]]
         axes.errorbar(speed, 100 * accuracy, spread, fmt="o", color=colours[setting], capsize=3)
         label = f"{network}, {px} px"
@@ -81,25 +81,25 @@ def networks() -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("images/s scored, batches of 64 from memory; 2 cores")
     axes.set_ylabel("accuracy on METU's test split, %")
-    there = {run["setting"] for run in runs}
-    shown = [(name, colour) for name, colour in colours.items() if name in there]
-    handles = [axes.plot([], [], "o", color=colour, label=name)[0] for name, colour in shown]
+    present = {run["setting"] for run in runs}
+    legend = [(name, colour) for name, colour in colours.items() if name in present]
+    handles = [axes.plot([], [], "o", color=colour, label=name)[0] for name, colour in legend]
     axes.legend(handles=handles, title="setting", loc="lower right", frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(harness.REPOSITORY / "docs" / "images" / "networks.png", dpi=120)
 
 
 def pareto() -> None:
-    """Every trial of the search of benchmarks/results/tune.json, its winner, and the hand-made networks."""
-    found = report.load("tune")["results"]
+    """Every trial of the search in benchmarks/results/tune.json, its best trial, and the hand-designed networks."""
+    results = report.load("tune")["results"]
     kinds = {"images_per_sec": float, "accuracy": float, "epochs": int, "score": float, "params": int}
-    rows = [row for row in found["search"]["rows"] if row["status"] == trial.COMPLETED]
+    rows = [row for row in results["search"]["rows"] if row["status"] == trial.COMPLETED]
     outcomes = [
         trial.TrialResult(row["trial"], row["status"], **{name: kind(row[name]) for name, kind in kinds.items()})
         for row in rows
     ]
-    winner = max((one for one in outcomes if one.epochs == tune.EPOCHS), key=lambda one: one.score)
-    points = found["compare"]["points"]
+    winner = max((outcome for outcome in outcomes if outcome.epochs == tune.EPOCHS), key=lambda outcome: outcome.score)
+    points = results["compare"]["points"]
     family = [
         search_page.Point(name, points[name]["images_per_sec"]["median"], points[name]["val_accuracy"])
         for name in tune.FAMILY
@@ -109,9 +109,9 @@ def pareto() -> None:
 
 
 def augmentation() -> None:
-    """Made surfaces as they are, and under `standard` and `strong`."""
-    made = [concrete.draw_example(seed=1, index=index, image_px=PX) for index in (1, 5, 9, 13)]
-    image = np.stack([example.image for example in made])
+    """Synthetic surfaces without augmentation, and with `standard` and `strong`."""
+    examples = [concrete.draw_example(seed=1, index=index, image_px=PX) for index in (1, 5, 9, 13)]
+    image = np.stack([example.image for example in examples])
     columns = [image]
     for preset in (Augment.STANDARD, Augment.STRONG):
         augmenter = Augmenter(Augmentation(augment=preset), seed=0, compiled=False)
@@ -121,22 +121,22 @@ def augmentation() -> None:
 
 
 def surfaces() -> None:
-    """Two rows of made surfaces: cracked above, clean below."""
+    """Two rows of synthetic surfaces: cracked on top, clean below."""
     rows = [
         [concrete.draw_example(seed=1, index=2 * column + label, image_px=PX).image for column in range(COLUMNS)]
         for label in (1, 0)
     ]
     sheet = np.full((2 * PX + GAP, COLUMNS * (PX + GAP) - GAP, 3), 255, np.uint8)
     for y, row in enumerate(rows):
-        for x, picture in enumerate(row):
-            sheet[y * (PX + GAP) : y * (PX + GAP) + PX, x * (PX + GAP) : x * (PX + GAP) + PX] = picture
-    place = harness.REPOSITORY / "docs" / "images" / "surfaces.jpg"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(sheet).save(place, quality=88)
+        for x, image in enumerate(row):
+            sheet[y * (PX + GAP) : y * (PX + GAP) + PX, x * (PX + GAP) : x * (PX + GAP) + PX] = image
+    path = harness.REPOSITORY / "docs" / "images" / "surfaces.jpg"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(sheet).save(path, quality=88)
 
 
 def varied_surfaces() -> None:
-    """Three rows of varied surfaces, nothing of them lent by a data set: cracked and clean in turn."""
+    """Three rows of varied surfaces, without textures from a dataset: cracked and clean in turn."""
     row = [
         [varied.draw_example(seed=2, index=COLUMNS * y + x, image_px=128).image for x in range(COLUMNS)]
         for y in range(3)
@@ -146,8 +146,8 @@ def varied_surfaces() -> None:
 
 
 def unseen() -> None:
-    """ROC area and balanced accuracy on each set: the model before, every seed of the shipped recipe, the aims."""
-    found = report.load("unseen")["results"]
+    """ROC AUC and balanced accuracy per dataset: the previous model, each seed of the shipped recipe, the targets."""
+    results = report.load("unseen")["results"]
     names = ("metu", "deepcrack_128", "cfd_128", "cfd_160")
     aims = {"roc_auc": (None, 0.985, 0.98, 0.98), "balanced_accuracy": (0.997, 0.94, 0.90, 0.90)}
     figure = Figure(figsize=(9, 3.4), layout="constrained")
@@ -157,13 +157,13 @@ def unseen() -> None:
         strict=True,
     ):
         for y, name in enumerate(names):
-            ours = [run["datasets"][name][key] for run in found["runs"]]
-            if found["before"]:
-                before = found["before"]["datasets"][name][key]
-                axes.plot([before, statistics.mean(ours)], [y, y], color="#cbd3da", zorder=1)
+            values = [run["datasets"][name][key] for run in results["runs"]]
+            if results["before"]:
+                before = results["before"]["datasets"][name][key]
+                axes.plot([before, statistics.mean(values)], [y, y], color="#cbd3da", zorder=1)
                 axes.scatter([before], [y], color="#7f8c8d", label="trained on METU alone" if not y else None)
             axes.scatter(
-                ours, [y] * len(ours), color="#c0392b", s=18, label="shipped recipe, each seed" if not y else None
+                values, [y] * len(values), color="#c0392b", s=18, label="shipped recipe, each seed" if not y else None
             )
             if aims[key][y]:
                 label = "aim" if y == 1 else None
@@ -178,41 +178,45 @@ def unseen() -> None:
 
 
 def findings() -> None:
-    """What the shipped model finds in made photographs, of which the last is clean."""
+    """Findings of the shipped model in synthetic photographs; the last one is clean."""
     model = predictor.load()
     row = []
-    for index in FOUND:
-        picture = concrete.draw_example(seed=3, index=index, image_px=681).image
-        row.append(overlays.marked(picture, model.predict(picture)[0]))
-    Image.fromarray(overlays.sheet([row], FOUND_PX)).save(
+    for index in FINDING_INDICES:
+        image = concrete.draw_example(seed=3, index=index, image_px=681).image
+        row.append(overlays.marked(image, model.predict(image)[0]))
+    Image.fromarray(overlays.sheet([row], FINDING_PX)).save(
         harness.REPOSITORY / "docs" / "images" / "findings.jpg", quality=88
     )
 
 
 def explanations(loaded: model_file.TrainedModel) -> None:
-    """Made cracks, their masks, and the six maps of each."""
-    made = [concrete.draw_example(seed=4, index=index, image_px=loaded.card.image_px) for index in range(40)]
-    probabilities = loaded.probabilities(np.stack([one.image for one in made]))
-    found = [one for one, high in zip(made, probabilities > 0.9, strict=True) if one.label and high][:4]
-    image = np.stack([one.image for one in found])
-    columns = [image, np.stack([np.repeat(one.mask[..., None], 3, -1) for one in found])]
+    """Synthetic cracks, their masks, and six heatmaps of each."""
+    examples = [concrete.draw_example(seed=4, index=index, image_px=loaded.card.image_px) for index in range(40)]
+    probabilities = loaded.probabilities(np.stack([example.image for example in examples]))
+    cracked = [
+        example
+        for example, is_confident in zip(examples, probabilities > 0.9, strict=True)
+        if example.label and is_confident
+    ][:4]
+    image = np.stack([example.image for example in cracked])
+    columns = [image, np.stack([np.repeat(example.mask[..., None], 3, -1) for example in cracked])]
     for method in Method:
         maps = saliency.Explainer(loaded.model, method)(image, np.ones(len(image), bool))
         columns.append(np.stack([overlays.overlay(*pair) for pair in zip(image, maps, strict=True)]))
     names = ["photograph", "mask", *(method.value.replace("_", " ") for method in Method)]
-    page = overlays.sheet(list(zip(*columns, strict=True)), PX, names)
-    Image.fromarray(page).save(harness.REPOSITORY / "docs" / "images" / "explanations.jpg", quality=88)
+    sheet = overlays.sheet(list(zip(*columns, strict=True)), PX, names)
+    Image.fromarray(sheet).save(harness.REPOSITORY / "docs" / "images" / "explanations.jpg", quality=88)
 
 
-def filters(loaded: model_file.TrainedModel, picture: np.ndarray, name: str, with_photograph: bool) -> None:
-    """Classical filters and the strongest maps of the first layer on `picture` uint8 [H, W, 3]."""
-    grey = picture.astype(np.float32).mean(-1)
+def filters(loaded: model_file.TrainedModel, image: np.ndarray, name: str, with_photograph: bool) -> None:
+    """Classical filters and the strongest feature maps of the first layer on `image` uint8 [H, W, 3]."""
+    grey = image.astype(np.float32).mean(-1)
     laplacian = ndimage.gaussian_laplace(grey, 2.0)
     crossings = (np.sign(laplacian[:-1, :-1]) != np.sign(laplacian[1:, :-1])) | (
         np.sign(laplacian[:-1, :-1]) != np.sign(laplacian[:-1, 1:])
     )
     panels = {
-        "photograph": picture,
+        "photograph": image,
         "Gaussian, 2 px": ndimage.gaussian_filter(grey, 2.0),
         "derivative across": ndimage.gaussian_filter(grey, 2.0, order=(0, 1)),
         "length of the gradient": ndimage.gaussian_gradient_magnitude(grey, 2.0),
@@ -220,9 +224,9 @@ def filters(loaded: model_file.TrainedModel, picture: np.ndarray, name: str, wit
         "its zero crossings": crossings,
     }
     panels = panels if with_photograph else dict(list(panels.items())[2:])
-    first = next(layer.name for layer in loaded.model.layers if isinstance(layer, keras.layers.Conv2D))
-    seen = resize.resize_array(picture, loaded.card.image_px)
-    maps = np.asarray(keras.Model(loaded.model.inputs, loaded.model.get_layer(first).output)(seen[None]))[0]
+    first_conv = next(layer.name for layer in loaded.model.layers if isinstance(layer, keras.layers.Conv2D))
+    resized = resize.resize_array(image, loaded.card.image_px)
+    maps = np.asarray(keras.Model(loaded.model.inputs, loaded.model.get_layer(first_conv).output)(resized[None]))[0]
     strongest = np.argsort(-maps.std((0, 1)))[: 10 - len(panels)]
     panels |= {f"first layer, filter {channel}": maps[..., channel] for channel in strongest}
     figure = Figure(figsize=(10, 2.1 * -(-len(panels) // 5)), layout="constrained")

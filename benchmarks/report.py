@@ -1,4 +1,4 @@
-"""The tables of README.md and docs/, made from the JSON in benchmarks/results/.
+"""Writes the tables of README.md and docs/ from the JSON files in benchmarks/results/.
 
 python -m benchmarks.report             write them
 python -m benchmarks.report --check     exit 1 when a page shows other figures
@@ -38,14 +38,14 @@ def load(name: str) -> dict:
 
 
 def accuracy_table() -> str:
-    """Every run of time_to_accuracy: accuracy with its interval, mistakes, and seconds of each command."""
-    found = load("time_to_accuracy")
+    """One row per run of time_to_accuracy: accuracy with its interval, mistakes, and seconds per command."""
+    benchmark = load("time_to_accuracy")
     rows = [
         "| network, setting | test accuracy [95 %] | missed / false alarms | convert + train + evaluate |",
         "|---|---|---|---|",
     ]
-    shown = [run for run in found["results"]["runs"] if run["network"] in ("crackflow_xs", "crackflow_s", "seed")]
-    for run in sorted(shown, key=lambda run: ("fast", "accurate", "baseline").index(run["setting"])):
+    runs = [run for run in benchmark["results"]["runs"] if run["network"] in ("crackflow_xs", "crackflow_s", "seed")]
+    for run in sorted(runs, key=lambda run: ("fast", "accurate", "baseline").index(run["setting"])):
         metrics, seconds = run["metrics"], run["seconds"]
         low, high = (100 * bound for bound in metrics["accuracy_ci95"])
         rows.append(
@@ -53,19 +53,19 @@ def accuracy_table() -> str:
             f"| {100 * metrics['accuracy']:.1f} % [{low:.1f}, {high:.1f}] "
             f"| {metrics['confusion']['fn']} / {metrics['confusion']['fp']} of {metrics['n']:,} "
             f"| {seconds['convert']:.0f} + {seconds['train']:.0f} + {seconds['evaluate']:.0f} "
-            f"= {run['total_seconds']:.0f} s{_beside(run, found['machine']['cpu'])} |"
+            f"= {run['total_seconds']:.0f} s{_timing_caveat(run, benchmark['machine']['cpu'])} |"
         )
-    return "\n".join([*rows, "", _where(found)])
+    return "\n".join([*rows, "", _environment_line(benchmark)])
 
 
-def _beside(run: dict, cpu: str) -> str:
-    """Whether the seconds of a run were taken elsewhere, or beside other work."""
+def _timing_caveat(run: dict, cpu: str) -> str:
+    """Says whether a run was timed on another CPU, or while other work was running."""
     elsewhere = "" if run["cpu"] == cpu else f", on {run['cpu']}"
     return elsewhere + ("" if run.get("alone", True) else ", other work beside it")
 
 
 def convert_table() -> str:
-    """Speed and memory of the conversion, and what the grouping finds, against the oracle."""
+    """Speed and memory of the conversion, and how its groups of near-copies compare with the oracle."""
     convert, leaks = load("convert"), load("leaks")
     speed, oracle = convert["results"]["images_per_sec"], leaks["results"]["oracle"]
     curve = "; ".join(f"{row['images']:,}: {row['seconds']:.1f} s" for row in leaks["results"]["curve"])
@@ -79,12 +79,12 @@ def convert_table() -> str:
         f"({oracle['joined_percent']} %) |",
         f"| search for near-copies, by images | {curve} |",
     ]
-    return "\n".join([*rows, "", _where(convert)])
+    return "\n".join([*rows, "", _environment_line(convert)])
 
 
 def frames_table() -> str:
-    """Seconds and memory of the search among nearly equal frames and among walls, and of the whole command."""
-    found = load("frames")
+    """Time and memory of the near-duplicate search on frames and on walls, and of the whole command."""
+    benchmark = load("frames")
     names = {
         "frames": "frames of a fixed camera, search",
         "walls": "photographs of a blank wall, search",
@@ -92,43 +92,46 @@ def frames_table() -> str:
     }
     rows = ["| nearly equal images | number | groups | s | of CPU | MB |", "|---|---|---|---|---|---|"]
     rows += [
-        f"| {what} | {row['images']:,} | {row['groups']:,} | {row['seconds']:,} | {row.get('cpu_seconds', '')} "
+        f"| {title} | {row['images']:,} | {row['groups']:,} | {row['seconds']:,} | {row.get('cpu_seconds', '')} "
         f"| {row['peak_resident_mb']:,} |"
-        for name, what in names.items()
-        for row in found["results"][name]
+        for name, title in names.items()
+        for row in benchmark["results"][name]
     ]
-    return "\n".join([*rows, "", f"{_where(found)[:-1]}; {found['results']['load']}."])
+    return "\n".join([*rows, "", f"{_environment_line(benchmark)[:-1]}; {benchmark['results']['load']}."])
 
 
 def input_table() -> str:
-    """Every competitor of against_peers: images/s at both sizes, fastest at 227 px first."""
-    found = load("peers")
-    sizes = found["results"]["images_per_sec"]
+    """Images/s of every competitor of against_peers at both sizes, sorted by the speed at 227 px."""
+    benchmark = load("peers")
+    sizes = benchmark["results"]["images_per_sec"]
     columns = [size for size in ("227 px", "128 px") if size in sizes]
     rows = [f"| images/s | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     first = sizes[columns[0]]
     for name in sorted(NAMES, key=lambda name: -first.get(name, {}).get("median", 0)):
         cells = [_speed(sizes[size].get(name, {})) for size in columns]
         rows.append(f"| {NAMES[name]} | {' | '.join(cells)} |")
-    return "\n".join([*rows, "", _where(found)])
+    return "\n".join([*rows, "", _environment_line(benchmark)])
 
 
 def augment_table() -> str:
-    """Microseconds an image of each way to augment, and what training with ours takes longer."""
-    found = load("augment")
-    results, names = found["results"], {"keras layers": "Keras preprocessing layers", "crackflow d4": "crackflow, d4"}
+    """Microseconds per image of each augmentation, and how much longer a train step takes with crackflow's."""
+    benchmark = load("augment")
+    results, names = (
+        benchmark["results"],
+        {"keras layers": "Keras preprocessing layers", "crackflow d4": "crackflow, d4"},
+    )
     names |= {"crackflow standard": "crackflow, standard", "crackflow strong": "crackflow, strong"}
     rows = ["| augmentation of 128 px | us an image | train step takes longer by |", "|---|---|---|"]
     for name, micros in results["microseconds_an_image"].items():
-        share = results["share_of_step"].get(name.removeprefix("crackflow "))
-        longer = f"{100 * share:.0f} %" if share is not None and name.startswith("crackflow") else ""
+        step_fraction = results["share_of_step"].get(name.removeprefix("crackflow "))
+        longer = f"{100 * step_fraction:.0f} %" if step_fraction is not None and name.startswith("crackflow") else ""
         rows.append(f"| {names.get(name, name.replace('crackflow ', 'crackflow, '))} | {micros:,.0f} | {longer} |")
-    return "\n".join([*rows, "", _where(found)])
+    return "\n".join([*rows, "", _environment_line(benchmark)])
 
 
 def step_table() -> str:
-    """Images/s of the train step of each network, in each program."""
-    found = load("train_step")
+    """Images/s of the train step, per network and program."""
+    benchmark = load("train_step")
     programs = {
         "crackflow": "crackflow",
         "torch_eager": "PyTorch",
@@ -142,30 +145,30 @@ def step_table() -> str:
         "|---" * (len(programs) + 3) + "|",
     ]
     for precision in ("float32", "mixed_bfloat16"):
-        for name, row in found["results"].get(precision, {}).items():
+        for name, row in benchmark["results"].get(precision, {}).items():
             speeds = [row["images_per_sec"].get(program, {}).get("median") for program in programs]
             cells = [f"{speed:,.0f}" if speed else "-" for speed in speeds]
             rows.append(f"| `{name}`, {precision} | {row['parameters']:,} | {row['image_px']} | {' | '.join(cells)} |")
-    return "\n".join([*rows, "", _where(found)])
+    return "\n".join([*rows, "", _environment_line(benchmark)])
 
 
 def faults_table() -> str:
-    """What the campaign of kills left, for each command."""
-    found = load("faults")
+    """Results of the kill campaign, per command."""
+    benchmark = load("faults")
     rows = [
         "| killed at random moments | kills | lost or damaged | as without kills, bit for bit |",
         "|---|---|---|---|",
     ]
-    for name, one in found["results"]["campaigns"].items():
-        wrong = len(one["damaged"]) + one["failed"]
-        rows.append(f"| {name} | {one['kills']} | {wrong} | {'yes' if one['identical'] else 'NO'} |")
-    return "\n".join([*rows, "", _where(found)])
+    for name, tally in benchmark["results"]["campaigns"].items():
+        num_lost = len(tally["damaged"]) + tally["failed"]
+        rows.append(f"| {name} | {tally['kills']} | {num_lost} | {'yes' if tally['identical'] else 'NO'} |")
+    return "\n".join([*rows, "", _environment_line(benchmark)])
 
 
 def across_table() -> str:
-    """A model trained on METU on each data set, the mean of the seeds and what they span."""
-    found = load("across")
-    runs = found["results"]["runs"]
+    """A model trained on METU, evaluated on each dataset: mean and range over the seeds."""
+    benchmark = load("across")
+    runs = benchmark["results"]["runs"]
     rows = [
         f"| trained on METU, {len(runs)} seeds | images "
         "| accuracy | recall | specificity | ROC area | calibration error |",
@@ -177,26 +180,29 @@ def across_table() -> str:
         "cfd": "CFD, windows of 128 px",
     }
     for name, title in titles.items():
-        ours = [run["datasets"][name] for run in runs]
+        evaluations = [run["datasets"][name] for run in runs]
         rates = [
-            _spanned([100 * one[key] for one in ours], ".1f", " %") for key in ("accuracy", "recall", "specificity")
+            _mean_and_range([100 * evaluation[key] for evaluation in evaluations], ".1f", " %")
+            for key in ("accuracy", "recall", "specificity")
         ]
-        others = [_spanned([one[key] for one in ours], ".3f", "") for key in ("roc_auc", "ece")]
-        rows.append(f"| {title} | {ours[0]['n']:,} | {' | '.join([*rates, *others])} |")
-    return "\n".join([*rows, "", _where(found)])
+        scores = [
+            _mean_and_range([evaluation[key] for evaluation in evaluations], ".3f", "") for key in ("roc_auc", "ece")
+        ]
+        rows.append(f"| {title} | {evaluations[0]['n']:,} | {' | '.join([*rates, *scores])} |")
+    return "\n".join([*rows, "", _environment_line(benchmark)])
 
 
-def _spanned(values: list[float], form: str, unit: str) -> str:
-    """'99.8 % (99.7 to 99.9)': the mean and what the values span, where there are several."""
+def _mean_and_range(values: list[float], form: str, unit: str) -> str:
+    """'99.8 % (99.7 to 99.9)': the mean, and the range if there are several values."""
     if len(values) == 1:
         return f"{values[0]:{form}}{unit}"
     return f"{statistics.mean(values):{form}}{unit} ({min(values):{form}} to {max(values):{form}})"
 
 
 def explain_table() -> str:
-    """Each explanation and its scores on DeepCrack; the classical filters below."""
-    found = load("explain")
-    results = found["results"]
+    """Scores of each explanation method on DeepCrack, followed by the classical filters."""
+    benchmark = load("explain")
+    results = benchmark["results"]
     rows = [
         "| map | hits the crack | without tolerance | energy in mask | IoU | deletion | insertion | likeness to random "
         "weights | images/s |",
@@ -209,58 +215,58 @@ def explain_table() -> str:
         cells += [f"{random['likeness']:.2f}" if random else "-", f"{speed:,.0f}" if speed else "-"]
         title = name.replace("_", " ")
         rows.append(f"| {f'**{title}**' if name == results['default'] else title} | {' | '.join(cells)} |")
-    told = results["of_227_px"]
+    timing = results["of_227_px"]
     speeds = (
-        f"{told['count']:,} maps at {told['px']} px by the default: {statistics.median(told['seconds']):.1f} s in a "
-        f"network of that size; the whole command on {results['command']['count']:,} photographs of METU "
+        f"{timing['count']:,} maps at {timing['px']} px by the default: {statistics.median(timing['seconds']):.1f} s "
+        f"in a network of that size; the whole command on {results['command']['count']:,} photographs of METU "
         f"{results['command']['seconds']:.0f} s."
     )
-    return "\n".join([*rows, "", speeds, "", _where(found)])
+    return "\n".join([*rows, "", speeds, "", _environment_line(benchmark)])
 
 
 def small_table() -> str:
-    """Accuracy on others of the kind by images of each class that were trained on, and how often training warned."""
-    found = load("small")
-    runs = list(found["results"].values())
+    """Accuracy on unseen images by the number of training images per class, and how often training warned."""
+    benchmark = load("small")
+    runs = list(benchmark["results"].values())
     rows = [
         "| trained on, from scratch | accuracy on others, mean (lowest to highest) | ROC area | warned |",
         "|---|---|---|---|",
     ]
     for name, size in sorted({(run["set"], run["size"]) for run in runs}):
-        same = [run for run in runs if (run["set"], run["size"]) == (name, size)]
-        accuracy = [100 * run["accuracy"] for run in same]
+        group = [run for run in runs if (run["set"], run["size"]) == (name, size)]
+        accuracy = [100 * run["accuracy"] for run in group]
         rows.append(
             f"| {SMALL_SETS[name]}, {size} + {size} | {statistics.mean(accuracy):.1f} % ({min(accuracy):.1f} to "
-            f"{max(accuracy):.1f}) | {statistics.mean(run['roc_auc'] for run in same):.3f} "
-            f"| {sum(run['warned'] for run in same)} of {len(same)} |"
+            f"{max(accuracy):.1f}) | {statistics.mean(run['roc_auc'] for run in group):.3f} "
+            f"| {sum(run['warned'] for run in group)} of {len(group)} |"
         )
-    return "\n".join([*rows, "", _where(found)])
+    return "\n".join([*rows, "", _environment_line(benchmark)])
 
 
 def photographs_table() -> str:
-    """Seconds and memory of large photographs, and windows all at once against one by one."""
-    found = load("photographs")
+    """Time and memory for large photographs, and dense scoring against scoring window by window."""
+    benchmark = load("photographs")
     rows = [
         "| photograph | one scale | three scales (default) | whole command | its memory |",
         "|---|---|---|---|---|",
     ]
-    for name, one in found["results"].items():
-        looks = [f"{one['look'][scale]['median']:.2f} s" for scale in ("one scale", "three scales")]
+    for name, photo in benchmark["results"].items():
+        cells = [f"{photo['look'][scale]['median']:.2f} s" for scale in ("one scale", "three scales")]
         rows.append(
-            f"| {name}, half of it cracked | {' | '.join(looks)} "
-            f"| {one['command_seconds']:.0f} s | {one['command_peak_mb']:,} MB |"
+            f"| {name}, half of it cracked | {' | '.join(cells)} "
+            f"| {photo['command_seconds']:.0f} s | {photo['command_peak_mb']:,} MB |"
         )
-    tiles = found["results"]["12 MP"]["against_tiles"]
-    told = (
+    tiles = benchmark["results"]["12 MP"]["against_tiles"]
+    footnote = (
         f"The {tiles['windows']:,} windows of 12 MP at one scale, 16 pixels apart: {tiles['dense']['median']:.2f} s "
         f"at once, one by one in batches {tiles['tiles_seconds']:.1f} s, {tiles['times_as_fast']:.0f} times as long."
     )
-    return "\n".join([*rows, "", told, "", _where(found)])
+    return "\n".join([*rows, "", footnote, "", _environment_line(benchmark)])
 
 
 def findings_table() -> str:
-    """How the findings lie on known cracks."""
-    found = load("findings")
+    """How well the findings match annotated cracks."""
+    benchmark = load("findings")
     rows = [
         "| photographs | cracks found [95 %] | findings that are right [95 %] | without those left to a person "
         "| crack pixels outlined | outlined pixels near a crack | cracked photographs found "
@@ -269,61 +275,61 @@ def findings_table() -> str:
     ]
     titles = {"made": "made surfaces, 681 px", "deepcrack": "DeepCrack, 256 px", "cfd": "CFD, 480 x 320 px"}
     for name, title in titles.items():
-        one = found["results"]["sets"][name]
+        scores = benchmark["results"]["sets"][name]
         cells = [
-            f"{100 * one[key]:.1f} % [{100 * one[key + '_ci95'][0]:.1f}, {100 * one[key + '_ci95'][1]:.1f}] "
-            f"of {one[count]:,}"
+            f"{100 * scores[key]:.1f} % [{100 * scores[key + '_ci95'][0]:.1f}, {100 * scores[key + '_ci95'][1]:.1f}] "
+            f"of {scores[count]:,}"
             for key, count in (("recall", "cracks"), ("precision", "findings"))
         ]
-        cells.append(f"{100 * one['precision_of_these']:.1f} % of {one['called_cracked']:,}")
-        cells += [f"{100 * one['pixels'][key]:.0f} %" for key in ("recall", "precision")]
+        cells.append(f"{100 * scores['precision_of_these']:.1f} % of {scores['called_cracked']:,}")
+        cells += [f"{100 * scores['pixels'][key]:.0f} %" for key in ("recall", "precision")]
         for key in ("cracked_found", "clean_left_alone"):
-            share = one["photos"][key]  # None where there is no such photograph
-            cells.append("-" if share is None else f"{100 * share:.1f} %")
-        rows.append(f"| {one['photographs']:,} of {title} | {' | '.join(cells)} |")
-    return "\n".join([*rows, "", _where(found)])
+            fraction = scores["photos"][key]  # None where there is no such photograph
+            cells.append("-" if fraction is None else f"{100 * fraction:.1f} %")
+        rows.append(f"| {scores['photographs']:,} of {title} | {' | '.join(cells)} |")
+    return "\n".join([*rows, "", _environment_line(benchmark)])
 
 
 def false_alarms_table() -> str:
-    """Clean and cracked photographs by size, with the most probable place alone and as the model decides."""
-    found = load("false_alarms")["results"]
+    """Clean and cracked photographs by size: the decision by the peak probability alone, and the model's own."""
+    results = load("false_alarms")["results"]
     rows = [
         "| photographs | clean ones left alone: before | now [95 %] | false alarms a photograph | a square metre "
         "| cracks found: before | now [95 %] |",
         "|---|---|---|---|---|---|---|",
     ]
-    for size, one in sorted(found["sizes"].items(), key=lambda item: float(item[0])):
-        rows.append(_alarms_row(f"walls of {float(size):g} MP, laid", one["laid"], one["cracked"]))
-        if "made" in one:
-            rows.append(_alarms_row("&nbsp;&nbsp;made surfaces, squares as high", one["made"], None))
+    for size, rates in sorted(results["sizes"].items(), key=lambda item: float(item[0])):
+        rows.append(_alarms_row(f"walls of {float(size):g} MP, laid", rates["laid"], rates["cracked"]))
+        if "made" in rates:
+            rows.append(_alarms_row("&nbsp;&nbsp;made surfaces, squares as high", rates["made"], None))
     titles = {"metu": "METU, test images", "deepcrack": "DeepCrack", "cfd": "CFD", "uav75": "uav75"}
     for name, title in titles.items():
-        one = found["real"][name]
-        size = f"{one['megapixels']:.2f} MP" + (
-            f", clean parts {one['clean_megapixels']:.2f}" if "clean" in one else ""
+        rates = results["real"][name]
+        size = f"{rates['megapixels']:.2f} MP" + (
+            f", clean parts {rates['clean_megapixels']:.2f}" if "clean" in rates else ""
         )
-        rows.append(_alarms_row(f"{title}, {size}", one.get("clean"), one["cracked"]))
-    return "\n".join([*rows, "", _where(load("false_alarms"))])
+        rows.append(_alarms_row(f"{title}, {size}", rates.get("clean"), rates["cracked"]))
+    return "\n".join([*rows, "", _environment_line(load("false_alarms"))])
 
 
 def _alarms_row(title: str, clean: dict | None, cracked: dict | None) -> str:
     cells = ["-"] * 4
     if clean:
-        cells = [f"{100 * clean['before']['share']:.1f} %", _share(clean["after"])]
+        cells = [f"{100 * clean['before']['share']:.1f} %", _rate_cell(clean["after"])]
         for unit in ("photograph", "square_metre"):
-            values = [clean[way][f"alarms_a_{unit}"] for way in ("before", "after")]
+            values = [clean[variant][f"alarms_a_{unit}"] for variant in ("before", "after")]
             cells.append("{:.2f}, now {:.2f}".format(*values))
-    hits = [f"{100 * cracked['before']['share']:.1f} %", _share(cracked["after"])] if cracked else ["-", "-"]
+    hits = [f"{100 * cracked['before']['share']:.1f} %", _rate_cell(cracked["after"])] if cracked else ["-", "-"]
     return f"| {title} | {' | '.join([*cells, *hits])} |"
 
 
-def _share(one: dict) -> str:
-    low, high = one["ci95"]
-    return f"{100 * one['share']:.1f} % [{100 * low:.0f}, {100 * high:.0f}] of {one['n']:,}"
+def _rate_cell(rate: dict) -> str:
+    low, high = rate["ci95"]
+    return f"{100 * rate['share']:.1f} % [{100 * low:.0f}, {100 * high:.0f}] of {rate['n']:,}"
 
 
 def lengths_table() -> str:
-    """Lengths of found cracks over those of the masks."""
+    """Predicted crack lengths divided by those of the masks."""
     sets = load("lengths")["results"]["sets"]
     rows = [
         "| photographs | found cracks: length over the truth | photographs within 20 % "
@@ -333,40 +339,41 @@ def lengths_table() -> str:
     for name, title in (("deepcrack", "DeepCrack"), ("cfd", "CFD"), ("uav75", "uav75")):
         if name not in sets:
             continue
-        one = sets[name]
+        scores = sets[name]
         rows.append(
-            f"| {one['photographs']:,} of {title} | {one['ratio']:.2f} | {100 * one['within_20']:.0f} % "
-            f"| {one['sure']['ratio']:.2f}, {100 * one['sure']['within_20']:.0f} % | {one['overall']['ratio']:.2f} "
-            f"| {one['nets']} |"
+            f"| {scores['photographs']:,} of {title} | {scores['ratio']:.2f} | {100 * scores['within_20']:.0f} % "
+            f"| {scores['sure']['ratio']:.2f}, {100 * scores['sure']['within_20']:.0f} % "
+            f"| {scores['overall']['ratio']:.2f} | {scores['nets']} |"
         )
-    return "\n".join([*rows, "", _where(load("lengths"))])
+    return "\n".join([*rows, "", _environment_line(load("lengths"))])
 
 
 def exports_table() -> str:
-    """Each exported format of the shipped model."""
-    found = load("exports")
+    """One row per exported format of the shipped model."""
+    benchmark = load("exports")
     rows = [
         "| format | runtime | largest difference | decisions changed | accuracy | MB | ms an image |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name, one in found["results"]["formats"].items():
+    for name, export in benchmark["results"]["formats"].items():
         if name == "model":
             rows.append(
-                f"| `model.h5` | {one['runtime']} | - | - | {one['accuracy']:.4f} | - | {one['ms_per_image']:.2f} |"
+                f"| `model.h5` | {export['runtime']} | - | - | {export['accuracy']:.4f} | - "
+                f"| {export['ms_per_image']:.2f} |"
             )
             continue
         rows.append(
-            f"| {name.replace('_', ', ')} | {one['runtime']} | {one['largest_difference']:.0e} "
-            f"| {one['decisions_changed']} of {one['images']} | {one['accuracy']:.4f} | {one['bytes'] / 1e6:.2f} "
-            f"| {one['ms_per_image']:.2f} |"
+            f"| {name.replace('_', ', ')} | {export['runtime']} | {export['largest_difference']:.0e} "
+            f"| {export['decisions_changed']} of {export['images']} | {export['accuracy']:.4f} "
+            f"| {export['bytes'] / 1e6:.2f} | {export['ms_per_image']:.2f} |"
         )
-    return "\n".join([*rows, "", _where(found)])
+    return "\n".join([*rows, "", _environment_line(benchmark)])
 
 
 def shipped_table() -> str:
-    """The shipped model on what it has and has not seen."""
-    found = load("shipped")
-    results = found["results"]
+    """Metrics of the shipped model on seen and unseen datasets."""
+    benchmark = load("shipped")
+    results = benchmark["results"]
     rows = [
         "| data | images | accuracy [95 %] | recall [95 %] | specificity [95 %] | ROC area [95 %] "
         "| calibration error |",
@@ -379,30 +386,30 @@ def shipped_table() -> str:
         "made": "made surfaces, 227 px, unseen",
     }
     for name, title in titles.items():
-        one = results["datasets"][name]
+        metrics = results["datasets"][name]
         cells = [
-            f"{100 * one[key]:.1f} % [{100 * one[key + '_ci95'][0]:.1f}, {100 * one[key + '_ci95'][1]:.1f}]"
+            f"{100 * metrics[key]:.1f} % [{100 * metrics[key + '_ci95'][0]:.1f}, {100 * metrics[key + '_ci95'][1]:.1f}]"
             for key in ("accuracy", "recall", "specificity")
         ]
-        low, high = one["roc_auc_ci95"]
-        cells += [f"{one['roc_auc']:.3f} [{low:.3f}, {high:.3f}]", f"{one['ece']:.3f}"]
-        rows.append(f"| {title} | {one['n']:,} | {' | '.join(cells)} |")
+        low, high = metrics["roc_auc_ci95"]
+        cells += [f"{metrics['roc_auc']:.3f} [{low:.3f}, {high:.3f}]", f"{metrics['ece']:.3f}"]
+        rows.append(f"| {title} | {metrics['n']:,} | {' | '.join(cells)} |")
     facts = (
         f"{results['parameters']:,} parameters, {results['bytes'] / 1e6:.2f} MB, SHA-256 `{results['sha256']}`; "
         f"threshold {results['threshold']:.3f}, temperature {results['temperature']:.3f}, left to a person from "
         f"{results['review'][0]:.3f} to {results['review'][1]:.3f}."
     )
-    return "\n".join([*rows, "", facts, "", _where(found)])
+    return "\n".join([*rows, "", facts, "", _environment_line(benchmark)])
 
 
 def unlike_table() -> str:
-    """How often the shipped model says that a photograph looks unlike its training."""
-    found = load("shipped")
+    """How often the shipped model reports that a photograph is out of distribution."""
+    benchmark = load("shipped")
     rows = ["| photographs | | warned |", "|---|---|---|"]
-    for name, one in found["results"]["unlike"].items():
+    for name, stats in benchmark["results"]["unlike"].items():
         title = {"deepcrack": "DeepCrack", "cfd": "CFD"}.get(name, name)
-        rows.append(f"| {title} | {one['n']:,} | {100 * one['warned']:.1f} % |")
-    return "\n".join([*rows, "", _where(found)])
+        rows.append(f"| {title} | {stats['n']:,} | {100 * stats['warned']:.1f} % |")
+    return "\n".join([*rows, "", _environment_line(benchmark)])
 
 
 UNSEEN = {
@@ -416,9 +423,9 @@ UNSEEN = {
 
 
 def unseen_table() -> str:
-    """The shipped recipe from three seeds, on each set, and the model before it."""
-    found = load("unseen")
-    results = found["results"]
+    """The shipped recipe trained with three seeds, on each dataset, and the previous model."""
+    benchmark = load("unseen")
+    results = benchmark["results"]
     runs, before = results["runs"], results["before"]
     rows = [
         "| windows of | images | ROC area | balanced accuracy | recall | specificity | calibration error | to review "
@@ -426,25 +433,25 @@ def unseen_table() -> str:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, title in UNSEEN.items():
-        ours = [run["datasets"][name] for run in runs]
-        cells = [_spanned([one["roc_auc"] for one in ours], ".3f", "")]
+        evaluations = [run["datasets"][name] for run in runs]
+        cells = [_mean_and_range([evaluation["roc_auc"] for evaluation in evaluations], ".3f", "")]
         for key in ("balanced_accuracy", "recall", "specificity"):
-            cells.append(_spanned([100 * one[key] for one in ours], ".1f", " %"))
-        cells.append(_spanned([one["ece"] for one in ours], ".3f", ""))
-        cells.append(_spanned([100 * one["review"] for one in ours], ".1f", " %"))
+            cells.append(_mean_and_range([100 * evaluation[key] for evaluation in evaluations], ".1f", " %"))
+        cells.append(_mean_and_range([evaluation["ece"] for evaluation in evaluations], ".3f", ""))
+        cells.append(_mean_and_range([100 * evaluation["review"] for evaluation in evaluations], ".1f", " %"))
         if before:
             earlier = before["datasets"][name]
             cells += [f"{earlier['roc_auc']:.3f}", f"{100 * earlier['balanced_accuracy']:.1f} %"]
         else:
             cells += ["-", "-"]
-        rows.append(f"| {title} | {ours[0]['n']:,} | {' | '.join(cells)} |")
+        rows.append(f"| {title} | {evaluations[0]['n']:,} | {' | '.join(cells)} |")
     speed = results["images_per_sec"]
-    told = (
+    footnote = (
         f"{runs[0]['parameters']:,} parameters; {speed['shipped']:,.0f} images/s at inference against "
         f"{speed['crackflow_s']:,.0f} of `crackflow_s`, {speed['ratio']:.2f} of it (float32). {_seeds(runs)}, "
         "at each model's own threshold and temperature."
     )
-    return "\n".join([*rows, "", told, "", _where(found)])
+    return "\n".join([*rows, "", footnote, "", _environment_line(benchmark)])
 
 
 def _seeds(runs: list[dict]) -> str:
@@ -452,35 +459,35 @@ def _seeds(runs: list[dict]) -> str:
 
 
 def ablation_table() -> str:
-    """What each lever is worth, by one short training each."""
-    found = load("unseen")
+    """The effect of each part of the recipe: one short training per ablation."""
+    benchmark = load("unseen")
     rows = [
         "| trained in short, one seed | METU | DeepCrack, 128 px | CFD, 128 px | CFD, 160 px | fresh made surfaces "
         "| images/s, share of `crackflow_s` |",
         "|---|---|---|---|---|---|---|",
     ]
-    for one in found["results"]["ablation"]:
-        cells = [f"{100 * one['datasets']['metu']['accuracy']:.1f} %"]
+    for ablation in benchmark["results"]["ablation"]:
+        cells = [f"{100 * ablation['datasets']['metu']['accuracy']:.1f} %"]
         for name in ("deepcrack_128", "cfd_128", "cfd_160", "made"):
-            measured = one["datasets"][name]
-            cells.append(f"{measured['roc_auc']:.3f} / {100 * measured['balanced_accuracy']:.1f} %")
-        rows.append(f"| {one['name']} | {' | '.join(cells)} | {one['speed']:.2f} |")
-    told = (
-        f"About {found['results']['ablation_images']:,} training images each, a sixteenth of the shipped training, "
+            metrics = ablation["datasets"][name]
+            cells.append(f"{metrics['roc_auc']:.3f} / {100 * metrics['balanced_accuracy']:.1f} %")
+        rows.append(f"| {ablation['name']} | {' | '.join(cells)} | {ablation['speed']:.2f} |")
+    footnote = (
+        f"About {benchmark['results']['ablation_images']:,} training images each, a sixteenth of the shipped training, "
         "with METU's once an epoch. METU: accuracy; the others: ROC area / balanced accuracy at the "
         "model's own threshold."
     )
-    return "\n".join([*rows, "", told, "", _where(found)])
+    return "\n".join([*rows, "", footnote, "", _environment_line(benchmark)])
 
 
 def scaling_table() -> str:
-    """What a strategy costs here, and what it would bring elsewhere, by the model."""
-    found = load("scaling")
-    results = found["results"]
+    """The measured cost of each distribution strategy, and the modelled speed on GPU clusters."""
+    benchmark = load("scaling")
+    results = benchmark["results"]
     rows = [f"Measured, `{results['network']}`, a global batch of {results['batch']}, the same two cores for all:", ""]
     rows += ["| devices | images/s | of one device |", "|---|---|---|"]
-    for way, rate in results["images_per_sec"].items():
-        rows.append(f"| {way} | {_speed(rate)} | {100 * results['of_one_device'][way]:.0f} % |")
+    for strategy, rate in results["images_per_sec"].items():
+        rows.append(f"| {strategy} | {_speed(rate)} | {100 * results['of_one_device'][strategy]:.0f} % |")
     assumed = results["model"]["assumed"]
     rows += [
         "",
@@ -496,13 +503,13 @@ def scaling_table() -> str:
     ]
     for name, counted in results["counted"].items():
         cells = [results["model"]["gpus"][gpus][name] for gpus in ("1", "8", "64")]
-        told = [f"{_two_digits(cell['images_per_sec']):,} ({100 * cell['efficiency']:.0f} %)" for cell in cells]
-        rows.append(f"| `{name}` | {counted['gradient_bytes'] / 1e6:.1f} | {' | '.join(told)} |")
-    return "\n".join([*rows, "", _where(found)])
+        speeds = [f"{_two_digits(cell['images_per_sec']):,} ({100 * cell['efficiency']:.0f} %)" for cell in cells]
+        rows.append(f"| `{name}` | {counted['gradient_bytes'] / 1e6:.1f} | {' | '.join(speeds)} |")
+    return "\n".join([*rows, "", _environment_line(benchmark)])
 
 
 def _two_digits(value: int) -> int:
-    """Two significant digits: all that a model is good for."""
+    """Rounds to two significant digits: the model is no more precise than that."""
     return int(float(f"{value:.1e}"))
 
 
@@ -511,30 +518,31 @@ def _speed(rate: dict) -> str:
 
 
 def tune_table() -> str:
-    """The winner of the search beside the hand-made networks, the fastest first."""
-    found = load("tune")
-    searched, points = found["results"]["search"], found["results"]["compare"]["points"]
+    """The best network of the search next to the hand-designed ones, fastest first."""
+    benchmark = load("tune")
+    searched, points = benchmark["results"]["search"], benchmark["results"]["compare"]["points"]
     rows = ["| network, 96 px | parameters | images/s scored | test accuracy, three seeds |", "|---|---|---|---|"]
-    for name, one in sorted(points.items(), key=lambda pair: -pair[1]["images_per_sec"]["median"]):
+    for name, point in sorted(points.items(), key=lambda pair: -pair[1]["images_per_sec"]["median"]):
         label = "**found by the search**" if name == "best" else f"`{name}`"
-        low, high = (100 * bound for bound in (min(one["accuracies"]), max(one["accuracies"])))
+        low, high = (100 * bound for bound in (min(point["accuracies"]), max(point["accuracies"])))
         rows.append(
-            f"| {label} | {one['parameters']:,} | {one['images_per_sec']['median']:,} "
-            f"| {100 * one['accuracy']:.2f} % ({low:.1f} to {high:.1f}) |"
+            f"| {label} | {point['parameters']:,} | {point['images_per_sec']['median']:,} "
+            f"| {100 * point['accuracy']:.2f} % ({low:.1f} to {high:.1f}) |"
         )
     first, last = searched["search_process_mb"]
-    epochs = found["results"]["compare"]["runs"][0]["epochs"]
-    told = (
+    epochs = benchmark["results"]["compare"]["runs"][0]["epochs"]
+    footnote = (
         f"{searched['trials']} trials in {searched['minutes']:.1f} minutes; the search's own process {first} MB after "
         f"five of them, {last} MB at the end. All networks of the table were trained for the same {epochs} epochs."
     )
-    return "\n".join([*rows, "", told, "", _where(found)])
+    return "\n".join([*rows, "", footnote, "", _environment_line(benchmark)])
 
 
-def _where(found: dict) -> str:
-    machine = found["machine"]
+def _environment_line(benchmark: dict) -> str:
+    machine = benchmark["machine"]
     return (
-        f"{machine['cores']} cores of {machine['cpu']}, TensorFlow {found['versions']['tensorflow']}, {found['date']}."
+        f"{machine['cores']} cores of {machine['cpu']}, TensorFlow {benchmark['versions']['tensorflow']}, "
+        f"{benchmark['date']}."
     )
 
 
@@ -570,16 +578,18 @@ PAGES = {
 }
 
 
-def filled(page: str) -> str:
-    """The text of `page`, what stands between `<!-- NAME -->` and `<!-- end -->` made anew for each of its tables."""
+def render_page(page: str) -> str:
+    """The text of `page`, with the text between `<!-- NAME -->` and `<!-- end -->` replaced by the table NAME."""
     text = (harness.REPOSITORY / page).read_text()
-    for name, make in PAGES[page].items():
+    for name, make_table in PAGES[page].items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
         if not re.search(pattern, text, re.S):
             sys.exit(f"{page}: expected a place <!-- {name} --> ... <!-- end -->")
-        text = re.sub(pattern, lambda found, make=make: f"{found[1]}{make()}\n{found[2]}", text, flags=re.S)
-    if left := set(re.findall(r"<!-- (\w+) -->", text)) - {"end", *PAGES[page]}:
-        sys.exit(f"{page}: nothing here makes the table of <!-- {min(left)} -->")
+        text = re.sub(
+            pattern, lambda match, make_table=make_table: f"{match[1]}{make_table()}\n{match[2]}", text, flags=re.S
+        )
+    if unknown := set(re.findall(r"<!-- (\w+) -->", text)) - {"end", *PAGES[page]}:
+        sys.exit(f"{page}: nothing here makes the table of <!-- {min(unknown)} -->")
     return text
 
 
@@ -587,8 +597,8 @@ def main() -> None:
     for page in PAGES:
         path = harness.REPOSITORY / page
         if "--check" not in sys.argv:
-            path.write_text(filled(page))
-        elif path.read_text() != filled(page):
+            path.write_text(render_page(page))
+        elif path.read_text() != render_page(page):
             sys.exit(f"{page}: the tables are not those of benchmarks/results/")
 
 

@@ -1,11 +1,11 @@
-"""Twenty to four hundred images of each class, all flags at their defaults: how good is the model, and does it say so?
+"""Twenty to four hundred images per class, all flags at their defaults: how good is the model, and does it warn?
 
   python -m benchmarks.small --json=benchmarks/results/small.json
 
-For METU, brick facades and synthetic concrete, and for each seed: so many images of each class are drawn, converted and
-trained on from scratch (`crackflow.convert --seed`, `crackflow.train --seed`, nothing else), and the model is measured
-on up to 250 others of each class, none of which is a copy of one that was drawn. `warned`: training said that the model
-may be no better than a guess. Runs that --json already holds are not repeated; --place=DIR keeps what they leave.
+For METU, brick facades and synthetic concrete, and for each seed: a sample of each class is drawn, converted and
+trained on from scratch (`crackflow.convert --seed`, `crackflow.train --seed`, nothing else). The model is evaluated on
+up to 250 other images per class, none of which is a copy of a sampled one. `warned`: training warned that the model may
+be no better than chance. Runs that --json already contains are not repeated; --place=DIR keeps their files.
 """
 
 import csv
@@ -27,10 +27,10 @@ from crackflow.pipeline import stream
 
 SETS = ("metu", "brick", "synthetic")
 SIZES = (20, 50, 100, 200, 400)
-TESTED = 250  # of each class, at most
-SYNTHETIC = 1300  # images made, half of them cracked
-LEAST_TESTED = 50
-CHANCE = 0.6  # of 500 images a guess tells no more rightly, 9,999 times of 10,000
+MAX_TESTED = 250  # per class
+NUM_SYNTHETIC = 1300  # images, half of them cracked
+MIN_TESTED = 50
+CHANCE = 0.6  # a random guess stays below this accuracy on 500 images, 9,999 times of 10,000
 CLASSES = ("Negative", "Positive")
 
 
@@ -38,17 +38,17 @@ def command(verb: str, *flags: str) -> harness.Watched:
     return harness.watch([sys.executable, "-m", f"crackflow.{verb}", *flags])
 
 
-def sources(place: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Where the images of each set lie."""
-    made = place / "synthetic"
-    if not made.exists():
-        command("synth", f"--out={made}", f"--count={SYNTHETIC}", "--seed=1000")
-    return {"metu": harness.data_folder() / "metu", "brick": harness.data_folder() / "brick", "synthetic": made}
+def sources(directory: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Folder of the images of each dataset."""
+    synthetic = directory / "synthetic"
+    if not synthetic.exists():
+        command("synth", f"--out={synthetic}", f"--count={NUM_SYNTHETIC}", "--seed=1000")
+    return {"metu": harness.data_folder() / "metu", "brick": harness.data_folder() / "brick", "synthetic": synthetic}
 
 
-def groups(source: pathlib.Path, place: pathlib.Path) -> dict[str, list[tuple[str, str]]]:
+def groups(source: pathlib.Path, directory: pathlib.Path) -> dict[str, list[tuple[str, str]]]:
     """class -> (path, group of copies) of every image that crackflow.convert accepts."""
-    out = place / f"all-{source.name}"
+    out = directory / f"all-{source.name}"
     if not out.exists():
         command("convert", f"--images={source}", f"--out={out}", "--positive_class=Positive")
     with open(out / "groups.csv", encoding="utf-8") as file:
@@ -57,48 +57,53 @@ def groups(source: pathlib.Path, place: pathlib.Path) -> dict[str, list[tuple[st
 
 
 def draw(images: dict, size: int, seed: int) -> tuple[list[str], list[str]]:
-    """(paths to train on, paths to measure on), as many of each class."""
+    """(training paths, test paths), with the same number per class."""
     rng, train, test = random.Random(seed), [], []
     for rows in images.values():
         rows = rng.sample(rows, len(rows))
         used = {group for _, group in rows[:size]}
         train += [path for path, _ in rows[:size]]
-        test += [path for path, group in rows[size:] if group not in used][:TESTED]
+        test += [path for path, group in rows[size:] if group not in used][:MAX_TESTED]
     return train, test
 
 
-def linked(source: pathlib.Path, paths: list[str], root: pathlib.Path) -> pathlib.Path:
+def link_files(source: pathlib.Path, paths: list[str], root: pathlib.Path) -> pathlib.Path:
     for path in paths:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).symlink_to(source / path)
     return root
 
 
-def measure(source: pathlib.Path, images: dict, size: int, seed: int, place: pathlib.Path) -> dict:
-    """One run from folder to figures, in the folder `place`."""
+def measure(source: pathlib.Path, images: dict, size: int, seed: int, directory: pathlib.Path) -> dict:
+    """One run from images to metrics, in `directory`."""
     train, test = draw(images, size, seed)
     began = time.perf_counter()
-    photos, data, run = linked(source, train, place / "train"), place / "data", place / "run"
+    photos, data, run = link_files(source, train, directory / "train"), directory / "data", directory / "run"
     command("convert", f"--images={photos}", f"--out={data}", f"--seed={seed}")
     training = command("train", f"--data={data}", f"--run_dir={run}", f"--seed={seed}")
     seconds = time.perf_counter() - began
-    others = place / "others"
-    command("convert", f"--images={linked(source, test, place / 'test')}", f"--out={others}", "--split=0.002,0,0.998")
-    return scores(run, others) | {"warned": "WARNING" in training.output, "seconds": seconds}
+    test_data = directory / "others"
+    command(
+        "convert",
+        f"--images={link_files(source, test, directory / 'test')}",
+        f"--out={test_data}",
+        "--split=0.002,0,0.998",
+    )
+    return scores(run, test_data) | {"warned": "WARNING" in training.output, "seconds": seconds}
 
 
-def scores(run: pathlib.Path, others: pathlib.Path) -> dict:
-    """The model of `run` on the images of the data set `others`, at its own threshold."""
-    loaded, made = model_file.load(str(run)), dataset.load(str(others))
+def scores(run: pathlib.Path, test_data: pathlib.Path) -> dict:
+    """Metrics of the model in `run` on the dataset `test_data`, at its own threshold."""
+    loaded, data = model_file.load(str(run)), dataset.load(str(test_data))
     card = loaded.card
     labels, logits = scoring.predict_logits(
-        loaded.model, stream.eval_batches(made, "test", 64, card.image_px, card.channels)
+        loaded.model, stream.eval_batches(data, "test", 64, card.image_px, card.channels)
     )
-    called = model_file.to_probabilities(logits, card.temperature) >= card.threshold
+    predicted = model_file.to_probabilities(logits, card.temperature) >= card.threshold
     return {
-        "accuracy": float((called == labels).mean()),
-        "recall": float(called[labels == 1].mean()),
-        "specificity": float((~called[labels == 0]).mean()),
+        "accuracy": float((predicted == labels).mean()),
+        "recall": float(predicted[labels == 1].mean()),
+        "specificity": float((~predicted[labels == 0]).mean()),
         "roc_auc": float(roc_auc_score(labels, logits)),
         "measured_on": len(labels),
         "threshold": card.threshold,
@@ -109,25 +114,25 @@ def scores(run: pathlib.Path, others: pathlib.Path) -> dict:
 def main() -> None:
     options = harness.arguments(__doc__, seeds=5, place="", sets=",".join(SETS), sizes=",".join(map(str, SIZES)))
     runtime.configure(seed=0, threads=0, deterministic=False)
-    found = harness.results(options.json)
+    results = harness.results(options.json)
     with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
-        place = pathlib.Path(options.place or folder)
-        for name, source in sources(place).items():
+        work_dir = pathlib.Path(options.place or folder)
+        for name, source in sources(work_dir).items():
             if name not in options.sets.split(","):
                 continue
-            images = groups(source, place)
+            images = groups(source, work_dir)
             for size in map(int, options.sizes.split(",")):
                 for seed in range(options.seeds):
                     key = f"{name} {size} {seed}"
-                    enough = min(map(len, images.values())) >= size + LEAST_TESTED
-                    if key not in found and enough:
-                        found[key] = {"set": name, "size": size, "seed": seed} | measure(
-                            source, images, size, seed, place / key
+                    enough = min(map(len, images.values())) >= size + MIN_TESTED
+                    if key not in results and enough:
+                        results[key] = {"set": name, "size": size, "seed": seed} | measure(
+                            source, images, size, seed, work_dir / key
                         )
-                        print(json.dumps(found[key]), file=sys.stderr, flush=True)
-                        harness.save(options.json, found)
-    untold = [key for key, run in found.items() if run["accuracy"] < CHANCE and not run["warned"]]
-    print(f"near chance and not told: {', '.join(untold) or 'none'}", file=sys.stderr)
+                        print(json.dumps(results[key]), file=sys.stderr, flush=True)
+                        harness.save(options.json, results)
+    unwarned = [key for key, run in results.items() if run["accuracy"] < CHANCE and not run["warned"]]
+    print(f"near chance and not told: {', '.join(unwarned) or 'none'}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How fast are images made, and how well does a network trained on them alone do on real ones (METU)?
+"""How fast are images generated, and how good is a network trained on them alone on real images (METU)?
 
 python -m benchmarks.synth --json=benchmarks/results/synth.json
 """
@@ -12,33 +12,33 @@ import tempfile
 from benchmarks import harness
 
 
-def verb(name: str, *options: str) -> harness.Watched:
+def run_verb(name: str, *options: str) -> harness.Watched:
     return harness.watch([sys.executable, "-m", f"crackflow.{name}", *options])
 
 
 def speed(count: int, runs: int) -> dict:
-    """Images/s of the whole command at 227 px, start-up and files included."""
-    with tempfile.TemporaryDirectory(prefix="crackflow-") as place:
-        options = [f"--out={place}/images", f"--count={count}", "--overwrite"]
-        seconds = [verb("synth", *options).seconds for _ in range(runs)]
-    speeds = [count / one for one in seconds]
+    """Images/s of the whole command at 227 px, including start-up and file writing."""
+    with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
+        options = [f"--out={folder}/images", f"--count={count}", "--overwrite"]
+        seconds = [run_verb("synth", *options).seconds for _ in range(runs)]
+    speeds = [count / elapsed for elapsed in seconds]
     return {"count": count, "median": round(statistics.median(speeds)), "low": round(min(speeds))}
 
 
-def on_metu(count: int, epochs: int, image_px: int) -> dict:
-    """Metrics on METU's grouped test split of crackflow_s trained on `count` made images."""
+def evaluate_on_metu(count: int, epochs: int, image_px: int) -> dict:
+    """Metrics on METU's grouped test split of crackflow_s trained on `count` synthetic images."""
     with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
-        place = pathlib.Path(folder)
-        verb("synth", f"--out={place / 'images'}", f"--count={count}")
-        verb("convert", f"--images={place / 'images'}", f"--out={place / 'made'}")
-        verb("convert", f"--images={harness.data_folder() / 'metu'}", f"--out={place / 'metu'}")
+        directory = pathlib.Path(folder)
+        run_verb("synth", f"--out={directory / 'images'}", f"--count={count}")
+        run_verb("convert", f"--images={directory / 'images'}", f"--out={directory / 'made'}")
+        run_verb("convert", f"--images={harness.data_folder() / 'metu'}", f"--out={directory / 'metu'}")
         options = [f"--epochs={epochs}", f"--image_px={image_px}"]
-        verb("train", f"--data={place / 'made'}", f"--run_dir={place / 'run'}", *options)
-        sets = f"--data={place / 'made'},{place / 'metu'}"
-        verb("evaluate", f"--model={place / 'run'}", sets, f"--out={place / 'test'}")
-        found = json.loads((place / "test" / "metrics.json").read_text())["datasets"]
+        run_verb("train", f"--data={directory / 'made'}", f"--run_dir={directory / 'run'}", *options)
+        sets = f"--data={directory / 'made'},{directory / 'metu'}"
+        run_verb("evaluate", f"--model={directory / 'run'}", sets, f"--out={directory / 'test'}")
+        evaluations = json.loads((directory / "test" / "metrics.json").read_text())["datasets"]
     keep = ("accuracy", "accuracy_ci95", "balanced_accuracy", "recall", "specificity", "roc_auc", "roc_auc_ci95", "n")
-    return {name: {key: metrics[key] for key in keep} for name, metrics in found.items()}
+    return {name: {key: metrics[key] for key in keep} for name, metrics in evaluations.items()}
 
 
 def main() -> None:
@@ -49,7 +49,7 @@ def main() -> None:
             "count": options.count,
             "epochs": options.epochs,
             "image_px": options.image_px,
-            **on_metu(options.count, options.epochs, options.image_px),
+            **evaluate_on_metu(options.count, options.epochs, options.image_px),
         },
     }
     harness.save(options.json, results)

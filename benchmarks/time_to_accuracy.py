@@ -1,14 +1,14 @@
-"""How long from a folder of photographs to a report, how good is the model, and how fast? METU, split by group.
+"""How long does it take from photographs to a report, and how good and fast is the model? METU, split by group.
 
   python -m benchmarks.time_to_accuracy --json=benchmarks/results/time_to_accuracy.json
   python -m benchmarks.time_to_accuracy --settings=fast --networks=all --seeds=1 --json=...
   python -m benchmarks.time_to_accuracy --settings=speeds --json=...
 
-Runs the three commands a user would run (convert, train, evaluate), each a process of its own, wall clock, start-up
-included. Settings: `fast` and `accurate` (launch/flags/metu_fast.cfg, metu_accurate.cfg) and `baseline`, which is the
-network `seed` as it was. Runs that are not asked for stay in the file as they are. `--alone=0` says that other work ran
-beside: accuracies count as ever, seconds are then an upper bound. `images_per_sec` of training is the median epoch's;
-of scoring, batches of 64 from memory, `--settings=speeds` measures it for every run in the file, without training.
+Runs the three commands a user would run (convert, train, evaluate), each in its own process, and measures wall clock,
+start-up included. Settings: `fast` and `accurate` (launch/flags/metu_fast.cfg, metu_accurate.cfg) and `baseline`, the
+original network `seed`. Other runs in the file are preserved. `--alone=0` says that other work was running: accuracies
+are still valid, but seconds are an upper bound. `images_per_sec` of training is that of the median epoch. For scoring,
+with batches of 64 from memory, `--settings=speeds` measures it for every run in the file, without training.
 """
 
 import json
@@ -24,7 +24,7 @@ from crackflow.core.config.network import Network
 from crackflow.evaluation import scoring
 from crackflow.model import model_file, networks
 
-# How the settings were chosen, on validation images, is in BUILD_NOTES.md.
+# BUILD_NOTES.md describes how the settings were tuned on validation images.
 FLAGS = {
     "fast": "launch/flags/metu_fast.cfg",
     "accurate": "launch/flags/metu_accurate.cfg",
@@ -32,9 +32,9 @@ FLAGS = {
 }
 
 
-def measure(setting: str, network: str, seed: int, alone: bool, images: pathlib.Path, place: pathlib.Path) -> dict:
-    """Seconds of each command, the accuracy on the test split, and speeds."""
-    data, run, test = place / "data", place / "run", place / "test"
+def measure(setting: str, network: str, seed: int, alone: bool, images: pathlib.Path, directory: pathlib.Path) -> dict:
+    """Seconds per command, accuracy on the test split, and speeds."""
+    data, run, test = directory / "data", directory / "run", directory / "test"
 
     def command(verb: str, *options: str) -> float:
         return harness.watch([sys.executable, "-m", f"crackflow.{verb}", *options]).seconds
@@ -73,13 +73,13 @@ def measure(setting: str, network: str, seed: int, alone: bool, images: pathlib.
 
 
 def scoring_speed(network: str, image_px: int) -> float:
-    """Images/s of the network in a compiled graph, median of five windows of a second."""
+    """Images/s of the network in a compiled graph, median of five windows of one second."""
     model = networks.NETWORKS[Network(network)].build(image_px)
     return scoring.measure_throughput({network: model}, 1.0, 5, compiled=False)[network].median
 
 
 def plan(settings: list[str], networks: list[str], seeds: int) -> list[tuple[str, str, int]]:
-    """(setting, network, seed) of each run; the baseline is the network `seed`, once, and no other."""
+    """(setting, network, seed) of each run; the baseline is a single run of the network `seed`."""
     runs = []
     for setting in settings:
         if setting == "baseline":
@@ -93,8 +93,8 @@ def main() -> None:
     options = harness.arguments(__doc__, settings="fast,accurate,baseline", networks="crackflow_s", seeds=3, alone=1)
     runtime.configure(seed=0, threads=0, deterministic=False)
     images = harness.data_folder() / "metu"
-    every = [network.value for network in Network if network is not Network.CUSTOM]
-    chosen = every if options.networks == "all" else options.networks.split(",")
+    all_networks = [network.value for network in Network if network is not Network.CUSTOM]
+    selected = all_networks if options.networks == "all" else options.networks.split(",")
     runs = {(run["setting"], run["network"], run["seed"]): run for run in stored(options.json)}
     if options.settings == "speeds":
         for size in sorted({(run["network"], run["image_px"]) for run in runs.values()}):
@@ -106,9 +106,9 @@ def main() -> None:
         ordered = [runs[key] for key in sorted(runs)]
         harness.save(options.json, {"summary": summary(ordered), "runs": ordered})
         return
-    for key in plan(options.settings.split(","), chosen, options.seeds):
-        with tempfile.TemporaryDirectory(prefix="crackflow-") as place:
-            runs[key] = last = measure(*key, bool(options.alone), images, pathlib.Path(place))
+    for key in plan(options.settings.split(","), selected, options.seeds):
+        with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
+            runs[key] = last = measure(*key, bool(options.alone), images, pathlib.Path(folder))
         line = f"{last['total_seconds']} s, accuracy {last['metrics']['accuracy']:.4f}, {last['images_per_sec']}"
         print(f"{key}: {line}", file=sys.stderr)
         ordered = [runs[key] for key in sorted(runs)]
@@ -120,17 +120,17 @@ def stored(path: str) -> list[dict]:
 
 
 def summary(runs: list[dict]) -> dict:
-    """Of crackflow_s, for each setting: median and worst time, accuracy of the seeds."""
-    found = {}
+    """For crackflow_s and each setting: median and worst time, accuracy per seed."""
+    by_setting = {}
     for setting in ("fast", "accurate"):
-        ours = [run for run in runs if run["setting"] == setting and run["network"] == "crackflow_s"]
-        if ours:
-            found[setting] = {
-                "median_seconds": statistics.median(run["total_seconds"] for run in ours),
-                "worst_seconds": max(run["total_seconds"] for run in ours),
-                "accuracy": [run["metrics"]["accuracy"] for run in ours],
+        setting_runs = [run for run in runs if run["setting"] == setting and run["network"] == "crackflow_s"]
+        if setting_runs:
+            by_setting[setting] = {
+                "median_seconds": statistics.median(run["total_seconds"] for run in setting_runs),
+                "worst_seconds": max(run["total_seconds"] for run in setting_runs),
+                "accuracy": [run["metrics"]["accuracy"] for run in setting_runs],
             }
-    return found
+    return by_setting
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Images per second of one train step, for every network: ours, Keras 3, PyTorch eager and compiled, the same layers.
+"""Images per second of one train step, for every network: crackflow, Keras 3, PyTorch eager and compiled.
 
-  bash benchmarks/peers/environments.sh torch                               # once: PyTorch in an environment of its own
+  bash benchmarks/peers/environments.sh torch                               # once: PyTorch in its own environment
   python -m benchmarks.train_step --json=benchmarks/results/train_step.json
 
-One batch again and again, held in memory, without augmentation: forward, backward, AdamW. The programs of a network
-are started and warmed up, then each runs for a window in turn while the others wait. Backbones of Keras Applications
-are measured in ours alone.
+All programs have the same layers and train on one batch in memory, repeatedly, without augmentation: forward, backward,
+AdamW. The programs of a network are started and warmed up, then each runs for a window in turn while the others wait.
+Backbones of Keras Applications are measured in crackflow only.
 """
 
 import pathlib
@@ -22,24 +22,24 @@ from crackflow.core.config.network import Network
 from crackflow.model import networks
 
 PEERS = harness.REPOSITORY / "benchmarks" / "peers"
-# Name: environment, program, compiled, environment variables. Keras 3 as it is installed, and with the kernels that
-# crackflow switches on, which its user could switch on as well.
+# Name: environment, program, compiled, environment variables. Keras 3 runs as installed, and with the oneDNN kernels
+# that crackflow enables, which a Keras user could enable as well.
 ONEDNN = {"TF_ENABLE_ONEDNN_OPTS": "1"}
 PROGRAMS = {
-    "crackflow": (roster.OURS, "step_crackflow", 0, {}),
-    "keras3": (roster.OURS, "step_keras3", 0, {}),
-    "keras3_xla": (roster.OURS, "step_keras3", 1, {}),
-    "keras3_onednn": (roster.OURS, "step_keras3", 0, ONEDNN),
+    "crackflow": (roster.CRACKFLOW_ENV, "step_crackflow", 0, {}),
+    "keras3": (roster.CRACKFLOW_ENV, "step_keras3", 0, {}),
+    "keras3_xla": (roster.CRACKFLOW_ENV, "step_keras3", 1, {}),
+    "keras3_onednn": (roster.CRACKFLOW_ENV, "step_keras3", 0, ONEDNN),
     "torch_eager": ("torch", "step_torch", 0, {}),
     "torch_compiled": ("torch", "step_torch", 1, {}),
 }
 
 
-def one_network(name: str, batch: int, precision: str, work: pathlib.Path, seconds: float, windows: int) -> dict:
-    """Every program on network `name`: median, lowest, highest window; or why it could not take part."""
+def measure_network(name: str, batch: int, precision: str, work: pathlib.Path, seconds: float, windows: int) -> dict:
+    """Every program on network `name`: median, lowest and highest window, or the reason why it could not run."""
     recipe = networks.NETWORKS[Network(name)]
     same_layers = name in layout.FAMILY or name == "seed"
-    competitors, found = {}, {}
+    competitors, measurements = {}, {}
     for program, (environment, script, compiled, variables) in PROGRAMS.items():
         if program != "crackflow" and not same_layers:
             continue
@@ -49,48 +49,52 @@ def one_network(name: str, batch: int, precision: str, work: pathlib.Path, secon
         try:
             competitors[program] = Competitor(command, work / f"{program}-{name}.log", variables)
         except (OSError, EOFError) as error:
-            found[program] = {"absent": str(error)}
-    sizes = {program: one.facts["parameters"] for program, one in competitors.items()}
+            measurements[program] = {"absent": str(error)}
+    sizes = {program: competitor.facts["parameters"] for program, competitor in competitors.items()}
     if len(set(sizes.values())) > 1:
         sys.exit(f"{name}: expected the same layers in every program, received parameters {sizes}")
     for _ in range(windows):
-        for one in competitors.values():
-            one.window(seconds)
-    for program, one in competitors.items():
-        one.end()
-        speeds = {"median": statistics.median(one.speeds), "low": min(one.speeds), "high": max(one.speeds)}
-        found[program] = {"version": one.facts["version"], "device": one.facts["device"]} | speeds
+        for competitor in competitors.values():
+            competitor.window(seconds)
+    for program, competitor in competitors.items():
+        competitor.end()
+        speeds = {
+            "median": statistics.median(competitor.speeds),
+            "low": min(competitor.speeds),
+            "high": max(competitor.speeds),
+        }
+        measurements[program] = {"version": competitor.facts["version"], "device": competitor.facts["device"]} | speeds
         print(f"{name} {precision}: {program:<15} {speeds['median']:8,.0f} images/s", file=sys.stderr)
     facts = {"image_px": recipe.image_px, "batch": batch, "parameters": sizes.get("crackflow")}
-    return facts | {"images_per_sec": found, "ours_over_theirs": ratios(found)}
+    return facts | {"images_per_sec": measurements, "ours_over_theirs": ratios(measurements)}
 
 
-def ratios(found: dict) -> dict:
-    """Ours over each other program's median, and over the best of PyTorch's and of Keras 3's as installed."""
-    medians = {program: speeds["median"] for program, speeds in found.items() if "median" in speeds}
+def ratios(measurements: dict) -> dict:
+    """crackflow's median over that of each other program, and over the best of PyTorch and of Keras 3 as installed."""
+    medians = {program: speeds["median"] for program, speeds in measurements.items() if "median" in speeds}
     others = {program: median for program, median in medians.items() if program != "crackflow"}
     for family in ("torch", "keras3"):
-        best = [found for program, found in others.items() if program.startswith(family) and "onednn" not in program]
+        best = [median for program, median in others.items() if program.startswith(family) and "onednn" not in program]
         if best:
             others[f"best {family}"] = max(best)
     return {program: round(medians["crackflow"] / median, 2) for program, median in others.items()}
 
 
 def main() -> None:
-    every = ",".join(network.value for network in Network if network is not Network.CUSTOM)
-    options = harness.arguments(__doc__, networks=every, precisions="", seconds=3.0, windows=5, batch=64)
-    chosen = runtime.choose_precision(Precision.AUTO)
-    # bfloat16 where this machine multiplies it; elsewhere it is emulated and says nothing.
-    fitting = ["float32"] + (["mixed_bfloat16"] if chosen.value == "mixed_bfloat16" else [])
-    precisions = options.precisions.split(",") if options.precisions else fitting
+    all_networks = ",".join(network.value for network in Network if network is not Network.CUSTOM)
+    options = harness.arguments(__doc__, networks=all_networks, precisions="", seconds=3.0, windows=5, batch=64)
+    selected = runtime.choose_precision(Precision.AUTO)
+    # bfloat16 only if this machine supports it in hardware; emulated, its speed is meaningless.
+    default_precisions = ["float32"] + (["mixed_bfloat16"] if selected.value == "mixed_bfloat16" else [])
+    precisions = options.precisions.split(",") if options.precisions else default_precisions
     results = harness.results(options.json)
-    results |= {"precision_reason": chosen.reason, "windows": options.windows, "seconds": options.seconds}
-    with tempfile.TemporaryDirectory(prefix="crackflow-steps-") as place:
+    results |= {"precision_reason": selected.reason, "windows": options.windows, "seconds": options.seconds}
+    with tempfile.TemporaryDirectory(prefix="crackflow-steps-") as folder:
         for precision in precisions:
             rows = results.setdefault(precision, {})
             for name in options.networks.split(","):
-                rows[name] = one_network(
-                    name, options.batch, precision, pathlib.Path(place), options.seconds, options.windows
+                rows[name] = measure_network(
+                    name, options.batch, precision, pathlib.Path(folder), options.seconds, options.windows
                 )
                 harness.save(options.json, results)
 

@@ -1,13 +1,13 @@
-"""Does a search find a network that is worth having? 30 trials on METU, and the winner beside the hand-made family.
+"""Does a search find a good network? 30 trials on METU, and the best network next to the hand-designed family.
 
   python -m benchmarks.tune --json=benchmarks/results/tune.json              # search, then compare
-  python -m benchmarks.tune --keep=runs/search --json=...                    # the search's folder stays, or is taken up
+  python -m benchmarks.tune --keep=runs/search --json=...                    # keeps or reuses the search folder
   python -m benchmarks.tune --keep=runs/search --networks=crackflow_l --json=...       # one more of the family
 
-One command searches, as a user would run it: wall clock, and resident memory of its process and of the trial that
-runs, twice a second. Then crackflow.train trains the winner, from best.cfg, and each of the family, on the same split,
-at the same size, for the same epochs, with three seeds; the test split is looked at here for the first time. Their
-images/s are measured in turn, in one process.
+One command searches, as a user would run it. Its wall clock is measured; resident memory of its process and of the
+running trial is sampled twice per second. Then crackflow.train trains the best network, from best.cfg, and each of the
+family, on the same split, at the same size, for the same epochs, with three seeds; this is the first use of the test
+split. Their images/s are measured in turn, in one process.
 """
 
 import json
@@ -33,8 +33,8 @@ from crackflow.search import space
 FAMILY = ("crackflow_xs", "crackflow_s", "crackflow_m", "crackflow_l")
 PX, EPOCHS, TRIALS, FIRST = 96, 6, 30, 5
 SAMPLE_SECONDS = 0.5
-# Thirty trials are few for nineteen choices: the training of the hand-made networks is held, and what makes networks
-# slower on a CPU without a use on METU (BUILD_NOTES.md has the searches that did without).
+# Thirty trials are few for nineteen hyperparameters: those of training are fixed to the values of the hand-designed
+# networks, as are those that slow networks down on a CPU without helping on METU (BUILD_NOTES.md has other searches).
 FLAGS = ["--tuner=bayesian", "--objective=tradeoff", "--doubling_worth=0.0005", "--min_images_per_sec=5000"]
 FLAGS += ["--max_params=600000"]
 FLAGS += [
@@ -43,33 +43,33 @@ FLAGS += [
 
 
 def resident(pid: int) -> list[int]:
-    """Resident bytes of `pid` and of each of its descendants. Cheap: the kernel keeps these counts."""
-    found = []
+    """Resident bytes of `pid` and of each of its descendants. This is cheap: the kernel keeps these counts."""
+    sizes = []
     try:
         pages = int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1])
-        found = [pages * os.sysconf("SC_PAGE_SIZE")]
+        sizes = [pages * os.sysconf("SC_PAGE_SIZE")]
         for task in os.listdir(f"/proc/{pid}/task"):
             for child in pathlib.Path(f"/proc/{pid}/task/{task}/children").read_text().split():
-                found += resident(int(child))
-    except OSError:  # it ended while it was looked at
-        return found
-    return found
+                sizes += resident(int(child))
+    except OSError:  # the process ended meanwhile
+        return sizes
+    return sizes
 
 
 def search(data: pathlib.Path, out: pathlib.Path, trials: int) -> dict:
-    """The search, timed, and its memory: of its own process, and the largest sum of all, trial by trial."""
-    line = [sys.executable, "-m", "crackflow.tune", f"--data={data}", f"--out={out}", f"--image_px={PX}"]
-    line += [f"--max_epochs={EPOCHS}", f"--max_trials={trials}", *FLAGS]
-    began, own, together = time.perf_counter(), {}, {}
-    process = subprocess.Popen(line, cwd=harness.REPOSITORY)
+    """Runs and times the search. Records memory of its own process, and the peak over all processes, per trial."""
+    command = [sys.executable, "-m", "crackflow.tune", f"--data={data}", f"--out={out}", f"--image_px={PX}"]
+    command += [f"--max_epochs={EPOCHS}", f"--max_trials={trials}", *FLAGS]
+    began, own_memory, total_memory = time.perf_counter(), {}, {}
+    process = subprocess.Popen(command, cwd=harness.REPOSITORY)
 
     def sample() -> None:
         while process.poll() is None:
             ended = len(list(out.glob("trials/*/result.json")))
             memory = resident(process.pid)
             if memory and memory[0]:  # 0 as it ends
-                own[ended] = memory[0]
-                together[ended] = max(together.get(ended, 0), sum(memory))
+                own_memory[ended] = memory[0]
+                total_memory[ended] = max(total_memory.get(ended, 0), sum(memory))
             time.sleep(SAMPLE_SECONDS)
 
     watcher = threading.Thread(target=sample)
@@ -77,27 +77,35 @@ def search(data: pathlib.Path, out: pathlib.Path, trials: int) -> dict:
     process.wait()
     watcher.join()
     if process.returncode:
-        sys.exit(f"{' '.join(line)} ended with {process.returncode}")
+        sys.exit(f"{' '.join(command)} ended with {process.returncode}")
     rows = csv_files.read(str(out / "trials.csv"))
-    late = {ended: size for ended, size in own.items() if ended >= FIRST}
+    late = {ended: size for ended, size in own_memory.items() if ended >= FIRST}
     return {
-        "command": " ".join(["python", *line[1:]]).replace(str(out), "OUT").replace(str(data), "DATA"),
+        "command": " ".join(["python", *command[1:]]).replace(str(out), "OUT").replace(str(data), "DATA"),
         "minutes": round((time.perf_counter() - began) / 60, 2),
         "trials": len(rows),
         "failed": sum(row["status"] == "failed" for row in rows),
         "seconds_a_trial": statistics.median(float(row["seconds"]) for row in rows),
-        "search_process_mb": [round(own[FIRST] / 1e6), round(own[max(own)] / 1e6)],
-        "growth_mb": round((max(late.values()) - own[FIRST]) / 1e6),
-        "together_mb_by_trial": [round(together[ended] / 1e6) for ended in sorted(together)],
+        "search_process_mb": [round(own_memory[FIRST] / 1e6), round(own_memory[max(own_memory)] / 1e6)],
+        "growth_mb": round((max(late.values()) - own_memory[FIRST]) / 1e6),
+        "together_mb_by_trial": [round(total_memory[ended] / 1e6) for ended in sorted(total_memory)],
         "rows": rows,
     }
 
 
-def train(name: str, options: list[str], data: pathlib.Path, place: pathlib.Path, seed: int) -> dict:
-    """One run of crackflow.train: accuracy on both splits."""
-    run = place / f"{name}-{seed}"
-    line = [sys.executable, "-m", "crackflow.train", *options, f"--data={data}", f"--run_dir={run}", f"--seed={seed}"]
-    seconds = harness.watch(line).seconds
+def train(name: str, options: list[str], data: pathlib.Path, directory: pathlib.Path, seed: int) -> dict:
+    """One run of crackflow.train: accuracy on the validation and test split."""
+    run = directory / f"{name}-{seed}"
+    command = [
+        sys.executable,
+        "-m",
+        "crackflow.train",
+        *options,
+        f"--data={data}",
+        f"--run_dir={run}",
+        f"--seed={seed}",
+    ]
+    seconds = harness.watch(command).seconds
     metrics = json.loads((run / "metrics.json").read_text())
     rows = csv_files.read(str(run / "history.csv"))
     best = min(rows, key=lambda row: float(row["val_loss"]))
@@ -115,57 +123,64 @@ def train(name: str, options: list[str], data: pathlib.Path, place: pathlib.Path
 
 
 def speeds(best: keras.Model) -> dict[str, dict]:
-    """Images/s of the family and of `best`, a window of each in turn."""
+    """Images/s of the family and of `best`, one window each in turn."""
     models = {name: networks.get_model_spec(Network(name), Architecture()).build(PX) for name in FAMILY}
-    found = scoring.measure_throughput(models | {"best": best}, 0.5, 11, compiled=False)
-    return {name: {key: round(value) for key, value in rate._asdict().items()} for name, rate in found.items()}
+    throughputs = scoring.measure_throughput(models | {"best": best}, 0.5, 11, compiled=False)
+    return {name: {key: round(value) for key, value in rate._asdict().items()} for name, rate in throughputs.items()}
 
 
 def compare(
-    data: pathlib.Path, out: pathlib.Path, place: pathlib.Path, seeds: int, family: list[str], known: list[dict]
+    data: pathlib.Path,
+    out: pathlib.Path,
+    directory: pathlib.Path,
+    seeds: int,
+    family: list[str],
+    earlier_runs: list[dict],
 ) -> dict:
-    """The winner and the `family`, trained and measured alike; `known`: runs that were made before."""
+    """Trains and measures the best network and the `family` in the same way; `earlier_runs` are not repeated."""
     same = [f"--image_px={PX}", f"--epochs={EPOCHS}", "--early_stopping_epochs=0"]
     flags = {"best": [f"--flagfile={out / 'best.cfg'}"]} | {name: [f"--model={name}", *same] for name in family}
-    runs, there = list(known), {(run["network"], run["seed"]) for run in known}
+    runs, done = list(earlier_runs), {(run["network"], run["seed"]) for run in earlier_runs}
     for name, options in flags.items():
         for seed in range(seeds):
-            if (name, seed) not in there:
-                runs.append(train(name, options, data, place, seed))
+            if (name, seed) not in done:
+                runs.append(train(name, options, data, directory, seed))
                 print(runs[-1], file=sys.stderr)
     best = json.loads((out / "trials" / winner(out) / "result.json").read_text())["chosen"]
-    measured = speeds(networks.get_model_spec(Network.CUSTOM, space.architecture(best)).build(PX))
+    throughputs = speeds(networks.get_model_spec(Network.CUSTOM, space.architecture(best)).build(PX))
     points = {}
     for name in ("best", *FAMILY):
-        ours = [run for run in runs if run["network"] == name]
-        if ours:
+        network_runs = [run for run in runs if run["network"] == name]
+        if network_runs:
             points[name] = {
-                "parameters": ours[0]["parameters"],
-                "images_per_sec": measured[name],
-                "accuracy": round(statistics.mean(run["accuracy"] for run in ours), 5),
-                "val_accuracy": round(statistics.mean(run["val_accuracy"] for run in ours), 5),
-                "accuracies": [run["accuracy"] for run in ours],
+                "parameters": network_runs[0]["parameters"],
+                "images_per_sec": throughputs[name],
+                "accuracy": round(statistics.mean(run["accuracy"] for run in network_runs), 5),
+                "val_accuracy": round(statistics.mean(run["val_accuracy"] for run in network_runs), 5),
+                "accuracies": [run["accuracy"] for run in network_runs],
             }
     return {"points": points, "curve": curve(points), "runs": runs, "best_cfg": (out / "best.cfg").read_text()}
 
 
 def winner(out: pathlib.Path) -> str:
-    """The trial that best.cfg is of."""
+    """The trial that best.cfg describes."""
     rows = [row for row in csv_files.read(str(out / "trials.csv")) if row["epochs"] == str(EPOCHS)]
     return max(rows, key=lambda row: float(row["score"]))["trial"]
 
 
 def curve(points: dict[str, dict]) -> dict:
-    """Accuracy of the hand-made family at the winner's images/s: between two of them on a straight line over the
-    logarithm of the speed; beyond the fastest, that of the fastest."""
-    known = [point for name, point in points.items() if name != "best"]
-    family = sorted((point["images_per_sec"]["median"], point["accuracy"]) for point in known)
+    """Accuracy of the hand-designed family at the best network's images/s: interpolated linearly over the logarithm of
+    the speed; beyond the fastest network, the accuracy of the fastest."""
+    family_points = [point for name, point in points.items() if name != "best"]
+    family = sorted((point["images_per_sec"]["median"], point["accuracy"]) for point in family_points)
     speed = points["best"]["images_per_sec"]["median"]
-    there = float(np.interp(np.log(speed), [np.log(one) for one, _ in family], [accuracy for _, accuracy in family]))
-    faster = [accuracy for one, accuracy in family if one >= speed]
+    interpolated = float(
+        np.interp(np.log(speed), [np.log(rate) for rate, _ in family], [accuracy for _, accuracy in family])
+    )
+    faster = [accuracy for rate, accuracy in family if rate >= speed]
     return {
-        "family_accuracy_at_that_speed": round(there, 5),
-        "above": round(points["best"]["accuracy"] - there, 5),
+        "family_accuracy_at_that_speed": round(interpolated, 5),
+        "above": round(points["best"]["accuracy"] - interpolated, 5),
         "faster_than_the_fastest": round(speed / family[-1][0], 2),
         "family_as_fast_and_more_accurate": sum(accuracy > points["best"]["accuracy"] for accuracy in faster),
     }
@@ -176,17 +191,17 @@ def main() -> None:
     images = harness.data_folder() / "metu"
     results = harness.results(options.json)
     with tempfile.TemporaryDirectory(prefix="crackflow-tune-") as temporary:
-        place = pathlib.Path(temporary)
-        out = pathlib.Path(options.keep).absolute() if options.keep else place / "search"
-        data = place / "metu"
+        directory = pathlib.Path(temporary)
+        out = pathlib.Path(options.keep).absolute() if options.keep else directory / "search"
+        data = directory / "metu"
         harness.watch([sys.executable, "-m", "crackflow.convert", f"--images={images}", f"--out={data}"])
         if not (out / "report.html").exists():
             results = {"search": search(data, out, options.trials)}
             harness.save(options.json, results)
         if options.networks:
             runtime.configure(seed=0, threads=0, deterministic=False)
-            family, known = options.networks.split(","), results.get("compare", {}).get("runs", [])
-            results["compare"] = compare(data, out, place, options.seeds, family, known)
+            family, earlier_runs = options.networks.split(","), results.get("compare", {}).get("runs", [])
+            results["compare"] = compare(data, out, directory, options.seeds, family, earlier_runs)
             harness.save(options.json, results)
 
 

@@ -1,1 +1,1 @@
-"""Programs that deliver batches with other input pipelines, one a file, so that they can be compared in turns."""
+"""Programs that deliver batches with other input pipelines, one per file, so that they can be compared in turn."""

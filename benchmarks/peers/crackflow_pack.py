@@ -13,7 +13,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 import crackflow
 from benchmarks.peers import protocol
-from benchmarks.peers.crackflow_stream import converted
+from benchmarks.peers.crackflow_stream import load_dataset
 from crackflow.core import runtime
 from crackflow.pipeline import pack
 
@@ -21,7 +21,7 @@ from crackflow.pipeline import pack
 def main() -> None:
     options = protocol.options()
     runtime.configure(seed=0, threads=0, deterministic=False)
-    packed = pack.build_if_missing(converted(options), "train", options.image_px, 3)
+    packed = pack.build_if_missing(load_dataset(options), "train", options.image_px, 3)
     batches = pack.train_batches(packed, options.batch, seed=0)
     protocol.serve("crackflow_pack", crackflow.__version__, iter(batches), options)
 

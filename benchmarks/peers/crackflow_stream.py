@@ -1,4 +1,4 @@
-"""crackflow's stream: TFRecord of the JPEG files, decoded as it trains.
+"""crackflow's stream: TFRecords of the JPEG files, decoded during training.
 
 Synopsis::
 
@@ -19,21 +19,21 @@ from crackflow.data import dataset
 from crackflow.pipeline import stream
 
 
-def converted(options) -> dataset.Dataset:
-    """The images as a data set with all of them in train, so that every competitor shuffles as many."""
+def load_dataset(options) -> dataset.Dataset:
+    """The images as a dataset with a training split only, so that every competitor shuffles the same number."""
 
-    def convert(place: pathlib.Path) -> None:
-        command = [sys.executable, "-m", "crackflow.convert", f"--images={options.images}", f"--out={place}"]
+    def convert(path: pathlib.Path) -> None:
+        command = [sys.executable, "-m", "crackflow.convert", f"--images={options.images}", f"--out={path}"]
         subprocess.run([*command, "--split=1,0,0"], check=True)
 
-    return dataset.load(str(protocol.stored(options.work / "crackflow", convert)))
+    return dataset.load(str(protocol.write_once(options.work / "crackflow", convert)))
 
 
 def main() -> None:
     options = protocol.options()
     runtime.configure(seed=0, threads=0, deterministic=False)
-    made = converted(options)
-    batches = stream.train_batches(made, options.batch, options.image_px, 3, seed=0)
+    data = load_dataset(options)
+    batches = stream.train_batches(data, options.batch, options.image_px, 3, seed=0)
     protocol.serve("crackflow_stream", crackflow.__version__, iter(batches), options)
 
 

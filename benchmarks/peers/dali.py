@@ -20,7 +20,7 @@ from benchmarks.peers import protocol
 
 @pipeline_def
 def photographs(images: str, px: int):
-    # shuffle_after_epoch shuffles all files; random_shuffle draws from a window of them, and one class comes first.
+    # shuffle_after_epoch shuffles all files; random_shuffle draws from a window only, and files are sorted by class.
     encoded, labels = fn.readers.file(
         file_root=images, dir_filters=list(protocol.CLASSES), shuffle_after_epoch=True, name="files"
     )

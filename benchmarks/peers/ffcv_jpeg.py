@@ -1,4 +1,4 @@
-"""FFCV over its own file of JPEGs, stored at the asked size by its writer; its decoder is libjpeg-turbo.
+"""FFCV over its own file of JPEGs, stored at the requested size by its writer; its decoder is libjpeg-turbo.
 
 Synopsis::
 
@@ -22,11 +22,11 @@ from PIL import Image
 
 from benchmarks.peers import protocol
 
-PASSES = 8  # taken as one by the loader: it starts anew after each, and 10,000 images are soon over
+PASSES = 8  # per epoch of the loader: it restarts after each epoch, and 10,000 images are soon exhausted
 
 
 class Photographs:
-    """The images as FFCV's writer wants them."""
+    """The images as an indexed dataset for FFCV's writer."""
 
     def __init__(self, images: pathlib.Path) -> None:
         self.files, self.labels = protocol.files(images)
@@ -34,14 +34,14 @@ class Photographs:
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, place: int) -> tuple[np.ndarray, int]:
-        with Image.open(self.files[place]) as image:
-            return np.array(image.convert("RGB")), int(self.labels[place])
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        with Image.open(self.files[index]) as image:
+            return np.array(image.convert("RGB")), int(self.labels[index])
 
 
-def write(images: pathlib.Path, px: int, place: pathlib.Path) -> None:
+def write(images: pathlib.Path, px: int, path: pathlib.Path) -> None:
     pixels = RGBImageField(write_mode="jpg", max_resolution=px)
-    writer = DatasetWriter(str(place), {"image": pixels, "label": IntField()}, num_workers=protocol.WORKERS)
+    writer = DatasetWriter(str(path), {"image": pixels, "label": IntField()}, num_workers=protocol.WORKERS)
     writer.from_indexed_dataset(Photographs(images))
 
 
@@ -53,12 +53,12 @@ def batches(loader: Loader):
 
 def main() -> None:
     options = protocol.options()
-    place = protocol.stored(
+    path = protocol.write_once(
         options.work / f"ffcv_jpeg_{options.image_px}.beton",
-        lambda place: write(options.images, options.image_px, place),
+        lambda path: write(options.images, options.image_px, path),
     )
     loader = Loader(
-        str(place),
+        str(path),
         batch_size=options.batch,
         indices=np.tile(np.arange(len(protocol.files(options.images)[0])), PASSES),
         num_workers=protocol.WORKERS,

@@ -1,7 +1,7 @@
-"""The layers of our networks as numbers, for peers that can't import them. train_step checks the parameters.
+"""The layers of crackflow's networks as numbers, for peers that can't import them. train_step checks the parameters.
 
-FAMILY: stem, (filters, residual blocks) of each strided stage, and whether it pads; where it does not, a residual block
-takes two cells from each side. SEED: filters of the convolutions.
+FAMILY: stem, (filters, residual blocks) of each strided stage, and whether it pads; without padding, a residual block
+crops two cells from each side. SEED: filters of the convolutions.
 """
 
 FAMILY = {

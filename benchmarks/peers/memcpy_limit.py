@@ -27,18 +27,18 @@ void gather(const char *rows, const long *chosen, long count, size_t row, char *
 }
 """
 THREADS = 2
-RING = 4  # buffers: a thread fills each of two, one waits, one is with the reader
+RING = 4  # buffers: two are being filled by threads, one waits, one is in use by the reader
 
 
-def write(images: pathlib.Path, px: int, place: pathlib.Path) -> None:
-    with open(place, "wb") as output:
+def write(images: pathlib.Path, px: int, path: pathlib.Path) -> None:
+    with open(path, "wb") as output:
         for file in protocol.files(images)[0]:
             with Image.open(file) as image:
                 output.write(image.convert("RGB").resize((px, px), Image.Resampling.BILINEAR).tobytes())
 
 
-def compiled(place: pathlib.Path) -> None:
-    command = ["cc", "-O3", "-march=native", "-shared", "-fPIC", "-x", "c", "-", "-o", str(place)]
+def compile_source(path: pathlib.Path) -> None:
+    command = ["cc", "-O3", "-march=native", "-shared", "-fPIC", "-x", "c", "-", "-o", str(path)]
     subprocess.run(command, input=SOURCE, text=True, check=True)
 
 
@@ -46,18 +46,18 @@ def batches(gather, pixels: np.ndarray, labels: np.ndarray, batch: int):
     random, row = np.random.default_rng(0), pixels[0].nbytes
     ring = [np.zeros((batch, *pixels.shape[1:]), np.uint8) for _ in range(RING)]
 
-    def fill(buffer: np.ndarray, chosen: np.ndarray):
-        gather(pixels.ctypes.data, chosen.ctypes.data, batch, row, buffer.ctypes.data)
-        return buffer, labels[chosen]
+    def fill(buffer: np.ndarray, indices: np.ndarray):
+        gather(pixels.ctypes.data, indices.ctypes.data, batch, row, buffer.ctypes.data)
+        return buffer, labels[indices]
 
     running: collections.deque = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(THREADS) as threads:
-        turn = 0
+        num_submitted = 0
         while True:
             order = random.permutation(len(labels))
             for first in range(0, len(order) - batch + 1, batch):
-                running.append(threads.submit(fill, ring[turn % RING], order[first : first + batch]))
-                turn += 1
+                running.append(threads.submit(fill, ring[num_submitted % RING], order[first : first + batch]))
+                num_submitted += 1
                 if len(running) == RING:
                     yield running.popleft().result()
 
@@ -65,10 +65,10 @@ def batches(gather, pixels: np.ndarray, labels: np.ndarray, batch: int):
 def main() -> None:
     options = protocol.options()
     px = options.image_px
-    place = protocol.stored(options.work / f"pixels_{px}.raw", lambda place: write(options.images, px, place))
-    gather = ctypes.CDLL(str(protocol.stored(options.work / "gather.so", compiled))).gather
+    path = protocol.write_once(options.work / f"pixels_{px}.raw", lambda path: write(options.images, px, path))
+    gather = ctypes.CDLL(str(protocol.write_once(options.work / "gather.so", compile_source))).gather
     gather.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_long, ctypes.c_size_t, ctypes.c_void_p]
-    pixels = np.memmap(place, np.uint8, "r").reshape(-1, px, px, 3)
+    pixels = np.memmap(path, np.uint8, "r").reshape(-1, px, px, 3)
     labels = protocol.files(options.images)[1]
     protocol.serve("memcpy_limit", np.__version__, batches(gather, pixels, labels, options.batch), options)
 

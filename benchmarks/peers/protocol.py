@@ -1,16 +1,16 @@
-"""What a peer and the one who measures it say to each other, and what every peer needs. Standard library
-and numpy only, since every environment imports it.
+"""The protocol between a peer and the benchmark, and helpers that every peer needs. Standard library and numpy only,
+since every environment imports it.
 
 Synopsis::
 
     options = protocol.options()                       # --images DIR --image_px N --batch 128 --work SCRATCHDIR
     files, labels = protocol.files(options.images)
-    shards = protocol.stored(options.work / "shards", write)
+    shards = protocol.write_once(options.work / "shards", write)
     protocol.serve("grain", grain.__version__, batches(), options)
 
 `serve` warms up, prints {"ready": true, ...}, then answers each line ``window SECONDS`` on stdin with
 {"images_per_sec": X}, until stdin ends. A batch is (images, labels): uint8 [batch, px, px, 3] RGB and batch integers,
-NumPy or native tensors in host memory. `batches` never ends and is in a new order every pass.
+NumPy or native tensors in host memory. `batches` never ends and has a new order in every pass.
 """
 
 import argparse
@@ -24,15 +24,15 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-FILE_PX = 227  # side of the images in METU's files; asked for this, nobody resizes
-CLASSES = ("Negative", "Positive")  # a label is the place in here
+FILE_PX = 227  # side of the images in METU's files; at this size, no peer resizes
+CLASSES = ("Negative", "Positive")  # a label is an index into these
 WORKERS = len(os.sched_getaffinity(0))
 WARM_SECONDS = 3.0
-RAMP_SECONDS = 0.3  # left out of a window: queues filled while the program waited for it
+RAMP_SECONDS = 0.3  # excluded from a window: queues filled while the program waited for it
 
 
 def options() -> argparse.Namespace:
-    """The command line of a pipeline. From here on stdout belongs to the protocol."""
+    """The command line of an input pipeline. From here on, stdout is reserved for the protocol."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--images", type=pathlib.Path, required=True, help="folder with Positive/ and Negative/")
     parser.add_argument("--image_px", type=int, required=True, help="side of the delivered images")
@@ -44,7 +44,7 @@ def options() -> argparse.Namespace:
 
 
 def step_options() -> argparse.Namespace:
-    """The command line of a program that trains. From here on stdout belongs to the protocol."""
+    """The command line of a program that trains. From here on, stdout is reserved for the protocol."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--network", required=True)
     parser.add_argument("--image_px", type=int, required=True)
@@ -56,7 +56,7 @@ def step_options() -> argparse.Namespace:
 
 
 def _parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """The arguments. What libraries print goes to stderr from here on."""
+    """Parses the arguments. From here on, output of libraries goes to stderr."""
     parsed = parser.parse_args()
     parsed.answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
@@ -64,9 +64,9 @@ def _parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def serve_steps(step: Callable[[], object], parameters: int, version: str, device: str, options) -> None:
-    """Make one step after another: `step()` trains on one batch, and returns when the device has done it.
+    """Serves train steps: `step()` trains on one batch and returns when the device has finished it.
 
-    Warmed up by three steps and as many more as fit into a second."""
+    Three steps, and as many more as fit into a second, serve as warm-up."""
 
     def run(seconds: float) -> tuple[int, float]:
         began, images, passed = time.perf_counter(), 0, 0.0
@@ -82,41 +82,43 @@ def serve_steps(step: Callable[[], object], parameters: int, version: str, devic
     answer(options, run, {"version": version, "parameters": parameters, "device": device})
 
 
-def made_batch(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
-    """The batch that all train on: uint8 [B, px, px, C], 0..255, and labels int32 [B]."""
+def synthetic_batch(options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
+    """The batch that all programs train on: uint8 [B, px, px, C], 0..255, and labels int32 [B]."""
     random = np.random.default_rng(0)
     image = random.integers(0, 256, (options.batch, options.image_px, options.image_px, options.channels), np.uint8)
     return image, random.integers(0, 2, options.batch).astype(np.int32)
 
 
 def files(images: pathlib.Path) -> tuple[list[str], np.ndarray]:
-    """Paths of all images, in the order of their names, and their labels."""
-    found = [(str(path), label) for label, name in enumerate(CLASSES) for path in sorted((images / name).glob("*.jpg"))]
-    if not found:
+    """Paths of all images, sorted by class and name, and their labels."""
+    labelled_files = [
+        (str(path), label) for label, name in enumerate(CLASSES) for path in sorted((images / name).glob("*.jpg"))
+    ]
+    if not labelled_files:
         sys.exit(f"expected {CLASSES[0]}/*.jpg and {CLASSES[1]}/*.jpg in {images}")
-    return [path for path, _ in found], np.array([label for _, label in found], np.int64)
+    return [path for path, _ in labelled_files], np.array([label for _, label in labelled_files], np.int64)
 
 
-def mixed(count: int) -> np.ndarray:
-    """The places 0 ... count - 1 in one fixed random order, for formats that want to be written shuffled."""
+def shuffled_order(count: int) -> np.ndarray:
+    """The indices 0 ... count - 1 in a fixed random order, for formats that should be written shuffled."""
     return np.random.default_rng(0).permutation(count)
 
 
-def stored(place: pathlib.Path, write: Callable[[pathlib.Path], object]) -> pathlib.Path:
-    """`place`, written by `write(path)` if it is not there yet; what breaks off on the way is never taken for whole."""
-    if not place.exists():
-        unfinished = place.with_name(f"unfinished-{os.getpid()}-{place.name}")
+def write_once(path: pathlib.Path, write: Callable[[pathlib.Path], object]) -> pathlib.Path:
+    """Returns `path`, written by `write` if it does not exist. An interrupted write never leaves a file at `path`."""
+    if not path.exists():
+        unfinished = path.with_name(f"unfinished-{os.getpid()}-{path.name}")
         try:
             write(unfinished)
-            unfinished.rename(place)
+            unfinished.rename(path)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.unlink(missing_ok=True)
-    return place
+    return path
 
 
 def serve(peer: str, version: str, batches: Iterator, options: argparse.Namespace) -> None:
-    """Warm up for a whole pass or 3 s, whichever is shorter, then answer until stdin ends."""
+    """Warms up for a whole pass or 3 s, whichever is shorter, then answers until stdin ends."""
     count = len(files(options.images)[0])
     watched = _watch(batches, count, options)
     began, seen = time.perf_counter(), 0
@@ -128,7 +130,7 @@ def serve(peer: str, version: str, batches: Iterator, options: argparse.Namespac
 
 
 def answer(options: argparse.Namespace, run: Callable[[float], tuple[int, float]], facts: dict) -> None:
-    """Say that all is ready, and `facts`; then answer each window with what `run(seconds)` did: images, seconds."""
+    """Reports readiness and `facts`; then answers each window with the rate of `run(seconds)`: (images, seconds)."""
     _say(options, {"ready": True} | facts)
     for line in sys.stdin:
         _, seconds = line.split()
@@ -138,7 +140,7 @@ def answer(options: argparse.Namespace, run: Callable[[float], tuple[int, float]
 
 
 def _run(batches: Iterator, seconds: float) -> tuple[int, float]:
-    """Take batches for so long; images, and seconds until the last one was there."""
+    """Reads batches for `seconds`. Returns the number of images, and the seconds until the last batch arrived."""
     began, images, passed = time.perf_counter(), 0, 0.0
     while passed < seconds:
         images += len(next(batches)[1])
@@ -151,8 +153,8 @@ def _say(options: argparse.Namespace, answer: dict) -> None:
 
 
 def _watch(batches: Iterator, count: int, options: argparse.Namespace) -> Iterator:
-    """The same batches. Leaves the program if the first is not what was agreed, or if its 128 labels come again within
-    the next two passes; after those nothing is looked at any more."""
+    """Yields the same batches. Exits the program if the first batch breaks the protocol, or if its labels repeat within
+    the next two passes; later batches are not checked."""
     shape = (options.batch, options.image_px, options.image_px, 3)
     order = b""
     for images, labels in batches:

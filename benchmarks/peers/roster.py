@@ -1,16 +1,16 @@
-"""Which peers there are: the environment each runs in, and the sizes it takes part in.
+"""The list of peers: the environment and the image sizes of each.
 
 Synopsis::
 
-    environment, sizes = roster.PEERS["grain"]      # made by environments.sh under this name
+    environment, sizes = roster.PEERS["grain"]      # environments.sh creates it under this name
 """
 
 BOTH = (128, 227)
-OURS = "ours"  # the environment that crackflow itself is installed in
+CRACKFLOW_ENV = "ours"  # the environment in which crackflow itself is installed
 
 PEERS = {
-    "crackflow_stream": (OURS, BOTH),
-    "crackflow_pack": (OURS, BOTH),
+    "crackflow_stream": (CRACKFLOW_ENV, BOTH),
+    "crackflow_pack": (CRACKFLOW_ENV, BOTH),
     "keras_directory": ("keras", BOTH),
     "torch_pillow": ("torch", BOTH),
     "torch_opencv": ("torch", BOTH),
@@ -20,7 +20,7 @@ PEERS = {
     "tfds": ("tfds", BOTH),
     "ffcv_jpeg": ("ffcv", BOTH),
     "ffcv_raw": ("ffcv", BOTH),
-    "turbojpeg_limit": ("limits", (227,)),  # decodes only: there is nothing in it that resizes
+    "turbojpeg_limit": ("limits", (227,)),  # decodes only: it cannot resize
     "turbojpeg_accurate": ("limits", (227,)),
     "memcpy_limit": ("limits", BOTH),
 }

@@ -1,4 +1,4 @@
-"""crackflow's train step, on one batch again and again, without augmentation.
+"""crackflow's train step, repeatedly on one batch, without augmentation.
 
 Synopsis::
 
@@ -38,7 +38,7 @@ def main() -> None:
     parameters = network.count_params()
     model = trainer.compile_trainer(network, config, 10_000, runtime.choose_xla(Xla.AUTO).value)
     function = model.make_train_function()
-    batches = iter(tf.data.Dataset.from_tensors(protocol.made_batch(options)).repeat())
+    batches = iter(tf.data.Dataset.from_tensors(protocol.synthetic_batch(options)).repeat())
     gpus = runtime.machine()["gpus"]
     version = runtime.versions()["tensorflow"]
     protocol.serve_steps(lambda: float(function(batches)["loss"]), parameters, version, (gpus or ["CPU"])[0], options)

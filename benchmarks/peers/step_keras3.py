@@ -1,4 +1,4 @@
-"""The same layers in Keras 3 on TensorFlow, by its own fit loop's train function.
+"""The same layers in Keras 3 on TensorFlow, with the train function of its own fit loop.
 
 Synopsis::
 
@@ -65,7 +65,7 @@ def main() -> None:
         metrics=[keras.metrics.BinaryAccuracy(threshold=0.0)],
         jit_compile=bool(options.compiled),
     )
-    pixels, label = protocol.made_batch(options)
+    pixels, label = protocol.synthetic_batch(options)
     batches = iter(tf.data.Dataset.from_tensors((pixels, label[:, None].astype("float32"))).repeat())
     model.make_train_function()
     gpus = tf.config.list_physical_devices("GPU")

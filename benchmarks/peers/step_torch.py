@@ -80,7 +80,7 @@ def main() -> None:
     run = torch.compile(model) if options.compiled else model
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.02, fused=True)
     loss_of = nn.BCEWithLogitsLoss()
-    pixels, label = (torch.from_numpy(array) for array in protocol.made_batch(options))
+    pixels, label = (torch.from_numpy(array) for array in protocol.synthetic_batch(options))
     half = options.precision == "mixed_bfloat16"
 
     def step() -> float:

@@ -20,12 +20,12 @@ import tensorflow_datasets as tfds
 from benchmarks.peers import protocol
 
 
-def write(images: pathlib.Path, place: pathlib.Path) -> None:
+def write(images: pathlib.Path, path: pathlib.Path) -> None:
     files, labels = protocol.files(images)
     tfds.dataset_builders.store_as_tfds_dataset(
         name="metu",
         version="1.0.0",
-        data_dir=str(place),
+        data_dir=str(path),
         features=tfds.features.FeaturesDict(
             {
                 "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
@@ -40,8 +40,8 @@ def write(images: pathlib.Path, place: pathlib.Path) -> None:
 
 def main() -> None:
     options = protocol.options()
-    place = protocol.stored(options.work / "tfds", lambda place: write(options.images, place))
-    builder = tfds.builder("metu", data_dir=str(place))
+    path = protocol.write_once(options.work / "tfds", lambda path: write(options.images, path))
+    builder = tfds.builder("metu", data_dir=str(path))
 
     def decode(example):
         image = tf.io.decode_jpeg(example["image"], channels=3, dct_method="INTEGER_FAST")
@@ -49,7 +49,7 @@ def main() -> None:
             image = tf.cast(tf.image.resize(image, (options.image_px, options.image_px)), tf.uint8)
         return tf.ensure_shape(image, (options.image_px, options.image_px, 3)), example["label"]
 
-    # Shuffled while encoded and decoded by this map, as TFDS advises. It keeps small data sets in memory by itself:
+    # Shuffles encoded images and decodes them in this map, as TFDS recommends. TFDS caches small datasets in memory:
     # here the JPEGs, 60 MB.
     photographs = builder.as_dataset(split="train", shuffle_files=True, decoders={"image": tfds.decode.SkipDecoding()})
     photographs = photographs.shuffle(builder.info.splits["train"].num_examples)

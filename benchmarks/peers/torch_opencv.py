@@ -25,15 +25,15 @@ class Photographs(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, place: int) -> tuple[torch.Tensor, int]:
-        image = cv2.imread(self.files[place], cv2.IMREAD_COLOR_RGB)
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        image = cv2.imread(self.files[index], cv2.IMREAD_COLOR_RGB)
         if image.shape[:2] != self.size:
             image = cv2.resize(image, self.size, interpolation=cv2.INTER_LINEAR)
-        return torch.from_numpy(image), int(self.labels[place])
+        return torch.from_numpy(image), int(self.labels[index])
 
 
-def one_thread(worker: int) -> None:
-    cv2.setNumThreads(0)  # the workers are as many as the cores
+def use_one_thread(worker: int) -> None:
+    cv2.setNumThreads(0)  # there is one worker per core
 
 
 def batches(loader: torch.utils.data.DataLoader):
@@ -50,7 +50,7 @@ def main() -> None:
         shuffle=True,
         drop_last=True,
         num_workers=protocol.WORKERS,
-        worker_init_fn=one_thread,
+        worker_init_fn=use_one_thread,
         persistent_workers=True,
         prefetch_factor=4,
     )

@@ -25,12 +25,12 @@ class Photographs(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, place: int) -> tuple[torch.Tensor, int]:
-        with Image.open(self.files[place]) as image:
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        with Image.open(self.files[index]) as image:
             image.draft("RGB", self.size)  # lets libjpeg decode at half the size where that is enough
             if image.size != self.size:
                 image = image.resize(self.size, Image.Resampling.BILINEAR)
-            return torch.from_numpy(np.array(image)), int(self.labels[place])
+            return torch.from_numpy(np.array(image)), int(self.labels[index])
 
 
 def batches(loader: torch.utils.data.DataLoader):

@@ -1,4 +1,4 @@
-"""As turbojpeg_limit, with the settings of crackflow's stream: the accurate inverse transform.
+"""Like turbojpeg_limit, with the settings of crackflow's stream: the accurate inverse DCT.
 
 Synopsis::
 

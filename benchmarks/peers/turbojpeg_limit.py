@@ -1,4 +1,4 @@
-"""libjpeg-turbo alone on one core, from JPEGs in memory: the limit of whatever decodes, a core.
+"""libjpeg-turbo alone on one core, from JPEGs in memory: the upper limit per core for anything that decodes.
 
 Synopsis::
 
@@ -19,20 +19,20 @@ from benchmarks.peers import protocol
 
 
 def batches(jpegs: list[bytes], labels: np.ndarray, options, fast: bool):
-    """Into one buffer, over and over: it stays in the cache of the core."""
+    """Decodes into one reused buffer, which stays in the cache of the core."""
     random = np.random.default_rng(0)
     images = np.empty((options.batch, options.image_px, options.image_px, 3), np.uint8)
     while True:
         order = random.permutation(len(jpegs))
         for first in range(0, len(order) - options.batch + 1, options.batch):
-            chosen = order[first : first + options.batch]
-            for place, number in zip(images, chosen, strict=True):
-                simplejpeg.decode_jpeg(jpegs[number], "RGB", fastdct=fast, fastupsample=True, buffer=place)
-            yield images, labels[chosen]
+            indices = order[first : first + options.batch]
+            for buffer, index in zip(images, indices, strict=True):
+                simplejpeg.decode_jpeg(jpegs[index], "RGB", fastdct=fast, fastupsample=True, buffer=buffer)
+            yield images, labels[indices]
 
 
 def serve(name: str, fast: bool) -> None:
-    """`fast`: with the inverse transform that is off by up to 5 levels."""
+    """`fast`: use the inverse DCT that is off by up to 5 levels."""
     options = protocol.options()
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     files, labels = protocol.files(options.images)

@@ -19,16 +19,16 @@ from PIL import Image
 
 from benchmarks.peers import protocol
 
-SHARDS = 16  # each worker needs several, to take them in a new order every pass
-SHUFFLE = 1000  # images a worker draws the next one from
+SHARDS = 16  # each worker needs several, to read them in a new order every pass
+SHUFFLE = 1000  # size of the shuffle buffer of each worker, in images
 
 
-def write(images: pathlib.Path, place: pathlib.Path) -> None:
+def write(images: pathlib.Path, directory: pathlib.Path) -> None:
     files, labels = protocol.files(images)
-    place.mkdir()
-    most = -(-len(files) // SHARDS)
-    with webdataset.ShardWriter(str(place / "%02d.tar"), maxcount=most, verbose=0) as writer:
-        for number in protocol.mixed(len(files)):
+    directory.mkdir()
+    max_count = -(-len(files) // SHARDS)
+    with webdataset.ShardWriter(str(directory / "%02d.tar"), maxcount=max_count, verbose=0) as writer:
+        for number in protocol.shuffled_order(len(files)):
             jpeg = pathlib.Path(files[number]).read_bytes()
             writer.write({"__key__": f"{number:06d}", "jpg": jpeg, "cls": int(labels[number])})
 
@@ -47,14 +47,14 @@ class Decode:
 
 def main() -> None:
     options = protocol.options()
-    place = protocol.stored(options.work / "webdataset", lambda place: write(options.images, place))
-    shards = sorted(str(path) for path in place.glob("*.tar"))
+    directory = protocol.write_once(options.work / "webdataset", lambda directory: write(options.images, directory))
+    shards = sorted(str(path) for path in directory.glob("*.tar"))
     photographs = (
         webdataset.WebDataset(shards, shardshuffle=SHARDS)
         .repeat()
         .shuffle(SHUFFLE)
         .map(Decode(options.image_px))
-        # This collation puts a batch into shared memory; arrays would be pickled through a pipe.
+        # default_collate puts a batch into shared memory; arrays would be pickled through a pipe.
         .batched(options.batch, collation_fn=torch.utils.data.default_collate, partial=False)
     )
     loader = webdataset.WebLoader(photographs, batch_size=None, num_workers=protocol.WORKERS, prefetch_factor=4)
