@@ -45,7 +45,9 @@ def measure_size(image_px: int, work: pathlib.Path, seconds: float, windows: int
             "low": min(competitor.speeds),
             "high": max(competitor.speeds),
         }
-        results[name] = {"version": competitor.facts["version"]} | {key: round(value) for key, value in speeds.items()}
+        results[name] = {"version": competitor.metadata["version"]} | {
+            key: round(value) for key, value in speeds.items()
+        }
         print(f"{image_px} px: {name:<18} {speeds['median']:10,.0f} images/s", file=sys.stderr)
     return results
 

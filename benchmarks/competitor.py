@@ -29,7 +29,7 @@ class Competitor:
         environment = inherited | (variables or {})
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self.log, text=True, env=environment)
         self.speeds: list[float] = []
-        self.facts = self._answer()
+        self.metadata = self._answer()
 
     def _answer(self) -> dict:
         line = self.process.stdout.readline()

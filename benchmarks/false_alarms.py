@@ -52,7 +52,7 @@ class Models:
         self.before = predictor.Model(type(loaded)(loaded.model, without_photo_threshold, None, loaded.locator))
 
     def heatmaps(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
-        glance = self.before.glance(pixels)  # without the out-of-distribution score, which does not affect decisions
+        glance = self.before.score(pixels)  # without the out-of-distribution score, which does not affect decisions
         return {variant: getattr(self, variant).heat(glance) for variant in VARIANTS}
 
 

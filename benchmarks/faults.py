@@ -222,7 +222,7 @@ def kill_converting(directory: pathlib.Path, images: pathlib.Path, plan: Plan) -
         return [] if done.returncode == 0 else [done.stderr]
 
     def result(out: str = "out") -> list:
-        facts = dataset.load(str(directory / out)).facts
+        facts = dataset.load(str(directory / out)).metadata
         leftovers = [name for name in os.listdir(directory) if name.startswith(".out")]
         return [facts["splits"], facts["fingerprint"], leftovers]
 

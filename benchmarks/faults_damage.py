@@ -80,7 +80,7 @@ def campaign(target: Target, points: int, done: dict, draw_of: Callable[[int], r
 def targets(data: pathlib.Path, run: pathlib.Path, out: pathlib.Path, px: int) -> dict[str, Target]:
     """Files of the dataset `data` with packs of `px` pixels, of the run folder `run` and of the search `out`. Missing
     files are skipped."""
-    split = dataset.read(str(data)).facts["splits"]["train"]
+    split = dataset.read(str(data)).metadata["splits"]["train"]
     packed = data / "packs" / f"train-{px}"
     checkpoints = run / "checkpoints"
     newest = checkpoints / (checkpoint.names(str(checkpoints)) or ["none"])[-1]
@@ -108,7 +108,7 @@ def _verify(data: pathlib.Path) -> object:
         damaged = verify.find_damage(str(data), pool, 2, lambda count: None)
     if damaged:
         raise VerificationError(damaged[0])
-    return dataset.load(str(data)).facts
+    return dataset.load(str(data)).metadata
 
 
 @contextlib.contextmanager
@@ -140,7 +140,7 @@ def _read_snapshot(folder: pathlib.Path, without: pathlib.Path | None = None) ->
     """The newest valid snapshot, or the newest before `without`."""
     before = {"before": checkpoint._step(without.name)} if without else {}
     snapshot = checkpoint.latest(str(folder), **before).snapshot
-    return snapshot and (snapshot.facts, {name: array.tobytes() for name, array in snapshot.arrays.items()})
+    return snapshot and (snapshot.metadata, {name: array.tobytes() for name, array in snapshot.arrays.items()})
 
 
 def _read_oracle(out: pathlib.Path) -> object:

@@ -159,7 +159,9 @@ def summarize(photos: list[dict], name: str = "right") -> dict:
 
 
 def evaluate_photos(model: predictor.Model, name: str, cache_dir: str) -> dict:
-    photos = [measure_photo(model.tell(*glance), mask) for glance, mask in iter_scores(model, name, cache_dir)]
+    photos = [
+        measure_photo(model.extract_findings(*glance), mask) for glance, mask in iter_scores(model, name, cache_dir)
+    ]
     boxes = np.array([ratio for photo in photos for ratio in photo["box"]])
     truth = {key: sum(photo["truth"][key] for photo in photos) for key in ("all", "right", "net")}
     return summarize(photos) | {
@@ -186,7 +188,7 @@ def iter_scores(model: predictor.Model, name: str, cache_dir: str):
         return
     stored = []
     for pixels, mask in found_cracks.photographs(name):
-        stored.append(model.glance(pixels))
+        stored.append(model.score(pixels))
         yield (stored[-1], ""), mask
         if not cache_dir:
             stored.clear()

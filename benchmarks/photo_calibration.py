@@ -19,6 +19,7 @@ from benchmarks import harness
 from crackflow.core import runtime
 from crackflow.data import dataset
 from crackflow.evaluation import photo_evaluation, scoring
+from crackflow.inference import exposure
 from crackflow.model import model_file
 from crackflow.pipeline import stream
 from crackflow.train import NUM_OOD_IMAGES
@@ -32,7 +33,7 @@ MAX_PHOTOS, WALLS = 500, (36,) * 40 + (732,) * 33
 def mean_brightness(data: dataset.Dataset, card: model_file.ModelMetadata, seed: int) -> float:
     """Mean brightness of training images, 0..255, as crackflow.train measures it."""
     batches = stream.sample_batches(data, "train", NUM_OOD_IMAGES, 256, card.image_px, card.channels, seed)
-    return float(np.concatenate([np.asarray(image).mean((1, 2, 3)) for image, _ in batches]).mean())
+    return float(np.concatenate([exposure.mean_brightness(image) for image, _ in batches]).mean())
 
 
 def calibrate(loaded: model_file.TrainedModel, data: dataset.Dataset, seed: int) -> model_file.TrainedModel:

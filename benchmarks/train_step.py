@@ -50,7 +50,7 @@ def measure_network(name: str, batch: int, precision: str, work: pathlib.Path, s
             competitors[program] = Competitor(command, work / f"{program}-{name}.log", variables)
         except (OSError, EOFError) as error:
             measurements[program] = {"absent": str(error)}
-    sizes = {program: competitor.facts["parameters"] for program, competitor in competitors.items()}
+    sizes = {program: competitor.metadata["parameters"] for program, competitor in competitors.items()}
     if len(set(sizes.values())) > 1:
         sys.exit(f"{name}: expected the same layers in every program, received parameters {sizes}")
     for _ in range(windows):
@@ -63,7 +63,10 @@ def measure_network(name: str, batch: int, precision: str, work: pathlib.Path, s
             "low": min(competitor.speeds),
             "high": max(competitor.speeds),
         }
-        measurements[program] = {"version": competitor.facts["version"], "device": competitor.facts["device"]} | speeds
+        measurements[program] = {
+            "version": competitor.metadata["version"],
+            "device": competitor.metadata["device"],
+        } | speeds
         print(f"{name} {precision}: {program:<15} {speeds['median']:8,.0f} images/s", file=sys.stderr)
     facts = {"image_px": recipe.image_px, "batch": batch, "parameters": sizes.get("crackflow")}
     return facts | {"images_per_sec": measurements, "ours_over_theirs": ratios(measurements)}

@@ -88,7 +88,7 @@ def train_first_seed(work_dir: pathlib.Path, run: pathlib.Path) -> None:
     if (run / "model.h5").exists():
         trained_on, on_disk = (
             model_file.load(str(run)).card.fingerprint,
-            dataset.load(str(work_dir / "both")).facts["fingerprint"],
+            dataset.load(str(work_dir / "both")).metadata["fingerprint"],
         )
         if trained_on != on_disk:
             sys.exit(f"{run} was trained on other data than {work_dir / 'both'}: choose another --place")

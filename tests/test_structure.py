@@ -100,7 +100,7 @@ def identifiers(tree):
             yield node.attr
 
 
-@pytest.mark.parametrize("folder", ["crackflow"])
+@pytest.mark.parametrize("folder", ["crackflow", "tests", "benchmarks"])
 def test_names_say_what_a_thing_is(folder):
     """`found`, `one` and the like say nothing: at most 5 in 1,000 lines."""
     count = lines = 0
