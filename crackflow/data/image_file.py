@@ -10,7 +10,7 @@ Synopsis::
 `data.jpeg_damage` or `data.file_damage` is refused: what a decoder fills in for the rest has no cracks. Alpha that is
 transparent everywhere says nothing, and the colours below it are used.
 
-Not covered: images with several frames; colour profiles (pixels are used as they are).
+Not covered: several frames; colour profiles (pixels are used as they are).
 """
 
 import contextlib
@@ -71,14 +71,8 @@ class EncodedImage:
     """An image whose header was read.
 
     Attributes:
-        data: the bytes of the file.
-        format: Pillow's name of the format.
-        width: in pixels, upright.
-        height: in pixels, upright.
-        orientation: EXIF orientation, 1 to 8.
-        grey: whether it has no colours.
+        width, height: in pixels, upright; orientation: EXIF orientation, 1 to 8; grey: whether it has no colours.
         can_store_as_is: whether it is an upright baseline JPEG, whose bytes may be stored as they are.
-        notes: what a user should know about it.
         decoded: the image as stored, in mode L, LA, RGB or RGBA, if only its values say how it is to be read.
     """
 
@@ -253,9 +247,7 @@ def _is_grey(image: Image.Image) -> bool:
 
 
 def _conversion_notes(image: Image.Image, turned: int) -> list[str]:
-    notes = []
-    if turned != 1:
-        notes.append("turned upright as its EXIF orientation says")
+    notes = ["turned upright as its EXIF orientation says"] if turned != 1 else []
     if image.mode == "CMYK":
         notes.append("converted from CMYK to RGB")
     return notes

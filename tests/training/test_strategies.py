@@ -44,7 +44,7 @@ model.train_step = lambda data: traces.append(1) or step(data)
 losses = []
 for _ in range(6):
     losses += model.fit(stream, epochs=1, steps_per_epoch=2, verbose=0).history["loss"]
-with model.averaged():
+with model.swap_ema_weights():
     average = [float(np.abs(weight.numpy()).mean()) for weight in model.trainable_variables]
 with strategy.scope():
     norms = trainer.compile_trainer(networks.NETWORKS[Network.CRACKFLOW_XS].build(32), config, 20, "off")
@@ -53,7 +53,7 @@ stream = tf.data.Dataset.from_tensor_slices((colours.astype(np.uint8), label)).b
 norms.fit(stream, epochs=1, steps_per_epoch=8, verbose=0)
 checks = tf.data.Dataset.from_tensor_slices((colours.astype(np.uint8), label, np.ones(32, np.float32))).batch(8)
 told = norms.evaluate(checks, verbose=0, return_dict=True)["loss"]
-with norms.averaged():
+with norms.swap_ema_weights():
     logits = model_file.as_float32(norms).predict(colours.astype(np.uint8), verbose=0).astype(np.float64)
 delivered = np.mean(np.logaddexp(0, np.where(label > 0, -logits, logits)))
 smoothed = config.optimization.label_smoothing / 2
