@@ -171,7 +171,7 @@ def across_table() -> str:
     runs = benchmark["results"]["runs"]
     rows = [
         f"| trained on METU, {len(runs)} seeds | images "
-        "| accuracy | recall | specificity | ROC area | calibration error |",
+        "| accuracy | recall | specificity | ROC AUC | calibration error |",
         "|---|---|---|---|---|---|---|",
     ]
     titles = {
@@ -229,7 +229,7 @@ def small_table() -> str:
     benchmark = load("small")
     runs = list(benchmark["results"].values())
     rows = [
-        "| trained on, from scratch | accuracy on others, mean (lowest to highest) | ROC area | warned |",
+        "| trained on, from scratch | accuracy on others, mean (lowest to highest) | ROC AUC | warned |",
         "|---|---|---|---|",
     ]
     for name, size in sorted({(run["set"], run["size"]) for run in runs}):
@@ -268,12 +268,12 @@ def findings_table() -> str:
     """How well the findings match annotated cracks."""
     benchmark = load("findings")
     rows = [
-        "| photographs | cracks found [95 %] | findings that are right [95 %] | without those left to a person "
+        "| photographs | cracks found [95 %] | findings that are right [95 %] | without those for human review "
         "| crack pixels outlined | outlined pixels near a crack | cracked photographs found "
         "| clean ones left alone |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    titles = {"made": "made surfaces, 681 px", "deepcrack": "DeepCrack, 256 px", "cfd": "CFD, 480 x 320 px"}
+    titles = {"made": "synthetic surfaces, 681 px", "deepcrack": "DeepCrack, 256 px", "cfd": "CFD, 480 x 320 px"}
     for name, title in titles.items():
         scores = benchmark["results"]["sets"][name]
         cells = [
@@ -301,7 +301,7 @@ def false_alarms_table() -> str:
     for size, rates in sorted(results["sizes"].items(), key=lambda item: float(item[0])):
         rows.append(_alarms_row(f"walls of {float(size):g} MP, laid", rates["laid"], rates["cracked"]))
         if "made" in rates:
-            rows.append(_alarms_row("&nbsp;&nbsp;made surfaces, squares as high", rates["made"], None))
+            rows.append(_alarms_row("&nbsp;&nbsp;synthetic surfaces, squares as high", rates["made"], None))
     titles = {"metu": "METU, test images", "deepcrack": "DeepCrack", "cfd": "CFD", "uav75": "uav75"}
     for name, title in titles.items():
         rates = results["real"][name]
@@ -375,15 +375,14 @@ def shipped_table() -> str:
     benchmark = load("shipped")
     results = benchmark["results"]
     rows = [
-        "| data | images | accuracy [95 %] | recall [95 %] | specificity [95 %] | ROC area [95 %] "
-        "| calibration error |",
+        "| data | images | accuracy [95 %] | recall [95 %] | specificity [95 %] | ROC AUC [95 %] | calibration error |",
         "|---|---|---|---|---|---|---|",
     ]
     titles = {
         "metu": "METU, test split by groups of copies",
         "deepcrack": "DeepCrack, windows of 128 px, unseen",
         "cfd": "CFD, windows of 128 px, unseen",
-        "made": "made surfaces, 227 px, unseen",
+        "made": "synthetic surfaces, 227 px, unseen",
     }
     for name, title in titles.items():
         metrics = results["datasets"][name]
@@ -396,7 +395,7 @@ def shipped_table() -> str:
         rows.append(f"| {title} | {metrics['n']:,} | {' | '.join(cells)} |")
     facts = (
         f"{results['parameters']:,} parameters, {results['bytes'] / 1e6:.2f} MB, SHA-256 `{results['sha256']}`; "
-        f"threshold {results['threshold']:.3f}, temperature {results['temperature']:.3f}, left to a person from "
+        f"threshold {results['threshold']:.3f}, temperature {results['temperature']:.3f}, for human review from "
         f"{results['review'][0]:.3f} to {results['review'][1]:.3f}."
     )
     return "\n".join([*rows, "", facts, "", _environment_line(benchmark)])
@@ -418,7 +417,7 @@ UNSEEN = {
     "deepcrack_160": "DeepCrack, 160 px, unseen",
     "cfd_128": "CFD, 128 px, unseen",
     "cfd_160": "CFD, 160 px, unseen",
-    "made": "fresh made surfaces",
+    "made": "fresh synthetic surfaces",
 }
 
 
@@ -428,8 +427,8 @@ def unseen_table() -> str:
     results = benchmark["results"]
     runs, before = results["runs"], results["before"]
     rows = [
-        "| windows of | images | ROC area | balanced accuracy | recall | specificity | calibration error | to review "
-        "| before: ROC area | balanced accuracy |",
+        "| windows of | images | ROC AUC | balanced accuracy | recall | specificity | calibration error | to review "
+        "| before: ROC AUC | balanced accuracy |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, title in UNSEEN.items():
@@ -462,8 +461,8 @@ def ablation_table() -> str:
     """The effect of each part of the recipe: one short training per ablation."""
     benchmark = load("unseen")
     rows = [
-        "| trained in short, one seed | METU | DeepCrack, 128 px | CFD, 128 px | CFD, 160 px | fresh made surfaces "
-        "| images/s, share of `crackflow_s` |",
+        "| trained in short, one seed | METU | DeepCrack, 128 px | CFD, 128 px | CFD, 160 px "
+        "| fresh synthetic surfaces | images/s, share of `crackflow_s` |",
         "|---|---|---|---|---|---|---|",
     ]
     for ablation in benchmark["results"]["ablation"]:
@@ -474,7 +473,7 @@ def ablation_table() -> str:
         rows.append(f"| {ablation['name']} | {' | '.join(cells)} | {ablation['speed']:.2f} |")
     footnote = (
         f"About {benchmark['results']['ablation_images']:,} training images each, a sixteenth of the shipped training, "
-        "with METU's once an epoch. METU: accuracy; the others: ROC area / balanced accuracy at the "
+        "with METU's once an epoch. METU: accuracy; the others: ROC AUC / balanced accuracy at the "
         "model's own threshold."
     )
     return "\n".join([*rows, "", footnote, "", _environment_line(benchmark)])

@@ -79,8 +79,8 @@ def unlike(model: predictor.Model, sets: dict[str, pathlib.Path]) -> dict:
     test_images = [pixels for image, _, weight in batches for pixels in image.numpy()[weight.numpy() > 0]]
     kinds = {
         "METU, test images": test_images,
-        "made surfaces without cracks": [concrete.draw_example(5, 2 * index, px).image for index in range(400)],
-        "made surfaces without cracks, 3 x 3 windows": [
+        "synthetic surfaces without cracks": [concrete.draw_example(5, 2 * index, px).image for index in range(400)],
+        "synthetic surfaces without cracks, 3 x 3 windows": [
             concrete.draw_example(6, 2 * index, 3 * px).image for index in range(100)
         ],
     }

@@ -99,10 +99,10 @@ def verify_dataset(config: ConvertConfig) -> None:
     """
     if atomic.is_unfinished(config.verify):
         raise VerificationError(
-            f"{config.verify!r} is no whole data set: the run that made it was killed, or is not done"
+            f"{config.verify!r} is no whole dataset: the run that made it was killed, or is not done"
         )
     if os.path.isdir(config.verify) and not os.path.exists(os.path.join(config.verify, dataset.DATASET)):
-        raise VerificationError(f"{config.verify!r} is no whole data set: it has no {dataset.DATASET}")
+        raise VerificationError(f"{config.verify!r} is no whole dataset: it has no {dataset.DATASET}")
     size = process_pool.count(config.workers)
     try:
         total = sum(split["count"] for split in dataset.read(config.verify).metadata["splits"].values())

@@ -1,4 +1,4 @@
-"""Measure a trained model on one data set or several.
+"""Measure a trained model on one dataset or several.
 
   python -m crackflow.evaluate --model=runs/metu --data=data/metu --out=runs/metu/test
   python -m crackflow.evaluate --model=runs/metu/model.h5 --data=data/metu,data/deepcrack --out=elsewhere
@@ -97,7 +97,7 @@ def _choose_threshold_anew(
     if not thresholds.can_choose(labels, config.threshold):
         raise UserError(
             f"--threshold={config.threshold}: expected validation images of both classes in {dataset.folder!r}, found "
-            "one; choose bayes:C, or another data set"
+            "one; choose bayes:C, or another dataset"
         )
     threshold = evaluator.choose_threshold(
         loaded.model, dataset, checks, labels, probabilities, card.temperature, config.threshold
@@ -173,9 +173,9 @@ def _build_report(config, loaded, datasets, evaluations) -> run_page.Report:
             "Image size": f"{card.image_px} x {card.image_px} pixels, {card.channels} channels",
             "Threshold": f"{card.threshold:.3f}, chosen on validation data by {card.threshold_rule}",
             "Threshold of photographs": photo_evaluation.in_words(card),
-            "Left to a person": "{:.3f} to {:.3f}".format(*card.review),
+            "For human review": "{:.3f} to {:.3f}".format(*card.review),
             "Temperature": f"{card.temperature:.3f}",
-            "Trained on": f"data set {card.fingerprint[:12]}, crackflow {card.versions['crackflow']}",
+            "Trained on": f"dataset {card.fingerprint[:12]}, crackflow {card.versions['crackflow']}",
         },
         flags=flags.as_flagfile(config),
         versions=runtime.versions(),

@@ -52,7 +52,7 @@ def run(config: ExportConfig) -> dict:
         content = {
             "model": {"sha256": model.sha256, "network": model.card.network, "threshold": model.card.threshold},
             "images": len(test_images),
-            "source": config.data or "made surfaces",
+            "source": config.data or "synthetic surfaces",
             "versions": runtime.versions(),
             "formats": rows,
         }

@@ -93,7 +93,7 @@ def _report_interruption(log: prediction_log.PredictionLog, files: list[photo_fi
     """
     done_count = sum(named.file in log for named in files)
     if done_count:
-        console.info(f"going on: {done_count:,} of {len(files):,} photographs were looked at before")
+        console.info(f"resuming: {done_count:,} of {len(files):,} photographs were scored before")
     try:
         yield
     except KeyboardInterrupt as error:
@@ -109,7 +109,7 @@ def _report_interruption(log: prediction_log.PredictionLog, files: list[photo_fi
 
 def _describe_progress(log: prediction_log.PredictionLog, files: list[photo_files.PhotoPath]) -> str:
     count = sum(named.file in log for named in files)
-    return f"{count:,} of {len(files):,} photographs are done, and the same command goes on with the others"
+    return f"{count:,} of {len(files):,} photographs are done, and the same command resumes with the others"
 
 
 def _process_photos(config, model, files, rejected, page, stage, log) -> list[dict]:

@@ -240,7 +240,7 @@ def _report_facts(config, training, model, image_px, choices) -> dict[str, str]:
         **{name: f"{choice.value} ({choice.reason})" for name, choice in choices.items()},
         "Threshold": f"{model.card.threshold:.3f}, chosen on validation data by {model.card.threshold_rule}",
         "Threshold of photographs": photo_evaluation.in_words(model.card),
-        "Left to a person": "{:.3f} to {:.3f}".format(*model.card.review),
+        "For human review": "{:.3f} to {:.3f}".format(*model.card.review),
         "Temperature": f"{model.card.temperature:.3f}, fitted on validation data",
     }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# N workers of one training run on this host, over loopback. When one dies all are started again, and the run goes on
+# N workers of one training run on this host, over loopback. When one dies all are started again, and the run resumes
 # from its last checkpoint.
 #   bash launch/local_workers.sh 2 [--restarts=3] --data=data/metu --run_dir=runs/metu ...
 # All other arguments go to crackflow.train. Where the host has a GPU for each worker, each gets one. Exit code: that of
@@ -101,7 +101,7 @@ for ((attempt = 0; ; attempt++)); do
     # 1 and 2 are the run's own words; anything else is a death: killed, out of memory, or another worker lost.
     ((code == 1 || code == 2)) && exit "$code"
     if ((attempt >= restarts)); then
-        echo "local_workers.sh: a worker ended with code $code after $attempt restarts; the same command goes on" >&2
+        echo "local_workers.sh: a worker ended with code $code after $attempt restarts; the same command resumes" >&2
         exit "$TRY_AGAIN"
     fi
     echo "local_workers.sh: a worker ended with code $code; starting all $workers again ($((attempt + 1)) of $restarts)" >&2

@@ -2,7 +2,7 @@
 # One search shared by N workers on this host, over loopback, and a chief that gives out the trials.
 #   bash launch/tune_workers.sh 2 [--restarts=3] --data=data/metu --out=runs/search ...
 # All other arguments go to crackflow.tune. Where the host has a GPU for each worker, each gets one. Whoever dies is started
-# again, --restarts times; the search goes on where it stood. Exit code: that of the chief; 75 when it or all workers died
+# again, --restarts times; the search resumes where it stood. Exit code: that of the chief; 75 when it or all workers died
 # more often, or after Ctrl-C or SIGTERM.
 set -euo pipefail
 
@@ -117,7 +117,7 @@ while true; do
     done
     pids=(${left[@]+"${left[@]}"})
     if ((${#pids[@]} == 0)); then
-        echo "tune_workers.sh: no worker is left after $restarts restarts each; the same command goes on" >&2
+        echo "tune_workers.sh: no worker is left after $restarts restarts each; the same command resumes" >&2
         pids=("$chief")
         end_all
         exit "$TRY_AGAIN"

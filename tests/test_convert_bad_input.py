@@ -632,7 +632,7 @@ def test_a_limit_on_file_size_is_one_clear_line_and_leaves_nothing(tmp_path, cou
         ([], ["--images: expected a path, received ''"]),
         (["--flagfile=nowhere.cfg"], ["nowhere.cfg", "No such file or directory"]),
         (["--images"], ["images"]),
-        (["--verify=nowhere"], ["expected a data set made by crackflow.convert", "'nowhere'"]),
+        (["--verify=nowhere"], ["expected a dataset made by crackflow.convert", "'nowhere'"]),
     ],
 )
 def test_a_wrong_flag_ends_with_exit_code_2_and_one_line(arguments, parts):

@@ -73,7 +73,7 @@ def expect_no_part_passes(parent):
     """What a killed run left does not pass for a dataset."""
     for name in left_overs(parent):
         if ".partial-" in name:
-            with pytest.raises(VerificationError, match="is no whole data set: the run that made it was killed"):
+            with pytest.raises(VerificationError, match="is no whole dataset: the run that made it was killed"):
                 verify(parent / name)
 
 

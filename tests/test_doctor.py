@@ -51,7 +51,7 @@ def test_the_table_is_aligned():
 def test_a_folder_without_data_is_one_line_and_exit_2(tmp_path):
     ended = support.command("doctor", f"--data={tmp_path}")
     support.expect_one_line(ended, 2)
-    assert ended.stderr.startswith("crackflow.doctor: expected a data set made by crackflow.convert")
+    assert ended.stderr.startswith("crackflow.doctor: expected a dataset made by crackflow.convert")
 
 
 def test_a_folder_is_no_file_to_write(tmp_path):

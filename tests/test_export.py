@@ -33,7 +33,7 @@ def test_files_and_proof_are_in_the_folder(model, tmp_path):
     }
     assert json.loads((out / "parity.json").read_text()) == content
     assert content["images"] == 32 and content["model"]["sha256"] == support.sha256(model)
-    assert content["source"] == "made surfaces"
+    assert content["source"] == "synthetic surfaces"
     assert all(row["agrees"] for name, row in content["formats"].items() if name != "model")
 
 

@@ -113,7 +113,7 @@ def stopped(input_dir, stop_after, count, **settings):
 def test_a_stopped_run_goes_on_and_ends_as_if_nothing_had_been(input_dir, undisturbed, stop_after, capsys):
     seen, message = stopped(input_dir, stop_after, 4)
     assert seen == ["0.jpg", "1.jpg", "2 broken.jpg", "2.jpg"]
-    assert message == ("stopped by a signal; 3 of 7 photographs are done, and the same command goes on with the others")
+    assert message == ("stopped by a signal; 3 of 7 photographs are done, and the same command resumes with the others")
     assert os.listdir("findings") == [UNFINISHED]
     lines = read("findings/unfinished/photos.jsonl").splitlines()
     assert [json.loads(line)["prediction"]["name"] for line in lines[1:]] == ["0.jpg", "1.jpg", "2.jpg"]
@@ -122,7 +122,7 @@ def test_a_stopped_run_goes_on_and_ends_as_if_nothing_had_been(input_dir, undist
     seen = stop_after(None)
     run(input_dir)
     assert seen == ["2 broken.jpg", "3.jpg", "4.jpg", "here.jpg"]  # a rejected file may have been repaired
-    assert "going on: 3 of 7 photographs were looked at before\n" in capsys.readouterr().out
+    assert "resuming: 3 of 7 photographs were scored before\n" in capsys.readouterr().out
     assert content("findings") == undisturbed
     assert os.listdir() == ["findings"]
 
@@ -389,11 +389,11 @@ def test_kill_and_sigterm_at_any_moment_and_two_at_once(input_dir):
     assert UNFINISHED in os.listdir("findings")
     with command(input_dir) as process:
         lines_reach(8, process)
-        with pytest.raises(UserError, match="--out: another process looks at photographs for 'findings'; let it end"):
+        with pytest.raises(UserError, match="--out: another process is predicting for 'findings'; let it end"):
             predict.run(PredictConfig(photos=str(input_dir / "many"), model=str(input_dir / "model.h5")))
         process.send_signal(signal.SIGTERM)
         out, error = process.communicate(timeout=120)
-    assert "going on: " in out and process.returncode == 75
+    assert "resuming: " in out and process.returncode == 75
     assert re.fullmatch(r"crackflow.predict: stopped by a signal; \d+ of 60 photographs are done, .* others\n", error)
     predict.run(PredictConfig(photos=str(input_dir / "many"), model=str(input_dir / "model.h5")))
     resumed = content("findings")

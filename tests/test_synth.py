@@ -79,7 +79,7 @@ def test_varied_surfaces_are_written_with_what_a_data_set_lends(tmp_path):
 
 def test_donors_that_are_no_data_set_are_told_before_a_folder_is_made(tmp_path):
     wrong = config(tmp_path / "out", surfaces=Surfaces.VARIED, donors=str(tmp_path))
-    with pytest.raises(UserError, match="expected a data set made by crackflow.convert"):
+    with pytest.raises(UserError, match="expected a dataset made by crackflow.convert"):
         synth.run(wrong)
     assert os.listdir(tmp_path) == []
 

@@ -151,7 +151,7 @@ def test_sigterm_stops_at_a_checkpoint_and_says_that_it_goes_on(tmp_path):
     process.terminate()
     _, error = process.communicate(timeout=60)
     assert process.returncode == 75, error
-    assert error == "crackflow.tune: stopped by a signal; the same command goes on, with the trial that was running\n"
+    assert error == "crackflow.tune: stopped by a signal; the same command resumes, with the trial that was running\n"
     assert os.listdir(checkpoint_dir) and not os.path.exists(result(out, "0"))
 
 

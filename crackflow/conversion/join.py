@@ -222,7 +222,7 @@ def _require_same_format(parts: Sequence[Dataset]) -> None:
             expected, received = parts[0].metadata[key], part.metadata[key]
             if expected != received:
                 raise UserError(
-                    f"--join: expected data sets of one kind, received {key} {expected!r} in {parts[0].folder!r} and "
+                    f"--join: expected datasets of one kind, received {key} {expected!r} in {parts[0].folder!r} and "
                     f"{received!r} in {part.folder!r}; convert one of them again"
                 )
 

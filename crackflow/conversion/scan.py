@@ -131,7 +131,7 @@ def scan_images(
 
 def refusal(path: str, reason: str) -> UserError:
     """Returns the error that ends a conversion with `OnBad.FAIL` at a bad file."""
-    return UserError(f"{path!r}: {reason}; mend or remove it, or let --on_bad=skip list it and go on")
+    return UserError(f"{path!r}: {reason}; mend or remove it, or let --on_bad=skip list it and continue")
 
 
 def _reject(scan_result: ScanResult, path: str, reason: str, on_bad: OnBad) -> None:

@@ -175,7 +175,7 @@ def _ignore_broken_pipe() -> Iterator[None]:
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
             with contextlib.suppress(OSError):
-                sys.stderr.write(f"warning: stdout can't be written ({error.strerror}); the work goes on without it\n")
+                sys.stderr.write(f"warning: stdout can't be written ({error.strerror}); continuing without it\n")
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)

@@ -111,7 +111,7 @@ class Cluster:
             raise RetryableError(
                 f"worker {self.worker} of {self.workers} lost another one ({type(error).__name__}: "
                 f"{str(error.message).strip().splitlines()[0] if error.message else 'no reason given'}); start all of "
-                "them again to go on from the last checkpoint"
+                "them again to resume from the last checkpoint"
             ) from error
 
 

@@ -107,7 +107,7 @@ def read(folder: str) -> Dataset:
             metadata = json.load(file)
     except OSError as error:
         raise UserError(
-            f"expected a data set made by crackflow.convert, found no {DATASET} in {folder!r} ({error.strerror}); "
+            f"expected a dataset made by crackflow.convert, found no {DATASET} in {folder!r} ({error.strerror}); "
             "make one with: python -m crackflow.convert --images=... --out=..."
         ) from error
     except (ValueError, RecursionError) as error:

@@ -203,7 +203,7 @@ def open_log(out: str, run: dict[str, str], overwrite: bool) -> Iterator[Predict
     for name in ("", OVERLAYS, PICTURES):
         _require_no_link(os.path.join(path, name).rstrip(os.sep))
         os.makedirs(os.path.join(path, name), exist_ok=True)
-    busy_message = f"--out: another process looks at photographs for {out!r}; let it end, or choose another folder"
+    busy_message = f"--out: another process is predicting for {out!r}; let it end, or choose another folder"
     unlocked_message = f"{out!r} can't be locked; see that no other run uses it"
     with locks.exclusive(os.path.join(path, LOCK), busy_message, unlocked_message):
         _start_run(out, os.path.join(path, LINES), run, overwrite)

@@ -262,7 +262,7 @@ def coverage(labels: np.ndarray, probabilities: np.ndarray, threshold: float, re
     if review is not None:
         marked = min(max(round((1 - review) * len(covered)), 1), len(covered)) - 1
         axes.plot(100 * covered[marked], 100 * error[marked], "o", color=CRACKED, ms=7, clip_on=False)
-        axes.plot([], [], "o", color=CRACKED, label=f"{100 * review:.1f} % left to a person")
+        axes.plot([], [], "o", color=CRACKED, label=f"{100 * review:.1f} % for human review")
         figure.legend(loc="outside upper center")
     return figure
 

@@ -37,7 +37,7 @@ MEASURES = (
     ("specificity", "Specificity", True, "clean images that are left alone"),
     ("f1", "F1", True, "harmonic mean of precision and recall"),
     ("mcc", "Matthews correlation", False, "decision against truth: 0 is chance, 1 perfect"),
-    ("roc_auc", "ROC area", False, "chance that a cracked image scores above a clean one"),
+    ("roc_auc", "ROC AUC", False, "chance that a cracked image scores above a clean one"),
     ("pr_auc", "Precision-recall area", False, "average precision over all thresholds"),
     ("ece", "Calibration error", False, "mean gap between stated and observed frequency; 0 is perfect"),
 )
@@ -173,11 +173,11 @@ def _contents(report: Report) -> list[tuple[str, str]]:
     sections = (
         ("figures", "Key figures", tested),
         ("photographs", "As photographs", any(evaluation.photographs for evaluation in report.evaluations)),
-        ("matrix", "Across data sets", len(report.evaluations) > 1),
+        ("matrix", "Across datasets", len(report.evaluations) > 1),
         ("confusion", "Confusion matrix", tested),
         ("threshold", "Another threshold", tested),
         ("curves", "Curves", tested),
-        ("review", "Left to a person", any(evaluation.review for evaluation in report.evaluations)),
+        ("review", "For human review", any(evaluation.review for evaluation in report.evaluations)),
         ("slices", "Where it is weak", any(evaluation.slices for evaluation in report.evaluations)),
         ("explanation", "Where it looks", report.explained is not None),
         ("layers", "Filters and activation maps", report.explained is not None),

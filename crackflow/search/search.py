@@ -164,7 +164,7 @@ def require_same_search(out: str, expected: dict, stored: dict) -> None:
     """Raises a UserError that names the first difference between the `expected` identity and that `stored` in `out`."""
     hint = "choose another --out, or begin anew with --overwrite"
     if expected["fingerprint"] != stored["fingerprint"]:
-        raise UserError(f"--data: the search in {out!r} was begun on another data set; {hint}")
+        raise UserError(f"--data: the search in {out!r} was begun on another dataset; {hint}")
     for name, value in expected["flags"].items():
         before = stored["flags"].get(name)
         if before != value:
@@ -303,7 +303,7 @@ def _require_writable(config: TuneConfig, code: int | None) -> None:
     """Raises: UserError when a process could not write its result: no fault of the trial, which is run again."""
     if code == errors.EXIT_USER_ERROR:
         raise UserError(
-            f"{config.out!r} can't be written (is the disk full?); mend that, then the same command goes on"
+            f"{config.out!r} can't be written (is the disk full?); mend that, then the same command resumes"
         )
 
 
@@ -341,7 +341,7 @@ def _translate_interrupts() -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         raise RetryableError(
-            "stopped by a signal; the same command goes on, with the trial that was running"
+            "stopped by a signal; the same command resumes, with the trial that was running"
         ) from error
 
 

@@ -164,7 +164,7 @@ class HistoryLogger(keras.callbacks.Callback):
         try:
             atomic.write_text(self.path, text.getvalue())
         except OSError as error:  # such as a full disk, which must not end the run; the next epoch writes all rows
-            console.warning(f"{self.path!r} is not written: {error.strerror or error}; training goes on")
+            console.warning(f"{self.path!r} is not written: {error.strerror or error}; training continues")
 
 
 class TensorBoardLogger(keras.callbacks.TensorBoard):
@@ -178,7 +178,7 @@ class TensorBoardLogger(keras.callbacks.TensorBoard):
         try:
             super().on_epoch_end(epoch, logs)
         except (OSError, tf.errors.OpError) as error:
-            console.warning(f"nothing for TensorBoard of epoch {epoch + 1}: {error}; training goes on")
+            console.warning(f"nothing for TensorBoard of epoch {epoch + 1}: {error}; training continues")
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Does nothing: Keras would take 2 ms to prepare scalars of the step, which it then does not write."""

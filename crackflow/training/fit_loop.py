@@ -184,7 +184,7 @@ class FitLoop:
         except OSError as error:
             saved = checkpoint.names(self._checkpoint_dir)
             console.warning(
-                f"no checkpoint at step {self.step}: {error.strerror or error}; training goes on, and "
+                f"no checkpoint at step {self.step}: {error.strerror or error}; training continues, and "
                 + (f"{saved[-1]} is the last" if saved else "there is none yet")
             )
 
@@ -230,7 +230,7 @@ class FitLoop:
         if (steps_by_worker != steps_by_worker[0]).any():
             raise RetryableError(
                 f"the workers see different checkpoints in {self._checkpoint_dir!r}, of steps "
-                f"{steps_by_worker.ravel().tolist()}; the same command goes on from the last one"
+                f"{steps_by_worker.ravel().tolist()}; the same command resumes from the last one"
             ) from error
         if snapshot is None or self.rollbacks >= self.config.safety.rollbacks:
             attempts = f" after {self.rollbacks} attempts with a smaller rate" if snapshot else ""
@@ -301,7 +301,7 @@ class _CheckpointCallback(callbacks.StepCounter):
         # After the chief has written: SLURM ends the other workers as soon as one has exited.
         self._fit.cluster.all_gather([0])
         raise RetryableError(
-            f"stopped by a signal after step {self._fit.step} of {self._fit.length}; the same command goes on there"
+            f"stopped by a signal after step {self._fit.step} of {self._fit.length}; the same command resumes there"
         )
 
 

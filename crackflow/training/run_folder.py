@@ -170,7 +170,7 @@ def _require_same_run(run_dir: str, current: dict, stored: dict) -> None:
     hint = "choose another --run_dir, or begin anew with --overwrite"
     if current["fingerprint"] != stored["fingerprint"]:
         raise UserError(
-            f"--resume: the data set changed since the run in {run_dir!r} was started (fingerprint "
+            f"--resume: the dataset changed since the run in {run_dir!r} was started (fingerprint "
             f"{stored['fingerprint'][:12]}, now {current['fingerprint'][:12]}); {hint}"
         )
     if current["precision"] != stored["precision"]:

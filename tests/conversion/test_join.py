@@ -249,14 +249,14 @@ def test_a_file_that_would_be_tested_twice_is_refused_and_one_to_train_on_is_not
 
 def test_sets_of_different_encodings_are_refused(parts, tmp_path):
     support.converted(parts / "roads_photos", tmp_path / "png", encoding=Encoding.PNG)
-    with pytest.raises(UserError, match="expected data sets of one kind, received encoding 'jpeg'"):
+    with pytest.raises(UserError, match="expected datasets of one kind, received encoding 'jpeg'"):
         convert.run(ConvertConfig(join=(str(parts / "walls"), str(tmp_path / "png")), out=str(tmp_path / "both")))
 
 
 def test_raw_sets_of_different_sizes_are_refused(parts, tmp_path):
     for image_px in (32, 48):
         support.converted(parts / "roads_photos", tmp_path / f"raw{image_px}", encoding=Encoding.RAW, image_px=image_px)
-    with pytest.raises(UserError, match="expected data sets of one kind, received image_px 32 in .* and 48 in"):
+    with pytest.raises(UserError, match="expected datasets of one kind, received image_px 32 in .* and 48 in"):
         convert.run(ConvertConfig(join=(str(tmp_path / "raw32"), str(tmp_path / "raw48")), out=str(tmp_path / "both")))
 
 
@@ -293,7 +293,7 @@ def test_a_set_may_not_be_joined_into_itself(parts):
 
 @pytest.mark.parametrize("join", [("a",), ("a", "a"), ("a", "a/"), ("a", "")])
 def test_less_than_two_sets_are_refused(join):
-    with pytest.raises(ConfigError, match="--join: expected two data sets or more, separated by commas, each once"):
+    with pytest.raises(ConfigError, match="--join: expected two datasets or more, separated by commas, each once"):
         ConvertConfig(join=join, out="out")
 
 

@@ -241,7 +241,7 @@ def test_png_and_raw_data_sets_are_verified_too(tmp_path, capsys, encoding):
 
 def test_a_folder_without_dataset_json_is_no_whole_data_set(data):
     (data / "dataset.json").unlink()
-    with pytest.raises(VerificationError, match="is no whole data set: it has no dataset.json"):
+    with pytest.raises(VerificationError, match="is no whole dataset: it has no dataset.json"):
         check(data)
 
 

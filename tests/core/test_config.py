@@ -51,7 +51,7 @@ def test_a_batch_that_replicas_can_not_share_is_refused_with_the_next_that_they_
 
 @pytest.mark.parametrize("kind", [kind for kind in CLASSES if kind not in WITHOUT_PATHS])
 def test_settings_without_their_paths_are_refused(kind):
-    with pytest.raises(ConfigError, match="^--[a-z_]+: expected (a path|one data set or more)"):
+    with pytest.raises(ConfigError, match="^--[a-z_]+: expected (a path|one dataset or more)"):
         kind()
 
 

@@ -153,4 +153,4 @@ def test_a_full_disk_behind_stdout_is_said_once_and_does_not_end_the_work(tmp_pa
             [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, env=support.environment()
         )
     assert done.returncode == 0
-    assert done.stderr == "warning: stdout can't be written (No space left on device); the work goes on without it\n"
+    assert done.stderr == "warning: stdout can't be written (No space left on device); continuing without it\n"

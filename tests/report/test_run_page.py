@@ -185,7 +185,7 @@ def test_undefined_figures_are_called_so():
     measured = metrics.measure(labels, labels + 0.1, labels, 0.37, 10, 0)
     clean = results.Evaluation("walls", "test", measured, labels, labels + 0.1, [], CLASSES)
     text = read(evaluations=[clean], history=[]).text
-    assert "Recall undefined" in text and "ROC area undefined" in text
+    assert "Recall undefined" in text and "ROC AUC undefined" in text
     assert "it raises no false alarm on 20 clean ones: 100.00 % accuracy" in text
     assert "needs images of both classes" in text
 
@@ -305,7 +305,7 @@ def test_what_has_fallen_is_told_by_whole_intervals(blank):
     fallen = {row[0]: [name for name, cell in zip(names, row[1], strict=True) if cell.fallen] for row in rows}
     assert fallen["metu test"] == fallen["near test"] == []
     assert {"Recall", "Accuracy"} <= set(fallen["deepcrack test"]) and "Specificity" not in fallen["deepcrack test"]
-    assert "Across data sets" in read(evaluations=[evaluation(), evaluation(wrong=20)]).text
+    assert "Across datasets" in read(evaluations=[evaluation(), evaluation(wrong=20)]).text
 
 
 def test_what_is_left_to_a_person_and_doubtful_labels_are_told(blank):

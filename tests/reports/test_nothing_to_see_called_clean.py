@@ -1,4 +1,4 @@
-"""Pictures too small to show a crack are refused, or left to a person; never called clean."""
+"""Pictures too small to show a crack are refused, or for human review; never called clean."""
 
 import numpy as np
 import pytest

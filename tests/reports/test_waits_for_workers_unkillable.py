@@ -95,7 +95,7 @@ def test_a_worker_of_a_shared_search_names_its_chief_and_hears_ctrl_c(tmp_path):
             "alone)\n"
         )
         code, error = ended(process, signal.SIGINT)
-        assert code == 75 and "the same command goes on" in error
+        assert code == 75 and "the same command resumes" in error
 
 
 def test_a_chief_whom_nobody_asks_says_so_and_hears_sigterm(tmp_path):

@@ -76,7 +76,7 @@ def test_a_search_goes_on_with_its_own_flags_and_no_others(tmp_path):
     ):
         with search._opened(changed, search.identity(changed, "f")):
             pass
-    with pytest.raises(UserError, match="--data: the search in .* was begun on another data set"):
+    with pytest.raises(UserError, match="--data: the search in .* was begun on another dataset"):
         with search._opened(config, search.identity(config, "g")):
             pass
 
@@ -194,8 +194,8 @@ def test_a_dry_run_that_failed_shows_its_traceback_and_says_so_in_a_line(tmp_pat
     ):
         rehearsed(tmp_path, monkeypatch, error="Traceback (most recent call last):\n  1 / 0\nZeroDivisionError: oh\n")
     assert "Traceback" in capsys.readouterr().err
-    with pytest.raises(UserError, match="^expected a data set$"):
-        rehearsed(tmp_path, monkeypatch, mistake="expected a data set")
+    with pytest.raises(UserError, match="^expected a dataset$"):
+        rehearsed(tmp_path, monkeypatch, mistake="expected a dataset")
     assert rehearsed(tmp_path, monkeypatch, reference=5.0, params=(1, 2)).params == (1, 2)
 
 

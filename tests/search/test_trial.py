@@ -116,7 +116,7 @@ def test_a_trial_that_fails_says_why_and_keeps_its_traceback(tmp_path):
     trial.run_trial(spec)
     result = trial.outcome(spec)
     assert result.status == trial.FAILED and result.score is None
-    assert "expected a data set made by crackflow.convert" in result.message
+    assert "expected a dataset made by crackflow.convert" in result.message
     assert "Traceback" in (tmp_path / "0" / "error.txt").read_text()
 
 
@@ -142,7 +142,7 @@ def test_the_dry_run_measures_the_bounds_of_the_space_and_makes_the_pack(tmp_pat
 def test_a_mistake_is_seen_in_the_dry_run(tmp_path, monkeypatch):
     path = tmp_path / "rehearsal.json"
     trial.dry_run(config(data=str(tmp_path)), str(path))
-    assert "expected a data set made by crackflow.convert" in path.read_text()
+    assert "expected a dataset made by crackflow.convert" in path.read_text()
     monkeypatch.setattr(trial.job, "build_training", lambda *_, **__: 1 / 0)
     trial.dry_run(config(), str(path))
     assert "Traceback" in path.read_text() and "ZeroDivisionError" in path.read_text()

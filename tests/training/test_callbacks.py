@@ -232,7 +232,7 @@ def test_a_full_disk_ends_no_run_and_is_said(tmp_path, monkeypatch, capsys):
         patch.setattr(keras.callbacks.TensorBoard, "on_epoch_end", full)
         fit([AddLogs(), history, board], losses=(2.0, 1.0))
     stderr = capsys.readouterr().err
-    assert stderr.count("history.csv' is not written: No space left on device; training goes on") == 2
+    assert stderr.count("history.csv' is not written: No space left on device; training continues") == 2
     assert "warning: nothing for TensorBoard of epoch 2: " in stderr
     history.write()
     assert len(csv_files.read(str(tmp_path / "history.csv"))) == 2

@@ -380,7 +380,7 @@ def test_a_full_disk_does_not_end_the_run_and_is_told(tmp_path, monkeypatch, cap
     assert len(result.history) == 1
     stderr = capsys.readouterr().err
     assert (
-        "warning: no checkpoint at step 0: No space left on device; training goes on, and there is none yet" in stderr
+        "warning: no checkpoint at step 0: No space left on device; training continues, and there is none yet" in stderr
     )
 
 

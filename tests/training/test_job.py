@@ -191,7 +191,7 @@ def test_plain_weights_that_leave_layers_new_between_others_are_taken_with_a_war
 
 
 def test_a_mistake_in_any_flag_is_found_before_anything_is_written(tmp_path):
-    with pytest.raises(UserError, match="expected a data set made by crackflow.convert"):
+    with pytest.raises(UserError, match="expected a dataset made by crackflow.convert"):
         job.build_training(config(tmp_path, data=str(tmp_path / "none")))
     with pytest.raises(UserError, match="--weights"):
         job.build_training(config(tmp_path, weights=str(tmp_path / "none.h5")))

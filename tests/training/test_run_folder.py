@@ -155,7 +155,7 @@ def test_a_run_of_a_version_with_other_flags_is_refused_by_that_name(tmp_path):
 def test_a_changed_data_set_is_refused(tmp_path):
     stopped_run(tmp_path)
     fingerprint = run_folder.run_fingerprint(TrainConfig(data="d", run_dir="r"), "a" * 64, "float32")
-    with pytest.raises(UserError, match=r"data set changed .*\(fingerprint ffffffffffff, now aaaaaaaaaaaa\); choose"):
+    with pytest.raises(UserError, match=r"dataset changed .*\(fingerprint ffffffffffff, now aaaaaaaaaaaa\); choose"):
         open_run(tmp_path, fingerprint=fingerprint)
 
 

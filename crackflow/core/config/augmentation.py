@@ -96,7 +96,7 @@ class Augmentation:
 
 @dataclasses.dataclass(frozen=True)
 class PreviewConfig:
-    data: str = option("", "data set made by crackflow.convert")
+    data: str = option("", "dataset made by crackflow.convert")
     out: str = option("", "PNG file to write")
     augmentation: Augmentation = Augmentation(augment=Augment.STANDARD)
     image_px: int = option(128, "side of the pictures, in pixels")

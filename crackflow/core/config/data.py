@@ -53,7 +53,7 @@ class SynthConfig:
     )
     donors: str = option(
         "",
-        "varied: data set made by crackflow.convert, whose training split lends grounds and cracks; none: all are made",
+        "varied: dataset made by crackflow.convert, whose training split lends grounds and cracks; none: all are made",
     )
     workers: int = option(0, "processes; 0: one a core")
     overwrite: bool = option(False, "replace a folder that an earlier run of this command made")
@@ -70,7 +70,7 @@ class SynthConfig:
 @dataclasses.dataclass(frozen=True)
 class ConvertConfig:
     images: str = option("", "folder of photographs; never modified")
-    out: str = option("", "data set to make: shards, dataset.json, groups.csv, rejected.csv")
+    out: str = option("", "dataset to make: shards, dataset.json, groups.csv, rejected.csv")
     image_px: int = option(0, "resize every image to this side, in pixels; 0: keep the images as they are")
     encoding: Encoding = option(Encoding.JPEG, "how pixels are stored in the records")
     split: tuple[float, ...] = option(
@@ -92,19 +92,19 @@ class ConvertConfig:
     runner: Runner = option(Runner.LOCAL, "local: processes here; beam: Apache Beam, on shared storage")
     beam_options: str = option("", "for Beam's pipeline, such as --runner=SparkRunner; none: its own runner, here")
     seed: int = option(0, "decides the split and the order of the records")
-    on_bad: OnBad = option(OnBad.SKIP, "bad file: list it in rejected.csv and go on, or stop at the first")
+    on_bad: OnBad = option(OnBad.SKIP, "bad file: list it in rejected.csv and continue, or stop at the first")
     max_megapixels: float = option(100.0, "larger pictures are rejected before they are decoded")
     jpeg_quality: int = option(95, "for pixels that have to be encoded again")
-    overwrite: bool = option(False, "replace a data set that crackflow wrote before")
-    verify: str = option("", "check this data set instead: every shard, record and image")
-    join: tuple[str, ...] = option((), "make one data set of these instead, every image in the split it has")
+    overwrite: bool = option(False, "replace a dataset that crackflow wrote before")
+    verify: str = option("", "check this dataset instead: every shard, record and image")
+    join: tuple[str, ...] = option((), "make one dataset of these instead, every image in the split it has")
     repeat: tuple[int, ...] = option((), "with --join: how often an epoch takes each set's training images; none: once")
 
     def __post_init__(self) -> None:
         require_given(self, [] if self.verify else ["out"] if self.join else ["images", "out"])
         folders = {os.path.realpath(folder) for folder in self.join}
         is_distinct = not self.join or (all(self.join) and len(folders) == len(self.join) > 1)
-        require(is_distinct, "join", "two data sets or more, separated by commas, each once", ",".join(self.join))
+        require(is_distinct, "join", "two datasets or more, separated by commas, each once", ",".join(self.join))
         require(
             not (self.join and (self.images or self.verify)), "join", "neither --images nor --verify with it", "both"
         )

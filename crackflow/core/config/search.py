@@ -36,13 +36,13 @@ CHOICES = ARCHITECTURE_CHOICES + TRAINING_CHOICES
 
 @dataclasses.dataclass(frozen=True)
 class TuneConfig:
-    data: str = option("", "data set made by crackflow.convert")
-    out: str = option("", "folder to make: best.cfg, trials.csv, pareto.png, report.html; a search in it goes on")
+    data: str = option("", "dataset made by crackflow.convert")
+    out: str = option("", "folder to make: best.cfg, trials.csv, pareto.png, report.html; a search in it resumes")
     tuner: Tuner = option(
         Tuner.HYPERBAND,
         "how Keras Tuner chooses the next trial; hyperband: many for few epochs, the best of them for more",
     )
-    max_trials: int = option(30, "trials at most; more than an ended search had: it goes on")
+    max_trials: int = option(30, "trials at most; more than an ended search had: it resumes")
     max_epochs: int = option(8, "epochs of a trial; hyperband: of the longest")
     objective: Objective = option(
         Objective.ACCURACY, "accuracy on validation images; tradeoff: with what speed is worth added"

@@ -16,7 +16,7 @@ class ServiceRole(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class DoctorConfig:
-    data: str = option("", "data set made by crackflow.convert; none: a small one is made, measured and removed")
+    data: str = option("", "dataset made by crackflow.convert; none: a small one is made, measured and removed")
     images: int = option(1000, "without --data: images to make")
     model: Network = option(Network.CRACKFLOW_S, "network whose train step is measured")
     architecture: Architecture = Architecture()
@@ -49,7 +49,7 @@ class DataServiceConfig:
         "name or address under which others reach it; localhost: this machine alone, on loopback; any other (0.0.0.0: "
         "the machine's name): it listens on every address, and whoever reaches its port reads and writes your files",
     )
-    work_dir: str = option("", "dispatcher: folder for its journal, from which it goes on after a restart; none: no")
+    work_dir: str = option("", "dispatcher: folder for its journal, from which it resumes after a restart; none: no")
     threads: int = option(0, "threads for TensorFlow's operations; 0: one a core")
 
     def __post_init__(self) -> None:

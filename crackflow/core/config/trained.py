@@ -41,12 +41,12 @@ class EvalSplit(enum.Enum):
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
     model: str = option("", "model.h5, the run folder that holds it, or shipped: the model that comes with crackflow")
-    data: tuple[str, ...] = option((), "data sets made by crackflow.convert, separated by commas")
-    split: EvalSplit = option(EvalSplit.TEST, "which part of each data set")
+    data: tuple[str, ...] = option((), "datasets made by crackflow.convert, separated by commas")
+    split: EvalSplit = option(EvalSplit.TEST, "which part of each dataset")
     out: str = option("", "folder to make: metrics.json, curves, errors, report.html")
-    threshold: str = option("", f"choose it anew on the first data set's val split: {RULES}; none: the model's own")
+    threshold: str = option("", f"choose it anew on the first dataset's val split: {RULES}; none: the model's own")
     photographs: int = option(
-        250, "images of each data set that are looked at as crackflow.predict does, drawn at random; 0: none"
+        250, "images of each dataset that are also decided as crackflow.predict does, drawn at random; 0: none"
     )
     batch_size: int = option(128, "images scored at once")
     resamples: int = option(1000, "bootstrap samples behind the intervals of f1 and the areas")
@@ -56,7 +56,7 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         require_given(self, ["model", "out"])
-        require(all(self.data) and len(self.data) > 0, "data", "one data set or more, separated by commas", self.data)
+        require(all(self.data) and len(self.data) > 0, "data", "one dataset or more, separated by commas", self.data)
         if self.threshold:
             threshold_rule(self.threshold)
         require_at_least(self, 1, ["batch_size"])
@@ -78,7 +78,7 @@ class ExplainConfig:
     layers: tuple[str, ...] = option(
         (), "layers to take maps from and to show; none: each method's own, and for showing the first and every stage"
     )
-    patch_px: int = option(0, "cut photographs into windows of this side, in pixels; 0: each is looked at whole")
+    patch_px: int = option(0, "cut photographs into windows of this side, in pixels; 0: each is one image")
     min_crack_fraction: float = option(
         ConvertConfig.min_crack_fraction, "with --masks: share of crack pixels that makes a picture cracked"
     )
@@ -143,11 +143,11 @@ class ExportConfig:
     formats: tuple[Format, ...] = option(tuple(Format)[:2], f"one or several of {', '.join(f.value for f in Format)}")
     data: str = option(
         "",
-        "data set made by crackflow.convert: its training images calibrate int8, its test images prove it; none: "
-        "made surfaces",
+        "dataset made by crackflow.convert: its training images calibrate int8, its test images prove it; none: "
+        "synthetic surfaces",
     )
     images: int = option(256, "images on which every format is run and compared")
-    seed: int = option(0, "draws the made surfaces")
+    seed: int = option(0, "draws the synthetic surfaces")
     threads: int = option(0, "threads for TensorFlow's operations; 0: one a core")
     overwrite: bool = option(False, "replace an export that crackflow made before")
 

@@ -84,7 +84,7 @@ class Optimization:
     focal_gamma: float = option(2.0, "focal: exponent of the share that is not yet right")
     label_smoothing: float = option(0.02, "0: none; training labels become s/2 and 1-s/2")
     class_weights: tuple[float, ...] = option((1.0, 1.0), "of clean,cracked in the loss; 0,0: both classes weigh alike")
-    mask_weight: float = option(0.0, "of a loss over 8 x 8 cells, where the data set has masks; 0: labels alone")
+    mask_weight: float = option(0.0, "of a loss over 8 x 8 cells, where the dataset has masks; 0: labels alone")
 
     def __post_init__(self) -> None:
         require_positive(self, ["learning_rate"])
@@ -108,7 +108,7 @@ class Optimization:
 class Safety:
     """What happens when a run is interrupted or diverges."""
 
-    resume: Resume = option(Resume.AUTO, "auto: go on with the run that lies in run_dir; never: only a new one")
+    resume: Resume = option(Resume.AUTO, "auto: resume the run that lies in run_dir; never: only a new one")
     checkpoint_minutes: float = option(10.0, "between two checkpoints within an epoch; each epoch ends with one")
     loss_limit: float = option(20.0, "a mean training loss above it, or one that is no number, means diverged")
     rollbacks: int = option(3, "times that a diverged run goes back to its last checkpoint with half the rate")
@@ -126,7 +126,7 @@ SETTLED_IMAGES = 50  # of each class in validation; from this number on, one ima
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    data: str = option("", "data set made by crackflow.convert")
+    data: str = option("", "dataset made by crackflow.convert")
     run_dir: str = option("", "folder to make: model.h5, report.html, history.csv, metrics.json, flags.cfg")
     model: Network = option(Network.CRACKFLOW_S, "network; custom: the layers that the flags marked so describe")
     architecture: Architecture = Architecture()
@@ -149,7 +149,7 @@ class TrainConfig:
     augmentation: Augmentation = Augmentation()
     metrics: tuple[ExtraMetric, ...] = option((), "more for each epoch, from tensorflow-addons: mcc, kappa")
     threshold: str = option("f1", f"rule that chooses it on validation images: {RULES} (a miss costs C false alarms)")
-    review: float = option(0.01, "share of validation images, those nearest to the threshold, left to a person")
+    review: float = option(0.01, "share of validation images, those nearest to the threshold, for human review")
     weights: str = option(
         "",
         "start from this model.h5 or run folder, whose network is taken, or from shipped, the model in the package; or "
