@@ -16,7 +16,7 @@ from crackflow.conversion import verify
 from crackflow.core.errors import UserError, VerificationError
 from crackflow.data import dataset
 from crackflow.model import model_file
-from crackflow.pipeline import pack
+from crackflow.pipeline import memmap_loader
 from crackflow.search import oracle, search, trial
 from crackflow.training import checkpoint
 
@@ -127,7 +127,7 @@ def _inline_pool():
 
 
 def _read_pack(data: pathlib.Path, px: int) -> object:
-    packed = pack.find(dataset.load(str(data)), "train", px, 3)
+    packed = memmap_loader.find(dataset.load(str(data)), "train", px, 3)
     return packed and (packed.count, packed.labels.tobytes(), os.path.getsize(packed.path))
 
 

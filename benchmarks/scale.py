@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks import harness
 from crackflow.core import csv_files, runtime, throughput
 from crackflow.data import dataset, records
-from crackflow.pipeline import pack, stream
+from crackflow.pipeline import memmap_loader, tfrecord_loader
 from crackflow.training.profiling import batch_timer
 
 SIZES, PX, BATCH = (10_000, 100_000, 1_000_000), 32, 128
@@ -60,11 +60,13 @@ def measure(folder: str, seconds: float, windows: int) -> dict:
     runtime.configure(seed=0, threads=0, deterministic=False)
     data = dataset.load(folder)
     began = time.perf_counter()
-    packed = pack.build_if_missing(data, "train", PX, 3)
+    packed = memmap_loader.build_if_missing(data, "train", PX, 3)
     build_seconds = time.perf_counter() - began
-    rates = throughput.interleaved({"pack": batch_timer(pack.train_batches(packed, BATCH, 0))}, seconds, windows)
+    rates = throughput.interleaved(
+        {"pack": batch_timer(memmap_loader.train_batches(packed, BATCH, 0))}, seconds, windows
+    )
     after_pack = _private_mb()
-    read_stream = batch_timer(stream.train_batches(data, BATCH, PX, 3, 0))
+    read_stream = batch_timer(tfrecord_loader.train_batches(data, BATCH, PX, 3, 0))
     read_stream()  # builds the graph
     began, num_read = time.perf_counter(), 0
     while num_read < data.count("train"):

@@ -16,11 +16,11 @@ import os
 import socket
 import threading
 
-from crackflow.core import console, flags, listening, rendezvous, runtime
+from crackflow.core import console, flags, rendezvous, runtime, server_address
 from crackflow.core.backend import tf
 from crackflow.core.config.tools import DataServiceConfig, ServiceRole
 from crackflow.core.errors import UserError
-from crackflow.pipeline import remote
+from crackflow.pipeline import service_loader
 
 
 def run(config: DataServiceConfig) -> None:
@@ -58,15 +58,15 @@ def start(config: DataServiceConfig) -> Server:
         UserError: the port is in use, or no dispatcher answers.
     """
     _require_free_port(config.port)
-    addresses_before = listening.addresses()
+    addresses_before = server_address.addresses()
     try:
-        with listening.on(config.host, "--host", f"--host={listening.EVERYWHERE} allows it"):
+        with server_address.on(config.host, "--host", f"--host={server_address.EVERYWHERE} allows it"):
             server, port = _start_dispatcher(config) if config.role is ServiceRole.DISPATCHER else _start_worker(config)
     except tf.errors.OpError as error:
         raise UserError(f"--port: expected a free port, received {config.port}: {error.message}") from error
-    listening.warn_if_open(config.role.value, config.host, listening.everywhere(port))
-    scheme = remote.SCHEME if config.role is ServiceRole.DISPATCHER else ""
-    bound = sorted(host for host, number in listening.addresses() - addresses_before if number == port)
+    server_address.warn_if_open(config.role.value, config.host, server_address.everywhere(port))
+    scheme = service_loader.SCHEME if config.role is ServiceRole.DISPATCHER else ""
+    bound = sorted(host for host, number in server_address.addresses() - addresses_before if number == port)
     return Server(server, f"{scheme}{_advertised_host(config.host)}:{port}", ", ".join(bound) or config.host)
 
 
@@ -81,8 +81,8 @@ def _start_dispatcher(config: DataServiceConfig) -> tuple[object, int]:
 def _start_worker(config: DataServiceConfig) -> tuple[object, int]:
     """Start a worker; returns the server and its port."""
     api = tf.data.experimental.service
-    remote.require_reachable(config.dispatcher)
-    address = config.dispatcher.removeprefix(remote.SCHEME)
+    service_loader.require_reachable(config.dispatcher)
+    address = config.dispatcher.removeprefix(service_loader.SCHEME)
     worker_address = f"{_advertised_host(config.host)}:{config.port or '%port%'}"
     worker_config = api.WorkerConfig(dispatcher_address=address, worker_address=worker_address, port=config.port)
     with rendezvous.ended_by_signals():  # the constructor waits if the dispatcher has died since
@@ -92,7 +92,7 @@ def _start_worker(config: DataServiceConfig) -> tuple[object, int]:
 
 def _advertised_host(host: str) -> str:
     """The host name that clients receive; the wildcard address is none."""
-    if host in (listening.EVERYWHERE, "::", "[::]"):
+    if host in (server_address.EVERYWHERE, "::", "[::]"):
         return socket.gethostname()
     return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
@@ -102,7 +102,7 @@ def _require_free_port(port: int) -> None:
     if not port:
         return
     with contextlib.suppress(OSError):
-        remote.check_connection(f"localhost:{port}")
+        service_loader.check_connection(f"localhost:{port}")
         raise UserError(f"--port: expected a free port, received {port}, where something listens; choose another")
 
 

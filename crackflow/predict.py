@@ -22,7 +22,7 @@ from crackflow.core import atomic, console, csv_files, errors, flags, runtime, s
 from crackflow.core.config.trained import PredictConfig
 from crackflow.core.errors import RetryableError, UserError
 from crackflow.data import overlays
-from crackflow.evaluation import chance, photo_evaluation
+from crackflow.evaluation import photo_evaluation, significance
 from crackflow.inference import photo_files, prediction_log, predictor
 from crackflow.report import findings_page
 from crackflow.training import run_folder
@@ -193,7 +193,7 @@ def _run_metadata(model: predictor.Model) -> dict:
         "temperature": card.temperature,
         "review": list(card.review),
         "photo_threshold": photo_evaluation.facts(card),
-        "warnings": chance.doubts(card.validation),
+        "warnings": significance.doubts(card.validation),
     }
 
 

@@ -17,10 +17,10 @@ from crackflow.core import atomic, console, flags, runtime
 from crackflow.core.backend import keras
 from crackflow.core.config.training import TrainConfig
 from crackflow.data import digests
-from crackflow.evaluation import chance, evaluator, overlap, photo_evaluation, results, scoring, thresholds
+from crackflow.evaluation import evaluator, overlap, photo_evaluation, results, scoring, significance, thresholds
 from crackflow.inference import exposure
 from crackflow.model import model_file, ood, training_images
-from crackflow.pipeline import stream
+from crackflow.pipeline import tfrecord_loader
 from crackflow.report import run_page
 from crackflow.training import job, run_folder
 
@@ -76,7 +76,7 @@ def run(config: TrainConfig) -> results.Evaluation | None:
         evaluation = None
         if cluster.is_chief:
             batch_size = _eval_batch_size(config)
-            val_batches = stream.eval_batches(dataset, "val", batch_size, image_px, spec.channels)
+            val_batches = tfrecord_loader.eval_batches(dataset, "val", batch_size, image_px, spec.channels)
             model = choose_and_save(float32_model, setup, val_batches, seen_images)
             split = "test" if dataset.count("test") else "val"
             evaluation = evaluator.evaluate(model, dataset, [split], batch_size, BOOTSTRAP_SAMPLES, config.seed)
@@ -159,7 +159,7 @@ def choose_and_save(
     labels, logits = scoring.predict_logits(float32_model, val_batches)
     temperature = thresholds.fit_temperature(labels, logits)
     probabilities = model_file.to_probabilities(logits, temperature)
-    _, groups = stream.paths_and_groups(dataset, "val")
+    _, groups = tfrecord_loader.paths_and_groups(dataset, "val")
     rule = config.threshold
     if not thresholds.can_choose(labels, rule):
         rule = "bayes:1"
@@ -170,7 +170,7 @@ def choose_and_save(
     threshold = evaluator.choose_threshold(
         float32_model, dataset, val_batches, labels, probabilities, temperature, rule
     )
-    verdict = chance.compare(labels, probabilities, threshold, groups)
+    verdict = significance.compare(labels, probabilities, threshold, groups)
     card = model_file.ModelMetadata(
         network=config.model.value,
         classes=dataset.classes,
@@ -209,7 +209,7 @@ def _fit_ood_detector(
 ) -> tuple[ood.OutOfDistributionDetector, float]:
     """The detector of images unlike those of the training split, and their mean brightness, 0..255."""
     extract_features, features, brightness = ood.FeatureStatistics(float32_model), [], []
-    for image, _ in stream.sample_batches(
+    for image, _ in tfrecord_loader.sample_batches(
         dataset, "train", NUM_OOD_IMAGES, _eval_batch_size(config), image_px, spec.channels, config.seed
     ):
         features.append(extract_features(image))
@@ -223,8 +223,8 @@ def _chance_warnings(card: model_file.ModelMetadata, split: str) -> list[str]:
 
     Empty if the evaluation of `split` already says the same.
     """
-    is_reported = split == "val" and chance.ChanceTest(**card.validation).is_doubtful
-    return [] if is_reported else chance.doubts(card.validation)
+    is_reported = split == "val" and significance.ChanceTest(**card.validation).is_doubtful
+    return [] if is_reported else significance.doubts(card.validation)
 
 
 def _report_facts(config, training, model, image_px, choices) -> dict[str, str]:

@@ -15,7 +15,7 @@ from crackflow.core.config.network import Network
 from crackflow.core.config.search import TuneConfig, Tuner
 from crackflow.data import dataset
 from crackflow.model import model_file, networks
-from crackflow.pipeline import pack
+from crackflow.pipeline import memmap_loader
 from crackflow.search import oracle, search, space, trial
 from crackflow.training import checkpoint
 from tests import small, support
@@ -33,7 +33,7 @@ def targets(tmp_path_factory):
     directory = tmp_path_factory.mktemp("faults")
     data, run, out = directory / "data", directory / "run", directory / "search"
     shutil.copytree(small.data().folder, data, ignore=shutil.ignore_patterns("packs"))
-    pack.build_if_missing(dataset.load(str(data)), "train", PX, 3)
+    memmap_loader.build_if_missing(dataset.load(str(data)), "train", PX, 3)
     for step in (1, 2):
         facts = {"step": step, "identity": {"flags": {}}}
         checkpoint.save(str(run / "checkpoints"), checkpoint.Snapshot(facts, {"weight/0": np.arange(99.0) * step}))

@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from crackflow import data_service
-from crackflow.core import listening, rendezvous
+from crackflow.core import rendezvous, server_address
 from crackflow.core.config.search import TuneConfig, Tuner
 from crackflow.core.config.tools import DataServiceConfig, ServiceRole
 from crackflow.core.errors import UserError
@@ -43,7 +43,7 @@ def other_addresses():
         with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((beyond, 9))
             addresses.add(probe.getsockname()[0])
-    return sorted(address for address in addresses if not listening.loopback(address))
+    return sorted(address for address in addresses if not server_address.loopback(address))
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_a_client_elsewhere_has_no_worker_read_a_file_and_write_another(others, 
 def worker_of_a_cluster(addresses, index):
     config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
     code = "from crackflow.core import distribution, listening\nfrom crackflow.core.config.hardware import Strategy\n"
-    code += "distribution.join_cluster(Strategy.AUTO)\nprint(sorted(listening.addresses()), flush=True)\ninput()\n"
+    code += "distribution.join_cluster(Strategy.AUTO)\nprint(sorted(server_address.addresses()), flush=True)\ninput()\n"
     environment = support.environment() | {"TF_CONFIG": json.dumps(config)}
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen([sys.executable, "-c", code], env=environment, **streams)

@@ -21,7 +21,7 @@ from crackflow.core.config.training import Input, Optimization, TrainConfig
 from crackflow.core.errors import UserError
 from crackflow.evaluation import scoring, thresholds
 from crackflow.model import model_file, networks, ood
-from crackflow.pipeline import stream
+from crackflow.pipeline import tfrecord_loader
 from crackflow.training import checkpoint, job
 from tests import small, support
 from tests.support import command, with_addons, without_addons
@@ -64,8 +64,10 @@ def test_the_mask_head_is_in_the_model_and_evaluation_batches_fit_one_device(tmp
     sizes = []
 
     def noting(name, at):
-        plain = getattr(stream, name)
-        monkeypatch.setattr(stream, name, lambda *args, **kwargs: (sizes.append(args[at]), plain(*args, **kwargs))[1])
+        plain = getattr(tfrecord_loader, name)
+        monkeypatch.setattr(
+            tfrecord_loader, name, lambda *args, **kwargs: (sizes.append(args[at]), plain(*args, **kwargs))[1]
+        )
 
     noting("eval_batches", 2)  # the position of the batch size
     noting("sample_batches", 3)
@@ -103,7 +105,7 @@ def test_the_model_knows_all_that_its_user_needs(run_dir):
 
 def test_decisions_are_fitted_on_validation_images_by_the_rule_asked_for(run_dir):
     loaded, dataset = model_file.load(str(run_dir)), small.data()
-    batches = stream.eval_batches(dataset, "val", 16, 32, 3)
+    batches = tfrecord_loader.eval_batches(dataset, "val", 16, 32, 3)
     labels, logits = scoring.predict_logits(loaded.model, batches)
     temperature = thresholds.fit_temperature(labels, logits)
     probabilities = model_file.to_probabilities(logits, temperature)
@@ -123,12 +125,12 @@ def test_the_model_knows_what_its_training_images_looked_like(run_dir):
     loaded, dataset = model_file.load(str(run_dir)), small.data()
     assert loaded.card.source_px == dataset.source_px == 64 and loaded.card.mm_per_px == 0.25
     looks = ood.FeatureStatistics(loaded.model)
-    known = scoring.map_batches(looks, stream.eval_batches(dataset, "val", 16, 32, 3))
+    known = scoring.map_batches(looks, tfrecord_loader.eval_batches(dataset, "val", 16, 32, 3))
     assert (loaded.familiarity.distances(known) > loaded.familiarity.limit).mean() <= 0.1
     noise = looks(np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8))
     assert np.median(loaded.familiarity.distances(noise)) > loaded.familiarity.limit
     images = np.concatenate(
-        [image.numpy() for image, _ in stream.sample_batches(dataset, "train", 10**6, 16, 32, 3, 0)]
+        [image.numpy() for image, _ in tfrecord_loader.sample_batches(dataset, "train", 10**6, 16, 32, 3, 0)]
     )
     assert 0 < loaded.card.brightness == pytest.approx(images.mean(), rel=1e-6)
 

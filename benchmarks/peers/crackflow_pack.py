@@ -15,14 +15,14 @@ import crackflow
 from benchmarks.peers import protocol
 from benchmarks.peers.crackflow_stream import load_dataset
 from crackflow.core import runtime
-from crackflow.pipeline import pack
+from crackflow.pipeline import memmap_loader
 
 
 def main() -> None:
     options = protocol.options()
     runtime.configure(seed=0, threads=0, deterministic=False)
-    packed = pack.build_if_missing(load_dataset(options), "train", options.image_px, 3)
-    batches = pack.train_batches(packed, options.batch, seed=0)
+    packed = memmap_loader.build_if_missing(load_dataset(options), "train", options.image_px, 3)
+    batches = memmap_loader.train_batches(packed, options.batch, seed=0)
     protocol.serve("crackflow_pack", crackflow.__version__, iter(batches), options)
 
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from crackflow.core import listening, rendezvous
+from crackflow.core import rendezvous, server_address
 from crackflow.core.backend import tf
 from crackflow.core.config.hardware import AllReduce, Strategy
 from crackflow.core.errors import RetryableError, UserError
@@ -178,9 +178,9 @@ def _listening(cluster_spec: "ClusterSpec") -> Iterator[None]:
     if index == 0:
         port = workers[index].rpartition(":")[2]
         endpoint = f"its port, here {port}, of every address of its machine"
-        listening.warn_if_open("each worker of this run", host or listening.EVERYWHERE, endpoint)
+        server_address.warn_if_open("each worker of this run", host or server_address.EVERYWHERE, endpoint)
     hint = f"name this machine by another name than {host} in {cluster_spec.source} to allow it"
-    with listening.on(host or listening.EVERYWHERE, cluster_spec.source, hint):
+    with server_address.on(host or server_address.EVERYWHERE, cluster_spec.source, hint):
         yield
 
 

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 
-from crackflow.core import console, listening
+from crackflow.core import console, server_address
 from crackflow.core.errors import UserError
 
 SILENT_SECONDS = 5.0  # workers that a launcher starts together differ by less, including TensorFlow's import
@@ -106,7 +106,7 @@ class _Meeting:
         ]
 
     @contextlib.contextmanager
-    def listening(self, source: str) -> Iterator[None]:
+    def server_address(self, source: str) -> Iterator[None]:
         with self._open(source) as listener:
             threading.Thread(target=self._listen, args=[listener], daemon=True).start()
             for number in range(len(self._workers)):
@@ -178,7 +178,7 @@ def loopback(workers: Sequence[str], index: int) -> str | None:
 
     Only addresses that belong to this machine alone show that. None where other machines must reach the worker.
     """
-    hosts = [listening.loopback(address.rpartition(":")[0]) for address in workers]
+    hosts = [server_address.loopback(address.rpartition(":")[0]) for address in workers]
     return hosts[index] if all(hosts) else None
 
 

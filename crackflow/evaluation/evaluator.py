@@ -18,12 +18,12 @@ from crackflow.core.backend import keras
 from crackflow.core.config.trained import ExplainConfig
 from crackflow.data import overlays
 from crackflow.data.dataset import Dataset
-from crackflow.evaluation import chance, metrics, overlap, photo_evaluation, results, scoring, slices, thresholds
+from crackflow.evaluation import metrics, overlap, photo_evaluation, results, scoring, significance, slices, thresholds
 from crackflow.explanation import saliency
 from crackflow.inference import photo_threshold, predictor
 from crackflow.model import model_file
 from crackflow.model.model_file import TrainedModel
-from crackflow.pipeline import stream
+from crackflow.pipeline import tfrecord_loader
 from crackflow.training import job
 
 MISTAKES_SHOWN = SUSPECTS_SHOWN = 24
@@ -83,7 +83,7 @@ def evaluate(
         slices=slices.divide(
             labels, decisions, values, {"folder": slices.folders(paths, dataset.metadata.get("layout") or "")}
         ),
-        verdict=chance.compare(labels, probabilities, card.threshold, groups),
+        verdict=significance.compare(labels, probabilities, card.threshold, groups),
         photographs=photo_metrics,
         photograph_rows=photo_rows,
     )
@@ -212,7 +212,7 @@ def _read_images(
     for split in {positions[index][0] for index in indices}:
         chosen = [int(index) for index in indices if positions[index][0] == split]
         rows = [positions[index][1] for index in chosen]
-        batch = stream.read_rows(dataset, split, rows, loaded.card.image_px, loaded.card.channels)
+        batch = tfrecord_loader.read_rows(dataset, split, rows, loaded.card.image_px, loaded.card.channels)
         images |= zip(chosen, batch, strict=True)
     return images
 
@@ -230,7 +230,7 @@ def _heatmaps(loaded: TrainedModel, images: dict[int, np.ndarray]) -> dict[int, 
 
 
 def _eval_batches(loaded: TrainedModel, dataset: Dataset, split: str, batch_size: int):
-    return stream.eval_batches(dataset, split, batch_size, loaded.card.image_px, loaded.card.channels)
+    return tfrecord_loader.eval_batches(dataset, split, batch_size, loaded.card.image_px, loaded.card.channels)
 
 
 def _score_split(loaded: TrainedModel, dataset: Dataset, split: str, batch_size: int) -> tuple:
@@ -238,7 +238,7 @@ def _score_split(loaded: TrainedModel, dataset: Dataset, split: str, batch_size:
     scores = scoring.predict_logits(
         loaded.model, _eval_batches(loaded, dataset, split, batch_size), slices.image_statistics
     )
-    paths, groups = stream.paths_and_groups(dataset, split)
+    paths, groups = tfrecord_loader.paths_and_groups(dataset, split)
     return *scores, groups, paths
 
 

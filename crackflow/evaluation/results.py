@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from crackflow.evaluation.chance import ChanceTest
+from crackflow.evaluation.significance import ChanceTest
 from crackflow.evaluation.slices import Slice
 
 TEST, VALIDATION = "test", "validation, on which threshold, temperature and epoch were chosen"  # what figures are of

@@ -64,8 +64,8 @@ class ModelMetadata:
       source_px: the side of the photographs that were resized to `image_px` for training, 0 when they differed.
       mm_per_px: what one pixel of those photographs was on the surface, 0 when unknown.
       validation: `clean` and `cracked`, the numbers of independent images of each class that the threshold was chosen
-        on, and `p_value`, how likely guessing would have done as well (`evaluation.chance`), None where one class was
-        missing. Empty in older files.
+        on, and `p_value`, how likely guessing would have done as well (`evaluation.significance`), None where one class
+        was missing. Empty in older files.
       photo_shift, photo_level, photo_growth, photo_most: what the logits of photographs are lowered by
         (`inference.photo_threshold`), chosen on validation data. All 0 in files of earlier versions, which decide by
         the most probable position as it is.

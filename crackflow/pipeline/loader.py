@@ -3,7 +3,7 @@
 Synopsis::
 
     inputs = loader.create_loader(Input.AUTO, dataset, batch_size=64, image_px=128, channels=3, seed=0)
-    inputs.train(), inputs.val()    # tf.data.Datasets, as `pipeline.stream` describes them
+    inputs.train(), inputs.val()    # tf.data.Datasets, as `pipeline.tfrecord_loader` describes them
     inputs.choice                   # AutoChoice("pack", "0.40 GB decoded once, of 71 GB free on the disk")
 """
 
@@ -21,7 +21,7 @@ from crackflow.core.config.training import Input
 from crackflow.core.runtime import AutoChoice
 from crackflow.core.sharding import NO_SHARDING, ShardOptions
 from crackflow.data.dataset import Dataset
-from crackflow.pipeline import pack, remote, stream
+from crackflow.pipeline import memmap_loader, service_loader, tfrecord_loader
 
 SPLITS = ("train", "val")
 # A pack may use half of what is free on the disk, to leave room for what else is written there meanwhile.
@@ -59,8 +59,8 @@ def choose_input(requested: Input, dataset: Dataset, image_px: int, channels: in
     stream."""
     if requested is not Input.AUTO:
         return AutoChoice(requested.value, "asked for")
-    size = sum(pack.nbytes(dataset, split, image_px, channels) for split in SPLITS)
-    if all(os.path.exists(f"{pack.base(dataset, split, image_px, channels)}.json") for split in SPLITS):
+    size = sum(memmap_loader.nbytes(dataset, split, image_px, channels) for split in SPLITS)
+    if all(os.path.exists(f"{memmap_loader.base(dataset, split, image_px, channels)}.json") for split in SPLITS):
         return AutoChoice("pack", f"{size / 1e9:.2f} GB, made before")
     free, memory = shutil.disk_usage(dataset.folder).free, runtime.memory_bytes()
     size_text = f"{size / 1e9:.2f} GB"
@@ -105,30 +105,34 @@ def create_loader(
         UserError: when no service listens at `data_service`.
     """
     val_batch_size = val_batch_size or batch_size
-    pack.remove_leftovers(dataset)  # even if no pack is built: they are as large as a whole pack
+    memmap_loader.remove_leftovers(dataset)  # even if no pack is built: they are as large as a whole pack
     if data_service:
-        remote.require_reachable(data_service)
+        service_loader.require_reachable(data_service)
         return DataLoader(
-            functools.partial(remote.train_batches, dataset, data_service, batch_size, image_px, channels, seed),
-            functools.partial(remote.eval_batches, dataset, "val", data_service, val_batch_size, image_px, channels),
+            functools.partial(
+                service_loader.train_batches, dataset, data_service, batch_size, image_px, channels, seed
+            ),
+            functools.partial(
+                service_loader.eval_batches, dataset, "val", data_service, val_batch_size, image_px, channels
+            ),
             AutoChoice("service", data_service),
         )
     choice = choose_input(requested, dataset, image_px, channels)
     if choice.value == "pack":
         try:
-            train, val = (pack.build_if_missing(dataset, split, image_px, channels) for split in SPLITS)
+            train, val = (memmap_loader.build_if_missing(dataset, split, image_px, channels) for split in SPLITS)
             return DataLoader(
-                functools.partial(pack.train_batches, train, batch_size, seed),
-                functools.partial(pack.eval_batches, val, val_batch_size),
+                functools.partial(memmap_loader.train_batches, train, batch_size, seed),
+                functools.partial(memmap_loader.eval_batches, val, val_batch_size),
                 choice,
             )
         except OSError as error:
             choice = AutoChoice("stream", f"the pack can't be written: {error.strerror or error}")
             console.warning(f"{choice.reason}; decoding as it trains instead, which is slower")
-    val = functools.partial(stream.eval_batches, dataset, "val", val_batch_size, image_px, channels)
+    val = functools.partial(tfrecord_loader.eval_batches, dataset, "val", val_batch_size, image_px, channels)
     if choice.value == "synthetic":
         return DataLoader(functools.partial(synthetic_batches, batch_size, image_px, channels, seed), val, choice)
-    train = functools.partial(stream.train_batches, dataset, batch_size, image_px, channels, seed)
+    train = functools.partial(tfrecord_loader.train_batches, dataset, batch_size, image_px, channels, seed)
     return DataLoader(train, val, choice)
 
 

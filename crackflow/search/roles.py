@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from crackflow.core import listening
+from crackflow.core import server_address
 from crackflow.core.config.search import TuneConfig
 from crackflow.core.errors import UserError
 
@@ -70,11 +70,11 @@ def listening_address(config: TuneConfig, chief: Role) -> str:
         UserError: Workers are given another address than loopback, and --host does not open it.
     """
     host, _, port = chief.address.rpartition(":")
-    local = listening.loopback(config.host)
-    if local and not listening.loopback(host):
+    local = server_address.loopback(config.host)
+    if local and not server_address.loopback(host):
         raise UserError(
             f"--host: expected the name or address that the chief may listen on, as {VARIABLES[1]} is {host}, received "
             f"{config.host}, which is this machine alone; --host={host} opens it, and {REACHED}"
         )
-    address = listening.loopback(host) if local else config.host.strip("[]")
+    address = server_address.loopback(host) if local else config.host.strip("[]")
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

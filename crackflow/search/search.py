@@ -24,7 +24,17 @@ import subprocess
 import time
 from collections.abc import Iterator
 
-from crackflow.core import atomic, checked_json, console, csv_files, errors, flags, listening, locks, temporary_files
+from crackflow.core import (
+    atomic,
+    checked_json,
+    console,
+    csv_files,
+    errors,
+    flags,
+    locks,
+    server_address,
+    temporary_files,
+)
 from crackflow.core.config.search import TuneConfig
 from crackflow.core.errors import RetryableError, UserError
 from crackflow.data import dataset as dataset_io
@@ -319,7 +329,7 @@ def _serve(search_oracle: oracle.PersistentOracle, config: TuneConfig, role: Rol
     """Serves trials to workers until all are done and all workers know."""
     with oracle.serve(search_oracle, listen, lambda: write_table(config)) as service:
         console.info(f"chief of the search in {config.out}, at {role.address}; listens on {listen}")
-        listening.warn_if_open("the chief", config.host, listen, roles.REACHED)
+        server_address.warn_if_open("the chief", config.host, listen, roles.REACHED)
         silent_until = time.monotonic() + oracle.SILENT_SECONDS
         while not service.is_done():
             time.sleep(POLL_SECONDS)

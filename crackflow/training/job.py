@@ -21,7 +21,7 @@ from crackflow.data import dataset as dataset_io
 from crackflow.data.dataset import Dataset
 from crackflow.data.record_reader import RecordReader
 from crackflow.model import layer_weights, mask_head, model_file, networks, pretrained
-from crackflow.pipeline import loader, remote, stream
+from crackflow.pipeline import loader, service_loader, tfrecord_loader
 from crackflow.training import fit_loop, losses, trainer
 
 SMOOTHED_EPOCHS = 3  # 40 validation images of synthetic concrete chose an epoch of 0.87 on others, the last had 0.90
@@ -106,7 +106,7 @@ class TrainingSetup:
             return fit.run(
                 lambda step: self.cluster.distribute(lambda share: feed.train(step, share, with_cells)),
                 self.cluster.distribute(feed.val),
-                stream.num_eval_batches(self.dataset.count("val"), self.config.part_size),
+                tfrecord_loader.num_eval_batches(self.dataset.count("val"), self.config.part_size),
             )
         except tf.errors.ResourceExhaustedError as error:
             # TensorFlow reports a full disk and too many open files with the same error.
@@ -155,7 +155,7 @@ def build_training(
     config = config.sized_for(dataset.count("train"), cluster.replicas)
     config.require_shared(cluster.replicas)
     if config.data_service:
-        remote.require_reachable(config.data_service)
+        service_loader.require_reachable(config.data_service)
     if config.optimization.mask_weight and not RecordReader(dataset, "train").mask_bits.any():
         raise UserError(
             f"--mask_weight: expected masks in {config.data!r}, received none; convert a folder that has masks/ "
@@ -164,7 +164,7 @@ def build_training(
     precision = runtime.choose_precision(config.precision, spec.bfloat16_on_cpu)
     xla = runtime.choose_xla(config.xla)
     keras.mixed_precision.set_global_policy(precision.value)
-    steps = max(stream.steps_per_epoch(dataset.count("train"), config.batch_size), config.min_steps_per_epoch)
+    steps = max(tfrecord_loader.steps_per_epoch(dataset.count("train"), config.batch_size), config.min_steps_per_epoch)
     with cluster.translate_worker_loss(), cluster.scope():
         network = spec.build(image_px)
         locator = _load_initial_weights(network, config, source) if config.weights else None

@@ -27,7 +27,7 @@ from crackflow.core.throughput import Throughput
 from crackflow.data.dataset import Dataset
 from crackflow.data.record_reader import RecordReader
 from crackflow.model import networks
-from crackflow.pipeline import loader, stream
+from crackflow.pipeline import loader, tfrecord_loader
 from crackflow.training import augment, trainer
 
 DISK, RECORDS, DECODE, STREAM = "disk", "record reading", "decode, one core", "stream"
@@ -196,7 +196,7 @@ def decoder(dataset: Dataset, image_px: int, channels: int) -> Callable[[], int]
     records = RecordReader(dataset, "train")
     num_images, numbers = min(DECODED, records.count), itertools.count()
     size = min(DECODED_AT_ONCE, num_images)
-    read = stream.Reader(records, dataset, size, channels, at_once=1)
+    read = tfrecord_loader.Reader(records, dataset, size, channels, at_once=1)
     kind = [tf.TensorSpec([size], tf.int64)]
     decode = tf.function(lambda indices: read(indices, image_px), input_signature=kind, autograph=False)
     for row in range(num_images):  # reading is timed as a stage of its own

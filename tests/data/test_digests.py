@@ -11,14 +11,14 @@ import pytest
 from crackflow.core.errors import UserError
 from crackflow.data import dataset as dataset_io
 from crackflow.data import digests
-from crackflow.pipeline import stream
+from crackflow.pipeline import tfrecord_loader
 from tests import small, support
 
 
 def test_digests_are_those_of_the_source_files_in_the_order_of_the_records_whatever_the_conversion():
     for dataset in (small.data(), small.data("png", 32)):
         for split in ("train", "val", "test"):
-            paths, _ = stream.paths_and_groups(dataset, split)
+            paths, _ = tfrecord_loader.paths_and_groups(dataset, split)
             expected = [support.sha256(small.images() / path) for path in paths]
             assert [digest.tobytes().hex() for digest in digests.load(dataset, split)] == expected
 

@@ -7,7 +7,7 @@ import pytest
 from crackflow.core import runtime
 from crackflow.core.config.training import Input
 from crackflow.data import dataset as dataset_io
-from crackflow.pipeline import loader, pack
+from crackflow.pipeline import loader, memmap_loader
 from tests import small
 
 PX, BATCH = 24, 16
@@ -37,7 +37,7 @@ def test_a_pack_that_was_made_before_needs_no_room(dataset, monkeypatch):
 
 
 def test_the_stream_is_chosen_when_the_pack_would_take_more_than_half_of_the_free_disk(dataset, monkeypatch):
-    size = sum(pack.nbytes(dataset, split, PX, 3) for split in loader.SPLITS)
+    size = sum(memmap_loader.nbytes(dataset, split, PX, 3) for split in loader.SPLITS)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10 * size, 0, 2 * size - 1))
     choice = loader.choose_input(Input.AUTO, dataset, PX, 3)
     assert choice.value == "stream" and "more than half of the" in choice.reason
@@ -84,7 +84,7 @@ def test_a_full_disk_falls_back_to_the_stream_with_a_warning(dataset, monkeypatc
     def full(file, data, crc):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pack, "_write_block", full)
+    monkeypatch.setattr(memmap_loader, "_write_block", full)
     feed = create_loader(Input.AUTO, dataset)
     assert feed.choice == ("stream", "the pack can't be written: No space left on device")
     assert (

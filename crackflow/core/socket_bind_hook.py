@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    with bind_hook.wildcards_become("127.0.0.1", folder_of_tensorflow):
+    with socket_bind_hook.wildcards_become("127.0.0.1", folder_of_tensorflow):
         ...                                       # servers that start here listen on that address alone
 
 TensorFlow's servers (of tf.data service and tf.distribute) listen on every address, and no setting of theirs changes

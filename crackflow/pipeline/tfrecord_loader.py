@@ -3,9 +3,9 @@
 Synopsis::
 
     dataset = dataset_io.load("data/metu")
-    batches = stream.train_batches(dataset, batch_size=64, image_px=128, channels=3, seed=0)
+    batches = tfrecord_loader.train_batches(dataset, batch_size=64, image_px=128, channels=3, seed=0)
     # image: uint8 [64, 128, 128, 3], 0..255;  label: int32 [64]
-    for image, label, weight in stream.eval_batches(dataset, "test", 64, 128, 3): ...
+    for image, label, weight in tfrecord_loader.eval_batches(dataset, "test", 64, 128, 3): ...
 
 A batch is a number. Its rows follow from it (`pipeline.shuffle`), and the records from the rows (`data.record_reader`).
 One call reads and decodes them one after the other, straight into the batch, and as many calls run in parallel as keep

@@ -12,7 +12,7 @@ from crackflow.core.backend import tf
 from crackflow.core.config.training import Input
 from crackflow.core.errors import UserError
 from crackflow.core.sharding import ShardOptions
-from crackflow.pipeline import loader, remote, stream
+from crackflow.pipeline import loader, service_loader, tfrecord_loader
 from tests import small
 
 PX = small.IMAGE_PX
@@ -46,33 +46,36 @@ def counted(batches, weighted):
 @pytest.mark.parametrize("encoding, split", [("jpeg", "val"), ("png", "train"), ("raw", "train")])
 def test_evaluation_gets_every_image_once_from_two_workers(address, encoding, split):
     dataset = small.data(encoding)
-    served = counted(remote.eval_batches(dataset, split, address, 5, PX, 3), True)
-    assert served == counted(stream.eval_batches(dataset, split, 5, PX, 3), True)
+    served = counted(service_loader.eval_batches(dataset, split, address, 5, PX, 3), True)
+    assert served == counted(tfrecord_loader.eval_batches(dataset, split, 5, PX, 3), True)
     assert sum(served.values()) == dataset.count(split)
 
 
 def test_an_epoch_of_training_holds_each_image_once(address):
     dataset = small.data("raw")
     count = dataset.count("train") // 8 * 8
-    seen = counted(remote.train_batches(dataset, address, 8, PX, 3, seed=3).take(count // 8), False)
+    seen = counted(service_loader.train_batches(dataset, address, 8, PX, 3, seed=3).take(count // 8), False)
     assert max(seen.values()) <= 2 and sum(seen.values()) == count  # the next epoch's first may come early
 
 
 def test_cells_come_with_the_images_they_are_of(address):
     dataset, count = small.data("raw"), small.data("raw").count("train") // 8
     mask_bits = {}
-    for images, _, cells in stream.train_batches(dataset, 8, PX, 3, 3, with_cells=True).take(count).as_numpy_iterator():
+    for images, _, cells in (
+        tfrecord_loader.train_batches(dataset, 8, PX, 3, 3, with_cells=True).take(count).as_numpy_iterator()
+    ):
         mask_bits.update(zip([image.tobytes() for image in images], cells.tolist(), strict=True))
-    served = remote.train_batches(dataset, address, 8, PX, 3, seed=3, with_cells=True).take(count)
+    served = service_loader.train_batches(dataset, address, 8, PX, 3, seed=3, with_cells=True).take(count)
     for images, _, cells in served.as_numpy_iterator():
         assert [mask_bits[image.tobytes()] for image in images] == cells.tolist()
 
 
 def test_shares_are_disjoint_and_complete(address):
     dataset = small.data("raw")
-    whole = counted(stream.eval_batches(dataset, "train", 16, PX, 3), True)
+    whole = counted(tfrecord_loader.eval_batches(dataset, "train", 16, PX, 3), True)
     parts = [
-        counted(remote.eval_batches(dataset, "train", address, 16, PX, 3, ShardOptions(k, 1, 2)), True) for k in (0, 1)
+        counted(service_loader.eval_batches(dataset, "train", address, 16, PX, 3, ShardOptions(k, 1, 2)), True)
+        for k in (0, 1)
     ]
     assert parts[0] + parts[1] == whole and not parts[0] & parts[1]
 
@@ -88,7 +91,7 @@ def test_a_feed_from_the_service_can_be_gone_through_again(address):
 
 def test_nobody_there_is_said_at_once():
     with pytest.raises(UserError, match="--data_service: expected a dispatcher at 'grpc://localhost:1', received Conn"):
-        remote.require_reachable("grpc://localhost:1")
+        service_loader.require_reachable("grpc://localhost:1")
 
 
 @pytest.mark.parametrize("banner", [b"SSH-2.0-OpenSSH_9.6\r\n", b""])
@@ -100,9 +103,9 @@ def test_something_else_there_is_said_at_once_as_well(banner, monkeypatch):
         threading.Thread(target=lambda: [visitors.append(server.accept()[0]), visitors[0].sendall(banner)]).start()
         address = f"grpc://localhost:{server.getsockname()[1]}"
         with pytest.raises(UserError, match="expected a dispatcher at .*, received something else that answers; start"):
-            remote.require_reachable(address)
+            service_loader.require_reachable(address)
         visitors[0].close()
 
 
 def test_a_dispatcher_is_known_by_its_answer(address):
-    remote.require_reachable(address)
+    service_loader.require_reachable(address)

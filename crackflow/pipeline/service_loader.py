@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    batches = remote.train_batches(dataset, "grpc://input:5050", 64, 128, 3, seed=0)    # as `pipeline.stream` has them
+    batches = service_loader.train_batches(dataset, "grpc://input:5050", 64, 128, 3, seed=0)
 
 The graph that the service's workers run contains the numbers of this process's parts, and the position of each record.
 The dispatcher gives each number to one worker, so every part comes once. Parts come when they are ready, not in order.
@@ -17,7 +17,7 @@ from crackflow.core.errors import UserError
 from crackflow.core.sharding import NO_SHARDING, ShardOptions
 from crackflow.data.dataset import Dataset
 from crackflow.data.record_reader import RecordReader
-from crackflow.pipeline import decode, shuffle, stream
+from crackflow.pipeline import decode, shuffle, tfrecord_loader
 
 SCHEME = "grpc://"
 CONNECT_S = 10
@@ -36,7 +36,7 @@ def train_batches(
 ) -> tf.data.Dataset:
     """The same parts of the same batches as `stream.train_batches`, in any order. Raises the same errors."""
     rows = RecordReader(dataset, "train")
-    window = stream.window_rows(rows.count, rows.bytes)
+    window = tfrecord_loader.window_rows(rows.count, rows.bytes)
     size = share.size(batch_size)
 
     def select_rows(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -69,7 +69,7 @@ def eval_batches(
         positions = at.batch * batch_size + at.first + tf.range(size, dtype=tf.int64)
         return tf.minimum(positions, rows.count - 1), tf.cast(positions < rows.count, tf.float32)
 
-    numbers = tf.data.Dataset.range(stream.num_eval_batches(rows.count, batch_size) * share.count)
+    numbers = tf.data.Dataset.range(tfrecord_loader.num_eval_batches(rows.count, batch_size) * share.count)
     batches = _decode_records(numbers.map(select_rows), rows, dataset, size, image_px, channels)
     return _distribute(batches.map(lambda image, label, weight, _: (image, label, weight)), address)
 

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from crackflow.core import bind_hook
+from crackflow.core import socket_bind_hook
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs a table of functions as Linux has it")
 
@@ -37,21 +37,21 @@ def ipv6(address, port=5050):
     ],
 )
 def test_only_the_wildcard_becomes_the_address(sockaddr, address, becomes):
-    assert bind_hook._replace_wildcard(sockaddr, ipaddress.ip_address(address)) == becomes
+    assert socket_bind_hook._replace_wildcard(sockaddr, ipaddress.ip_address(address)) == becomes
 
 
 @LINUX
 def test_the_libraries_of_tensorflow_get_the_function_back():
     folder = os.path.dirname(importlib.util.find_spec("tensorflow").origin)
     __import__("tensorflow")
-    slots = bind_hook._slots_of(b"bind", os.path.realpath(folder))
+    slots = socket_bind_hook._slots_of(b"bind", os.path.realpath(folder))
     assert slots
 
     def content():
         return [ctypes.c_uint64.from_address(slot).value for slot, _ in slots]
 
     before = content()
-    with pytest.raises(ZeroDivisionError), bind_hook.wildcards_become("127.0.0.1", folder):
+    with pytest.raises(ZeroDivisionError), socket_bind_hook.wildcards_become("127.0.0.1", folder):
         assert all(now != then for now, then in zip(content(), before, strict=True))
         raise ZeroDivisionError
     assert content() == before
@@ -59,7 +59,7 @@ def test_the_libraries_of_tensorflow_get_the_function_back():
 
 def test_where_no_library_calls_bind_it_is_said(tmp_path):
     with pytest.raises(OSError, match=r"no library under .* calls bind|no table of functions"):
-        with bind_hook.wildcards_become("127.0.0.1", str(tmp_path)):
+        with socket_bind_hook.wildcards_become("127.0.0.1", str(tmp_path)):
             pass
 
 
@@ -68,5 +68,5 @@ def test_another_system_is_named(monkeypatch, platform, machine):
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(os, "uname", lambda: os.uname_result((platform, "", "", "", machine)), raising=False)
     with pytest.raises(OSError, match=f"{platform} on {machine} has no table"):
-        with bind_hook.wildcards_become("127.0.0.1", "/"):
+        with socket_bind_hook.wildcards_become("127.0.0.1", "/"):
             pass

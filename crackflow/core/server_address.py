@@ -2,9 +2,9 @@
 
 Synopsis::
 
-    with listening.on("localhost", "--host", "--host=0.0.0.0 allows it"):
+    with server_address.on("localhost", "--host", "--host=0.0.0.0 allows it"):
         server = tf.data.experimental.service.DispatchServer(...)      # listens on 127.0.0.1, not on every address
-    listening.addresses()                                              # {("127.0.0.1", 5050)}
+    server_address.addresses()                                              # {("127.0.0.1", 5050)}
 
 TensorFlow's servers run whatever graph is sent to them, authenticate nobody and listen on every address: whoever
 reaches the port reads and writes the files of the account (TensorFlow's SECURITY.md says that they are meant for a
@@ -19,7 +19,7 @@ import socket
 import stat
 from collections.abc import Iterator
 
-from crackflow.core import bind_hook, console
+from crackflow.core import console, socket_bind_hook
 from crackflow.core.errors import UserError
 
 LOCAL_NAMES = ("localhost", "localhost.localdomain", "ip6-localhost", "ip6-loopback")
@@ -67,7 +67,7 @@ def on(host: str, flag: str, allowing: str) -> Iterator[None]:
         return
     hooked = contextlib.ExitStack()
     try:
-        hooked.enter_context(bind_hook.wildcards_become(address, _tensorflow_folder()))
+        hooked.enter_context(socket_bind_hook.wildcards_become(address, _tensorflow_folder()))
     except OSError as error:
         raise UserError(_open_message(flag, host, allowing, error)) from error
     before = addresses()

@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    verdict = chance.compare(labels, probabilities, threshold, groups)
+    verdict = significance.compare(labels, probabilities, threshold, groups)
     verdict.better, verdict.p_value            # False, 0.24
     verdict.describe()                         # 'no better than a guess on these 2 cracked and 2 clean images (...)'
 

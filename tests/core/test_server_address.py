@@ -2,7 +2,7 @@ import socket
 
 import pytest
 
-from crackflow.core import bind_hook, listening
+from crackflow.core import server_address, socket_bind_hook
 from crackflow.core.errors import UserError
 
 
@@ -20,7 +20,7 @@ from crackflow.core.errors import UserError
     ],
 )
 def test_what_means_this_machine_alone(host, address):
-    assert listening.loopback(host) == address
+    assert server_address.loopback(host) == address
 
 
 @pytest.mark.parametrize(
@@ -28,28 +28,28 @@ def test_what_means_this_machine_alone(host, address):
     ["0.0.0.0", "::", "[::]", "0", "10.0.0.5", "fe80::1", "input", "localhost.example", "127.0.0.1.example", "", "a b"],
 )
 def test_what_may_mean_others(host):
-    assert listening.loopback(host) is None
+    assert server_address.loopback(host) is None
 
 
 def test_a_machines_own_name_means_others_whatever_its_resolver_says(monkeypatch):
     """Debian maps it to 127.0.1.1 in /etc/hosts."""
     monkeypatch.setattr(socket, "gethostbyname", lambda name: "127.0.1.1")
-    assert listening.loopback(socket.gethostname() + "-of-this") is None
+    assert server_address.loopback(socket.gethostname() + "-of-this") is None
 
 
 def test_sockets_that_wait_for_connections_are_listed_with_their_addresses():
-    before = listening.addresses()
+    before = server_address.addresses()
     with socket.create_server(("127.0.0.1", 0)) as door, socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
-        assert listening.addresses() - before == {door.getsockname()}
-    assert listening.addresses() == before
+        assert server_address.addresses() - before == {door.getsockname()}
+    assert server_address.addresses() == before
 
 
 def test_a_system_that_cannot_keep_to_loopback_opens_nothing_and_says_how_to_allow_it(monkeypatch):
     def cannot(address, folder):
         raise OSError("darwin on arm64 has no table")
 
-    monkeypatch.setattr(bind_hook, "wildcards_become", cannot)
+    monkeypatch.setattr(socket_bind_hook, "wildcards_become", cannot)
     opened = []
     message = (
         r"--host: expected localhost to be kept to this machine, but TensorFlow listens on every address here "
@@ -57,24 +57,24 @@ def test_a_system_that_cannot_keep_to_loopback_opens_nothing_and_says_how_to_all
         r"--host=0.0.0.0 allows it"
     )
     with pytest.raises(UserError, match=message):
-        with listening.on("localhost", "--host", "--host=0.0.0.0 allows it"):
+        with server_address.on("localhost", "--host", "--host=0.0.0.0 allows it"):
             opened.append(1)
     assert not opened
-    with listening.on("0.0.0.0", "--host", ""):
+    with server_address.on("0.0.0.0", "--host", ""):
         opened.append(2)
     assert opened == [2]
 
 
 def test_a_server_that_was_opened_all_the_same_is_refused():
     with pytest.raises(UserError, match=r"--host: .*\(it listens on (0.0.0.0|::):\d+\), and whoever"):
-        with listening.on("localhost", "--host", "--host=0.0.0.0 allows it"):
+        with server_address.on("localhost", "--host", "--host=0.0.0.0 allows it"):
             door = socket.create_server(("", 0))
     door.close()
 
 
 @pytest.mark.parametrize("host, warned", [("localhost", 0), ("::1", 0), ("0.0.0.0", 1), ("input", 1)])
 def test_more_than_this_machine_is_one_warning(capsys, host, warned):
-    listening.warn_if_open("dispatcher", host, listening.everywhere(5050))
+    server_address.warn_if_open("dispatcher", host, server_address.everywhere(5050))
     out, error = capsys.readouterr()
     assert out == "" and error.count("\n") == warned
     assert not warned or error.startswith(

@@ -14,7 +14,7 @@ import pytest
 from crackflow.core import atomic
 from crackflow.core.sharding import ShardOptions
 from crackflow.data import dataset as dataset_io
-from crackflow.pipeline import pack, stream
+from crackflow.pipeline import memmap_loader, tfrecord_loader
 from tests import small, support
 
 PX = 24
@@ -31,7 +31,7 @@ def dataset(tmp_path):
 def packed(tmp_path_factory):
     path = tmp_path_factory.mktemp("packed") / "data"
     shutil.copytree(small.data().folder, path, ignore=shutil.ignore_patterns("packs"))
-    return pack.build_if_missing(dataset_io.load(str(path)), "train", PX, 3)
+    return memmap_loader.build_if_missing(dataset_io.load(str(path)), "train", PX, 3)
 
 
 def image_bytes(batches, steps):
@@ -41,11 +41,11 @@ def image_bytes(batches, steps):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_a_pack_holds_what_the_stream_gives_in_the_same_order(dataset, split, channels):
-    packed = pack.build_if_missing(dataset, split, PX, channels)
+    packed = memmap_loader.build_if_missing(dataset, split, PX, channels)
     whole = np.load(packed.path)
     assert (whole.dtype, whole.shape) == (np.uint8, (dataset.count(split), PX, PX, channels))
-    streamed = list(stream.eval_batches(dataset, split, 7, PX, channels).as_numpy_iterator())
-    mapped = list(pack.eval_batches(packed, 7).as_numpy_iterator())
+    streamed = list(tfrecord_loader.eval_batches(dataset, split, 7, PX, channels).as_numpy_iterator())
+    mapped = list(memmap_loader.eval_batches(packed, 7).as_numpy_iterator())
     for mapped_batch, streamed_batch in zip(mapped, streamed, strict=True):
         for actual, expected in zip(mapped_batch, streamed_batch, strict=True):
             assert (actual.dtype, actual.shape) == (expected.dtype, expected.shape)
@@ -64,7 +64,7 @@ MAPPED = """
     runtime.configure(seed=0, threads=0, deterministic=False)
     packed = pack.PackedSplit(None, "train", sys.argv[1], 4000, 128, 3, np.zeros(4000, np.int32))
     before = own_mb()
-    for _ in zip(range(100), pack.train_batches(packed, 16, seed=0)):
+    for _ in zip(range(100), memmap_loader.train_batches(packed, 16, seed=0)):
         pass
     with open("/proc/self/maps") as maps:
         assert sys.argv[1] in maps.read()
@@ -75,8 +75,8 @@ MAPPED = """
 def test_training_from_a_pack_maps_the_file_and_copies_none_of_it(tmp_path):
     path, shape = tmp_path / "large.npy", (4000, 128, 128, 3)  # 197 MB, a sparse file
     with open(path, "wb") as file:
-        file.write(pack._npy_header(shape))
-        file.truncate(pack.HEADER_BYTES + np.prod(shape))
+        file.write(memmap_loader._npy_header(shape))
+        file.truncate(memmap_loader.HEADER_BYTES + np.prod(shape))
     command = [sys.executable, "-c", textwrap.dedent(MAPPED), str(path)]
     answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
     assert float(answer) < 80
@@ -84,13 +84,13 @@ def test_training_from_a_pack_maps_the_file_and_copies_none_of_it(tmp_path):
 
 def test_the_header_is_one_that_numpy_reads(tmp_path):
     values = np.arange(2 * 16 * 16 * 3, dtype=np.uint8).reshape(2, 16, 16, 3)
-    (tmp_path / "a.npy").write_bytes(pack._npy_header(values.shape) + values.tobytes())
+    (tmp_path / "a.npy").write_bytes(memmap_loader._npy_header(values.shape) + values.tobytes())
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), values)
 
 
 def test_each_image_comes_once_an_epoch(packed):
     batch = next(size for size in range(2, packed.count) if packed.count % size == 0)
-    seen = image_bytes(pack.train_batches(packed, batch, seed=1), 2 * packed.count // batch)
+    seen = image_bytes(memmap_loader.train_batches(packed, batch, seed=1), 2 * packed.count // batch)
     assert len(seen) == 2 * packed.count
     first, second = seen[: packed.count], seen[packed.count :]
     assert len(set(first)) == packed.count and set(first) == set(second) and first != second
@@ -98,15 +98,17 @@ def test_each_image_comes_once_an_epoch(packed):
 
 def test_labels_stay_with_their_images(packed):
     truth = {image.tobytes(): label for image, label in zip(np.load(packed.path), packed.labels, strict=True)}
-    for images, labels in pack.train_batches(packed, 16, seed=2).take(6).as_numpy_iterator():
+    for images, labels in memmap_loader.train_batches(packed, 16, seed=2).take(6).as_numpy_iterator():
         assert [truth[image.tobytes()] for image in images] == labels.tolist()
 
 
 @pytest.mark.parametrize("processes, here", [(1, 1), (2, 1), (8, 1), (1, 4), (2, 2)])
 def test_the_parts_of_all_processes_make_up_each_batch(packed, processes, here):
     shares = [ShardOptions(process * here, here, processes * here) for process in range(processes)]
-    whole = pack.train_batches(packed, 16, seed=4, first_batch=3).take(7).as_numpy_iterator()
-    parts = [pack.train_batches(packed, 16, 4, 3, share).take(7 * here).as_numpy_iterator() for share in shares]
+    whole = memmap_loader.train_batches(packed, 16, seed=4, first_batch=3).take(7).as_numpy_iterator()
+    parts = [
+        memmap_loader.train_batches(packed, 16, 4, 3, share).take(7 * here).as_numpy_iterator() for share in shares
+    ]
     for image, label in whole:
         slices = [next(part) for part in parts for _ in range(here)]
         np.testing.assert_array_equal(np.concatenate([part[0] for part in slices]), image)
@@ -116,8 +118,8 @@ def test_the_parts_of_all_processes_make_up_each_batch(packed, processes, here):
 @pytest.mark.parametrize("processes, here", [(2, 1), (1, 4), (2, 2)])
 def test_the_parts_of_all_processes_evaluate_every_image_once(packed, processes, here):
     shares = [ShardOptions(process * here, here, processes * here) for process in range(processes)]
-    whole = [batch for batch in pack.eval_batches(packed, 16).as_numpy_iterator()]
-    parts = [list(pack.eval_batches(packed, 16, share).as_numpy_iterator()) for share in shares]
+    whole = [batch for batch in memmap_loader.eval_batches(packed, 16).as_numpy_iterator()]
+    parts = [list(memmap_loader.eval_batches(packed, 16, share).as_numpy_iterator()) for share in shares]
     assert {len(part) for part in parts} == {here * len(whole)}
     for number, (image, label, weight) in enumerate(whole):
         slices = [part[here * number + index] for part in parts for index in range(here)]
@@ -128,8 +130,8 @@ def test_the_parts_of_all_processes_evaluate_every_image_once(packed, processes,
 @pytest.mark.parametrize("first", [1, 5, 13])
 def test_starting_at_a_batch_equals_running_up_to_it(packed, first):
     assert (
-        image_bytes(pack.train_batches(packed, 16, 5, first), 6)
-        == image_bytes(pack.train_batches(packed, 16, 5), first + 6)[-96:]
+        image_bytes(memmap_loader.train_batches(packed, 16, 5, first), 6)
+        == image_bytes(memmap_loader.train_batches(packed, 16, 5), first + 6)[-96:]
     )
 
 
@@ -143,12 +145,12 @@ def damage(path, at):
 
 @pytest.mark.parametrize("ending", [".npy", ".labels.npy", ".json"])
 def test_one_changed_bit_anywhere_is_detected_and_the_pack_built_again(dataset, ending):
-    good = pack.build_if_missing(dataset, "val", PX, 3)
+    good = memmap_loader.build_if_missing(dataset, "val", PX, 3)
     before = contents(good.path)
-    path = pack.base(dataset, "val", PX, 3) + ending
+    path = memmap_loader.base(dataset, "val", PX, 3) + ending
     damage(path, os.path.getsize(path) * 2 // 3)
-    assert pack.find(dataset, "val", PX, 3) is None
-    assert contents(pack.build_if_missing(dataset, "val", PX, 3).path) == before
+    assert memmap_loader.find(dataset, "val", PX, 3) is None
+    assert contents(memmap_loader.build_if_missing(dataset, "val", PX, 3).path) == before
 
 
 def contents(path):
@@ -157,24 +159,24 @@ def contents(path):
 
 
 def test_a_truncated_or_missing_file_is_detected(dataset):
-    path = pack.build_if_missing(dataset, "val", PX, 3).path
+    path = memmap_loader.build_if_missing(dataset, "val", PX, 3).path
     os.truncate(path, os.path.getsize(path) - 1)
-    assert pack.find(dataset, "val", PX, 3) is None
+    assert memmap_loader.find(dataset, "val", PX, 3) is None
     os.remove(path)
-    assert pack.find(dataset, "val", PX, 3) is None
+    assert memmap_loader.find(dataset, "val", PX, 3) is None
 
 
 def test_a_pack_of_other_data_is_stale(dataset):
-    pack.build_if_missing(dataset, "val", PX, 3)
+    memmap_loader.build_if_missing(dataset, "val", PX, 3)
     other_dataset = dataset_io.Dataset(dataset.folder, dataset.metadata | {"fingerprint": "0" * 64})
-    assert pack.find(other_dataset, "val", PX, 3) is None
-    assert pack.find(dataset, "val", PX, 3)
+    assert memmap_loader.find(other_dataset, "val", PX, 3) is None
+    assert memmap_loader.find(dataset, "val", PX, 3)
 
 
 def test_a_pack_that_is_sound_is_not_built_again(dataset):
-    path = pack.build_if_missing(dataset, "val", PX, 3).path
+    path = memmap_loader.build_if_missing(dataset, "val", PX, 3).path
     built = os.stat(path).st_mtime_ns
-    assert os.stat(pack.build_if_missing(dataset, "val", PX, 3).path).st_mtime_ns == built
+    assert os.stat(memmap_loader.build_if_missing(dataset, "val", PX, 3).path).st_mtime_ns == built
 
 
 BUILDER = """
@@ -185,21 +187,21 @@ BUILDER = """
     build_pack = pack._build_pack
     pack._build_pack = lambda *args: (builds.append(1), build_pack(*args))
     sys.stdin.readline()
-    packed = pack.build_if_missing(data, "train", 40, 3)
+    packed = memmap_loader.build_if_missing(data, "train", 40, 3)
     print(packed.count, len(builds))
 """
 
 
 def test_a_pack_that_is_sound_is_taken_from_a_folder_that_can_only_be_read(dataset, monkeypatch):
-    pack.build_if_missing(dataset, "val", PX, 3)
+    memmap_loader.build_if_missing(dataset, "val", PX, 3)
 
     def refused(*_, **__):
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(pack.os, "makedirs", refused)
-    assert pack.build_if_missing(dataset, "val", PX, 3).count == dataset.count("val")
+    monkeypatch.setattr(memmap_loader.os, "makedirs", refused)
+    assert memmap_loader.build_if_missing(dataset, "val", PX, 3).count == dataset.count("val")
     with pytest.raises(OSError, match="Read-only"):
-        pack.build_if_missing(dataset, "test", PX, 3)
+        memmap_loader.build_if_missing(dataset, "test", PX, 3)
 
 
 def test_of_processes_that_start_at_once_one_builds(dataset):
@@ -219,24 +221,24 @@ def test_a_file_system_without_locks_has_packs_too(dataset, monkeypatch):
         raise OSError(errno.ENOSYS, "Function not implemented")  # Lustre mounted without flock
 
     monkeypatch.setattr(fcntl, "flock", none)
-    assert pack.build_if_missing(dataset, "val", PX, 3).count == dataset.count("val")
+    assert memmap_loader.build_if_missing(dataset, "val", PX, 3).count == dataset.count("val")
 
 
 def test_a_builder_that_died_leaves_nothing_that_counts(dataset):
-    path = pack.base(dataset, "val", PX, 3)
+    path = memmap_loader.base(dataset, "val", PX, 3)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     context = multiprocessing.get_context("fork")
     child = context.Process(target=build_and_die, args=(dataset,))
     child.start()
     child.join()
     assert child.exitcode == 9
-    assert pack.find(dataset, "val", PX, 3) is None
-    assert pack.build_if_missing(dataset, "val", PX, 3).count == dataset.count("val")
+    assert memmap_loader.find(dataset, "val", PX, 3) is None
+    assert memmap_loader.build_if_missing(dataset, "val", PX, 3).count == dataset.count("val")
 
 
 def build_and_die(dataset):
-    os.makedirs(os.path.join(dataset.folder, pack.FOLDER), exist_ok=True)
-    with atomic.file(pack.base(dataset, "val", PX, 3) + ".npy") as file:
+    os.makedirs(os.path.join(dataset.folder, memmap_loader.FOLDER), exist_ok=True)
+    with atomic.file(memmap_loader.base(dataset, "val", PX, 3) + ".npy") as file:
         file.write(b"half of it")
         file.flush()
         os._exit(9)
@@ -246,24 +248,24 @@ def test_a_full_disk_is_an_error_and_leaves_nothing_behind(dataset, monkeypatch)
     def full(file, data, crc):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pack, "_write_block", full)
+    monkeypatch.setattr(memmap_loader, "_write_block", full)
     with pytest.raises(OSError, match="No space left"):
-        pack.build_if_missing(dataset, "val", PX, 3)
-    left = os.listdir(os.path.join(dataset.folder, pack.FOLDER))
-    assert not [name for name in left if not name.endswith(pack.LOCK)]
+        memmap_loader.build_if_missing(dataset, "val", PX, 3)
+    left = os.listdir(os.path.join(dataset.folder, memmap_loader.FOLDER))
+    assert not [name for name in left if not name.endswith(memmap_loader.LOCK)]
 
 
 def test_the_description_beside_a_pack_says_what_it_is(dataset):
-    pack.build_if_missing(dataset, "val", PX, 1)
-    facts = json.loads(contents(pack.base(dataset, "val", PX, 1) + ".json"))
+    memmap_loader.build_if_missing(dataset, "val", PX, 1)
+    facts = json.loads(contents(memmap_loader.base(dataset, "val", PX, 1) + ".json"))
     assert facts["fingerprint"] == dataset.metadata["fingerprint"]
     assert (facts["count"], facts["image_px"], facts["channels"]) == (dataset.count("val"), PX, 1)
 
 
 def test_what_a_killed_process_left_of_any_pack_goes_even_when_none_is_to_be_built(dataset):
-    pack.build_if_missing(dataset, "val", PX, 3)
-    before = sorted(os.listdir(os.path.join(dataset.folder, pack.FOLDER)))
+    memmap_loader.build_if_missing(dataset, "val", PX, 3)
+    before = sorted(os.listdir(os.path.join(dataset.folder, memmap_loader.FOLDER)))
     for name in ("train-999.npy", "val-32.labels.npy", "val-32.json"):
-        support.killed_while_writing(os.path.join(dataset.folder, pack.FOLDER, name))
-    pack.build_if_missing(dataset, "val", PX, 3)
-    assert sorted(os.listdir(os.path.join(dataset.folder, pack.FOLDER))) == before
+        support.killed_while_writing(os.path.join(dataset.folder, memmap_loader.FOLDER, name))
+    memmap_loader.build_if_missing(dataset, "val", PX, 3)
+    assert sorted(os.listdir(os.path.join(dataset.folder, memmap_loader.FOLDER))) == before

@@ -3,8 +3,8 @@
 Synopsis::
 
     dataset = dataset_io.load("data/metu")
-    packed = pack.build_if_missing(dataset, "train", image_px=128, channels=3)    # built unless a sound one exists
-    for image, label in pack.train_batches(packed, batch_size=64, seed=0): ...
+    packed = memmap_loader.build_if_missing(dataset, "train", image_px=128, channels=3)  # built if missing
+    for image, label in memmap_loader.train_batches(packed, batch_size=64, seed=0): ...
     # image: uint8 [64, 128, 128, 3], 0..255;  label: int32 [64]
 
 The folder `packs` of the dataset holds train-128.npy uint8 [N, 128, 128, 3], train-128.labels.npy int32 [N] and
@@ -27,7 +27,7 @@ from crackflow.core.backend import tf
 from crackflow.core.sharding import NO_SHARDING, ShardOptions
 from crackflow.data.dataset import Dataset
 from crackflow.data.record_reader import RecordReader
-from crackflow.pipeline import shuffle, stream
+from crackflow.pipeline import shuffle, tfrecord_loader
 
 FOLDER, LOCK, VERSION = "packs", ".lock", 2
 HEADER_BYTES = 128  # of .npy format 1.0 for these shapes; TensorFlow takes pixels at a multiple of 64 without a copy
@@ -137,7 +137,7 @@ def _build_pack(dataset: Dataset, split: str, image_px: int, channels: int, adva
     labels = []
     with atomic.file(f"{path}.npy") as file:
         crc = _write_block(file, _npy_header(shape), 0)
-        for image, label, weight in stream.eval_batches(dataset, split, BUILD_BATCH, image_px, channels):
+        for image, label, weight in tfrecord_loader.eval_batches(dataset, split, BUILD_BATCH, image_px, channels):
             real = int(np.count_nonzero(weight.numpy()))
             crc = _write_block(file, image.numpy()[:real].tobytes(), crc)
             labels.append(label.numpy()[:real])
@@ -182,7 +182,7 @@ def rows(packed: PackedSplit) -> tf.Tensor:
 def _map_batches(numbers: tf.data.Dataset, batch: Callable) -> tf.data.Dataset:
     """Maps batch numbers to batches, without tf.data's graph rewriting, which would serialize what `batch` captures:
     the whole pack, in memory."""
-    batch = tf.autograph.experimental.do_not_convert(batch)  # as in `pipeline.stream`
+    batch = tf.autograph.experimental.do_not_convert(batch)  # as in `pipeline.tfrecord_loader`
     ds = numbers.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
     options = tf.data.Options()
     options.experimental_optimization.apply_default_optimizations = False
@@ -242,5 +242,5 @@ def eval_batches(packed: PackedSplit, batch_size: int, share: ShardOptions = NO_
         image = tf.gather(pixels, row_indices) * tf.cast(inside, tf.uint8)[:, None]
         return tf.reshape(image, shape), tf.gather(labels, row_indices) * tf.cast(inside, tf.int32), weight
 
-    ds = tf.data.Dataset.range(stream.num_eval_batches(packed.count, batch_size) * share.count)
+    ds = tf.data.Dataset.range(tfrecord_loader.num_eval_batches(packed.count, batch_size) * share.count)
     return _map_batches(ds, batch)
