@@ -19,6 +19,7 @@ from crackflow.data import dataset
 from crackflow.evaluation import metrics, scoring
 from crackflow.model import model_file
 from crackflow.pipeline import tfrecord_loader
+from crackflow.pipeline.batch_spec import BatchSpec
 
 FLAGS = "launch/flags/metu_accurate.cfg"
 SETS = ("metu", "deepcrack", "cfd")
@@ -51,7 +52,7 @@ def measure(seed: int, sets: list[pathlib.Path], directory: pathlib.Path) -> dic
     evaluations = json.loads((evaluation_dir / "metrics.json").read_text())["datasets"]
     loaded = model_file.load(str(run))
     data = dataset.load(str(sets[0]))
-    batches = tfrecord_loader.eval_batches(data, "test", 128, loaded.card.image_px, loaded.card.channels)
+    batches = tfrecord_loader.eval_batches(data, "test", BatchSpec(128, loaded.card.image_px, loaded.card.channels))
     labels, logits = scoring.predict_logits(loaded.model, batches)
     at_recall = json.loads((at_recall_dir / "metrics.json").read_text())
     return {

@@ -18,6 +18,7 @@ from crackflow.core.config.training import Input, TrainConfig
 from crackflow.data import dataset
 from crackflow.model import networks
 from crackflow.pipeline import loader
+from crackflow.pipeline.batch_spec import BatchSpec
 from crackflow.training import trainer
 from crackflow.training.profiling import batch_timer, step_timer
 
@@ -38,7 +39,7 @@ def main() -> None:
         data = dataset.load(f"{folder}/metu")
         feeds = {
             kind.value: loader.create_loader(
-                kind, data, options.batch, options.image_px, recipe.channels, seed=0
+                kind, data, BatchSpec(options.batch, options.image_px, recipe.channels)
             ).train()
             for kind in (Input.SYNTHETIC, Input.PACK, Input.STREAM)
         }

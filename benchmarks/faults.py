@@ -43,8 +43,8 @@ TUNE = (
     "--hold=stem_kernel,kernel,block,repeats,optimizer,schedule,augment,activation,squeeze_excite"
 ).split()
 PACK = (
-    "import sys; from crackflow.data import dataset; from crackflow.pipeline import pack; "
-    "made = dataset.load(sys.argv[1]); pack.build_if_missing(made, 'train', 227, 3)"
+    "import sys; from crackflow.data import dataset; from crackflow.pipeline import memmap_loader; "
+    "made = dataset.load(sys.argv[1]); memmap_loader.build_if_missing(made, 'train', 227, 3)"
 )
 
 

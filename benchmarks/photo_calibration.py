@@ -22,6 +22,7 @@ from crackflow.evaluation import photo_evaluation, scoring
 from crackflow.inference import exposure
 from crackflow.model import model_file
 from crackflow.pipeline import tfrecord_loader
+from crackflow.pipeline.batch_spec import BatchSpec
 from crackflow.train import NUM_OOD_IMAGES
 
 # The maximum number of photographs, and the windows per wall: more than crackflow.train has time for. The large walls
@@ -32,14 +33,16 @@ MAX_PHOTOS, WALLS = 500, (36,) * 40 + (732,) * 33
 
 def mean_brightness(data: dataset.Dataset, card: model_file.ModelMetadata, seed: int) -> float:
     """Mean brightness of training images, 0..255, as crackflow.train measures it."""
-    batches = tfrecord_loader.sample_batches(data, "train", NUM_OOD_IMAGES, 256, card.image_px, card.channels, seed)
+    batches = tfrecord_loader.sample_batches(
+        data, "train", NUM_OOD_IMAGES, BatchSpec(256, card.image_px, card.channels, seed)
+    )
     return float(np.concatenate([exposure.mean_brightness(image) for image, _ in batches]).mean())
 
 
 def calibrate(loaded: model_file.TrainedModel, data: dataset.Dataset, seed: int) -> model_file.TrainedModel:
     card = dataclasses.replace(loaded.card, brightness=mean_brightness(data, loaded.card, seed))
     loaded = dataclasses.replace(loaded, card=card)
-    batches = tfrecord_loader.eval_batches(data, "val", 128, card.image_px, card.channels)
+    batches = tfrecord_loader.eval_batches(data, "val", BatchSpec(128, card.image_px, card.channels))
     labels, logits = scoring.predict_logits(loaded.model, batches)
     probabilities = model_file.to_probabilities(logits, card.temperature)
     return photo_evaluation.with_photo_threshold(loaded, data, labels, probabilities, seed, MAX_PHOTOS, WALLS)

@@ -16,6 +16,7 @@ from crackflow.core.backend import tf
 from crackflow.data import dataset
 from crackflow.data.record_reader import RecordReader
 from crackflow.pipeline import memmap_loader, shuffle, tfrecord_loader
+from crackflow.pipeline.batch_spec import BatchSpec
 from crackflow.training.profiling import batch_timer
 
 BATCH, SIZES = 128, (227, 128)
@@ -39,11 +40,13 @@ def measure_size(data: dataset.Dataset, image_px: int, seconds: float, windows: 
     steps = {
         "order": batch_timer(positions.map(lambda indices: (indices,))),
         "stream: fetched": batch_timer(labels.map(lambda label: (label,))),
-        "stream: decoded": batch_timer(tfrecord_loader.train_batches(data, BATCH, data.image_px, 3, seed=0)),
+        "stream: decoded": batch_timer(tfrecord_loader.train_batches(data, BatchSpec(BATCH, data.image_px, 3, seed=0))),
         "pack: gathered": batch_timer(memmap_loader.train_batches(packed, BATCH, seed=0)),
     }
     if image_px != data.image_px:
-        steps["stream: resized"] = batch_timer(tfrecord_loader.train_batches(data, BATCH, image_px, 3, seed=0))
+        steps["stream: resized"] = batch_timer(
+            tfrecord_loader.train_batches(data, BatchSpec(BATCH, image_px, 3, seed=0))
+        )
     rates = throughput.interleaved(steps, seconds, windows)
     for name, rate in rates.items():
         print(f"{image_px} px  {name:<24} {rate.median:10,.0f} images/s", file=sys.stderr)

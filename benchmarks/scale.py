@@ -19,6 +19,7 @@ from benchmarks import harness
 from crackflow.core import csv_files, runtime, throughput
 from crackflow.data import dataset, records
 from crackflow.pipeline import memmap_loader, tfrecord_loader
+from crackflow.pipeline.batch_spec import BatchSpec
 from crackflow.training.profiling import batch_timer
 
 SIZES, PX, BATCH = (10_000, 100_000, 1_000_000), 32, 128
@@ -66,7 +67,7 @@ def measure(folder: str, seconds: float, windows: int) -> dict:
         {"pack": batch_timer(memmap_loader.train_batches(packed, BATCH, 0))}, seconds, windows
     )
     after_pack = _private_mb()
-    read_stream = batch_timer(tfrecord_loader.train_batches(data, BATCH, PX, 3, 0))
+    read_stream = batch_timer(tfrecord_loader.train_batches(data, BatchSpec(BATCH, PX, 3, 0)))
     read_stream()  # builds the graph
     began, num_read = time.perf_counter(), 0
     while num_read < data.count("train"):

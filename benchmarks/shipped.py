@@ -24,6 +24,7 @@ from crackflow.explanation import inputs
 from crackflow.inference import predictor
 from crackflow.model import model_file
 from crackflow.pipeline import tfrecord_loader
+from crackflow.pipeline.batch_spec import BatchSpec
 from crackflow.synthesis import concrete
 
 UNSEEN = ("deepcrack", "cfd")
@@ -75,7 +76,9 @@ def checkerboard(random: np.random.Generator, px: int) -> np.ndarray:
 def unlike(model: predictor.Model, sets: dict[str, pathlib.Path]) -> dict:
     """The number of photographs of each kind, and the fraction reported as out of distribution."""
     px = model.card.source_px
-    batches = tfrecord_loader.eval_batches(dataset.load(str(sets["metu"])), "test", 64, px, model.card.channels)
+    batches = tfrecord_loader.eval_batches(
+        dataset.load(str(sets["metu"])), "test", BatchSpec(64, px, model.card.channels)
+    )
     test_images = [pixels for image, _, weight in batches for pixels in image.numpy()[weight.numpy() > 0]]
     kinds = {
         "METU, test images": test_images,

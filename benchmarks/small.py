@@ -24,6 +24,7 @@ from crackflow.data import dataset
 from crackflow.evaluation import scoring
 from crackflow.model import model_file
 from crackflow.pipeline import tfrecord_loader
+from crackflow.pipeline.batch_spec import BatchSpec
 
 SETS = ("metu", "brick", "synthetic")
 SIZES = (20, 50, 100, 200, 400)
@@ -97,7 +98,7 @@ def scores(run: pathlib.Path, test_data: pathlib.Path) -> dict:
     loaded, data = model_file.load(str(run)), dataset.load(str(test_data))
     card = loaded.card
     labels, logits = scoring.predict_logits(
-        loaded.model, tfrecord_loader.eval_batches(data, "test", 64, card.image_px, card.channels)
+        loaded.model, tfrecord_loader.eval_batches(data, "test", BatchSpec(64, card.image_px, card.channels))
     )
     predicted = model_file.to_probabilities(logits, card.temperature) >= card.threshold
     return {

@@ -31,6 +31,7 @@ from crackflow.evaluation import metrics, scoring
 from crackflow.inference import photo_threshold
 from crackflow.model import model_file, networks
 from crackflow.pipeline import tfrecord_loader
+from crackflow.pipeline.batch_spec import BatchSpec
 
 SCRIPT, FLAGS = "launch/shipped.sh", "launch/flags/shipped.cfg"
 UNSEEN = {"deepcrack_128": 128, "deepcrack_160": 160, "cfd_128": 128, "cfd_160": 160}
@@ -117,7 +118,7 @@ def measure(run: pathlib.Path, sets: dict[str, pathlib.Path]) -> dict:
     card = loaded.card
     for name, path in sets.items():
         data = dataset.load(str(path))
-        batches = tfrecord_loader.eval_batches(data, "test", BATCH, card.image_px, card.channels)
+        batches = tfrecord_loader.eval_batches(data, "test", BatchSpec(BATCH, card.image_px, card.channels))
         labels, logits = scoring.predict_logits(loaded.model, batches)
         probabilities = model_file.to_probabilities(logits, card.temperature)
         groups = tfrecord_loader.paths_and_groups(data, "test")[1]

@@ -18,6 +18,7 @@ from crackflow.core.config.augmentation import PreviewConfig
 from crackflow.core.errors import UserError
 from crackflow.data import dataset as dataset_io
 from crackflow.pipeline import tfrecord_loader
+from crackflow.pipeline.batch_spec import BatchSpec
 from crackflow.training import augment
 
 GAP = 4  # pixels between the images
@@ -36,7 +37,9 @@ def run(config: PreviewConfig) -> None:
     dataset.require_images("train")
     # One image per row, rounded up to an even number because MixUp needs pairs.
     count = config.pictures + config.pictures % 2
-    batches = tfrecord_loader.train_batches(dataset, count, config.image_px, dataset.metadata["channels"], config.seed)
+    batches = tfrecord_loader.train_batches(
+        dataset, BatchSpec(count, config.image_px, dataset.metadata["channels"], config.seed)
+    )
     image, label = next(iter(batches))
     augmenter = augment.Augmenter(config.augmentation, config.seed, compiled=False)
     columns = [image, *(augmenter(image, step) for step in range(config.steps))]

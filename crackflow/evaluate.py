@@ -24,6 +24,7 @@ from crackflow.evaluation import evaluator, overlap, photo_evaluation, results, 
 from crackflow.inference import photo_threshold
 from crackflow.model import model_file
 from crackflow.pipeline import tfrecord_loader
+from crackflow.pipeline.batch_spec import BatchSpec
 from crackflow.report import evaluation_files, run_page
 from crackflow.training import run_folder
 
@@ -91,7 +92,7 @@ def _choose_threshold_anew(
     abstention band around it. Raises: UserError when there are none."""
     dataset.require_images("val")
     card = loaded.card
-    checks = tfrecord_loader.eval_batches(dataset, "val", config.batch_size, card.image_px, card.channels)
+    checks = tfrecord_loader.eval_batches(dataset, "val", BatchSpec(config.batch_size, card.image_px, card.channels))
     labels, logits = scoring.predict_logits(loaded.model, checks)
     probabilities = model_file.to_probabilities(logits, card.temperature)
     if not thresholds.can_choose(labels, config.threshold):

@@ -24,6 +24,7 @@ from crackflow.data import resize
 from crackflow.data.dataset import Dataset
 from crackflow.model import export_formats, export_parity, model_file
 from crackflow.pipeline import tfrecord_loader
+from crackflow.pipeline.batch_spec import BatchSpec
 from crackflow.synthesis import concrete
 
 PARITY = "parity.json"
@@ -105,7 +106,9 @@ def _load_images(config: ExportConfig, card: model_file.ModelMetadata) -> tuple[
 def _sample_images(
     dataset: Dataset, split: str, count: int, config: ExportConfig, card: model_file.ModelMetadata
 ) -> tuple[np.ndarray, np.ndarray]:
-    batches = tfrecord_loader.sample_batches(dataset, split, count, 64, card.image_px, card.channels, config.seed)
+    batches = tfrecord_loader.sample_batches(
+        dataset, split, count, BatchSpec(64, card.image_px, card.channels, config.seed)
+    )
     images, labels = zip(*((image.numpy(), label.numpy()) for image, label in batches), strict=True)
     return np.concatenate(images), np.concatenate(labels)
 

@@ -21,6 +21,7 @@ from crackflow.evaluation import evaluator, overlap, photo_evaluation, results, 
 from crackflow.inference import exposure
 from crackflow.model import model_file, ood, training_images
 from crackflow.pipeline import tfrecord_loader
+from crackflow.pipeline.batch_spec import BatchSpec
 from crackflow.report import run_page
 from crackflow.training import job, run_folder
 
@@ -76,7 +77,7 @@ def run(config: TrainConfig) -> results.Evaluation | None:
         evaluation = None
         if cluster.is_chief:
             batch_size = _eval_batch_size(config)
-            val_batches = tfrecord_loader.eval_batches(dataset, "val", batch_size, image_px, spec.channels)
+            val_batches = tfrecord_loader.eval_batches(dataset, "val", BatchSpec(batch_size, image_px, spec.channels))
             model = choose_and_save(float32_model, setup, val_batches, seen_images)
             split = "test" if dataset.count("test") else "val"
             evaluation = evaluator.evaluate(model, dataset, [split], batch_size, BOOTSTRAP_SAMPLES, config.seed)
@@ -210,7 +211,7 @@ def _fit_ood_detector(
     """The detector of images unlike those of the training split, and their mean brightness, 0..255."""
     extract_features, features, brightness = ood.FeatureStatistics(float32_model), [], []
     for image, _ in tfrecord_loader.sample_batches(
-        dataset, "train", NUM_OOD_IMAGES, _eval_batch_size(config), image_px, spec.channels, config.seed
+        dataset, "train", NUM_OOD_IMAGES, BatchSpec(_eval_batch_size(config), image_px, spec.channels, config.seed)
     ):
         features.append(extract_features(image))
         brightness.append(exposure.mean_brightness(image))

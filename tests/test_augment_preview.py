@@ -7,6 +7,7 @@ from PIL import Image
 from crackflow import augment_preview
 from crackflow.core.config.augmentation import Augment, Augmentation, PreviewConfig
 from crackflow.pipeline import tfrecord_loader
+from crackflow.pipeline.batch_spec import BatchSpec
 from tests import small, support
 
 
@@ -27,7 +28,7 @@ def cell(page, row, column, px=32):
 def test_the_first_column_is_the_picture_and_the_others_are_changed(tmp_path):
     page = preview(tmp_path)
     assert page.shape == (3 * 36 + 4, 5 * 36 + 12, 3)
-    image, _ = next(iter(tfrecord_loader.train_batches(small.data(), 4, 32, 3, seed=0)))
+    image, _ = next(iter(tfrecord_loader.train_batches(small.data(), BatchSpec(4, 32, 3, seed=0))))
     for row in range(3):
         np.testing.assert_array_equal(cell(page, row, 0), image[row])
         assert not any(np.array_equal(cell(page, row, column), image[row]) for column in range(1, 5))

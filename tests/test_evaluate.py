@@ -19,6 +19,7 @@ from crackflow.data import dataset
 from crackflow.evaluation import scoring, thresholds
 from crackflow.model import model_file, networks, training_images
 from crackflow.pipeline import tfrecord_loader
+from crackflow.pipeline.batch_spec import BatchSpec
 from tests import small, support
 
 
@@ -68,7 +69,9 @@ def test_a_threshold_by_rule_is_chosen_on_validation_images_and_moves_the_band(m
 def test_few_validation_images_choose_a_threshold_as_they_do_in_training(model, tmp_path):
     content = evaluate.run(config(model, tmp_path, threshold="f1", split=EvalSplit.VAL))
     loaded = model_file.load(model)
-    checks = tfrecord_loader.eval_batches(small.data(), "val", 16, loaded.card.image_px, loaded.card.channels)
+    checks = tfrecord_loader.eval_batches(
+        small.data(), "val", BatchSpec(16, loaded.card.image_px, loaded.card.channels)
+    )
     labels, logits = scoring.predict_logits(loaded.model, scoring.in_eight_orientations(checks))
     threshold = thresholds.choose_threshold(labels, model_file.to_probabilities(logits, loaded.card.temperature), "f1")
     few = min(np.bincount(labels)) // 8
@@ -87,7 +90,9 @@ def test_a_rule_moves_the_band_and_leaves_as_many_to_a_person_as_before(model, t
 
 def probabilities_of(model):
     loaded = model_file.load(model)
-    batches = tfrecord_loader.eval_batches(small.data(), "val", 16, loaded.card.image_px, loaded.card.channels)
+    batches = tfrecord_loader.eval_batches(
+        small.data(), "val", BatchSpec(16, loaded.card.image_px, loaded.card.channels)
+    )
     _, logits = scoring.predict_logits(loaded.model, batches)
     return model_file.to_probabilities(logits, loaded.card.temperature)
 

@@ -118,7 +118,9 @@ def test_a_client_elsewhere_has_no_worker_read_a_file_and_write_another(others, 
 
 def worker_of_a_cluster(addresses, index):
     config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-    code = "from crackflow.core import distribution, listening\nfrom crackflow.core.config.hardware import Strategy\n"
+    code = (
+        "from crackflow.core import distribution, server_address\nfrom crackflow.core.config.hardware import Strategy\n"
+    )
     code += "distribution.join_cluster(Strategy.AUTO)\nprint(sorted(server_address.addresses()), flush=True)\ninput()\n"
     environment = support.environment() | {"TF_CONFIG": json.dumps(config)}
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

@@ -22,6 +22,7 @@ from crackflow.core.errors import UserError
 from crackflow.evaluation import scoring, thresholds
 from crackflow.model import model_file, networks, ood
 from crackflow.pipeline import tfrecord_loader
+from crackflow.pipeline.batch_spec import BatchSpec
 from crackflow.training import checkpoint, job
 from tests import small, support
 from tests.support import command, with_addons, without_addons
@@ -66,10 +67,12 @@ def test_the_mask_head_is_in_the_model_and_evaluation_batches_fit_one_device(tmp
     def noting(name, at):
         plain = getattr(tfrecord_loader, name)
         monkeypatch.setattr(
-            tfrecord_loader, name, lambda *args, **kwargs: (sizes.append(args[at]), plain(*args, **kwargs))[1]
+            tfrecord_loader,
+            name,
+            lambda *args, **kwargs: (sizes.append(args[at].batch_size), plain(*args, **kwargs))[1],
         )
 
-    noting("eval_batches", 2)  # the position of the batch size
+    noting("eval_batches", 2)  # the position of its BatchSpec
     noting("sample_batches", 3)
     design = Architecture(stem=8, widths=(16,), repeats=(0,), padding=Padding.SAME)  # 32 px in 8 x 8 cells
     asked = TrainConfig(
@@ -105,7 +108,7 @@ def test_the_model_knows_all_that_its_user_needs(run_dir):
 
 def test_decisions_are_fitted_on_validation_images_by_the_rule_asked_for(run_dir):
     loaded, dataset = model_file.load(str(run_dir)), small.data()
-    batches = tfrecord_loader.eval_batches(dataset, "val", 16, 32, 3)
+    batches = tfrecord_loader.eval_batches(dataset, "val", BatchSpec(16, 32, 3))
     labels, logits = scoring.predict_logits(loaded.model, batches)
     temperature = thresholds.fit_temperature(labels, logits)
     probabilities = model_file.to_probabilities(logits, temperature)
@@ -125,12 +128,12 @@ def test_the_model_knows_what_its_training_images_looked_like(run_dir):
     loaded, dataset = model_file.load(str(run_dir)), small.data()
     assert loaded.card.source_px == dataset.source_px == 64 and loaded.card.mm_per_px == 0.25
     looks = ood.FeatureStatistics(loaded.model)
-    known = scoring.map_batches(looks, tfrecord_loader.eval_batches(dataset, "val", 16, 32, 3))
+    known = scoring.map_batches(looks, tfrecord_loader.eval_batches(dataset, "val", BatchSpec(16, 32, 3)))
     assert (loaded.familiarity.distances(known) > loaded.familiarity.limit).mean() <= 0.1
     noise = looks(np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), np.uint8))
     assert np.median(loaded.familiarity.distances(noise)) > loaded.familiarity.limit
     images = np.concatenate(
-        [image.numpy() for image, _ in tfrecord_loader.sample_batches(dataset, "train", 10**6, 16, 32, 3, 0)]
+        [image.numpy() for image, _ in tfrecord_loader.sample_batches(dataset, "train", 10**6, BatchSpec(16, 32, 3, 0))]
     )
     assert 0 < loaded.card.brightness == pytest.approx(images.mean(), rel=1e-6)
 

@@ -17,6 +17,7 @@ from benchmarks.peers import protocol
 from crackflow.core import runtime
 from crackflow.data import dataset
 from crackflow.pipeline import tfrecord_loader
+from crackflow.pipeline.batch_spec import BatchSpec
 
 
 def load_dataset(options) -> dataset.Dataset:
@@ -33,7 +34,7 @@ def main() -> None:
     options = protocol.options()
     runtime.configure(seed=0, threads=0, deterministic=False)
     data = load_dataset(options)
-    batches = tfrecord_loader.train_batches(data, options.batch, options.image_px, 3, seed=0)
+    batches = tfrecord_loader.train_batches(data, BatchSpec(options.batch, options.image_px, 3, seed=0))
     protocol.serve("crackflow_stream", crackflow.__version__, iter(batches), options)
 
 

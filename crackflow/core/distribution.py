@@ -5,7 +5,7 @@ Synopsis::
     cluster = distribution.join_cluster(Strategy.AUTO)         # before anything else runs on a device
     with cluster.scope():
         model = ...
-    batches = cluster.distribute(lambda shard: pack.train_batches(packed, 64, seed=0, share=shard))
+    batches = cluster.distribute(lambda shard: memmap_loader.train_batches(packed, 64, seed=0, shard=shard))
     if cluster.is_chief: ...                      # the only process that writes
 
 A global batch is cut into as many parts as there are replicas, and every part belongs to one replica: no image is used

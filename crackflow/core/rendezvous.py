@@ -106,7 +106,7 @@ class _Meeting:
         ]
 
     @contextlib.contextmanager
-    def server_address(self, source: str) -> Iterator[None]:
+    def listening(self, source: str) -> Iterator[None]:
         with self._open(source) as listener:
             threading.Thread(target=self._listen, args=[listener], daemon=True).start()
             for number in range(len(self._workers)):

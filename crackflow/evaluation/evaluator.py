@@ -24,6 +24,7 @@ from crackflow.inference import photo_threshold, predictor
 from crackflow.model import model_file
 from crackflow.model.model_file import TrainedModel
 from crackflow.pipeline import tfrecord_loader
+from crackflow.pipeline.batch_spec import BatchSpec
 from crackflow.training import job
 
 MISTAKES_SHOWN = SUSPECTS_SHOWN = 24
@@ -230,7 +231,9 @@ def _heatmaps(loaded: TrainedModel, images: dict[int, np.ndarray]) -> dict[int, 
 
 
 def _eval_batches(loaded: TrainedModel, dataset: Dataset, split: str, batch_size: int):
-    return tfrecord_loader.eval_batches(dataset, split, batch_size, loaded.card.image_px, loaded.card.channels)
+    return tfrecord_loader.eval_batches(
+        dataset, split, BatchSpec(batch_size, loaded.card.image_px, loaded.card.channels)
+    )
 
 
 def _score_split(loaded: TrainedModel, dataset: Dataset, split: str, batch_size: int) -> tuple:

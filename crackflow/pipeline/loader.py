@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    inputs = loader.create_loader(Input.AUTO, dataset, batch_size=64, image_px=128, channels=3, seed=0)
+    inputs = loader.create_loader(Input.AUTO, dataset, BatchSpec(batch_size=64, image_px=128, channels=3))
     inputs.train(), inputs.val()    # tf.data.Datasets, as `pipeline.tfrecord_loader` describes them
     inputs.choice                   # AutoChoice("pack", "0.40 GB decoded once, of 71 GB free on the disk")
 """
@@ -22,6 +22,7 @@ from crackflow.core.runtime import AutoChoice
 from crackflow.core.sharding import NO_SHARDING, ShardOptions
 from crackflow.data.dataset import Dataset
 from crackflow.pipeline import memmap_loader, service_loader, tfrecord_loader
+from crackflow.pipeline.batch_spec import BatchSpec
 
 SPLITS = ("train", "val")
 # A pack may use half of what is free on the disk, to leave room for what else is written there meanwhile.
@@ -34,8 +35,8 @@ class DataLoader:
     """Batches for training and validation.
 
     Attributes:
-        train_batches: builds the training dataset; takes first_batch, share and with_cells.
-        val_batches: builds the validation dataset; takes share.
+        train_batches: builds the training dataset; takes first_batch, shard and with_cells.
+        val_batches: builds the validation dataset; takes shard.
         choice: which input was chosen, and why.
     """
 
@@ -44,14 +45,14 @@ class DataLoader:
     choice: AutoChoice
 
     def train(
-        self, first_batch: int = 0, share: ShardOptions = NO_SHARDING, with_cells: bool = False
+        self, first_batch: int = 0, shard: ShardOptions = NO_SHARDING, with_cells: bool = False
     ) -> tf.data.Dataset:
-        """Endless (image, label) or (image, label, cells): `share` of each global batch from `first_batch` on."""
-        return self.train_batches(first_batch=first_batch, share=share, with_cells=with_cells)
+        """Endless (image, label) or (image, label, cells): `shard` of each global batch from `first_batch` on."""
+        return self.train_batches(first_batch=first_batch, shard=shard, with_cells=with_cells)
 
-    def val(self, share: ShardOptions = NO_SHARDING) -> tf.data.Dataset:
+    def val(self, shard: ShardOptions = NO_SHARDING) -> tf.data.Dataset:
         """(image, label, weight), each image of the validation split once."""
-        return self.val_batches(share=share)
+        return self.val_batches(shard=shard)
 
 
 def choose_input(requested: Input, dataset: Dataset, image_px: int, channels: int) -> AutoChoice:
@@ -80,10 +81,7 @@ def choose_input(requested: Input, dataset: Dataset, image_px: int, channels: in
 def create_loader(
     requested: Input,
     dataset: Dataset,
-    batch_size: int,
-    image_px: int,
-    channels: int,
-    seed: int,
+    spec: BatchSpec,
     data_service: str = "",
     val_batch_size: int = 0,
 ) -> DataLoader:
@@ -94,60 +92,52 @@ def create_loader(
     Args:
         requested: the input, or auto.
         dataset: the dataset.
-        batch_size: global batch size of training.
-        image_px: side of the images.
-        channels: 1 or 3.
-        seed: seed of the order.
+        spec: the batches of training.
         data_service: address of a tf.data service that decodes the stream instead.
-        val_batch_size: 0 for `batch_size`.
+        val_batch_size: global batch size of validation; 0: that of training.
 
     Raises:
         UserError: when no service listens at `data_service`.
     """
-    val_batch_size = val_batch_size or batch_size
+    val_spec = dataclasses.replace(spec, batch_size=val_batch_size or spec.batch_size)
     memmap_loader.remove_leftovers(dataset)  # even if no pack is built: they are as large as a whole pack
     if data_service:
         service_loader.require_reachable(data_service)
         return DataLoader(
-            functools.partial(
-                service_loader.train_batches, dataset, data_service, batch_size, image_px, channels, seed
-            ),
-            functools.partial(
-                service_loader.eval_batches, dataset, "val", data_service, val_batch_size, image_px, channels
-            ),
+            functools.partial(service_loader.train_batches, dataset, data_service, spec),
+            functools.partial(service_loader.eval_batches, dataset, "val", data_service, val_spec),
             AutoChoice("service", data_service),
         )
-    choice = choose_input(requested, dataset, image_px, channels)
+    choice = choose_input(requested, dataset, spec.image_px, spec.channels)
     if choice.value == "pack":
         try:
-            train, val = (memmap_loader.build_if_missing(dataset, split, image_px, channels) for split in SPLITS)
+            train, val = (
+                memmap_loader.build_if_missing(dataset, split, spec.image_px, spec.channels) for split in SPLITS
+            )
             return DataLoader(
-                functools.partial(memmap_loader.train_batches, train, batch_size, seed),
-                functools.partial(memmap_loader.eval_batches, val, val_batch_size),
+                functools.partial(memmap_loader.train_batches, train, spec.batch_size, spec.seed),
+                functools.partial(memmap_loader.eval_batches, val, val_spec.batch_size),
                 choice,
             )
         except OSError as error:
             choice = AutoChoice("stream", f"the pack can't be written: {error.strerror or error}")
             console.warning(f"{choice.reason}; decoding as it trains instead, which is slower")
-    val = functools.partial(tfrecord_loader.eval_batches, dataset, "val", val_batch_size, image_px, channels)
+    val = functools.partial(tfrecord_loader.eval_batches, dataset, "val", val_spec)
     if choice.value == "synthetic":
-        return DataLoader(functools.partial(synthetic_batches, batch_size, image_px, channels, seed), val, choice)
-    train = functools.partial(tfrecord_loader.train_batches, dataset, batch_size, image_px, channels, seed)
+        return DataLoader(functools.partial(synthetic_batches, spec), val, choice)
+    train = functools.partial(tfrecord_loader.train_batches, dataset, spec)
     return DataLoader(train, val, choice)
 
 
 def synthetic_batches(
-    batch_size: int,
-    image_px: int,
-    channels: int,
-    seed: int,
+    spec: BatchSpec,
     first_batch: int = 0,
-    share: ShardOptions = NO_SHARDING,
+    shard: ShardOptions = NO_SHARDING,
     with_cells: bool = False,
 ) -> tf.data.Dataset:
     """Endless random batches from memory, to measure how fast the device alone is. Nothing can be learnt from them."""
-    random = np.random.default_rng([seed, share.first])
-    shape = (SYNTHETIC_BATCHES, share.size(batch_size), image_px, image_px, channels)
+    random = np.random.default_rng([spec.seed, shard.first])
+    shape = (SYNTHETIC_BATCHES, shard.size(spec.batch_size), spec.image_px, spec.image_px, spec.channels)
     image = random.integers(0, 256, shape, np.uint8)
     tables = [random.integers(0, 2, shape[:2], np.int32)]
     if with_cells:

@@ -28,6 +28,7 @@ from crackflow.core.sharding import NO_SHARDING, ShardOptions
 from crackflow.data.dataset import Dataset
 from crackflow.data.record_reader import RecordReader
 from crackflow.pipeline import shuffle, tfrecord_loader
+from crackflow.pipeline.batch_spec import BatchSpec, batch_positions
 
 FOLDER, LOCK, VERSION = "packs", ".lock", 2
 HEADER_BYTES = 128  # of .npy format 1.0 for these shapes; TensorFlow takes pixels at a multiple of 64 without a copy
@@ -137,7 +138,9 @@ def _build_pack(dataset: Dataset, split: str, image_px: int, channels: int, adva
     labels = []
     with atomic.file(f"{path}.npy") as file:
         crc = _write_block(file, _npy_header(shape), 0)
-        for image, label, weight in tfrecord_loader.eval_batches(dataset, split, BUILD_BATCH, image_px, channels):
+        for image, label, weight in tfrecord_loader.eval_batches(
+            dataset, split, BatchSpec(BUILD_BATCH, image_px, channels)
+        ):
             real = int(np.count_nonzero(weight.numpy()))
             crc = _write_block(file, image.numpy()[:real].tobytes(), crc)
             labels.append(label.numpy()[:real])
@@ -194,17 +197,17 @@ def train_batches(
     batch_size: int,
     seed: int,
     first_batch: int = 0,
-    share: ShardOptions = NO_SHARDING,
+    shard: ShardOptions = NO_SHARDING,
     with_cells: bool = False,
 ) -> tf.data.Dataset:
-    """Endless shuffled batches, as `stream.train_batches`.
+    """Endless shuffled batches, as `tfrecord_loader.train_batches`.
 
     Args:
         packed: the pack.
         batch_size: global batch size.
         seed: seed of the order.
         first_batch: global batch of the run to start from.
-        share: which parts of each global batch this process gets, one after the other.
+        shard: which parts of each global batch this process gets, one after the other.
         with_cells: adds the mask bits of `data.mask_grid`.
 
     Returns:
@@ -213,34 +216,28 @@ def train_batches(
     pixels, tables = rows(packed), [tf.constant(packed.labels)]
     if with_cells:
         tables.append(tf.constant(packed.read_cells()))
-    size = share.size(batch_size)
-    shape = [size, packed.image_px, packed.image_px, packed.channels]
+    shape = [shard.size(batch_size), packed.image_px, packed.image_px, packed.channels]
 
     def batch(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        at = share.position(number, batch_size)
-        row_indices = shuffle.shuffled_index(
-            at.batch * batch_size + at.first + tf.range(size, dtype=tf.int64), packed.count, seed
-        )
+        row_indices = shuffle.shuffled_index(batch_positions(number, batch_size, shard), packed.count, seed)
         return tf.reshape(tf.gather(pixels, row_indices), shape), *(tf.gather(table, row_indices) for table in tables)
 
-    ds = tf.data.Dataset.counter(first_batch * share.count)
+    ds = tf.data.Dataset.counter(first_batch * shard.count)
     return _map_batches(ds, batch)
 
 
-def eval_batches(packed: PackedSplit, batch_size: int, share: ShardOptions = NO_SHARDING) -> tf.data.Dataset:
-    """Every image once, in the order of the shards, with weight 0 on the padding, as `stream.eval_batches`."""
+def eval_batches(packed: PackedSplit, batch_size: int, shard: ShardOptions = NO_SHARDING) -> tf.data.Dataset:
+    """Every image once, in the order of the shards, with weight 0 on the padding, as `tfrecord_loader.eval_batches`."""
     pixels, labels = rows(packed), tf.constant(packed.labels)
-    size = share.size(batch_size)
-    shape = [size, packed.image_px, packed.image_px, packed.channels]
+    shape = [shard.size(batch_size), packed.image_px, packed.image_px, packed.channels]
 
     def batch(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        at = share.position(number, batch_size)
-        positions = at.batch * batch_size + at.first + tf.range(size, dtype=tf.int64)
+        positions = batch_positions(number, batch_size, shard)
         inside = positions < packed.count
         row_indices = tf.minimum(positions, packed.count - 1)
         weight = tf.cast(inside, tf.float32)
         image = tf.gather(pixels, row_indices) * tf.cast(inside, tf.uint8)[:, None]
         return tf.reshape(image, shape), tf.gather(labels, row_indices) * tf.cast(inside, tf.int32), weight
 
-    ds = tf.data.Dataset.range(tfrecord_loader.num_eval_batches(packed.count, batch_size) * share.count)
+    ds = tf.data.Dataset.range(tfrecord_loader.num_eval_batches(packed.count, batch_size) * shard.count)
     return _map_batches(ds, batch)

@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    batches = service_loader.train_batches(dataset, "grpc://input:5050", 64, 128, 3, seed=0)
+    batches = service_loader.train_batches(dataset, "grpc://input:5050", BatchSpec(64, 128, 3))
 
 The graph that the service's workers run contains the numbers of this process's parts, and the position of each record.
 The dispatcher gives each number to one worker, so every part comes once. Parts come when they are ready, not in order.
@@ -18,6 +18,7 @@ from crackflow.core.sharding import NO_SHARDING, ShardOptions
 from crackflow.data.dataset import Dataset
 from crackflow.data.record_reader import RecordReader
 from crackflow.pipeline import decode, shuffle, tfrecord_loader
+from crackflow.pipeline.batch_spec import BatchSpec, batch_positions
 
 SCHEME = "grpc://"
 CONNECT_S = 10
@@ -26,26 +27,22 @@ CONNECT_S = 10
 def train_batches(
     dataset: Dataset,
     address: str,
-    batch_size: int,
-    image_px: int,
-    channels: int,
-    seed: int,
+    spec: BatchSpec,
     first_batch: int = 0,
-    share: ShardOptions = NO_SHARDING,
+    shard: ShardOptions = NO_SHARDING,
     with_cells: bool = False,
 ) -> tf.data.Dataset:
-    """The same parts of the same batches as `stream.train_batches`, in any order. Raises the same errors."""
+    """The same parts of the same batches as `tfrecord_loader.train_batches`, in any order. Raises the same errors."""
     rows = RecordReader(dataset, "train")
     window = tfrecord_loader.window_rows(rows.count, rows.bytes)
-    size = share.size(batch_size)
+    size = shard.size(spec.batch_size)
 
     def select_rows(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        at = share.position(number, batch_size)
-        positions = at.batch * batch_size + at.first + tf.range(size, dtype=tf.int64)
-        return shuffle.shuffled_index(positions, rows.count, seed, window), tf.ones([size])
+        positions = batch_positions(number, spec.batch_size, shard)
+        return shuffle.shuffled_index(positions, rows.count, spec.seed, window), tf.ones([size])
 
-    numbers = tf.data.Dataset.counter(first_batch * share.count)
-    batches = _decode_records(numbers.map(select_rows), rows, dataset, size, image_px, channels)
+    numbers = tf.data.Dataset.counter(first_batch * shard.count)
+    batches = _decode_records(numbers.map(select_rows), rows, dataset, size, spec)
     return _distribute(
         batches.map(lambda image, label, _, mask_bits: (image, label, mask_bits)[: 2 + with_cells]), address
     )
@@ -55,27 +52,24 @@ def eval_batches(
     dataset: Dataset,
     split: str,
     address: str,
-    batch_size: int,
-    image_px: int,
-    channels: int,
-    share: ShardOptions = NO_SHARDING,
+    spec: BatchSpec,
+    shard: ShardOptions = NO_SHARDING,
 ) -> tf.data.Dataset:
-    """Every image once, as `stream.eval_batches`, in any order. Raises the same errors."""
+    """Every image once, as `tfrecord_loader.eval_batches`, in any order. Raises the same errors."""
     rows = RecordReader(dataset, split)
-    size = share.size(batch_size)
+    size = shard.size(spec.batch_size)
 
     def select_rows(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        at = share.position(number, batch_size)
-        positions = at.batch * batch_size + at.first + tf.range(size, dtype=tf.int64)
+        positions = batch_positions(number, spec.batch_size, shard)
         return tf.minimum(positions, rows.count - 1), tf.cast(positions < rows.count, tf.float32)
 
-    numbers = tf.data.Dataset.range(tfrecord_loader.num_eval_batches(rows.count, batch_size) * share.count)
-    batches = _decode_records(numbers.map(select_rows), rows, dataset, size, image_px, channels)
+    numbers = tf.data.Dataset.range(tfrecord_loader.num_eval_batches(rows.count, spec.batch_size) * shard.count)
+    batches = _decode_records(numbers.map(select_rows), rows, dataset, size, spec)
     return _distribute(batches.map(lambda image, label, weight, _: (image, label, weight)), address)
 
 
 def _decode_records(
-    selected: tf.data.Dataset, rows: RecordReader, dataset: Dataset, size: int, image_px: int, channels: int
+    selected: tf.data.Dataset, rows: RecordReader, dataset: Dataset, size: int, spec: BatchSpec
 ) -> tf.data.Dataset:
     """Maps (rows int64 [b], weight float32 [b]) to (image, label, weight, cells), by operations that can be sent in a
     graph."""
@@ -98,9 +92,9 @@ def _decode_records(
         fields = tf.io.parse_single_example(record, fields)
         if encoding == "raw":
             image = tf.reshape(tf.io.decode_raw(fields["image"], tf.uint8), [stored_px, stored_px, stored])
-            image = decode.to_size(decode.to_channels(image, channels), image_px)
+            image = decode.to_size(decode.to_channels(image, spec.channels), spec.image_px)
         else:
-            image = decode.decode(fields["image"][None], encoding, stored_px, image_px, channels)[0]
+            image = decode.decode(fields["image"][None], encoding, stored_px, spec.image_px, spec.channels)[0]
         label = tf.cast(fields["label"], tf.int32) * tf.cast(weight, tf.int32)
         return image * tf.cast(weight, tf.uint8), label, weight, cells[row]
 

@@ -3,9 +3,9 @@
 Synopsis::
 
     dataset = dataset_io.load("data/metu")
-    batches = tfrecord_loader.train_batches(dataset, batch_size=64, image_px=128, channels=3, seed=0)
+    batches = tfrecord_loader.train_batches(dataset, BatchSpec(batch_size=64, image_px=128, channels=3, seed=0))
     # image: uint8 [64, 128, 128, 3], 0..255;  label: int32 [64]
-    for image, label, weight in tfrecord_loader.eval_batches(dataset, "test", 64, 128, 3): ...
+    for image, label, weight in tfrecord_loader.eval_batches(dataset, "test", BatchSpec(64, 128, 3)): ...
 
 A batch is a number. Its rows follow from it (`pipeline.shuffle`), and the records from the rows (`data.record_reader`).
 One call reads and decodes them one after the other, straight into the batch, and as many calls run in parallel as keep
@@ -30,6 +30,7 @@ from crackflow.core.sharding import NO_SHARDING, ShardOptions
 from crackflow.data.dataset import Dataset
 from crackflow.data.record_reader import RecordReader
 from crackflow.pipeline import decode, shuffle
+from crackflow.pipeline.batch_spec import BatchSpec, batch_positions
 
 # Shards larger than this fraction of the memory are shuffled within windows of half that size: while one window is
 # used, the next is read ahead.
@@ -38,13 +39,10 @@ PART_OF_MEMORY = 0.5
 
 def train_batches(
     dataset: Dataset,
-    batch_size: int,
-    image_px: int,
-    channels: int,
-    seed: int,
+    spec: BatchSpec,
     split: str = "train",
     first_batch: int = 0,
-    share: ShardOptions = NO_SHARDING,
+    shard: ShardOptions = NO_SHARDING,
     with_cells: bool = False,
 ) -> tf.data.Dataset:
     """Endless shuffled batches for training.
@@ -53,13 +51,10 @@ def train_batches(
 
     Args:
         dataset: the dataset.
-        batch_size: global batch size.
-        image_px: side of the images.
-        channels: 1 or 3.
-        seed: seed of the order.
+        spec: size and order of the batches.
         split: name of the split.
         first_batch: global batch of the run to start from.
-        share: which parts of each global batch this process gets, one after the other.
+        shard: which parts of each global batch this process gets, one after the other.
         with_cells: adds the mask bits of `data.mask_grid`.
 
     Returns:
@@ -72,22 +67,22 @@ def train_batches(
     """
     rows = RecordReader(dataset, split)
     window = window_rows(rows.count, rows.bytes)
-    size = share.size(batch_size)
-    read = Reader(rows, dataset, size, channels)
+    read = Reader(rows, dataset, shard.size(spec.batch_size), spec.channels)
     mask_bits = tf.constant(rows.mask_bits)
 
     def batch(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        at = share.position(number, batch_size)
-        first = at.batch * batch_size
         row_indices = shuffle.shuffled_index(
-            first + at.first + tf.range(size, dtype=tf.int64), rows.count, seed, window
+            batch_positions(number, spec.batch_size, shard), rows.count, spec.seed, window
         )
+        first = number // shard.count * spec.batch_size
         # The window that this batch begins in, and that of the batch one window later.
-        windows = shuffle.shuffle_windows(tf.stack([first, first + (window or rows.count)]), rows.count, seed, window)
-        batch_arrays = read(row_indices, image_px, tf.stack(windows, 1))
+        windows = shuffle.shuffle_windows(
+            tf.stack([first, first + (window or rows.count)]), rows.count, spec.seed, window
+        )
+        batch_arrays = read(row_indices, spec.image_px, tf.stack(windows, 1))
         return (*batch_arrays, tf.gather(mask_bits, row_indices)) if with_cells else batch_arrays
 
-    return _map_batches(tf.data.Dataset.counter(first_batch * share.count), batch)
+    return _map_batches(tf.data.Dataset.counter(first_batch * shard.count), batch)
 
 
 def window_rows(count: int, nbytes: int) -> int:
@@ -100,33 +95,27 @@ def window_rows(count: int, nbytes: int) -> int:
     return 0 if nbytes <= room else max(1, int(count * room / 2 / nbytes))
 
 
-def eval_batches(
-    dataset: Dataset, split: str, batch_size: int, image_px: int, channels: int, share: ShardOptions = NO_SHARDING
-) -> tf.data.Dataset:
+def eval_batches(dataset: Dataset, split: str, spec: BatchSpec, shard: ShardOptions = NO_SHARDING) -> tf.data.Dataset:
     """Every image once, in the order of the shards.
 
-    Takes the arguments of `train_batches` and raises its errors. Each share gets as many batches as the others.
+    Takes the arguments of `train_batches` and raises its errors. Each shard gets as many batches as the others.
 
     Returns:
         (image uint8 [b, image_px, image_px, channels], 0..255, label int32 [b], weight float32 [b], 0 on padding).
     """
     rows = RecordReader(dataset, split)
-    size = share.size(batch_size)
-    read = Reader(rows, dataset, size, channels)
+    read = Reader(rows, dataset, shard.size(spec.batch_size), spec.channels)
 
     def batch(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        at = share.position(number, batch_size)
-        positions = at.batch * batch_size + at.first + tf.range(size, dtype=tf.int64)
+        positions = batch_positions(number, spec.batch_size, shard)
         inside = positions < rows.count
-        image, label = read(tf.boolean_mask(positions, inside), image_px)
+        image, label = read(tf.boolean_mask(positions, inside), spec.image_px)
         return image, label, tf.cast(inside, tf.float32)
 
-    return _map_batches(tf.data.Dataset.range(num_eval_batches(rows.count, batch_size) * share.count), batch)
+    return _map_batches(tf.data.Dataset.range(num_eval_batches(rows.count, spec.batch_size) * shard.count), batch)
 
 
-def sample_batches(
-    dataset: Dataset, split: str, count: int, batch_size: int, image_px: int, channels: int, seed: int = 0
-) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
+def sample_batches(dataset: Dataset, split: str, count: int, spec: BatchSpec) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
     """Yields (image, label) of at most `count` images from all over a split, none twice, in the order of
     `train_batches`.
 
@@ -134,9 +123,9 @@ def sample_batches(
     the other. Raises the errors of `train_batches`.
     """
     remaining = min(count, dataset.count(split))
-    for image, label in train_batches(dataset, batch_size, image_px, channels, seed, split):
+    for image, label in train_batches(dataset, spec, split):
         yield image[:remaining], label[:remaining]
-        remaining -= batch_size
+        remaining -= spec.batch_size
         if remaining <= 0:
             return
 

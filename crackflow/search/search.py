@@ -24,19 +24,10 @@ import subprocess
 import time
 from collections.abc import Iterator
 
-from crackflow.core import (
-    atomic,
-    checked_json,
-    console,
-    csv_files,
-    errors,
-    flags,
-    locks,
-    server_address,
-    temporary_files,
-)
+from crackflow.core import atomic, checked_json, console, csv_files, errors, flags, locks, temporary_files
 from crackflow.core.config.search import TuneConfig
 from crackflow.core.errors import RetryableError, UserError
+from crackflow.core.server_address import warn_if_open
 from crackflow.data import dataset as dataset_io
 from crackflow.pipeline import loader
 from crackflow.search import oracle, roles, space, trial
@@ -329,7 +320,7 @@ def _serve(search_oracle: oracle.PersistentOracle, config: TuneConfig, role: Rol
     """Serves trials to workers until all are done and all workers know."""
     with oracle.serve(search_oracle, listen, lambda: write_table(config)) as service:
         console.info(f"chief of the search in {config.out}, at {role.address}; listens on {listen}")
-        server_address.warn_if_open("the chief", config.host, listen, roles.REACHED)
+        warn_if_open("the chief", config.host, listen, roles.REACHED)
         silent_until = time.monotonic() + oracle.SILENT_SECONDS
         while not service.is_done():
             time.sleep(POLL_SECONDS)

@@ -317,7 +317,7 @@ def _dry_run(config: TuneConfig) -> DryRun:
             continue  # it would never be trained
         feed = setup.create_loader()
         setup.model.fit(
-            setup.cluster.distribute(lambda share, feed=feed: feed.train(0, share)),
+            setup.cluster.distribute(lambda shard, feed=feed: feed.train(0, shard)),
             steps_per_epoch=DRY_RUN_STEPS,
             validation_data=setup.cluster.distribute(feed.val),
             validation_steps=1,

@@ -22,6 +22,7 @@ from crackflow.data.dataset import Dataset
 from crackflow.data.record_reader import RecordReader
 from crackflow.model import layer_weights, mask_head, model_file, networks, pretrained
 from crackflow.pipeline import loader, service_loader, tfrecord_loader
+from crackflow.pipeline.batch_spec import BatchSpec
 from crackflow.training import fit_loop, losses, trainer
 
 SMOOTHED_EPOCHS = 3  # 40 validation images of synthetic concrete chose an epoch of 0.87 on others, the last had 0.90
@@ -56,9 +57,9 @@ class TrainingSetup:
     source: model_file.TrainedModel | None = None
 
     @property
-    def sizes(self) -> tuple[int, int, int]:
-        """Images per batch, pixels per side, channels."""
-        return self.config.batch_size, self.image_px, self.model_spec.channels
+    def batch_spec(self) -> BatchSpec:
+        """The batches of training."""
+        return BatchSpec(self.config.batch_size, self.image_px, self.model_spec.channels, self.config.seed)
 
     def describe_epoch(self) -> str:
         """Describes an epoch: '50 steps of 32 images, each of the 160 training images about 10 times'."""
@@ -81,7 +82,7 @@ class TrainingSetup:
         """
         config = self.config
         return loader.create_loader(
-            config.input, self.dataset, *self.sizes, config.seed, config.data_service, val_batch_size=config.part_size
+            config.input, self.dataset, self.batch_spec, config.data_service, val_batch_size=config.part_size
         )
 
     def fit(self, identity: dict, max_epochs: int = 0) -> fit_loop.FitLoop:
@@ -104,7 +105,7 @@ class TrainingSetup:
         with_cells = self.config.optimization.mask_weight > 0
         try:
             return fit.run(
-                lambda step: self.cluster.distribute(lambda share: feed.train(step, share, with_cells)),
+                lambda step: self.cluster.distribute(lambda shard: feed.train(step, shard, with_cells)),
                 self.cluster.distribute(feed.val),
                 tfrecord_loader.num_eval_batches(self.dataset.count("val"), self.config.part_size),
             )

@@ -28,6 +28,7 @@ from crackflow.data.dataset import Dataset
 from crackflow.data.record_reader import RecordReader
 from crackflow.model import networks
 from crackflow.pipeline import loader, tfrecord_loader
+from crackflow.pipeline.batch_spec import BatchSpec
 from crackflow.training import augment, trainer
 
 DISK, RECORDS, DECODE, STREAM = "disk", "record reading", "decode, one core", "stream"
@@ -63,7 +64,7 @@ def profile_stages(dataset: Dataset, config: DoctorConfig) -> list[StageTiming]:
     clock = functools.partial(throughput.measure, seconds=config.seconds, windows=config.windows)
 
     def create_feed(kind: Input) -> loader.DataLoader:
-        return loader.create_loader(kind, dataset, config.batch_size, image_px, channels, 0)
+        return loader.create_loader(kind, dataset, BatchSpec(config.batch_size, image_px, channels))
 
     stages = [_time_disk(dataset, config.windows)]  # before anything maps the shards, which keeps them in memory
     feed = create_feed(config.input)

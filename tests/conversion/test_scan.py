@@ -8,6 +8,7 @@ from crackflow.core.config.data import OnBad
 from crackflow.core.errors import UserError
 from crackflow.data import dataset, image_file, mask_tiles, thumbnail
 from crackflow.pipeline import tfrecord_loader
+from crackflow.pipeline.batch_spec import BatchSpec
 from tests import support
 
 
@@ -65,7 +66,7 @@ def test_a_jpeg_that_training_would_refuse_is_stored_anew_and_told(tmp_path):
     assert facts["notes"] == ["3 stored anew, its JPEG data being damaged where it does not show"]
     converted, image_count = dataset.load(str(tmp_path / "data")), 0
     for split in ("train", "val", "test"):
-        for _, _, weight in tfrecord_loader.eval_batches(converted, split, 4, 32, 3):
+        for _, _, weight in tfrecord_loader.eval_batches(converted, split, BatchSpec(4, 32, 3)):
             image_count += int(weight.numpy().sum())
     assert image_count == 13
     stored = support.stored(tmp_path / "data")["Positive/00003.jpg"]["image"]

@@ -35,7 +35,7 @@ def test_one_device_needs_no_strategy():
     assert cluster.strategy is None and cluster.is_chief and cluster.replicas == cluster.workers == 1
     assert cluster.choice == ("one", "one device: CPU")
     assert cluster.all_gather([3, 4]).tolist() == [[3, 4]]
-    assert cluster.distribute(lambda share: share) == NO_SHARDING
+    assert cluster.distribute(lambda shard: shard) == NO_SHARDING
 
 
 def test_mirrored_needs_two_devices():

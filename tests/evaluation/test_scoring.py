@@ -5,6 +5,7 @@ from crackflow.core.config.network import Architecture, Network
 from crackflow.evaluation import scoring
 from crackflow.model import networks
 from crackflow.pipeline import tfrecord_loader
+from crackflow.pipeline.batch_spec import BatchSpec
 from tests import small
 
 
@@ -17,7 +18,7 @@ class Brightness:
 
 
 def batches(size):
-    return tfrecord_loader.eval_batches(small.data(), "test", size, small.IMAGE_PX, 3)
+    return tfrecord_loader.eval_batches(small.data(), "test", BatchSpec(size, small.IMAGE_PX, 3))
 
 
 def test_every_image_is_scored_once_whatever_the_batch_size():

@@ -8,6 +8,7 @@ from crackflow.core import runtime
 from crackflow.core.config.training import Input
 from crackflow.data import dataset as dataset_io
 from crackflow.pipeline import loader, memmap_loader
+from crackflow.pipeline.batch_spec import BatchSpec
 from tests import small
 
 PX, BATCH = 24, 16
@@ -21,7 +22,7 @@ def dataset(tmp_path):
 
 
 def create_loader(requested, dataset):
-    return loader.create_loader(requested, dataset, BATCH, PX, 3, seed=0)
+    return loader.create_loader(requested, dataset, BatchSpec(BATCH, PX, 3))
 
 
 def test_the_pack_is_chosen_where_there_is_room_and_says_how_much(dataset):
@@ -95,7 +96,7 @@ def test_a_full_disk_falls_back_to_the_stream_with_a_warning(dataset, monkeypatc
 
 def test_synthetic_batches_are_the_same_for_the_same_seed_and_others_for_another():
     first, again, different = (
-        [image.tobytes() for image, _ in loader.synthetic_batches(4, 8, 1, seed).take(3).as_numpy_iterator()]
+        [image.tobytes() for image, _ in loader.synthetic_batches(BatchSpec(4, 8, 1, seed)).take(3).as_numpy_iterator()]
         for seed in (0, 0, 1)
     )
     assert first == again and not set(first) & set(different)

@@ -15,6 +15,7 @@ from crackflow.core import atomic
 from crackflow.core.sharding import ShardOptions
 from crackflow.data import dataset as dataset_io
 from crackflow.pipeline import memmap_loader, tfrecord_loader
+from crackflow.pipeline.batch_spec import BatchSpec
 from tests import small, support
 
 PX = 24
@@ -44,7 +45,7 @@ def test_a_pack_holds_what_the_stream_gives_in_the_same_order(dataset, split, ch
     packed = memmap_loader.build_if_missing(dataset, split, PX, channels)
     whole = np.load(packed.path)
     assert (whole.dtype, whole.shape) == (np.uint8, (dataset.count(split), PX, PX, channels))
-    streamed = list(tfrecord_loader.eval_batches(dataset, split, 7, PX, channels).as_numpy_iterator())
+    streamed = list(tfrecord_loader.eval_batches(dataset, split, BatchSpec(7, PX, channels)).as_numpy_iterator())
     mapped = list(memmap_loader.eval_batches(packed, 7).as_numpy_iterator())
     for mapped_batch, streamed_batch in zip(mapped, streamed, strict=True):
         for actual, expected in zip(mapped_batch, streamed_batch, strict=True):
@@ -57,12 +58,12 @@ MAPPED = """
     import sys
     import numpy as np
     from crackflow.core import runtime
-    from crackflow.pipeline import pack
+    from crackflow.pipeline import memmap_loader
     def own_mb():
         with open("/proc/self/smaps_rollup") as file:
             return sum(int(line.split()[1]) for line in file if line.startswith("Anonymous:")) / 1e3
     runtime.configure(seed=0, threads=0, deterministic=False)
-    packed = pack.PackedSplit(None, "train", sys.argv[1], 4000, 128, 3, np.zeros(4000, np.int32))
+    packed = memmap_loader.PackedSplit(None, "train", sys.argv[1], 4000, 128, 3, np.zeros(4000, np.int32))
     before = own_mb()
     for _ in zip(range(100), memmap_loader.train_batches(packed, 16, seed=0)):
         pass
@@ -107,7 +108,7 @@ def test_the_parts_of_all_processes_make_up_each_batch(packed, processes, here):
     shares = [ShardOptions(process * here, here, processes * here) for process in range(processes)]
     whole = memmap_loader.train_batches(packed, 16, seed=4, first_batch=3).take(7).as_numpy_iterator()
     parts = [
-        memmap_loader.train_batches(packed, 16, 4, 3, share).take(7 * here).as_numpy_iterator() for share in shares
+        memmap_loader.train_batches(packed, 16, 4, 3, shard).take(7 * here).as_numpy_iterator() for shard in shares
     ]
     for image, label in whole:
         slices = [next(part) for part in parts for _ in range(here)]
@@ -119,7 +120,7 @@ def test_the_parts_of_all_processes_make_up_each_batch(packed, processes, here):
 def test_the_parts_of_all_processes_evaluate_every_image_once(packed, processes, here):
     shares = [ShardOptions(process * here, here, processes * here) for process in range(processes)]
     whole = [batch for batch in memmap_loader.eval_batches(packed, 16).as_numpy_iterator()]
-    parts = [list(memmap_loader.eval_batches(packed, 16, share).as_numpy_iterator()) for share in shares]
+    parts = [list(memmap_loader.eval_batches(packed, 16, shard).as_numpy_iterator()) for shard in shares]
     assert {len(part) for part in parts} == {here * len(whole)}
     for number, (image, label, weight) in enumerate(whole):
         slices = [part[here * number + index] for part in parts for index in range(here)]
@@ -182,10 +183,10 @@ def test_a_pack_that_is_sound_is_not_built_again(dataset):
 BUILDER = """
     import sys
     from crackflow.data import dataset
-    from crackflow.pipeline import pack
+    from crackflow.pipeline import memmap_loader
     data, builds = dataset.load(sys.argv[1]), []
-    build_pack = pack._build_pack
-    pack._build_pack = lambda *args: (builds.append(1), build_pack(*args))
+    build_pack = memmap_loader._build_pack
+    memmap_loader._build_pack = lambda *args: (builds.append(1), build_pack(*args))
     sys.stdin.readline()
     packed = memmap_loader.build_if_missing(data, "train", 40, 3)
     print(packed.count, len(builds))

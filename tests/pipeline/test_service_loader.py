@@ -13,6 +13,7 @@ from crackflow.core.config.training import Input
 from crackflow.core.errors import UserError
 from crackflow.core.sharding import ShardOptions
 from crackflow.pipeline import loader, service_loader, tfrecord_loader
+from crackflow.pipeline.batch_spec import BatchSpec
 from tests import small
 
 PX = small.IMAGE_PX
@@ -46,15 +47,15 @@ def counted(batches, weighted):
 @pytest.mark.parametrize("encoding, split", [("jpeg", "val"), ("png", "train"), ("raw", "train")])
 def test_evaluation_gets_every_image_once_from_two_workers(address, encoding, split):
     dataset = small.data(encoding)
-    served = counted(service_loader.eval_batches(dataset, split, address, 5, PX, 3), True)
-    assert served == counted(tfrecord_loader.eval_batches(dataset, split, 5, PX, 3), True)
+    served = counted(service_loader.eval_batches(dataset, split, address, BatchSpec(5, PX, 3)), True)
+    assert served == counted(tfrecord_loader.eval_batches(dataset, split, BatchSpec(5, PX, 3)), True)
     assert sum(served.values()) == dataset.count(split)
 
 
 def test_an_epoch_of_training_holds_each_image_once(address):
     dataset = small.data("raw")
     count = dataset.count("train") // 8 * 8
-    seen = counted(service_loader.train_batches(dataset, address, 8, PX, 3, seed=3).take(count // 8), False)
+    seen = counted(service_loader.train_batches(dataset, address, BatchSpec(8, PX, 3, seed=3)).take(count // 8), False)
     assert max(seen.values()) <= 2 and sum(seen.values()) == count  # the next epoch's first may come early
 
 
@@ -62,19 +63,21 @@ def test_cells_come_with_the_images_they_are_of(address):
     dataset, count = small.data("raw"), small.data("raw").count("train") // 8
     mask_bits = {}
     for images, _, cells in (
-        tfrecord_loader.train_batches(dataset, 8, PX, 3, 3, with_cells=True).take(count).as_numpy_iterator()
+        tfrecord_loader.train_batches(dataset, BatchSpec(8, PX, 3, 3), with_cells=True).take(count).as_numpy_iterator()
     ):
         mask_bits.update(zip([image.tobytes() for image in images], cells.tolist(), strict=True))
-    served = service_loader.train_batches(dataset, address, 8, PX, 3, seed=3, with_cells=True).take(count)
+    served = service_loader.train_batches(dataset, address, BatchSpec(8, PX, 3, seed=3), with_cells=True).take(count)
     for images, _, cells in served.as_numpy_iterator():
         assert [mask_bits[image.tobytes()] for image in images] == cells.tolist()
 
 
 def test_shares_are_disjoint_and_complete(address):
     dataset = small.data("raw")
-    whole = counted(tfrecord_loader.eval_batches(dataset, "train", 16, PX, 3), True)
+    whole = counted(tfrecord_loader.eval_batches(dataset, "train", BatchSpec(16, PX, 3)), True)
     parts = [
-        counted(service_loader.eval_batches(dataset, "train", address, 16, PX, 3, ShardOptions(k, 1, 2)), True)
+        counted(
+            service_loader.eval_batches(dataset, "train", address, BatchSpec(16, PX, 3), ShardOptions(k, 1, 2)), True
+        )
         for k in (0, 1)
     ]
     assert parts[0] + parts[1] == whole and not parts[0] & parts[1]
@@ -82,7 +85,7 @@ def test_shares_are_disjoint_and_complete(address):
 
 def test_a_feed_from_the_service_can_be_gone_through_again(address):
     dataset = small.data("raw")
-    feed = loader.create_loader(Input.AUTO, dataset, 8, PX, 3, seed=0, data_service=address)
+    feed = loader.create_loader(Input.AUTO, dataset, BatchSpec(8, PX, 3), data_service=address)
     assert feed.choice == ("service", address)
     checks = feed.val()
     assert counted(checks, True) == counted(checks, True)

@@ -14,6 +14,7 @@ from crackflow.core.config.training import Input, Optimization, TrainConfig
 from crackflow.core.errors import UserError
 from crackflow.evaluation import scoring
 from crackflow.model import mask_head, model_file, networks
+from crackflow.pipeline.batch_spec import BatchSpec
 from crackflow.training import fit_loop, job
 from tests import small, support
 
@@ -36,7 +37,7 @@ def config(tmp_path, **changes):
 
 def test_a_job_is_prepared_from_flags_and_writes_nothing(tmp_path):
     setup = job.build_training(config(tmp_path))
-    assert setup.sizes == (16, 32, 3) and setup.steps == 4  # 64 images
+    assert setup.batch_spec == BatchSpec(16, 32, 3, setup.config.seed) and setup.steps == 4  # 64 images
     assert (setup.precision.value, setup.cluster.choice.value, setup.dataset.count("train")) == ("float32", "one", 64)
     assert not os.listdir(tmp_path)
 
@@ -159,7 +160,7 @@ def test_the_network_of_a_model_is_taken_with_all_its_weights_and_shared_by_devi
         network_flags = config(tmp_path, **plain, weights=str(tmp_path), precision=precision, optimization=with_masks)
         setup = job.build_training(network_flags)
         assert (setup.config.architecture, setup.config.image_px, setup.source.card) == (design, 32, card)
-        assert setup.sizes == (16, 32, 3)
+        assert setup.batch_spec == BatchSpec(16, 32, 3, setup.config.seed)
         actual = keras.Model(setup.model.inputs, setup.model.outputs).get_weights()
         for weight, expected in zip(actual, network.get_weights(), strict=True):
             np.testing.assert_array_equal(weight, expected)

@@ -22,6 +22,7 @@ from crackflow.core.config.training import Input, TrainConfig
 from crackflow.data import records
 from crackflow.model import networks
 from crackflow.pipeline import loader
+from crackflow.pipeline.batch_spec import BatchSpec
 from crackflow.training import profiling, trainer
 from tests import small
 
@@ -126,13 +127,13 @@ def test_the_stream_is_as_fast_as_decoding_on_some_of_the_cores():
     dataset = small.data()
     images = [record["image"] for record in stored(dataset)]
     plain = one_by_one(images, lambda data: simplejpeg.decode_jpeg(data, "RGB", fastupsample=True))
-    feed = loader.create_loader(Input.STREAM, dataset, BATCH, IMAGE_PX, 3, 0)
+    feed = loader.create_loader(Input.STREAM, dataset, BatchSpec(BATCH, IMAGE_PX, 3))
     assert 1 / 8 < compared(profiling.batch_timer(feed.train()), plain) < 2 * CORES
 
 
 def test_the_pack_is_as_fast_as_copying_its_rows():
     dataset = small.data()
-    feed = loader.create_loader(Input.PACK, dataset, BATCH, IMAGE_PX, 3, 0)
+    feed = loader.create_loader(Input.PACK, dataset, BatchSpec(BATCH, IMAGE_PX, 3))
     (path,) = glob.glob(os.path.join(dataset.folder, "packs", f"train-{IMAGE_PX}.npy"))
     pixels, random = np.load(path, mmap_mode="r"), np.random.default_rng(0)
 
@@ -144,14 +145,14 @@ def test_the_pack_is_as_fast_as_copying_its_rows():
 
 @pytest.mark.parametrize("xla", ["augmentation", "off"])
 def test_augmentation_takes_about_as_long_as_turning_pictures_one_by_one(xla):
-    feed = loader.create_loader(Input.SYNTHETIC, small.data(), BATCH, IMAGE_PX, 3, 0)
+    feed = loader.create_loader(Input.SYNTHETIC, small.data(), BatchSpec(BATCH, IMAGE_PX, 3))
     random, image = np.random.default_rng(0), np.zeros((IMAGE_PX, IMAGE_PX, 3), np.uint8)
     plain = one_by_one([image], lambda picture: np.ascontiguousarray(np.rot90(picture[:, ::-1], random.integers(4))))
     assert 1 / 40 < compared(profiling.augmenter(SETTINGS, feed, xla), plain) < 10 * CORES
 
 
 def test_more_augmentation_takes_longer():
-    feed = loader.create_loader(Input.SYNTHETIC, small.data(), BATCH, IMAGE_PX, 3, 0)
+    feed = loader.create_loader(Input.SYNTHETIC, small.data(), BatchSpec(BATCH, IMAGE_PX, 3))
     strong = TrainConfig(data="d", run_dir="r", augmentation=Augmentation(augment=Augment.STRONG))
     measured = [profiling.augmenter(train_config, feed, "off") for train_config in (SETTINGS, strong)]
     assert compared(*measured) > 1.5
@@ -160,7 +161,7 @@ def test_more_augmentation_takes_longer():
 def test_the_train_step_takes_as_long_as_a_gradient_by_hand():
     network = networks.NETWORKS[Network.CRACKFLOW_S].build(IMAGE_PX)
     model = trainer.compile_trainer(network, SETTINGS, 10_000, "off")
-    feed = loader.create_loader(Input.SYNTHETIC, small.data(), BATCH, IMAGE_PX, 3, 0)
+    feed = loader.create_loader(Input.SYNTHETIC, small.data(), BatchSpec(BATCH, IMAGE_PX, 3))
     before = network.get_weights()
     clone = networks.NETWORKS[Network.CRACKFLOW_S].build(IMAGE_PX)
     batches = iter(feed.train())
