@@ -16,6 +16,7 @@ import dataclasses
 import os
 
 from crackflow.core import atomic, console, flags, runtime
+from crackflow.core.config.threshold import ThresholdRule
 from crackflow.core.config.trained import EvalSplit, EvaluateConfig
 from crackflow.core.errors import UserError
 from crackflow.data import dataset as dataset_io
@@ -95,14 +96,13 @@ def _choose_threshold_anew(
     checks = tfrecord_loader.eval_batches(dataset, "val", BatchSpec(config.batch_size, card.image_px, card.channels))
     labels, logits = scoring.predict_logits(loaded.model, checks)
     probabilities = model_file.to_probabilities(logits, card.temperature)
-    if not thresholds.can_choose(labels, config.threshold):
+    rule = ThresholdRule.parse(config.threshold)
+    if not thresholds.can_choose(labels, rule):
         raise UserError(
             f"--threshold={config.threshold}: expected validation images of both classes in {dataset.folder!r}, found "
             "one; choose bayes:C, or another dataset"
         )
-    threshold = evaluator.choose_threshold(
-        loaded.model, dataset, checks, labels, probabilities, card.temperature, config.threshold
-    )
+    threshold = evaluator.choose_threshold(loaded.model, dataset, checks, labels, probabilities, card.temperature, rule)
     # The fraction left for human review stays the same.
     band = thresholds.abstention_band(
         probabilities, threshold, photo_threshold.abstains(probabilities, card.review).mean()

@@ -15,6 +15,7 @@ import numpy as np
 
 from crackflow.core import atomic, console, flags, runtime
 from crackflow.core.backend import keras
+from crackflow.core.config.threshold import RuleKind, ThresholdRule
 from crackflow.core.config.training import TrainConfig
 from crackflow.data import digests
 from crackflow.evaluation import evaluator, overlap, photo_evaluation, results, scoring, significance, thresholds
@@ -23,7 +24,7 @@ from crackflow.model import model_file, ood, training_images
 from crackflow.pipeline import tfrecord_loader
 from crackflow.pipeline.batch_spec import BatchSpec
 from crackflow.report import run_page
-from crackflow.training import job, run_folder
+from crackflow.training import fit_loop, job, run_folder
 
 BOOTSTRAP_SAMPLES = 1000
 EVAL_BATCH_SIZE = 256  # images, in float32, on the one device of the chief: --batch_size is divided among all devices
@@ -49,7 +50,7 @@ def run(config: TrainConfig) -> results.Evaluation | None:
     setup = job.build_training(config, explicit=explicit)
     # `requested` goes to flags.cfg; `config` also has the values that follow from the data.
     requested, config = _with_network_of(config, setup.config), setup.config
-    dataset, spec, image_px, cluster = setup.dataset, setup.model_spec, setup.image_px, setup.cluster
+    dataset, cluster = setup.dataset, setup.cluster
     console.info(f"devices {cluster.choice.value} ({cluster.choice.reason})")
     console.info(
         f"precision {setup.precision.value} ({setup.precision.reason}); XLA {setup.xla.value} ({setup.xla.reason})"
@@ -68,45 +69,64 @@ def run(config: TrainConfig) -> results.Evaluation | None:
         text = run_folder.save_flags(config.run_dir, requested) if cluster.is_chief else ""
         data_loader = setup.create_loader()
         console.info(f"input {data_loader.choice.value} ({data_loader.choice.reason})")
-        fit_loop = setup.fit(fingerprint)
+        fit = setup.fit(fingerprint)
         if start.snapshot:
-            fit_loop.restore(start.snapshot)
-        training = setup.train(fit_loop, data_loader)
+            fit.restore(start.snapshot)
+        training = setup.train(fit, data_loader)
         with cluster.translate_worker_loss():  # all workers take part in reading the statistics of BatchNorm
             float32_model = model_file.as_float32(setup.model)
         evaluation = None
         if cluster.is_chief:
-            batch_size = _eval_batch_size(config)
-            val_batches = tfrecord_loader.eval_batches(dataset, "val", BatchSpec(batch_size, image_px, spec.channels))
-            model = choose_and_save(float32_model, setup, val_batches, seen_images)
-            split = "test" if dataset.count("test") else "val"
-            evaluation = evaluator.evaluate(model, dataset, [split], batch_size, BOOTSTRAP_SAMPLES, config.seed)
-            evaluation = dataclasses.replace(evaluation, basis=results.TEST if split == "test" else results.VALIDATION)
-            metrics = evaluator.content(evaluation) | {"split": split, "basis": evaluation.basis}
-            atomic.save_json(config.run_dir, run_folder.METRICS, metrics)
-            choices = {
-                "Devices": cluster.choice,
-                "Precision": setup.precision,
-                "XLA": setup.xla,
-                "Input": data_loader.choice,
-            }
-            facts = _report_facts(config, training, model, image_px, choices) | {"An epoch": setup.describe_epoch()}
-            warnings = _chance_warnings(model.card, split)
-            report = _build_report(config, dataset, evaluation, training, facts, text, warnings)
-            run_page.write(report, os.path.join(config.run_dir, run_folder.REPORT))
-            console.info(
-                f"{_describe_accuracy(evaluation)} at threshold {model.card.threshold:.3f}; model "
-                f"{os.path.join(config.run_dir, model_file.FILE)}, report "
-                f"{os.path.join(config.run_dir, run_folder.REPORT)}"
-            )
-            overlap_warning = overlap.in_words(evaluation.overlap)
-            # For validation images the basis already says so, unless they were trained on as well.
-            if overlap_warning and (evaluation.basis == results.TEST or evaluation.overlap["trained_on"]):
-                console.alert(f"{split}: {overlap_warning}")
-            for warning in [*warnings, *results.guesses([evaluation])]:
-                console.alert(f"{warning} {_remedy(config)}")
+            evaluation = _deliver(setup, float32_model, training, data_loader.choice, text, seen_images)
         cluster.all_gather([0])  # a barrier: a worker that left early would look lost
         return evaluation
+
+
+def _deliver(
+    setup: job.TrainingSetup,
+    float32_model: keras.Model,
+    training: fit_loop.TrainingResult,
+    input_choice: runtime.AutoChoice,
+    text: str,
+    seen_images: training_images.TrainingImages | None,
+) -> results.Evaluation:
+    """Write model.h5, metrics.json and report.html of a trained network, and say how good it is.
+
+    Args:
+        setup: the training setup.
+        float32_model: the trained network in float32.
+        training: the history of the run.
+        input_choice: which input was chosen, and why.
+        text: the content of flags.cfg.
+        seen_images: the images of the run's dataset.
+
+    Returns:
+        The evaluation of the test split, or of validation without one.
+    """
+    config, dataset = setup.config, setup.dataset
+    batch_size = _eval_batch_size(config)
+    val_spec = BatchSpec(batch_size, setup.image_px, setup.model_spec.channels)
+    model = choose_and_save(float32_model, setup, tfrecord_loader.eval_batches(dataset, "val", val_spec), seen_images)
+    split = "test" if dataset.count("test") else "val"
+    evaluation = evaluator.evaluate(model, dataset, [split], batch_size, BOOTSTRAP_SAMPLES, config.seed)
+    evaluation = dataclasses.replace(evaluation, basis=results.TEST if split == "test" else results.VALIDATION)
+    metrics = evaluator.content(evaluation) | {"split": split, "basis": evaluation.basis}
+    atomic.save_json(config.run_dir, run_folder.METRICS, metrics)
+    warnings = _chance_warnings(model.card, split)
+    facts = _report_facts(setup, training, model, input_choice)
+    report_path = os.path.join(config.run_dir, run_folder.REPORT)
+    run_page.write(_build_report(config, dataset, evaluation, training, facts, text, warnings), report_path)
+    console.info(
+        f"{_describe_accuracy(evaluation)} at threshold {model.card.threshold:.3f}; model "
+        f"{os.path.join(config.run_dir, model_file.FILE)}, report {report_path}"
+    )
+    overlap_warning = overlap.in_words(evaluation.overlap)
+    # For validation images the basis already says so, unless they were trained on as well.
+    if overlap_warning and (evaluation.basis == results.TEST or evaluation.overlap["trained_on"]):
+        console.alert(f"{split}: {overlap_warning}")
+    for warning in [*warnings, *results.guesses([evaluation])]:
+        console.alert(f"{warning} {_remedy(config)}")
+    return evaluation
 
 
 def _remedy(config: TrainConfig) -> str:
@@ -161,9 +181,9 @@ def choose_and_save(
     temperature = thresholds.fit_temperature(labels, logits)
     probabilities = model_file.to_probabilities(logits, temperature)
     _, groups = tfrecord_loader.paths_and_groups(dataset, "val")
-    rule = config.threshold
+    rule = ThresholdRule.parse(config.threshold)
     if not thresholds.can_choose(labels, rule):
-        rule = "bayes:1"
+        rule = ThresholdRule(RuleKind.BAYES, 1.0)
         console.warning(
             f"the validation images are of one class, so that --threshold={config.threshold} can't choose by "
             f"them; {rule} is taken instead"
@@ -182,7 +202,7 @@ def choose_and_save(
         fingerprint=dataset.metadata["fingerprint"],
         versions=runtime.versions(),
         seed=config.seed,
-        threshold_rule=rule,
+        threshold_rule=str(rule),
         review=thresholds.abstention_band(probabilities, threshold, config.review),
         source_px=dataset.source_px,
         mm_per_px=config.mm_per_px,
@@ -228,8 +248,20 @@ def _chance_warnings(card: model_file.ModelMetadata, split: str) -> list[str]:
     return [] if is_reported else significance.doubts(card.validation)
 
 
-def _report_facts(config, training, model, image_px, choices) -> dict[str, str]:
+def _report_facts(
+    setup: job.TrainingSetup,
+    training: fit_loop.TrainingResult,
+    model: model_file.TrainedModel,
+    input_choice: runtime.AutoChoice,
+) -> dict[str, str]:
     """The facts at the top of report.html, by label."""
+    config, image_px = setup.config, setup.image_px
+    choices = {
+        "Devices": setup.cluster.choice,
+        "Precision": setup.precision,
+        "XLA": setup.xla,
+        "Input": input_choice,
+    }
     speeds = sorted(row["images_per_sec"] for row in training.history)
     end = "stopped early" if training.stopped else "ran to the end"
     return {
@@ -243,6 +275,7 @@ def _report_facts(config, training, model, image_px, choices) -> dict[str, str]:
         "Threshold of photographs": photo_evaluation.in_words(model.card),
         "For human review": "{:.3f} to {:.3f}".format(*model.card.review),
         "Temperature": f"{model.card.temperature:.3f}, fitted on validation data",
+        "An epoch": setup.describe_epoch(),
     }
 
 

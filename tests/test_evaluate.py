@@ -13,6 +13,7 @@ import pytest
 from crackflow import convert, evaluate
 from crackflow.core.config.data import ConvertConfig
 from crackflow.core.config.network import Network
+from crackflow.core.config.threshold import F1
 from crackflow.core.config.trained import EvalSplit, EvaluateConfig
 from crackflow.core.errors import UserError
 from crackflow.data import dataset
@@ -73,9 +74,9 @@ def test_few_validation_images_choose_a_threshold_as_they_do_in_training(model, 
         small.data(), "val", BatchSpec(16, loaded.card.image_px, loaded.card.channels)
     )
     labels, logits = scoring.predict_logits(loaded.model, scoring.in_eight_orientations(checks))
-    threshold = thresholds.choose_threshold(labels, model_file.to_probabilities(logits, loaded.card.temperature), "f1")
+    threshold = thresholds.choose_threshold(labels, model_file.to_probabilities(logits, loaded.card.temperature))
     few = min(np.bincount(labels)) // 8
-    assert content["threshold"] == pytest.approx(thresholds.shrunk(threshold, "f1", few), abs=1e-6)
+    assert content["threshold"] == pytest.approx(thresholds.shrunk(threshold, F1, few), abs=1e-6)
     assert content["threshold"] != pytest.approx(threshold, abs=1e-6)
 
 

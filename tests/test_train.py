@@ -17,6 +17,7 @@ from crackflow import train
 from crackflow.core import csv_files
 from crackflow.core.backend import keras
 from crackflow.core.config.network import Architecture, Network, Padding
+from crackflow.core.config.threshold import ThresholdRule
 from crackflow.core.config.training import Input, Optimization, TrainConfig
 from crackflow.core.errors import UserError
 from crackflow.evaluation import scoring, thresholds
@@ -115,8 +116,9 @@ def test_decisions_are_fitted_on_validation_images_by_the_rule_asked_for(run_dir
     more, logits = scoring.predict_logits(
         loaded.model, scoring.in_eight_orientations(batches)
     )  # of eight images of each class
-    threshold = thresholds.choose_threshold(more, model_file.to_probabilities(logits, temperature), "cost:5")
-    threshold = thresholds.shrunk(threshold, "cost:5", 8)
+    rule = ThresholdRule.parse("cost:5")
+    threshold = thresholds.choose_threshold(more, model_file.to_probabilities(logits, temperature), rule)
+    threshold = thresholds.shrunk(threshold, rule, 8)
     card = loaded.card
     assert card.threshold_rule == "cost:5" and card.temperature == pytest.approx(temperature, rel=1e-3)
     assert card.threshold == pytest.approx(threshold, abs=1e-3)

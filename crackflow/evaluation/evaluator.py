@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable
 import numpy as np
 
 from crackflow.core.backend import keras
+from crackflow.core.config.threshold import ThresholdRule
 from crackflow.core.config.trained import ExplainConfig
 from crackflow.data import overlays
 from crackflow.data.dataset import Dataset
@@ -97,7 +98,7 @@ def choose_threshold(
     labels: np.ndarray,
     probabilities: np.ndarray,
     temperature: float,
-    rule: str,
+    rule: ThresholdRule,
 ) -> float:
     """Chooses the threshold by `rule` on the validation images of `dataset`.
 

@@ -3,7 +3,7 @@
 Synopsis::
 
     temperature = thresholds.fit_temperature(val_labels, val_logits)                   # 1.7
-    threshold = thresholds.choose_threshold(val_labels, val_probabilities, "cost:20")  # 0.08
+    threshold = thresholds.choose_threshold(val_labels, val_probabilities, ThresholdRule.parse("cost:20"))  # 0.08
     low, high = thresholds.abstention_band(val_probabilities, threshold, share=0.01)   # 0.05, 0.13
     covered, error = thresholds.coverage(labels, probabilities, threshold)             # float64 [N], float64 [N]
 
@@ -15,7 +15,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
 
-from crackflow.core.config.threshold import threshold_rule
+from crackflow.core.config.threshold import F1, RuleKind, ThresholdRule
 from crackflow.core.config.training import SETTLED_IMAGES
 from crackflow.evaluation import metrics
 
@@ -60,7 +60,7 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
     return float(np.exp(optimum.x))
 
 
-def choose_threshold(labels: np.ndarray, probabilities: np.ndarray, rule: str = "f1") -> float:
+def choose_threshold(labels: np.ndarray, probabilities: np.ndarray, rule: ThresholdRule = F1) -> float:
     """Chooses the threshold by `rule`, in O(N log N).
 
     Candidates lie halfway between neighbouring scores, so that they are as far from both sides as they can be; 0 and 1
@@ -81,14 +81,10 @@ def choose_threshold(labels: np.ndarray, probabilities: np.ndarray, rule: str = 
     Returns:
         The threshold, 0.01..0.99: among equally good ones the nearest to 0.5, the lower of two. 0.5 when only one class
         is present, because then there is nothing to choose by.
-
-    Raises:
-        ConfigError: for any other rule.
     """
-    name, value = threshold_rule(rule)
     labels, probabilities = metrics.checked("choose_threshold", labels, probabilities)
-    if name == "bayes":
-        return float(np.clip(1 / (1 + value), MIN_THRESHOLD, MAX_THRESHOLD))
+    if rule.kind is RuleKind.BAYES:
+        return float(np.clip(1 / (1 + rule.value), MIN_THRESHOLD, MAX_THRESHOLD))
     if labels.all() or not labels.any():
         return 0.5
     scores = np.unique(np.concatenate([[0.0], probabilities, [1.0]]))
@@ -98,14 +94,12 @@ def choose_threshold(labels: np.ndarray, probabilities: np.ndarray, rule: str = 
     candidates = np.unique(np.clip(halfway, MIN_THRESHOLD, MAX_THRESHOLD))
     called = len(labels) - np.searchsorted(np.sort(probabilities), candidates, side="left")
     true_positives = labels.sum() - np.searchsorted(np.sort(probabilities[labels]), candidates, side="left")
-    objective = _objective(
-        name, value, true_positives, called - true_positives, int(labels.sum()), int((~labels).sum())
-    )
+    objective = _objective(rule, true_positives, called - true_positives, int(labels.sum()), int((~labels).sum()))
     best = candidates[objective == objective.max()]
     return float(best[np.argmin(np.abs(best - 0.5))])
 
 
-def shrunk(threshold: float, rule: str, images: int) -> float:
+def shrunk(threshold: float, rule: ThresholdRule, images: int) -> float:
     """Shrinks `threshold` towards the value that `rule` gives when the probabilities are true.
 
     The move, in the logit, is in proportion to the images missing to SETTLED_IMAGES. The expected value is 0.5 for f1
@@ -117,35 +111,34 @@ def shrunk(threshold: float, rule: str, images: int) -> float:
         rule: as in `choose_threshold`.
         images: number of images of the rarer class that it was chosen on.
     """
-    name, value = threshold_rule(rule)
-    expected = {"f1": 0.5, "youden": 0.5, "cost": 1 / (1 + value) if value else 0.5}.get(name)
-    if expected is None:
+    if rule.kind in (RuleKind.RECALL, RuleKind.BAYES):
         return threshold
+    expected = 1 / (1 + rule.value) if rule.kind is RuleKind.COST else 0.5
     weight = min(images / SETTLED_IMAGES, 1.0)
     return float(expit(weight * logit(threshold) + (1 - weight) * logit(expected)))
 
 
 def _objective(
-    name: str, value: float, true_positives: np.ndarray, alarms: np.ndarray, cracked: int, clean: int
+    rule: ThresholdRule, true_positives: np.ndarray, alarms: np.ndarray, cracked: int, clean: int
 ) -> np.ndarray:
     """The value of each candidate under the rule, higher is better. `true_positives`, `alarms`: int [candidates],
     cracked and clean images called cracked."""
-    if name == "f1":
+    if rule.kind is RuleKind.F1:
         return 2 * true_positives / (cracked + true_positives + alarms)
-    if name == "youden":
+    if rule.kind is RuleKind.YOUDEN:
         # Whole numbers: equal merits stay equal.
         return true_positives * clean - alarms * cracked
-    if name == "cost":
-        return -(value * (cracked - true_positives) + alarms)
-    enough = true_positives >= value * cracked - 1e-9
+    if rule.kind is RuleKind.COST:
+        return -(rule.value * (cracked - true_positives) + alarms)
+    enough = true_positives >= rule.value * cracked - 1e-9
     if not enough.any():
         return -np.arange(len(true_positives))
     return np.where(enough, -alarms, -clean - 1)
 
 
-def can_choose(labels: np.ndarray, rule: str) -> bool:
+def can_choose(labels: np.ndarray, rule: ThresholdRule) -> bool:
     """Whether `rule` can choose a threshold by `labels` [N]: it needs both classes, except for bayes."""
-    return threshold_rule(rule)[0] == "bayes" or bool(np.any(labels) and not np.all(labels))
+    return rule.kind is RuleKind.BAYES or bool(np.any(labels) and not np.all(labels))
 
 
 def abstention_band(probabilities: np.ndarray, threshold: float, share: float) -> tuple[float, float]:

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crackflow.core.config import augmentation, data, hardware, network, search, tools, trained, training
+from crackflow.core.config.threshold import ThresholdRule
 from crackflow.core.errors import ConfigError
 
 MODULES = (augmentation, data, hardware, network, search, tools, trained, training)
@@ -13,7 +14,7 @@ KINDS = sorted(
     {kind for module in MODULES for kind in vars(module).values() if isinstance(kind, type)},
     key=lambda kind: kind.__name__,
 )
-CLASSES = [kind for kind in KINDS if dataclasses.is_dataclass(kind)]
+CLASSES = [kind for kind in KINDS if dataclasses.is_dataclass(kind) and kind is not ThresholdRule]  # the rest are flags
 CHOICES = [kind for kind in KINDS if issubclass(kind, enum.Enum)]
 WITHOUT_PATHS = {
     tools.DoctorConfig,

@@ -13,7 +13,7 @@ from crackflow.core.config.fields import (
     require_non_negative,
     require_positive,
 )
-from crackflow.core.config.threshold import RULES, threshold_rule
+from crackflow.core.config.threshold import RULES, ThresholdRule
 
 
 class Method(enum.Enum):
@@ -58,7 +58,7 @@ class EvaluateConfig:
         require_given(self, ["model", "out"])
         require(all(self.data) and len(self.data) > 0, "data", "one dataset or more, separated by commas", self.data)
         if self.threshold:
-            threshold_rule(self.threshold)
+            ThresholdRule.parse(self.threshold)
         require_at_least(self, 1, ["batch_size"])
         require_at_least(self, 100, ["resamples"])
         require_at_least(self, 0, ["photographs", "seed", "threads"])

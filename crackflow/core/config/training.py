@@ -17,7 +17,7 @@ from crackflow.core.config.fields import (
 )
 from crackflow.core.config.hardware import AllReduce, Precision, Strategy, Xla
 from crackflow.core.config.network import Architecture, Network, require_used
-from crackflow.core.config.threshold import RULES, threshold_rule
+from crackflow.core.config.threshold import RULES, ThresholdRule
 
 
 class Optimizer(enum.Enum):
@@ -181,7 +181,7 @@ class TrainConfig:
         require(self.image_px == 0 or 32 <= self.image_px <= 1024, "image_px", "0, or 32 to 1024", self.image_px)
         if not self.weights:  # else the file may define the network, which is then known later
             self.require_used()
-        threshold_rule(self.threshold)
+        ThresholdRule.parse(self.threshold)
         require_fraction(self, ["review"])
         require_non_negative(self, ["mm_per_px"])
         require_at_least(self, 1, ["epochs", "min_steps_per_epoch", "cpu_devices"])
