@@ -5,6 +5,7 @@ import os
 import pathlib
 import shutil
 import signal
+import subprocess
 import sys
 
 import hypothesis
@@ -31,6 +32,26 @@ LONGEST = (
     "test_tune.py", "test_train.py", "test_launch.py", "test_hostile.py", "test_oracle.py", "test_trial.py",
     "test_fit_loop.py", "test_strategies.py", "test_export.py",
 )  # fmt: skip
+
+
+def _untracked_files():
+    """The files of this checkout that git neither tracks nor ignores; none where it is no checkout."""
+    command = ["git", "ls-files", "--others", "--exclude-standard"]
+    done = subprocess.run(command, cwd=support.ROOT, capture_output=True, text=True)
+    return set(done.stdout.splitlines()) if done.returncode == 0 else set()
+
+
+def pytest_sessionstart(session):
+    session.config.untracked_before = _untracked_files()
+
+
+def pytest_sessionfinish(session):
+    """A run that leaves files in the checkout has failed."""
+    if hasattr(session.config, "workerinput"):  # a worker of xdist: its controller looks
+        return
+    if left := _untracked_files() - session.config.untracked_before:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        sys.stderr.write(f"\nthe tests left files in the checkout: {', '.join(sorted(left))}\n")
 
 
 def pytest_collection_modifyitems(items):

@@ -111,6 +111,16 @@ def test_names_say_what_a_thing_is(folder):
     assert count <= 5 * lines / 1000
 
 
+def test_names_of_tests_are_no_longer_than_80_characters():
+    names = [
+        node.name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef)
+    ]
+    assert len(names) > 1000 and not [name for name in names if len(name) > 80]
+
+
 @pytest.mark.parametrize("name", ["crackflow", "crackflow.convert", "crackflow.synth"])
 def test_importing_loads_no_tensorflow(name):
     code = f"import sys, {name}; sys.exit('tensorflow' in sys.modules)"

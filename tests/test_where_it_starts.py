@@ -62,7 +62,7 @@ def test_in_the_folder_above_a_clone_the_package_is_the_installed_one(above):
     assert done.returncode == 0 and "load_model" in done.stdout, done.stderr
 
 
-def test_an_editable_install_is_a_path_which_the_folder_above_the_clone_does_not_hide(tmp_path, above):
+def test_the_folder_above_the_clone_does_not_hide_an_editable_install(tmp_path, above):
     clone = tmp_path / "clone"
     (clone / "crackflow").mkdir(parents=True)
     for name in ("setup.py", "pyproject.toml", "README.md", "crackflow/__init__.py", "crackflow/version.py"):

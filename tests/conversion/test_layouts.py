@@ -84,7 +84,7 @@ def test_a_folder_reached_twice_is_read_once_and_listed(tmp_path):
     assert layout_scan.rejected == [("Positive/loop", "a link to a folder that was read already (a loop?)")]
 
 
-def test_folders_that_their_file_system_does_not_number_are_told_apart_by_their_paths(tmp_path, monkeypatch):
+def test_folders_without_inode_numbers_are_told_apart_by_their_paths(tmp_path, monkeypatch):
     touch(tmp_path, "Positive/deep/a.jpg", "Negative/b.jpg")
     (tmp_path / "Positive/loop").symlink_to("../Positive", target_is_directory=True)
     monkeypatch.setattr(layouts.os, "stat", lambda path: types.SimpleNamespace(st_dev=0, st_ino=0))
@@ -290,7 +290,7 @@ def test_masks_beside_classes_may_have_capitals_and_a_word_behind_their_names(tm
 # Files of operating systems among photographs
 
 
-def test_folders_of_systems_are_no_classes_and_their_files_no_pictures_and_they_are_counted(tmp_path):
+def test_system_folders_are_no_classes_and_their_files_are_counted(tmp_path):
     touch(
         tmp_path,
         "Positive/a.jpg",

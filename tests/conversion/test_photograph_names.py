@@ -58,7 +58,7 @@ def test_the_few_windows_that_somebody_kept_of_many_are_enough():
     assert set(photographs(names).values()) == {f"{7001 + n}" for n in range(5)}
 
 
-def test_letters_behind_a_number_are_windows_and_the_photograph_itself_goes_with_them():
+def test_letters_after_a_number_are_windows_and_join_their_photograph():
     names = ["DSC00550", "DSC00550b", "DSC00551", "DSC00560", "DSC00560b", "DSC00560c", "DSC00701"]
     expected = {"DSC00550": "DSC00550", "DSC00550b": "DSC00550"}
     expected |= {name: "DSC00560" for name in ("DSC00560", "DSC00560b", "DSC00560c")}
@@ -116,7 +116,7 @@ def test_a_word_that_any_picture_may_be_called_by_is_no_photograph(cracked, clea
     assert photograph_names.windows_of(paths, [-1] * len(paths)) == {}
 
 
-def test_one_name_in_folders_of_two_places_is_two_photographs_where_files_have_one_name():
+def test_one_name_in_two_folders_is_two_photographs():
     paths = [f"{bridge}/cracked/7001-{k}.jpg" for bridge in "ab" for k in range(1, 5)]
     paths += [
         f"{bridge}/clean/7002-{k}.jpg"

@@ -33,7 +33,7 @@ def test_a_plan_holds_every_entry_once_in_shards_of_nearly_equal_length(train, t
         ]
 
 
-def test_the_asked_number_of_training_shards_is_given_and_other_splits_get_their_share():
+def test_training_has_the_requested_shards_and_other_splits_in_proportion():
     plans = shards.plan_shards({"train": entries(800), "val": entries(100), "test": entries(100)}, 5e3, 16, 0)
     assert collections.Counter(plan.split for plan in plans) == {"train": 16, "val": 2, "test": 2}
 

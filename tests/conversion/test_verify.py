@@ -192,7 +192,7 @@ def test_dataset_json_that_contradicts_itself_is_noticed(data, capsys):
     ]
 
 
-def test_a_changed_byte_anywhere_in_dataset_json_is_a_clear_message_or_beside_the_point(data, capsys):
+def test_a_changed_byte_in_dataset_json_is_a_clear_message_or_changes_nothing(data, capsys):
     path, caught = data / "dataset.json", 0
     original = path.read_bytes()
     for position in range(0, len(original), 23):

@@ -125,7 +125,7 @@ def test_left_overs_of_killed_runs_go_and_those_of_other_names_stay(tmp_path):
     assert sorted(os.listdir(tmp_path)) == sorted([*others, "out"])
 
 
-def test_an_older_folder_that_was_moved_aside_is_refused_before_the_work_like_any_other(tmp_path):
+def test_an_older_folder_that_was_moved_aside_is_refused_before_the_work(tmp_path):
     leave(tmp_path, support.dead_name("out", temporary_files.REPLACED))
     with (
         pytest.raises(UserError, match="exists and is not empty"),
@@ -281,9 +281,7 @@ def test_nothing_in_a_folder_is_open_when_it_takes_its_name(tmp_path, renamed):
     assert not any(opened for _, opened, _ in renamed)
 
 
-def test_where_the_folder_above_can_not_be_locked_a_finished_one_is_locked_until_it_has_its_name(
-    tmp_path, renamed, monkeypatch
-):
+def test_a_finished_folder_is_locked_where_the_one_above_cannot_be(tmp_path, renamed, monkeypatch):
     """Another process that cleans up would consider it the folder of a killed run."""
     lock = fcntl.flock
 

@@ -34,7 +34,7 @@ def locked_file(tmp_path):
     process.communicate()
 
 
-def test_what_another_process_has_is_free_again_when_that_is_killed_though_the_file_stays(locked_file):
+def test_a_lock_of_a_killed_process_is_free_although_its_file_stays(locked_file):
     path, process = locked_file
     with open(path, "w") as file:
         assert not locks.lock(file, wait=False)

@@ -82,7 +82,7 @@ def facts(_):
     )
 
 
-def test_processes_are_others_not_forked_from_this_one_and_use_one_thread_for_algebra():
+def test_processes_are_not_forked_from_this_one_and_use_one_thread_for_algebra():
     with process_pool.pool(2) as pool:
         seen = list(process_pool.map_ordered(pool, facts, range(4), 4))
     assert len({pid for pid, _, _ in seen}) == 2

@@ -45,7 +45,7 @@ def test_sockets_that_wait_for_connections_are_listed_with_their_addresses():
     assert server_address.addresses() == before
 
 
-def test_a_system_that_cannot_keep_to_loopback_opens_nothing_and_says_how_to_allow_it(monkeypatch):
+def test_a_system_that_cannot_bind_to_loopback_opens_nothing_and_says_why(monkeypatch):
     def cannot(address, folder):
         raise OSError("darwin on arm64 has no table")
 

@@ -166,7 +166,7 @@ def test_of_another_machine_s_files_nothing_goes_where_there_are_no_locks(tmp_pa
     assert left.exists() and here not in os.listdir(tmp_path)
 
 
-def test_a_file_that_was_removed_as_a_dead_process_s_before_it_was_locked_is_created_anew(tmp_path, monkeypatch):
+def test_a_file_that_was_removed_before_it_was_locked_is_created_anew(tmp_path, monkeypatch):
     lock, stolen = temporary_files.locks.lock, []
 
     def late(file, wait=True):

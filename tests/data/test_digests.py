@@ -15,7 +15,7 @@ from crackflow.pipeline import tfrecord_loader
 from tests import small, support
 
 
-def test_digests_are_those_of_the_source_files_in_the_order_of_the_records_whatever_the_conversion():
+def test_digests_are_of_the_source_files_in_the_order_of_the_records():
     for dataset in (small.data(), small.data("png", 32)):
         for split in ("train", "val", "test"):
             paths, _ = tfrecord_loader.paths_and_groups(dataset, split)

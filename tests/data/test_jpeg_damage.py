@@ -63,7 +63,7 @@ def _forgiving(data):
 
 
 @pytest.mark.parametrize("scans", range(1, 10))
-def test_a_progressive_file_cut_between_two_scans_lacks_detail_though_no_decoder_says_so(scans):
+def test_a_progressive_file_cut_between_two_scans_lacks_detail_without_a_word(scans):
     data = coded(progressive=True)
     layout = jpeg_damage._parse(data)
     cut = layout.data[: layout.scans[scans - 1].end] + END

@@ -61,7 +61,7 @@ def test_the_best_accuracy_is_that_of_the_best_of_all_thresholds():
         assert scoring.best_accuracy(labels, logits) == max(tried)
 
 
-def test_a_network_that_calls_everything_cracked_at_one_half_is_judged_at_its_own_threshold():
+def test_a_network_is_judged_at_its_own_threshold_not_at_one_half():
     labels = np.repeat([0, 1], 50)
     assert scoring.best_accuracy(labels, np.where(labels, 5.0, 4.0)) == 1.0
 

@@ -109,7 +109,7 @@ def test_a_new_block_with_an_identity_beside_it_changes_nothing(block):
     np.testing.assert_array_equal(before, after)
 
 
-def test_separable_networks_convolve_across_channels_by_single_cells_alone_after_the_stem():
+def test_separable_networks_mix_channels_by_single_cells_after_the_stem():
     model = build(block=Block.SEPARABLE)
     full = [layer for layer in layers_of_type(model, layers.Conv2D) if not isinstance(layer, layers.DepthwiseConv2D)]
     assert [layer.name for layer in full if layer.kernel_size != (1, 1)] == ["stem_conv"]

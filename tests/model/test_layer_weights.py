@@ -66,7 +66,7 @@ def save_renamed(model, path, prefix, names):
 
 @pytest.mark.parametrize("names", [["stem_conv"], ["stage1_down_conv", "stage2_down_conv", "stage3_down_conv", "logit",
                                                    "stage3_down_norm"]])  # fmt: skip
-def test_a_file_that_leaves_the_first_layer_or_most_of_them_new_is_refused_and_nothing_is_set(tmp_path, names):
+def test_a_file_that_leaves_the_first_or_most_layers_new_sets_nothing(tmp_path, names):
     source, target = build(Network.CRACKFLOW_XS, 1), build(Network.CRACKFLOW_XS, 2)
     save_renamed(source, tmp_path / "w.h5", "other_", names)
     before = target.get_weights()
@@ -120,7 +120,7 @@ def test_weights_of_another_network_are_refused_with_the_names_of_both(tmp_path)
         layer_weights.load_by_name(build(Network.CRACKFLOW_XS, 1), str(tmp_path / "w.h5"))
 
 
-def test_what_was_learnt_from_masks_is_taken_and_refused_where_it_does_not_fit_the_features(tmp_path):
+def test_a_mask_head_is_loaded_and_refused_where_it_does_not_fit_the_features(tmp_path):
     model = build(Network.CRACKFLOW_XS, 1)
     width = model.get_layer(structure.pooled_layer(model)).output_shape[-1]
     path = tmp_path / "w.h5"

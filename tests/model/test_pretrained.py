@@ -50,7 +50,7 @@ def test_network_flags_that_fit_change_nothing(run_dir, options):
 @pytest.mark.parametrize(
     "option", ["--model=crackflow_s", "--model=seed", "--stem=32", "--image_px=64", "--padding=valid", "--kernel=5"]
 )
-def test_a_network_flag_that_does_not_fit_is_refused_with_those_that_would_even_with_its_default(run_dir, option):
+def test_a_network_flag_that_does_not_fit_is_refused_naming_those_that_would(run_dir, option):
     fitting = "--model=custom --stem=8 --widths=16 --repeats=1 --padding=same --image_px=48"
     with pytest.raises(UserError) as refused:
         with_flags(run_dir, option)

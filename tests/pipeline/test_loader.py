@@ -37,7 +37,7 @@ def test_a_pack_that_was_made_before_needs_no_room(dataset, monkeypatch):
     assert choice.value == "pack" and choice.reason.endswith("made before")
 
 
-def test_the_stream_is_chosen_when_the_pack_would_take_more_than_half_of_the_free_disk(dataset, monkeypatch):
+def test_the_stream_is_chosen_if_the_pack_takes_more_than_half_of_the_free_disk(dataset, monkeypatch):
     size = sum(memmap_loader.nbytes(dataset, split, PX, 3) for split in loader.SPLITS)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10 * size, 0, 2 * size - 1))
     choice = loader.choose_input(Input.AUTO, dataset, PX, 3)

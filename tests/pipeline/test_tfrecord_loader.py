@@ -254,7 +254,7 @@ def test_an_epoch_has_one_step_at_least():
     assert tfrecord_loader.steps_per_epoch(5, 32) == 1
 
 
-def test_two_epochs_hold_each_image_twice_in_another_order_and_the_same_for_the_same_seed():
+def test_two_epochs_hold_each_image_twice_in_orders_that_the_seed_decides():
     dataset = small.data()
     count = dataset.count("train")
     seen = fingerprints(tfrecord_loader.train_batches(dataset, BatchSpec(8, PX, 3, seed=3)), 2 * count // 8)

@@ -150,7 +150,7 @@ def test_killed_at_any_write_no_trial_is_lost_and_none_that_ended_is_repeated(tu
 
 
 @pytest.mark.parametrize("tuner", [Tuner.RANDOM, Tuner.GRID, Tuner.HYPERBAND])
-def test_a_search_that_is_started_again_after_each_trial_draws_what_one_in_a_piece_draws(tuner, tmp_path):
+def test_a_search_restarted_after_each_trial_draws_what_an_uninterrupted_one_does(tuner, tmp_path):
     whole = to_the_end(oracle.create_oracle(config(tuner), str(tmp_path / "whole")))
     status = None
     while status != oracle.Status.STOPPED:
@@ -178,7 +178,7 @@ def test_a_date_is_a_seed_too(tmp_path, seed):
     assert len(search_oracle.trials) == 4
 
 
-def test_a_gaussian_process_finds_better_than_chance_and_begins_before_the_trials_are_over(tmp_path):
+def test_a_gaussian_process_beats_chance_and_begins_before_the_trials_end(tmp_path):
     search_oracle = oracle.create_oracle(config(Tuner.BAYESIAN, max_trials=12), str(tmp_path / "o"))
     assert search_oracle.num_initial_points == 4
     to_the_end(search_oracle)
@@ -267,7 +267,7 @@ def test_a_worker_that_comes_back_under_its_name_gets_its_trial_again(chief):
     assert first.hyperparameters.values == again.hyperparameters.values
 
 
-def test_the_trial_of_a_worker_that_is_not_heard_of_is_given_to_another_and_what_it_says_later_is_not_heard(chief):
+def test_the_trial_of_a_silent_worker_goes_to_another_and_its_late_answer_is_ignored(chief):
     search_oracle, service, address, _ = chief
     remote = oracle.RemoteOracle(address, "slow")
     lost = remote.create_trial("slow")
@@ -311,7 +311,7 @@ def test_the_chief_waits_for_those_who_have_not_heard_that_it_is_over(chief):
     assert service.is_done() and search_oracle.is_complete()
 
 
-def test_a_chief_that_was_killed_leaves_its_workers_their_trials_and_one_alone_takes_them(tmp_path):
+def test_workers_of_a_killed_chief_keep_their_trials(tmp_path):
     path = str(tmp_path / "o.json")
     settings = config(Tuner.RANDOM, max_trials=4)
     before = oracle.create_oracle(settings, path, shared=True)

@@ -213,7 +213,7 @@ def test_a_search_whose_trials_all_fail_says_why():
     assert "the last 5 trials failed, the last of them: out of memory; mend that" in search._describe_failures(failed)
 
 
-def test_a_worker_does_not_take_the_search_that_the_chief_is_about_to_remove_for_its_own(tmp_path, monkeypatch):
+def test_a_worker_does_not_join_a_search_that_the_chief_is_about_to_remove(tmp_path, monkeypatch):
     class Joined(Exception):
         pass
 

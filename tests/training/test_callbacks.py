@@ -54,7 +54,7 @@ def test_training_stops_after_so_many_epochs_without_a_better_one(patience, epoc
     assert best.stopped == (patience < 3)
 
 
-def test_with_few_validation_images_an_epoch_is_chosen_by_the_mean_of_those_before_it():
+def test_with_few_validation_images_an_epoch_is_chosen_by_a_running_mean():
     losses = (0.6, 2.0, 0.5, 2.0, 0.9, 0.9, 0.9)  # lucky twice, better for good later
     best, remember = callbacks.KeepBestWeights(patience=4, smoothing=3), Remember()
     model = fit([remember, best], losses)

@@ -279,7 +279,7 @@ def test_weights_that_are_no_numbers_are_never_a_checkpoint(tmp_path, monkeypatc
     assert all(np.isfinite(row["val_loss"]) for row in result.history)
 
 
-def test_a_checkpoint_that_leads_to_the_same_end_again_is_given_up_for_the_one_before(tmp_path):
+def test_a_checkpoint_that_diverges_again_is_given_up_for_the_one_before(tmp_path):
     fit = new_fit(config(tmp_path, epochs=2))
     run(fit)
     checkpoint_dir = str(tmp_path / "checkpoints")

@@ -94,7 +94,7 @@ def save_with_mask_head(tmp_path, design):
     return str(tmp_path / "learnt.h5"), head
 
 
-def test_what_masks_taught_goes_on_from_the_file_of_the_weights_and_is_missed_aloud_without_masks(tmp_path, capfd):
+def test_a_mask_head_resumes_from_the_weights_and_is_missed_aloud_without_masks(tmp_path, capfd):
     design = Architecture(stem=16, widths=(16,), repeats=(0,), padding=Padding.SAME)
     network_flags = {"architecture": design, "image_px": 32}
     path, head = save_with_mask_head(tmp_path, design)

@@ -65,7 +65,7 @@ def test_decoding_jpeg_takes_as_long_as_in_a_plain_loop():
 
 
 @pytest.mark.parametrize("encoding", ["png", "raw"])
-def test_decoding_other_encodings_and_making_them_smaller_takes_as_long_as_in_a_plain_loop(encoding):
+def test_decoding_and_resizing_take_as_long_as_in_a_plain_loop(encoding):
     dataset = small.data(encoding)
     images = [record["image"] for record in stored(dataset)]
 

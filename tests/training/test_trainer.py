@@ -274,7 +274,7 @@ def test_the_average_follows_the_formula_over_many_steps():
         np.testing.assert_allclose(model.trainable_variables[0].numpy(), shadow, rtol=1e-4, atol=1e-6)
 
 
-def test_swa_is_the_weights_themselves_and_then_the_mean_of_every_tenth_step_of_the_last_quarter():
+def test_swa_is_the_mean_of_every_tenth_step_of_the_last_quarter():
     model = small_model(optimizer=Optimizer.SWA, learning_rate=0.01, steps=80)
     averaged_weights = []
     for step in range(1, 81):
