@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from crackflow.core.backend import keras, load_addons, tf
 from crackflow.core.config.training import ExtraMetric, Optimization, Optimizer
-from crackflow.training import schedules
+from crackflow.training import keras_internals, schedules
 
 MOMENTUM = 0.9
 NOT_DECAYED = ["gamma", "beta", "bias"]  # norms and biases: decay would only distort their scale
@@ -65,7 +65,7 @@ def build(optimizer: keras.optimizers.Optimizer, variables: list[tf.Variable]) -
         optimizer.build(variables)
     else:  # Keras' older kind, which tensorflow-addons builds on
         optimizer.iterations  # noqa: B018 - the property creates it
-        optimizer._create_all_weights(variables)
+        keras_internals.create_slots(optimizer, variables)
 
 
 def variables(optimizer: keras.optimizers.Optimizer) -> list[tf.Variable]:
@@ -77,8 +77,7 @@ def variables(optimizer: keras.optimizers.Optimizer) -> list[tf.Variable]:
 
 def loss_scale(optimizer: keras.optimizers.Optimizer) -> list[tf.Variable]:
     """Returns the state of a LossScaleOptimizer's scale; empty where the loss is not scaled."""
-    scale = getattr(optimizer, "_loss_scale", None)
-    return [scale.current_loss_scale, scale.counter] if scale else []
+    return keras_internals.loss_scale_state(optimizer)
 
 
 def current_rate(optimizer: keras.optimizers.Optimizer) -> float:

@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterator
 from crackflow.core.backend import keras, tf
 from crackflow.core.config.training import Optimization, Optimizer, TrainConfig
 from crackflow.model import mask_head
-from crackflow.training import augment, losses, optimizers
+from crackflow.training import augment, keras_internals, losses, optimizers
 
 SWA_FROM, SWA_EVERY = 0.75, 10  # Izmailov et al., 2018, average the last quarter
 
 
-class Trainer(keras.Model):
+class Trainer(keras_internals.ResumableModel):
     """A network with a train step that augments on the device; it has the same inputs, outputs and weights."""
 
     def __init__(
@@ -36,7 +36,7 @@ class Trainer(keras.Model):
     ) -> None:
         super().__init__(network.inputs, network.outputs)
         self._augmenter, self._settings = augmenter, settings
-        self._lr_scale, self._start = lr_scale, (0, 0)
+        self._lr_scale = lr_scale
         self._loss_mean = keras.metrics.Mean("loss")
         self._forward = lambda image: [self(image, training=True)]
         if settings.mask_weight:
@@ -187,18 +187,17 @@ class Trainer(keras.Model):
         not known.
         """
         self.sync_batch_norm_statistics()
-        steps_per_execution = self._steps_per_execution.numpy()
-        self._steps_per_execution.assign(1)
+        steps_per_execution = keras_internals.steps_per_execution(self)
+        steps = steps_per_execution.numpy()
+        steps_per_execution.assign(1)
         try:
             with self.swap_ema_weights():
                 return super().evaluate(*arguments, **settings)
         finally:
-            self._steps_per_execution.assign(steps_per_execution)
+            steps_per_execution.assign(steps)
 
     def state(self) -> dict[str, tf.Variable]:
         """Returns all variables that the future of a run depends on, by a name that says where they belong."""
-        layers = self._flatten_layers(include_self=False, recursive=True)
-        generators = [getattr(getattr(layer, "_random_generator", None), "_generator", None) for layer in layers]
         running = [variable for metric in self._running for variable in metric.variables]
         metric_ids = {id(variable) for variable in running}  # Keras counts them among the weights
         groups = {
@@ -211,7 +210,7 @@ class Trainer(keras.Model):
             "loss_scale": optimizers.loss_scale(self.optimizer),
             "average": self._ema_weights,
             "metric": running,
-            "dropout": [generator.state for generator in generators if generator is not None],
+            "dropout": keras_internals.dropout_states(self),
             "rate_share": [self._lr_scale],
         }
         return {
@@ -220,21 +219,13 @@ class Trainer(keras.Model):
             for number, variable in enumerate(variables)
         }
 
-    def start_at(self, epoch: int, step: int) -> None:
-        """Sets where the next `fit` begins: in `epoch`, from 0, after `step` of its steps."""
-        self._start = epoch, step
-
-    def _maybe_load_initial_counters_from_ckpt(self, *_) -> tuple[int, int]:
-        """Called by `fit`: the only way of Keras to begin within an epoch."""
-        return self._start
-
     def scale_learning_rate(self, scale: float) -> None:
         """Sets the factor of the schedule's rate."""
         self._lr_scale.assign(scale)
 
     def set_steps_per_execution(self, steps: int) -> None:
         """Sets after how many steps an execution returns to Python."""
-        self._steps_per_execution.assign(steps)
+        keras_internals.steps_per_execution(self).assign(steps)
 
     def make_train_function(self, force: bool = False) -> Callable[[tf.data.Iterator], dict[str, tf.Tensor]]:
         """Returns a function that runs as many steps as `set_steps_per_execution` says.
@@ -250,9 +241,10 @@ class Trainer(keras.Model):
             self.distribute_strategy.run(self.train_step, args=(next(iterator),))
             return (done + 1,)
 
-        steps = tf.identity(self._steps_per_execution)
+        steps = tf.identity(keras_internals.steps_per_execution(self))
         tf.while_loop(lambda done: done < steps, step, [tf.zeros_like(steps)], parallel_iterations=1)
-        self._train_counter.assign_add(tf.cast(steps, self._train_counter.dtype))
+        counter = keras_internals.step_counter(self)
+        counter.assign_add(tf.cast(steps, counter.dtype))
         return {metric.name: metric.result() for metric in self.metrics}
 
     def test_step(self, data: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
