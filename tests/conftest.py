@@ -11,7 +11,7 @@ import sys
 import hypothesis
 import pytest
 
-from tests import support
+from tests.helpers import support
 
 # Examples are drawn anew from a fixed seed, so that a failure is found again on every machine.
 hypothesis.settings.register_profile("crackflow", deadline=None, max_examples=25, database=None, derandomize=True)

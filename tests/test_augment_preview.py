@@ -8,7 +8,7 @@ from crackflow import augment_preview
 from crackflow.core.config.augmentation import Augment, Augmentation, PreviewConfig
 from crackflow.pipeline import tfrecord_loader
 from crackflow.pipeline.batch_spec import BatchSpec
-from tests import small, support
+from tests.helpers import small, support
 
 
 def preview(tmp_path, **settings):

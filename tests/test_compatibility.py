@@ -21,7 +21,7 @@ import zipfile
 import pytest
 
 from crackflow.core import csv_files
-from tests import support
+from tests.helpers import support
 
 ARCHIVE = support.ROOT / "tests/artifacts/before_the_rooms.zip"
 # Sums of float32 differ in their last digits between processors, and 100 steps of training let that grow.

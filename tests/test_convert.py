@@ -12,7 +12,7 @@ from crackflow import convert
 from crackflow.core.backend import tf
 from crackflow.core.config.data import ConvertConfig, Encoding
 from crackflow.data import dataset
-from tests import support
+from tests.helpers import support
 
 SPLITS = {"train", "val", "test"}
 

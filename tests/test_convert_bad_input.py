@@ -19,7 +19,7 @@ from crackflow import convert
 from crackflow.core import flags
 from crackflow.core.config.data import ConvertConfig, GroupBy, Layout, OnBad
 from crackflow.core.errors import UserError
-from tests import support
+from tests.helpers import support
 
 PX = 64
 ODD_NAMES = (

@@ -16,7 +16,7 @@ from crackflow.core.config.data import ConvertConfig, OnBad
 from crackflow.core.errors import UserError, VerificationError
 from crackflow.data import dataset
 from crackflow.training import run_folder
-from tests import support
+from tests.helpers import support
 
 COUNT = 1500
 MOMENTS = 10

@@ -11,7 +11,7 @@ from crackflow import data_service
 from crackflow.core import csv_files
 from crackflow.core.config.tools import DataServiceConfig, ServiceRole
 from crackflow.core.errors import ConfigError, UserError
-from tests import small, support
+from tests.helpers import small, support
 
 
 @contextlib.contextmanager

@@ -7,8 +7,8 @@ import re
 import pytest
 from PIL import Image
 
-from tests import support
-from tests.inference.test_predictor import wall
+from tests.helpers import support
+from tests.helpers.walls import wall
 
 
 def cells(page):

@@ -4,7 +4,7 @@ from crackflow import doctor
 from crackflow.core.config.tools import DoctorConfig
 from crackflow.core.throughput import Throughput
 from crackflow.training import profiling
-from tests import small, support
+from tests.helpers import small, support
 
 STAGES = [
     profiling.DISK,

@@ -21,7 +21,7 @@ from crackflow.evaluation import scoring, thresholds
 from crackflow.model import model_file, networks, training_images
 from crackflow.pipeline import tfrecord_loader
 from crackflow.pipeline.batch_spec import BatchSpec
-from tests import small, support
+from tests.helpers import small, support
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from crackflow.core.config.network import Network
 from crackflow.core.config.trained import ExplainConfig, Method, Toward
 from crackflow.core.errors import UserError
 from crackflow.model import model_file, networks
-from tests import support
+from tests.helpers import support
 
 CARD = model_file.ModelMetadata("crackflow_xs", ("clean", "cracked"), 0.5, 1.0, 64, 3, "f" * 64, {}, 0)
 

@@ -11,8 +11,8 @@ from crackflow.core.backend import tf
 from crackflow.core.config.trained import ExportConfig, Format
 from crackflow.core.errors import ConfigError, UserError, VerificationError
 from crackflow.model import export_parity, model_file
-from tests import support
-from tests.inference.test_predictor import CARD, darkness
+from tests.helpers import support
+from tests.helpers.walls import CARD, darkness
 
 
 @pytest.fixture(scope="module")

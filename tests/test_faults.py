@@ -18,8 +18,8 @@ from crackflow.model import model_file, networks
 from crackflow.pipeline import memmap_loader
 from crackflow.search import oracle, search, space, trial
 from crackflow.training import checkpoint
-from tests import small, support
-from tests.model.test_model_file import CARD
+from tests.helpers import small, support
+from tests.helpers.cards import CARD
 
 PX, POINTS = 32, 4
 

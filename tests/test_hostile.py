@@ -2,9 +2,7 @@
 
 import json
 import os
-import struct
 import time
-import zlib
 
 import h5py
 import numpy as np
@@ -16,10 +14,11 @@ from crackflow.core.errors import ImageError, UserError
 from crackflow.data import image_file
 from crackflow.inference import predictor
 from crackflow.model import model_file, networks
-from tests import support
-from tests.inference.test_photo_files import located
-from tests.inference.test_predictor import CARD, darkness, wall
-from tests.model.test_safe_load import borrowed, circle, evil, function, layer, loop, outside, put, resized
+from tests.helpers import support
+from tests.helpers.gps_photos import located
+from tests.helpers.hostile_models import borrowed, circle, evil, function, layer, loop, outside, put, resized
+from tests.helpers.pngs import png
+from tests.helpers.walls import CARD, darkness, wall
 
 SEED, EACH = 0, 100
 LONGEST_SECONDS = 10.0
@@ -42,16 +41,6 @@ def damaged(data, generator):
     else:
         data[first:second] = bytes(second - first)
     return bytes(data)
-
-
-def png(width, height, body=b""):
-    """A PNG of any declared size."""
-
-    def chunk(kind, content):
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(body)) + chunk(b"IEND", b"")
 
 
 def photographs(generator):

@@ -19,7 +19,7 @@ from crackflow.core.config.hardware import Strategy
 from crackflow.core.config.search import TuneConfig
 from crackflow.core.config.training import TrainConfig
 from crackflow.search import roles
-from tests import small, support
+from tests.helpers import small, support
 
 LAUNCH = support.ROOT / "launch"
 

@@ -18,8 +18,8 @@ from crackflow.core.config.search import TuneConfig
 from crackflow.report import search_page
 from crackflow.search import search, trial
 from crackflow.synthesis import concrete
-from tests import support
-from tests.search.test_search import outcome
+from tests.helpers import support
+from tests.helpers.trials import outcome
 
 PX = 64
 NAMES = [

@@ -15,8 +15,8 @@ from crackflow.core.config.search import TuneConfig, Tuner
 from crackflow.core.config.tools import DataServiceConfig, ServiceRole
 from crackflow.core.errors import UserError
 from crackflow.search import oracle, roles, search
-from tests import support
-from tests.core.test_rendezvous import free_ports
+from tests.helpers import support
+from tests.helpers.ports import free_ports
 
 # A client's graph has a worker read one file and write another.
 CLIENT = """

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests import support
+from tests.helpers import support
 
 HERE = pathlib.Path(__file__).parent / "elsewhere"
 VERBS = sorted(

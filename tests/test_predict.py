@@ -1,7 +1,6 @@
 """crackflow.predict as a user runs it."""
 
 import dataclasses
-import io
 import json
 import os
 import re
@@ -15,15 +14,10 @@ from crackflow.core import csv_files
 from crackflow.core.config.trained import PredictConfig
 from crackflow.core.errors import ConfigError, UserError
 from crackflow.model import model_file
-from tests import support
-from tests.inference.test_photo_files import located
-from tests.inference.test_predictor import CARD, darkness, wall
-
-
-def jpeg(pixels):
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=95)
-    return buffer.getvalue()
+from tests.helpers import support
+from tests.helpers.gps_photos import located
+from tests.helpers.jpegs import jpeg
+from tests.helpers.walls import CARD, darkness, wall
 
 
 @pytest.fixture(scope="module")

@@ -18,10 +18,10 @@ from crackflow.core.errors import RetryableError, UserError
 from crackflow.data import image_file
 from crackflow.inference import photo_files, prediction_log
 from crackflow.model import model_file
-from tests import support
-from tests.inference.test_photo_files import located
-from tests.inference.test_predictor import CARD, darkness, wall
-from tests.test_predict import jpeg
+from tests.helpers import support
+from tests.helpers.gps_photos import located
+from tests.helpers.jpegs import jpeg
+from tests.helpers.walls import CARD, darkness, wall
 
 
 def scene(y):

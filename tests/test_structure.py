@@ -111,6 +111,16 @@ def test_names_say_what_a_thing_is(folder):
     assert count <= 5 * lines / 1000
 
 
+def test_no_test_module_imports_another():
+    wrong = []
+    for path in (ROOT / "tests").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "tests":
+                names = [node.module.split(".")[-1], *(alias.name for alias in node.names)]
+                wrong += [path for name in names if name.startswith("test_")]
+    assert not wrong
+
+
 def test_names_of_tests_are_no_longer_than_80_characters():
     names = [
         node.name

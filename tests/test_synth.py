@@ -13,7 +13,7 @@ from crackflow import synth
 from crackflow.core import flags
 from crackflow.core.config.data import Surfaces, SynthConfig
 from crackflow.core.errors import UserError
-from tests import small
+from tests.helpers import small
 
 
 def config(out, **changes):

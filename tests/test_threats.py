@@ -23,11 +23,11 @@ from crackflow.inference import prediction_log
 from crackflow.model import layer_weights
 from crackflow.search import oracle, trial
 from crackflow.training import checkpoint
-from tests import small, support
-from tests.data.test_dataset import data, whole  # noqa: F401 - fixtures
-from tests.inference.test_prediction_log import photo, record  # noqa: F401 - a fixture
-from tests.model.test_safe_load import hostile, layer, put, refusal, sound  # noqa: F401 - fixtures
-from tests.test_hostile import png
+from tests.helpers import small, support
+from tests.helpers.dataset_files import data, whole  # noqa: F401 - fixtures
+from tests.helpers.hostile_models import hostile, layer, put, refusal, sound  # noqa: F401 - fixtures
+from tests.helpers.pngs import png
+from tests.helpers.prediction_logs import photo, record  # noqa: F401 - a fixture
 
 MOST_MB, MOST_SECONDS = 200, 20
 MEASURE = """

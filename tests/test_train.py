@@ -25,8 +25,8 @@ from crackflow.model import model_file, networks, ood
 from crackflow.pipeline import tfrecord_loader
 from crackflow.pipeline.batch_spec import BatchSpec
 from crackflow.training import checkpoint, job
-from tests import small, support
-from tests.support import command, with_addons, without_addons
+from tests.helpers import small, support
+from tests.helpers.support import command, with_addons, without_addons
 
 METRICS = (
     "accuracy balanced_accuracy precision recall specificity f1 mcc roc_auc pr_auc ece threshold n confusion"

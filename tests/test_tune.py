@@ -16,8 +16,8 @@ from crackflow.core.config.search import CHOICES, TuneConfig
 from crackflow.model import model_file
 from crackflow.report import search_page
 from crackflow.search import search, trial
-from tests import small, support
-from tests.search.test_search import outcome
+from tests.helpers import small, support
+from tests.helpers.trials import outcome
 
 SEARCHED = ("depth", "width", "learning_rate")
 HELD = ",".join(sorted(set(CHOICES) - set(SEARCHED)))

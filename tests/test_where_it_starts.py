@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from tests import support
+from tests.helpers import support
 
 SHADOWS = ("numpy", "PIL", "json", "random", "tempfile", "convert", "data", "core")
 

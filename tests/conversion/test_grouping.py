@@ -4,7 +4,7 @@ import csv
 import pytest
 
 from crackflow.core.config.data import GroupBy
-from tests import support
+from tests.helpers import support
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from crackflow import convert
 from crackflow.core.config.data import ConvertConfig, Encoding
 from crackflow.core.errors import ConfigError, UserError
 from crackflow.data import dataset
-from tests import small, support
+from tests.helpers import small, support
 
 
 @pytest.fixture(scope="module")

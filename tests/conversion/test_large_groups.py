@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from crackflow.conversion import large_groups
 from crackflow.core.config.data import GroupBy
 from crackflow.data import splits
-from tests import support
+from tests.helpers import support
 
 CLASSES = ("clean", "cracked")
 DEFAULT = (0.8, 0.1, 0.1)

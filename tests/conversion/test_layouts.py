@@ -7,7 +7,7 @@ from crackflow.conversion import layouts
 from crackflow.core.config.data import Layout
 from crackflow.core.errors import UserError
 from crackflow.data import folders
-from tests import support
+from tests.helpers import support
 
 
 def touch(root, *paths):

@@ -1,5 +1,4 @@
 import errno
-import functools
 import io
 import os
 
@@ -12,13 +11,8 @@ from PIL import Image
 
 from crackflow.conversion import duplicate_search, near_duplicates
 from crackflow.data import image_file, thumbnail
-from tests import support
-
-SYMMETRIES = [(turns, flip) for turns in range(4) for flip in (False, True)]
-
-
-def moved(values, turns, flip):
-    return np.ascontiguousarray(np.rot90(values[:, ::-1] if flip else values, turns))
+from tests.helpers import support
+from tests.helpers.symmetries import SYMMETRIES, less_smooth, moved
 
 
 def signatures_of(files):
@@ -32,19 +26,6 @@ def signatures_from(thumbs, means):
     digest = np.zeros((len(thumbs), 32), np.uint8)
     digest[:, :8] = np.arange(len(thumbs), dtype=np.uint64)[:, None].view(np.uint8)
     return near_duplicates.ImageSignatures(digest, np.asarray(thumbs, np.float16), np.asarray(means, np.float32))
-
-
-@functools.cache
-def smooth():
-    """float64 [256, 45]: an orthonormal basis of the polynomials of at most degree 8 over a thumbnail."""
-    side = np.linspace(-1, 1, 16)
-    powers = np.polynomial.legendre.legvander2d(*np.meshgrid(side, side, indexing="ij"), [8, 8]).reshape(256, 9, 9)
-    return np.linalg.qr(powers[:, np.add.outer(np.arange(9), np.arange(9)) <= 8])[0]
-
-
-def less_smooth(thumb):
-    """The thumbnail less the polynomial of degree 8 that fits it best."""
-    return thumb - (smooth() @ (smooth().T @ thumb.ravel())).reshape(16, 16)
 
 
 def all_pairs(signatures):

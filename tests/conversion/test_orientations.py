@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from crackflow.conversion import orientations
-from tests.conversion.test_near_duplicates import SYMMETRIES, less_smooth, moved
+from tests.helpers.symmetries import SYMMETRIES, less_smooth, moved
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from crackflow.core.errors import UserError
 from crackflow.data import dataset, image_file, mask_tiles, thumbnail
 from crackflow.pipeline import tfrecord_loader
 from crackflow.pipeline.batch_spec import BatchSpec
-from tests import support
+from tests.helpers import support
 
 
 def scan_files(root, files, on_bad=OnBad.SKIP):

@@ -9,7 +9,7 @@ from crackflow.conversion import shards
 from crackflow.core import process_pool
 from crackflow.core.errors import UserError
 from crackflow.data import image_file, records
-from tests import support
+from tests.helpers import support
 
 
 def entries(count, windows=()):

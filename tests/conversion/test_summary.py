@@ -6,7 +6,7 @@ from crackflow.conversion import shards, summary
 from crackflow.conversion.scan import ScanResult
 from crackflow.core.config.data import ConvertConfig, Encoding, Layout
 from crackflow.core.errors import UserError
-from tests import support
+from tests.helpers import support
 
 ENTRIES = {"train": [shards.SourceImage("a.jpg", 1, 0, b"", True), shards.SourceImage("b.png", 0, 1, b"", False)]}
 

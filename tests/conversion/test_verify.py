@@ -9,7 +9,7 @@ from crackflow import convert
 from crackflow.core.config.data import ConvertConfig, Encoding
 from crackflow.core.errors import UserError, VerificationError
 from crackflow.data import dataset, records
-from tests import support
+from tests.helpers import support
 
 
 @pytest.fixture(scope="module")

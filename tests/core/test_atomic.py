@@ -8,7 +8,7 @@ import pytest
 from crackflow.core import atomic, locks, temporary_files
 from crackflow.core.errors import UserError
 from crackflow.training import run_folder
-from tests import support
+from tests.helpers import support
 
 MARKER = "marker.json"
 

@@ -14,7 +14,7 @@ from crackflow.core import backend
 from crackflow.core.config.training import ExtraMetric, Optimization, Optimizer
 from crackflow.core.errors import UserError
 from crackflow.training import optimizers
-from tests import support
+from tests.helpers import support
 
 HAS_ADDONS = importlib.util.find_spec("tensorflow_addons") is not None
 

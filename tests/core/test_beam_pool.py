@@ -16,7 +16,7 @@ import pytest
 from crackflow.core import beam_pool
 from crackflow.core.config.data import ConvertConfig, Runner
 from crackflow.core.errors import ConfigError, UserError
-from tests import support
+from tests.helpers import support
 
 HERE = importlib.util.find_spec("apache_beam") is not None
 PYTHON = sys.executable if HERE else os.environ.get("CRACKFLOW_BEAM_PYTHON", "")

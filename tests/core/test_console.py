@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from crackflow.core import console, escaping
-from tests import support
+from tests.helpers import support
 
 SHOW = """
 import sys

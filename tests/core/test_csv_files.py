@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crackflow.core import csv_files
-from tests import support
+from tests.helpers import support
 
 # A file name may hold any byte but NUL and the slash; these are such names as Python decodes them.
 NAME = st.binary(min_size=1, max_size=20).map(lambda data: os.fsdecode(data.replace(b"\0", b"\r").replace(b"/", b"\n")))

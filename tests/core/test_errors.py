@@ -4,7 +4,7 @@ import os
 import pytest
 
 from crackflow.core import errors
-from tests import support
+from tests.helpers import support
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from crackflow.core import locks
-from tests import support
+from tests.helpers import support
 
 HOLDER = """
     import sys, time

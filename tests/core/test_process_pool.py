@@ -13,7 +13,7 @@ import threadpoolctl
 
 from crackflow.core import process_pool
 from crackflow.core.errors import RetryableError, UserError
-from tests import support
+from tests.helpers import support
 
 
 def later_is_quicker(number):

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from crackflow.core import atomic, temporary_files
-from tests import support
+from tests.helpers import support
 
 USERS = [".model-notes.txt", ".report.html.original", "step-1.npz.partial", ".out.partial-deadbeef", ".a.partial-", "a"]
 

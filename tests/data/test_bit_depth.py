@@ -8,7 +8,7 @@ import tifffile
 from PIL import Image
 
 from crackflow.data import bit_depth, image_file
-from tests import support
+from tests.helpers import support
 
 GREY = support.picture(2)[..., 0]
 

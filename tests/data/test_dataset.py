@@ -1,23 +1,11 @@
 import json
-import shutil
 
 import pytest
 
 from crackflow.core.errors import UserError
 from crackflow.data import dataset
-from tests import support
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("whole")
-    support.converted(support.photos(directory / "photos", 12), directory / "data", shards=2)
-    return directory / "data"
-
-
-@pytest.fixture
-def data(whole, tmp_path):
-    return shutil.copytree(whole, tmp_path / "data")
+from tests.helpers import support
+from tests.helpers.dataset_files import data, whole  # noqa: F401 - fixtures
 
 
 def edit(data, **changes):

@@ -12,7 +12,7 @@ from crackflow.core.errors import UserError
 from crackflow.data import dataset as dataset_io
 from crackflow.data import digests
 from crackflow.pipeline import tfrecord_loader
-from tests import small, support
+from tests.helpers import small, support
 
 
 def test_digests_are_of_the_source_files_in_the_order_of_the_records():

@@ -6,7 +6,7 @@ from PIL import Image
 
 from crackflow.core import errors
 from crackflow.data import file_damage, image_file
-from tests import support
+from tests.helpers import support
 
 PNG = support.encoded(support.picture(1, 200, 150), "PNG")
 WEBP = support.encoded(support.picture(1, 200, 150), "WEBP")

@@ -7,7 +7,7 @@ import pytest
 
 from crackflow.core import errors
 from crackflow.data import file_kinds, image_file
-from tests import support
+from tests.helpers import support
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 

@@ -11,7 +11,7 @@ from crackflow.core import errors
 from crackflow.core.backend import tf
 from crackflow.data import image_file, resize, thumbnail, tiff_file
 from crackflow.pipeline import decode
-from tests import support
+from tests.helpers import support
 
 
 def parsed(data, name="x.jpg", max_megapixels=100):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from crackflow.data import image_file, jpeg_header, thumbnail
-from tests import support
+from tests.helpers import support
 
 PLAIN = support.encoded(support.picture(0, 48, 40))
 

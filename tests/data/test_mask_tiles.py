@@ -6,7 +6,7 @@ from PIL import Image
 
 from crackflow.core.errors import ImageError
 from crackflow.data import image_file, mask_tiles
-from tests import support
+from tests.helpers import support
 
 
 @given(st.integers(8, 200), st.integers(8, 200), st.integers(8, 64))

@@ -7,8 +7,7 @@ import pytest
 from PIL import Image
 
 from crackflow.data import overlays
-from tests import support
-from tests.report import test_findings_page
+from tests.helpers import predictions, support
 
 
 def test_no_heat_leaves_the_image_grey_and_heat_colours_its_position():
@@ -84,7 +83,7 @@ def test_a_photograph_is_shrunk_to_fit(size, expected):
 
 
 def test_outlines_are_drawn_where_they_are_in_a_smaller_copy():
-    prediction = test_findings_page.photo(findings=(test_findings_page.FOUND,))
+    prediction = predictions.photo(findings=(predictions.FOUND,))
     grey = np.full((32, 50, 3), 128, np.uint8)
     drawn = overlays.marked(grey, prediction)  # half as large as the photograph
     changed = np.argwhere((drawn != grey).any(-1))

@@ -12,7 +12,7 @@ from crackflow.core.errors import UserError
 from crackflow.data import dataset as dataset_io
 from crackflow.data import mask_grid, records
 from crackflow.data.record_reader import RecordReader
-from tests import small
+from tests.helpers import small
 
 
 @pytest.fixture

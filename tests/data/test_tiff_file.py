@@ -7,7 +7,7 @@ from PIL import Image
 
 from crackflow.core import errors
 from crackflow.data import image_file, tiff_file
-from tests import support
+from tests.helpers import support
 
 GREY = support.picture(2)[..., 0]
 

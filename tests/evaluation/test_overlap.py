@@ -5,7 +5,7 @@ import pytest
 
 from crackflow.evaluation import overlap
 from crackflow.model.training_images import TRAINED, UNSEEN, VALIDATED, TrainingImages
-from tests import small
+from tests.helpers import small
 
 DATASET = small.data()
 

@@ -17,8 +17,8 @@ from crackflow.evaluation import photo_evaluation
 from crackflow.inference import multi_scale, photo_threshold, predictor, receptive_field
 from crackflow.model import model_file
 from crackflow.synthesis import mosaics
-from tests import support
-from tests.inference.test_predictor import CARD, PX, darkness, wall
+from tests.helpers import support
+from tests.helpers.walls import CARD, PX, darkness, wall
 
 CALIBRATED = dataclasses.replace(
     CARD,

@@ -6,7 +6,7 @@ from crackflow.evaluation import scoring
 from crackflow.model import networks
 from crackflow.pipeline import tfrecord_loader
 from crackflow.pipeline.batch_spec import BatchSpec
-from tests import small
+from tests.helpers import small
 
 
 class Brightness:

@@ -7,7 +7,7 @@ from crackflow.conversion import layouts
 from crackflow.core.config.data import Layout
 from crackflow.data.dataset import Dataset
 from crackflow.evaluation import slices
-from tests import support
+from tests.helpers import support
 
 
 def test_brightness_is_the_mean_grey_level_and_blur_lowers_sharpness():

@@ -14,7 +14,7 @@ from scipy.special import expit
 from crackflow.core.config.threshold import ThresholdRule
 from crackflow.evaluation import metrics, thresholds
 from crackflow.inference import photo_threshold
-from tests.evaluation.test_metrics import FEW, ROWS, columns, sample
+from tests.helpers.scores import FEW, ROWS, columns, sample
 
 
 @FEW

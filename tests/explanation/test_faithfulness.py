@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from crackflow.explanation import faithfulness
-from tests.evaluation.test_metrics import FEW
+from tests.helpers.scores import FEW
 
 PX = 32
 

@@ -5,7 +5,7 @@ import pytest
 
 from crackflow.core.errors import UserError
 from crackflow.explanation import inputs
-from tests import support
+from tests.helpers import support
 
 
 def masked(tmp_path, name="a/one.png", width=64, height=32):

@@ -12,7 +12,7 @@ from crackflow.core.config.network import Network
 from crackflow.core.config.trained import Method
 from crackflow.explanation import saliency
 from crackflow.model import networks
-from tests import small
+from tests.helpers import small
 
 PX = 10
 KERNELS = 4

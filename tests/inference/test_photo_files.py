@@ -1,29 +1,14 @@
 import collections
-import io
 import os
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import IFDRational
 
 from crackflow.core.errors import UserError
 from crackflow.inference import photo_files
-from tests import support
-
-
-def located(latitude, longitude, sides=("N", "E"), pixels=None):
-    """A JPEG that says where it was taken; degrees, minutes and seconds each."""
-    exif = Image.Exif()
-    exif[ExifTags.IFD.GPSInfo] = {
-        ExifTags.GPS.GPSLatitudeRef: sides[0],
-        ExifTags.GPS.GPSLatitude: latitude,
-        ExifTags.GPS.GPSLongitudeRef: sides[1],
-        ExifTags.GPS.GPSLongitude: longitude,
-    }
-    buffer = io.BytesIO()
-    Image.fromarray(support.picture(0) if pixels is None else pixels).save(buffer, "JPEG", exif=exif)
-    return buffer.getvalue()
+from tests.helpers import support
+from tests.helpers.gps_photos import SOMEWHERE, located, tagged
 
 
 @pytest.fixture
@@ -113,19 +98,6 @@ def test_pixels_place_and_hash_are_read(tmp_path):
     assert photo.pixels.shape == (64, 64, 3) and photo.pixels.dtype == np.uint8
     assert photo.place == pytest.approx((46.51, 7.25))
     assert photo.sha256 == support.sha256(tmp_path / "a.jpg")
-
-
-SOMEWHERE = (33.0, 51.0, 24.5), (70.0, 39.0, 36.0)
-
-
-def tagged(latitude, longitude, sides=("N", "E"), **more):
-    """A JPEG with these GPS tags; what is None is left out."""
-    tags = {"GPSLatitude": latitude, "GPSLatitudeRef": sides[0], "GPSLongitude": longitude, "GPSLongitudeRef": sides[1]}
-    exif = Image.Exif()
-    exif[ExifTags.IFD.GPSInfo] = {ExifTags.GPS[k]: v for k, v in (tags | more).items() if v is not None}
-    buffer = io.BytesIO()
-    Image.fromarray(support.picture(0)).save(buffer, "JPEG", exif=exif)
-    return buffer.getvalue()
 
 
 @pytest.mark.parametrize("sides", [("S", "W"), ("s", "w"), ("South", "West"), (" S", "W ")])

@@ -3,44 +3,19 @@ import json
 import os
 import threading
 
-import numpy as np
 import pytest
 
 from crackflow.core.errors import UserError
 from crackflow.inference import prediction_log
-from crackflow.inference.photo_files import Photo
-from crackflow.inference.predictor import Finding, Prediction
-from tests import support
+from crackflow.inference.predictor import Prediction
+from tests.helpers import support
+from tests.helpers.prediction_logs import photo, record  # noqa: F401 - fixtures
 
 RUN = {"--scale": "0.0", "--model": "ab12"}
 
 
-def prediction(name="a.jpg"):
-    """With NumPy's numbers in it, as the network gives them."""
-    crack = Finding(
-        (1.5, 2.0, np.float64(3.25), 4.0), [[(0.1, 0.2), (np.float32(0.3), 4.0)]], 0.9, "cracked", 7.1, None
-    )
-    return Prediction(
-        name, np.int64(60), 40, float(np.float32(0.9)), "cracked", "crack", [crack], ["dark"], None, (1.0, 0.5),
-        np.ones((2, 3), np.float32),
-    )  # fmt: skip
-
-
-@pytest.fixture
-def photo(tmp_path):
-    """Of a file that lies there."""
-    path = tmp_path / os.fsdecode(b"wall \xff\n.jpg")
-    support.put(path, b"pixels")
-    return str(path), Photo(np.zeros((40, 60, 3), np.uint8), support.sha256(path), (46.1, -7.2), ("turned",))
-
-
 def open_log(tmp_path, run=RUN, overwrite=False):
     return prediction_log.open_log(str(tmp_path / "out"), run, overwrite)
-
-
-def record(photo, name="a.jpg"):
-    path, photograph = photo
-    return prediction_log.new_record(prediction(name), photograph, path, prediction_log.file_stat(path))
 
 
 def test_what_is_found_again_is_what_was_appended(tmp_path, photo):

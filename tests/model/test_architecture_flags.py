@@ -5,7 +5,7 @@ import pytest
 from crackflow.core.backend import keras
 from crackflow.core.config.network import Activation, Architecture, Block, Downsampling, Network, Padding, Pooling
 from crackflow.model import architecture_flags, model_file, networks
-from tests import small
+from tests.helpers import small
 
 DESIGNS = [
     Architecture(),

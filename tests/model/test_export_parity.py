@@ -14,8 +14,8 @@ from crackflow.core.config.trained import Format
 from crackflow.core.errors import UserError
 from crackflow.data import image_file
 from crackflow.model import export_formats, export_parity, model_file, networks
-from tests import support
-from tests.inference.test_sliding_window import lively
+from tests.helpers import support
+from tests.helpers.lively_networks import lively
 
 IMAGE_PX = 64
 COUNT = 256

@@ -13,19 +13,9 @@ from crackflow.core.config.training import TrainConfig
 from crackflow.core.errors import UserError
 from crackflow.model import mask_head, model_file, networks, ood, structure
 from crackflow.training import trainer
-from tests import support
+from tests.helpers import support
+from tests.helpers.cards import CARD
 
-CARD = model_file.ModelMetadata(
-    network="crackflow_s",
-    classes=("clean", "crackéd"),
-    threshold=0.375,
-    temperature=1.5,
-    image_px=32,
-    channels=3,
-    fingerprint="f" * 64,
-    versions={"tensorflow": "2"},
-    seed=4,
-)
 IMAGE = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
 
 

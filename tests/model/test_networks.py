@@ -6,7 +6,7 @@ import pytest
 from crackflow.core.backend import keras, tf
 from crackflow.core.config.network import Network
 from crackflow.model import blocks, networks
-from tests import small
+from tests.helpers import small
 
 # Backbones take seconds to build; test_model_file covers them in half precision.
 BACKBONES = {Network.MOBILENET_V3_SMALL, Network.EFFICIENTNET_V2_B0, Network.CONVNEXT_TINY, Network.RESNET50}

@@ -5,7 +5,7 @@ from scipy.spatial import distance
 
 from crackflow.core.config.network import Network
 from crackflow.model import networks, ood
-from tests import small, support
+from tests.helpers import small, support
 
 
 def gaussian(count, seed=0, width=6):

@@ -11,55 +11,21 @@ from crackflow.core.backend import keras
 from crackflow.core.config.network import Network
 from crackflow.core.errors import UserError
 from crackflow.model import model_file, networks, safe_load
-from tests import small
-
-CARD = model_file.ModelMetadata("crackflow_xs", ("clean", "cracked"), 0.5, 1.0, 32, 3, "f" * 64, {}, 0)
-
-
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory):
-    """The bytes of an intact model."""
-    path = tmp_path_factory.mktemp("guard") / "model.h5"
-    model_file.save(str(path), networks.NETWORKS[Network.CRACKFLOW_XS].build(32), CARD)
-    return path.read_bytes()[: -model_file.CHECKSUM_TRAILER_BYTES]
-
-
-def put(file, name, text):
-    """Writes an attribute as crackflow's files have them."""
-    if name in file.attrs:
-        del file.attrs[name]
-    file.attrs[name] = np.bytes_(text.encode())
-
-
-@pytest.fixture
-def hostile(sound, tmp_path):
-    """`hostile(change)` writes a model file whose description `change` has changed, and returns its path."""
-
-    def make(change=None, file_change=None):
-        path = tmp_path / "model.h5"
-        path.write_bytes(sound)
-        with h5py.File(path, "r+") as file:
-            config = json.loads(file.attrs["model_config"])
-            if change:
-                change(config)
-                put(file, "model_config", json.dumps(config))
-            if file_change:
-                file_change(file)
-        return str(path)
-
-    return make
-
-
-def refusal(path):
-    with pytest.raises(UserError) as caught:
-        model_file.load(path)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def layer(config, kind):
-    return next(candidate for candidate in config["config"]["layers"] if candidate["class_name"] == kind)
-
+from tests.helpers import small
+from tests.helpers.hostile_models import (  # noqa: F401 - fixtures
+    CARD,
+    borrowed,
+    circle,
+    evil,
+    function,
+    hostile,
+    layer,
+    loop,
+    outside,
+    put,
+    refusal,
+    resized,
+)
 
 # Two backbones pass in tests/model/test_model_file.py, which loads them as they come out of training.
 LOADED_THERE = {Network.MOBILENET_V3_SMALL, Network.CONVNEXT_TINY}
@@ -90,14 +56,6 @@ def test_a_lambda_layer_is_refused_and_its_code_not_run(tmp_path):
     assert not os.path.exists(trace)
 
 
-def evil(module="os", name="system"):
-    return {"module": module, "class_name": name, "config": {}, "registered_name": None}
-
-
-def function(name):
-    return {"module": "builtins", "class_name": "function", "config": name, "registered_name": "function"}
-
-
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -122,12 +80,6 @@ def test_whatever_is_no_plain_layer_is_refused(hostile, change, message):
     with pytest.raises(UserError, match=message) as caught:
         model_file.load(path)
     assert "is refused" in str(caught.value)
-
-
-def circle(config):
-    """The first convolution takes the output of the last one."""
-    layers = [candidate for candidate in config["config"]["layers"] if candidate["class_name"] == "Conv2D"]
-    layers[0]["inbound_nodes"][0][0][0] = layers[-1]["config"]["name"]
 
 
 @pytest.mark.parametrize(
@@ -155,30 +107,8 @@ def test_a_description_that_makes_no_such_network_is_damaged(hostile, change, me
     assert "is damaged or no model" in str(caught.value)
 
 
-def outside(file):
-    del file["model_weights/stem_conv"]
-    file["model_weights/stem_conv"] = h5py.ExternalLink("/etc/passwd", "/")
-
-
-def loop(file):
-    file["model_weights/again"] = h5py.SoftLink("/model_weights")
-
-
-def borrowed(file):
-    shape = file["model_weights/logit/logit/bias:0"].shape
-    del file["model_weights/logit/logit/bias:0"]
-    file["model_weights/logit/logit"].create_dataset(
-        "bias:0", shape, "f4", external=[("/etc/passwd", 0, h5py.h5f.UNLIMITED)]
-    )
-
-
 def bomb(file):
     file.create_dataset("large", (10**6, 10**3), "f4", compression="gzip", chunks=(1000, 1000))
-
-
-def resized(file):
-    del file["model_weights/logit/logit/kernel:0"]
-    file["model_weights/logit/logit"].create_dataset("kernel:0", data=np.zeros((3, 1), np.float32))
 
 
 def texts(file):

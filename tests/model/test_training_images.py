@@ -9,7 +9,7 @@ import pytest
 from crackflow.data import digests
 from crackflow.model import training_images
 from crackflow.model.training_images import TRAINED, UNSEEN, VALIDATED, TrainingImages
-from tests import small
+from tests.helpers import small
 
 
 def random_digests(seed, count):

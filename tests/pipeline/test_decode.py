@@ -8,7 +8,7 @@ from PIL import Image
 from crackflow.core.backend import tf
 from crackflow.data import resize
 from crackflow.pipeline import decode
-from tests import support
+from tests.helpers import support
 
 
 def decoded_array(data, shape, encoding="jpeg", exact=True):

@@ -9,7 +9,7 @@ from crackflow.core.config.training import Input
 from crackflow.data import dataset as dataset_io
 from crackflow.pipeline import loader, memmap_loader
 from crackflow.pipeline.batch_spec import BatchSpec
-from tests import small
+from tests.helpers import small
 
 PX, BATCH = 24, 16
 Usage = collections.namedtuple("Usage", "total used free")

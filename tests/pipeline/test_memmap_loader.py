@@ -16,7 +16,7 @@ from crackflow.core.sharding import ShardOptions
 from crackflow.data import dataset as dataset_io
 from crackflow.pipeline import memmap_loader, tfrecord_loader
 from crackflow.pipeline.batch_spec import BatchSpec
-from tests import small, support
+from tests.helpers import small, support
 
 PX = 24
 

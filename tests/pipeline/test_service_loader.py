@@ -14,7 +14,7 @@ from crackflow.core.errors import UserError
 from crackflow.core.sharding import ShardOptions
 from crackflow.pipeline import loader, service_loader, tfrecord_loader
 from crackflow.pipeline.batch_spec import BatchSpec
-from tests import small
+from tests.helpers import small
 
 PX = small.IMAGE_PX
 

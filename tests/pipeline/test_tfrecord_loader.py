@@ -17,7 +17,7 @@ from crackflow.data import dataset as dataset_io
 from crackflow.data.record_reader import RecordReader
 from crackflow.pipeline import memmap_loader, tfrecord_loader
 from crackflow.pipeline.batch_spec import BatchSpec
-from tests import small
+from tests.helpers import small
 
 PX = small.IMAGE_PX
 

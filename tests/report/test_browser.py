@@ -12,11 +12,13 @@ from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from crackflow.core.config.search import TuneConfig
 from crackflow.data import overlays
 from crackflow.evaluation import metrics, results, slices
 from crackflow.report import findings_page, rendering, run_page, search_page
-from tests.report import test_findings_page, test_search_page
-from tests.report.test_run_page import evaluation, report
+from tests.helpers import predictions, search_results
+from tests.helpers.evaluations import evaluation, report
+from tests.helpers.trials import outcome
 
 BROWSER, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
 pytestmark = [
@@ -262,13 +264,13 @@ def photographs(browser, tmp_path_factory):
     """A page of findings: one cracked, one in between, one clean."""
     page = findings_page.FindingsPage(10)
     for prediction in (
-        test_findings_page.photo("wall.jpg"),
-        test_findings_page.photo("pale.jpg", 0.5, (test_findings_page.FAINT,), "review"),
-        test_findings_page.photo("clean.jpg", 0.1, (), "clean"),
+        predictions.photo("wall.jpg"),
+        predictions.photo("pale.jpg", 0.5, (predictions.FAINT,), "review"),
+        predictions.photo("clean.jpg", 0.1, (), "clean"),
     ):
         page.add(prediction, np.full((64, 100, 3), 150, np.uint8))
     path = tmp_path_factory.mktemp("album") / "report.html"
-    page.write(path, test_findings_page.CONTENT, 3, "--photos=a\n")
+    page.write(path, predictions.CONTENT, 3, "--photos=a\n")
     return path
 
 
@@ -359,11 +361,11 @@ def test_the_album_never_scrolls_sideways(browser, photographs, size):
 def search_page_path(tmp_path_factory):
     """The page of a search of 20 trials, one of which failed."""
     outcomes = [
-        *test_search_page.random_trials(20),
-        test_search_page.outcome("20", status="failed", score=None, accuracy=None, message="no"),
+        *search_results.random_trials(20),
+        outcome("20", status="failed", score=None, accuracy=None, message="no"),
     ]
     path = tmp_path_factory.mktemp("trials") / "report.html"
-    search_page.write(path, test_search_page.search_result(outcomes), test_search_page.CONFIG)
+    search_page.write(path, search_results.search_result(outcomes), TuneConfig(data="/d", out="/o"))
     return path
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from crackflow.core import errors
 from crackflow.data import image_file, thumbnail
-from tests import support
+from tests.helpers import support
 
 NAME = "06-alpha-zero-photo-turned-white"
 

@@ -5,7 +5,7 @@ import pytest
 
 from crackflow.core import errors
 from crackflow.data import image_file, mask_tiles
-from tests import support
+from tests.helpers import support
 
 NAME = "11-black-jpeg-masks-refused"
 BLACK = np.zeros((64, 64, 3), np.uint8)

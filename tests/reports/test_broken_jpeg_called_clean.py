@@ -13,7 +13,7 @@ from crackflow.core.config.data import ConvertConfig
 from crackflow.data import image_file, thumbnail
 from crackflow.explanation import inputs
 from crackflow.inference import photo_files
-from tests import support
+from tests.helpers import support
 
 NAME = "02-broken-jpeg-called-clean"
 END = b"\xff\xd9"

@@ -8,7 +8,7 @@ import tifffile
 
 from crackflow.core import errors
 from crackflow.data import image_file, thumbnail
-from tests import support
+from tests.helpers import support
 
 NAME = "07-deep-and-odd-tiff-read-wrongly"
 TRUE_MEAN = 168.3

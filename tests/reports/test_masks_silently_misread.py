@@ -9,7 +9,7 @@ from PIL import Image
 from crackflow.core import errors
 from crackflow.core.errors import UserError
 from crackflow.data import image_file, mask_tiles
-from tests import support
+from tests.helpers import support
 
 NAME = "03-masks-silently-misread"
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests import support
+from tests.helpers import support
 
 NAME = "18-messages-that-mislead"
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"

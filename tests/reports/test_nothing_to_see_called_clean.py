@@ -6,7 +6,7 @@ import pytest
 from crackflow.core import errors
 from crackflow.data import image_file
 from crackflow.inference import predictor
-from tests import support
+from tests.helpers import support
 
 NAME = "19-nothing-to-see-called-clean"
 

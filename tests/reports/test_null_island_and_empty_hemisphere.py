@@ -5,8 +5,8 @@ import json
 import pytest
 
 from crackflow.inference import photo_files
-from tests import support
-from tests.inference.test_photo_files import SOMEWHERE, tagged
+from tests.helpers import support
+from tests.helpers.gps_photos import SOMEWHERE, tagged
 
 NAME = "09-null-island-and-empty-hemisphere"
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests import support
+from tests.helpers import support
 
 
 @pytest.mark.parametrize("mode", ["none", "eop"])

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from tests import support
+from tests.helpers import support
 
 NAME = "04-sdnet-kaggle-names-leak"
 

@@ -10,7 +10,7 @@ from crackflow.core.config.data import SynthConfig
 from crackflow.core.config.trained import EvaluateConfig, PredictConfig
 from crackflow.core.config.training import Optimization, TrainConfig
 from crackflow.model import model_file
-from tests import support
+from tests.helpers import support
 
 PX = 64  # small images: steps, patience and statistics are under test
 

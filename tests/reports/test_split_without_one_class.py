@@ -7,7 +7,7 @@ import pytest
 
 from crackflow import convert
 from crackflow.core.config.data import ConvertConfig
-from tests import support
+from tests.helpers import support
 
 NAME = "08-split-without-one-class"
 ASKED = (0.8, 0.1, 0.1)

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from crackflow.core import csv_files
-from tests import support
+from tests.helpers import support
 
 # What each verb does with its streams, without TensorFlow's start: a bar, a table, a line, a mistake.
 VERB = """

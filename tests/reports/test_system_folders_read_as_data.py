@@ -5,7 +5,7 @@ import json
 import pytest
 
 from crackflow.explanation import inputs
-from tests import support
+from tests.helpers import support
 
 NAME = "10-system-folders-read-as-data"
 

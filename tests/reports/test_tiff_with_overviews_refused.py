@@ -9,7 +9,7 @@ import tifffile
 from crackflow.core import errors
 from crackflow.data import image_file
 from crackflow.inference import photo_files
-from tests import support
+from tests.helpers import support
 
 NAME = "16-tiff-with-overviews-refused"
 

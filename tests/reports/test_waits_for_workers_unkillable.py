@@ -10,8 +10,8 @@ import signal
 import subprocess
 import sys
 
-from tests import small, support
-from tests.core.test_rendezvous import addresses
+from tests.helpers import small, support
+from tests.helpers.ports import addresses
 
 SLURM = {
     "SLURM_JOB_ID": "4711",

@@ -11,27 +11,10 @@ from crackflow.core.config.search import CHOICES, TuneConfig, Tuner
 from crackflow.core.config.training import TrainConfig
 from crackflow.core.errors import UserError
 from crackflow.search import roles, search, space, trial
-from tests import small, support
+from tests.helpers import small, support
+from tests.helpers.trials import outcome
 
 CONFIG = TuneConfig(data="/d", out="/o")
-
-
-def outcome(name, **changes):
-    settings = {
-        "status": trial.COMPLETED,
-        "score": 0.9,
-        "accuracy": 0.9,
-        "cross_entropy": 0.2,
-        "images_per_sec": 5000.0,
-        "train_images_per_sec": 900.0,
-        "params": 25_000,
-        "epochs": 8,
-        "seconds": 12.0,
-        "peak_mb": 900,
-        "worker": "alone",
-        "chosen": space.defaults(),
-    }
-    return trial.TrialResult(name, **settings | changes)
 
 
 def put(out, *outcomes):

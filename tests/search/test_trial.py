@@ -12,7 +12,7 @@ from crackflow.core.backend import keras
 from crackflow.core.config.hardware import Strategy
 from crackflow.core.config.search import CHOICES, Objective, TuneConfig
 from crackflow.search import space, trial
-from tests import small
+from tests.helpers import small
 
 HYPERPARAMETERS = space.defaults() | {"stem": 16, "depth": 2, "width": 16, "repeats": "none", "batch_size": 32}
 

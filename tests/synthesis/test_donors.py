@@ -5,7 +5,7 @@ import pytest
 
 from crackflow.core.errors import UserError
 from crackflow.synthesis import concrete, donors
-from tests import small
+from tests.helpers import small
 
 PX = 64
 

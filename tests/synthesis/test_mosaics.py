@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from crackflow.synthesis import mosaics
-from tests import support
+from tests.helpers import support
 
 
 def lay(height, width, side=40, seed=0, count=5):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from crackflow.synthesis import concrete, cracks, varied
-from tests import small
+from tests.helpers import small
 
 PX = 64
 

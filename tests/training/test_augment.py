@@ -11,7 +11,7 @@ from crackflow.core.backend import load_addons, tf
 from crackflow.core.config.augmentation import Augment, Augmentation
 from crackflow.synthesis import concrete
 from crackflow.training import augment, counter_rng
-from tests.support import with_addons
+from tests.helpers.support import with_addons
 
 SIZE = 24
 

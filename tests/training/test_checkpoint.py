@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from crackflow.training import checkpoint
 from crackflow.training.checkpoint import Snapshot
-from tests import support
+from tests.helpers import support
 
 
 def snapshot(step, size=1000):

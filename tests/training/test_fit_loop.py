@@ -16,7 +16,7 @@ from crackflow.core.errors import RetryableError, UserError
 from crackflow.core.runtime import AutoChoice
 from crackflow.model import networks
 from crackflow.training import callbacks, checkpoint, fit_loop, trainer
-from tests.support import with_addons
+from tests.helpers.support import with_addons
 
 STEPS, BATCH, IMAGE_PX = 5, 8, 32
 ALONE = distribution.Cluster(None, AutoChoice("one", ""))

@@ -16,7 +16,7 @@ from crackflow.evaluation import scoring
 from crackflow.model import mask_head, model_file, networks
 from crackflow.pipeline.batch_spec import BatchSpec
 from crackflow.training import fit_loop, job
-from tests import small, support
+from tests.helpers import small, support
 
 
 def config(tmp_path, **changes):

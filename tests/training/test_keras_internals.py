@@ -4,7 +4,7 @@ import numpy as np
 
 from crackflow.core.backend import keras, load_addons, tf
 from crackflow.training import keras_internals
-from tests.support import with_addons
+from tests.helpers.support import with_addons
 
 VERSION = f"tf_keras {keras.__version__} changed what keras_internals leans on"
 

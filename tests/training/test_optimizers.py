@@ -6,7 +6,7 @@ from crackflow.core import errors
 from crackflow.core.backend import keras, tf
 from crackflow.core.config.training import ExtraMetric, Optimization, Optimizer, Schedule
 from crackflow.training import optimizers
-from tests.support import with_addons, without_addons
+from tests.helpers.support import with_addons, without_addons
 
 NEEDS_ADDONS = {
     Optimizer.LAMB,

@@ -24,7 +24,7 @@ from crackflow.model import networks
 from crackflow.pipeline import loader
 from crackflow.pipeline.batch_spec import BatchSpec
 from crackflow.training import profiling, trainer
-from tests import small
+from tests.helpers import small
 
 IMAGE_PX, BATCH = small.IMAGE_PX, 16
 CORES = len(os.sched_getaffinity(0))

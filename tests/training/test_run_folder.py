@@ -13,7 +13,7 @@ from crackflow.core.config.training import Optimization, Resume, Safety, TrainCo
 from crackflow.core.errors import UserError
 from crackflow.core.runtime import AutoChoice
 from crackflow.training import checkpoint, run_folder
-from tests import support
+from tests.helpers import support
 
 ALONE = distribution.Cluster(None, AutoChoice("one", ""))
 

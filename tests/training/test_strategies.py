@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests import support
+from tests.helpers import support
 
 SCRIPT = """
 import json, sys

@@ -19,7 +19,7 @@ from crackflow.core import csv_files, flags, temporary_files
 from crackflow.core.config.data import ConvertConfig
 from crackflow.data import dataset, records
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 CLASSES = ("Negative", "Positive")
 
 
