@@ -1,11 +1,13 @@
 """Twenty to four hundred images per class, all flags at their defaults: how good is the model, and does it warn?
 
   python -m benchmarks.small --json=benchmarks/results/small.json
+  python -m benchmarks.small --sets=brick --sizes=100 --weights=shipped --json=benchmarks/results/small_shipped.json
 
 For METU, brick facades and synthetic concrete, and for each seed: a sample of each class is drawn, converted and
 trained on from scratch (`crackflow.convert --seed`, `crackflow.train --seed`, nothing else). The model is evaluated on
 up to 250 other images per class, none of which is a copy of a sampled one. `warned`: training warned that the model may
-be no better than chance. Runs that --json already contains are not repeated; --place=DIR keeps their files.
+be no better than chance. --weights: start from that model instead, as `crackflow.train --weights` does. Runs that
+--json already contains are not repeated; --place=DIR keeps their files.
 """
 
 import csv
@@ -75,13 +77,15 @@ def link_files(source: pathlib.Path, paths: list[str], root: pathlib.Path) -> pa
     return root
 
 
-def measure(source: pathlib.Path, images: dict, size: int, seed: int, directory: pathlib.Path) -> dict:
-    """One run from images to metrics, in `directory`."""
+def measure(
+    source: pathlib.Path, images: dict, size: int, seed: int, directory: pathlib.Path, start: list[str]
+) -> dict:
+    """One run from images to metrics, in `directory`. `start`: more flags of training."""
     train, test = draw(images, size, seed)
     began = time.perf_counter()
     photos, data, run = link_files(source, train, directory / "train"), directory / "data", directory / "run"
     command("convert", f"--images={photos}", f"--out={data}", f"--seed={seed}")
-    training = command("train", f"--data={data}", f"--run_dir={run}", f"--seed={seed}")
+    training = command("train", f"--data={data}", f"--run_dir={run}", f"--seed={seed}", *start)
     seconds = time.perf_counter() - began
     test_data = directory / "others"
     command(
@@ -113,7 +117,9 @@ def scores(run: pathlib.Path, test_data: pathlib.Path) -> dict:
 
 
 def main() -> None:
-    options = harness.arguments(__doc__, seeds=5, place="", sets=",".join(SETS), sizes=",".join(map(str, SIZES)))
+    sizes = ",".join(map(str, SIZES))
+    options = harness.arguments(__doc__, seeds=5, place="", sets=",".join(SETS), sizes=sizes, weights="")
+    start = [f"--weights={options.weights}"] if options.weights else []
     runtime.configure(seed=0, threads=0, deterministic=False)
     results = harness.results(options.json)
     with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
@@ -128,7 +134,7 @@ def main() -> None:
                     enough = min(map(len, images.values())) >= size + MIN_TESTED
                     if key not in results and enough:
                         results[key] = {"set": name, "size": size, "seed": seed} | measure(
-                            source, images, size, seed, work_dir / key
+                            source, images, size, seed, work_dir / key, start
                         )
                         print(json.dumps(results[key]), file=sys.stderr, flush=True)
                         harness.save(options.json, results)
