@@ -342,7 +342,7 @@ def test_a_disk_that_fills_up_is_one_line_and_what_is_done_stays(input_dir, undi
             break
         except UserError as error:
             match = re.search(
-                "the disk is full.*; (.) of 7 photographs are done, and the same command goes", str(error)
+                "the disk is full.*; (.) of 7 photographs are done, and the same command resumes", str(error)
             )
             done.append(int(match[1]) if match else 0)
             assert match or "the disk is full" in str(error) or "No space left" in str(error)

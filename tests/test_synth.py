@@ -63,7 +63,7 @@ def test_the_number_of_workers_changes_no_byte(synthetic_dir, tmp_path):
 
 def test_the_folder_says_what_made_it(synthetic_dir):
     facts = json.loads((synthetic_dir / synth.MARKER).read_text())
-    assert facts == synth.metadata(config(synthetic_dir, count=39, seed=4), "")
+    assert facts == synth.facts(config(synthetic_dir, count=39, seed=4), "")
     assert (facts["seed"], facts["count"], facts["image_px"]) == (4, 39, 32)
 
 

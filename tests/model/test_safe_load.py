@@ -25,6 +25,7 @@ from tests.helpers.hostile_models import (  # noqa: F401 - fixtures
     put,
     refusal,
     resized,
+    sound,
 )
 
 # Two backbones pass in tests/model/test_model_file.py, which loads them as they come out of training.
