@@ -1,7 +1,6 @@
 import json
 import os
 import re
-import shutil
 
 import pytest
 
@@ -10,18 +9,7 @@ from crackflow.core.config.data import ConvertConfig, Encoding
 from crackflow.core.errors import UserError, VerificationError
 from crackflow.data import dataset, records
 from tests.helpers import support
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    root = tmp_path_factory.mktemp("whole")
-    support.converted(support.photos(root / "photos", 12), root / "data", shards=2)
-    return root / "data"
-
-
-@pytest.fixture
-def data(whole, tmp_path):
-    return shutil.copytree(whole, tmp_path / "data")
+from tests.helpers.dataset_files import data, whole  # noqa: F401 - fixtures
 
 
 def check(folder):
