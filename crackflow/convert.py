@@ -1,11 +1,11 @@
-"""A folder of photographs becomes TFRecord shards, with no picture in two splits.
+"""Convert a folder of photographs to TFRecord shards, with no picture in two splits.
 
   python -m crackflow.convert --images=photos --out=data/photos
   python -m crackflow.convert --verify=data/photos
   python -m crackflow.convert --join=data/metu,data/made --out=data/both      # every image keeps its split
   python -m crackflow.convert --images=/nfs/photos --out=/nfs/data --runner=beam --beam_options=--runner=SparkRunner
 
-Layouts: one folder a class (Positive/ Negative/, cracked/ uncracked/, ...); SDNET2018; images/ + masks/.
+Layouts: one folder per class (Positive/ Negative/, cracked/ uncracked/, ...); SDNET2018; images/ + masks/.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import os
 import time
 
 from crackflow.conversion import grouping, join, layouts, near_duplicates, scan, shards, summary, verify
-from crackflow.core import atomic, beam_pool, console, flags, process_pool
+from crackflow.core import atomic, beam_pool, callable_module, console, flags, process_pool
 from crackflow.core.config.data import ConvertConfig, GroupBy, Layout, OnBad, Runner
 from crackflow.core.errors import UserError, VerificationError
 from crackflow.data import dataset, rejections, splits
@@ -22,14 +22,19 @@ from crackflow.data import dataset, rejections, splits
 OWNED_FILES = (dataset.GROUPS, dataset.REJECTED, dataset.MANIFEST, "*-of-*.tfrecord", "packs/**")
 
 
-def run(config: ConvertConfig) -> None:
-    """Converts a folder, or verifies (`verify`) or joins (`join`) datasets that were converted before."""
+def run(config: ConvertConfig) -> dict:
+    """Converts a folder, or verifies (`verify`) or joins (`join`) datasets that were converted before.
+
+    Returns:
+        The content of dataset.json.
+
+    Raises:
+        UserError: The flags or the images are unusable.
+        VerificationError: The dataset to verify is damaged or incomplete.
+    """
     if config.verify:
-        verify_dataset(config)
-    elif config.join:
-        join_datasets(config)
-    else:
-        convert(config)
+        return verify_dataset(config)
+    return join_datasets(config) if config.join else convert(config)
 
 
 def convert(config: ConvertConfig) -> dict:
@@ -91,8 +96,11 @@ def convert(config: ConvertConfig) -> dict:
     return facts
 
 
-def verify_dataset(config: ConvertConfig) -> None:
+def verify_dataset(config: ConvertConfig) -> dict:
     """Reads the dataset `config.verify` again and prints every damage.
+
+    Returns:
+        The content of its dataset.json.
 
     Raises:
         VerificationError: The dataset is damaged or incomplete; the message contains the first damage.
@@ -105,9 +113,10 @@ def verify_dataset(config: ConvertConfig) -> None:
         raise VerificationError(f"{config.verify!r} is no whole dataset: it has no {dataset.DATASET}")
     size = process_pool.count(config.workers)
     try:
-        total = sum(split["count"] for split in dataset.read(config.verify).metadata["splits"].values())
+        metadata = dataset.read(config.verify).metadata
     except dataset.DatasetCorruptedError as error:
         raise VerificationError(str(error)) from error
+    total = sum(split["count"] for split in metadata["splits"].values())
     with process_pool.pool(size) as pool, console.progress_bar(total, "checking") as advance:
         damages = verify.find_damage(config.verify, pool, 2 * size, advance)
     for damage in damages:
@@ -115,6 +124,7 @@ def verify_dataset(config: ConvertConfig) -> None:
     if damages:
         raise VerificationError(f"{config.verify!r} is damaged in {len(damages)} places; the first: {damages[0]}")
     console.info(f"{config.verify}: {total:,} images intact")
+    return metadata
 
 
 def join_datasets(config: ConvertConfig) -> dict:
@@ -214,5 +224,6 @@ def _explain_missing_class(layout_scan: layouts.LayoutScan, missing: list[str], 
     return reason or "none was given"
 
 
+callable_module.install(__name__, ConvertConfig, run)
 if __name__ == "__main__":
     flags.main(ConvertConfig, run, __doc__)

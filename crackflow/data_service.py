@@ -16,7 +16,7 @@ import os
 import socket
 import threading
 
-from crackflow.core import console, flags, rendezvous, runtime, server_address
+from crackflow.core import callable_module, console, flags, rendezvous, runtime, server_address
 from crackflow.core.backend import tf
 from crackflow.core.config.tools import DataServiceConfig, ServiceRole
 from crackflow.core.errors import UserError
@@ -106,5 +106,6 @@ def _require_free_port(port: int) -> None:
         raise UserError(f"--port: expected a free port, received {port}, where something listens; choose another")
 
 
+callable_module.install(__name__, DataServiceConfig, run)
 if __name__ == "__main__":
     flags.main(DataServiceConfig, run, __doc__)

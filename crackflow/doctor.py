@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 
-from crackflow.core import atomic, console, flags, runtime, temporary_files
+from crackflow.core import atomic, callable_module, console, flags, runtime, temporary_files
 from crackflow.core.backend import tf
 from crackflow.core.config.tools import DoctorConfig
 from crackflow.core.errors import UserError
@@ -78,5 +78,6 @@ def table(stages: list[profiling.StageTiming]) -> str:
     return "\n".join(lines)
 
 
+callable_module.install(__name__, DoctorConfig, run)
 if __name__ == "__main__":
     flags.main(DoctorConfig, run, __doc__)

@@ -15,7 +15,7 @@ without them beside.
 import dataclasses
 import os
 
-from crackflow.core import atomic, console, flags, runtime
+from crackflow.core import atomic, callable_module, console, flags, runtime
 from crackflow.core.config.threshold import ThresholdRule
 from crackflow.core.config.trained import EvalSplit, EvaluateConfig
 from crackflow.core.errors import UserError
@@ -183,5 +183,6 @@ def _build_report(config, loaded, datasets, evaluations) -> run_page.Report:
     )
 
 
+callable_module.install(__name__, EvaluateConfig, run)
 if __name__ == "__main__":
     flags.main(EvaluateConfig, run, __doc__)

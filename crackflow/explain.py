@@ -1,4 +1,4 @@
-"""Where a trained model looks, and how faithful its heat maps are.
+"""Show where a trained model looks, and how faithful its heat maps are.
 
   python -m crackflow.explain --model=runs/metu --images=photos --out=why
   python -m crackflow.explain --model=runs/metu --images=deepcrack/images --masks=deepcrack/masks --patch_px=128 \\
@@ -14,7 +14,7 @@ import os
 
 import numpy as np
 
-from crackflow.core import atomic, console, csv_files, flags, runtime, system_files
+from crackflow.core import atomic, callable_module, console, csv_files, flags, runtime, system_files
 from crackflow.core.backend import keras
 from crackflow.core.config.trained import ExplainConfig
 from crackflow.core.errors import UserError
@@ -212,5 +212,6 @@ def _format_summary(content: dict, rejected: list[tuple[str, str]]) -> list[str]
     return lines
 
 
+callable_module.install(__name__, ExplainConfig, run)
 if __name__ == "__main__":
     flags.main(ExplainConfig, run, __doc__)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from crackflow.core import atomic, console, flags, runtime, temporary_files
+from crackflow.core import atomic, callable_module, console, flags, runtime, temporary_files
 from crackflow.core.config.trained import ExportConfig
 from crackflow.core.errors import VerificationError
 from crackflow.data import dataset as dataset_io
@@ -128,5 +128,6 @@ def _describe_row(name: str, row: dict) -> str:
     )
 
 
+callable_module.install(__name__, ExportConfig, run)
 if __name__ == "__main__":
     flags.main(ExportConfig, run, __doc__)

@@ -1,4 +1,4 @@
-"""Finds cracks in photographs of any size: which photographs have any, where, how long, and with what probability.
+"""Find cracks in photographs of any size: which photographs have any, where, how long, and with what probability.
 
   python -m crackflow.predict --photos=wall.jpg
   python -m crackflow.predict --photos='site/*.jpg' --model=runs/metu --mm_per_px=0.4 --out=site/findings
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from crackflow.core import atomic, console, csv_files, errors, flags, runtime, system_files
+from crackflow.core import atomic, callable_module, console, csv_files, errors, flags, runtime, system_files
 from crackflow.core.config.trained import PredictConfig
 from crackflow.core.errors import RetryableError, UserError
 from crackflow.data import overlays
@@ -269,5 +269,6 @@ def _print_summary(config: PredictConfig, photos: list[dict], rejected: list[tup
     console.info(f"findings {os.path.join(config.out, FINDINGS)}, report {os.path.join(config.out, run_folder.REPORT)}")
 
 
+callable_module.install(__name__, PredictConfig, run)
 if __name__ == "__main__":
     flags.main(PredictConfig, run, __doc__)

@@ -1,4 +1,4 @@
-"""Pictures of cracked and whole surfaces, with masks, out of nothing: for a first run, for tests, for more data.
+"""Draw pictures of cracked and intact surfaces, with masks: for a first run, for tests, for more data.
 
   python -m crackflow.synth --out=photos --count=2000
   python -m crackflow.synth --out=made --surfaces=varied --donors=data/metu --image_px=128 --count=32000
@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Callable
 
-from crackflow.core import atomic, console, flags, process_pool
+from crackflow.core import atomic, callable_module, console, flags, process_pool
 from crackflow.core.config.data import Surfaces, SynthConfig
 from crackflow.synthesis import concrete, donors, varied
 from crackflow.version import __version__
@@ -22,17 +22,25 @@ OURS = tuple(f"{name}/{'[0-9]' * 8}.*" for name in (concrete.POSITIVE, concrete.
 BATCH_PIXELS = 16 * 227 * 227  # a tenth of a second: the bar moves, and handing over costs nothing beside it
 
 
-def run(config: SynthConfig) -> None:
-    """Fill `config.out` with `config.count` images, half of them cracked. Raises: UserError when `out` is taken."""
-    lent = donors.fingerprint(config.donors)
+def run(config: SynthConfig) -> dict:
+    """Fill `config.out` with `config.count` images, half of them cracked.
+
+    Returns:
+        The content of synth.json.
+
+    Raises:
+        UserError: `out` is taken.
+    """
+    content = facts(config, donors.fingerprint(config.donors))
     with atomic.folder(config.out, MARKER, config.overwrite, OURS) as stage:
         for name in (concrete.POSITIVE, concrete.NEGATIVE, concrete.MASKS):
             os.mkdir(os.path.join(stage, name))
         write(config, stage)
-        atomic.write_text(os.path.join(stage, MARKER), json.dumps(facts(config, lent), indent=2) + "\n")
+        atomic.write_text(os.path.join(stage, MARKER), json.dumps(content, indent=2) + "\n")
     console.info(
         f"{config.out}: {config.count:,} images of {config.image_px} px, {config.count // 2:,} of them cracked"
     )
+    return content
 
 
 def write(config: SynthConfig, folder: str) -> None:
@@ -71,5 +79,6 @@ def facts(config: SynthConfig, lent: str) -> dict:
     }
 
 
+callable_module.install(__name__, SynthConfig, run)
 if __name__ == "__main__":
     flags.main(SynthConfig, run, __doc__)

@@ -10,10 +10,11 @@ another worker was lost; give the command again.
 
 import dataclasses
 import os
+from collections.abc import Sequence
 
 import numpy as np
 
-from crackflow.core import atomic, console, flags, runtime
+from crackflow.core import atomic, callable_module, console, flags, runtime
 from crackflow.core.backend import keras
 from crackflow.core.config.threshold import RuleKind, ThresholdRule
 from crackflow.core.config.training import TrainConfig
@@ -24,7 +25,7 @@ from crackflow.model import model_file, ood, training_images
 from crackflow.pipeline import tfrecord_loader
 from crackflow.pipeline.batch_spec import BatchSpec
 from crackflow.report import run_page
-from crackflow.training import fit_loop, job, run_folder
+from crackflow.training import experiment_logs, fit_loop, job, run_folder
 
 BOOTSTRAP_SAMPLES = 1000
 EVAL_BATCH_SIZE = 256  # images, in float32, on the one device of the chief: --batch_size is divided among all devices
@@ -32,12 +33,12 @@ REMEDY, SHORTCUT = "Take more photographs of both classes", "begin with the mode
 NUM_OOD_IMAGES = 2048  # of the training split, to which the out-of-distribution detector is fitted
 
 
-def run(config: TrainConfig) -> results.Evaluation | None:
+def run(config: TrainConfig) -> dict | None:
     """Run the whole path: data, network, fit, threshold, model.h5, report.
 
     Returns:
-        The evaluation of the test split, or of validation without one. None if the run was already finished, or in a
-        worker that is not the chief.
+        The content of metrics.json: the evaluation of the test split, or of validation without one. None in a worker
+        that is not the chief.
 
     Raises:
         UserError: the flags or data are unusable.
@@ -65,21 +66,24 @@ def run(config: TrainConfig) -> results.Evaluation | None:
         if start.status:
             console.info(f"{config.run_dir} holds {start.status}")
         if start.finished:
-            return None
+            return run_folder.read_metrics(config.run_dir) if cluster.is_chief else None
         text = run_folder.save_flags(config.run_dir, requested) if cluster.is_chief else ""
         data_loader = setup.create_loader()
         console.info(f"input {data_loader.choice.value} ({data_loader.choice.reason})")
         fit = setup.fit(fingerprint)
         if start.snapshot:
             fit.restore(start.snapshot)
-        training = setup.train(fit, data_loader)
-        with cluster.translate_worker_loss():  # all workers take part in reading the statistics of BatchNorm
-            float32_model = model_file.as_float32(setup.model)
-        evaluation = None
-        if cluster.is_chief:
-            evaluation = _deliver(setup, float32_model, training, data_loader.choice, text, seen_images)
-        cluster.all_gather([0])  # a barrier: a worker that left early would look lost
-        return evaluation
+        logged = config if cluster.is_chief else dataclasses.replace(config, log_to=())
+        with experiment_logs.open_logs(logged, flags.as_dict(config)) as fit.logs:
+            training = setup.train(fit, data_loader)
+            with cluster.translate_worker_loss():  # all workers take part in reading the statistics of BatchNorm
+                float32_model = model_file.as_float32(setup.model)
+            metrics = None
+            if cluster.is_chief:
+                metrics = _deliver(setup, float32_model, training, data_loader.choice, text, seen_images)
+                _log_results(fit.logs, config.run_dir, metrics)
+            cluster.all_gather([0])  # a barrier: a worker that left early would look lost
+        return metrics
 
 
 def _deliver(
@@ -89,7 +93,7 @@ def _deliver(
     input_choice: runtime.AutoChoice,
     text: str,
     seen_images: training_images.TrainingImages | None,
-) -> results.Evaluation:
+) -> dict:
     """Write model.h5, metrics.json and report.html of a trained network, and say how good it is.
 
     Args:
@@ -101,7 +105,7 @@ def _deliver(
         seen_images: the images of the run's dataset.
 
     Returns:
-        The evaluation of the test split, or of validation without one.
+        The content of metrics.json.
     """
     config, dataset = setup.config, setup.dataset
     batch_size = _eval_batch_size(config)
@@ -126,7 +130,15 @@ def _deliver(
         console.alert(f"{split}: {overlap_warning}")
     for warning in [*warnings, *results.guesses([evaluation])]:
         console.alert(f"{warning} {_remedy(config)}")
-    return evaluation
+    return metrics
+
+
+def _log_results(logs: Sequence[experiment_logs.GuardedLog], run_dir: str, metrics: dict) -> None:
+    """Give each log the figures of metrics.json, and the files of the run."""
+    figures = {name: float(value) for name, value in metrics.items() if isinstance(value, (int, float))}
+    files = [model_file.FILE, run_folder.METRICS, run_folder.REPORT, run_folder.FLAGS, run_folder.HISTORY]
+    for log in logs:
+        log.finish(figures, [os.path.join(run_dir, name) for name in files])
 
 
 def _remedy(config: TrainConfig) -> str:
@@ -293,5 +305,6 @@ def _build_report(config, dataset, evaluation, training, facts, text, warnings) 
     )
 
 
+callable_module.install(__name__, TrainConfig, run)
 if __name__ == "__main__":
     flags.main(TrainConfig, run, __doc__)

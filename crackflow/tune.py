@@ -12,7 +12,7 @@ trials/ each trial for TensorBoard. The same command resumes a search that was s
 import dataclasses
 import os
 
-from crackflow.core import console, flags
+from crackflow.core import callable_module, console, flags
 from crackflow.core.config.search import TuneConfig
 from crackflow.core.errors import UserError
 from crackflow.report import plots, search_page
@@ -69,5 +69,6 @@ def impossible(result: search.SearchResult, config: TuneConfig) -> str:
     )
 
 
+callable_module.install(__name__, TuneConfig, run)
 if __name__ == "__main__":
     flags.main(TuneConfig, run, __doc__)

@@ -9,7 +9,7 @@ Synopsis::
 
 A default is written in the dataclass alone; the fields of a dataclass within it become flags like its own.
 `--flagfile=FILE` works everywhere (one flag per line, `#` comments), and `as_flagfile(config)` writes a file that
-replays the run.
+replays the run. `core.callable_module` makes the same configs from the arguments of a Python call.
 """
 
 import contextlib
@@ -19,8 +19,8 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 from absl import flags as absl_flags
 
@@ -35,21 +35,26 @@ GIVEN = "_given"  # an attribute but no field: which flags were written out is n
 def define(config_class: type) -> absl_flags.FlagValues:
     """Defines one flag for each field of `config_class`, in a FlagValues of its own."""
     values = absl_flags.FlagValues()
-    for setting in _settings(config_class):
+    for setting in settings(config_class):
         _define_flag(values, setting)
+        for alias in setting.aliases:
+            absl_flags.DEFINE_alias(alias, setting.name, flag_values=values)
     absl_flags.DEFINE_string("flagfile", None, "read more flags from this file", flag_values=values)
     absl_flags.DEFINE_boolean("help", False, "print this list", short_name="h", flag_values=values)
     return values
 
 
-class _Setting(NamedTuple):
+class Setting(NamedTuple):
+    """A field of a config: its flag."""
+
     name: str
-    kind: type
-    default: object
+    kind: Any  # a class, or tuple[class, ...]
+    default: Any
     help: str
+    aliases: tuple[str, ...] = ()
 
 
-def _settings(config_class: type, defaults: object = None) -> Iterator[_Setting]:
+def settings(config_class: type, defaults: object = None) -> Iterator[Setting]:
     """Yields one setting per field. A field that is a dataclass yields its own fields, with the defaults of its
     default.
     """
@@ -57,13 +62,14 @@ def _settings(config_class: type, defaults: object = None) -> Iterator[_Setting]
     for field in dataclasses.fields(config_class):
         default = field.default if defaults is None else getattr(defaults, field.name)
         if dataclasses.is_dataclass(hints[field.name]):
-            yield from _settings(hints[field.name], default)
+            yield from settings(hints[field.name], default)
         else:
-            yield _Setting(field.name, hints[field.name], default, field.metadata["help"])
+            aliases = field.metadata.get("aliases", ())
+            yield Setting(field.name, hints[field.name], default, field.metadata["help"], aliases)
 
 
-def _define_flag(values: absl_flags.FlagValues, setting: _Setting) -> None:
-    name, kind, default, text = setting
+def _define_flag(values: absl_flags.FlagValues, setting: Setting) -> None:
+    name, kind, default, text, _ = setting
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         choices = [member.value for member in kind]
         absl_flags.DEFINE_enum(name, default.value, choices, text, flag_values=values)
@@ -96,9 +102,17 @@ def parse(config_class: type[Config], argv: Sequence[str]) -> Config:
         raise HelpRequested(_help(config_class))
     if rest:
         raise errors.UserError(f"expected only --flags, received {rest[0]!r}; write --name=value")
-    config = _build(config_class, values)
-    object.__setattr__(config, GIVEN, frozenset(name for name in values if values[name].present))
+    config = build(
+        config_class, {name: _from_words(name, kind, values[name].value) for name, kind, *_ in settings(config_class)}
+    )
+    mark_explicit(config, (name for name in values if values[name].present))
     return config
+
+
+def mark_explicit(config: object, names: Iterable[str]) -> None:
+    """Notes which flags of `config` were given, by their names or aliases; `explicit_flags` returns them."""
+    by_alias = {alias: setting.name for setting in settings(type(config)) for alias in setting.aliases}
+    object.__setattr__(config, GIVEN, frozenset(by_alias.get(name, name) for name in names))
 
 
 def _require_few_flagfiles(argv: Sequence[str]) -> None:
@@ -142,37 +156,42 @@ def explicit_flags(config: object) -> frozenset[str]:
     forgets which flags were written out.
     """
     differing = {
-        name for name, _, value, _ in _settings(type(config), config) if value != _defaults(type(config))[name]
+        name for name, _, value, *_ in settings(type(config), config) if value != _defaults(type(config))[name]
     }
     return frozenset(getattr(config, GIVEN, ())) | differing
 
 
 def _defaults(config_class: type) -> dict[str, object]:
-    return {name: default for name, _, default, _ in _settings(config_class)}
+    return {name: default for name, _, default, *_ in settings(config_class)}
 
 
 class HelpRequested(Exception):
     """`--help` was passed; the text is the message."""
 
 
-def _build(config_class: type[Config], values: absl_flags.FlagValues) -> Config:
-    hints = get_type_hints(config_class)
-    settings = {}
+def build(config_class: type[Config], values: Mapping[str, object]) -> Config:
+    """Builds a config, and the configs within it, from the value of each setting by name; others keep their defaults.
+
+    Raises:
+        ConfigError: for a value outside its range.
+    """
+    hints, fields = get_type_hints(config_class), {}
     for field in dataclasses.fields(config_class):
-        kind = hints[field.name]
-        if dataclasses.is_dataclass(kind):
-            settings[field.name] = _build(kind, values)
-            continue
-        value = values[field.name].value
-        if isinstance(kind, type) and issubclass(kind, enum.Enum):
-            value = kind(value)
-        elif get_origin(kind) is tuple:
-            value = _as_tuple(field.name, value, get_args(kind)[0])
-            value = tuple(map(_expand_user, value)) if get_args(kind)[0] is str else value
-        elif kind is str:
-            value = _expand_user(value)
-        settings[field.name] = value
-    return config_class(**settings)
+        if dataclasses.is_dataclass(hints[field.name]):
+            fields[field.name] = build(hints[field.name], values)
+        elif field.name in values:
+            fields[field.name] = values[field.name]
+    return config_class(**fields)
+
+
+def _from_words(name: str, kind: Any, value: Any) -> object:
+    """Returns the value of the flag `name` as its field has it, from what absl parsed."""
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return kind(value)
+    if get_origin(kind) is tuple:
+        items = _as_tuple(name, value, get_args(kind)[0])
+        return tuple(map(expand_user, items)) if get_args(kind)[0] is str else items
+    return expand_user(value) if kind is str else value
 
 
 def _as_tuple(name: str, items: Sequence[str], kind: type) -> tuple:
@@ -185,7 +204,7 @@ def _as_tuple(name: str, items: Sequence[str], kind: type) -> tuple:
         ) from error
 
 
-def _expand_user(value: str) -> str:
+def expand_user(value: str) -> str:
     """Expands ~, which a shell leaves as it is within --out=~/data: a folder of that name would be created."""
     return os.path.expanduser(value) if value.startswith("~") else value
 
@@ -202,25 +221,25 @@ def _text(value: object) -> str:
 
 def _help(config_class: type) -> str:
     lines = []
-    for name, kind, default, help in _settings(config_class):
+    for name, kind, default, help, _ in settings(config_class):
         names = "|".join(m.value for m in kind) if isinstance(kind, type) and issubclass(kind, enum.Enum) else ""
         lines.append(f"  --{name}={names or _text(default) or '...'}")
         lines.append(f"      {help}" + (f" (default {_text(default)})" if names else ""))
     lines.append("  --flagfile=FILE")
-    lines.append("      read more flags from FILE, one a line")
+    lines.append("      read more flags from FILE, one per line")
     return "\n".join(lines)
 
 
 def as_flagfile(config: object, header: str = "") -> str:
     """Returns `config` as the text of a flagfile: `--name=value` lines in the order of the fields."""
     lines = [f"# {line}" for line in header.splitlines()]
-    lines += [f"--{name}={_text(value)}" for name, _, value, _ in _settings(type(config), config)]
+    lines += [f"--{name}={_text(value)}" for name, _, value, *_ in settings(type(config), config)]
     return "\n".join(lines) + "\n"
 
 
 def as_dict(config: object, without: Collection[str] = ()) -> dict[str, str]:
     """Returns the name and the value of each flag, as text, except those in `without`."""
-    return {name: _text(value) for name, _, value, _ in _settings(type(config), config) if name not in without}
+    return {name: _text(value) for name, _, value, *_ in settings(type(config), config) if name not in without}
 
 
 def main(

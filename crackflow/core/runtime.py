@@ -10,6 +10,7 @@ import contextlib
 import os
 import platform
 import random
+import re
 import sys
 from collections.abc import Iterator
 from importlib import metadata
@@ -17,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crackflow.core import process_pool
+from crackflow.core import console, process_pool
 from crackflow.core.backend import keras, tf, without_start_up_noise
 from crackflow.core.config.hardware import Precision, Xla
 from crackflow.version import __version__
@@ -28,6 +29,9 @@ except ImportError:  # Windows
     resource = None
 
 ASSUMED_MEMORY = 8 << 30  # bytes: a small machine of today
+# The CUDA that XLA must be built with for a compute capability from the first number on: PTX 8.7 knows sm_120, PTX 8.6
+# sm_100 (PTX ISA, release notes). TensorFlow up to 2.21 has wheels with CUDA 12.5 (tensorflow#111958).
+CUDA_FOR_XLA = (((12, 0), (12, 8)), ((10, 0), (12, 7)))
 PACKAGES = ("tensorflow", "tf_keras", "numpy", "scikit-learn", "pillow")
 
 
@@ -157,14 +161,38 @@ def _cpuinfo() -> list[str]:
 def choose_xla(requested: Xla) -> AutoChoice:
     """Chooses what XLA compiles. on: the layers and the augmentation; augmentation: that alone; off: nothing.
 
-    auto means on for a GPU. On a CPU it means the augmentation alone, because convolutions ran 3 to 5 times slower when
-    compiled.
+    auto means on for a GPU that this TensorFlow can compile for, else off. On a CPU it means the augmentation alone,
+    because convolutions ran 3 to 5 times slower when compiled.
     """
+    obstacle = _xla_obstacle()
+    if requested is Xla.ON and obstacle:
+        console.warning(f"--xla=on, but {obstacle}; --xla=auto trains without")
     if requested is not Xla.AUTO:
         return AutoChoice(requested.value, "asked for")
+    if obstacle:
+        return AutoChoice("off", obstacle)
     if tf.config.list_physical_devices("GPU"):
         return AutoChoice("on", "GPU")
     return AutoChoice("augmentation", "CPU: compiled convolutions are 3 to 5 times slower there, measured")
+
+
+def _xla_obstacle() -> str:
+    """Why XLA can't compile for the GPUs of this machine, or "" if nothing is known to keep it from that.
+
+    For a GPU newer than its CUDA, XLA does not raise an error: LLVM ends the process ("PTX version 8.5 does not support
+    target 'sm_120'"). Operations that are not compiled run there, from code that the driver translates.
+    """
+    built_with = tf.sysconfig.get_build_info().get("cuda_version", "")
+    cuda = tuple(int(part) for part in re.findall(r"\d+", built_with)[:2])
+    for gpu in tf.config.list_physical_devices("GPU"):
+        capability = tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
+        needed = next((version for lowest, version in CUDA_FOR_XLA if capability >= lowest), (0, 0))
+        if cuda and cuda < needed:
+            return (
+                f"XLA of TensorFlow {tf.__version__} was built with CUDA {built_with} and ends the process on a GPU of "
+                f"compute capability {capability[0]}.{capability[1]}, which needs CUDA {needed[0]}.{needed[1]}"
+            )
+    return ""
 
 
 @contextlib.contextmanager

@@ -92,7 +92,8 @@ def export(
         ):
             path = os.path.join(folder, f"model_{kind.value}.tflite")
             _write_bytes(path, export_formats.tflite(served, kind, calibration))
-            files.append(ExportedModel(f"tflite_{kind.value}", path, "tf.lite.Interpreter", _load_tflite(path), limit))
+            interpreter, runtime = _tflite_interpreter()
+            files.append(ExportedModel(f"tflite_{kind.value}", path, runtime, _load_tflite(path, interpreter), limit))
     return files
 
 
@@ -117,9 +118,17 @@ def _load_signature(saved_model, name: str, input_kind: str) -> Callable:
     return score
 
 
-def _load_tflite(path: str) -> Callable:
+def _tflite_interpreter() -> tuple[Callable, str]:
+    """The interpreter of TFLite files and its name: LiteRT's where it is installed, which is to replace TensorFlow's."""
+    try:
+        return importlib.import_module("ai_edge_litert.interpreter").Interpreter, "LiteRT"
+    except ImportError:
+        return tf.lite.Interpreter, "tf.lite.Interpreter"
+
+
+def _load_tflite(path: str, interpreter: Callable) -> Callable:
     with export_formats.suppress_output():
-        runner = tf.lite.Interpreter(model_content=_read_bytes(path), num_threads=os.cpu_count()).get_signature_runner()
+        runner = interpreter(model_content=_read_bytes(path), num_threads=os.cpu_count()).get_signature_runner()
         runner(image=np.zeros(runner.get_input_details()["image"]["shape"], np.uint8))  # the first call prints messages
 
     def score(batch):

@@ -22,7 +22,7 @@ import numpy as np
 
 from crackflow.core import atomic, console
 from crackflow.core.backend import keras, tf
-from crackflow.training import optimizers
+from crackflow.training import experiment_logs, optimizers
 
 COLUMNS = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "images_per_sec", "seconds")
 
@@ -165,6 +165,19 @@ class HistoryLogger(keras.callbacks.Callback):
             atomic.write_text(self.path, text.getvalue())
         except OSError as error:  # such as a full disk, which must not end the run; the next epoch writes all rows
             console.warning(f"{self.path!r} is not written: {error.strerror or error}; training continues")
+
+
+class ExperimentLogger(keras.callbacks.Callback):
+    """Gives the newest row of `history`, which precedes this callback, to each of `logs`."""
+
+    def __init__(self, history: HistoryLogger, logs: Sequence[experiment_logs.GuardedLog]) -> None:
+        super().__init__()
+        self._history, self._logs = history, logs
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        row = {name: value for name, value in self._history.rows[-1].items() if name != "epoch"}
+        for log in self._logs:
+            log.epoch(epoch + 1, row)
 
 
 class TensorBoardLogger(keras.callbacks.TensorBoard):

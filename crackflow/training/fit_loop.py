@@ -12,7 +12,7 @@ import dataclasses
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from crackflow.core.backend import tf
 from crackflow.core.config.training import TrainConfig
 from crackflow.core.distribution import Cluster
 from crackflow.core.errors import RetryableError, UserError
-from crackflow.training import callbacks, checkpoint, run_folder, trainer
+from crackflow.training import callbacks, checkpoint, experiment_logs, run_folder, trainer
 
 LR_BACKOFF = 0.5  # the factor of the learning rate, each time that a run diverges
 
@@ -78,6 +78,7 @@ class FitLoop:
         self._variables = model.state()
         self._checkpoint_dir = os.path.join(config.run_dir, run_folder.CHECKPOINTS)
         self._metrics: dict[str, np.ndarray] = {}
+        self.logs: Sequence[experiment_logs.GuardedLog] = ()  # of the chief
 
     @property
     def length(self) -> int:
@@ -201,7 +202,7 @@ class FitLoop:
                 advance = stack.enter_context(console.progress_bar(self.length * self.config.batch_size, "training"))
                 advance(first * self.config.batch_size)
                 fit_callbacks.append(callbacks.ProgressBar(advance, self.epochs, self.config.batch_size))
-            fit_callbacks += [self.history, self.best]
+            fit_callbacks += [self.history, self.best, callbacks.ExperimentLogger(self.history, self.logs)]
             if chief:
                 board_dir = os.path.join(self.config.run_dir, run_folder.TENSORBOARD)
                 fit_callbacks.append(callbacks.TensorBoardLogger(board_dir))

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crackflow.core import runtime, throughput
+from crackflow.core import console, runtime, throughput
 from crackflow.core.backend import keras, tf
 from crackflow.core.config.tools import DoctorConfig
 from crackflow.core.config.training import Input, TrainConfig
@@ -60,6 +60,7 @@ def profile_stages(dataset: Dataset, config: DoctorConfig) -> list[StageTiming]:
     image_px, channels = config.image_px or spec.image_px, spec.channels
     precision = runtime.choose_precision(config.precision, spec.bfloat16_on_cpu)
     xla = runtime.choose_xla(config.xla)
+    console.info(f"precision {precision.value} ({precision.reason}); XLA {xla.value} ({xla.reason})")
     keras.mixed_precision.set_global_policy(precision.value)
     clock = functools.partial(throughput.measure, seconds=config.seconds, windows=config.windows)
 

@@ -9,6 +9,7 @@ Synopsis::
 
 import contextlib
 import dataclasses
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -17,11 +18,11 @@ from crackflow.core import atomic, console, flags, locks, temporary_files
 from crackflow.core.config.training import Resume, TrainConfig
 from crackflow.core.distribution import Cluster
 from crackflow.core.errors import UserError
-from crackflow.training import checkpoint
+from crackflow.training import checkpoint, experiment_logs
 
 FLAGS, HISTORY, METRICS, REPORT, TENSORBOARD = "flags.cfg", "history.csv", "metrics.json", "report.html", "tensorboard"
 CHECKPOINTS, LOCK = "checkpoints", ".lock"
-OWNED_FILES = (FLAGS, HISTORY, METRICS, REPORT, "model.h5")
+OWNED_FILES = (FLAGS, HISTORY, METRICS, REPORT, "model.h5", experiment_logs.IDS)
 # Flags that may differ between two parts of one run: they say where, on what and how carefully, not what is computed.
 # The dataset and the precision are compared by their resolved values.
 RESUMABLE_FLAGS = {
@@ -30,6 +31,7 @@ RESUMABLE_FLAGS = {
     "overwrite",
     "resume",
     "checkpoint_minutes",
+    "log_to",
     "loss_limit",
     "rollbacks",
     "threads",
@@ -221,3 +223,16 @@ def save_flags(run_dir: str, config: object) -> str:
     text = flags.as_flagfile(dataclasses.replace(config, overwrite=False))
     atomic.write_text(os.path.join(run_dir, FLAGS), text)
     return text
+
+
+def read_metrics(run_dir: str) -> dict:
+    """Reads the metrics.json of a finished run. Raises: UserError if it is missing or no JSON."""
+    path = os.path.join(run_dir, METRICS)
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: expected the metrics of a finished run, received a file that is missing or no JSON; "
+            "crackflow.evaluate measures the model again"
+        ) from error

@@ -92,13 +92,19 @@ class ConvertConfig:
     runner: Runner = option(Runner.LOCAL, "local: processes here; beam: Apache Beam, on shared storage")
     beam_options: str = option("", "for Beam's pipeline, such as --runner=SparkRunner; none: its own runner, here")
     seed: int = option(0, "decides the split and the order of the records")
-    on_bad: OnBad = option(OnBad.SKIP, "bad file: list it in rejected.csv and continue, or stop at the first")
+    on_bad: OnBad = option(
+        OnBad.SKIP, "bad file: list it in rejected.csv and continue, or stop at the first", aliases=["on_error"]
+    )
     max_megapixels: float = option(100.0, "larger pictures are rejected before they are decoded")
     jpeg_quality: int = option(95, "for pixels that have to be encoded again")
     overwrite: bool = option(False, "replace a dataset that crackflow wrote before")
     verify: str = option("", "check this dataset instead: every shard, record and image")
-    join: tuple[str, ...] = option((), "make one dataset of these instead, every image in the split it has")
-    repeat: tuple[int, ...] = option((), "with --join: how often an epoch takes each set's training images; none: once")
+    join: tuple[str, ...] = option(
+        (), "make one dataset of these instead, every image in the split it has", aliases=["merge"]
+    )
+    repeat: tuple[int, ...] = option(
+        (), "with --join: how often an epoch takes each set's training images; none: once", aliases=["repeat_train"]
+    )
 
     def __post_init__(self) -> None:
         require_given(self, [] if self.verify else ["out"] if self.join else ["images", "out"])

@@ -12,13 +12,20 @@ text stands beside the default.
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from crackflow.core.errors import ConfigError
 
 
-def option(default: object, help: str) -> dataclasses.Field:
-    """Defines a field with its default and the help text of its flag."""
-    return dataclasses.field(default=default, metadata={"help": help})
+def option(default: Any, help: str, aliases: Sequence[str] = ()) -> Any:
+    """Defines a field with its default and the help text of its flag.
+
+    Args:
+        default: the value when the flag is not given.
+        help: what --help says.
+        aliases: other names that the command line takes for the flag; --help and flag files do not have them.
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "aliases": tuple(aliases)})
 
 
 def require(condition: bool, name: str, expected: str, received: object) -> None:

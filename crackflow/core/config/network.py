@@ -72,7 +72,9 @@ class Architecture:
         Padding.VALID, "custom: valid adds no zeros, so that predict scores all windows of a photograph at once"
     )
     standardised: bool = option(
-        False, "custom: half of the stem sees the picture less its mean and divided by its deviation; with padding=same"
+        False,
+        "custom: half of the stem sees the picture less its mean and divided by its deviation; with padding=same",
+        aliases=["instance_norm_stem"],
     )
 
     def __post_init__(self) -> None:

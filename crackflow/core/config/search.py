@@ -53,14 +53,18 @@ class TuneConfig:
     model: Network = option(
         Network.CUSTOM, "custom: its layers are searched as well; any other network: its training alone"
     )
-    hold: tuple[str, ...] = option((), f"choices that are not searched but left as they are: {', '.join(CHOICES)}")
+    hold: tuple[str, ...] = option(
+        (), f"choices that are not searched but left as they are: {', '.join(CHOICES)}", aliases=["fixed"]
+    )
     image_px: int = option(0, "side the networks see, in pixels; 0: the network's own (128; seed 227)")
     precision: Precision = option(Precision.AUTO, "arithmetic of the layers, as for crackflow.train")
     xla: Xla = option(Xla.AUTO, "compile layers and augmentation, as for crackflow.train")
     strategy: Strategy = option(
         Strategy.AUTO, "devices of a trial; auto: all GPUs that this process sees, or one device"
     )
-    cpu_devices: int = option(1, "parts that the CPU is taken for, to try --strategy=mirrored without GPUs")
+    cpu_devices: int = option(
+        1, "parts that the CPU is taken for, to try --strategy=mirrored without GPUs", aliases=["virtual_cpu_devices"]
+    )
     # Each measurement takes 3 s, including tracing and the reference network.
     speed_seconds: float = option(
         0.25, "length of one measurement of images/s; six are made, three before and three after the training"

@@ -49,7 +49,9 @@ class EvaluateConfig:
         250, "images of each dataset that are also decided as crackflow.predict does, drawn at random; 0: none"
     )
     batch_size: int = option(128, "images scored at once")
-    resamples: int = option(1000, "bootstrap samples behind the intervals of f1 and the areas")
+    resamples: int = option(
+        1000, "bootstrap samples behind the intervals of f1 and the areas", aliases=["bootstrap_samples"]
+    )
     seed: int = option(0, "draws the bootstrap samples")
     threads: int = option(0, "threads for TensorFlow's operations; 0: one a core")
     overwrite: bool = option(False, "replace results that crackflow wrote before")
@@ -74,7 +76,9 @@ class ExplainConfig:
     method: tuple[Method, ...] = option(
         (Method.INTEGRATED_GRADIENTS,), f"one or several of {', '.join(member.value for member in Method)}"
     )
-    toward: Toward = option(Toward.DECIDED, "explain the class that was decided for, or always this one")
+    toward: Toward = option(
+        Toward.DECIDED, "explain the class that was decided for, or always this one", aliases=["target_class"]
+    )
     layers: tuple[str, ...] = option(
         (), "layers to take maps from and to show; none: each method's own, and for showing the first and every stage"
     )
@@ -82,7 +86,9 @@ class ExplainConfig:
     min_crack_fraction: float = option(
         ConvertConfig.min_crack_fraction, "with --masks: share of crack pixels that makes a picture cracked"
     )
-    sample: int = option(200, "pictures whose maps are scored against the network, drawn at random; 0: none")
+    sample: int = option(
+        200, "pictures whose maps are scored against the network, drawn at random; 0: none", aliases=["num_scored"]
+    )
     max_megapixels: float = option(ConvertConfig.max_megapixels, "larger pictures are left out")
     batch_size: int = option(32, "pictures explained at once")
     seed: int = option(0, "draws the sample and the random weights")
@@ -115,7 +121,7 @@ class PredictConfig:
     )
     threshold: float = option(0.0, "cracked from this probability on, in photographs of any size; 0: the model's own")
     max_megapixels: float = option(200.0, "larger photographs are left out")
-    page_photos: int = option(100, "photographs in report.html, the most probable first")
+    page_photos: int = option(100, "photographs in report.html, the most probable first", aliases=["max_photos"])
     threads: int = option(0, "threads for TensorFlow's operations; 0: one a core")
     overwrite: bool = option(False, "replace results that crackflow wrote before")
 

@@ -75,16 +75,28 @@ class Optimization:
     )
     schedule: Schedule = option(Schedule.COSINE, "what the rate does after the warm-up")
     warmup_fraction: float = option(0.1, "share of the steps that the rate climbs for; one_cycle has its own climb")
-    rate_drops: tuple[float, ...] = option((0.5, 0.75), "piecewise: shares of the steps after which a tenth is left")
+    rate_drops: tuple[float, ...] = option(
+        (0.5, 0.75), "piecewise: shares of the steps after which a tenth is left", aliases=["lr_drop_fractions"]
+    )
     weight_decay: float = option(0.02, "decoupled decay of kernels")
     clip_norm: float = option(0.0, "largest norm of all gradients together; 0: not clipped")
-    accumulate: int = option(1, "parts that a batch is computed in, one after the other, to save memory")
-    ema: float = option(0.0, "decay of an average of the weights, evaluated and exported instead of them; 0: none")
+    accumulate: int = option(
+        1,
+        "parts that a batch is computed in, one after the other, to save memory",
+        aliases=["gradient_accumulation_steps"],
+    )
+    ema: float = option(
+        0.0,
+        "decay of an average of the weights, evaluated and exported instead of them; 0: none",
+        aliases=["ema_decay"],
+    )
     loss: Loss = option(Loss.CROSS_ENTROPY, "binary; focal: easy images count less")
     focal_gamma: float = option(2.0, "focal: exponent of the share that is not yet right")
     label_smoothing: float = option(0.02, "0: none; training labels become s/2 and 1-s/2")
     class_weights: tuple[float, ...] = option((1.0, 1.0), "of clean,cracked in the loss; 0,0: both classes weigh alike")
-    mask_weight: float = option(0.0, "of a loss over 8 x 8 cells, where the dataset has masks; 0: labels alone")
+    mask_weight: float = option(
+        0.0, "of a loss over 8 x 8 cells, where the dataset has masks; 0: labels alone", aliases=["mask_loss_weight"]
+    )
 
     def __post_init__(self) -> None:
         require_positive(self, ["learning_rate"])
@@ -110,8 +122,12 @@ class Safety:
 
     resume: Resume = option(Resume.AUTO, "auto: resume the run that lies in run_dir; never: only a new one")
     checkpoint_minutes: float = option(10.0, "between two checkpoints within an epoch; each epoch ends with one")
-    loss_limit: float = option(20.0, "a mean training loss above it, or one that is no number, means diverged")
-    rollbacks: int = option(3, "times that a diverged run goes back to its last checkpoint with half the rate")
+    loss_limit: float = option(
+        20.0, "a mean training loss above it, or one that is no number, means diverged", aliases=["max_loss"]
+    )
+    rollbacks: int = option(
+        3, "times that a diverged run goes back to its last checkpoint with half the rate", aliases=["max_rollbacks"]
+    )
 
     def __post_init__(self) -> None:
         require_positive(self, ["checkpoint_minutes", "loss_limit"])
@@ -122,6 +138,11 @@ class Safety:
 SETTLED_STEPS = 50
 BATCH_SIZES = (64, 32)
 SETTLED_IMAGES = 50  # of each class in validation; from this number on, one image more or less decides nothing
+
+
+class Logger(enum.Enum):
+    MLFLOW = "mlflow"
+    WANDB = "wandb"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +170,11 @@ class TrainConfig:
     augmentation: Augmentation = Augmentation()
     metrics: tuple[ExtraMetric, ...] = option((), "more for each epoch, from tensorflow-addons: mcc, kappa")
     threshold: str = option("f1", f"rule that chooses it on validation images: {RULES} (a miss costs C false alarms)")
-    review: float = option(0.01, "share of validation images, those nearest to the threshold, for human review")
+    review: float = option(
+        0.01,
+        "share of validation images, those nearest to the threshold, for human review",
+        aliases=["review_fraction"],
+    )
     weights: str = option(
         "",
         "start from this model.h5 or run folder, whose network is taken, or from shipped, the model in the package; or "
@@ -169,7 +194,12 @@ class TrainConfig:
     all_reduce: AllReduce = option(
         AllReduce.AUTO, "how several hosts add up gradients; auto: as TensorFlow does by itself, in a ring over TCP"
     )
-    cpu_devices: int = option(1, "parts that the CPU is taken for, to try --strategy=mirrored without GPUs")
+    cpu_devices: int = option(
+        1, "parts that the CPU is taken for, to try --strategy=mirrored without GPUs", aliases=["virtual_cpu_devices"]
+    )
+    log_to: tuple[Logger, ...] = option(
+        (), "log beside history.csv and TensorBoard: mlflow, wandb; extras [mlflow] and [wandb]"
+    )
     safety: Safety = Safety()
     threads: int = option(0, "threads for TensorFlow's operations; 0: one a core")
     seed: int = option(0, "initial weights, order of the images, augmentation")
