@@ -61,7 +61,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
-    keywords="crack detection, concrete, inspection, image classification, TensorFlow, Keras, TFRecord, class activation map",
+    keywords="crack detection, concrete, inspection, image classification, TensorFlow, Keras",
     classifiers=[
         "Development Status :: 4 - Beta",
         "Environment :: Console",

@@ -7,6 +7,7 @@ Synopsis::
     export_parity.failures(rows)                                    # [] when every file agrees
 """
 
+import importlib
 import os
 import statistics
 import time
@@ -119,7 +120,7 @@ def _load_signature(saved_model, name: str, input_kind: str) -> Callable:
 
 
 def _tflite_interpreter() -> tuple[Callable, str]:
-    """The interpreter of TFLite files and its name: LiteRT's where it is installed, which is to replace TensorFlow's."""
+    """The interpreter of TFLite files and its name: LiteRT where it is installed, else TensorFlow's."""
     try:
         return importlib.import_module("ai_edge_litert.interpreter").Interpreter, "LiteRT"
     except ImportError:
