@@ -69,9 +69,8 @@ def render():
         settings = flags.settings(verbs.CONFIGS[name])
         arguments = "".join(f"    {s.name}: {annotation(s.kind)} = {default(s.default)},\n" for s in settings)
         result = returned(importlib.import_module(f"crackflow.{name}").run)
-        parts.append(
-            f'def {name}(\n    *,\n{arguments}) -> {result}:\n    """{textwrap.fill(verbs.summary(name), 110, subsequent_indent="    ")}"""\n'
-        )
+        summary = textwrap.fill(verbs.summary(name), 110, subsequent_indent="    ")
+        parts.append(f'def {name}(\n    *,\n{arguments}) -> {result}:\n    """{summary}"""\n')
     return "\n".join(parts).replace("'", '"')
 
 
