@@ -16,7 +16,7 @@ from crackflow.core.config.fields import require
 RULES = "f1, youden, recall:R, cost:C or bayes:C, such as recall:0.99 or cost:20"
 
 
-class RuleKind(enum.StrEnum):
+class RuleKind(str, enum.Enum):
     """What a rule looks for; `evaluation.thresholds.choose_threshold` describes each."""
 
     F1 = "f1"
