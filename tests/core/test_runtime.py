@@ -67,6 +67,42 @@ def test_layers_are_compiled_on_a_gpu_and_the_augmentation_alone_on_a_cpu():
     assert runtime.choose_xla(Xla.AUTO).value == ("on" if has_gpu else "augmentation")
 
 
+@pytest.fixture
+def gpu(monkeypatch):
+    """`gpu((12, 0), "12.5.1")`: a GPU of this compute capability, and a TensorFlow that was built with this CUDA."""
+
+    def pretend(capability, cuda):
+        monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["GPU:0"] if kind == "GPU" else [])
+        monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda _: {"compute_capability": capability})
+        monkeypatch.setattr(tf.sysconfig, "get_build_info", lambda: {"cuda_version": cuda})
+
+    return pretend
+
+
+@pytest.mark.parametrize(("capability", "cuda"), [((12, 0), "12.5.1"), ((12, 1), "12.7"), ((10, 0), "12.5.1")])
+def test_a_gpu_newer_than_xla_trains_without_it_and_says_why(gpu, capability, cuda):
+    gpu(capability, cuda)
+    choice = runtime.choose_xla(Xla.AUTO)
+    number = ".".join(map(str, capability))
+    assert choice.value == "off" and f"compute capability {number}" in choice.reason and f"CUDA {cuda}" in choice.reason
+
+
+@pytest.mark.parametrize(
+    ("capability", "cuda"),
+    [((12, 0), "12.8.0"), ((12, 0), "13.0"), ((9, 0), "12.5.1"), ((10, 0), "12.8"), ((12, 0), "")],
+)
+def test_xla_compiles_for_a_gpu_that_it_knows(gpu, capability, cuda):
+    gpu(capability, cuda)
+    assert runtime.choose_xla(Xla.AUTO) == ("on", "GPU")
+
+
+def test_xla_that_was_asked_for_on_such_a_gpu_is_warned_about(gpu, capsys):
+    gpu((12, 0), "12.5.1")
+    assert runtime.choose_xla(Xla.ON) == ("on", "asked for")
+    assert "warning: --xla=on, but XLA of TensorFlow" in capsys.readouterr().err
+    assert runtime.choose_xla(Xla.OFF) == ("off", "asked for") and not capsys.readouterr().err
+
+
 def test_versions_and_machine_name_what_decides_a_result():
     versions, machine = runtime.versions(), runtime.machine()
     assert {"crackflow", "python", "tensorflow", "tf_keras", "numpy"} <= set(versions)
