@@ -162,7 +162,7 @@ def explicit_flags(config: object) -> frozenset[str]:
 
 
 def _defaults(config_class: type) -> dict[str, object]:
-    return {name: default for name, _, default, *_ in settings(config_class)}
+    return {setting.name: setting.default for setting in settings(config_class)}
 
 
 class HelpRequested(Exception):
@@ -172,16 +172,24 @@ class HelpRequested(Exception):
 def build(config_class: type[Config], values: Mapping[str, object]) -> Config:
     """Builds a config, and the configs within it, from the value of each setting by name; others keep their defaults.
 
+    A config within another may have other defaults there than by itself.
+
     Raises:
         ConfigError: for a value outside its range.
     """
     hints, fields = get_type_hints(config_class), {}
     for field in dataclasses.fields(config_class):
         if dataclasses.is_dataclass(hints[field.name]):
-            fields[field.name] = build(hints[field.name], values)
+            names = {setting.name for setting in settings(hints[field.name])}
+            given = {name: value for name, value in values.items() if name in names}
+            fields[field.name] = build(hints[field.name], _defaults_of(field.default) | given)
         elif field.name in values:
             fields[field.name] = values[field.name]
     return config_class(**fields)
+
+
+def _defaults_of(config: object) -> dict[str, object]:
+    return {setting.name: setting.default for setting in settings(type(config), config)}
 
 
 def _from_words(name: str, kind: Any, value: Any) -> object:
