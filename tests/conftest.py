@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 
 import hypothesis
 import pytest
@@ -27,6 +28,9 @@ multiprocessing.set_forkserver_preload(
 )
 
 
+# Variables that Python, the C library or TensorFlow read once, at their start: with others, a fork shows nothing.
+AT_START = ("PYTHON", "TF_", "LC_", "LANG", "LD_", "CUDA", "XLA", "OMP_", "MALLOC", "GRPC", "KMP_", "OPENBLAS")
+
 # Minutes each. First of all, or one of two processes would be left with them at the end.
 LONGEST = (
     "test_tune.py", "test_train.py", "test_launch.py", "test_hostile.py", "test_oracle.py", "test_trial.py",
@@ -39,6 +43,25 @@ def _untracked_files():
     command = ["git", "ls-files", "--others", "--exclude-standard"]
     done = subprocess.run(command, cwd=support.ROOT, capture_output=True, text=True)
     return set(done.stdout.splitlines()) if done.returncode == 0 else set()
+
+
+def pytest_configure(config):
+    """A run in several processes has a server whose forks stand in for new processes (tests/helpers/warm)."""
+    config.warm = None
+    if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None):
+        return
+    socket = os.path.join(tempfile.mkdtemp(prefix="crackflow-warm-"), "socket")
+    environment, prefixes = support.environment(), ",".join(AT_START)
+    command = [sys.executable, "-m", "tests.helpers.warm.server", socket, prefixes]
+    config.warm = subprocess.Popen(command, env=environment, cwd=support.ROOT, stdin=subprocess.DEVNULL)
+    os.environ["CRACKFLOW_WARM"] = socket
+
+
+def pytest_unconfigure(config):
+    if config.warm:
+        config.warm.kill()
+        config.warm.wait()
+        shutil.rmtree(os.path.dirname(os.environ.pop("CRACKFLOW_WARM")))
 
 
 def pytest_sessionstart(session):

@@ -8,12 +8,11 @@ import sys
 
 import pytest
 
+from crackflow.core import verbs
 from tests.helpers import support
 
 HERE = pathlib.Path(__file__).parent / "elsewhere"
-VERBS = sorted(
-    path.stem for path in (support.ROOT / "crackflow").glob("*.py") if path.stem not in ("__init__", "version")
-)
+VERBS = sorted(verbs.CONFIGS)
 PHOTOS = 4
 
 

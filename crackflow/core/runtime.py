@@ -32,7 +32,7 @@ ASSUMED_MEMORY = 8 << 30  # bytes: a small machine of today
 # The CUDA that XLA must be built with for a compute capability from the first number on: PTX 8.7 knows sm_120, PTX 8.6
 # sm_100 (PTX ISA, release notes). TensorFlow up to 2.21 has wheels with CUDA 12.5 (tensorflow#111958).
 CUDA_FOR_XLA = (((12, 0), (12, 8)), ((10, 0), (12, 7)))
-PACKAGES = ("tensorflow", "tf_keras", "numpy", "scikit-learn", "pillow")
+PACKAGES = ("numpy", "scikit-learn", "pillow")
 
 
 class AutoChoice(NamedTuple):
@@ -214,6 +214,8 @@ def layers_unfused() -> Iterator[None]:
 def versions() -> dict[str, str]:
     """Returns the versions of crackflow, Python and the packages that affect a result."""
     own_versions = {"crackflow": __version__, "python": platform.python_version()}
+    # By their modules: nightly builds are packages of other names.
+    own_versions |= {"tensorflow": tf.__version__, "tf_keras": keras.__version__}
     return own_versions | {name: metadata.version(name) for name in PACKAGES}
 
 

@@ -111,12 +111,18 @@ def sha256(path):
 
 def environment():
     """Environment variables with which `python -m crackflow...` imports this checkout."""
-    return os.environ | {"PYTHONPATH": str(ROOT)}
+    return os.environ | {"PYTHONPATH": str(ROOT), "CRACKFLOW_WARM_PYTHON": sys.executable}
+
+
+def interpreter():
+    """An interpreter that has TensorFlow loaded already, where the session has a server for it; else the real one."""
+    return str(ROOT / "tests/helpers/warm/python") if "CRACKFLOW_WARM" in os.environ else sys.executable
 
 
 def command(verb, *arguments, under=(), **options):
     """`python -m crackflow.<verb> ...` in a new process, started through `under`; a CompletedProcess with text."""
-    line = [*under, sys.executable, "-m", f"crackflow.{verb}", *map(os.fspath, arguments)]
+    python = sys.executable if under else interpreter()
+    line = [*under, python, "-m", f"crackflow.{verb}", *map(os.fspath, arguments)]
     options = {"capture_output": True, "timeout": 120, "env": environment()} | options
     done = subprocess.run(line, **options)
     done.stdout, done.stderr = os.fsdecode(done.stdout), os.fsdecode(done.stderr)

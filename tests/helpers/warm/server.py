@@ -36,16 +36,22 @@ def limits():
     return [resource.getrlimit(getattr(resource, name)) for name in sorted(dir(resource)) if name.startswith("RLIMIT_")]
 
 
-def start(at_start):
-    """What a command must have had at its start to run here: limits, and the variables that begin with `at_start`."""
-    variables = {name: value for name, value in BEFORE.items() if name.startswith(at_start)}
-    return [variables, json.loads(json.dumps(limits()))]
+def is_like(request, prefixes, added):
+    """Whether the process that sent `request` began as this one: with its limits and its variables of `prefixes`.
+
+    A process of the tests that has imported crackflow has the variables `added`, too.
+    """
+    starts = [
+        {name: value for name, value in environment.items() if name.startswith(prefixes) and added.get(name) != value}
+        for environment in (request["environment"], BEFORE)
+    ]
+    return starts[0] == starts[1] and request["limits"] == json.loads(json.dumps(limits()))
 
 
-def serve(path, known, added):
+def serve(path, prefixes, added):
     """Answers on the socket `path` until its parent is gone.
 
-    `known`: the start of this process; `added`: variables that the imports set.
+    `prefixes`: of variables that are read once, at the start of a process; `added`: variables that the imports set.
     """
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path + ".new")
@@ -60,11 +66,11 @@ def serve(path, known, added):
         connection, _ = listener.accept()
         if os.fork() == 0:
             listener.close()
-            attend(connection, known, added)
+            attend(connection, prefixes, added)
         connection.close()
 
 
-def attend(connection, known, added):
+def attend(connection, prefixes, added):
     """In a process of its own: reads a request, forks the command, and reports its process id and how it ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     head, streams, _, _ = socket.recv_fds(connection, 8, 3)
@@ -72,7 +78,7 @@ def attend(connection, known, added):
     while len(data) < left:
         data += connection.recv(1 << 20)
     request = json.loads(data.decode("utf-8", "surrogateescape"))
-    if [request["at_start"], request["limits"]] != known:
+    if not is_like(request, prefixes, added):
         connection.sendall(b"0\n")
         os._exit(0)
     pid = os.fork()
@@ -140,5 +146,6 @@ def run(request, streams, added):
 
 if __name__ == "__main__":
     load()
-    added = {name: value for name, value in os.environ.items() if BEFORE.get(name) != value}
-    serve(sys.argv[1], start(tuple(sys.argv[2].split(","))), added)
+    added = {name: os.environ[name] for name in ("TF_ENABLE_ONEDNN_OPTS", "TF_USE_LEGACY_KERAS") if name in os.environ}
+    added |= {name: value for name, value in os.environ.items() if BEFORE.get(name) != value}
+    serve(sys.argv[1], tuple(sys.argv[2].split(",")), added)
