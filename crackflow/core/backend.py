@@ -20,6 +20,7 @@ import tempfile
 import types
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 from crackflow.core.errors import UserError
 
@@ -156,9 +157,10 @@ def _give_tf_keras(package: str) -> None:
     """Replaces `tf` in the modules of `package`, which also use tf.keras at run time, by TensorFlow with tf_keras in
     it.
     """
-    own = types.ModuleType(tf.__name__, tf.__doc__)
+    own: Any = types.ModuleType(tf.__name__, tf.__doc__)
     own.__getattr__ = lambda name: getattr(tf, name)
     own.keras = keras
-    for name, module in list(sys.modules.items()):
+    modules: list[tuple[str, Any]] = list(sys.modules.items())
+    for name, module in modules:
         if name.startswith(f"{package}.") and getattr(module, "tf", None) is tf:
             module.tf = own

@@ -19,7 +19,7 @@ import shlex
 import shutil
 import types
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from crackflow.core import atomic
 from crackflow.core.errors import UserError
@@ -80,7 +80,7 @@ class Pool:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _pipeline(self):
+    def _pipeline(self) -> Any:
         """Raises: UserError when Beam can't use the options."""
         try:
             return self._beam.Pipeline(options=self._beam.options.pipeline_options.PipelineOptions(self._options))

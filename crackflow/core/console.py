@@ -40,7 +40,11 @@ class ImagesPerSecond(ProgressColumn):
 def progress_bar(total: int, what: str) -> Iterator[Callable[[int], None]]:
     """Gives `advance(n)`. Nothing is drawn when stderr is not a terminal."""
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+    columns: tuple[ProgressColumn, ...] = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+    )
     columns += (ImagesPerSecond(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(one_line(what), total=total)
@@ -67,7 +71,8 @@ def make_streams_safe() -> None:
             stream.reconfigure(errors="backslashreplace")
     sys.excepthook = _show_exception
     threading.excepthook = lambda ended: _show_exception(ended.exc_type, ended.exc_value, ended.exc_traceback)
-    logging.lastResort.setFormatter(_Visible())
+    if logging.lastResort is not None:  # a program may have removed it
+        logging.lastResort.setFormatter(_Visible())
     warnings.formatwarning = _warning_in_words
 
 
@@ -76,13 +81,15 @@ class _Visible(logging.Formatter):
         return visible(super().format(record), keep="\n")
 
 
-def _show_exception(kind: type[BaseException], exception: BaseException, trace: TracebackType | None) -> None:
+def _show_exception(kind: type[BaseException], exception: BaseException | None, trace: TracebackType | None) -> None:
     """Prints a bug's traceback as Python does; its message may hold a file name."""
     error("".join(traceback.format_exception(kind, exception, trace)))
 
 
-def _warning_in_words(message: Warning | str, category: type[Warning], path: str, line: int, source=None) -> str:
-    return f"{one_line(path)}:{line}: {category.__name__}: {one_line(message)}\n"
+def _warning_in_words(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    return f"{one_line(filename)}:{lineno}: {category.__name__}: {one_line(message)}\n"
 
 
 _silent = False

@@ -14,6 +14,7 @@ import hashlib
 import io
 import os
 from collections.abc import Iterable
+from typing import Any
 
 from crackflow.core import escaping
 
@@ -73,7 +74,7 @@ def read(path: str) -> list[dict[str, str]]:
         return [{name: _plain(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
 
 
-def _plain(cell: object) -> object:
+def _plain(cell: str | Any) -> str | Any:
     return escaping.from_cell(cell) if isinstance(cell, str) else cell  # in a row of another length: a list, or None
 
 

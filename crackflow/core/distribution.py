@@ -18,7 +18,9 @@ import inspect
 import json
 import os
 import re
+import types
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import numpy as np
 
@@ -42,7 +44,7 @@ WORKER_LOST_ERRORS = (
 SLURM = ("SLURM_JOB_ID", "SLURM_PROCID", "SLURM_STEP_NODELIST", "SLURM_STEP_NUM_TASKS")
 PORT = "CRACKFLOW_PORT"  # the first of the ports that the workers of a SLURM job listen on
 PORTS = range(12_000, 30_000)  # below the ephemeral ports of systems; a job's ports follow from its number
-slurm = inspect.getmodule(tf.distribute.cluster_resolver.SlurmClusterResolver)
+slurm = cast(types.ModuleType, inspect.getmodule(tf.distribute.cluster_resolver.SlurmClusterResolver))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,9 +97,10 @@ class Cluster:
             return np.asarray([numbers], np.int64)
         table = np.zeros((self.workers, len(numbers)), np.int64)
         table[self.worker] = numbers
+        strategy = cast(tf.distribute.Strategy, self.strategy)  # several workers have one
         with self.translate_worker_loss():
-            parts = self.strategy.run(tf.identity, args=(tf.constant(table),))
-            total = self.strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None).numpy()
+            parts = strategy.run(tf.identity, args=(tf.constant(table),))
+            total = strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None).numpy()
         return total // (self.replicas // self.workers)
 
     @contextlib.contextmanager

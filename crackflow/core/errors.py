@@ -10,6 +10,7 @@ import errno
 import os
 import re
 import sys
+from types import TracebackType
 
 from crackflow.core.escaping import one_line
 
@@ -63,16 +64,17 @@ def raised_inside(error: Exception) -> UserError | None:
 def from_shortage(error: BaseException) -> UserError | None:
     """Returns an error for exhausted disk, memory or open files if `error` or one of its causes shows that."""
     seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
         user_error = (
-            from_os_error(error)
-            if isinstance(error, OSError) and error.errno in SHORT
-            else _shortage_from_message(error)
+            from_os_error(cause)
+            if isinstance(cause, OSError) and cause.errno in SHORT
+            else _shortage_from_message(cause)
         )
         if user_error:
             return user_error
-        error = error.__cause__ or error.__context__
+        cause = cause.__cause__ or cause.__context__
     return None
 
 
@@ -82,7 +84,7 @@ def signed(message: object) -> str:
     return f"{one_line(f'crackflow.{program}: {message}')}\n"
 
 
-def end_on_shortage(kind: type[BaseException], error: BaseException, trace: object) -> None:
+def end_on_shortage(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """A `sys.excepthook` for commands: one line and exit code 2 after a shortage, a traceback for everything else."""
     user_error = from_shortage(error)
     if user_error is None:

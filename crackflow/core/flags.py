@@ -20,14 +20,17 @@ import signal
 import stat
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 from absl import flags as absl_flags
 
 from crackflow.core import console, errors
 from crackflow.core.escaping import one_line
 
-Config = TypeVar("Config")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
 MAX_FLAGFILES, MAX_FLAGFILE_BYTES = 100, 1 << 20
 GIVEN = "_given"  # an attribute but no field: which flags were written out is not part of the config
 
@@ -76,13 +79,13 @@ def _define_flag(values: absl_flags.FlagValues, setting: Setting) -> None:
     elif get_origin(kind) is tuple:
         absl_flags.DEFINE_list(name, [_text(item) for item in default], text, flag_values=values)
     else:
-        make = {
+        makers: dict[type, Callable[..., object]] = {
             bool: absl_flags.DEFINE_boolean,
             int: absl_flags.DEFINE_integer,
             float: absl_flags.DEFINE_float,
             str: absl_flags.DEFINE_string,
-        }[kind]
-        make(name, default, text, flag_values=values)
+        }
+        makers[kind](name, default, text, flag_values=values)
 
 
 def parse(config_class: type[Config], argv: Sequence[str]) -> Config:

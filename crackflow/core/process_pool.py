@@ -19,12 +19,15 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import process
-from typing import TypeVar
+from typing import IO, TYPE_CHECKING, TypeVar, cast
 
 import threadpoolctl
 
 from crackflow.core import beam_pool, errors
 from crackflow.core.errors import UserError
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -69,7 +72,7 @@ def _exit_with_parent() -> None:
     threadpoolctl.threadpool_limits(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    parent = multiprocessing.parent_process()
+    parent = cast("BaseProcess", multiprocessing.parent_process())  # a worker has one
 
     def wait() -> None:
         parent.join()
@@ -127,15 +130,15 @@ def _defer_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # other threads receive no signals
         yield
         return
-    received = []
+    received: list[int] = []
     before = {number: signal.signal(number, lambda number, _: received.append(number)) for number in INTERRUPTS}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for number in received:
-            signal.raise_signal(number)
+        for signum in received:
+            signal.raise_signal(signum)
 
 
 CHILD = "import sys; sys.path[:] = {path!r}; from crackflow.core import process_pool; process_pool._child_main()"
@@ -150,12 +153,13 @@ def start(function: Callable, *arguments: object) -> subprocess.Popen:
     It imports what `function` needs and not, as multiprocessing does, the program of this process: 2 s for
     crackflow.tune, whose page needs matplotlib and more.
     """
-    apart = {"start_new_session": True, "creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
+    new_group = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
     command = [sys.executable, "-c", CHILD.format(path=sys.path)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, **apart)
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, creationflags=new_group)
+    stdin = cast(IO[bytes], process.stdin)
     with contextlib.suppress(BrokenPipeError):  # it died; its exit code says why
-        pickle.dump((function, arguments), process.stdin)
-        process.stdin.flush()
+        pickle.dump((function, arguments), stdin)
+        stdin.flush()
     return process
 
 

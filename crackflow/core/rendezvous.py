@@ -92,7 +92,8 @@ class _Meeting:
 
     def __init__(self, workers: Sequence[str], index: int) -> None:
         self._workers, self._index = list(workers), index
-        self._met, self._strangers = {index}, set()
+        self._met = {index}
+        self._strangers: set[int] = set()
         self._ended = threading.Event()
         self.changed = threading.Event()
         # Without addresses: a worker may know itself or others by other names.

@@ -7,11 +7,13 @@ Synopsis::
 """
 
 import contextlib
+import importlib
 import os
 import platform
 import random
 import re
 import sys
+import types
 from collections.abc import Iterator
 from importlib import metadata
 from typing import NamedTuple
@@ -24,7 +26,7 @@ from crackflow.core.config.hardware import Precision, Xla
 from crackflow.version import __version__
 
 try:
-    import resource
+    resource: types.ModuleType | None = importlib.import_module("resource")
 except ImportError:  # Windows
     resource = None
 

@@ -18,6 +18,8 @@ import os
 import socket
 import stat
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
+from typing import cast
 
 from crackflow.core import console, socket_bind_hook
 from crackflow.core.errors import UserError
@@ -40,7 +42,7 @@ def loopback(host: str) -> str | None:
         return "127.0.0.1"
     try:  # also 127.1 and 0x7f000001, which the resolver accepts as addresses
         numeric = socket.getaddrinfo(name, None, flags=socket.AI_NUMERICHOST, type=socket.SOCK_STREAM)[0][4][0]
-        address = ipaddress.ip_address(numeric.partition("%")[0])
+        address = ipaddress.ip_address(str(numeric).partition("%")[0])
     except (OSError, ValueError):
         return None
     mapped = getattr(address, "ipv4_mapped", None) or address
@@ -79,7 +81,8 @@ def on(host: str, flag: str, allowing: str) -> Iterator[None]:
 
 def _tensorflow_folder() -> str:
     """Returns the folder of TensorFlow's libraries, whether they are loaded or not."""
-    return os.path.dirname(importlib.util.find_spec("tensorflow").origin)
+    spec = cast(ModuleSpec, importlib.util.find_spec("tensorflow"))  # crackflow requires it
+    return os.path.dirname(cast(str, spec.origin))
 
 
 def _open_message(flag: str, host: str, allowing: str, reason: object) -> str:

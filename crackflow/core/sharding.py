@@ -7,7 +7,10 @@ Synopsis::
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from crackflow.core.backend import tf
 
 
 class ShardPosition(NamedTuple):
@@ -31,7 +34,7 @@ class ShardOptions:
             raise ValueError(f"expected a batch size that {self.of} parts divide, received {batch_size}")
         return batch_size // self.of
 
-    def position(self, number, batch_size: int) -> ShardPosition:
+    def position(self, number: "int | tf.Tensor", batch_size: int) -> ShardPosition:
         """Returns where the process's batch `number`, from 0, lies. `number`: an integer or an int64 scalar."""
         return ShardPosition(number // self.count, (self.first + number % self.count) * self.size(batch_size))
 

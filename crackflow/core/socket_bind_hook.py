@@ -22,8 +22,12 @@ import socket
 import struct
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from _ctypes import CFuncPtr
 
 PT_DYNAMIC, PT_GNU_RELRO = 2, 0x6474E552
 DT_PLTRELSZ, DT_STRTAB, DT_SYMTAB, DT_RELA, DT_RELASZ, DT_STRSZ, DT_JMPREL = 2, 5, 6, 7, 8, 10, 23
@@ -32,7 +36,7 @@ RELOCATION = np.dtype([("offset", "<u8"), ("info", "<u8"), ("addend", "<i8")])  
 SYMBOL = np.dtype([("name", "<u4"), ("rest", "V20")])  # Elf64_Sym
 PROT_READ, PROT_WRITE = mmap.PROT_READ, mmap.PROT_WRITE
 
-_hooks = []  # kept alive: a thread may be inside a hook when it is removed from the table
+_hooks: list["CFuncPtr"] = []  # kept alive: a thread may be inside a hook when it is removed from the table
 
 BIND = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_uint32, use_errno=True)
 
@@ -72,14 +76,14 @@ def wildcards_become(address: str, folder: str) -> Iterator[None]:
     before = [(slot, protected, ctypes.c_uint64.from_address(slot).value) for slot, protected in slots]
     try:
         for slot, protected in slots:
-            _write_slot(slot, ctypes.cast(hook, ctypes.c_void_p).value, protected)
+            _write_slot(slot, cast(int, ctypes.cast(hook, ctypes.c_void_p).value), protected)  # it is not NULL
         yield
     finally:
         for slot, protected, value in before:
             _write_slot(slot, value, protected)
 
 
-def _build_hook(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> "BIND":
+def _build_hook(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> "CFuncPtr":
     bind = ctypes.CDLL(None, use_errno=True).bind
     bind.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_uint32]
 
@@ -103,9 +107,9 @@ def _replace_wildcard(sockaddr: bytes, address: ipaddress.IPv4Address | ipaddres
 
 def _slots_of(name: bytes, folder: str) -> list[tuple[int, bool]]:
     """Returns (address of the entry, whether it is write-protected) of function `name` per library under `folder`."""
-    slots = []
+    slots: list[tuple[int, bool]] = []
 
-    def visit(library: "ctypes.pointer[_Library]", size: int, data: int) -> int:
+    def visit(library: "ctypes._Pointer[_Library]", size: int, data: int) -> int:
         path = os.path.realpath(os.fsdecode(library.contents.path or b""))
         if path.startswith(folder + os.sep):
             slots.extend(_slots_in(library.contents, name))

@@ -20,6 +20,7 @@ import secrets
 import shutil
 import socket
 import stat
+from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 from crackflow.core import locks
@@ -77,7 +78,7 @@ def claim(path: str) -> BinaryIO:
 
 
 @contextlib.contextmanager
-def scratch_folder(parent: str, name: str):
+def scratch_folder(parent: str, name: str) -> Iterator[str]:
     """Gives a new folder in `parent`, removed when the block ends. Those of killed processes are removed first."""
     remove_leftovers(parent, name)
     path = os.path.join(parent, temporary_name(name))

@@ -40,7 +40,7 @@ def interleaved(competitors: dict[str, Callable[[], int]], seconds: float, windo
     for advance in competitors.values():
         advance()
         _measure_window(advance, seconds)
-    speeds_by_name = {name: [] for name in competitors}
+    speeds_by_name: dict[str, list[float]] = {name: [] for name in competitors}
     for _ in range(windows):
         for name, advance in competitors.items():
             speeds_by_name[name].append(_measure_window(advance, seconds))

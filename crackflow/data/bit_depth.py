@@ -16,11 +16,14 @@ therefore comes out four times as bright as its neighbours, and its note says so
 import io
 import struct
 import warnings
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
+
+if TYPE_CHECKING:
+    from PIL.TiffImagePlugin import TiffImageFile
 
 STEPS = (255, 1023, 4095, 16383, 65535)  # 8, 10, 12, 14 and 16 bits
 FAINTEST = (
@@ -63,11 +66,16 @@ class Samples(NamedTuple):
     inverted: bool
 
 
-def is_deep(image: Image.Image) -> bool:
+def tags_of(image: ImageFile.ImageFile) -> Mapping[int, Any]:
+    """Returns the tags (number -> value) of a TIFF that Pillow opened; none for other formats."""
+    return cast("TiffImageFile", image).tag_v2 if image.format == "TIFF" else {}
+
+
+def is_deep(image: ImageFile.ImageFile) -> bool:
     """Whether a sample of `image`, opened by Pillow, holds more than 8 unsigned bits."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return True
-    signed = image.format == "TIFF" and image.tag_v2.get(SAMPLE_FORMAT_TAG) in (SIGNED, (SIGNED,))
+    signed = tags_of(image).get(SAMPLE_FORMAT_TAG) in (SIGNED, (SIGNED,))
     return signed or (image.mode in ("RGB", "RGBA") and ";16" in rawmode_of(image))
 
 
@@ -75,13 +83,13 @@ def read(data: bytes) -> Samples:
     """Reads the samples of the image in `data`, which Pillow opens. Raises: what Pillow's decoders raise."""
     image = _open_image(data)
     rawmode = rawmode_of(image)
-    tags = image.tag_v2 if image.format == "TIFF" else {}
+    tags = tags_of(image)
     named = white_named(tags) if tags else _png_white(data) if image.format == "PNG" else 0.0
     if image.mode in ("RGB", "RGBA"):
         values = _read_sixteen_bits(data, rawmode)
         alpha = values[..., -1] if values.shape[-1] in (2, 4) else None
         colours = values if alpha is None else values[..., :-1]
-        if "a;16" in rawmode:  # the colours are multiplied by alpha
+        if alpha is not None and "a;16" in rawmode:  # the colours are multiplied by alpha
             full = np.maximum(alpha, 1)[..., None].astype(np.float64)
             colours = np.where(alpha[..., None] > 0, np.minimum(colours * (65535 / full) + 0.5, 65535), colours)
             colours = colours.astype(np.uint16)
@@ -127,7 +135,7 @@ def is_scaling(note: str) -> bool:
     return note.startswith((NOTE, SIXTEEN))
 
 
-def white_named(tags) -> float:
+def white_named(tags: Mapping[int, Any]) -> float:
     """Returns the white of integers that the TIFF `tags` (number -> value, or values per sample) name, or 0."""
     for tag in MAXIMUM_TAGS:
         if value := np.max(tags.get(tag, 0)):
@@ -168,20 +176,20 @@ def _scale_to_eight_bits(values: np.ndarray, white: float) -> np.ndarray:
     return out
 
 
-def _open_image(data: bytes) -> Image.Image:
+def _open_image(data: bytes) -> ImageFile.ImageFile:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return Image.open(io.BytesIO(data))
 
 
-def _load_image(image: Image.Image) -> Image.Image:
+def _load_image(image: ImageFile.ImageFile) -> ImageFile.ImageFile:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         image.load()
     return image
 
 
-def rawmode_of(image: Image.Image) -> str:
+def rawmode_of(image: ImageFile.ImageFile) -> str:
     """Returns Pillow's name of how the samples of `image`, which is not loaded yet, lie in its file."""
     args = image.tile[0].args if image.tile else ""
     return str(args[0] if isinstance(args, Sequence) and not isinstance(args, str) and args else args)
@@ -205,12 +213,13 @@ def read_as(data: bytes, rawmode: str) -> np.ndarray:
     """Returns uint8 [H, W, C] of the image in `data`, read as if its samples had the layout `rawmode`."""
     image = _open_image(data)
     image.tile = [
-        tile._replace(args=rawmode if isinstance(tile.args, str) else (rawmode, *tile.args[1:])) for tile in image.tile
+        tile._replace(args=rawmode if isinstance(tile.args, str) else (rawmode, *cast(tuple, tile.args)[1:]))
+        for tile in image.tile
     ]
     return np.asarray(_load_image(image))
 
 
-def _integer_samples(values: np.ndarray, tags) -> tuple[np.ndarray, int]:
+def _integer_samples(values: np.ndarray, tags: Mapping[int, Any]) -> tuple[np.ndarray, int]:
     """Returns (values, the largest possible value) in Pillow's mode I, in which 32 unsigned bits come out signed."""
     bits, signed = np.max(tags.get(BITS_TAG, 1)), np.max(tags.get(SAMPLE_FORMAT_TAG, UNSIGNED)) == SIGNED
     if bits == 32 and not signed:

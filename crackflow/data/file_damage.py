@@ -10,6 +10,8 @@ PNG: chunks and checksums of ISO/IEC 15948. WebP: RIFF container, RFC 9649; its 
 
 import struct
 import zlib
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +22,7 @@ COMPRESSION_TAG, PART_TAGS = 259, ((273, 279), (324, 325))  # offsets and sizes 
 PICTURE_CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"tRNS")
 
 
-def describe(data: bytes, form: str) -> str:
+def describe(data: bytes, form: str | None) -> str:
     """Explains why the bytes `data`, of the format `form`, do not hold a whole image; "" without signs of damage."""
     try:
         if form == "PNG":
@@ -63,7 +65,7 @@ def _describe_webp(data: bytes) -> str:
     return ""
 
 
-def describe_tiff(data: bytes, tags) -> str:
+def describe_tiff(data: bytes, tags: Mapping[int, Any]) -> str:
     """Does the same as `describe` for a TIFF whose `tags` (number -> value) say where the parts of its image lie."""
     for offsets, sizes in PART_TAGS:
         parts = list(zip(_as_tuple(tags.get(offsets)), _as_tuple(tags.get(sizes)), strict=False))
@@ -80,7 +82,7 @@ def describe_tiff(data: bytes, tags) -> str:
     return ""
 
 
-def _as_tuple(value) -> tuple:
+def _as_tuple(value: object) -> tuple:
     return value if isinstance(value, tuple) else () if value is None else (value,)
 
 
@@ -90,7 +92,7 @@ def describe_blank_rows(values: np.ndarray) -> str:
     Such an image ends in zeros from the middle of a row on, below a row that has none there. A black border begins with
     a whole row, or slants.
     """
-    lit = values.reshape(*values.shape[:2], -1).any(-1)
+    lit: np.ndarray = np.any(values.reshape(*values.shape[:2], -1), axis=-1)
     for rows, side in ((lit, "lower"), (lit[::-1], "upper")):  # BMP and PFM are written from below
         if rows[-1].any():
             continue

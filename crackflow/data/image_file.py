@@ -23,7 +23,7 @@ import warnings
 
 import numpy as np
 import simplejpeg
-from PIL import Image
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from crackflow.core.errors import ImageError
 from crackflow.data import (
@@ -126,7 +126,7 @@ def parse_photo(data: bytes, name: str, max_megapixels: float, min_side_px: int 
         return _parse_odd_tiff(data, name, *limits)
     if image.format not in EXTENSIONS:
         raise ImageError(f"{image.format} is not supported: expected one of {', '.join(EXTENSIONS)}")
-    if image.format == "TIFF" and tiff_file.is_raw(image.tag_v2):
+    if tiff_file.is_raw(bit_depth.tags_of(image)):
         raise ImageError(tiff_file.RAW)
     width, height = image.size
     _require_size(width, height, *limits)
@@ -150,11 +150,11 @@ def _require_modest_tiff(data: bytes) -> None:
         raise ImageError(str(error)) from error
 
 
-def _parse_odd_tiff(data: bytes, name: str, *limits: float) -> EncodedImage:
+def _parse_odd_tiff(data: bytes, name: str, max_megapixels: float, min_side_px: int) -> EncodedImage:
     """Parses a TIFF that Pillow does not open, or not with all its bits."""
     try:
         page = tiff_file.read_header(data)
-        _require_size(page.width, page.height, *limits)
+        _require_size(page.width, page.height, max_megapixels, min_side_px)
         decoded, note = bit_depth.to_eight(tiff_file.read_samples(data))
     except (tiff_file.TiffError, bit_depth.DepthError) as error:
         raise ImageError(str(error)) from error
@@ -175,7 +175,7 @@ def _require_size(width: int, height: int, max_megapixels: float, min_side_px: i
         raise ImageError(f"{width} x {height} pixels: expected at least {min_side_px} on each side")
 
 
-def _open_or_none(data: bytes) -> Image.Image | None:
+def _open_or_none(data: bytes) -> ImageFile.ImageFile | None:
     """Returns None for a TIFF of a kind that Pillow does not know. Raises: ImageError."""
     try:
         return open_image(data)
@@ -203,13 +203,13 @@ def _require_one_picture(data: bytes, form: str) -> list[str]:
     return ["read from its first page, of which the others are smaller copies or masks"]
 
 
-def open_image(data: bytes) -> Image.Image:
+def open_image(data: bytes) -> ImageFile.ImageFile:
     """Opens `data` with Pillow, without decoding pixels. Raises: ImageError with the reason."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return Image.open(io.BytesIO(data))
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         if data[4:8] == b"ftyp":  # ISO base media: HEIC and AVIF of phones, and films
             raise ImageError("HEIC, AVIF or a film: save it as JPEG") from error
         if data[:3] == b"PF\n":
@@ -253,7 +253,7 @@ def _conversion_notes(image: Image.Image, turned: int) -> list[str]:
     return notes
 
 
-def _decode_early(data: bytes, image: Image.Image) -> tuple[Image.Image | None, list[str]]:
+def _decode_early(data: bytes, image: ImageFile.ImageFile) -> tuple[Image.Image | None, list[str]]:
     """Returns (`EncodedImage.decoded`, notes) for deep and transparent images, which only their values describe."""
     if bit_depth.is_deep(image):
         return _decode_deep(data, image)
@@ -266,7 +266,7 @@ def _decode_early(data: bytes, image: Image.Image) -> tuple[Image.Image | None, 
     return picture, notes
 
 
-def _decode_deep(data: bytes, image: Image.Image) -> tuple[Image.Image, list[str]]:
+def _decode_deep(data: bytes, image: ImageFile.ImageFile) -> tuple[Image.Image, list[str]]:
     _require_whole(data, image)
     try:
         samples = bit_depth.read(data)
@@ -292,14 +292,14 @@ def digest(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-def _require_whole(data: bytes, image: Image.Image) -> None:
+def _require_whole(data: bytes, image: ImageFile.ImageFile) -> None:
     """Raises: ImageError when part of the file `data`, opened as `image`, is lost and its decoder would ignore that."""
-    tags = image.tag_v2 if image.format == "TIFF" else {}
+    tags = bit_depth.tags_of(image)
     if reason := file_damage.describe_tiff(data, tags) if tags else file_damage.describe(data, image.format):
         raise ImageError(reason)
 
 
-def load_pixels(data: bytes, image: Image.Image) -> Image.Image:
+def load_pixels(data: bytes, image: ImageFile.ImageFile) -> Image.Image:
     """Loads the pixels of `image`, which was opened from `data`. Raises: ImageError."""
     _require_whole(data, image)
     packed = _is_packed(image)
@@ -314,7 +314,7 @@ def load_pixels(data: bytes, image: Image.Image) -> Image.Image:
     return image
 
 
-def _is_packed(image: Image.Image) -> bool:
+def _is_packed(image: ImageFile.ImageFile) -> bool:
     """Whether the pixels of `image`, which is not loaded yet, lie in its file without compression."""
     return bool(image.tile) and image.tile[0].codec_name == "raw"
 

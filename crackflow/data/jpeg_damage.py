@@ -46,6 +46,10 @@ class Scan(NamedTuple):
     low: int
 
 
+# Progressive, component ids, height, its offset, rows coded together.
+_Frame = tuple[bool, tuple[int, ...], int, int, int]
+
+
 class JpegStructure(NamedTuple):
     """The structure of the first image in a file.
 
@@ -128,7 +132,9 @@ def _parse(data: bytes) -> JpegStructure | None:
 
 def _parse_structure(data: bytes) -> JpegStructure | None:
     """Returns the structure of `data`, or None where there is no frame header or no scan."""
-    frame, scans, symbols = None, [], {}
+    frame: _Frame | None = None
+    scans: list[Scan] = []
+    symbols: dict[int, int] = {}
     out, at = bytearray(data[:2]), 2
     while len(data) - at >= 4 and data[at] == 0xFF and data[at + 1] != END_MARKER:
         marker, size = data[at + 1], struct.unpack_from(">H", data, at + 2)[0]
@@ -157,7 +163,7 @@ def _parse_structure(data: bytes) -> JpegStructure | None:
     return JpegStructure(bytes(out), *frame, tuple(scans), flat)
 
 
-def _parse_frame(segment: bytes, at: int) -> tuple:
+def _parse_frame(segment: bytes, at: int) -> _Frame:
     """Returns (progressive, component ids, height, its offset, rows coded together) of a frame header."""
     kind, height, count = segment[1], struct.unpack_from(">H", segment, 5)[0], segment[9]
     ids = tuple(segment[10 + 3 * index] for index in range(count))

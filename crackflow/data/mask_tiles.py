@@ -48,7 +48,10 @@ class Tile(NamedTuple):
 def parse_tile_name(name: str) -> tuple[int, int, int, int] | None:
     """Returns (x, y, width, height) of a tile from the result of `Tile.name`, or None for a whole image."""
     match = re.search(r"#xywh=(\d+),(\d+),(\d+),(\d+)$", name)
-    return tuple(map(int, match.groups())) if match else None
+    if match is None:
+        return None
+    x, y, width, height = map(int, match.groups())
+    return x, y, width, height
 
 
 def read_mask(root: str, path: str, photo: image_file.EncodedImage, max_megapixels: float) -> np.ndarray:
@@ -109,7 +112,8 @@ def label_tiles(
         ImageError: when the image is smaller than a tile.
     """
     crack = mask > CRACK_ABOVE
-    tiles = [_label_tile(crack, tile, min_crack_fraction) for tile in tile_grid(*mask.shape, patch_px)]
+    height, width = mask.shape
+    tiles = [_label_tile(crack, tile, min_crack_fraction) for tile in tile_grid(height, width, patch_px)]
     return tuple(tile for tile in tiles if tile.label >= 0), tuple(tile for tile in tiles if tile.label < 0)
 
 

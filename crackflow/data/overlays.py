@@ -9,6 +9,7 @@ Synopsis::
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import matplotlib
 import numpy as np
@@ -76,8 +77,9 @@ def sheet(rows: Sequence[Sequence[np.ndarray]], side: int = 0, names: Sequence[s
 
 def _fit_size(size: tuple[int, int], side: int) -> tuple[int, int]:
     """Scales (width, height) so that the longer one is `side`."""
+    width, height = size
     scale = side / max(size)
-    return tuple(max(round(length * scale), 1) for length in size)
+    return max(round(width * scale), 1), max(round(height * scale), 1)
 
 
 def filters(kernel: np.ndarray) -> np.ndarray:
@@ -144,7 +146,33 @@ def fitted(picture: np.ndarray, most: int) -> np.ndarray:
     return resize.scaled(picture, max(round(height * scale), 1), max(round(width * scale), 1))
 
 
-def marked(picture: np.ndarray, prediction) -> np.ndarray:
+class OutlinedCrack(Protocol):
+    """What is drawn of a `predictor.Finding`."""
+
+    @property
+    def box(self) -> tuple[float, float, float, float]: ...
+
+    @property
+    def outlines(self) -> Sequence[Sequence[tuple[float, float]]]: ...
+
+    @property
+    def probability(self) -> float: ...
+
+    @property
+    def decision(self) -> str: ...
+
+
+class OutlinedPhoto(Protocol):
+    """What is drawn of a `predictor.Prediction`."""
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def findings(self) -> Sequence[OutlinedCrack]: ...
+
+
+def marked(picture: np.ndarray, prediction: OutlinedPhoto) -> np.ndarray:
     """Draws the outlines of findings, each with its number in findings.json.
 
     Cracks are red; findings for human review are yellow.

@@ -21,6 +21,7 @@ import mmap
 import os
 import threading
 from collections.abc import Iterable
+from typing import cast
 
 import numpy as np
 
@@ -71,12 +72,12 @@ class RecordReader:
         start = self._start[row]
         if not start:
             frame, record = self._read_record(row, ("image", "label"))
-            image = record["image"]
+            image, label = cast(bytes, record["image"]), cast(int, record["label"])
             inside = frame.find(image[:64])  # a search for the whole image compares byte by byte: 17 us
             if frame[inside : inside + len(image)] != image:
                 inside = frame.find(image)
             start = self._first[row] + inside
-            self._size[row], self._label[row], self._start[row] = len(image), record["label"], start
+            self._size[row], self._label[row], self._start[row] = len(image), label, start
         return self._open(self._shard[row])[start : start + self._size[row]], self._label[row]
 
     def fields(self, row: int) -> dict[str, bytes | int]:

@@ -67,13 +67,14 @@ def scaled(
     if values.shape[:2] == (height, width):
         return values[rows, columns]
     (first, last, _), (left, right, _) = rows.indices(height), columns.indices(width)
-    row_taps, column_taps = _taps(values.shape[0], height), [tap[left:right] for tap in _taps(values.shape[1], width)]
+    row_taps = _taps(values.shape[0], height)
+    column_indices, column_weights = (tap[left:right] for tap in _taps(values.shape[1], width))
     out = np.empty((last - first, right - left, values.shape[2]), np.uint8)
 
     def fill(top: int) -> None:
         band = slice(top, min(top + BAND_ROWS, last))
         means = _weighted_sums(values, row_taps[0][band], row_taps[1][band], axis=0)
-        means = _weighted_sums(means, *column_taps, axis=1)
+        means = _weighted_sums(means, column_indices, column_weights, axis=1)
         out[band.start - first : band.stop - first] = np.add(means, 0.5, out=means)
 
     with futures.ThreadPoolExecutor(process_pool.count(0)) as pool:

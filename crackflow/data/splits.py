@@ -8,7 +8,7 @@ Synopsis::
 A group is never divided between splits.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -120,7 +120,7 @@ def _reserve_groups(size: np.ndarray, order: np.ndarray, fractions: np.ndarray) 
     reserved, required = np.full(len(size), -1), _required(size, fractions)
     target_counts = np.outer(fractions, size.sum(0))
     requested = sorted((k for k in range(len(fractions)) if fractions[k] > 0), key=lambda k: (fractions[k], k))
-    both = (size > 0).all(1)
+    both: np.ndarray = np.all(size > 0, axis=1)
     for kind in (both, ~both):
         for split in requested:
             lacks = required[split] & ~(size[reserved == split] > 0).any(0)
@@ -157,7 +157,7 @@ def _rebalance(size: np.ndarray, order: np.ndarray, fractions: np.ndarray, assig
     required &= _present(size, assignment, len(fractions))  # a class that is missing already can't be lost
     for _ in range(MAX_ROUNDS):
         now = _distance(_image_counts(size, assignment, len(fractions)), target_counts)
-        best = min(
+        best: tuple[float, list[tuple[int, int]]] = min(
             _best_steps(size, order, requested, assignment, target_counts, required),
             key=lambda step: step[0],
             default=(np.inf, []),
@@ -174,7 +174,14 @@ def _distance(counts: np.ndarray, target_counts: np.ndarray) -> np.ndarray:
     return ((counts - target_counts) ** 2 / np.maximum(target_counts, 1e-9) * (target_counts > 0)).sum((-2, -1))
 
 
-def _best_steps(size, order, requested, assignment, target_counts, required):
+def _best_steps(
+    size: np.ndarray,
+    order: np.ndarray,
+    requested: np.ndarray,
+    assignment: np.ndarray,
+    target_counts: np.ndarray,
+    required: np.ndarray,
+) -> Iterator[tuple[float, list[tuple[int, int]]]]:
     """Yields the best move and the best swap between each two splits.
 
     Yields:

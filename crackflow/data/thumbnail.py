@@ -54,14 +54,19 @@ def _grey_and_scale(photo: EncodedImage) -> tuple[np.ndarray, int, bool]:
     values, strict = image_file.decode_jpeg(photo, "GRAY", **least)
     if values is not None:
         return values[..., 0], 1 + half, strict
-    image = photo.decoded or image_file.open_image(photo.data)
+    if photo.decoded is not None:
+        return _to_grey(photo.decoded), 1, not photo.can_store_as_is
+    image = image_file.open_image(photo.data)
     if half:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             full = image.size
             image.draft("L", (full[0] // 2, full[1] // 2))  # it halves only when no more than half is requested
             half = image.size != full
-    grey = transparency.laid_over(
-        photo.decoded or image_file.to_eight_bits(image_file.load_pixels(photo.data, image)), "white"
-    )
-    return np.asarray(grey if grey.mode == "L" else grey.convert("L")), 1 + half, not photo.can_store_as_is
+    picture = image_file.to_eight_bits(image_file.load_pixels(photo.data, image))
+    return _to_grey(picture), 1 + half, not photo.can_store_as_is
+
+
+def _to_grey(picture: Image.Image) -> np.ndarray:
+    grey = transparency.laid_over(picture, "white")
+    return np.asarray(grey if grey.mode == "L" else grey.convert("L"))

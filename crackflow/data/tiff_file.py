@@ -13,12 +13,12 @@ Orthophotos are cloud-optimised GeoTIFF: page 1 is the photograph, and the follo
 import contextlib
 import io
 import logging
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import tifffile
-from PIL import Image
+from PIL import ImageFile
 
 from crackflow.data import bit_depth
 
@@ -52,8 +52,10 @@ def is_one_picture(data: bytes) -> bool:
         return False
 
 
-def _belongs_to(first: tifffile.TiffPage, page: tifffile.TiffPage) -> bool:
+def _belongs_to(first: tifffile.TiffPage, page: tifffile.TiffPage | tifffile.TiffFrame) -> bool:
     """Whether `page` is a smaller copy of `first`, or a mask no larger than it."""
+    if isinstance(page, tifffile.TiffFrame):  # one of a stack, as large as the first
+        return False
     kind, old = page.subfiletype, page.tags.get(OLD_SUBFILE_TAG)
     reduced = kind & REDUCED or (old is not None and old.value == OLD_REDUCED)
     (width, height), (own_width, own_height) = [
@@ -69,14 +71,14 @@ def is_tiff(data: bytes) -> bool:
     return data[:4] in MAGIC
 
 
-def is_raw(tags) -> bool:
+def is_raw(tags: Mapping[int, Any]) -> bool:
     """Whether the first page, which has `tags` (number -> value), is the small preview in a camera's RAW file."""
     return bool(tags.get(NEW_SUBFILE_TAG, 0) & REDUCED) or DNG_TAG in tags
 
 
-def is_beyond_pillow(image: Image.Image) -> bool:
+def is_beyond_pillow(image: ImageFile.ImageFile) -> bool:
     """Whether Pillow opens `image` but would not read all its bits: 16 per colour, each colour in its own plane."""
-    tags = image.tag_v2 if image.format == "TIFF" else {}
+    tags = bit_depth.tags_of(image)
     return tags.get(bit_depth.PLANAR_TAG) == 2 and np.max(tags.get(bit_depth.BITS_TAG, 1)) > 8
 
 
@@ -101,7 +103,7 @@ def _open_tiff(data: bytes) -> Iterator[tuple[tifffile.TiffFile, tifffile.TiffPa
     """Gives (file, first page, its tags); any exception that a damaged file causes becomes a TiffError."""
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
-            page = file.pages[0]
+            page = cast(tifffile.TiffPage, file.pages[0])  # frames come after a page
             yield file, page, {tag.code: tag.value for tag in page.tags}
     except TiffError:
         raise

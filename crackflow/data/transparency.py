@@ -1,5 +1,7 @@
 """Photographs with an alpha channel: laid over a colour, or without the channel where it is empty."""
 
+from typing import cast
+
 from PIL import Image
 
 from crackflow.core.errors import ImageError
@@ -24,12 +26,12 @@ def without_empty_alpha(image: Image.Image) -> tuple[Image.Image, list[str]]:
     if not has_alpha(image):
         return image, []
     clear = image.convert("RGBA")
-    least, most = clear.getchannel("A").getextrema()
+    least, most = cast(tuple[int, int], clear.getchannel("A").getextrema())  # of one channel
     plain = clear.convert("L" if image.mode in ("LA", "La") else "RGB")
     if least == 255:
         return plain, [TRANSPARENT]
     extrema = plain.getextrema() if plain.mode == "RGB" else [plain.getextrema()]
-    if most == 0 and any(low < high for low, high in extrema):
+    if most == 0 and any(low < high for low, high in cast(list[tuple[int, int]], extrema)):
         return plain, ["its colours were taken, although it says that all of it is transparent"]
     return clear, [TRANSPARENT]
 

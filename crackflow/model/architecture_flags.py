@@ -166,7 +166,10 @@ def _downsampling(layers: dict) -> Downsampling:
 
 def _activation(model: keras.Model) -> Activation:
     activations = (layer for layer in model.layers if isinstance(layer, keras.layers.Activation))
-    return Activation(next(activations, None).get_config()["activation"])
+    first = next(activations, None)
+    if first is None:
+        raise ValueError("the network has no activation")
+    return Activation(first.get_config()["activation"])
 
 
 def _squeeze_ratios(layers: dict, widths: tuple[int, ...]) -> list[int]:

@@ -9,7 +9,7 @@ zeros are added, so that a window of a photograph is scored as if it were an ima
 `inference.sliding_window` scores all windows at once. Where an image is too small for that, the convolution pads.
 """
 
-from crackflow.core.backend import keras
+from crackflow.core.backend import keras, tf
 from crackflow.core.config.network import Architecture, Block, Downsampling, Padding, Pooling
 
 layers = keras.layers
@@ -24,12 +24,12 @@ NORM_MOMENTUM = 0.9
 BFLOAT16_CHANNELS = 16
 
 
-def scaled(image):
+def scaled(image: tf.Tensor) -> tf.Tensor:
     """Rescales uint8 0..255 to 0..1."""
     return layers.Rescaling(1 / 255, name="scale")(image)
 
 
-def features(image, design: Architecture):
+def features(image: tf.Tensor, design: Architecture) -> tf.Tensor:
     """Builds a stem, stages that each halve the image and add `repeats` blocks, then global pooling.
 
     The mean tells how much of the image looks cracked, the maximum whether any single position does.
@@ -53,7 +53,7 @@ def features(image, design: Architecture):
     return layers.Dropout(design.dropout, name="dropout")(x) if design.dropout else x
 
 
-def _stem(x, design: Architecture):
+def _stem(x: tf.Tensor, design: Architecture) -> tf.Tensor:
     """The first convolution; with `standardised`, half of its channels see the standardised image.
 
     That is a grey image of the size of the feature maps, less its mean and divided by its deviation (Ulyanov et al.,
@@ -76,7 +76,7 @@ def _stem(x, design: Architecture):
     return layers.Concatenate(name="stem_both")([plain, standardised])
 
 
-def _downsample(x, filters: int, name: str, design: Architecture):
+def _downsample(x: tf.Tensor, filters: int, name: str, design: Architecture) -> tf.Tensor:
     """Halves height and width with a stride of 2, or with a pooling of 2 before the convolution.
 
     Mean pooling is the cheapest low pass (Zhang, Making convolutional networks shift-invariant again, 2019).
@@ -89,13 +89,15 @@ def _downsample(x, filters: int, name: str, design: Architecture):
     return conv(x, filters, design.kernel, 1, name, design)
 
 
-def _conv(x, filters: int, kernel: int, stride: int, name: str, design: Architecture, padding: str = ""):
+def _conv(
+    x: tf.Tensor, filters: int, kernel: int, stride: int, name: str, design: Architecture, padding: str = ""
+) -> tf.Tensor:
     padding = padding or _padding(x, kernel, design)
     x = layers.Conv2D(filters, kernel, stride, padding=padding, use_bias=False, name=f"{name}_conv")(x)
     return _activate(_normalize(x, name), name, design)
 
 
-def _separable(x, filters: int, kernel: int, stride: int, name: str, design: Architecture):
+def _separable(x: tf.Tensor, filters: int, kernel: int, stride: int, name: str, design: Architecture) -> tf.Tensor:
     """A convolution of each channel by itself, then one across channels (Howard et al., MobileNets, 2017)."""
     padding = _padding(x, kernel, design)
     x = layers.DepthwiseConv2D(kernel, stride, padding=padding, use_bias=False, name=f"{name}_depthwise")(x)
@@ -103,11 +105,11 @@ def _separable(x, filters: int, kernel: int, stride: int, name: str, design: Arc
     return _conv(x, filters, 1, 1, name, design)
 
 
-def _plain_block(x, filters: int, name: str, design: Architecture):
+def _plain_block(x: tf.Tensor, filters: int, name: str, design: Architecture) -> tf.Tensor:
     return _conv(x, filters, design.kernel, 1, name, design)
 
 
-def _residual_block(x, filters: int, name: str, design: Architecture):
+def _residual_block(x: tf.Tensor, filters: int, name: str, design: Architecture) -> tf.Tensor:
     """Two convolutions beside the identity (He et al., 2016); without padding each crops every side."""
     crop = design.kernel - 1
     padding = "valid" if design.padding is Padding.VALID and min(x.shape[1:3]) > 2 * crop else "same"
@@ -116,7 +118,7 @@ def _residual_block(x, filters: int, name: str, design: Architecture):
     return _add_residual(x, y, crop if padding == "valid" else 0, f"{name}_b", name, design)
 
 
-def _separable_block(x, filters: int, name: str, design: Architecture):
+def _separable_block(x: tf.Tensor, filters: int, name: str, design: Architecture) -> tf.Tensor:
     """A separable convolution beside the identity."""
     crop, padding = design.kernel // 2, _padding(x, design.kernel, design)
     y = layers.DepthwiseConv2D(design.kernel, padding=padding, use_bias=False, name=f"{name}_depthwise")(x)
@@ -125,7 +127,7 @@ def _separable_block(x, filters: int, name: str, design: Architecture):
     return _add_residual(x, y, crop if padding == "valid" else 0, name, name, design)
 
 
-def _add_residual(x, y, crop: int, norm: str, name: str, design: Architecture):
+def _add_residual(x: tf.Tensor, y: tf.Tensor, crop: int, norm: str, name: str, design: Architecture) -> tf.Tensor:
     """Adds the normalised `y` to `x`, of which `crop` positions are cut off at each side.
 
     The initial scale is 0, so that the block begins as the identity (Goyal et al., 2017).
@@ -135,24 +137,24 @@ def _add_residual(x, y, crop: int, norm: str, name: str, design: Architecture):
     return _activate(layers.Add(name=f"{name}_add")([x, y]), name, design)
 
 
-def _squeeze_excite(x, filters: int, name: str, design: Architecture):
+def _squeeze_excite(x: tf.Tensor, filters: int, name: str, design: Architecture) -> tf.Tensor:
     """Multiplies each channel by a factor from 0 to 1, computed from the means of all channels (Hu et al., 2018)."""
     y = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_mean")(x)
     y = layers.Dense(max(filters // design.squeeze_excite, 1), design.activation.value, name=f"{name}_squeeze")(y)
     return layers.Multiply(name=name)([x, layers.Dense(filters, "sigmoid", name=f"{name}_excite")(y)])
 
 
-def _padding(x, kernel: int, design: Architecture) -> str:
+def _padding(x: tf.Tensor, kernel: int, design: Architecture) -> str:
     return "valid" if design.padding is Padding.VALID and min(x.shape[1:3]) >= kernel else "same"
 
 
-def _normalize(x, name: str, **settings):
+def _normalize(x: tf.Tensor, name: str, **settings: str) -> tf.Tensor:
     if x.shape[-1] % BFLOAT16_CHANNELS and x.dtype == "bfloat16":
         settings["dtype"] = "float32"
     return layers.BatchNormalization(momentum=NORM_MOMENTUM, name=f"{name}_norm", **settings)(x)
 
 
-def _activate(x, name: str, design: Architecture):
+def _activate(x: tf.Tensor, name: str, design: Architecture) -> tf.Tensor:
     return layers.Activation(design.activation.value, name=f"{name}_{design.activation.value}")(x)
 
 

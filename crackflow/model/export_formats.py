@@ -15,6 +15,7 @@ import enum
 import importlib
 import logging
 import os
+import types
 import warnings
 
 import numpy as np
@@ -116,7 +117,7 @@ def onnx(served: ServingModule) -> bytes:
     return model_proto.SerializeToString()
 
 
-def runtime(name: str):
+def runtime(name: str) -> types.ModuleType:
     """Imports onnxruntime or tf2onnx.
 
     Raises:
@@ -125,7 +126,7 @@ def runtime(name: str):
     return _import_installed(name)
 
 
-def _import_installed(name: str):
+def _import_installed(name: str) -> types.ModuleType:
     try:
         with without_start_up_noise():
             return importlib.import_module(name)
@@ -149,10 +150,12 @@ class suppress_output:  # noqa: N801 - it reads as a statement
         self._null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(self._null, 2)
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
+    ) -> None:
         os.dup2(self._stderr, 2)
         os.close(self._stderr)
         os.close(self._null)
         for name, level in self._levels.items():
             logging.getLogger(name).setLevel(level)
-        self._warnings.__exit__(*error)
+        self._warnings.__exit__(kind, error, trace)

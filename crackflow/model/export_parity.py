@@ -109,10 +109,10 @@ def _read_bytes(path: str) -> bytes:
         return file.read()
 
 
-def _load_signature(saved_model, name: str, input_kind: str) -> Callable:
+def _load_signature(saved_model: tf.Module, name: str, input_kind: str) -> Callable:
     run = saved_model.signatures[name]
 
-    def score(batch):
+    def score(batch: np.ndarray) -> tuple[np.ndarray, ...]:
         outputs = run(**{input_kind: tf.constant(batch)})
         return tuple(outputs[name].numpy() for name in export_formats.OUTPUTS)
 
@@ -132,7 +132,7 @@ def _load_tflite(path: str, interpreter: Callable) -> Callable:
         runner = interpreter(model_content=_read_bytes(path), num_threads=os.cpu_count()).get_signature_runner()
         runner(image=np.zeros(runner.get_input_details()["image"]["shape"], np.uint8))  # the first call prints messages
 
-    def score(batch):
+    def score(batch: np.ndarray) -> tuple[np.ndarray, ...]:
         outputs = runner(image=batch)
         return tuple(outputs[name].copy() for name in export_formats.OUTPUTS)
 
@@ -144,7 +144,7 @@ def _load_onnx(path: str) -> Callable:
         _read_bytes(path), providers=["CPUExecutionProvider"]
     )
 
-    def score(batch):
+    def score(batch: np.ndarray) -> tuple[np.ndarray, ...]:
         return tuple(session.run(list(export_formats.OUTPUTS), {"image": batch}))
 
     return score
@@ -211,7 +211,7 @@ def _accuracy(cracked: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean(cracked == labels.astype(bool)))
 
 
-def _median_milliseconds(score: Callable, images) -> float:
+def _median_milliseconds(score: Callable, images: np.ndarray | list[np.ndarray]) -> float:
     """The median over single images, after a warm-up of 5."""
     timed = [image if np.ndim(image) != 3 else image[None] for image in images[:TIMED]]
     for image in timed[:5]:

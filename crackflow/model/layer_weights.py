@@ -43,7 +43,8 @@ def load_by_name(model: keras.Model, path: str) -> tuple[list[str], list[str]]:
         raise UserError(
             f"--weights: expected an H5 file of weights saved by Keras, received {path!r}: {error}"
         ) from error
-    loaded, missing = [], []
+    loaded: list[str] = []
+    missing: list[str] = []
     for layer in (candidate for candidate in model.layers if candidate.weights):
         shapes = [value.shape for value in stored.get(layer.name, [])]
         (loaded if shapes == [tuple(weight.shape) for weight in layer.weights] else missing).append(layer.name)

@@ -75,7 +75,7 @@ class MaskHead:
     """
 
     weights: np.ndarray
-    bias: float
+    bias: np.float32
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """Returns logits float32 [...] of cells with `features`, float32 [..., K]."""
@@ -89,7 +89,7 @@ class MaskHead:
 
     def copy_to(self, layer: keras.layers.Layer) -> None:
         """Writes into the layer that `attach_head` added, to continue its training."""
-        layer.set_weights([self.weights.reshape(1, 1, -1, 1), self.bias[None]])
+        layer.set_weights([self.weights.reshape(1, 1, -1, 1), np.atleast_1d(self.bias)])
 
     def write(self, file: h5py.File) -> None:
         """Writes into a group of its own in an open H5 file."""

@@ -168,8 +168,9 @@ def save(
             keras.models.save_model(plain, keras_file, include_optimizer=False, save_format="h5")
         _copy_group(keras_file, file)
         file.attrs[ATTRIBUTE] = np.bytes_(json.dumps(dataclasses.asdict(card)).encode())
-        for part in filter(None, (familiarity, locator, training_images)):
-            part.write(file)
+        for part in (familiarity, locator, training_images):
+            if part is not None:
+                part.write(file)
     atomic.write_bytes(path, buffer.getvalue() + _checksum_trailer(buffer.getvalue()))
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from crackflow.core.backend import keras
+from crackflow.core.backend import keras, tf
 from crackflow.core.config.network import Architecture, Block, Network, Padding
 from crackflow.model import blocks
 
@@ -55,7 +55,7 @@ class ModelSpec:
         return keras.Model(image, layers.Reshape((), dtype="float32", name="logits")(logit))
 
 
-def seed(image):
+def seed(image: tf.Tensor) -> tf.Tensor:
     """The network that this project began with (Karimgfr/Crack-Detection-CNN): 11,561,537 parameters at 227 px grey."""
     x = blocks.scaled(image)
     for number, filters in enumerate((32, 64, 64)):
@@ -66,24 +66,25 @@ def seed(image):
     return layers.Dense(64, activation="relu", name="dense1")(x)
 
 
-def mobilenet_v3_small(image):
+def mobilenet_v3_small(image: tf.Tensor) -> tf.Tensor:
     """Howard et al., 2019; designed for phones."""
     return _application(keras.applications.MobileNetV3Small, image, minimalistic=False, include_preprocessing=True)
 
 
-def efficientnet_v2_b0(image):
+def efficientnet_v2_b0(image: tf.Tensor) -> tf.Tensor:
     """Tan and Le, EfficientNetV2, 2021."""
     return _application(keras.applications.EfficientNetV2B0, image, include_preprocessing=True)
 
 
-def convnext_tiny(image):
+def convnext_tiny(image: tf.Tensor) -> tf.Tensor:
     """Liu et al., A ConvNet for the 2020s, 2022."""
     return _application(keras.applications.ConvNeXtTiny, image, include_preprocessing=True)
 
 
-def resnet50(image):
+def resnet50(image: tf.Tensor) -> tf.Tensor:
     """He et al., 2016. Its weights were trained on blue, green, red minus their means: a fixed layer computes that."""
-    swap, means = np.eye(3, dtype=np.float32)[::-1].reshape(1, 1, 3, 3), np.float32([-103.939, -116.779, -123.68])
+    swap = np.eye(3, dtype=np.float32)[::-1].reshape(1, 1, 3, 3)
+    means = np.array([-103.939, -116.779, -123.68], np.float32)
     caffe_preprocessing = layers.Conv2D(
         3,
         1,
@@ -99,7 +100,7 @@ def _constant_initializer(values: np.ndarray) -> keras.initializers.Initializer:
     return keras.initializers.Constant(values.tolist())
 
 
-def _application(application: Callable, image, first=None, **settings):
+def _application(application: Callable, image: tf.Tensor, first: Callable | None = None, **settings: bool) -> tf.Tensor:
     """Builds the features of a network of Keras Applications, randomly initialised.
 
     `model.layer_weights` loads trained weights. The input is grey levels 0..255, which the network normalises itself,
@@ -112,7 +113,7 @@ def _application(application: Callable, image, first=None, **settings):
     return layers.GlobalAveragePooling2D(name="mean")(backbone.output)
 
 
-def _clone_layer(layer):
+def _clone_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
     """Clones a layer; a BatchNorm gets `NORM_MOMENTUM`, and float32 where bfloat16 would be slow."""
     config = layer.get_config()
     if isinstance(layer, layers.BatchNormalization):

@@ -85,7 +85,7 @@ def with_network(
       ConfigError: an architecture is set beside a network that has its own.
     """
     recovered = source and architecture_flags.recover_flags(source.model, source.card.network)
-    if not recovered:
+    if source is None or not recovered:
         config.require_used()
         return config, None
     completed = dataclasses.replace(

@@ -217,7 +217,7 @@ def _require_topological_order(network: dict) -> None:
     layers = network.get("layers")
     if not isinstance(layers, list) or not 0 < len(layers) <= MAX_LAYERS:
         raise DamagedModelError(f"expected 1 to {MAX_LAYERS:,} layers")
-    call_counts = {}
+    call_counts: dict[str, int] = {}
     for layer in layers:
         if not isinstance(layer, dict) or not isinstance(layer.get("config"), dict):
             raise DamagedModelError("one of its layers has no settings")

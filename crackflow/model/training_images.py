@@ -49,12 +49,10 @@ class TrainingImages:
         Raises:
           UserError: the manifest is damaged.
         """
-        digests_by_split = [digests.load(dataset, split) for split in ("train", "val")]
-        return (
-            None
-            if any(loaded is None for loaded in digests_by_split)
-            else cls(*map(_unique_prefixes, digests_by_split))
-        )
+        trained, validated = (digests.load(dataset, split) for split in ("train", "val"))
+        if trained is None or validated is None:
+            return None
+        return cls(_unique_prefixes(trained), _unique_prefixes(validated))
 
     def and_earlier(self, earlier: Optional["TrainingImages"]) -> "TrainingImages":
         """Adds the images of the model that training started from: all of them have influenced the weights."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+from typing import Any
 
 from crackflow.core.config.fields import option, require, require_at_least, require_given
 
@@ -50,7 +51,7 @@ GEOMETRIC_OPS = ("rotation", "zoom", "shear", "shift", "erase", "mixup")  # thes
 USE_PRESET = -1.0
 
 
-def _strength(name: str, help: str) -> dataclasses.Field:
+def _strength(name: str, help: str) -> Any:
     standard, strong = (PRESETS[preset].get(name, 0.0) for preset in (Augment.STANDARD, Augment.STRONG))
     return option(USE_PRESET, f"{help} (-1: as --augment says; standard {standard:g}, strong {strong:g})")
 
@@ -91,7 +92,8 @@ class Augmentation:
         preset = PRESETS.get(self.augment, {})
         names = [field.name for field in dataclasses.fields(self) if field.name != "augment"]
         unset = [name for name in names if getattr(self, name) == USE_PRESET]
-        return dataclasses.replace(self, **{name: preset.get(name, 0.0) for name in unset})
+        strengths: dict[str, Any] = {name: preset.get(name, 0.0) for name in unset}
+        return dataclasses.replace(self, **strengths)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,8 +28,10 @@ class Objective(enum.Enum):
 
 
 # The hyperparameters of `search.space`, in two groups.
-ARCHITECTURE_CHOICES = ("stem", "stem_kernel", "stem_stride", "depth", "width", "growth", "repeats", "block", "kernel")
-ARCHITECTURE_CHOICES += ("downsampling", "squeeze_excite", "activation", "pooling", "dropout")
+ARCHITECTURE_CHOICES: tuple[str, ...] = (
+    *("stem", "stem_kernel", "stem_stride", "depth", "width", "growth", "repeats", "block", "kernel"),
+    *("downsampling", "squeeze_excite", "activation", "pooling", "dropout"),
+)
 TRAINING_CHOICES = ("optimizer", "learning_rate", "schedule", "batch_size", "augment")
 CHOICES = ARCHITECTURE_CHOICES + TRAINING_CHOICES
 

@@ -228,8 +228,8 @@ class TrainConfig:
             require(not moved, "augment", free, ", ".join(moved))
         if self.data_service:
             require_address("data_service", self.data_service)
-            free = self.input in (Input.AUTO, Input.STREAM)
-            require(free, "input", "auto or stream with --data_service", self.input.value)
+            is_stream = self.input in (Input.AUTO, Input.STREAM)
+            require(is_stream, "input", "auto or stream with --data_service", self.input.value)
             require(not self.deterministic, "deterministic", "false with --data_service, which keeps no order", True)
 
     def require_used(self) -> None:
