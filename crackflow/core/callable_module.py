@@ -10,10 +10,10 @@ Synopsis::
 
 import difflib
 import enum
+import importlib
 import inspect
 import numbers
 import os
-import sys
 import types
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
@@ -47,7 +47,7 @@ def install(name: str, config_class: type[Config], run: Callable[[Config], objec
     """
     if name == "__main__":
         return
-    module = sys.modules[name]
+    module = importlib.import_module(name)  # itself, while it is imported
 
     def call_verb(**arguments: object) -> object:
         return run(build_config(config_class, arguments))
