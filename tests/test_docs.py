@@ -4,6 +4,8 @@ import contextlib
 import io
 import re
 
+import nbclient
+import nbformat
 import pytest
 from PIL import Image
 
@@ -37,6 +39,21 @@ def test_the_python_page_runs_from_top_to_bottom(tmp_path, monkeypatch):
 def test_the_readmes_example_runs(text, tmp_path, monkeypatch):
     Image.fromarray(wall()).save(tmp_path / "wall.jpg", quality=95)
     assert "wall.jpg" in run([text], tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of Jupyter's packages
+def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(support.ROOT))
+    monkeypatch.delenv("CRACKFLOW_WARM", raising=False)
+    notebook = nbformat.read(support.ROOT / "docs/quickstart.ipynb", as_version=4)
+    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    texts = ["".join(output.get("text", "") for output in cell.outputs) for cell in cells]
+    assert "epoch 2/2: loss" in "".join(texts), "training says how it goes"
+    assert not [name for name in map(str, cells) if "\\r" in name], "no progress bar leaves its steps in a cell"
+    assert any("image/png" in output.get("data", {}) for cell in cells for output in cell.outputs)
+    assert (tmp_path / "runs/first/model.h5").exists() and (tmp_path / "exported/parity.json").exists()
 
 
 def test_the_model_card_names_what_it_must():
