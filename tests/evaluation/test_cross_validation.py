@@ -43,7 +43,7 @@ def test_the_interval_of_balanced_accuracy_holds_the_truth_as_often_as_it_says()
         decisions = np.concatenate([random.random(20) < 0.9, random.random(20) >= 0.8])
         _, low, high = cross_validation.balanced_accuracy(labels, decisions, groups)
         held += low <= 0.85 <= high
-    assert 0.93 <= held / 2000 <= 0.99
+    assert 0.94 <= held / 2000 <= 0.98
 
 
 def test_copies_of_an_image_do_not_narrow_the_interval():

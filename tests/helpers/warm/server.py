@@ -124,6 +124,9 @@ def run(request, streams, added):
                 sys.excepthook = errors.end_on_shortage
                 sys.argv = words[1:]
                 runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+            elif words[0] == "-c":
+                sys.argv, sys.path[:0] = ["-c", *words[2:]], [""]
+                exec(compile(words[1], "<string>", "exec"), {"__name__": "__main__"})
             else:
                 sys.argv = words
                 sys.path.insert(0, os.path.dirname(os.path.abspath(words[0])))
