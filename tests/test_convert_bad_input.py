@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from crackflow import convert
+from crackflow.conversion import dataset_conversion
 from crackflow.core import flags
 from crackflow.core.config.data import ConvertConfig, GroupBy, Layout, OnBad
 from crackflow.core.errors import UserError
@@ -296,7 +297,7 @@ def test_a_picture_of_2500_megapixels_is_refused_by_its_header_in_little_memory(
 
 def refused(match, **settings):
     with pytest.raises(UserError, match=match):
-        convert.convert(ConvertConfig(**{"workers": 1, **settings}))
+        dataset_conversion.convert_images(ConvertConfig(**{"workers": 1, **settings}))
 
 
 def test_a_missing_folder_is_named(tmp_path):
@@ -523,8 +524,12 @@ def test_an_output_among_the_photographs_is_refused(tmp_path, out):
 
 def test_two_drives_of_windows_are_apart(monkeypatch):
     monkeypatch.setattr(os.path, "commonpath", ntpath.commonpath)
-    assert not convert._within("C:\\photos", "D:\\photos") and not convert._within("C:\\photos", "C:\\photos-2")
-    assert convert._within("C:\\photos", "C:\\photos\\data") and convert._within("C:\\photos", "C:\\photos")
+    assert not dataset_conversion._within("C:\\photos", "D:\\photos") and not dataset_conversion._within(
+        "C:\\photos", "C:\\photos-2"
+    )
+    assert dataset_conversion._within("C:\\photos", "C:\\photos\\data") and dataset_conversion._within(
+        "C:\\photos", "C:\\photos"
+    )
 
 
 def test_photographs_inside_the_data_set_to_be_replaced_are_not_removed(tmp_path):

@@ -8,7 +8,7 @@ import tempfile
 
 from PIL import Image
 
-from crackflow import convert
+from crackflow.conversion import dataset_conversion
 from crackflow.core.config.data import ConvertConfig, Encoding
 from crackflow.core.config.network import Network
 from crackflow.data import dataset
@@ -56,7 +56,7 @@ def _data(encoding: str, image_px: int) -> dataset.Dataset:
         shards=4,
         workers=1,
     )
-    convert.convert(config)
+    dataset_conversion.convert_images(config)
     return dataset.load(str(out))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crackflow import convert
+from crackflow.conversion import dataset_conversion
 from crackflow.core import csv_files, flags, temporary_files
 from crackflow.core.config.data import ConvertConfig
 from crackflow.data import dataset, records
@@ -63,7 +63,9 @@ def linked(source, root, counts):
 
 def converted(images, out, **settings):
     """The dataset.json of a conversion in this process, by one worker unless `settings` says otherwise."""
-    return convert.convert(ConvertConfig(images=str(images), out=str(out), **{"workers": 1, **settings}))
+    return dataset_conversion.convert_images(
+        ConvertConfig(images=str(images), out=str(out), **{"workers": 1, **settings})
+    )
 
 
 def rows(out, table):
