@@ -524,12 +524,9 @@ def test_an_output_among_the_photographs_is_refused(tmp_path, out):
 
 def test_two_drives_of_windows_are_apart(monkeypatch):
     monkeypatch.setattr(os.path, "commonpath", ntpath.commonpath)
-    assert not dataset_conversion._within("C:\\photos", "D:\\photos") and not dataset_conversion._within(
-        "C:\\photos", "C:\\photos-2"
-    )
-    assert dataset_conversion._within("C:\\photos", "C:\\photos\\data") and dataset_conversion._within(
-        "C:\\photos", "C:\\photos"
-    )
+    within = dataset_conversion._within
+    assert not within("C:\\photos", "D:\\photos") and not within("C:\\photos", "C:\\photos-2")
+    assert within("C:\\photos", "C:\\photos\\data") and within("C:\\photos", "C:\\photos")
 
 
 def test_photographs_inside_the_data_set_to_be_replaced_are_not_removed(tmp_path):
