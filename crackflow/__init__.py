@@ -38,7 +38,10 @@ if platform.machine() in ("x86_64", "AMD64"):
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 _PLACES = {"Finding": "Finding", "Model": "Model", "Prediction": "Prediction", "load_model": "load"}
-_VERBS = ("synth", "convert", "augment_preview", "train", "tune", "evaluate", "explain", "predict", "export", "doctor")
+_VERBS = (
+    *("synth", "convert", "augment_preview", "train", "adapt", "tune"),
+    *("evaluate", "explain", "predict", "export", "doctor"),
+)
 __all__ = ["__version__", *_PLACES, *_VERBS]
 
 

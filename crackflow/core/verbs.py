@@ -10,6 +10,7 @@ import ast
 import importlib.util
 import pathlib
 
+from crackflow.core.config.adapt import AdaptConfig
 from crackflow.core.config.augmentation import PreviewConfig
 from crackflow.core.config.data import ConvertConfig, SynthConfig
 from crackflow.core.config.search import TuneConfig
@@ -22,6 +23,7 @@ CONFIGS = {
     "convert": ConvertConfig,
     "augment_preview": PreviewConfig,
     "train": TrainConfig,
+    "adapt": AdaptConfig,
     "tune": TuneConfig,
     "evaluate": EvaluateConfig,
     "explain": ExplainConfig,

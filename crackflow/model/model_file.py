@@ -20,6 +20,7 @@ import math
 import os
 import re
 import warnings
+from typing import Any
 
 import h5py
 import numpy as np
@@ -74,6 +75,8 @@ class ModelMetadata:
       photo_false_alarms: the fraction of those photographs, 0..1, that is called cracked.
       brightness: the mean of the training images, 0..255, to which photographs are adjusted. 0 where it is unknown, and
         in files of earlier versions: photographs then stay as they are.
+      parent: of a model that was adapted: `sha256`, `network` and `trained_on` of the model that it was, and under
+        `adaptation` the figures of crackflow.adapt. Empty otherwise.
     """
 
     network: str
@@ -99,6 +102,7 @@ class ModelMetadata:
     photo_images: int = 0
     photo_false_alarms: float = 0.0
     brightness: float = 0.0
+    parent: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def shift_of(self, windows: float) -> float:
         """Returns what is subtracted from the logits of a photograph that has so many windows."""

@@ -1,0 +1,318 @@
+"""Adapt a model to a wall of your own, by 10 labelled windows of each class or more.
+
+  python -m crackflow.adapt --images=windows --out=runs/wall                       # windows/cracked, windows/clean
+  python -m crackflow.adapt --images=windows --model=runs/metu --out=runs/wall
+  python -m crackflow.predict --model=runs/wall --photos=site --out=findings
+
+It first says what the labels are worth: how often the model as it is and the adapted one are right, on windows that the
+fit has not seen. If the adapted one is not better beyond chance, the model keeps its weights, and its threshold moves
+only if that is proved better. Leaves in the folder: model.h5, report.html, metrics.json, flags.cfg. A run that was
+stopped or killed resumes when the same command is given again.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+
+import numpy as np
+from scipy.special import expit
+
+from crackflow.conversion import dataset_conversion
+from crackflow.core import atomic, callable_module, console, flags, runtime, temporary_files
+from crackflow.core.config.adapt import AdaptConfig
+from crackflow.core.config.data import ConvertConfig
+from crackflow.core.errors import UserError
+from crackflow.data import dataset as dataset_io
+from crackflow.data import overlays
+from crackflow.data.record_reader import RecordReader
+from crackflow.evaluation import adaptation, metrics, results, significance, thresholds
+from crackflow.evaluation.adaptation import Outcome, Trial, Windows
+from crackflow.model import model_file, training_images
+from crackflow.model.ood import OOD_QUANTILE, FeatureStatistics
+from crackflow.pipeline import tfrecord_loader
+from crackflow.report import run_page
+from crackflow.training import fold_log, run_folder
+from crackflow.training.fine_tuning import FineTuner
+from crackflow.version import __version__
+
+OWNED_FILES = (model_file.FILE, run_folder.METRICS, run_folder.REPORT, run_folder.FLAGS)
+# Flags that say where things are, and how they are computed: the scores don't depend on them.
+NOT_SCORED = ("images", "reviews", "photos", "model", "out", "workers", "threads", "overwrite")
+MIN_WINDOWS = 10  # of each class, which is little: ten of ten right are a rate of 72 % or more
+FORGOTTEN = 0.02  # of balanced accuracy on synthetic surfaces, from which on it is said in red
+REVIEWED = 0.05  # share of the windows that is for human review, where the model has such a band
+BOOTSTRAP_SAMPLES, MISTAKES_SHOWN = 1000, 24
+BASIS = "cross-validation, by weights that had not seen the window"
+MANY_WINDOWS = 1000  # of both classes: from here on crackflow.train does as well, and measures on a test split
+
+
+def run(config: AdaptConfig) -> dict:
+    """Run the whole path: windows, cross-validation, fit, threshold, model.h5, report.
+
+    Returns:
+        The content of metrics.json.
+
+    Raises:
+        UserError: the flags, the model or the windows are unusable.
+    """
+    runtime.configure(config.seed, config.threads, config.deterministic)
+    loaded = model_file.load(config.model)
+    with atomic.folder(
+        config.out, run_folder.METRICS, config.overwrite, OWNED_FILES, unfinished=fold_log.FOLDER
+    ) as stage:
+        with temporary_files.scratch_folder(stage, "windows") as scratch:
+            dataset = _convert(config, loaded.card, os.path.join(scratch, "data"))
+            windows = _read_windows(dataset, loaded.card)
+            seen_images = training_images.TrainingImages.of(dataset)
+            fingerprint = dataset.metadata["fingerprint"]
+        _require_enough(windows)
+        tuner = FineTuner(loaded.model, config.fine_tuning)
+        log = fold_log.FoldLog(config.out, _identity(config, loaded, fingerprint))
+        trial = adaptation.cross_validate(loaded.card, tuner, windows, config.folds, config.seed, _announced(log))
+        outcome = adaptation.choose(trial)
+        memory = adaptation.remembered(loaded.card.image_px, loaded.card.channels)
+        before = tuner.scores(memory[0]) / loaded.card.temperature
+        card = _adapt(config, loaded, tuner, windows, trial, outcome)
+        after = tuner.scores(memory[0]) / card.temperature
+        clean, cracked = windows.counts()
+        forgetting = {
+            "images": len(memory[1]),
+            "before": adaptation.balanced(memory[1], before, loaded.card.threshold),
+            "after": adaptation.balanced(memory[1], after, card.threshold),
+        }
+        more = {"clean": clean, "cracked": cracked, "groups": len(np.unique(windows.groups)), "forgetting": forgetting}
+        content = adaptation.content(trial, outcome, more)
+        card = dataclasses.replace(card, fingerprint=fingerprint, parent=_parent(loaded, content))
+        _save(stage, loaded, card, windows, seen_images)
+        atomic.save_json(stage, run_folder.METRICS, content)
+        run_folder.save_flags(stage, config)
+        warnings = _warnings(content, outcome)
+        report = _build_report(config, card, windows, trial, outcome, content, warnings)
+        run_page.write(report, os.path.join(stage, run_folder.REPORT))
+    for line in _summary(content, trial, outcome):
+        console.info(line)
+    for warning in warnings:
+        console.alert(warning)
+    console.info(
+        f"model {os.path.join(config.out, model_file.FILE)}, report {os.path.join(config.out, run_folder.REPORT)}"
+    )
+    return content
+
+
+def _convert(config: AdaptConfig, card: model_file.ModelMetadata, out: str) -> dataset_io.Dataset:
+    """The labelled windows as a dataset of one split, with copies and windows of one photograph in one group."""
+    side = config.patch_px or card.source_px or card.image_px
+    settings = ConvertConfig(
+        images=config.images,
+        out=out,
+        split=(1.0, 0.0, 0.0),
+        layout=config.layout,
+        positive_class=config.positive_class,
+        patch_px=side,
+        min_crack_fraction=config.min_crack_fraction,
+        workers=config.workers,
+        seed=config.seed,
+    )
+    dataset_conversion.convert_images(settings)
+    return dataset_io.load(out)
+
+
+def _read_windows(dataset: dataset_io.Dataset, card: model_file.ModelMetadata) -> Windows:
+    rows = range(dataset.count("train"))
+    images = tfrecord_loader.read_rows(dataset, "train", rows, card.image_px, card.channels)
+    reader = RecordReader(dataset, "train")
+    fields = [reader.fields(row) for row in rows]
+    return Windows(
+        images,
+        np.array([record["label"] for record in fields], np.int64),
+        np.array([record["group"] for record in fields], np.int64),
+        [record["path"].decode("utf-8", "surrogateescape") for record in fields],
+    )
+
+
+def _require_enough(windows: Windows) -> None:
+    """Raises: UserError where a class has too few windows, or only copies of one."""
+    for label, name in enumerate(("clean", "cracked")):
+        count = windows.counts()[label]
+        if count < MIN_WINDOWS:
+            raise UserError(f"--images: expected {MIN_WINDOWS} {name} windows or more, received {count}; label more")
+        if len(np.unique(windows.groups[windows.labels == label])) < 2:
+            raise UserError(
+                f"--images: expected {name} windows of different pictures, received {count} that are copies of one, or "
+                "of one photograph; label others"
+            )
+    if len(windows.labels) >= MANY_WINDOWS:
+        console.info(
+            f"note: from {MANY_WINDOWS:,} windows on, crackflow.train --weights={model_file.SHIPPED_NAME} has a test "
+            "split and takes longer"
+        )
+
+
+def _identity(config: AdaptConfig, loaded: model_file.TrainedModel, fingerprint: str) -> str:
+    """What the scores of a fold depend on."""
+    same = flags.as_dict(config, without=NOT_SCORED)
+    return json.dumps([__version__, loaded.sha256, fingerprint, same], sort_keys=True)
+
+
+def _announced(log: fold_log.FoldLog) -> Callable[[int, Callable[[], np.ndarray]], np.ndarray]:
+    """`log.recall`, which says how far it is."""
+
+    def recall(number: int, compute: Callable[[], np.ndarray]) -> np.ndarray:
+        before = log.recalled
+        logits = log.recall(number, compute)
+        console.info(f"fold {number + 1}: {'computed before' if log.recalled > before else 'done'}")
+        return logits
+
+    return recall
+
+
+def _adapt(
+    config: AdaptConfig,
+    loaded: model_file.TrainedModel,
+    tuner: FineTuner,
+    windows: Windows,
+    trial: Trial,
+    outcome: Outcome,
+) -> model_file.ModelMetadata:
+    """Gives the network the weights to deliver; returns its metadata, with temperature and threshold for them."""
+    tuner.restore()
+    if outcome is Outcome.NOTHING:
+        return loaded.card
+    if outcome is Outcome.THRESHOLD:
+        threshold = adaptation.moved_threshold(trial)
+        return dataclasses.replace(
+            loaded.card, threshold=threshold, review=_band(loaded.card, trial.before_logits, threshold)
+        )
+    tuner.fit(windows.images, windows.labels, config.seed)
+    temperature, threshold = adaptation.calibration(trial)
+    verdict = significance.compare(
+        trial.labels, model_file.to_probabilities(trial.after_logits, temperature), threshold, trial.groups
+    )
+    card = dataclasses.replace(loaded.card, temperature=temperature, threshold=threshold, validation=verdict._asdict())
+    return dataclasses.replace(card, review=_band(loaded.card, trial.after_logits / temperature, threshold))
+
+
+def _band(card: model_file.ModelMetadata, logits: np.ndarray, threshold: float) -> tuple[float, float]:
+    """The band for human review around `threshold`, where the model has one; `logits`: calibrated, of the windows."""
+    share = REVIEWED if card.review[0] < card.review[1] else 0.0
+    return thresholds.abstention_band(expit(logits), threshold, share)
+
+
+def _parent(loaded: model_file.TrainedModel, content: dict) -> dict:
+    """Where the model comes from, for its metadata."""
+    return {
+        "sha256": loaded.sha256,
+        "network": loaded.card.network,
+        "trained_on": loaded.card.fingerprint,
+        "adaptation": content,
+    }
+
+
+def _save(
+    stage: str,
+    loaded: model_file.TrainedModel,
+    card: model_file.ModelMetadata,
+    windows: Windows,
+    seen_images: training_images.TrainingImages | None,
+) -> None:
+    """Write model.h5: the network as it is now, with a detector that knows the windows as well."""
+    detector = loaded.familiarity
+    if detector is not None:
+        distances = detector.distances(FeatureStatistics(loaded.model)(windows.images))
+        detector = dataclasses.replace(detector, limit=max(detector.limit, float(np.quantile(distances, OOD_QUANTILE))))
+    seen = seen_images.and_earlier(loaded.training_images) if seen_images else loaded.training_images
+    path = os.path.join(stage, model_file.FILE)
+    model_file.save(path, loaded.model, card, detector, loaded.locator, seen)
+
+
+def _warnings(content: dict, outcome: Outcome) -> list[str]:
+    """What nobody may overlook."""
+    warnings = []
+    if outcome is not Outcome.WEIGHTS:
+        warnings.append(
+            "The adapted weights are not better than the model as it is beyond chance, so the model keeps its own"
+            + ("; its threshold moves." if outcome is Outcome.THRESHOLD else ". Label more windows, or others.")
+        )
+    forgetting = content["forgetting"]
+    lost = forgetting["before"] - forgetting["after"]
+    if lost > FORGOTTEN:
+        warnings.append(
+            f"On {forgetting['images']} synthetic surfaces the model is now right {forgetting['after']:.1%} of the "
+            f"time, before {forgetting['before']:.1%}: it is a model for this place."
+        )
+    return warnings
+
+
+def _summary(content: dict, trial: Trial, outcome: Outcome) -> list[str]:
+    """What the run says at its end."""
+    counts = f"{content['cracked']} cracked and {content['clean']} clean windows"
+    lines = [
+        f"on this place, by {counts}: {trial.before.in_words()} right before, {trial.after.in_words()} after "
+        f"(balanced accuracy, 95 % interval; p = {trial.p_after:.2g})"
+    ]
+    if outcome is Outcome.THRESHOLD:
+        lines.append(f"with its threshold moved: {trial.moved.in_words()}")
+    forgetting = content["forgetting"]
+    lines.append(f"on synthetic surfaces: {forgetting['before']:.1%} before, {forgetting['after']:.1%} after")
+    return lines
+
+
+def _build_report(
+    config: AdaptConfig,
+    card: model_file.ModelMetadata,
+    windows: Windows,
+    trial: Trial,
+    outcome: Outcome,
+    content: dict,
+    warnings: list[str],
+) -> run_page.Report:
+    """The page: the estimate, curves and mistakes of the cross-validation of what is delivered."""
+    logits = trial.after_logits / card.temperature if outcome is Outcome.WEIGHTS else trial.before_logits
+    probabilities = expit(logits)
+    measured = metrics.measure(
+        windows.labels, probabilities, windows.groups, card.threshold, BOOTSTRAP_SAMPLES, config.seed
+    )
+    worst = metrics.worst_mistakes(windows.labels, probabilities, card.threshold, MISTAKES_SHOWN)
+    mistakes = [
+        results.Mistake(
+            windows.paths[row],
+            card.classes[windows.labels[row]],
+            float(probabilities[row]),
+            overlays.as_png(windows.images[row]),
+        )
+        for row in worst
+    ]
+    evaluation = results.Evaluation(
+        name=os.path.basename(os.path.abspath(config.images)),
+        split="cross-validation",
+        metrics=measured,
+        labels=windows.labels,
+        probabilities=probabilities,
+        mistakes=mistakes,
+        classes=card.classes,
+        basis=BASIS,
+        verdict=significance.compare(windows.labels, probabilities, card.threshold, windows.groups),
+    )
+    return run_page.Report(
+        title=f"crackflow: {evaluation.name}",
+        headline=" ".join(f"{line[0].upper()}{line[1:]}." for line in _summary(content, trial, outcome)),
+        warnings=warnings,
+        data={},
+        evaluations=[evaluation],
+        history=[],
+        facts={
+            "Changed": outcome.value,
+            "Parent": card.parent["sha256"],
+            "Threshold": f"{card.threshold:.3f}",
+            "Temperature": f"{card.temperature:.3f}",
+            "For human review": "{:.3f} to {:.3f}".format(*card.review),
+        },
+        flags=flags.as_flagfile(config),
+        versions=runtime.versions(),
+    )
+
+
+callable_module.install(__name__, AdaptConfig, run)
+if __name__ == "__main__":
+    flags.main(AdaptConfig, run, __doc__)
