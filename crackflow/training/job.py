@@ -25,6 +25,8 @@ from crackflow.pipeline import loader, service_loader, tfrecord_loader
 from crackflow.pipeline.batch_spec import BatchSpec
 from crackflow.training import fit_loop, losses, trainer
 
+# Training images below which a model that is trained on keeps its BatchNorm statistics: so few would destroy them.
+FEW_IMAGES = 400
 SMOOTHED_EPOCHS = 3  # 40 validation images of synthetic concrete chose an epoch of 0.87 on others, the last had 0.90
 
 
@@ -169,7 +171,13 @@ def build_training(
     with cluster.translate_worker_loss(), cluster.scope():
         network = spec.build(image_px)
         locator = _load_initial_weights(network, config, source) if config.weights else None
-        model = build_trainer(config, dataset, network, steps * config.epochs, xla.value, locator)
+        frozen = source is not None and dataset.count("train") < FEW_IMAGES
+        if frozen:
+            console.info(
+                f"note: with fewer than {FEW_IMAGES} images, BatchNorm keeps the statistics of {config.weights}; "
+                "crackflow.adapt does better with so few, in a minute, and says what they are worth"
+            )
+        model = build_trainer(config, dataset, network, steps * config.epochs, xla.value, locator, frozen)
     return TrainingSetup(config, dataset, cluster, spec, image_px, precision, xla, steps, model, source)
 
 
@@ -205,6 +213,7 @@ def build_trainer(
     steps: int,
     xla: str,
     locator: mask_head.MaskHead | None = None,
+    frozen_statistics: bool = False,
 ) -> trainer.Trainer:
     """Compiles a trainer, with balanced class weights where --class_weights=0,0.
 
@@ -215,6 +224,7 @@ def build_trainer(
       steps: those of the whole run.
       xla: on, augmentation or off.
       locator: the mask head to continue with, or None.
+      frozen_statistics: whether BatchNorm keeps the statistics that it has.
 
     Returns:
       The compiled trainer.
@@ -230,7 +240,8 @@ def build_trainer(
         settings = dataclasses.replace(
             settings, class_weights=losses.balanced_class_weights([counts[label] for label in dataset.classes])
         )
-    model = trainer.compile_trainer(network, dataclasses.replace(config, optimization=settings), steps, xla)
+    config = dataclasses.replace(config, optimization=settings)
+    model = trainer.compile_trainer(network, config, steps, xla, frozen_statistics)
     if locator and settings.mask_weight:
         console.info(f"what was learnt from masks: from {config.weights}")
         model.locator = locator

@@ -33,15 +33,18 @@ class Trainer(keras_internals.ResumableModel):
         compiled: bool,
         lr_scale: tf.Variable,
         averaging: Callable[[tf.Tensor], tf.Tensor] | None = None,
+        frozen_statistics: bool = False,
     ) -> None:
         super().__init__(network.inputs, network.outputs)
         self._augmenter, self._settings = augmenter, settings
         self._lr_scale = lr_scale
         self._loss_mean = keras.metrics.Mean("loss")
-        self._forward = lambda image: [self(image, training=True)]
+        # Not training: BatchNorm uses the statistics it has, and keeps them; so does Dropout what it drops.
+        is_training = not frozen_statistics
+        self._forward = lambda image: [self(image, training=is_training)]
         if settings.mask_weight:
             two_outputs = mask_head.attach_head(network)
-            self._forward = lambda image: two_outputs(image, training=True)
+            self._forward = lambda image: two_outputs(image, training=is_training)
             self._cell_layer = two_outputs.get_layer(mask_head.LAYER)  # so that Keras trains its weights as well
         self._gradients = (
             tf.function(self._accumulate, autograph=False, jit_compile=True) if compiled else self._accumulate
@@ -286,7 +289,9 @@ def averaging_decay(settings: Optimization, steps: int) -> Callable[[tf.Tensor],
     return ema_weight if settings.ema else None
 
 
-def compile_trainer(network: keras.Model, config: TrainConfig, steps: int, xla: str) -> Trainer:
+def compile_trainer(
+    network: keras.Model, config: TrainConfig, steps: int, xla: str, frozen_statistics: bool = False
+) -> Trainer:
     """Compiles a network for training.
 
     Args:
@@ -294,6 +299,7 @@ def compile_trainer(network: keras.Model, config: TrainConfig, steps: int, xla: 
       config: the flags.
       steps: those of the whole run.
       xla: on, augmentation or off, as `runtime.choose_xla` says.
+      frozen_statistics: whether BatchNorm keeps the statistics that it has.
 
     Returns:
       The compiled trainer.
@@ -317,6 +323,7 @@ def compile_trainer(network: keras.Model, config: TrainConfig, steps: int, xla: 
         compiled=xla == "on",
         lr_scale=lr_scale,
         averaging=averaging_decay(config.optimization, steps),
+        frozen_statistics=frozen_statistics,
     )
     accuracy = keras.metrics.BinaryAccuracy("accuracy", threshold=0.0)  # of logits: above 0 means cracked
     extra = [optimizers.extra_metric(name) for name in config.metrics]

@@ -1,0 +1,114 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from crackflow.core.config.threshold import ThresholdRule
+from crackflow.evaluation import adaptation
+from crackflow.evaluation.adaptation import Outcome, Windows
+from tests.helpers import cards
+
+CARD = dataclasses.replace(cards.CARD, threshold=0.5, temperature=1.0)
+
+
+class Tuner:
+    """Scores by the first pixel: as it is, wrongly; after a fit to any windows as `adapted` says."""
+
+    def __init__(self, as_is, adapted):
+        self.as_is, self.adapted, self.is_adapted, self.fits = as_is, adapted, False, []
+
+    def restore(self):
+        self.is_adapted = False
+
+    def fit(self, images, labels, seed):
+        self.is_adapted = True
+        self.fits.append((images[:, 0, 0, 0].tolist(), seed))
+
+    def scores(self, images):
+        values = images[:, 0, 0, 0].astype(float)
+        return (self.adapted if self.is_adapted else self.as_is)(values).astype(np.float32)
+
+
+def windows(count=20):
+    """Window k has k in its pixels and is cracked if k is odd."""
+    numbers = np.arange(count)
+    images = np.zeros((count, 2, 2, 1), np.uint8) + numbers[:, None, None, None].astype(np.uint8)
+    return Windows(images, numbers % 2, numbers, [f"{number}.jpg" for number in numbers])
+
+
+def always(value):
+    return lambda values: np.full(len(values), value)
+
+
+def right(values):
+    return np.where(values % 2 == 1, 3.0, -3.0)
+
+
+def trial(as_is, adapted, count=20, folds=5):
+    tuner = Tuner(as_is, adapted)
+    return tuner, adaptation.cross_validate(CARD, tuner, windows(count), folds, 0)
+
+
+def test_no_window_is_scored_by_weights_that_were_fitted_to_it():
+    tuner, _ = trial(always(3.0), right)
+    assert len(tuner.fits) == 5 and len({seed for _, seed in tuner.fits}) == 5
+    fitted = [set(numbers) for numbers, _ in tuner.fits]
+    assert all(len(numbers) == 16 for numbers in fitted)
+    assert set.union(*({*range(20)} - numbers for numbers in fitted)) == {*range(20)}
+    assert not tuner.is_adapted
+
+
+def test_an_adaptation_that_helps_is_chosen_and_its_estimates_are_honest():
+    _, result = trial(always(3.0), right)
+    assert result.before.value == 0.5 and result.after.value == 1 and result.after.low < 0.95
+    assert adaptation.choose(result) is Outcome.WEIGHTS
+
+
+def test_one_that_does_not_help_leaves_the_model_as_it_is():
+    _, result = trial(right, always(3.0))
+    assert adaptation.choose(result) is Outcome.NOTHING and result.p_after == 1
+    _, same = trial(right, right)
+    assert adaptation.choose(same) is Outcome.NOTHING
+
+
+def test_the_threshold_moves_where_that_alone_is_better():
+    def shifted(values):
+        return right(values) + 5
+
+    _, result = trial(shifted, always(3.0), count=40)
+    assert result.before.value == 0.5 and result.moved.value == 1
+    assert adaptation.choose(result) is Outcome.THRESHOLD
+    moved = adaptation.moved_threshold(result)
+    assert 1 / (1 + np.exp(-2)) < moved or moved > 0.5
+
+
+def test_windows_of_one_photograph_only_cannot_be_cross_validated():
+    few = Windows(np.zeros((4, 2, 2, 1), np.uint8), np.array([0, 0, 1, 1]), np.array([1, 1, 2, 2]), ["a"] * 4)
+    with pytest.raises(ValueError, match="expected two groups of each class or more"):
+        adaptation.cross_validate(CARD, Tuner(right, right), few, 5, 0)
+
+
+def test_what_was_computed_before_is_recalled():
+    tuner = Tuner(always(3.0), right)
+    asked = []
+
+    def recall(number, compute):
+        asked.append(number)
+        return compute() if number else np.full(4, -1.0)
+
+    result = adaptation.cross_validate(CARD, tuner, windows(), 5, 0, recall)
+    assert asked == [0, 1, 2, 3, 4] and len(tuner.fits) == 4
+    assert (result.after_logits == -1).sum() == 4
+
+
+def test_the_pictures_that_are_remembered_are_the_same_on_every_call():
+    images, labels = adaptation.remembered(32, 1)
+    assert images.shape == (200, 32, 32, 1) and labels.sum() == 100
+    np.testing.assert_array_equal(images[:20], adaptation.remembered(32, 1)[0][:20])
+
+
+def test_metrics_say_what_changed():
+    _, result = trial(always(3.0), right)
+    content = adaptation.content(result, Outcome.WEIGHTS, {"clean": 10})
+    assert content["changed"] == "weights" and content["clean"] == 10 and content["before"]["value"] == 0.5
+    assert ThresholdRule.parse("youden") == adaptation.BALANCED

@@ -1,0 +1,171 @@
+"""crackflow.adapt as a user runs it: labelled windows in, a model with an honest estimate out."""
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from crackflow import adapt
+from crackflow.core import flags
+from crackflow.core.config.adapt import AdaptConfig, FineTuning
+from crackflow.core.errors import UserError
+from crackflow.model import model_file
+from crackflow.training import fold_log
+from tests.helpers import small, support
+
+QUICK = FineTuning(steps=12, batch_size=8)
+
+
+def config(images, out, **settings):
+    return AdaptConfig(images=str(images), out=str(out), fine_tuning=QUICK, workers=1, **{"folds": 2, **settings})
+
+
+@pytest.fixture(scope="module")
+def windows(tmp_path_factory):
+    """14 + 14 pictures that the model calls wrongly or not at all: their classes are the colour of a frame."""
+    root = tmp_path_factory.mktemp("windows")
+    for number in range(28):
+        values = support.picture(number, 128, 128)
+        if number % 2:
+            values = values // 4
+        support.put(root / ("clean", "cracked")[number % 2] / f"{number:02d}.png", support.encoded(values, "PNG"))
+    return root
+
+
+@pytest.fixture(scope="module")
+def adapted(windows, tmp_path_factory):
+    """(output folder, metrics)."""
+    out = tmp_path_factory.mktemp("adapted") / "wall"
+    return out, adapt.run(config(windows, out))
+
+
+def test_it_leaves_a_model_a_report_and_the_figures(adapted):
+    out, metrics = adapted
+    assert sorted(os.listdir(out)) == ["flags.cfg", "metrics.json", "model.h5", "report.html"]
+    assert json.loads((out / "metrics.json").read_text()) == metrics
+    assert {"before", "after", "moved", "p_after", "changed", "forgetting", "clean", "cracked"} <= set(metrics)
+    assert metrics["clean"] == metrics["cracked"] == 14
+
+
+def test_the_model_says_what_it_was_and_which_images_it_has_seen(adapted):
+    out, metrics = adapted
+    loaded, parent = model_file.load(str(out)), model_file.load("")
+    assert loaded.card.parent["sha256"] == parent.sha256
+    assert loaded.card.parent["adaptation"] == metrics
+    assert loaded.card.fingerprint != parent.card.fingerprint
+    assert len(loaded.training_images.trained) >= len(parent.training_images.trained) + 28
+
+
+def test_a_wall_on_which_the_model_was_blind_is_learnt(adapted, windows):
+    out, metrics = adapted
+    assert metrics["changed"] == "weights" and metrics["after"]["value"] > metrics["before"]["value"] + 0.2
+    loaded = model_file.load(str(out))
+    images = [np.asarray(Image.open(path)) for path in sorted(windows.glob("*/*.png"))]
+    labels = [path.parent.name == "cracked" for path in sorted(windows.glob("*/*.png"))]
+    assert ((loaded.probabilities(np.stack(images)) >= loaded.card.threshold) == labels).mean() > 0.9
+
+
+def test_the_estimate_is_on_the_terminal_with_its_interval(windows, tmp_path, capsys):
+    adapt.run(config(windows, tmp_path / "wall"))
+    printed = capsys.readouterr().out
+    assert "on this place, by 14 cracked and 14 clean windows: " in printed and "95 % interval" in printed
+    assert "on synthetic surfaces: " in printed and "model.h5" in printed
+
+
+def test_labels_that_mean_nothing_leave_the_model_as_it_was(tmp_path, capsys):
+    for number in range(24):
+        label = ("clean", "cracked")[number // 2 % 2]
+        support.put(
+            tmp_path / "windows" / label / f"{number}.png", support.encoded(support.picture(number, 128, 128), "PNG")
+        )
+    metrics = adapt.run(config(tmp_path / "windows", tmp_path / "wall"))
+    assert metrics["changed"] == "nothing"
+    assert "not better than the model as it is beyond chance" in capsys.readouterr().err
+    loaded, parent = model_file.load(str(tmp_path / "wall")), model_file.load("")
+    for own, before in zip(loaded.model.get_weights(), parent.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(own, before)
+    assert loaded.card.threshold == parent.card.threshold
+
+
+def test_a_run_that_was_stopped_computes_no_fold_twice(windows, tmp_path, capsys, monkeypatch):
+    out, fits = tmp_path / "wall", []
+    fit = adapt.FineTuner.fit
+
+    def stop(tuner, images, labels, seed):
+        if len(fits) == 1:
+            raise KeyboardInterrupt
+        fits.append(seed)
+        fit(tuner, images, labels, seed)
+
+    monkeypatch.setattr(adapt.FineTuner, "fit", stop)
+    with pytest.raises(KeyboardInterrupt):
+        adapt.run(config(windows, out))
+    assert os.listdir(out) == [fold_log.FOLDER]
+    monkeypatch.setattr(adapt.FineTuner, "fit", fit)
+    metrics = adapt.run(config(windows, out))
+    assert "fold 1: computed before" in capsys.readouterr().out
+    assert not (out / fold_log.FOLDER).exists() and metrics["changed"] == "weights"
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ((1, 1), "expected 10 clean windows or more, received 1"),
+        ((12, 4), "expected 10 cracked windows or more, received 4; label more"),
+    ],
+)
+def test_too_few_windows_are_refused_by_number(tmp_path, counts, message):
+    for label, count in zip(("clean", "cracked"), counts, strict=True):
+        for number in range(count):
+            seed = number + 100 * (label == "cracked")
+            support.put(tmp_path / "windows" / label / f"{seed}.jpg", support.encoded(support.picture(seed)))
+    with pytest.raises(UserError, match=message):
+        adapt.run(config(tmp_path / "windows", tmp_path / "wall"))
+    assert not (tmp_path / "wall").exists()
+
+
+def test_copies_of_one_picture_are_not_many_windows(tmp_path):
+    for number in range(12):
+        support.put(tmp_path / "windows/clean" / f"{number}.jpg", support.encoded(support.picture(number)))
+        support.put(
+            tmp_path / "windows/cracked" / f"{number}.jpg", support.encoded(support.picture(99), quality=80 + number)
+        )
+    with pytest.raises(
+        UserError, match="expected cracked windows of different pictures, received 12 that are copies of"
+    ):
+        adapt.run(config(tmp_path / "windows", tmp_path / "wall"))
+
+
+def test_a_finished_folder_is_not_replaced_unless_asked(adapted, windows):
+    out, _ = adapted
+    before = support.tree(out)
+    with pytest.raises(UserError, match="exists and is not empty"):
+        adapt.run(config(windows, out))
+    assert support.tree(out) == before
+
+
+def test_masks_are_cut_into_windows_of_the_size_that_the_model_knows(tmp_path, capsys):
+    root = tmp_path / "walls"
+    (root / "images").mkdir(parents=True)
+    for path in sorted((small.images() / "Positive").iterdir())[:12]:
+        photo = Image.open(path).resize((227, 227))
+        mask = Image.open(small.images() / "masks" / f"{path.stem}.png").resize((227, 227))
+        photo.save(root / "images" / f"{path.stem}.png")
+        (root / "masks").mkdir(exist_ok=True)
+        mask.save(root / "masks" / f"{path.stem}.png")
+    for path in sorted((small.images() / "Negative").iterdir())[:12]:
+        Image.open(path).resize((227, 227)).save(root / "images" / f"{path.stem}.png")
+        Image.new("L", (227, 227)).save(root / "masks" / f"{path.stem}.png")
+    metrics = adapt.run(config(root, tmp_path / "out"))
+    assert (metrics["clean"], metrics["cracked"]) == (12, 12)
+
+
+def test_the_flags_of_a_run_give_the_same_figures_again(adapted, tmp_path):
+    out, metrics = adapted
+    again = flags.parse(AdaptConfig, [f"--flagfile={out}/flags.cfg", f"--out={tmp_path / 'again'}"])
+    repeated = adapt.run(again)
+    assert repeated["after"]["value"] == pytest.approx(metrics["after"]["value"], abs=0.08)
+    shutil.rmtree(tmp_path / "again")

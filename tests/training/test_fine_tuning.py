@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+
+from crackflow.core.backend import keras
+from crackflow.core.config.adapt import FineTuning
+from crackflow.core.config.augmentation import Augment, Augmentation
+from crackflow.core.config.network import Network
+from crackflow.model import networks
+from crackflow.training import fine_tuning
+
+SETTINGS = FineTuning(steps=30, batch_size=8, learning_rate=0.01, augmentation=Augmentation(augment=Augment.D4))
+
+
+@pytest.fixture(scope="module")
+def windows():
+    """Twenty windows of noise; the cracked ones have a dark bar."""
+    random = np.random.default_rng(0)
+    images = random.integers(100, 200, (20, 32, 32, 3), np.uint8)
+    labels = np.arange(20) % 2
+    images[labels == 1, :, 14:18] = 10
+    return images, labels
+
+
+@pytest.fixture
+def network():
+    keras.utils.set_random_seed(0)
+    built = networks.NETWORKS[Network.CRACKFLOW_XS].build(32)
+    for layer in built.layers:  # statistics that are not those of the start
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.moving_mean.assign(layer.moving_mean + 0.1)
+    return built
+
+
+def test_a_network_learns_a_few_windows(network, windows):
+    tuner = fine_tuning.FineTuner(network, SETTINGS)
+    tuner.fit(*windows, seed=0)
+    np.testing.assert_array_equal(tuner.scores(windows[0]) > 0, windows[1] == 1)
+
+
+def test_the_statistics_of_batchnorm_stay(network, windows):
+    before = [weight.numpy() for weight in network.non_trainable_weights]
+    fine_tuning.FineTuner(network, SETTINGS).fit(*windows, seed=0)
+    for old, new in zip(before, network.non_trainable_weights, strict=True):
+        np.testing.assert_array_equal(old, new.numpy())
+
+
+def test_each_fit_begins_from_the_same_weights_and_repeats(network, windows):
+    tuner = fine_tuning.FineTuner(network, SETTINGS)
+    own = tuner.scores(windows[0])
+    tuner.fit(*windows, seed=3)
+    first = tuner.scores(windows[0])
+    tuner.fit(*windows, seed=4)
+    assert np.abs(tuner.scores(windows[0]) - first).max() > 1e-4
+    tuner.fit(*windows, seed=3)
+    np.testing.assert_allclose(tuner.scores(windows[0]), first, atol=1e-4)
+    tuner.restore()
+    np.testing.assert_array_equal(tuner.scores(windows[0]), own)
+
+
+def test_batches_are_half_cracked_and_use_every_window_before_any_again():
+    labels = np.array([0] * 6 + [1] * 3)
+    batches = fine_tuning._balanced_batches(labels, 4, seed=0)
+    rows = np.array([next(batches) for _ in range(3)])
+    assert (labels[rows].sum(1) == 2).all()
+    assert sorted(rows[labels[rows] == 0]) == [0, 1, 2, 3, 4, 5]
+    assert sorted(rows[labels[rows] == 1]) == [6, 6, 7, 7, 8, 8]
+
+
+def test_no_windows_have_no_scores(network):
+    assert fine_tuning.FineTuner(network, SETTINGS).scores(np.zeros((0, 32, 32, 3), np.uint8)).shape == (0,)
