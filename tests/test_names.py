@@ -219,6 +219,7 @@ VERBS = {
     "synth": ["--donors={0}", "--surfaces=varied", "--out={1}"],
     "convert": ["--images={0}", "--out={1}"],
     "train": ["--data={0}", "--run_dir={1}"],
+    "adapt": ["--images={0}", "--out={1}"],
     "tune": ["--data={0}", "--out={1}"],
     "evaluate": ["--model={0}", "--data={1}", "--out={1}x"],
     "explain": ["--model={0}", "--images={1}", "--out={1}x"],

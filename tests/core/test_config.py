@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crackflow.core.config import augmentation, data, hardware, network, search, tools, trained, training
+from crackflow.core.config import adapt, augmentation, data, hardware, network, search, tools, trained, training
 from crackflow.core.config.threshold import ThresholdRule
 from crackflow.core.errors import ConfigError
 
-MODULES = (augmentation, data, hardware, network, search, tools, trained, training)
+MODULES = (adapt, augmentation, data, hardware, network, search, tools, trained, training)
 KINDS = sorted(
     {kind for module in MODULES for kind in vars(module).values() if isinstance(kind, type)},
     key=lambda kind: kind.__name__,
@@ -23,6 +23,7 @@ WITHOUT_PATHS = {
     training.Optimization,
     training.Safety,
     tools.DataServiceConfig,
+    adapt.FineTuning,
 }
 CONVERT = {"images": "in", "out": "out"}
 

@@ -15,7 +15,7 @@ class FineTuning:
     batch_size: int = option(32, "windows a step, half of them cracked")
     learning_rate: float = option(2e-4, "of Adam at the first step; it falls to 0 along half a cosine")
     label_smoothing: float = option(
-        0.1, "labels are drawn so far towards 0.5, so that few windows aren't learnt by heart"
+        0.1, "how far labels are drawn towards 0.5, so that few windows aren't learnt by heart"
     )
     augmentation: Augmentation = Augmentation(augment=Augment.STANDARD)
 
