@@ -18,19 +18,16 @@ from collections.abc import Callable
 import numpy as np
 from scipy.special import expit
 
-from crackflow.conversion import dataset_conversion
-from crackflow.core import atomic, callable_module, console, flags, runtime, temporary_files
+from crackflow.core import atomic, callable_module, console, flags, runtime
 from crackflow.core.config.adapt import AdaptConfig
-from crackflow.core.config.data import ConvertConfig
 from crackflow.core.errors import UserError
-from crackflow.data import dataset as dataset_io
 from crackflow.data import overlays
-from crackflow.data.record_reader import RecordReader
-from crackflow.evaluation import adaptation, metrics, results, significance, thresholds
+from crackflow.evaluation import adaptation, labelled_windows, metrics, results, significance, thresholds
 from crackflow.evaluation.adaptation import Outcome, Trial, Windows
-from crackflow.model import model_file, training_images
+from crackflow.evaluation.labelled_windows import LabelledWindows
+from crackflow.inference import predictor
+from crackflow.model import model_file
 from crackflow.model.ood import OOD_QUANTILE, FeatureStatistics
-from crackflow.pipeline import tfrecord_loader
 from crackflow.report import run_page
 from crackflow.training import fold_log, run_folder
 from crackflow.training.fine_tuning import FineTuner
@@ -61,20 +58,24 @@ def run(config: AdaptConfig) -> dict:
     with atomic.folder(
         config.out, run_folder.METRICS, config.overwrite, OWNED_FILES, unfinished=fold_log.FOLDER
     ) as stage:
-        with temporary_files.scratch_folder(stage, "windows") as scratch:
-            dataset = _convert(config, loaded.card, os.path.join(scratch, "data"))
-            windows = _read_windows(dataset, loaded.card)
-            seen_images = training_images.TrainingImages.of(dataset)
-            fingerprint = dataset.metadata["fingerprint"]
+        labelled = labelled_windows.gather(config, predictor.Model(loaded))
+        windows = labelled.windows
+        replay = _replay(windows, loaded.card)
         _require_enough(windows)
         tuner = FineTuner(loaded.model, config.fine_tuning)
-        log = fold_log.FoldLog(config.out, _identity(config, loaded, fingerprint))
-        trial = adaptation.cross_validate(loaded.card, tuner, windows, config.folds, config.seed, _announced(log))
+        log = fold_log.FoldLog(config.out, _identity(config, loaded, labelled.fingerprint))
+        trial = adaptation.cross_validate(
+            loaded.card, tuner, windows, config.folds, config.seed, replay, _announced(log)
+        )
         outcome = adaptation.choose(trial)
         memory = adaptation.remembered(loaded.card.image_px, loaded.card.channels)
         before = tuner.scores(memory[0]) / loaded.card.temperature
-        card = _adapt(config, loaded, tuner, windows, trial, outcome)
+        card = _adapt(config, loaded, tuner, windows, replay, trial, outcome)
         after = tuner.scores(memory[0]) / card.temperature
+        if replay and _lost(memory[1], before, after, loaded.card, card) > FORGOTTEN:
+            # The windows can't say what became of the other class, but these pictures do.
+            tuner.restore()
+            card, outcome, after = loaded.card, Outcome.NOTHING, before
         clean, cracked = windows.counts()
         forgetting = {
             "images": len(memory[1]),
@@ -83,8 +84,8 @@ def run(config: AdaptConfig) -> dict:
         }
         more = {"clean": clean, "cracked": cracked, "groups": len(np.unique(windows.groups)), "forgetting": forgetting}
         content = adaptation.content(trial, outcome, more)
-        card = dataclasses.replace(card, fingerprint=fingerprint, parent=_parent(loaded, content))
-        _save(stage, loaded, card, windows, seen_images)
+        card = dataclasses.replace(card, fingerprint=labelled.fingerprint, parent=_parent(loaded, content))
+        _save(stage, loaded, card, labelled)
         atomic.save_json(stage, run_folder.METRICS, content)
         run_folder.save_flags(stage, config)
         warnings = _warnings(content, outcome)
@@ -100,41 +101,22 @@ def run(config: AdaptConfig) -> dict:
     return content
 
 
-def _convert(config: AdaptConfig, card: model_file.ModelMetadata, out: str) -> dataset_io.Dataset:
-    """The labelled windows as a dataset of one split, with copies and windows of one photograph in one group."""
-    side = config.patch_px or card.source_px or card.image_px
-    settings = ConvertConfig(
-        images=config.images,
-        out=out,
-        split=(1.0, 0.0, 0.0),
-        layout=config.layout,
-        positive_class=config.positive_class,
-        patch_px=side,
-        min_crack_fraction=config.min_crack_fraction,
-        workers=config.workers,
-        seed=config.seed,
-    )
-    dataset_conversion.convert_images(settings)
-    return dataset_io.load(out)
-
-
-def _read_windows(dataset: dataset_io.Dataset, card: model_file.ModelMetadata) -> Windows:
-    rows = range(dataset.count("train"))
-    images = tfrecord_loader.read_rows(dataset, "train", rows, card.image_px, card.channels)
-    reader = RecordReader(dataset, "train")
-    fields = [reader.fields(row) for row in rows]
-    return Windows(
-        images,
-        np.array([record["label"] for record in fields], np.int64),
-        np.array([record["group"] for record in fields], np.int64),
-        [record["path"].decode("utf-8", "surrogateescape") for record in fields],
-    )
+def _replay(windows: Windows, card: model_file.ModelMetadata) -> Windows | None:
+    """Synthetic windows of the class that is missing, or None."""
+    missing = [label for label, count in enumerate(windows.counts()) if not count]
+    if not missing:
+        return None
+    name = ("clean", "cracked")[missing[0]]
+    console.info(f"no {name} windows: {adaptation.REPLAYED} synthetic ones stand in, and say nothing about this place")
+    return adaptation.replay(missing[0], card.image_px, card.channels)
 
 
 def _require_enough(windows: Windows) -> None:
     """Raises: UserError where a class has too few windows, or only copies of one."""
     for label, name in enumerate(("clean", "cracked")):
         count = windows.counts()[label]
+        if not count and len(windows.labels) >= MIN_WINDOWS:
+            continue  # of one class alone
         if count < MIN_WINDOWS:
             raise UserError(f"--images: expected {MIN_WINDOWS} {name} windows or more, received {count}; label more")
         if len(np.unique(windows.groups[windows.labels == label])) < 2:
@@ -172,6 +154,7 @@ def _adapt(
     loaded: model_file.TrainedModel,
     tuner: FineTuner,
     windows: Windows,
+    replay: Windows | None,
     trial: Trial,
     outcome: Outcome,
 ) -> model_file.ModelMetadata:
@@ -184,7 +167,7 @@ def _adapt(
         return dataclasses.replace(
             loaded.card, threshold=threshold, review=_band(loaded.card, trial.before_logits, threshold)
         )
-    tuner.fit(windows.images, windows.labels, config.seed)
+    tuner.fit(*adaptation.fitted(windows.images, windows.labels, replay), config.seed)
     temperature, threshold = adaptation.calibration(trial)
     verdict = significance.compare(
         trial.labels, model_file.to_probabilities(trial.after_logits, temperature), threshold, trial.groups
@@ -199,6 +182,17 @@ def _band(card: model_file.ModelMetadata, logits: np.ndarray, threshold: float) 
     return thresholds.abstention_band(expit(logits), threshold, share)
 
 
+def _lost(
+    labels: np.ndarray,
+    before: np.ndarray,
+    after: np.ndarray,
+    own: model_file.ModelMetadata,
+    adapted: model_file.ModelMetadata,
+) -> float:
+    """The balanced accuracy that is lost on pictures of logits `before` and `after`, calibrated."""
+    return adaptation.balanced(labels, before, own.threshold) - adaptation.balanced(labels, after, adapted.threshold)
+
+
 def _parent(loaded: model_file.TrainedModel, content: dict) -> dict:
     """Where the model comes from, for its metadata."""
     return {
@@ -210,18 +204,14 @@ def _parent(loaded: model_file.TrainedModel, content: dict) -> dict:
 
 
 def _save(
-    stage: str,
-    loaded: model_file.TrainedModel,
-    card: model_file.ModelMetadata,
-    windows: Windows,
-    seen_images: training_images.TrainingImages | None,
+    stage: str, loaded: model_file.TrainedModel, card: model_file.ModelMetadata, labelled: LabelledWindows
 ) -> None:
     """Write model.h5: the network as it is now, with a detector that knows the windows as well."""
     detector = loaded.familiarity
     if detector is not None:
-        distances = detector.distances(FeatureStatistics(loaded.model)(windows.images))
+        distances = detector.distances(FeatureStatistics(loaded.model)(labelled.windows.images))
         detector = dataclasses.replace(detector, limit=max(detector.limit, float(np.quantile(distances, OOD_QUANTILE))))
-    seen = seen_images.and_earlier(loaded.training_images) if seen_images else loaded.training_images
+    seen = labelled.seen.and_earlier(loaded.training_images) if labelled.seen else loaded.training_images
     path = os.path.join(stage, model_file.FILE)
     model_file.save(path, loaded.model, card, detector, loaded.locator, seen)
 
@@ -284,7 +274,7 @@ def _build_report(
         for row in worst
     ]
     evaluation = results.Evaluation(
-        name=os.path.basename(os.path.abspath(config.images)),
+        name=os.path.basename(os.path.abspath(config.images or config.photos)),
         split="cross-validation",
         metrics=measured,
         labels=windows.labels,

@@ -21,8 +21,13 @@ from crackflow.data import dataset, rejections, splits
 OWNED_FILES = (dataset.GROUPS, dataset.REJECTED, dataset.MANIFEST, "*-of-*.tfrecord", "packs/**")
 
 
-def convert_images(config: ConvertConfig) -> dict:
+def convert_images(config: ConvertConfig, announce: bool = True, both_classes: bool = True) -> dict:
     """Converts `config.images` to a dataset in `config.out`.
+
+    Args:
+        config: The flags.
+        announce: Whether to print the summary.
+        both_classes: Whether images of one class alone are refused.
 
     Returns:
         The content of its dataset.json.
@@ -33,7 +38,7 @@ def convert_images(config: ConvertConfig) -> dict:
     start = time.perf_counter()
     size = process_pool.count(config.workers)
     by_name = config.group_by_name and config.group_by is not GroupBy.NONE
-    layout_scan = layouts.scan_layout(config.images, config.layout, config.positive_class, by_name)
+    layout_scan = layouts.scan_layout(config.images, config.layout, config.positive_class, by_name, both_classes)
     _require_disjoint("--images", config.images, config.out)
     if config.on_bad is OnBad.FAIL and layout_scan.rejected:
         raise scan.refusal(*min(layout_scan.rejected))
@@ -55,7 +60,8 @@ def convert_images(config: ConvertConfig) -> dict:
         with contextlib.suppress(FileNotFoundError):  # the thumbnails may be in memory
             os.remove(os.path.join(stage, "thumbnails.tmp"))
         rejected = sorted(layout_scan.rejected + scan_result.rejected + assignment.rejected)
-        _require_both_classes(config, layout_scan, assignment.entries, rejected, assignment.conflict)
+        if both_classes or not assignment.entries:
+            _require_both_classes(config, layout_scan, assignment.entries, rejected, assignment.conflict)
         encoding_plan = summary.plan_encoding(config, layout_scan.layout, scan_result, assignment.entries)
         plans = shards.plan_shards(encoding_plan.entries, encoding_plan.bytes_per_image, config.shards, config.seed)
         with console.progress_bar(assignment.leaks["images"], "writing ") as advance:
@@ -71,9 +77,12 @@ def convert_images(config: ConvertConfig) -> dict:
             config, layout_scan, encoding_plan, written, checksums, assignment.leaks, rejected, notes
         )
         dataset.save(stage, facts)
-    console.info_lines(summary.format_summary(config.out, facts, time.perf_counter() - start))
+    if announce:
+        console.info_lines(summary.format_summary(config.out, facts, time.perf_counter() - start))
     for line in filter(None, [assignment.conflict, *assignment.advice]):
         console.warning(line)
+    if not announce:
+        return facts
     _warn_about_thin_splits(
         facts, [name for name, part in zip(splits.NAMES, config.split or (1, 1, 1), strict=True) if part]
     )

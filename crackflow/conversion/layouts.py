@@ -67,7 +67,9 @@ class LayoutScan:
     passed_over: collections.Counter = dataclasses.field(default_factory=collections.Counter)
 
 
-def scan_layout(root: str, layout: Layout, positive_class: str, group_by_name: bool = True) -> LayoutScan:
+def scan_layout(
+    root: str, layout: Layout, positive_class: str, group_by_name: bool = True, both_classes: bool = True
+) -> LayoutScan:
     """Lists the files under `root`.
 
     Args:
@@ -75,6 +77,7 @@ def scan_layout(root: str, layout: Layout, positive_class: str, group_by_name: b
         layout: The expected layout, or `Layout.AUTO`.
         positive_class: Name of the folder that means cracked; empty to infer it from the names.
         group_by_name: Whether files named as windows of one photograph get the same source.
+        both_classes: Whether a folder of one class alone is refused.
 
     Raises:
         UserError: The folder cannot be read as a dataset.
@@ -84,8 +87,9 @@ def scan_layout(root: str, layout: Layout, positive_class: str, group_by_name: b
         layout_scan = _scan_masks(tree, *pair)
     else:
         _require_no_splits(tree, tree.folders)
-        layout_scan = _scan_labelled(tree, layout, positive_class)
-    _require_both_classes(root, layout_scan)
+        layout_scan = _scan_labelled(tree, layout, positive_class, both_classes)
+    if both_classes:
+        _require_both_classes(root, layout_scan)
     _note_splits(layout_scan)
     if group_by_name:
         return dataclasses.replace(
@@ -157,11 +161,11 @@ def _note_splits(layout_scan: LayoutScan) -> None:
         )
 
 
-def _scan_labelled(tree: Tree, layout: Layout, positive_class: str) -> LayoutScan:
+def _scan_labelled(tree: Tree, layout: Layout, positive_class: str, both_classes: bool) -> LayoutScan:
     """Scans class folders that lie directly in the folder, or deeper."""
     is_direct = any(name == positive_class or folder_names.label(name) is not None for name in tree.folders)
     if is_direct and layout is not Layout.SDNET:
-        return _scan_classes(tree, positive_class)
+        return _scan_classes(tree, positive_class, both_classes)
     nested = class_folders.find(tree, positive_class)
     _require_no_splits(tree, [part for folder in nested.folders for part in folder.path.split(os.sep)])
     if layout is Layout.SDNET and not nested.folders:
@@ -170,7 +174,7 @@ def _scan_labelled(tree: Tree, layout: Layout, positive_class: str) -> LayoutSca
             f"{tree.root!r}, found {', '.join(tree.folders[:6])}"
         )
     if layout is not Layout.SDNET and len({folder.label for folder in nested.folders}) != 2:
-        return _scan_classes(tree, positive_class)
+        return _scan_classes(tree, positive_class, both_classes)
     tree.passed_over.update(nested.passed_over)
     return _scan_nested(tree, layout, nested.folders, nested.strays)
 
@@ -230,12 +234,14 @@ def _require_both_classes(root: str, layout_scan: LayoutScan) -> None:
             )
 
 
-def _scan_classes(tree: Tree, positive_class: str) -> LayoutScan:
+def _scan_classes(tree: Tree, positive_class: str, both_classes: bool) -> LayoutScan:
     masks_folders = [name for name in tree.folders if folder_names.role(name) == "masks"]
     # "target" and "background" are two classes; beside two other folders, "target" contains masks.
     is_one_of_three = len(masks_folders) == 1 and len(tree.folders) == 3
     masks_folder = "masks" if "masks" in tree.folders else masks_folders[0] if is_one_of_three else ""
     folders = [name for name in tree.folders if name != masks_folder]
+    if not both_classes and len(folders) == 1:
+        return _scan_one_class(tree, folders[0], positive_class)
     if len(folders) != 2:
         listed = ", ".join(folders[:6])
         raise UserError(
@@ -256,6 +262,17 @@ def _scan_classes(tree: Tree, positive_class: str) -> LayoutScan:
     return LayoutScan(
         Layout.CLASSES, (negative, positive), sorted(files, key=_by_path), rejected, notes, tree.passed_over
     )
+
+
+def _scan_one_class(tree: Tree, name: str, positive_class: str) -> LayoutScan:
+    label = 1 if name == positive_class else folder_names.label(name)
+    if label is None:
+        raise UserError(f"--images: expected a name that says whether {name!r} in {tree.root!r} is cracked; rename it")
+    rejected: list[tuple[str, str]] = []
+    paths = walk(tree.root, os.path.join(tree.inside, name), rejected, passed_over=tree.passed_over)
+    files = sorted((SourceFile(path, label, path) for path in paths), key=_by_path)
+    classes = SDNET_CLASSES[0] if label else name, name if label else SDNET_CLASSES[1]
+    return LayoutScan(Layout.CLASSES, classes, files, rejected, passed_over=tree.passed_over)
 
 
 def _choose_positive_class(folders: list[str], positive_class: str) -> str:

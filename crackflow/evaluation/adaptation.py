@@ -28,7 +28,8 @@ from crackflow.training.fine_tuning import FineTuner
 ALPHA = 0.05  # of the test that an adaptation has to pass
 BALANCED = ThresholdRule(RuleKind.YOUDEN)  # recall and specificity count alike, as in balanced accuracy
 REMEMBERED = 100  # pictures of each kind of synthetic surface that say what the model could do before
-REMEMBERED_SEED = 20_260_101
+REMEMBERED_SEED, REPLAY_SEED = 20_260_101, 20_260_102
+REPLAYED = 64
 
 
 class Outcome(enum.Enum):
@@ -93,6 +94,7 @@ def cross_validate(
     windows: Windows,
     folds: int,
     seed: int,
+    replay: Windows | None = None,
     recall_fold: Callable[[int, Callable[[], np.ndarray]], np.ndarray] = lambda number, compute: compute(),
 ) -> Trial:
     """Estimates what an adaptation to `windows` is worth on other windows of the same place.
@@ -103,6 +105,7 @@ def cross_validate(
         windows: at least two groups of each class.
         folds: the number of folds, at most.
         seed: of the folds and of the fits.
+        replay: more windows to fit to, which say nothing about the place; needed where `windows` are of one class.
         recall_fold: gives the logits of fold `number`, from an earlier process or by calling the function it is given.
 
     Raises:
@@ -120,7 +123,7 @@ def cross_validate(
         held_out = fold == number
 
         def compute(number: int = number, held_out: np.ndarray = held_out) -> np.ndarray:
-            tuner.fit(windows.images[~held_out], labels[~held_out], seed + 1 + number)
+            tuner.fit(*fitted(windows.images[~held_out], labels[~held_out], replay), seed + 1 + number)
             return tuner.scores(windows.images[held_out])
 
         after[held_out] = recall_fold(number, compute)
@@ -141,16 +144,27 @@ def cross_validate(
     )
 
 
+def fitted(images: np.ndarray, labels: np.ndarray, replay: Windows | None) -> tuple[np.ndarray, np.ndarray]:
+    """(images, labels) to fit to: the windows, and those of `replay`."""
+    if replay is None:
+        return images, labels
+    return np.concatenate([images, replay.images]), np.concatenate([labels, replay.labels])
+
+
 def _threshold(labels: np.ndarray, logits: np.ndarray) -> float:
     """The threshold, 0..1, of calibrated `logits` by which recall and specificity are best."""
     return thresholds.choose_threshold(labels, expit(logits), BALANCED)
 
 
 def choose(trial: Trial) -> Outcome:
-    """Chooses what to change: the weights if that is proved better, else the threshold if that is, else nothing."""
+    """Chooses what to change: the weights if that is proved better, else the threshold if that is, else nothing.
+
+    Where the windows are of one class, a threshold that calls everything that class would do best, so it does not move.
+    """
     if trial.p_after <= ALPHA:
         return Outcome.WEIGHTS
-    return Outcome.THRESHOLD if trial.p_moved <= ALPHA else Outcome.NOTHING
+    has_both = len(np.unique(trial.labels)) == 2
+    return Outcome.THRESHOLD if has_both and trial.p_moved <= ALPHA else Outcome.NOTHING
 
 
 def calibration(trial: Trial) -> tuple[float, float]:
@@ -167,6 +181,17 @@ def moved_threshold(trial: Trial) -> float:
     return thresholds.shrunk(_threshold(trial.labels, trial.before_logits), F1, few)
 
 
+def replay(label: int, image_px: int, channels: int) -> Windows:
+    """Synthetic windows of one class, REPLAYED of them, to stand in for a class that nobody labelled."""
+    indices = range(label, 2 * REPLAYED, 2)  # odd ones are cracked
+    images = np.stack([varied.draw_example(REPLAY_SEED, index, image_px).image for index in indices])
+    return Windows(_in_channels(images, channels), np.full(REPLAYED, label), -1 - np.arange(REPLAYED), [""] * REPLAYED)
+
+
+def _in_channels(images: np.ndarray, channels: int) -> np.ndarray:
+    return images if channels == 3 else images.mean(-1, keepdims=True).round().astype(np.uint8)
+
+
 def remembered(image_px: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
     """Pictures that say what a model could do before: synthetic concrete and surfaces of every kind.
 
@@ -175,9 +200,7 @@ def remembered(image_px: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
     """
     draws = (concrete.draw_example, varied.draw_example)
     examples = [draw(REMEMBERED_SEED, index, image_px) for draw in draws for index in range(REMEMBERED)]
-    images = np.stack([example.image for example in examples])
-    if channels == 1:
-        images = images.mean(-1, keepdims=True).round().astype(np.uint8)
+    images = _in_channels(np.stack([example.image for example in examples]), channels)
     return images, np.array([example.label for example in examples])
 
 

@@ -47,10 +47,10 @@ def assign_folds(labels: np.ndarray, groups: np.ndarray, most: int, seed: int) -
         seed: shuffles the groups.
 
     Returns:
-        int64 [N], the fold of each image; None where a class has fewer than two groups.
+        int64 [N], the fold of each image; None where a class that is there has fewer than two groups.
     """
     labels, groups = np.asarray(labels).astype(int), np.asarray(groups)
-    count = min(most, *(len(np.unique(groups[labels == label])) for label in (0, 1)))
+    count = min(most, *(len(np.unique(groups[labels == label])) for label in np.unique(labels)))
     if count < 2:
         return None
     fold = np.zeros(len(labels), np.int64)

@@ -23,7 +23,7 @@ def test_images_of_one_group_share_a_fold():
     assert all(len(set(fold[groups == group])) == 1 for group in (1, 2, 3, 4))
 
 
-@pytest.mark.parametrize(("labels", "groups"), [([0, 0, 1, 1], [1, 2, 3, 3]), ([1, 1, 1], [1, 2, 3]), ([0], [1])])
+@pytest.mark.parametrize(("labels", "groups"), [([0, 0, 1, 1], [1, 2, 3, 3]), ([1, 1, 1], [3, 3, 3]), ([0], [1])])
 def test_a_class_of_one_group_cannot_be_divided(labels, groups):
     assert cross_validation.assign_folds(np.array(labels), np.array(groups), 5, 0) is None
 

@@ -1,0 +1,123 @@
+"""The labelled windows that crackflow.adapt learns from: out of folders, and out of reviewed photographs.
+
+Synopsis::
+
+    labelled = labelled_windows.gather(config, model)
+    labelled.windows.images, labelled.windows.labels      # uint8 [N, px, px, C], int [N]
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+
+import numpy as np
+
+from crackflow.conversion import dataset_conversion
+from crackflow.core import console, csv_files, temporary_files
+from crackflow.core.config.adapt import AdaptConfig
+from crackflow.core.config.data import ConvertConfig
+from crackflow.core.errors import UserError
+from crackflow.data import dataset as dataset_io
+from crackflow.data import rejections, reviews
+from crackflow.data.record_reader import RecordReader
+from crackflow.evaluation.adaptation import Windows
+from crackflow.inference import predictor, review_windows
+from crackflow.model.training_images import BYTES, TrainingImages
+from crackflow.pipeline import tfrecord_loader
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LabelledWindows:
+    """Windows and where they come from.
+
+    Attributes:
+        windows: at the size of the network.
+        fingerprint: SHA-256 of the images and their labels, in hexadecimal.
+        seen: digests of the image files.
+    """
+
+    windows: Windows
+    fingerprint: str
+    seen: TrainingImages | None
+
+
+def gather(config: AdaptConfig, model: predictor.Model) -> LabelledWindows:
+    """Collects the windows of --images and of --reviews.
+
+    Args:
+        config: names the folder and the reviews.
+        model: says how large windows are, and where in a reviewed box to look.
+
+    Raises:
+        UserError: images, reviews or photographs are unusable.
+    """
+    parts = []
+    if config.images:
+        parts.append(_of_folder(config, model))
+    if config.reviews:
+        parts.append(_of_reviews(config, model))
+    return parts[0] if len(parts) == 1 else _join(*parts)
+
+
+def _of_folder(config: AdaptConfig, model: predictor.Model) -> LabelledWindows:
+    """Converts the folder to a dataset of one split: copies and windows of one photograph get one group."""
+    card = model.card
+    with temporary_files.scratch_folder(tempfile.gettempdir(), "crackflow-adapt") as scratch:
+        settings = ConvertConfig(
+            images=config.images,
+            out=os.path.join(scratch, "data"),
+            split=(1.0, 0.0, 0.0),
+            layout=config.layout,
+            positive_class=config.positive_class,
+            patch_px=config.patch_px or card.source_px or card.image_px,
+            min_crack_fraction=config.min_crack_fraction,
+            workers=config.workers,
+            seed=config.seed,
+        )
+        dataset_conversion.convert_images(settings, announce=False, both_classes=False)
+        rejected = csv_files.read(os.path.join(settings.out, dataset_io.REJECTED))
+        rejected = [(row["path"], row["reason"]) for row in rejected]
+        dataset = dataset_io.load(settings.out)
+        rows = range(dataset.count("train"))
+        images = tfrecord_loader.read_rows(dataset, "train", rows, card.image_px, card.channels)
+        reader = RecordReader(dataset, "train")
+        fields = [reader.fields(row) for row in rows]
+        seen = TrainingImages.of(dataset)
+    if rejected:
+        console.warning(f"{len(rejected):,} files are left out; {rejections.most_common(rejected)}")
+    windows = Windows(
+        images,
+        np.array([record["label"] for record in fields], np.int64),
+        np.array([record["group"] for record in fields], np.int64),
+        [str(record["path"], "utf-8", "surrogateescape") for record in fields],
+    )
+    return LabelledWindows(windows, dataset.metadata["fingerprint"], seen)
+
+
+def _of_reviews(config: AdaptConfig, model: predictor.Model) -> LabelledWindows:
+    merged = reviews.merge([reviews.read(path) for path in config.reviews])
+    if merged.conflicts:
+        console.warning(f"--reviews: the files disagree about {merged.conflicts:,} boxes; the newest verdict counts")
+    cut = review_windows.cut(merged.reviews, config.photos, model, ConvertConfig.max_megapixels)
+    if not len(cut.labels):
+        raise UserError("--reviews: expected verdicts, or photographs that were looked through, received none")
+    console.info(f"{len(cut.labels):,} windows of {len(cut.digests):,} reviewed photographs")
+    described = json.dumps([cut.paths, cut.labels.tolist()]).encode() + cut.digests.tobytes()
+    seen = TrainingImages(np.unique(cut.digests[:, :BYTES], axis=0), np.zeros((0, BYTES), np.uint8))
+    windows = Windows(cut.images, cut.labels, cut.groups, cut.paths)
+    return LabelledWindows(windows, hashlib.sha256(described).hexdigest(), seen)
+
+
+def _join(first: LabelledWindows, second: LabelledWindows) -> LabelledWindows:
+    """Both; no group of the one is a group of the other."""
+    one, other = first.windows, second.windows
+    windows = Windows(
+        np.concatenate([one.images, other.images]),
+        np.concatenate([one.labels, other.labels]),
+        np.concatenate([one.groups, other.groups + one.groups.max() + 1]),
+        [*one.paths, *other.paths],
+    )
+    fingerprint = hashlib.sha256((first.fingerprint + second.fingerprint).encode()).hexdigest()
+    return LabelledWindows(windows, fingerprint, second.seen.and_earlier(first.seen) if second.seen else first.seen)

@@ -1,0 +1,185 @@
+"""Labelled windows out of reviewed photographs: what a person said of boxes becomes what crackflow.adapt learns from.
+
+Synopsis::
+
+    windows = review_windows.cut(merged.reviews, "site", model, max_megapixels=200)
+    windows.images, windows.labels            # uint8 [N, px, px, C], int [N]; windows.groups: one per photograph
+
+A window is as large as those that the model was trained on. Boxes may be larger: of a confirmed or drawn crack those
+windows in the box are taken that the model finds most suspicious, because a box along a crack is mostly wall; of a
+rejected finding likewise, because these are the false alarms. A photograph that was looked through gives clean windows
+from everywhere else. No clean window touches a box that is a crack or unsure.
+"""
+
+import math
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from crackflow.core import errors
+from crackflow.core.errors import UserError
+from crackflow.data import resize
+from crackflow.data.reviews import CRACK, NOT_A_CRACK, Box, PhotoReview, Reviews
+from crackflow.inference import photo_files, predictor
+
+MOST_PER_BOX = 4  # windows of one box
+MOST_ELSEWHERE = 8  # windows of one photograph that was looked through
+STEPS = 4  # candidates begin at every so many-th part of a window's side
+MAX_OVERLAP = 0.2  # area that two windows of a photograph may share, as a fraction of one
+
+
+class ReviewWindows(NamedTuple):
+    """Labelled windows.
+
+    Attributes:
+        images: uint8 [N, px, px, C], 0..255.
+        labels: int [N], 1 means cracked.
+        groups: int [N], equal for windows of one photograph.
+        paths: photograph and box of each: 'IMG_1.jpg#xywh=0,0,227,227'.
+        digests: uint8 [P, 32], the SHA-256 of each photograph that gave windows.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray
+    paths: list[str]
+    digests: np.ndarray
+
+
+def cut(reviews: Reviews, folder: str, model: predictor.Model, max_megapixels: float) -> ReviewWindows:
+    """Cuts windows from the photographs in `folder` that `reviews` is about.
+
+    Args:
+        reviews: with at least one photograph.
+        folder: holds the photographs, under the names in the reviews, in folders or not.
+        model: says where in a box to look, and how large a window is.
+        max_megapixels: larger photographs are refused.
+
+    Raises:
+        UserError: a photograph is missing, unreadable or another one than was reviewed.
+    """
+    images, labels, groups, paths, digests = [], [], [], [], []
+    for number, review in enumerate(reviews.photographs):
+        pixels = _read(review, folder, model.card.channels, max_megapixels)
+        side = min(round(model.card.image_px / model.card.scale), *pixels.shape[:2])
+        suspicion = model.heat(model.score(pixels))
+        windows = [(box, 1) for box in _cracked(review, suspicion, pixels.shape, side)]
+        windows += [(box, 0) for box in _clean(review, suspicion, pixels.shape, side)]
+        for (x, y, width, height), label in windows:
+            window = pixels[y : y + height, x : x + width]
+            images.append(resize.resize_array(window, model.card.image_px))
+            labels.append(label)
+            groups.append(number)
+            paths.append(f"{review.path}#xywh={x},{y},{width},{height}")
+        if windows:
+            digests.append(np.frombuffer(bytes.fromhex(review.sha256), np.uint8))
+    px, channels = model.card.image_px, model.card.channels
+    return ReviewWindows(
+        np.stack(images) if images else np.zeros((0, px, px, channels), np.uint8),
+        np.array(labels, np.int64),
+        np.array(groups, np.int64),
+        paths,
+        np.stack(digests) if digests else np.zeros((0, 32), np.uint8),
+    )
+
+
+def _read(review: PhotoReview, folder: str, channels: int, max_megapixels: float) -> np.ndarray:
+    candidates = [os.path.join(folder, review.path), os.path.join(folder, os.path.basename(review.path))]
+    inside = os.path.realpath(folder)
+    file = next((path for path in candidates if os.path.isfile(path)), "")
+    if not file or os.path.commonpath([inside, os.path.realpath(file)]) != inside:
+        raise UserError(
+            f"--photos: expected the reviewed photograph {review.path!r} in {folder!r}, found none; name the folder that "
+            "was given to crackflow.predict"
+        )
+    try:
+        photo = photo_files.read(file, channels, max_megapixels)
+    except errors.ImageError as error:
+        raise UserError(f"--photos: {file!r}: {error}") from error
+    if photo.sha256 != review.sha256:
+        raise UserError(
+            f"--photos: expected {review.path!r} as it was reviewed (SHA-256 {review.sha256[:12]}), received another "
+            f"of that name ({photo.sha256[:12]}); its boxes would lie elsewhere"
+        )
+    return photo.pixels
+
+
+def _cracked(review: PhotoReview, suspicion: np.ndarray, shape: Sequence[int], side: int) -> list[tuple[int, ...]]:
+    chosen: list[tuple[int, ...]] = []
+    for verdict in review.verdicts:
+        if verdict.verdict == CRACK:
+            chosen += _most_suspicious(_windows_of(verdict.box, shape, side), suspicion, shape, MOST_PER_BOX, chosen)
+    return chosen
+
+
+def _clean(review: PhotoReview, suspicion: np.ndarray, shape: Sequence[int], side: int) -> list[tuple[int, ...]]:
+    doubtful = [verdict.box for verdict in review.verdicts if verdict.verdict != NOT_A_CRACK]
+    chosen: list[tuple[int, ...]] = []
+
+    def add(candidates: list[tuple[int, ...]], most: int) -> None:
+        free = [window for window in candidates if not any(_overlap(window, box) for box in doubtful)]
+        chosen.extend(_most_suspicious(free, suspicion, shape, most, chosen))
+
+    for verdict in review.verdicts:
+        if verdict.verdict == NOT_A_CRACK:
+            add(_windows_of(verdict.box, shape, side), MOST_PER_BOX)
+    if review.looked_through:
+        add(_windows_of((0.0, 0.0, float(shape[1]), float(shape[0])), shape, side), MOST_ELSEWHERE)
+    return chosen
+
+
+def _windows_of(box: Box, shape: Sequence[int], side: int) -> list[tuple[int, ...]]:
+    """(x, y, width, height) of windows of `side` pixels whose middles lie in `box`; one in its middle at least."""
+    starts = []
+    for first, length, limit in ((box[0], box[2], shape[1]), (box[1], box[3], shape[0])):
+        middle, reach = first + length / 2 - side / 2, max(length - side, 0) / 2
+        step = max(side / STEPS, 1)
+        count = math.floor(reach / step)
+        positions = {middle + step * index for index in range(-count, count + 1)}
+        starts.append(sorted({round(min(max(position, 0), limit - side)) for position in positions}))
+    return [(x, y, side, side) for y in starts[1] for x in starts[0]]
+
+
+def _most_suspicious(
+    candidates: list[tuple[int, ...]],
+    suspicion: np.ndarray,
+    shape: Sequence[int],
+    most: int,
+    others: Sequence[tuple[int, ...]],
+) -> list[tuple[int, ...]]:
+    """At most so many of `candidates`, the highest of `suspicion` first, which share little with each other or `others`.
+
+    Args:
+        candidates: windows.
+        suspicion: float [h, w], of the whole photograph.
+        shape: of the photograph: height, width, channels.
+        most: at most so many.
+        others: windows that were chosen before.
+    """
+    ratio = suspicion.shape[0] / shape[0], suspicion.shape[1] / shape[1]
+
+    def score(window: tuple[int, ...]) -> float:
+        x, y, width, height = window
+        top, left = int(y * ratio[0]), int(x * ratio[1])
+        bottom, right = math.ceil((y + height) * ratio[0]), math.ceil((x + width) * ratio[1])
+        return float(suspicion[top : max(bottom, top + 1), left : max(right, left + 1)].mean())
+
+    chosen: list[tuple[int, ...]] = []
+    for window in sorted(candidates, key=score, reverse=True):
+        area = window[2] * window[3]
+        if all(_overlap(window, other) <= MAX_OVERLAP * area for other in (*others, *chosen)):
+            chosen.append(window)
+        if len(chosen) == most:
+            break
+    return chosen
+
+
+def _overlap(window: Sequence[float], other: Sequence[float]) -> float:
+    """The area that two boxes share, in square pixels."""
+    sides = [
+        min(window[axis] + window[axis + 2], other[axis] + other[axis + 2]) - max(window[axis], other[axis])
+        for axis in (0, 1)
+    ]
+    return max(sides[0], 0.0) * max(sides[1], 0.0)
