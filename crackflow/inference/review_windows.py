@@ -91,8 +91,8 @@ def _read(review: PhotoReview, folder: str, channels: int, max_megapixels: float
     file = next((path for path in candidates if os.path.isfile(path)), "")
     if not file or os.path.commonpath([inside, os.path.realpath(file)]) != inside:
         raise UserError(
-            f"--photos: expected the reviewed photograph {review.path!r} in {folder!r}, found none; name the folder that "
-            "was given to crackflow.predict"
+            f"--photos: expected the reviewed photograph {review.path!r} in {folder!r}, found none; name the folder "
+            "that was given to crackflow.predict"
         )
     try:
         photo = photo_files.read(file, channels, max_megapixels)
@@ -149,7 +149,7 @@ def _most_suspicious(
     most: int,
     others: Sequence[tuple[int, ...]],
 ) -> list[tuple[int, ...]]:
-    """At most so many of `candidates`, the highest of `suspicion` first, which share little with each other or `others`.
+    """At most so many of `candidates`, the most suspicious first, which share little with each other or `others`.
 
     Args:
         candidates: windows.
