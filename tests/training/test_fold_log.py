@@ -1,5 +1,4 @@
 import json
-import os
 
 import numpy as np
 import pytest
@@ -24,14 +23,11 @@ def test_a_fold_is_computed_once(tmp_path):
 def test_a_fold_of_something_else_or_damaged_is_computed_anew(tmp_path, damage):
     out = str(tmp_path / "out")
     fold_log.FoldLog(out, "same").recall(0, lambda: np.array([1.0, 2.0]))
-    path = os.path.join(out, fold_log.FOLDER, "fold-0.json")
-    text = open(path).read()
+    path = tmp_path / "out" / fold_log.FOLDER / "fold-0.json"
+    text = path.read_text()
+    path.write_text({"bit": text.replace("1.0", "1.5"), "empty": "", "list": json.dumps([1])}.get(damage, text))
     if damage == "gone":
-        os.remove(path)
-    else:
-        content = {"bit": text.replace("1.0", "1.5"), "empty": "", "list": json.dumps([1])}.get(damage, text)
-        with open(path, "w") as file:
-            file.write(content)
+        path.unlink()
     log = fold_log.FoldLog(out, "other" if damage == "other" else "same")
     np.testing.assert_array_equal(log.recall(0, lambda: np.array([7.0])), [7.0])
     assert log.recalled == 0
