@@ -127,7 +127,7 @@ def cross_validate(
             return tuner.scores(windows.images[held_out])
 
         after[held_out] = recall_fold(number, compute)
-        moved[held_out] = before[held_out] >= logit(_threshold(labels[~held_out], before[~held_out]))
+        moved[held_out] = before[held_out] >= logit(balanced_threshold(labels[~held_out], before[~held_out]))
     tuner.restore()
     as_is = before >= logit(card.threshold)
     adapted = after >= 0
@@ -151,7 +151,7 @@ def fitted(images: np.ndarray, labels: np.ndarray, replay: Windows | None) -> tu
     return np.concatenate([images, replay.images]), np.concatenate([labels, replay.labels])
 
 
-def _threshold(labels: np.ndarray, logits: np.ndarray) -> float:
+def balanced_threshold(labels: np.ndarray, logits: np.ndarray) -> float:
     """The threshold, 0..1, of calibrated `logits` by which recall and specificity are best."""
     return thresholds.choose_threshold(labels, expit(logits), BALANCED)
 
@@ -178,7 +178,7 @@ def calibration(trial: Trial) -> tuple[float, float]:
 def moved_threshold(trial: Trial) -> float:
     """The threshold of the model as it is, chosen on all windows, and moved less the fewer they are."""
     few = int(np.bincount(trial.labels, minlength=2).min())
-    return thresholds.shrunk(_threshold(trial.labels, trial.before_logits), F1, few)
+    return thresholds.shrunk(balanced_threshold(trial.labels, trial.before_logits), F1, few)
 
 
 def replay(label: int, image_px: int, channels: int) -> Windows:
