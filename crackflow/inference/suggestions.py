@@ -90,7 +90,7 @@ def candidates(
         At most MAX_CANDIDATES, of which no two overlap by more than MAX_IOU; the most probable first, then those near
         the threshold, then the least probable.
     """
-    peaks = np.argwhere(heat >= ndimage.maximum_filter(heat, 2 * (window_px // step // 2) + 1))
+    peaks = _peaks(heat, max(window_px // step, 1))
     peaks = peaks[np.random.default_rng(SEED).permutation(len(peaks))]
     sides = np.minimum(window_px, image.shape[:2])
     corners = np.clip(peaks * step + step // 2 - window_px // 2, 0, np.array(image.shape[:2]) - sides)
@@ -107,6 +107,19 @@ def candidates(
             is_free &= overlaps(boxes, boxes[left[0]]) <= MAX_IOU
             is_free[left[0]] = False
     return [_candidate(heat, image, size, boxes[index], step) for index in picked]
+
+
+def _peaks(heat: np.ndarray, cells: int) -> np.ndarray:
+    """int64 [P, 2], row and column: cells that no cell within half a window of `cells` exceeds.
+
+    Where all of these are equal, as on a wall that is certainly sound, every cell is one: of those one in a window.
+    """
+    across = 2 * (cells // 2) + 1
+    highest, lowest = ndimage.maximum_filter(heat, across), ndimage.minimum_filter(heat, across)
+    in_lattice = np.zeros(heat.shape, bool)
+    in_lattice[cells // 2 :: cells, cells // 2 :: cells] = True
+    in_lattice |= np.array(heat.shape).min() <= cells // 2  # too small to have one
+    return np.argwhere((heat >= highest) & ((highest > lowest) | in_lattice))
 
 
 def _candidate(heat: np.ndarray, image: np.ndarray, size: tuple[int, int], box: np.ndarray, step: int) -> Candidate:
