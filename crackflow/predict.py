@@ -6,8 +6,9 @@
 Leaves in the folder: predictions.csv, one row per photograph (cracked, clean, or review: a person should look);
 findings.json, the outline, probability and estimated length of each crack in pixels of the photograph; findings.geojson
 when photographs say where they were taken; overlays/; report.html, to zoom in and to move the threshold; with --suggest
-suggested/, windows to label. What cannot be read is listed in rejected.csv. The photographs are not changed. A run that was stopped or killed resumes when the same
-command is given again; until it ends, its results lie in unfinished/. Exit code 75: stopped by a signal.
+suggested/, windows to label. What cannot be read is listed in rejected.csv. The photographs are not changed. A run that
+was stopped or killed resumes when the same command is given again; until it ends, its results lie in unfinished/. Exit
+code 75: stopped by a signal.
 """
 
 import collections
