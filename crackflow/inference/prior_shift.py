@@ -95,7 +95,7 @@ def estimate(probabilities: np.ndarray | Sequence[float], trained: float) -> Sha
     Raises:
         ValueError: the share or a probability is out of range.
     """
-    ratios = _log_ratios(np.clip(np.asarray(probabilities, np.float64), CLIP, 1 - CLIP), trained).ravel()
+    ratios = _log_ratios(np.clip(_checked(probabilities), CLIP, 1 - CLIP), trained).ravel()
     if not ratios.any():
         return ShareEstimate(trained, (0.0, 1.0), len(ratios))
 
@@ -132,10 +132,14 @@ def _crossing(slope: Callable[[float], float]) -> float:
 def _log_ratios(probabilities: np.ndarray | Sequence[float], trained: float) -> np.ndarray:
     """float64 [...]: the logarithms of the likelihood ratios."""
     _require_share(trained)
+    return special.logit(_checked(probabilities)) - special.logit(trained)
+
+
+def _checked(probabilities: np.ndarray | Sequence[float]) -> np.ndarray:
     probabilities = np.asarray(probabilities, np.float64)
     if not ((probabilities >= 0) & (probabilities <= 1)).all():
         raise ValueError("expected probabilities from 0 to 1, received others")
-    return special.logit(probabilities) - special.logit(trained)
+    return probabilities
 
 
 def _require_share(share: float) -> None:

@@ -145,7 +145,7 @@ def describe(window: np.ndarray) -> np.ndarray:
     values = window.astype(np.float32) / 255
     grey = values.mean(-1)
     differences = [_mean_difference(grey, down, right) for down, right in DIFFERENCES]
-    colour = np.broadcast_to(values.mean((0, 1)), 3)  # one channel counts as three equal ones
+    colour = np.broadcast_to(values.mean((0, 1), dtype=np.float64), 3)  # one channel counts as three equal ones
     return np.concatenate([colour, [grey.std()], np.log(np.array(differences) + LOG_EPSILON)]).astype(np.float64)
 
 
