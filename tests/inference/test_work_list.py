@@ -25,7 +25,7 @@ def test_ranks_follow_the_probabilities_and_equal_ones_come_as_they_are():
 
 
 def test_the_expected_share_goes_before_the_visits_and_that_before_trainings():
-    probabilities = [0.9, 0.9, *[0.01] * 10]
+    probabilities = [0.999, 0.999, *[0.001] * 10]
     expected = work_list.choose_prior(probabilities, 0.5, 0.02)
     assert (expected.used, expected.share, expected.expected) == ("expected", 0.02, 0.02)
     assert expected.estimate.images == 12
