@@ -183,7 +183,7 @@ def main() -> None:
             runs = simulate(windows, loaded, logistic_regression(loaded), sizes, options.draws)
             facts = {"windows": len(windows.labels), "cracked": int(windows.labels.sum())}
             results["sets"][name] = facts | {"summary": summary(runs, sizes), "runs": runs}
-    harness.save(options.json, results)
+            harness.save(options.json, results)
 
 
 if __name__ == "__main__":
