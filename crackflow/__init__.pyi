@@ -286,6 +286,8 @@ def predict(
     scale: float = 0.0,
     mm_per_px: float = 0.0,
     threshold: float = 0.0,
+    expected_cracked: float = 0.0,
+    suggest: int = 0,
     max_megapixels: float = 200.0,
     page_photos: int = 100,
     threads: int = 0,

@@ -5,9 +5,10 @@
 
 Leaves in the folder: predictions.csv, one row per photograph (cracked, clean, or review: a person should look);
 findings.json, the outline, probability and estimated length of each crack in pixels of the photograph; findings.geojson
-when photographs say where they were taken; overlays/; report.html, to zoom in and to move the threshold. What cannot be
-read is listed in rejected.csv. The photographs are not changed. A run that was stopped or killed resumes when the same
-command is given again; until it ends, its results lie in unfinished/. Exit code 75: stopped by a signal.
+when photographs say where they were taken; overlays/; report.html, to zoom in and to move the threshold; with --suggest
+suggested/, windows to label. What cannot be read is listed in rejected.csv. The photographs are not changed. A run that
+was stopped or killed resumes when the same command is given again; until it ends, its results lie in unfinished/. Exit
+code 75: stopped by a signal.
 """
 
 import collections
@@ -23,7 +24,14 @@ from crackflow.core.config.trained import PredictConfig
 from crackflow.core.errors import RetryableError, UserError
 from crackflow.data import overlays
 from crackflow.evaluation import photo_evaluation, significance
-from crackflow.inference import photo_files, prediction_log, predictor
+from crackflow.inference import (
+    photo_files,
+    prediction_log,
+    predictor,
+    prior_shift,
+    suggested_windows,
+    work_list,
+)
 from crackflow.report import findings_page
 from crackflow.training import run_folder
 from crackflow.version import __version__
@@ -31,8 +39,9 @@ from crackflow.version import __version__
 FINDINGS, GEOJSON, PREDICTIONS = "findings.json", "findings.geojson", "predictions.csv"
 COLUMNS = ("path", "label", "probability", "decision")
 OWNED_FILES = (PREDICTIONS, GEOJSON, "rejected.csv", run_folder.REPORT, "overlays/*.jpg", *prediction_log.OWNED_FILES)
+OWNED_FILES += suggested_windows.OWNED_FILES
 # Flags that may change when a run resumes: their outputs are rewritten anyway, or they affect no result.
-RESUMABLE_FLAGS = {"out", "model", "threads", "page_photos", "overwrite"}
+RESUMABLE_FLAGS = {"out", "model", "threads", "page_photos", "expected_cracked", "overwrite"}
 
 
 def run(config: PredictConfig) -> dict:
@@ -55,8 +64,11 @@ def run(config: PredictConfig) -> dict:
             _report_interruption(log, files),
         ):
             page = findings_page.FindingsPage(config.page_photos)
-            photos = _process_photos(config, model, files, rejected, page, stage, log)
-            content = _run_metadata(model) | {"mm_per_px": config.mm_per_px or None, "photos": photos}
+            pool = suggested_windows.CandidatePool()
+            photos = _process_photos(config, model, files, rejected, page, stage, log, pool)
+            content = _run_metadata(model) | {"mm_per_px": config.mm_per_px or None}
+            content |= _work_metadata(photos, model, config.expected_cracked) | {"photos": photos}
+            suggested = _write_suggestions(pool, config, model, stage) if config.suggest else ""
             rows = [
                 tuple(photo[name] if name != "probability" else f"{photo[name]:.6f}" for name in COLUMNS)
                 for photo in photos
@@ -69,6 +81,8 @@ def run(config: PredictConfig) -> dict:
             page.write(os.path.join(stage, run_folder.REPORT), content, len(photos), flags.as_flagfile(config))
             atomic.save_json(stage, FINDINGS, content)
     _print_summary(config, photos, rejected)
+    for text in filter(None, (content["summary"], suggested)):
+        console.info(text)
     for warning in content["warnings"]:
         console.alert(warning)
     if passed_over:
@@ -112,8 +126,8 @@ def _describe_progress(log: prediction_log.PredictionLog, files: list[photo_file
     return f"{count:,} of {len(files):,} photographs are done, and the same command resumes with the others"
 
 
-def _process_photos(config, model, files, rejected, page, stage, log) -> list[dict]:
-    """Predict every photograph and write its overlay.
+def _process_photos(config, model, files, rejected, page, stage, log, pool) -> list[dict]:
+    """Predict every photograph, write its overlay, and add it to `pool`.
 
     Returns:
         The entry of findings.json of each photograph.
@@ -136,6 +150,8 @@ def _process_photos(config, model, files, rejected, page, stage, log) -> list[di
             overlay = f"overlays/{len(photos) + 1:06d}.jpg"
             log.copy_overlay(record, os.path.join(stage, overlay))
             photos.append(_photo_metadata(record.prediction, record.photo, overlay))
+            source = suggested_windows.PhotoSource(record.file, named.path, record.photo.sha256)
+            pool.add(source, record.candidates)
     if not photos:
         raise UserError(
             f"--photos: expected photographs, none of {len(files):,} files can be used; the first: "
@@ -170,7 +186,8 @@ def _process_photo(named, config, model, page, log) -> prediction_log.Record:
     small = overlays.fitted(photo.pixels, overlays.SHOWN_PX)
     photo = photo._replace(pixels=small)  # frees the full-size pixels, which are as large as all that follows
     prediction = model.extract_findings(scores, named.path)
-    record = prediction_log.new_record(prediction, photo, named.file, stat)
+    candidates = model.window_candidates(scores, prediction.heat) if config.suggest else ()
+    record = prediction_log.new_record(prediction, photo, named.file, stat, candidates)
     overlay = overlays.as_jpeg(overlays.marked(small, prediction))
     record = log.append(record, overlay, page.add(record.prediction, small))
     for warning in prediction.warnings:
@@ -195,6 +212,38 @@ def _run_metadata(model: predictor.Model) -> dict:
         "photo_threshold": photo_evaluation.facts(card),
         "warnings": significance.doubts(card.validation),
     }
+
+
+def _work_metadata(photos: list[dict], model: predictor.Model, expected: float) -> dict:
+    """What findings.json says of the share of cracked photographs, and of those to look at first.
+
+    Adds `probability_at_prior` and `rank` to `photos`, and the first to their findings. Probabilities and decisions
+    stay: the threshold was chosen for them as they are.
+    """
+    probabilities = [photo["probability"] for photo in photos]
+    prior = work_list.choose_prior(probabilities, prior_shift.trained_share(model.card.validation), expected)
+    corrected = prior.correct(probabilities)
+    visit = work_list.rank(corrected)
+    for photo, probability, rank in zip(photos, corrected, visit.ranks, strict=True):
+        photo |= {"probability_at_prior": _round_digits(probability), "rank": int(rank)}
+        for finding in photo["findings"]:
+            finding["probability_at_prior"] = _round_digits(prior.correct([finding["probability"]])[0])
+    return {"prior": prior.as_dict(), "summary": work_list.sentence(visit, prior), "work_list": visit.as_dict()}
+
+
+def _write_suggestions(pool, config, model, stage) -> str:
+    """Write the windows to label; returns a sentence that says where they are."""
+    windows = pool.select(config.suggest, model.card.threshold)
+    skipped = suggested_windows.write(stage, windows, model.card.channels, config.max_megapixels)
+    for path, reason in skipped:
+        console.warning(f"{path}: no windows are suggested: {reason}")
+    lost = {path for path, _ in skipped}
+    count = sum(window.source.path not in lost for window in windows)
+    folder = os.path.join(config.out, suggested_windows.FOLDER)
+    return (
+        f"{count:,} window{'' if count == 1 else 's'} to label in "
+        f"{os.path.join(folder, suggested_windows.UNLABELLED)}: move each to cracked or clean beside that folder"
+    )
 
 
 def _photo_metadata(prediction: predictor.Prediction, photo: photo_files.Photo, overlay: str) -> dict:
@@ -227,6 +276,11 @@ def _photo_metadata(prediction: predictor.Prediction, photo: photo_files.Photo, 
             for finding in prediction.findings
         ],
     }
+
+
+def _round_digits(probability: float) -> float:
+    """To six significant digits: at a low share sound photographs have probabilities of a millionth."""
+    return float(f"{probability:.6g}")
 
 
 def _round_coordinates(values) -> list[float]:

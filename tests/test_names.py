@@ -148,7 +148,7 @@ def test_names_come_back_from_the_tables_as_they_are(root, data):
 
 def test_predict(root, run_dir):
     out = root / "findings"
-    flags = [f"--photos={root / 'site'}", f"--model={run_dir}", f"--out={out}"]
+    flags = [f"--photos={root / 'site'}", f"--model={run_dir}", f"--out={out}", "--suggest=5"]
     said = did("predict", out, *flags)
     assert "left out: 1" in said and escaping.one_line(str(out)) in said
     assert {row["path"] for row in csv_files.read(str(out / "predictions.csv"))} == set(NAMES)

@@ -1,5 +1,6 @@
 """crackflow.predict as a user runs it."""
 
+import collections
 import dataclasses
 import json
 import os
@@ -10,9 +11,13 @@ import pytest
 from PIL import Image
 
 from crackflow import predict
+from crackflow.conversion import layouts
 from crackflow.core import csv_files
+from crackflow.core.backend import keras
+from crackflow.core.config.data import Layout
 from crackflow.core.config.trained import PredictConfig
-from crackflow.core.errors import ConfigError, UserError
+from crackflow.core.errors import ConfigError, ImageError, UserError
+from crackflow.inference import photo_files, suggestions
 from crackflow.model import model_file
 from tests.helpers import support
 from tests.helpers.gps_photos import located
@@ -129,11 +134,219 @@ def test_only_so_many_photographs_are_on_the_page(input_dir, tmp_path):
         ({"threshold": 1.0}, "--threshold: expected a fraction"),
         ({"max_megapixels": 0.0}, "--max_megapixels: expected a number above 0"),
         ({"page_photos": -1}, "--page_photos: expected 0 or more"),
+        ({"expected_cracked": 1.0}, "--expected_cracked: expected a fraction from 0 up to, not including, 1, received"),
+        (
+            {"expected_cracked": -0.1},
+            "--expected_cracked: expected a fraction from 0 up to, not including, 1, received",
+        ),
+        ({"expected_cracked": float("nan")}, "--expected_cracked: expected a fraction from 0 up to, not including, 1"),
+        ({"suggest": -1}, "--suggest: expected 0 or more, received -1"),
     ],
 )
 def test_a_setting_out_of_range_is_refused(settings, message):
     with pytest.raises(ConfigError, match=re.escape(message)):
         PredictConfig(**({"photos": "a", "out": "b"} | settings))
+
+
+@pytest.fixture(scope="module")
+def visit(input_dir, tmp_path_factory):
+    """A folder of twelve walls, two of them cracked."""
+    folder = tmp_path_factory.mktemp("visit")
+    for number in range(12):
+        crack = ((0, 40 + 10 * number), (259, 60 + 10 * number)) if number in (3, 7) else None
+        support.put(folder / f"{number:02d}.jpg", jpeg(wall(crack=crack)))
+    return folder
+
+
+def test_a_share_that_is_expected_adds_probabilities_and_changes_none(input_dir, visit, tmp_path):
+    plain = run(input_dir, tmp_path / "plain", photos=str(visit))
+    at_two_percent = run(input_dir, tmp_path / "given", photos=str(visit), expected_cracked=0.02)
+    added = ("probability_at_prior", "rank")
+    for before, after in zip(plain["photos"], at_two_percent["photos"], strict=True):
+        assert {k: v for k, v in before.items() if k not in (*added, "findings")} == {
+            k: v for k, v in after.items() if k not in (*added, "findings")
+        }
+        for entry in (after, *after["findings"]):
+            odds = entry["probability"] / (1 - entry["probability"]) * 0.02 / 0.98 if entry["probability"] < 1 else None
+            expected = 1.0 if odds is None else odds / (1 + odds)
+            assert entry["probability_at_prior"] == pytest.approx(expected, rel=1e-5)
+    for name in ("predictions.csv", "findings.geojson", "rejected.csv"):
+        paths = tmp_path / "plain" / name, tmp_path / "given" / name
+        assert paths[0].exists() == paths[1].exists()
+        assert not paths[0].exists() or paths[0].read_bytes() == paths[1].read_bytes()
+    assert (
+        at_two_percent["prior"]["used"] == "expected"
+        and at_two_percent["prior"]["expected"] == at_two_percent["prior"]["share"] == 0.02
+    )
+    assert at_two_percent["prior"]["trained"] == 0.5
+
+
+def test_the_share_of_a_visit_is_estimated_with_its_doubt(input_dir, visit, tmp_path):
+    content = run(input_dir, tmp_path / "out", photos=str(visit))
+    prior, (low, high) = content["prior"], content["prior"]["estimated_ci95"]
+    assert prior["used"] == "estimated" and prior["photographs"] == 12 and prior["expected"] is None
+    assert low < prior["estimated"] < high and prior["estimated"] == pytest.approx(2 / 12, abs=0.02)
+    assert json.loads((tmp_path / "out/findings.json").read_text())["prior"] == prior
+
+
+def test_fewer_than_ten_photographs_show_no_share_of_their_own(done):
+    _, content = done
+    assert content["prior"] == {
+        "trained": 0.5,
+        "expected": None,
+        "estimated": None,
+        "estimated_ci95": None,
+        "photographs": 3,
+        "used": "trained",
+        "share": 0.5,
+    }
+    assert all(photo["probability_at_prior"] == photo["probability"] for photo in content["photos"])
+    assert "nothing but the share in the model's training, 50 %" in content["summary"]
+
+
+def test_the_share_of_training_is_that_of_the_images_the_threshold_was_chosen_on(input_dir, tmp_path):
+    card = dataclasses.replace(CARD, validation={"clean": 90, "cracked": 10, "p_value": 0.001})
+    model_file.save(str(tmp_path / "model.h5"), darkness(), card)
+    content = run(input_dir, tmp_path / "out", model=str(tmp_path / "model.h5"))
+    assert content["prior"]["trained"] == 0.1
+
+
+def test_it_says_which_photographs_hold_most_of_the_cracks(input_dir, visit, tmp_path, capsys):
+    content = run(input_dir, tmp_path / "out", photos=str(visit), expected_cracked=0.1)
+    ranked = sorted(content["photos"], key=lambda photo: photo["rank"])
+    assert [photo["rank"] for photo in ranked] == list(range(1, 13))
+    assert {photo["path"] for photo in ranked[:2]} == {"03.jpg", "07.jpg"}
+    assert content["work_list"] == {
+        "photographs": 2, "of": 12, "holds": 0.95, "expected_cracked": pytest.approx(2, abs=0.1)
+    }  # fmt: skip
+    assert content["summary"].startswith("Look at 2 of 12 photographs, by rank: they hold 95 % of all cracks expected")
+    assert content["summary"] in capsys.readouterr().out.splitlines()
+
+
+def suggested(out):
+    """The table, and the windows by name."""
+    rows = csv_files.read(str(out / "suggested/suggested.csv"))
+    return rows, {path.name: np.asarray(Image.open(path)) for path in (out / "suggested/unlabelled").iterdir()}
+
+
+def test_windows_to_label_are_the_photographs_own_pixels(input_dir, visit, tmp_path, capsys):
+    out = tmp_path / "out"
+    content = run(input_dir, out, photos=str(visit), suggest=8)
+    rows, windows = suggested(out)
+    assert list(rows[0]) == ["file", "path", "sha256", "x", "y", "width", "height", "probability", "reason"]
+    assert len(rows) == len(windows) == 8
+    sha256 = {photo["path"]: photo["sha256"] for photo in content["photos"]}
+    for row in rows:
+        x, y, width, height = (int(row[name]) for name in ("x", "y", "width", "height"))
+        pixels = np.asarray(Image.open(visit / row["path"]))
+        np.testing.assert_array_equal(
+            windows[row["file"].removeprefix("unlabelled/")], pixels[y : y + height, x : x + width]
+        )
+        assert (width, height) == (64, 64) and row["sha256"] == sha256[row["path"]] and row["reason"]
+        assert 0 <= float(row["probability"]) <= 1
+    assert max(collections.Counter(row["path"] for row in rows).values()) <= 2
+    assert {"03.jpg", "07.jpg"} & {row["path"] for row in rows if row["reason"].startswith("among the most probable")}
+    assert sorted(os.listdir(out / "suggested")) == ["clean", "cracked", "suggested.csv", "unlabelled"]
+    assert not os.listdir(out / "suggested/cracked") and not os.listdir(out / "suggested/clean")
+    said = f"8 windows to label in {out / 'suggested/unlabelled'}: move each to cracked or clean beside that folder"
+    assert said in capsys.readouterr().out.splitlines()
+
+
+def test_windows_are_as_large_as_training_saw_them(input_dir, tmp_path):
+    """Photographs twice as fine as the network's windows: those of the photograph have twice the side."""
+    model_file.save(str(tmp_path / "model.h5"), darkness(), dataclasses.replace(CARD, source_px=128))
+    support.put(tmp_path / "site/wall.png", support.encoded(wall(400, 520, ((0, 180), (519, 240))), "PNG"))
+    run(input_dir, tmp_path / "out", photos=str(tmp_path / "site"), model=str(tmp_path / "model.h5"), suggest=3)
+    _, windows = suggested(tmp_path / "out")
+    assert windows and {pixels.shape for pixels in windows.values()} == {(128, 128, 3)}
+
+
+def test_one_photograph_gives_windows_that_do_not_overlap(input_dir, tmp_path):
+    support.put(tmp_path / "site/wall.png", support.encoded(wall(500, 700), "PNG"))
+    run(input_dir, tmp_path / "out", photos=str(tmp_path / "site"), suggest=10)
+    rows, windows = suggested(tmp_path / "out")
+    assert 5 <= len(rows) == len(windows) <= 10
+    boxes = np.array([[int(row[name]) for name in ("x", "y", "width", "height")] for row in rows])
+    for index, box in enumerate(boxes):
+        assert suggestions.overlaps(np.delete(boxes, index, 0), box).max() <= suggestions.MAX_IOU
+
+
+def test_a_grey_model_gets_grey_windows(input_dir, tmp_path):
+    image = keras.Input((64, 64, 1), dtype="uint8")
+    x = keras.layers.Conv2D(2, 3, 4, activation="relu")(keras.layers.Rescaling(1 / 255)(image))
+    logit = keras.layers.Dense(1)(keras.layers.GlobalMaxPooling2D()(x))
+    model = keras.Model(image, keras.layers.Reshape(())(logit))
+    model_file.save(str(tmp_path / "model.h5"), model, dataclasses.replace(CARD, channels=1))
+    run(input_dir, tmp_path / "out", model=str(tmp_path / "model.h5"), suggest=2)
+    _, windows = suggested(tmp_path / "out")
+    assert {pixels.ndim for pixels in windows.values()} == {2}
+
+
+def test_convert_knows_whose_windows_they_are_and_passes_over_those_without_a_label(input_dir, visit, tmp_path):
+    run(input_dir, tmp_path / "out", photos=str(visit), suggest=20)
+    folder = tmp_path / "out/suggested"
+    names = sorted(os.listdir(folder / "unlabelled"))
+    for number, name in enumerate(names[:-2]):
+        os.rename(folder / "unlabelled" / name, folder / ("clean", "cracked")[number % 2] / name)
+    scanned = layouts.scan_layout(str(folder), Layout.AUTO, "")
+    assert scanned.classes == ("clean", "cracked") and len(scanned.files) == len(names) - 2
+    sources = collections.defaultdict(set)
+    for file in scanned.files:
+        sources[os.path.basename(file.path).split("_")[0]].add(file.source)
+    shared = [own for number, own in sources.items() if sum(name.startswith(number) for name in names[:-2]) > 1]
+    assert shared and all(len(own) == 1 for own in shared)
+
+
+def test_names_of_windows_are_safe_and_tell_photographs_of_one_name_apart(input_dir, tmp_path):
+    for name in ("a/Wand süd (1).png", "b/Wand süd (1).png", "c/" + 80 * "x" + ".png", "d/=1+1.png", "e/(((.png"):
+        support.put(tmp_path / "site" / name, support.encoded(wall(), "PNG"))
+    run(input_dir, tmp_path / "out", photos=str(tmp_path / "site"), suggest=40)
+    rows, windows = suggested(tmp_path / "out")
+    assert len(windows) == len(rows) and len({row["path"] for row in rows}) == 5
+    assert all(re.fullmatch(r"\d{6}_[A-Za-z0-9_.-]{1,60}_x\d+_y\d+\.png", name) for name in windows)
+    assert any(name.startswith("000001_Wand_s_d_1_x") for name in windows)
+
+
+def test_overwrite_replaces_suggestions_but_never_what_a_person_sorted(input_dir, visit, tmp_path):
+    out = tmp_path / "out"
+    run(input_dir, out, photos=str(visit), suggest=6)
+    run(input_dir, out, photos=str(visit), suggest=4, overwrite=True)
+    rows, windows = suggested(out)
+    assert len(rows) == len(windows) == 4
+    name = next(iter(windows))
+    os.rename(out / "suggested/unlabelled" / name, out / "suggested/cracked" / name)
+    labelled = os.path.join("suggested", "cracked", name)
+    with pytest.raises(UserError, match=re.escape(f"holds {labelled!r}, which this command did not write; move it")):
+        run(input_dir, out, photos=str(visit), overwrite=True)
+    assert (out / labelled).exists()
+    os.remove(out / labelled)
+    run(input_dir, out, photos=str(visit), overwrite=True)
+    assert not (out / "suggested").exists()
+
+
+def test_a_photograph_that_changes_before_its_windows_are_cut_is_left_out(
+    input_dir, visit, tmp_path, monkeypatch, capsys
+):
+    own, counts = photo_files.read, collections.Counter()
+
+    def read(file, *settings):
+        counts[os.path.basename(file)] += 1
+        photo = own(file, *settings)
+        if counts["03.jpg"] == 2 and file.endswith("03.jpg"):
+            return photo._replace(sha256="0" * 64)
+        if counts["07.jpg"] == 2 and file.endswith("07.jpg"):
+            raise ImageError("unreadable: No such file")
+        return photo
+
+    monkeypatch.setattr(photo_files, "read", read)
+    run(input_dir, tmp_path / "out", photos=str(visit), suggest=24)
+    rows, windows = suggested(tmp_path / "out")
+    assert rows and len(rows) == len(windows)
+    assert not {"03.jpg", "07.jpg"} & {row["path"] for row in rows}
+    captured = capsys.readouterr()
+    assert "warning: 03.jpg: no windows are suggested: it has changed since it was scored\n" in captured.err
+    assert "warning: 07.jpg: no windows are suggested: unreadable: No such file\n" in captured.err
+    assert f"{len(rows)} windows to label in " in captured.out
 
 
 def test_nothing_usable_is_a_clear_error_and_leaves_nothing(input_dir, tmp_path):

@@ -187,6 +187,7 @@ def test_another_command_is_refused_and_loses_nothing(input_dir, stop_after, und
         "--scale: the unfinished": {"mm_per_px": 0.0, "scale": 1.0},
         "--max_megapixels: the unfinished": {"max_megapixels": 1.0},
         "--photos: the unfinished": {"photos": "*.jpg"},
+        "--suggest: the unfinished results in 'findings' were begun with '0', received '4'; ": {"suggest": 4},
         "--model: the unfinished": {"model": ""},
     }.items():
         with pytest.raises(UserError, match=re.escape(flag)) as refused:
@@ -207,6 +208,35 @@ def test_flags_that_change_no_result_may_differ(input_dir, stop_after):
     stopped(input_dir, stop_after, 6, page_photos=1)
     run(input_dir, page_photos=5)
     assert content("findings") == content("../one/findings")
+
+
+def test_the_expected_share_may_differ_because_no_photograph_depends_on_it(input_dir, stop_after):
+    os.makedirs("one")
+    os.chdir("one")
+    run(input_dir, expected_cracked=0.1)
+    os.makedirs("../other")
+    os.chdir("../other")
+    stopped(input_dir, stop_after, 4, expected_cracked=0.02)
+    seen = stop_after(None)
+    run(input_dir, expected_cracked=0.1)
+    assert "0.jpg" not in seen
+    assert content("findings") == content("../one/findings")
+
+
+@pytest.mark.parametrize("count", [2, 4, 7])
+def test_suggested_windows_are_the_same_after_a_stop(input_dir, stop_after, count):
+    """Also after one while they are cut, when each photograph has been scored."""
+    os.makedirs("one")
+    os.chdir("one")
+    run(input_dir, suggest=6)
+    os.makedirs("../other")
+    os.chdir("../other")
+    seen, message = stopped(input_dir, stop_after, count, suggest=6)
+    assert len(seen) == count and "photographs are done, and the same command resumes" in message
+    assert os.listdir("findings") == [UNFINISHED]
+    run(input_dir, suggest=6)
+    assert content("findings") == content("../one/findings")
+    assert sum(name.endswith(".png") for name in content("findings")) == 6
 
 
 def test_the_same_model_and_photographs_by_another_path_are_the_same(input_dir, stop_after, undisturbed):

@@ -393,6 +393,30 @@ def test_what_a_made_up_line_says_in_other_kinds_is_passed_over(tmp_path, photo,
         assert log.find(photo[0]) is None
 
 
+@pytest.mark.parametrize(
+    "candidates",
+    [
+        "x",
+        [7],
+        [[1, 2]],
+        [[0, 0, 10**9, 10, 0.5, [0.0] * 16]],
+        [[0, 0, 10, 10, 0.5, [0.0] * 15]],
+        [[0, 0, 10, 10, 0.5, ["x"] * 16]],
+        [[0, 0, 10, 10, 0.5, [0.0] * 16]] * 1000,
+    ],
+)
+def test_windows_that_a_made_up_line_suggests_are_passed_over(tmp_path, photo, candidates):  # noqa: F811
+    with prediction_log.open_log(str(tmp_path / "out"), RUN, overwrite=False) as log:
+        log.append(record(photo), b"overlay", None)
+    lines = (tmp_path / "out/unfinished/photos.jsonl").read_text().splitlines(keepends=True)
+    content = json.loads(lines[1])
+    del content["crc32"]
+    content["candidates"] = candidates
+    (tmp_path / "out/unfinished/photos.jsonl").write_text(lines[0] + log_line(content))
+    with prediction_log.open_log(str(tmp_path / "out"), RUN, overwrite=False) as log:
+        assert log.find(photo[0]) is None
+
+
 def test_a_link_in_the_place_of_a_lock_or_an_unfinished_file_is_not_written_through(tmp_path):
     (tmp_path / "mine").write_bytes(b"kept")
     os.symlink(tmp_path / "mine", tmp_path / ".lock")

@@ -4,7 +4,7 @@ Synopsis::
 
     folder_names.label("Non-cracked")    # 0; 1 for cracked; None if the name says neither
     folder_names.split("Training")       # "train"
-    folder_names.role("Images")          # "images"; "masks" for GroundTruth; "" for others
+    folder_names.role("Images")          # "images"; "masks" for GroundTruth; "unlabelled"; "" for others
     folder_names.surface("Decks")        # "D"
 """
 
@@ -39,6 +39,7 @@ MASKS = {
     *("mask", "masks", "label", "labels", "annotation", "annotations", "annot", "groundtruth", "groundtruths", "gt"),
     *("segmentation", "segmentations", "segmentationclass", "seg", "segs", "target", "targets", "crackmasks"),
 }
+UNLABELLED = {"unlabelled", "unlabeled"}  # as crackflow.predict calls the windows that nobody has sorted yet
 SURFACES = {
     **dict.fromkeys(("d", "deck", "decks", "bridgedeck", "bridgedecks"), "D"),
     **dict.fromkeys(("p", "pavement", "pavements"), "P"),
@@ -64,13 +65,14 @@ def split(name: str) -> str:
 
 
 def role(name: str) -> str:
-    """Returns "images" or "masks" if the name of a folder says so, else "".
+    """Returns "images", "masks" or "unlabelled" if the name of a folder says so, else "".
 
     The name of a split may precede or follow it: train_images.
     """
     words = [word for word in re.split(r"[\W_]+|(?<=[a-z])(?=[A-Z])", name) if word]
     plain = "".join(word.lower() for word in words if not split(word))
-    return "images" if plain in IMAGES else "masks" if plain in MASKS else ""
+    roles = {"images": IMAGES, "masks": MASKS, "unlabelled": UNLABELLED}
+    return next((name for name, names in roles.items() if plain in names), "")
 
 
 def surface(name: str) -> str:

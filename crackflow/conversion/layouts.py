@@ -242,6 +242,8 @@ def _scan_classes(tree: Tree, positive_class: str, both_classes: bool) -> Layout
     folders = [name for name in tree.folders if name != masks_folder]
     if not both_classes and len(folders) == 1:
         return _scan_one_class(tree, folders[0], positive_class)
+    unlabelled = [name for name in folders if folder_names.role(name) == "unlabelled"] if len(folders) > 2 else []
+    folders = [name for name in folders if name not in unlabelled]
     if len(folders) != 2:
         listed = ", ".join(folders[:6])
         raise UserError(
@@ -251,6 +253,9 @@ def _scan_classes(tree: Tree, positive_class: str, both_classes: bool) -> Layout
     positive = _choose_positive_class(folders, positive_class)
     negative = next(name for name in folders if name != positive)
     files, rejected, notes = [], [], collections.Counter()
+    for folder in (os.path.join(tree.inside, name) for name in unlabelled):
+        if any(True for _ in walk(tree.root, folder, [])):
+            rejected.append((folder, "pictures without a label, passed over"))
     masks = _Masks(tree, masks_folder, rejected) if masks_folder else None
     for label, name in enumerate((negative, positive)):
         folder = os.path.join(tree.inside, name)

@@ -22,7 +22,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 import numpy as np
@@ -30,8 +30,10 @@ import numpy as np
 from crackflow.core import errors, locks
 from crackflow.core.errors import UserError
 from crackflow.data import image_file
+from crackflow.inference import suggestions
 from crackflow.inference.photo_files import Photo
 from crackflow.inference.predictor import Finding, Prediction
+from crackflow.inference.suggestions import Candidate
 
 FOLDER, LINES, OVERLAYS, PICTURES, LOCK = "unfinished", "photos.jsonl", "overlays", "pictures", ".lock"
 OWNED_FILES = tuple(f"{FOLDER}/{name}" for name in (LINES, LOCK, f"{OVERLAYS}/*.jpg", f"{PICTURES}/*.jpg"))
@@ -50,6 +52,7 @@ class Record:
         file: absolute path of the photograph.
         stat: `file_stat` of the file before it was read.
         number: number of its overlay, 0 before it has one.
+        candidates: windows that may be suggested for labels; none where none are asked for.
     """
 
     prediction: Prediction
@@ -57,9 +60,12 @@ class Record:
     file: str
     stat: tuple[int, ...]
     number: int = 0
+    candidates: tuple[Candidate, ...] = ()
 
 
-def new_record(prediction: Prediction, photo: Photo, file: str, stat: tuple[int, ...]) -> Record:
+def new_record(
+    prediction: Prediction, photo: Photo, file: str, stat: tuple[int, ...], candidates: Sequence[Candidate] = ()
+) -> Record:
     """Build a record exactly as a later process will read it.
 
     Values pass through JSON, so a float32 becomes Python's float and both processes render the same page.
@@ -69,8 +75,10 @@ def new_record(prediction: Prediction, photo: Photo, file: str, stat: tuple[int,
         photo: the photograph.
         file: path of the photograph.
         stat: `file_stat` of the file before it was read.
+        candidates: windows that may be suggested for labels.
     """
-    return _from_dict(json.loads(_to_json(_as_dict(Record(prediction, photo, os.path.abspath(file), stat)))))
+    record = Record(prediction, photo, os.path.abspath(file), stat, candidates=tuple(candidates))
+    return _from_dict(json.loads(_to_json(_as_dict(record))))
 
 
 def file_stat(path: str) -> tuple[int, ...]:
@@ -271,7 +279,8 @@ def _as_dict(record: Record) -> dict:
     del prediction["heat"]
     photo = record.photo._asdict()
     del photo["pixels"]
-    return {"file": record.file, "number": record.number, "stat": record.stat, "photo": photo, "prediction": prediction}
+    content = {"file": record.file, "number": record.number, "stat": record.stat}
+    return content | {"photo": photo, "prediction": prediction, "candidates": record.candidates}
 
 
 def _from_dict(content: dict) -> Record:
@@ -283,6 +292,7 @@ def _from_dict(content: dict) -> Record:
         content["file"],
         tuple(content["stat"]),
         content["number"],
+        tuple(Candidate(*fields[:-1], tuple(fields[-1])) for fields in content["candidates"]),
     )
 
 
@@ -313,6 +323,7 @@ def _has_valid_types(record: Record) -> bool:
         numbers += [side for outline in finding.outlines for x, y in outline for side in (x, y)]
         texts += [finding.decision, finding.length_note]
     is_valid = all(type(value) in (int, float) for value in numbers) and all(type(value) is int for value in integers)
+    is_valid = is_valid and suggestions.are_valid(record.candidates, prediction.width, prediction.height)
     return is_valid and all(isinstance(value, str) for value in texts) and len(photo.place or "ab") == 2
 
 

@@ -27,7 +27,7 @@ from crackflow.core import errors
 from crackflow.core.config.trained import SCALE_RANGE, PredictConfig
 from crackflow.core.errors import UserError
 from crackflow.data import resize
-from crackflow.inference import crack_tracing, photo_files, photo_threshold, sliding_window
+from crackflow.inference import crack_tracing, photo_files, photo_threshold, sliding_window, suggestions
 from crackflow.inference.multi_scale import MultiScaleScorer, MultiScaleScores, PhotoDecision, ScaleScores
 from crackflow.model import model_file
 
@@ -233,6 +233,11 @@ class Model:
             heat=heat,
             shift=self.card.shift_of(verdict.windows),
         )
+
+    def window_candidates(self, scores: MultiScaleScores, heat: np.ndarray) -> list[suggestions.Candidate]:
+        """The windows of a photograph that are worth a label, by its scores and its heat map, `Prediction.heat`."""
+        size = scores.height, scores.width
+        return suggestions.candidates(heat, scores.image, size, self._window_px, self._stride, self.card.threshold)
 
     def decide(self, photographs: Sequence[np.ndarray]) -> list[PhotoDecision]:
         """Decides about photographs, uint8 [H, W, C] with the channels of the model, at SCALES, without tracing.

@@ -57,6 +57,24 @@ def test_masks_beside_two_class_folders_are_no_third_class(tmp_path):
     assert [file.path for file in scan(tmp_path).files] == ["Negative/b.jpg", "Positive/a.jpg"]
 
 
+def test_what_nobody_has_labelled_yet_is_no_third_class(tmp_path):
+    """As in the folder that crackflow.predict --suggest makes."""
+    touch(tmp_path, "cracked/a.png", "clean/b.png", "unlabelled/c.png", "suggested.csv")
+    layout_scan = scan(tmp_path)
+    assert [file.path for file in layout_scan.files] == ["clean/b.png", "cracked/a.png"]
+    assert layout_scan.rejected == [("unlabelled", "pictures without a label, passed over")]
+    (tmp_path / "unlabelled/c.png").unlink()
+    assert scan(tmp_path).rejected == []
+    touch(tmp_path, "other/d.png")
+    with pytest.raises(UserError, match="expected two class folders in .*, found 3: clean, cracked, other; move the"):
+        scan(tmp_path)
+
+
+def test_beside_one_class_the_unlabelled_are_the_other_as_any_name_is(tmp_path):
+    touch(tmp_path, "cracked/a.png", "unlabelled/c.png")
+    assert scan(tmp_path).classes == ("unlabelled", "cracked")
+
+
 def test_masks_are_those_of_the_cracked_pictures_of_their_name(tmp_path):
     touch(tmp_path, "Positive/a.jpg", "Positive/day 1/c.jpg", "Positive/d.jpg", "Negative/b.jpg")
     touch(tmp_path, "masks/a.png", "masks/b.png", "masks/day 1/c.png")

@@ -6,10 +6,10 @@ import threading
 import pytest
 
 from crackflow.core.errors import UserError
-from crackflow.inference import prediction_log
+from crackflow.inference import prediction_log, suggestions
 from crackflow.inference.predictor import Prediction
 from tests.helpers import support
-from tests.helpers.prediction_logs import photo, record  # noqa: F401 - fixtures
+from tests.helpers.prediction_logs import photo, prediction, record  # noqa: F401 - fixtures
 
 RUN = {"--scale": "0.0", "--model": "ab12"}
 
@@ -33,6 +33,16 @@ def test_what_is_found_again_is_what_was_appended(tmp_path, photo):
         assert log.picture(reloaded) == b"picture"
         log.copy_overlay(reloaded, str(tmp_path / "copy.jpg"))
     assert (tmp_path / "copy.jpg").read_bytes() == b"overlay"
+
+
+def test_candidates_for_labels_come_back_as_they_were(tmp_path, photo):
+    features = tuple(float(number) / 7 for number in range(suggestions.NUM_FEATURES))
+    windows = [suggestions.Candidate(3, 4, 20, 20, 0.25, features), suggestions.Candidate(30, 4, 20, 20, 0.5, features)]
+    stat = prediction_log.file_stat(photo[0])
+    with open_log(tmp_path) as log:
+        log.append(prediction_log.new_record(prediction(), photo[1], photo[0], stat, windows), b"overlay", None)
+    with open_log(tmp_path) as log:
+        assert log.find(photo[0]).candidates == tuple(windows)
 
 
 def test_each_line_is_json_that_other_programs_can_read(tmp_path, photo):

@@ -120,6 +120,12 @@ class PredictConfig:
         0.0, "what one pixel of the photographs is on the surface, in mm: gives lengths, and the scale; 0: unknown"
     )
     threshold: float = option(0.0, "cracked from this probability on, in photographs of any size; 0: the model's own")
+    expected_cracked: float = option(
+        0.0, "share of the photographs expected to be cracked: adds probabilities at that share; 0: unknown"
+    )
+    suggest: int = option(
+        0, "cut so many windows, those that labelled would teach the model most, to suggested/; 0: none"
+    )
     max_megapixels: float = option(200.0, "larger photographs are left out")
     page_photos: int = option(100, "photographs in report.html, the most probable first", aliases=["max_photos"])
     threads: int = option(0, "threads for TensorFlow's operations; 0: one a core")
@@ -131,9 +137,9 @@ class PredictConfig:
         require(self.scale == 0 or low <= self.scale <= high, "scale", f"0, or {low:g} to {high:g}", self.scale)
         require(not (self.scale and self.mm_per_px), "scale", "nothing beside --mm_per_px, which gives it", self.scale)
         require_non_negative(self, ["mm_per_px"])
-        require_fraction(self, ["threshold"])
+        require_fraction(self, ["threshold", "expected_cracked"])
         require_positive(self, ["max_megapixels"])
-        require_at_least(self, 0, ["threads", "page_photos"])
+        require_at_least(self, 0, ["threads", "page_photos", "suggest"])
 
 
 class Format(enum.Enum):
