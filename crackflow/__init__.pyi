@@ -288,6 +288,7 @@ def predict(
     threshold: float = 0.0,
     max_megapixels: float = 200.0,
     page_photos: int = 100,
+    reviews: str | PathLike[str] | Sequence[str | PathLike[str]] = (),
     threads: int = 0,
     overwrite: bool = False,
 ) -> dict:
