@@ -124,7 +124,7 @@ class ReviewTally:
         counts = summary["findings"]
         parts = [
             f"{sum(counts.values()) - counts[NOT_JUDGED]:,} of {sum(counts.values()):,} findings judged in "
-            f"{summary['photographs']:,} photographs"
+            f"{_photographs(summary['photographs'])}"
         ]
         if summary["precision"] is not None:
             low, high = summary["precision_ci95"]
@@ -132,8 +132,12 @@ class ReviewTally:
         if summary["recall"] is not None:
             parts.append(
                 f"{summary['missed_cracks']:,} of {summary['cracks_looked_through']:,} cracks missed in the "
-                f"{summary['photographs_looked_through']:,} photographs that were looked through"
+                f"{_photographs(summary['photographs_looked_through'])} looked through"
             )
         if self.conflicts:
-            parts.append(f"{self.conflicts:,} conflicts, of which the newest verdict counts")
+            parts.append(f"two files disagree about {self.conflicts:,}, and the newest verdict counts")
         return "reviews: " + "; ".join(parts)
+
+
+def _photographs(count: int) -> str:
+    return f"{count:,} photograph{'s' * (count != 1)}"

@@ -174,8 +174,8 @@ async function load(chosen) {
   change(subjects, () => { counts = absorb(file); });
   unsaved = before;  // the file has it
   store();
-  say(`${chosen.name}: ${counts.findings} verdicts on findings of this page, ${counts.boxes} on other boxes`
-    + (counts.absent ? `; ${counts.absent} photographs are not on this page and stay in the file` : ""));
+  say(`${chosen.name}: verdicts on findings of this page: ${counts.findings}, on other boxes: ${counts.boxes}`
+    + (counts.absent ? `; photographs that are not on this page and stay in the file: ${counts.absent}` : ""));
 }
 
 // --- changes ---
@@ -369,7 +369,8 @@ function go(step) {
     if (details) details.open = true;
     const [x, y, width, height] = target.box;
     // A quarter of the view, or less where the finding is long and thin.
-    const wide = 2 * Math.max(width, height * subject.width / subject.height), high = wide * subject.height / subject.width;
+    const shape = subject.width / subject.height;
+    const wide = Math.max(2 * Math.sqrt(width * height * shape), 1.2 * width, 1.2 * height * shape), high = wide / shape;
     look(subject.svg, x + width / 2 - wide / 2, y + height / 2 - high / 2, wide);
     if (target.row) target.row.scrollIntoView({ block: "nearest" });
   } else look(subject.svg, 0, 0, Infinity);
