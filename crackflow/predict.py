@@ -100,9 +100,11 @@ def _run_settings(
     config: PredictConfig, model: predictor.Model, tally: review_tally.ReviewTally | None
 ) -> dict[str, str]:
     """The settings that must not change when a run resumes, by flag."""
-    settings = {f"--{name}": value for name, value in flags.as_dict(config, RESUMABLE_FLAGS).items()}
+    texts = flags.as_dict(config, RESUMABLE_FLAGS | {"reviews"})
+    settings = {f"--{name}": value for name, value in texts.items()}
     settings |= {"--photos": os.path.abspath(config.photos), "--model": model.bundle.sha256}
-    settings |= {"--reviews": tally.sha256 if tally else ""}
+    if tally:
+        settings |= {"--reviews": tally.sha256}  # in whatever files
     return settings | {"the version of crackflow": __version__}
 
 

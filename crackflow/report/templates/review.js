@@ -199,11 +199,13 @@ function finish(changed) {
 function undo() {
   const last = undone.pop();
   if (!last) return;
+  const index = current ? current.subject.marks.indexOf(current.target) : -1;
   elsewhere = last.elsewhere;
   for (const { subject, entries, marks, lookedThrough } of last.snapshots) {
     subject.findings.forEach((finding, index) => { finding.entry = entries[index]; });
     Object.assign(subject, { marks, lookedThrough });
   }
+  if (index >= 0) current = { subject: current.subject, target: current.subject.marks[index] || null };
   finish(last.snapshots.map(({ subject }) => subject));
 }
 
