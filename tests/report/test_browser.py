@@ -70,6 +70,14 @@ def browser(tmp_path_factory):
     driver.quit()
 
 
+@pytest.fixture(autouse=True)
+def leave_page(browser):
+    """What the browser says of a page that warns before it is left does not reach the next test."""
+    yield
+    browser.get("about:blank")
+    browser.get_log("browser")
+
+
 @pytest.fixture(scope="module")
 def report_path(tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "report.html"
