@@ -290,6 +290,7 @@ def predict(
     suggest: int = 0,
     max_megapixels: float = 200.0,
     page_photos: int = 100,
+    reviews: str | PathLike[str] | Sequence[str | PathLike[str]] = (),
     threads: int = 0,
     overwrite: bool = False,
 ) -> dict:

@@ -2,13 +2,14 @@
 
   python -m crackflow.predict --photos=wall.jpg
   python -m crackflow.predict --photos='site/*.jpg' --model=runs/metu --mm_per_px=0.4 --out=site/findings
+  python -m crackflow.predict --photos='site/*.jpg' --reviews=reviews.json --out=site/reviewed
 
 Leaves in the folder: predictions.csv, one row per photograph (cracked, clean, or review: a person should look);
 findings.json, the outline, probability and estimated length of each crack in pixels of the photograph; findings.geojson
-when photographs say where they were taken; overlays/; report.html, to zoom in and to move the threshold; with --suggest
-suggested/, windows to label. What cannot be read is listed in rejected.csv. The photographs are not changed. A run that
-was stopped or killed resumes when the same command is given again; until it ends, its results lie in unfinished/. Exit
-code 75: stopped by a signal.
+when photographs say where they were taken; overlays/; report.html, to zoom in, to move the threshold and to judge the
+findings; with --suggest suggested/, windows to label. What cannot be read is listed in rejected.csv. The photographs
+are not changed. A run that was stopped or killed resumes when the same command is given again; until it ends, its
+results lie in unfinished/. Exit code 75: stopped by a signal.
 """
 
 import collections
@@ -22,8 +23,8 @@ import numpy as np
 from crackflow.core import atomic, callable_module, console, csv_files, errors, flags, runtime, system_files
 from crackflow.core.config.trained import PredictConfig
 from crackflow.core.errors import RetryableError, UserError
-from crackflow.data import overlays
-from crackflow.evaluation import photo_evaluation, significance
+from crackflow.data import image_file, overlays
+from crackflow.evaluation import photo_evaluation, review_tally, significance
 from crackflow.inference import (
     photo_files,
     prediction_log,
@@ -55,19 +56,24 @@ def run(config: PredictConfig) -> dict:
         RetryableError: the run stopped and can resume.
     """
     runtime.configure(0, config.threads, deterministic=False)
+    tally = review_tally.ReviewTally(config.reviews) if config.reviews else None
     model = predictor.load(config.model, config.threshold)
     passed_over: collections.Counter = collections.Counter()
     files, rejected = photo_files.list_photos(config.photos, config.out, passed_over)
+    if tally:
+        _require_reviewed_photos(files, tally)
     with atomic.folder(config.out, FINDINGS, config.overwrite, OWNED_FILES, prediction_log.FOLDER) as stage:
         with (
-            prediction_log.open_log(config.out, _run_settings(config, model), config.overwrite) as log,
+            prediction_log.open_log(config.out, _run_settings(config, model, tally), config.overwrite) as log,
             _report_interruption(log, files),
         ):
             page = findings_page.FindingsPage(config.page_photos)
             pool = suggested_windows.CandidatePool()
-            photos = _process_photos(config, model, files, rejected, page, stage, log, pool)
+            photos = _process_photos(config, model, files, rejected, page, stage, log, pool, tally)
             content = _run_metadata(model) | {"mm_per_px": config.mm_per_px or None}
             content |= _work_metadata(photos, model, config.expected_cracked) | {"photos": photos}
+            if tally:
+                content["reviews"] = tally.summary()
             suggested = _write_suggestions(pool, config, model, stage) if config.suggest else ""
             rows = [
                 tuple(photo[name] if name != "probability" else f"{photo[name]:.6f}" for name in COLUMNS)
@@ -78,11 +84,16 @@ def run(config: PredictConfig) -> dict:
             positions = _geojson(photos)
             if positions["features"]:
                 atomic.save_json(stage, GEOJSON, positions)
-            page.write(os.path.join(stage, run_folder.REPORT), content, len(photos), flags.as_flagfile(config))
+            reviewed = tally.content if tally else None
+            page.write(
+                os.path.join(stage, run_folder.REPORT), content, len(photos), flags.as_flagfile(config), reviewed
+            )
             atomic.save_json(stage, FINDINGS, content)
     _print_summary(config, photos, rejected)
     for text in filter(None, (content["summary"], suggested)):
         console.info(text)
+    if tally:
+        _print_reviews(tally)
     for warning in content["warnings"]:
         console.alert(warning)
     if passed_over:
@@ -90,10 +101,23 @@ def run(config: PredictConfig) -> dict:
     return content
 
 
-def _run_settings(config: PredictConfig, model: predictor.Model) -> dict[str, str]:
+def _require_reviewed_photos(files: list[photo_files.PhotoPath], tally: review_tally.ReviewTally) -> None:
+    """Raises: UserError if a photograph has the name of a reviewed one and another SHA-256, before hours of work."""
+    for named in files:
+        if tally.names(named.path):
+            with contextlib.suppress(errors.ImageError):  # rejected.csv will name it
+                tally.require_same_photo(named.path, image_file.digest(image_file.read_file(named.file)).hex())
+
+
+def _run_settings(
+    config: PredictConfig, model: predictor.Model, tally: review_tally.ReviewTally | None
+) -> dict[str, str]:
     """The settings that must not change when a run resumes, by flag."""
-    settings = {f"--{name}": value for name, value in flags.as_dict(config, RESUMABLE_FLAGS).items()}
+    texts = flags.as_dict(config, RESUMABLE_FLAGS | {"reviews"})
+    settings = {f"--{name}": value for name, value in texts.items()}
     settings |= {"--photos": os.path.abspath(config.photos), "--model": model.bundle.sha256}
+    if tally:
+        settings |= {"--reviews": tally.sha256}  # in whatever files
     return settings | {"the version of crackflow": __version__}
 
 
@@ -126,14 +150,14 @@ def _describe_progress(log: prediction_log.PredictionLog, files: list[photo_file
     return f"{count:,} of {len(files):,} photographs are done, and the same command resumes with the others"
 
 
-def _process_photos(config, model, files, rejected, page, stage, log, pool) -> list[dict]:
+def _process_photos(config, model, files, rejected, page, stage, log, pool, tally) -> list[dict]:
     """Predict every photograph, write its overlay, and add it to `pool`.
 
     Returns:
         The entry of findings.json of each photograph.
 
     Raises:
-        UserError: no file can be used.
+        UserError: no file can be used, or one is not the photograph that was reviewed.
     """
     os.makedirs(os.path.join(stage, "overlays"))
     photos = []
@@ -152,6 +176,9 @@ def _process_photos(config, model, files, rejected, page, stage, log, pool) -> l
             photos.append(_photo_metadata(record.prediction, record.photo, overlay))
             source = suggested_windows.PhotoSource(record.file, named.path, record.photo.sha256)
             pool.add(source, record.candidates)
+            if tally:
+                tally.require_same_photo(named.path, record.photo.sha256)  # it may have changed since the first look
+                tally.add(record.photo.sha256, record.prediction.findings, model.card.threshold)
     if not photos:
         raise UserError(
             f"--photos: expected photographs, none of {len(files):,} files can be used; the first: "
@@ -321,6 +348,16 @@ def _print_summary(config: PredictConfig, photos: list[dict], rejected: list[tup
     if rejected:
         console.info(f"left out: {len(rejected):,}, each with its reason in rejected.csv; the first: {rejected[0][1]}")
     console.info(f"findings {os.path.join(config.out, FINDINGS)}, report {os.path.join(config.out, run_folder.REPORT)}")
+
+
+def _print_reviews(tally: review_tally.ReviewTally) -> None:
+    console.info(tally.describe())
+    absent = tally.absent()
+    if absent:
+        console.warning(
+            f"--reviews: {len(absent):,} of the reviewed photographs are not among those that were analysed; the "
+            f"first: {absent[0]!r}"
+        )
 
 
 callable_module.install(__name__, PredictConfig, run)

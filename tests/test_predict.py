@@ -16,10 +16,11 @@ from crackflow.core import csv_files
 from crackflow.core.backend import keras
 from crackflow.core.config.data import Layout
 from crackflow.core.config.trained import PredictConfig
-from crackflow.core.errors import ConfigError, ImageError, UserError
+from crackflow.core.errors import ConfigError, ImageError, RetryableError, UserError
+from crackflow.data import reviews
 from crackflow.inference import photo_files, suggestions
 from crackflow.model import model_file
-from tests.helpers import support
+from tests.helpers import review_files, support
 from tests.helpers.gps_photos import located
 from tests.helpers.jpegs import jpeg
 from tests.helpers.walls import CARD, darkness, wall
@@ -141,6 +142,7 @@ def test_only_so_many_photographs_are_on_the_page(input_dir, tmp_path):
         ),
         ({"expected_cracked": float("nan")}, "--expected_cracked: expected a fraction from 0 up to, not including, 1"),
         ({"suggest": -1}, "--suggest: expected 0 or more, received -1"),
+        ({"reviews": ("a.json", "")}, "--reviews: expected files, separated by commas"),
     ],
 )
 def test_a_setting_out_of_range_is_refused(settings, message):
@@ -395,3 +397,105 @@ def test_the_page_recounts_for_another_threshold_what_the_command_decides_with_i
         again = run(input_dir, tmp_path / f"at{threshold}", model=str(tmp_path / "model.h5"), threshold=threshold)
         decided = sum(photo["decision"] == "cracked" for photo in again["photos"])
         assert decided == sum(float(p) >= threshold for p, _ in page_rows)
+
+
+@pytest.fixture(scope="module")
+def review(done, input_dir):
+    """Of the run `done`: its one finding is a crack, another is marked, and the clean wall was looked through."""
+    photos = {photo["path"]: photo for photo in done[1]["photos"]}
+
+    def reviewed(path, *verdicts, **settings):
+        photo = photos[path]
+        size = {"width": photo["width"], "height": photo["height"], "sha256": photo["sha256"]}
+        return review_files.photo_review(*verdicts, path=path, **size, **settings)
+
+    (finding,) = photos["cracked.jpg"]["findings"]
+    return review_files.reviews_of(
+        reviewed(
+            "cracked.jpg",
+            review_files.verdict(tuple(finding["box"])),
+            review_files.verdict((5.0, 5.0, 30.0, 20.0), source="drawn"),
+            looked_through=True,
+        ),
+        reviewed(os.path.join("sub", "clean.png"), looked_through=True),
+    )
+
+
+def test_reviews_are_counted_in_the_findings_and_go_on_in_the_page(input_dir, tmp_path, review, capsys):
+    reviews.write(tmp_path / "reviews.json", review)
+    content = run(input_dir, tmp_path / "out", mm_per_px=0.5, reviews=(str(tmp_path / "reviews.json"),))
+    printed = capsys.readouterr()
+    assert json.loads((tmp_path / "out/findings.json").read_text()) == content
+    summary = content["reviews"]
+    assert summary["findings"] == {"crack": 1, "not_a_crack": 0, "unsure": 0, "not_judged": 0}
+    assert summary["precision"] == 1 and summary["precision_ci95"][0] == pytest.approx(0.2065, abs=1e-3)
+    assert (summary["cracks_looked_through"], summary["missed_cracks"], summary["recall"]) == (2, 1, 0.5)
+    assert (summary["photographs"], summary["photographs_looked_through"], summary["photographs_absent"]) == (2, 2, 0)
+    assert summary["files"] == [str(tmp_path / "reviews.json")] and summary["reviewers"] == ["Ann"]
+    assert (
+        "reviews: 1 of 1 findings judged in 2 photographs; precision 100.0 % [20.7, 100.0]; 1 of 2 cracks missed in "
+        "the 2 photographs looked through\n"
+    ) in printed.out
+    assert "--reviews" not in printed.err
+    page = (tmp_path / "out/report.html").read_text()
+    (embedded,) = re.findall('<script type="application/json" id="earlier">(.*?)</script>', page)
+    assert json.loads(embedded) == reviews.as_dict(review)
+
+
+def test_without_reviews_nothing_is_said_of_them(done):
+    assert "reviews" not in done[1] and 'id="earlier"' not in (done[0] / "report.html").read_text()
+
+
+def test_reviewed_photographs_that_are_absent_are_counted_in_a_warning(input_dir, tmp_path, review, capsys):
+    reviews.write(tmp_path / "reviews.json", review)
+    content = run(
+        input_dir,
+        tmp_path / "out",
+        photos=str(input_dir / "site/sub"),
+        reviews=(str(tmp_path / "reviews.json"),),
+    )
+    assert (
+        "warning: --reviews: 1 of the reviewed photographs are not among those that were analysed; the first: "
+        "'cracked.jpg'\n"
+    ) in capsys.readouterr().err
+    assert content["reviews"]["photographs"] == 1  # clean.png, whose name was another: its SHA-256 is the same
+
+
+def test_another_photograph_with_the_name_of_a_reviewed_one_is_refused(input_dir, tmp_path, review):
+    first = dataclasses.replace(review.photographs[0], sha256="0" * 64)
+    reviews.write(tmp_path / "reviews.json", dataclasses.replace(review, photographs=(first,)))
+    with pytest.raises(UserError, match="--reviews: expected the photograph 'cracked.jpg' that was reviewed"):
+        run(input_dir, tmp_path / "out", reviews=(str(tmp_path / "reviews.json"),))
+    assert os.listdir(tmp_path) == ["reviews.json"]
+
+
+def test_a_review_that_cannot_be_read_is_one_line(input_dir, tmp_path):
+    (tmp_path / "reviews.json").write_text("{}")
+    done = support.called(
+        "predict", f"--photos={input_dir / 'site'}", f"--out={tmp_path}/out", f"--reviews={tmp_path}/reviews.json"
+    )
+    support.expect_one_line(done, 2, "expected the content to be an object with the keys schema_version")
+
+
+def test_a_run_resumes_with_the_same_reviews_alone(input_dir, tmp_path, review, monkeypatch):
+    reviews.write(tmp_path / "reviews.json", review)
+    reviews.write(tmp_path / "again.json", review)
+    reviews.write(tmp_path / "other.json", dataclasses.replace(review, photographs=review.photographs[:1]))
+    own, seen = photo_files.read, []
+
+    def read(file, *settings):
+        if seen.count("here.jpg"):
+            raise KeyboardInterrupt
+        seen.append(os.path.basename(file))
+        return own(file, *settings)
+
+    monkeypatch.setattr(photo_files, "read", read)
+    with pytest.raises(RetryableError):
+        run(input_dir, tmp_path / "out", reviews=(str(tmp_path / "reviews.json"),))
+    monkeypatch.setattr(photo_files, "read", own)
+    for names in ((), ("other.json",)):
+        with pytest.raises(UserError, match="--reviews: the unfinished results in .* were begun with"):
+            run(input_dir, tmp_path / "out", reviews=tuple(str(tmp_path / name) for name in names))
+    content = run(input_dir, tmp_path / "out", reviews=(str(tmp_path / "again.json"),))
+    undisturbed = run(input_dir, tmp_path / "undisturbed", reviews=(str(tmp_path / "again.json"),))
+    assert content == undisturbed

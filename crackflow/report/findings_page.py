@@ -1,15 +1,19 @@
-"""Photographs with their cracks as one self-contained HTML page with zoom and a movable threshold.
+"""Photographs with their cracks as one self-contained HTML page: zoom, a movable threshold, and a person's review.
 
 Synopsis::
 
     page = findings_page.FindingsPage(most=100)
     page.add(prediction, small)             # predictor.Prediction, and its downscaled photograph, uint8 [h, w, C]
     page.write("findings/report.html", content, total=250, flagfile=text)
+
+The page needs no server and no network. What a person says of the findings stays in the browser until it is downloaded
+as reviews.json (`data.reviews`), with which a page can go on.
 """
 
 import base64
 import hashlib
 import heapq
+import json
 import os
 from collections.abc import Callable
 from typing import NamedTuple
@@ -20,6 +24,8 @@ from crackflow.core import atomic
 from crackflow.data import overlays
 from crackflow.inference.predictor import Prediction
 from crackflow.report import rendering
+
+SCRIPTS = ("album.js", "review.js")
 
 
 class RankedPhoto(NamedTuple):
@@ -59,7 +65,9 @@ class FindingsPage:
         push(self._heap, photo)
         return photo.picture
 
-    def write(self, path: str | os.PathLike, content: dict, total: int, flagfile: str) -> None:
+    def write(
+        self, path: str | os.PathLike, content: dict, total: int, flagfile: str, reviews: dict | None = None
+    ) -> None:
         """Write the page to `path` atomically.
 
         Args:
@@ -67,13 +75,16 @@ class FindingsPage:
             content: the content of findings.json.
             total: how many photographs were analysed.
             flagfile: the flags of the run, as text.
+            reviews: the content of a reviews.json with which the page goes on, or None.
         """
-        atomic.write_text(os.fspath(path), self.render(content, total, flagfile))
+        atomic.write_text(os.fspath(path), self.render(content, total, flagfile, reviews))
 
-    def render(self, content: dict, total: int, flagfile: str) -> str:
+    def render(self, content: dict, total: int, flagfile: str, reviews: dict | None = None) -> str:
         """The page as HTML text; the arguments are those of `write`."""
         environment = rendering.environment()
-        script = environment.loader.get_source(environment, "album.js")[0]
+        # One script, so that the policy of the page allows one hash.
+        script = "".join(environment.loader.get_source(environment, name)[0] for name in SCRIPTS)
+        digests = {photo["path"]: photo["sha256"] for photo in content.get("photos", ())}
         low, high = content["review"]
         lowest = min(content["threshold"], low) if low < high else content["threshold"]
         return environment.get_template("album.html.j2").render(
@@ -83,6 +94,15 @@ class FindingsPage:
             lowest=int(1000 * lowest) / 1000,
             total=total,
             flagfile=flagfile,
+            digests=digests,
+            reviews=reviews,
+            storage_key=_storage_key(content["model"]["sha256"], digests, reviews),
             script=script,
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         )
+
+
+def _storage_key(model_sha256: str, digests: dict[str, str], reviews: dict | None) -> str:
+    """Under which the browser stores the review: the same for the same findings that begin with the same reviews."""
+    parts = [model_sha256, sorted(digests.values()), reviews]
+    return f"crackflow-review-{hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()}"

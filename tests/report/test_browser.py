@@ -2,21 +2,24 @@
 
 import base64
 import dataclasses
+import os
 import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 from selenium import webdriver
+from selenium.webdriver.common.actions.action_builder import ActionBuilder
 from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
 
 from crackflow.core.config.search import TuneConfig
-from crackflow.data import overlays
+from crackflow.data import overlays, reviews
 from crackflow.evaluation import metrics, results, slices
 from crackflow.report import findings_page, rendering, run_page, search_page
-from tests.helpers import predictions, search_results
+from tests.helpers import predictions, review_files, search_results
 from tests.helpers.evaluations import evaluation, report
 from tests.helpers.trials import outcome
 
@@ -65,6 +68,14 @@ def browser(tmp_path_factory):
     driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
     yield driver
     driver.quit()
+
+
+@pytest.fixture(autouse=True)
+def leave_page(browser):
+    """What the browser says of a page that warns before it is left does not reach the next test."""
+    yield
+    browser.get("about:blank")
+    browser.get_log("browser")
 
 
 @pytest.fixture(scope="module")
@@ -407,3 +418,424 @@ def test_the_page_of_a_search_never_scrolls_sideways(browser, search_page_path, 
     load_page(browser, search_page_path, size)
     wide = browser.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert wide <= 0
+
+
+DIGESTS = {"wall.jpg": "1" * 64, "pale.jpg": "2" * 64, "clean.jpg": "3" * 64}
+
+
+def write_review_page(path, earlier=None, names=tuple(DIGESTS), digests=None):
+    """The photographs of `photographs`, with the SHA-256 that a review needs."""
+    page = findings_page.FindingsPage(10)
+    samples = {
+        "wall.jpg": predictions.photo("wall.jpg"),
+        "pale.jpg": predictions.photo("pale.jpg", 0.5, (predictions.FAINT,), "review"),
+        "clean.jpg": predictions.photo("clean.jpg", 0.1, (), "clean"),
+    }
+    for name in names:
+        page.add(samples[name], np.full((64, 100, 3), 150, np.uint8))
+    photos = [{"path": name, "sha256": (DIGESTS | (digests or {}))[name]} for name in names]
+    page.write(path, predictions.CONTENT | {"photos": photos}, len(names), "--photos=a\n", earlier)
+    return path
+
+
+def open_review(browser, path, size=WIDE, clear=True):
+    browser.execute_cdp_cmd(
+        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(path.parent / "downloads")}
+    )
+    load_page(browser, path, size)
+    if clear:  # the browser stores it for the next page of the same findings
+        browser.execute_script("localStorage.clear()")
+        load_page(browser, path, size)
+    return browser
+
+
+@pytest.fixture
+def review_page(browser, tmp_path):
+    return open_review(browser, write_review_page(tmp_path / "report.html"))
+
+
+def progress(browser):
+    return browser.find_element(By.ID, "progress").text
+
+
+def press(browser, keys):
+    for key in keys if isinstance(keys, str) else [keys]:
+        webdriver.ActionChains(browser).send_keys(key).perform()
+
+
+def verdict_buttons(browser, section, row):
+    """Of row `row` of the tables of a photograph: findings first, then boxes."""
+    photo = browser.find_elements(By.CSS_SELECTOR, ".photo")[section]
+    for details in photo.find_elements(By.TAG_NAME, "details"):
+        browser.execute_script("arguments[0].open = true", details)
+    rows = photo.find_elements(By.CSS_SELECTOR, "tr[data-n]") + photo.find_elements(By.CSS_SELECTOR, ".marks tbody tr")
+    return rows[row].find_elements(By.TAG_NAME, "button")
+
+
+def click(browser, button):
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
+    button.click()
+
+
+def pressed(buttons):
+    return [button.text for button in buttons if button.get_dom_attribute("aria-pressed") == "true"]
+
+
+def warns_before_leaving(browser):
+    return browser.execute_script(
+        "const leaving = new Event('beforeunload', {cancelable: true}); dispatchEvent(leaving); "
+        "return leaving.defaultPrevented"
+    )
+
+
+def download(browser, tmp_path):
+    """The reviews that the page offers, read as crackflow reads them."""
+    path = tmp_path / "downloads" / "reviews.json"
+    path.unlink(missing_ok=True)
+    click(browser, browser.find_element(By.ID, "download"))
+    WebDriverWait(browser, 20).until(lambda _: path.exists() and path.stat().st_size)
+    return reviews.read(path)
+
+
+def drag(browser, section, start, end):
+    """Presses the mouse at `start` and lets it go at `end`, both in pixels of the photograph."""
+    svg = browser.find_elements(By.CSS_SELECTOR, ".photo svg")[section]
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", svg)
+    points = [
+        browser.execute_script(
+            "const p = new DOMPoint(arguments[1], arguments[2]).matrixTransform(arguments[0].getScreenCTM());"
+            "return [Math.round(p.x), Math.round(p.y)]",
+            *(svg, *point),
+        )
+        for point in (start, end)
+    ]
+    actions = ActionBuilder(browser)
+    actions.pointer_action.move_to_location(*points[0]).pointer_down().move_to_location(*points[1]).pointer_up()
+    actions.perform()
+
+
+def choose_file(browser, path):
+    browser.find_element(By.ID, "load").send_keys(str(path))
+    WebDriverWait(browser, 20).until(lambda _: browser.find_element(By.ID, "message").text)
+    return browser.find_element(By.ID, "message").text
+
+
+def test_the_page_to_review_opens_without_a_complaint_or_a_request(review_page):
+    assert not [entry for entry in review_page.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+    requested = review_page.execute_script("return performance.getEntriesByType('resource').map(one => one.name)")
+    assert [url for url in requested if not url.startswith("data:")] == []
+    assert progress(review_page) == "0 of 3 findings judged, 0 of 3 photographs looked through"
+    assert not warns_before_leaving(review_page)
+
+
+def test_verdicts_are_given_and_taken_back_with_buttons(review_page):
+    crack, no_crack, unsure = verdict_buttons(review_page, 0, 1)
+    assert [button.text for button in (crack, no_crack, unsure)] == ["crack", "not a crack", "unsure"]
+    click(review_page, no_crack)
+    assert pressed([crack, no_crack, unsure]) == ["not a crack"]
+    assert progress(review_page).startswith("1 of 3 findings") and warns_before_leaving(review_page)
+    assert review_page.find_element(By.ID, "which").text == "wall.jpg: finding 2"
+    click(review_page, review_page.find_element(By.CSS_SELECTOR, "#current [data-verdict=crack]"))
+    assert pressed([crack, no_crack, unsure]) == ["crack"]
+    click(review_page, crack)
+    assert pressed([crack, no_crack, unsure]) == [] and progress(review_page).startswith("0 of 3 findings")
+
+
+def test_a_review_by_keys_alone(review_page):
+    press(review_page, "j")
+    assert review_page.find_element(By.ID, "which").text == "wall.jpg: finding 1"
+    first = review_page.find_element(By.CSS_SELECTOR, ".photo")
+    assert first.find_element(By.TAG_NAME, "details").get_dom_attribute("open") is not None
+    assert [one.get_dom_attribute("data-n") for one in first.find_elements(By.CSS_SELECTOR, ".current")] == ["1", "1"]
+    press(review_page, "1j")
+    x, y, width, height = box(review_page)
+    assert 10 * 10 == pytest.approx(width * height / 4, rel=0.4)  # the finding is 10 x 10
+    assert x <= 80 and y <= 5 and x + width >= 90 and y + height >= 15
+    press(review_page, "2j3")
+    assert progress(review_page) == "3 of 3 findings judged, 0 of 3 photographs looked through"
+    press(review_page, "j")
+    assert review_page.find_element(By.ID, "which").text == "clean.jpg: no finding"
+    press(review_page, "1l")
+    assert progress(review_page) == "3 of 3 findings judged, 1 of 3 photographs looked through"
+    press(review_page, "uuu")
+    assert progress(review_page) == "1 of 3 findings judged, 0 of 3 photographs looked through"
+    press(review_page, "kk")
+    assert review_page.find_element(By.ID, "which").text == "wall.jpg: finding 2"
+    press(review_page, "uuuu")
+    assert progress(review_page).startswith("0 of 3") and not review_page.find_element(By.ID, "undo").is_enabled()
+
+
+def test_keys_in_the_field_of_the_name_are_letters(review_page, tmp_path):
+    name = review_page.find_element(By.ID, "reviewer")
+    name.send_keys("julm 123")
+    assert name.get_property("value") == "julm 123" and progress(review_page).startswith("0 of 3")
+    click(review_page, verdict_buttons(review_page, 0, 0)[2])
+    file = download(review_page, tmp_path)
+    assert file.reviewer == file.photographs[0].verdicts[0].reviewer == "julm 123"
+
+
+def test_a_missed_crack_is_marked_judged_removed_and_brought_back(review_page, tmp_path):
+    press(review_page, "m")
+    assert "drag a box" in review_page.find_element(By.ID, "which").text
+    drag(review_page, 0, (20, 30), (60, 42))
+    assert box(review_page) == [0, 0, 100, 64]  # the photograph did not move
+    assert [row.text.split("\n")[0] for row in review_page.find_elements(By.CSS_SELECTOR, ".marks tbody td")][:2] == [
+        "drawn box 1", "crack",
+    ]  # fmt: skip
+    (photo,) = download(review_page, tmp_path).photographs
+    (drawn,) = photo.verdicts
+    assert drawn.box == pytest.approx((20, 30, 40, 12), abs=0.3)
+    assert (drawn.verdict, drawn.source, drawn.probability) == ("crack", "drawn", None)
+    assert progress(review_page).startswith("0 of 3 findings")
+    drag(review_page, 0, (60, 30), (50, 30))  # no longer marking: this moves the photograph, which is whole
+    assert len(review_page.find_elements(By.CSS_SELECTOR, "rect.mark")) == 1
+    press(review_page, "3")
+    assert pressed(verdict_buttons(review_page, 0, 2)) == ["unsure"]
+    click(review_page, verdict_buttons(review_page, 0, 2)[3])
+    assert not review_page.find_elements(By.CSS_SELECTOR, "rect.mark, .marks tr")
+    press(review_page, "u")
+    assert pressed(verdict_buttons(review_page, 0, 2)) == ["unsure"]
+
+
+def test_marking_is_left_with_escape_and_a_point_is_no_box(review_page):
+    press(review_page, "m")
+    drag(review_page, 0, (20, 30), (20, 30))
+    assert "too small" in review_page.find_element(By.ID, "message").text
+    press(review_page, Keys.ESCAPE)
+    drag(review_page, 0, (20, 30), (60, 42))
+    assert not review_page.find_elements(By.CSS_SELECTOR, "rect.mark")
+
+
+def test_a_box_may_be_drawn_from_any_corner_and_beyond_the_edge(review_page, tmp_path):
+    button = review_page.find_elements(By.CSS_SELECTOR, ".reviewing button")[1]
+    click(review_page, button)
+    drag(review_page, 1, (60, 40), (40, 30))
+    (photo,) = download(review_page, tmp_path).photographs
+    assert photo.path == "pale.jpg" and photo.verdicts[0].box == pytest.approx((40, 30, 20, 10), abs=0.3)
+
+
+def test_the_download_holds_what_was_said_and_ends_the_warning(review_page, tmp_path):
+    press(review_page, "j1j2lj3")
+    assert warns_before_leaving(review_page)
+    file = download(review_page, tmp_path)
+    assert not warns_before_leaving(review_page)
+    assert (file.crackflow, file.model_sha256) == (predictions.CONTENT["crackflow"], "a" * 64)
+    wall, pale = file.photographs
+    assert (wall.path, wall.sha256, wall.width, wall.height) == ("wall.jpg", "1" * 64, 100, 64)
+    assert wall.looked_through and not pale.looked_through
+    assert [(said.verdict, said.source, said.probability, said.box) for said in wall.verdicts] == [
+        ("crack", "finding", 0.9, (10.0, 20.0, 60.0, 30.0)),
+        ("not_a_crack", "finding", 0.5, (80.0, 5.0, 10.0, 10.0)),
+    ]
+    assert [said.verdict for said in pale.verdicts] == ["unsure"]
+    press(review_page, "u")
+    assert warns_before_leaving(review_page)
+
+
+def test_a_tick_says_that_a_photograph_was_looked_through(review_page, tmp_path):
+    ticks = review_page.find_elements(By.CSS_SELECTOR, ".reviewing input")
+    click(review_page, ticks[2])
+    assert progress(review_page).endswith("1 of 3 photographs looked through")
+    (photo,) = download(review_page, tmp_path).photographs
+    assert photo.path == "clean.jpg" and photo.looked_through and photo.verdicts == ()
+    click(review_page, ticks[2])
+    assert progress(review_page).endswith("0 of 3 photographs looked through")
+
+
+def earlier_reviews():
+    """Of another model: one verdict that meets a finding, one that meets none, a drawn box, and another photograph."""
+    wall = review_files.photo_review(
+        review_files.verdict((14.0, 22.0, 58.0, 28.0), "not_a_crack"),
+        review_files.verdict((2.0, 2.0, 6.0, 6.0), "unsure"),
+        review_files.verdict((30.0, 55.0, 20.0, 6.0), source="drawn"),
+        looked_through=True,
+    )
+    other = review_files.photo_review(review_files.verdict(), path="elsewhere.jpg", sha256="9" * 64)
+    return review_files.reviews_of(wall, other)
+
+
+def test_an_earlier_file_goes_on_where_it_ended(review_page, tmp_path):
+    reviews.write(tmp_path / "old.json", earlier_reviews())
+    message = choose_file(review_page, tmp_path / "old.json")
+    assert message == (
+        "old.json: verdicts on findings of this page: 1, on other boxes: 2; photographs that are not on this page and "
+        "stay in the file: 1"
+    )
+    assert progress(review_page) == "1 of 3 findings judged, 1 of 3 photographs looked through"
+    assert pressed(verdict_buttons(review_page, 0, 0)) == ["not a crack"]
+    assert [row.text.split(" 1 ")[0] for row in review_page.find_elements(By.CSS_SELECTOR, ".marks tbody tr")] == [
+        "earlier box", "drawn box",
+    ]  # fmt: skip
+    assert not warns_before_leaving(review_page)
+    assert review_page.find_element(By.ID, "reviewer").get_property("value") == "Ann"
+    file = download(review_page, tmp_path)
+    assert file.photographs == earlier_reviews().photographs  # nothing is lost
+    click(review_page, verdict_buttons(review_page, 0, 0)[0])
+    wall = download(review_page, tmp_path).photographs[0]
+    assert (wall.verdicts[0].verdict, wall.verdicts[0].box) == ("crack", (10.0, 20.0, 60.0, 30.0))
+    assert set(wall.verdicts[1:]) == set(earlier_reviews().photographs[0].verdicts[1:])
+
+
+def test_a_file_that_was_downloaded_is_loaded_into_a_fresh_page(review_page, tmp_path):
+    press(review_page, "j1j2lm")
+    drag(review_page, 0, (84, 10), (88, 14))  # on what is enlarged
+    first = download(review_page, tmp_path)
+    os.rename(tmp_path / "downloads/reviews.json", tmp_path / "first.json")
+    open_review(review_page, tmp_path / "report.html")
+    assert progress(review_page).startswith("0 of 3")
+    choose_file(review_page, tmp_path / "first.json")
+    assert download(review_page, tmp_path) == first
+    choose_file(review_page, tmp_path / "first.json")
+    assert download(review_page, tmp_path) == first  # twice is once
+    press(review_page, "u")
+    press(review_page, "u")
+    assert progress(review_page) == "0 of 3 findings judged, 0 of 3 photographs looked through"
+
+
+def test_of_two_verdicts_the_page_takes_the_newest(review_page, tmp_path):
+    press(review_page, "j1")
+    reviews.write(tmp_path / "old.json", earlier_reviews())
+    choose_file(review_page, tmp_path / "old.json")
+    assert pressed(verdict_buttons(review_page, 0, 0)) == ["crack"]
+    late = review_files.verdict(predictions.FOUND.box, "unsure", time="2999-01-01T00:00:00Z")
+    reviews.write(tmp_path / "new.json", review_files.reviews_of(review_files.photo_review(late)))
+    choose_file(review_page, tmp_path / "new.json")
+    assert pressed(verdict_buttons(review_page, 0, 0)) == ["unsure"] and warns_before_leaving(review_page)
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        (lambda content: content.update(schema_version=2), "it is no reviews.json of version 1"),
+        (lambda content: content["photographs"][0].update(sha256="x"), "a photograph in it is damaged"),
+        (lambda content: content["photographs"].append(content["photographs"][0]), "wall.jpg is in it twice"),
+        (
+            lambda content: content["photographs"][0]["verdicts"][0].update(verdict="maybe"),
+            "a verdict about wall.jpg is",
+        ),
+        (
+            lambda content: content["photographs"][0]["verdicts"][0].update(box=[0, 0, 101, 9]),
+            "a verdict about wall.jpg",
+        ),
+        (
+            lambda content: content["photographs"][0]["verdicts"][0].update(time="2026-13-01T00:00:00Z"),
+            "a verdict about",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_is_refused_by_the_page(review_page, tmp_path, change, reason):
+    content = review_files.content()
+    change(content)
+    assert choose_file(review_page, review_files.put(tmp_path / "bad.json", content)).startswith(
+        f"bad.json can't be used: {reason}"
+    )
+    assert progress(review_page).startswith("0 of 3 findings judged, 0 of 3")
+
+
+def test_what_was_said_survives_a_reload(review_page, tmp_path):
+    press(review_page, "j1l")
+    open_review(review_page, tmp_path / "report.html", clear=False)
+    assert progress(review_page) == "1 of 3 findings judged, 1 of 3 photographs looked through"
+    assert warns_before_leaving(review_page)  # it was not downloaded
+    download(review_page, tmp_path)
+    open_review(review_page, tmp_path / "report.html", clear=False)
+    assert progress(review_page).startswith("1 of 3") and not warns_before_leaving(review_page)
+
+
+def test_where_the_browser_stores_nothing_the_page_works_all_the_same(browser, tmp_path):
+    refusal = (
+        "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('no', 'SecurityError'); }})"
+    )
+    script = browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": refusal})
+    try:
+        open_review(browser, write_review_page(tmp_path / "report.html"), clear=False)
+        press(browser, "j1")
+        assert progress(browser).startswith("1 of 3") and download(browser, tmp_path).photographs
+        assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    finally:
+        browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", script)
+
+
+def test_reviews_within_the_page_are_there_at_once_and_are_only_text(browser, tmp_path):
+    nasty = "</script><script>document.title='owned'</script><!--<script>"
+    earlier = earlier_reviews()
+    wall = dataclasses.replace(earlier.photographs[0], path=nasty)
+    earlier = dataclasses.replace(earlier, reviewer=nasty, photographs=(wall, *earlier.photographs[1:]))
+    path = write_review_page(tmp_path / "report.html", reviews.as_dict(earlier))
+    open_review(browser, path)
+    assert progress(browser) == "1 of 3 findings judged, 1 of 3 photographs looked through"
+    assert browser.title.startswith("crackflow") and not warns_before_leaving(browser)
+    assert browser.find_element(By.ID, "reviewer").get_property("value") == nasty
+    assert download(browser, tmp_path).photographs[1] == earlier.photographs[1]
+    press(browser, "j3")
+    open_review(browser, path, clear=False)  # what was said since is not overwritten by what came with the page
+    assert pressed(verdict_buttons(browser, 0, 0)) == ["unsure"]
+
+
+def test_findings_below_the_threshold_are_not_asked_about(review_page):
+    press(review_page, "jj")
+    assert review_page.find_element(By.ID, "which").text == "wall.jpg: finding 2"
+    set_threshold(review_page, 0.7)
+    assert progress(review_page).startswith("0 of 1 findings") and not review_page.find_element(By.ID, "which").text
+    press(review_page, "jj")
+    assert review_page.find_element(By.ID, "which").text == "pale.jpg: no finding"
+
+
+def test_a_copy_of_a_photograph_is_reviewed_once(browser, tmp_path):
+    path = write_review_page(tmp_path / "report.html", names=("wall.jpg", "pale.jpg"), digests={"pale.jpg": "1" * 64})
+    open_review(browser, path)
+    assert progress(browser) == "0 of 2 findings judged, 0 of 1 photographs looked through"
+    assert "A copy of a photograph above" in browser.find_elements(By.CSS_SELECTOR, ".photo")[1].text
+
+
+def test_without_scripts_the_page_of_findings_has_no_tools(browser, tmp_path):
+    path = write_review_page(tmp_path / "report.html")
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        load_page(browser, path)
+        assert not [one for one in browser.find_elements(By.CSS_SELECTOR, "button, input") if one.is_displayed()]
+        assert outlines(browser) == 3
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_on_paper_there_are_no_tools(review_page):
+    press(review_page, "j1")
+    review_page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        displayed = [one for one in review_page.find_elements(By.CSS_SELECTOR, "button, input") if one.is_displayed()]
+        assert not displayed and outlines(review_page) == 3
+    finally:
+        review_page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [WIDE, NARROW])
+def test_the_review_can_be_read_and_fits_narrow_and_wide_light_and_dark(browser, tmp_path, scheme, size):
+    path = write_review_page(tmp_path / "report.html")
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    device = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", device)
+    try:
+        open_review(browser, path, size)
+        press(browser, "j1m")
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= size[0]
+        for selector in ("#current [aria-pressed=true]", "#current [aria-pressed=false]", "#progress"):
+            text, ground = browser.execute_script(
+                "let one = document.querySelector(arguments[0]); const text = getComputedStyle(one).color; let ground;"
+                "do ground = getComputedStyle(one).backgroundColor; while (ground === 'rgba(0, 0, 0, 0)' && (one = "
+                "one.parentElement)); return [text, ground]",
+                selector,
+            )
+            assert contrast(text, ground) > 4.5, (selector, text, ground)
+        browser.execute_script("for (const one of document.querySelectorAll('details')) one.open = true")
+        for button in browser.find_elements(By.CSS_SELECTOR, "#current button, .verdicts button"):
+            assert button.accessible_name and button.get_property("type") == "button"
+        browser.execute_script("arguments[0].focus()", browser.find_element(By.ID, "download"))
+        press(browser, Keys.TAB)
+        focused = "return getComputedStyle(document.activeElement).outlineStyle + document.activeElement.id"
+        assert browser.execute_script(focused) == "solidload"
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})

@@ -1,8 +1,11 @@
+import base64
 import dataclasses
+import hashlib
+import json
 import re
 
 from crackflow.report import findings_page
-from tests.helpers import support
+from tests.helpers import review_files, support
 from tests.helpers.predictions import CONTENT, FOUND, photo
 
 
@@ -71,3 +74,59 @@ def test_none_is_kept_when_none_is_wanted():
 def test_a_photograph_without_findings_is_shown_as_it_is():
     text = render_page(dataclasses.replace(photo(findings=(), decision="clean"), probability=0.01))
     assert "<polygon" not in text and "clean" in text
+
+
+DIGEST = "1" * 64
+WITH_DIGESTS = CONTENT | {"photos": [{"path": "wall.jpg", "sha256": DIGEST}]}
+
+
+def storage_key(text):
+    return re.search('data-key="(crackflow-review-[0-9a-f]{64})"', text)[1]
+
+
+def test_what_a_review_needs_is_in_the_page():
+    text = render_page(photo(), content=WITH_DIGESTS)
+    assert f'data-sha256="{DIGEST}"' in text and "data-path='\"wall.jpg\"'" in text
+    assert f'data-crackflow="0.1.0" data-model="{"a" * 64}"' in text
+    assert 'data-box="10.0 20.0 60.0 30.0"' in text and 'data-box="80.0 5.0 10.0 10.0"' in text
+
+
+def test_tools_of_the_review_are_hidden_until_a_script_shows_them():
+    text = render_page(photo(), content=WITH_DIGESTS)
+    assert re.search('<div class="panel" id="review" hidden', text)
+    assert re.search('<div class="toolbar" id="current"[^>]* hidden>', text)
+
+
+def test_the_policy_allows_the_one_script_of_the_page_and_no_other():
+    text = render_page(photo(), content=WITH_DIGESTS)
+    (script,) = re.findall("<script>(.*?)</script>", text, re.S)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'\"" in text
+    assert "function zoom" in script and "function absorb" in script
+
+
+def test_the_path_of_a_photograph_reaches_the_review_exactly():
+    name = "it's \"<b>\x1b\u202e.jpg"
+    text = render_page(photo(name), content=WITH_DIGESTS)
+    (path,) = re.findall("data-path='(.*?)'", text)
+    assert path.isascii() and not set(path) & set("<>&'") and json.loads(path) == name
+
+
+def test_earlier_reviews_are_in_the_page_as_data_and_nothing_else():
+    earlier = review_files.content() | {"reviewer": "</script><script>alert(1)</script>\u2028'\x1b"}
+    page = findings_page.FindingsPage(10)
+    page.add(photo(), support.picture(0, 100, 64))
+    text = page.render(WITH_DIGESTS, 1, "", earlier)
+    (embedded,) = re.findall('<script type="application/json" id="earlier">(.*?)</script>', text)
+    assert embedded.isascii() and not set(embedded) & set("<>&'") and json.loads(embedded) == earlier
+    assert 'id="earlier"' not in page.render(WITH_DIGESTS, 1, "")
+
+
+def test_the_browser_stores_a_review_by_model_photographs_and_earlier_reviews():
+    page = findings_page.FindingsPage(10)
+    other_model = WITH_DIGESTS | {"model": CONTENT["model"] | {"sha256": "b" * 64}}
+    other_photo = CONTENT | {"photos": [{"path": "wall.jpg", "sha256": "2" * 64}]}
+    moved = CONTENT | {"photos": [{"path": "moved/wall.jpg", "sha256": DIGEST}]}
+    contents = ((WITH_DIGESTS, None), (other_model, None), (other_photo, None), (WITH_DIGESTS, review_files.content()))
+    keys = [storage_key(page.render(content, 1, "", earlier)) for content, earlier in contents]
+    assert len(set(keys)) == 4 and storage_key(page.render(moved, 1, "")) == keys[0]

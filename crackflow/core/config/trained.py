@@ -128,6 +128,9 @@ class PredictConfig:
     )
     max_megapixels: float = option(200.0, "larger photographs are left out")
     page_photos: int = option(100, "photographs in report.html, the most probable first", aliases=["max_photos"])
+    reviews: tuple[str, ...] = option(
+        (), "reviews.json of the page, one or several: report.html goes on with them, findings.json counts them"
+    )
     threads: int = option(0, "threads for TensorFlow's operations; 0: one a core")
     overwrite: bool = option(False, "replace results that crackflow wrote before")
 
@@ -140,6 +143,7 @@ class PredictConfig:
         require_fraction(self, ["threshold", "expected_cracked"])
         require_positive(self, ["max_megapixels"])
         require_at_least(self, 0, ["threads", "page_photos", "suggest"])
+        require(all(self.reviews), "reviews", "files, separated by commas", self.reviews)
 
 
 class Format(enum.Enum):

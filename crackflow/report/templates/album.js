@@ -48,7 +48,7 @@ function listen(photo) {
   const svg = photo.querySelector("svg"), held = new Map();
   let apart = 0;
   photo.querySelector(".tools").hidden = false;
-  for (const button of photo.querySelectorAll("button")) {
+  for (const button of photo.querySelectorAll("button[data-zoom]")) {
     const factor = Number(button.dataset.zoom);
     button.addEventListener("click", () => factor ? zoom(svg, factor) : look(svg, 0, 0, Infinity));
   }
