@@ -76,7 +76,7 @@ setup(
         *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 14)),
     ],
     packages=find_packages(include=["crackflow", "crackflow.*"]),
-    entry_points={"console_scripts": ["crackflow=crackflow.__main__:script"]},
+    entry_points={"console_scripts": ["crackflow = crackflow.__main__:script"]},
     package_data={
         "crackflow": ["assets/*.h5", "py.typed", "*.pyi"],
         "crackflow.report": ["templates/*.j2", "templates/*.js"],

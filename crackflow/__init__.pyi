@@ -20,6 +20,7 @@ __all__ = [
     "convert",
     "augment_preview",
     "train",
+    "adapt",
     "tune",
     "evaluate",
     "explain",
@@ -201,6 +202,45 @@ def train(
     overwrite: bool = False,
 ) -> dict | None:
     """Train a crack classifier on a dataset made by crackflow.convert."""
+
+def adapt(
+    *,
+    images: str | PathLike[str] = "",
+    reviews: str | PathLike[str] | Sequence[str | PathLike[str]] = (),
+    photos: str | PathLike[str] = "",
+    model: str | PathLike[str] = "",
+    out: str | PathLike[str] = "",
+    layout: Literal["auto", "classes", "sdnet", "masks"] = "auto",
+    positive_class: str | PathLike[str] = "",
+    patch_px: int = 0,
+    min_crack_fraction: float = 0.005,
+    steps: int = 150,
+    batch_size: int = 32,
+    learning_rate: float = 0.001,
+    label_smoothing: float = 0.1,
+    augment: Literal["none", "d4", "standard", "strong"] = "d4",
+    rotation: float = -1.0,
+    zoom: float = -1.0,
+    shear: float = -1.0,
+    shift: float = -1.0,
+    brightness: float = -1.0,
+    contrast: float = -1.0,
+    saturation: float = -1.0,
+    channel_gain: float = -1.0,
+    gamma: float = -1.0,
+    blur: float = -1.0,
+    sharpen: float = -1.0,
+    noise: float = -1.0,
+    erase: float = -1.0,
+    mixup: float = -1.0,
+    folds: int = 5,
+    seed: int = 0,
+    workers: int = 0,
+    threads: int = 0,
+    deterministic: bool = False,
+    overwrite: bool = False,
+) -> dict:
+    """Adapt a model to a wall of your own, by 10 labelled windows of each class or more."""
 
 def tune(
     *,

@@ -13,11 +13,11 @@ class FineTuning:
 
     steps: int = option(150, "optimizer steps; each fold of the cross-validation has as many")
     batch_size: int = option(32, "windows a step, half of them cracked")
-    learning_rate: float = option(2e-4, "of Adam at the first step; it falls to 0 along half a cosine")
+    learning_rate: float = option(1e-3, "of Adam at the first step; it falls to 0 along half a cosine")
     label_smoothing: float = option(
         0.1, "how far labels are drawn towards 0.5, so that few windows aren't learnt by heart"
     )
-    augmentation: Augmentation = Augmentation(augment=Augment.STANDARD)
+    augmentation: Augmentation = Augmentation(augment=Augment.D4)
 
     def __post_init__(self) -> None:
         require_at_least(self, 1, ["steps"])
