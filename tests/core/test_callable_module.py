@@ -23,6 +23,7 @@ REQUIRED = {
     "convert": ("images", "out"),
     "augment_preview": ("data", "out"),
     "train": ("data", "run_dir"),
+    "adapt": ("images", "out"),
     "tune": ("data", "out"),
     "evaluate": ("model", "data", "out"),
     "explain": ("model", "images", "out"),
