@@ -545,7 +545,25 @@ def _environment_line(benchmark: dict) -> str:
     )
 
 
+def adapt_table() -> str:
+    """Balanced accuracy on other windows of a surface against the number of labelled ones."""
+    names = {"brick": "brickwork", "deepcrack": "DeepCrack", "cfd": "CFD, asphalt"}
+    lines = [
+        "| surface | windows | as it is | threshold chosen anew | regression on features | adapted (worst draw) | METU then |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, entry in load("adapt")["results"]["sets"].items():
+        for size, measured in entry["sizes"].items():
+            columns = [f"{measured[method]['balanced']:.1%}" for method in ("as it is", "threshold", "head")]
+            adapted = f"{measured['adapt']['balanced']:.1%} ({measured['adapt']['worst']:.1%})"
+            metu = f"{min(measured['metu']):.1%}" if measured["metu"] else ""
+            cells = [names[name], f"{size} + {size}", *columns, adapted, metu]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 README = {
+    "adapt": adapt_table,
     "accuracy": accuracy_table,
     "small": small_table,
     "convert": convert_table,
