@@ -83,12 +83,12 @@ def test_a_photograph_looked_through_is_clean_everywhere_else(site, model, verdi
     assert len(set(cut.groups)) == 1 and cut.digests.shape == (1, 32)
 
 
-def test_windows_of_a_photograph_share_little(site, model):
+def test_windows_of_one_label_share_little(site, model):
     cut = review_windows.cut(review(site, (LINE, CRACK), looked_through=True), str(site), model, 200)
-    every = boxes(cut, 0) + boxes(cut, 1)
-    for number, one in enumerate(every):
-        for other in every[number + 1 :]:
-            assert review_windows._overlap(one, other) <= review_windows.MAX_OVERLAP * walls.PX**2
+    for windows in (boxes(cut, 0), boxes(cut, 1)):
+        for number, window in enumerate(windows):
+            for other in windows[number + 1 :]:
+                assert review_windows._overlap(window, other) <= review_windows.MAX_OVERLAP * walls.PX**2
 
 
 def test_a_photograph_without_verdicts_gives_nothing(site, model):
