@@ -76,7 +76,7 @@ def main() -> None:
     options = harness.arguments(__doc__, sets="brick,deepcrack,cfd", sizes="10,20,50,100", draws=5, metu="")
     loaded = model_file.load("")
     card, settings = loaded.card, AdaptConfig(images="i", out="o").fine_tuning
-    tuner = FineTuner(loaded.model, settings)
+    tuner = FineTuner(loaded.model, settings, adaptation.to_remember(card.image_px, card.channels))
     pooled = keras.Model(loaded.model.input, loaded.model.layers[-2].input)
     metu = dataset_io.load(options.metu) if options.metu else None
     results: dict = {"settings": {"steps": settings.steps, "batch_size": settings.batch_size}, "sets": {}}
@@ -113,7 +113,8 @@ def main() -> None:
             }
             entry["sizes"][size] = means | {"fit_seconds": statistics.median(seconds), "metu": forgotten}
             line = ", ".join(f"{method} {value['balanced']:.3f}" for method, value in means.items())
-            print(f"{name} {size} + {size}: {line}; metu {min(forgotten, default=0):.4f}", flush=True)
+            line += f"; METU {min(forgotten, default=0):.4f}, {statistics.median(seconds):.0f} s a fit"
+            print(f"{name} {size} + {size}: {line}", flush=True)
         if options.json:
             harness.save(options.json, results)
 

@@ -217,7 +217,7 @@ def adapt(
     steps: int = 150,
     batch_size: int = 32,
     learning_rate: float = 0.001,
-    label_smoothing: float = 0.1,
+    label_smoothing: float = 0.0,
     augment: Literal["none", "d4", "standard", "strong"] = "d4",
     rotation: float = -1.0,
     zoom: float = -1.0,

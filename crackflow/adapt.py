@@ -62,7 +62,8 @@ def run(config: AdaptConfig) -> dict:
         windows = labelled.windows
         replay = _replay(windows, loaded.card)
         _require_enough(windows)
-        tuner = FineTuner(loaded.model, config.fine_tuning)
+        remember = adaptation.to_remember(loaded.card.image_px, loaded.card.channels)
+        tuner = FineTuner(loaded.model, config.fine_tuning, remember)
         log = fold_log.FoldLog(config.out, _identity(config, loaded, labelled.fingerprint))
         trial = adaptation.cross_validate(
             loaded.card, tuner, windows, config.folds, config.seed, replay, _announced(log)

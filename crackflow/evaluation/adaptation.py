@@ -13,6 +13,7 @@ Copies and windows of one photograph are in one fold.
 
 import dataclasses
 import enum
+import functools
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -188,6 +189,15 @@ def replay(label: int, image_px: int, channels: int) -> Windows:
     return Windows(_in_channels(images, channels), np.full(REPLAYED, label), -1 - np.arange(REPLAYED), [""] * REPLAYED)
 
 
+def to_remember(image_px: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Synthetic pictures to fit to beside the windows, so that the model forgets little: other ones than `remembered`.
+
+    Returns:
+        (uint8 [N, px, px, C], int [N], 1 means cracked), the same on every call.
+    """
+    return _synthetic(REPLAY_SEED, image_px, channels)
+
+
 def _in_channels(images: np.ndarray, channels: int) -> np.ndarray:
     return images if channels == 3 else images.mean(-1, keepdims=True).round().astype(np.uint8)
 
@@ -198,8 +208,13 @@ def remembered(image_px: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         (uint8 [N, px, px, C], int [N], 1 means cracked), the same on every call.
     """
+    return _synthetic(REMEMBERED_SEED, image_px, channels)
+
+
+@functools.cache
+def _synthetic(seed: int, image_px: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
     draws = (concrete.draw_example, varied.draw_example)
-    examples = [draw(REMEMBERED_SEED, index, image_px) for draw in draws for index in range(REMEMBERED)]
+    examples = [draw(seed, index, image_px) for draw in draws for index in range(REMEMBERED)]
     images = _in_channels(np.stack([example.image for example in examples]), channels)
     return images, np.array([example.label for example in examples])
 

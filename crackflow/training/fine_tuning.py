@@ -7,6 +7,9 @@ Synopsis::
     logits = tuner.scores(other_images)                # float32 [N]
     tuner.restore()                                    # and now its own again
 
+Beside the windows each batch has synthetic ones, with what they are as labels (experience replay: Rolnick et al.,
+NeurIPS 2019), so that the network does not forget what it could before.
+
 All weights move but the statistics of BatchNorm: a few windows can't say what they are, and would destroy them. Each
 batch has as many cracked windows as clean ones. The weights at the end are the mean over the second half of the steps
 (Izmailov et al., Averaging weights leads to wider optima and better generalization, UAI 2018): with so few windows the
@@ -23,6 +26,7 @@ from crackflow.training import augment
 
 AVERAGED = 0.5  # the last part of the steps whose weights are averaged
 SCORED_AT_ONCE = 128
+REPLAYED = 0.25  # so many images to be remembered for each window of a batch
 
 
 class FineTuner:
@@ -31,10 +35,14 @@ class FineTuner:
     Args:
       network: uint8 [B, px, px, C], 0..255, to logits [B].
       settings: of the fits.
+      replay: (uint8 [M, px, px, C], int [M]), images of both classes that must not be forgotten, and their labels; None
+        for none.
     """
 
-    def __init__(self, network: keras.Model, settings: FineTuning) -> None:
-        self._network, self._settings = network, settings
+    def __init__(
+        self, network: keras.Model, settings: FineTuning, replay: tuple[np.ndarray, np.ndarray] | None = None
+    ) -> None:
+        self._network, self._settings, self._replay = network, settings, replay
         self._before = [weight.numpy() for weight in network.trainable_weights]
         schedule = keras.optimizers.schedules.CosineDecay(settings.learning_rate, settings.steps)
         self._optimizer = keras.optimizers.Adam(schedule)
@@ -57,13 +65,28 @@ class FineTuner:
         for variable in (*self._optimizer.variables, *self._sums):
             variable.assign(tf.zeros_like(variable))
         steps, first = self._settings.steps, int(self._settings.steps * AVERAGED)
-        labels = np.asarray(labels).astype(np.int32)
-        for step, rows in zip(range(steps), _balanced_batches(labels, self._settings.batch_size, seed), strict=False):
+        batches = self._batches(images, np.asarray(labels).astype(np.int32), seed)
+        for step, (batch, batch_labels) in zip(range(steps), batches, strict=False):
             # A step of another seed draws other random numbers: `augment` derives them from both.
             number = tf.constant(seed * steps + step, tf.int64)
-            self._step(tf.constant(images[rows]), tf.constant(labels[rows]), number, tf.constant(step >= first))
+            self._step(tf.constant(batch), tf.constant(batch_labels), number, tf.constant(step >= first))
         for weight, total in zip(self._network.trainable_weights, self._sums, strict=True):
             weight.assign(total / (steps - first))
+
+    def _batches(self, images: np.ndarray, labels: np.ndarray, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields (images, labels) for ever: the windows and, of them REPLAYED, some to be remembered."""
+        size = self._settings.batch_size
+        if self._replay is None:
+            for rows in _balanced_batches(labels, size, seed):
+                yield images[rows], labels[rows]
+        remembered, its_labels = self._replay
+        its_size = 2 * max(round(REPLAYED * size / 2), 1)
+        pairs = zip(
+            _balanced_batches(labels, size, seed), _balanced_batches(its_labels, its_size, seed + 1), strict=True
+        )
+        for rows, its_rows in pairs:
+            batch_labels = np.concatenate([labels[rows], its_labels[its_rows]]).astype(np.int32)
+            yield np.concatenate([images[rows], remembered[its_rows]]), batch_labels
 
     def restore(self) -> None:
         """Gives the network the weights that it came with."""
