@@ -16,7 +16,9 @@ from crackflow.model import model_file
 from crackflow.training import fold_log
 from tests.helpers import small, support
 
-QUICK = FineTuning(steps=20, batch_size=8, learning_rate=0.003)
+pytestmark = pytest.mark.slow
+
+QUICK = FineTuning(steps=32, batch_size=8, learning_rate=0.003)
 
 
 def config(images, out, **settings):

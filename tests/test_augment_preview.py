@@ -65,6 +65,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(tmp_path, monkeypatch, opt
     assert (tmp_path / "there.png").read_bytes() == b"mine"
 
 
+@pytest.mark.slow
 def test_it_runs_as_a_command(tmp_path):
     line = f"--data={small.data().folder}", "--out=p.png", "--image_px=32", "--pictures=2"
     done = support.command("augment_preview", *line, cwd=tmp_path)

@@ -23,6 +23,8 @@ import pytest
 from crackflow.core import csv_files
 from tests.helpers import support
 
+pytestmark = pytest.mark.slow
+
 ARCHIVE = support.ROOT / "tests/artifacts/before_the_rooms.zip"
 # Sums of float32 differ in their last digits between processors, and 100 steps of training let that grow.
 TOLERANCE = 2e-3

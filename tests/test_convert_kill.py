@@ -18,6 +18,8 @@ from crackflow.data import dataset
 from crackflow.training import run_folder
 from tests.helpers import support
 
+pytestmark = pytest.mark.slow
+
 COUNT = 1500
 MOMENTS = 10
 FIRST, LAST = 0.15, 0.99  # of the run time; before that, Python is still importing

@@ -32,6 +32,7 @@ def serving(*options):
         assert process.returncode == 0 and out.endswith("stopped\n"), error
 
 
+@pytest.mark.slow
 def test_a_run_is_fed_by_the_service(tmp_path):
     with serving() as address, serving("--role=worker", f"--dispatcher={address}"):
         options = (f"--data={small.data().folder}", f"--run_dir={tmp_path / 'run'}", "--image_px=32", "--epochs=2")

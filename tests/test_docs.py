@@ -27,6 +27,7 @@ def run(texts, directory, monkeypatch):
     return printed.getvalue()
 
 
+@pytest.mark.slow
 def test_the_python_page_runs_from_top_to_bottom(tmp_path, monkeypatch):
     texts = cells("docs/PYTHON.md")
     assert len(texts) >= 7

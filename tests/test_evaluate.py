@@ -59,6 +59,7 @@ def test_one_data_set_leaves_what_is_promised(model, tmp_path):
     assert sum(part["n"] for part in content["slices"] if part["kind"] == "sharpness") == small.COUNT
 
 
+@pytest.mark.slow
 def test_a_threshold_by_rule_is_chosen_on_validation_images_and_moves_the_band(model, tmp_path):
     asked = config(model, tmp_path, threshold="recall:1", split=EvalSplit.VAL)
     content = evaluate.run(asked)
@@ -127,6 +128,7 @@ def trained_on(model, path, **settings):
     return str(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", [EvalSplit.TRAIN, EvalSplit.VAL, EvalSplit.ALL])
 def test_images_seen_in_training_are_counted_in_red_with_the_metrics_without_them(model, tmp_path, capsys, split):
     path = trained_on(model, tmp_path / "model.h5")
@@ -149,6 +151,7 @@ def content_split(split):
     return "train+val+test" if split is EvalSplit.ALL else split.value
 
 
+@pytest.mark.slow
 def test_unseen_images_bring_no_warning_and_an_older_model_reports_no_overlap(model, tmp_path, capsys):
     path = trained_on(model, tmp_path / "model.h5")
     content = evaluate.run(config(path, tmp_path, split=EvalSplit.TEST))
@@ -194,6 +197,7 @@ def test_a_training_run_is_never_replaced_by_an_evaluation(model, tmp_path):
     assert (tmp_path / "out/model.h5").read_bytes() == b"of a run"
 
 
+@pytest.mark.slow
 def test_several_data_sets_are_a_matrix(model, tmp_path, capsys):
     other = tmp_path / "other"
     support.converted(small.images(), other)

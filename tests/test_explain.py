@@ -99,6 +99,7 @@ def test_chosen_layers_are_shown_and_explained_from(input_dir, tmp_path):
     assert content["layers"] == {"grad_cam": ["stage1_down_relu"]} and content["scored"] == 0
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_scores(input_dir, tmp_path):
     results = [explain.run(config(input_dir, tmp_path / name, sample=1)) for name in "ab"]
     for content in results:

@@ -14,6 +14,8 @@ from crackflow.model import export_parity, model_file
 from tests.helpers import support
 from tests.helpers.walls import CARD, darkness
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):

@@ -64,6 +64,7 @@ def test_a_file_that_is_used_whatever_it_holds_is_found_out(tmp_path):
     assert len(tally["silent"]) == POINTS and path.read_text() == '{"a": 12345678}'
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_too_small_is_one_line_and_with_room_the_same_command_goes_on(tmp_path):
     if not faults_disks.can_mount(tmp_path / "disk"):
         pytest.skip("needs the right to mount a small disk")

@@ -147,6 +147,7 @@ def test_the_command_says_it_in_one_line(sound, tmp_path, number):
     assert not os.path.exists(trace)
 
 
+@pytest.mark.slow
 def test_a_hundred_photographs_are_read_or_listed_with_a_reason(tmp_path):
     model_file.save(str(tmp_path / "model.h5"), darkness(), CARD)
     for number, data in enumerate(photographs(np.random.default_rng(SEED))):

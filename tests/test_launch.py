@@ -21,6 +21,8 @@ from crackflow.core.config.training import TrainConfig
 from crackflow.search import roles
 from tests.helpers import small, support
 
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+
 LAUNCH = support.ROOT / "launch"
 
 # A worker as crackflow.train runs it, which leaves what it had at the end: weights, and the labels it trained on.

@@ -146,6 +146,7 @@ def test_names_come_back_from_the_tables_as_they_are(root, data):
         assert json.load(file)["classes"] == [CLEAN, CRACKED]
 
 
+@pytest.mark.slow
 def test_predict(root, run_dir):
     out = root / "findings"
     flags = [f"--photos={root / 'site'}", f"--model={run_dir}", f"--out={out}", "--suggest=5"]
@@ -160,6 +161,7 @@ def test_predict(root, run_dir):
         assert f"{escaping.one_line(name)}: " in said
 
 
+@pytest.mark.slow
 def test_evaluate(root, data, run_dir):
     out = root / "evaluation"
     said = did(
@@ -231,6 +233,7 @@ VERBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_mistake_is_one_line_whatever_the_name_in_it(root, verb):
     for name in NAMES:

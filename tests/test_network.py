@@ -93,6 +93,7 @@ def test_a_data_service_that_is_told_to_is_reached_and_warns_of_what_that_means(
     ]
 
 
+@pytest.mark.slow
 def test_a_client_elsewhere_has_no_worker_read_a_file_and_write_another(others, tmp_path):
     """Until a flag opens it: then the same client does, which shows what the default is worth."""
     (tmp_path / "secret").write_text("mine")
@@ -127,6 +128,7 @@ def worker_of_a_cluster(addresses, index):
     return subprocess.Popen([sys.executable, "-c", code], env=environment, **streams)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["127.0.0.1", None])
 def test_workers_on_one_machine_are_reached_only_by_a_name_that_others_have(others, name):
     ports = free_ports(2)

@@ -71,6 +71,7 @@ def expect_whole(tmp_path):
     assert there["fingerprint"] == here["fingerprint"]
 
 
+@pytest.mark.slow
 def test_every_command_works_where_only_windows_modules_functions_and_signals_are(tmp_path):
     helps = [[verb, "--help"] for verb in VERBS]
     commands = [*helps, *conversions(tmp_path), *looking(tmp_path)]

@@ -357,6 +357,7 @@ def test_nothing_usable_is_a_clear_error_and_leaves_nothing(input_dir, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_shipped_model_works_without_any_other_flag(input_dir, tmp_path, monkeypatch):
     done = support.command("predict", f"--photos={input_dir / 'site/cracked.jpg'}", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

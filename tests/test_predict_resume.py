@@ -23,6 +23,8 @@ from tests.helpers.gps_photos import located
 from tests.helpers.jpegs import jpeg
 from tests.helpers.walls import CARD, darkness, wall
 
+pytestmark = pytest.mark.slow
+
 
 def scene(y):
     """A JPEG of a wall with a crack that starts at row `y`, or with none."""

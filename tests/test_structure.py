@@ -186,6 +186,7 @@ def test_tensorflow_addons_is_asked_for_where_it_has_wheels(monkeypatch):
         assert addons.marker.evaluate(environment) == expected, machine
 
 
+@pytest.mark.slow
 def test_the_readme_tables_are_made_from_the_results():
     done = subprocess.run([sys.executable, "-m", "benchmarks.report", "--check"], cwd=ROOT, capture_output=True)
     assert done.returncode == 0, done.stderr

@@ -28,6 +28,8 @@ from crackflow.training import checkpoint, job
 from tests.helpers import small, support
 from tests.helpers.support import command, with_addons, without_addons
 
+pytestmark = pytest.mark.slow
+
 METRICS = (
     "accuracy balanced_accuracy precision recall specificity f1 mcc roc_auc pr_auc ece threshold n confusion"
 ).split()

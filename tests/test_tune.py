@@ -19,6 +19,8 @@ from crackflow.search import search, trial
 from tests.helpers import small, support
 from tests.helpers.trials import outcome
 
+pytestmark = pytest.mark.slow
+
 SEARCHED = ("depth", "width", "learning_rate")
 HELD = ",".join(sorted(set(CHOICES) - set(SEARCHED)))
 

@@ -79,6 +79,7 @@ def oracle(real_data):
         return {f"{row['class']}/{row['file']}": row["group"] for row in csv.DictReader(file)}
 
 
+@pytest.mark.slow
 def test_no_picture_of_the_oracle_is_in_two_splits_of_metu(metu, oracle):
     out, _ = metu
     splits_of = collections.defaultdict(set)

@@ -41,6 +41,7 @@ def test_the_name_keras_means_tf_keras_inside_and_what_it_was_outside():
     assert after == before
 
 
+@pytest.mark.slow
 def test_keras_tuner_searches_tf_keras_models():
     done = python(
         "from crackflow.core import backend\n"
@@ -108,6 +109,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_beside_keras_3_that_is_in_use_everything_is_computed_as_without_it():
     done = python(BESIDE)
     assert done.returncode == 0, done.stderr

@@ -60,6 +60,7 @@ def evaluated(folder, out, data="data", **settings):
     return evaluate.run(config)
 
 
+@pytest.mark.slow
 def test_evaluate_and_predict_decide_alike_photograph_by_photograph(folder, tmp_path):
     content = evaluated(folder, tmp_path / "test")
     ours = {row["path"]: row for row in csv_files.read(str(tmp_path / "test/photographs.csv"))}

@@ -103,6 +103,7 @@ def test_a_map_without_a_graph_is_that_of_the_graph(method):
     np.testing.assert_allclose(*maps, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("toward", [True, False])
 def test_integrated_gradients_are_the_integral_of_finite_differences(toward):
     picture = pictures(1)[0] / 255
@@ -169,6 +170,7 @@ def test_fused_maps_take_the_largest_after_evening_out_the_shallow():
     np.testing.assert_allclose(saliency.fuse_maps([tf.constant(shallow), tf.constant(deep)]), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "method"),
     [

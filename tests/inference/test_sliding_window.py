@@ -175,6 +175,7 @@ def test_a_norm_behind_overlap_or_twice_or_unpadded_is_scored_window_by_window()
     assert scorer("same", 3) is scorer("same", 2, 2) is scorer("valid", 2) is sliding_window.SlidingWindowScorer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [Network.CRACKFLOW_S, STANDARDISED])  # without padding and with
 @given(height=st.integers(1, 280), width=st.integers(1, 280), tile=st.integers(97, 200))
 def test_tiles_of_any_size_leave_no_seam(name, height, width, tile):

@@ -47,6 +47,7 @@ def exported(loaded, tmp_path_factory):
     return export_parity.export(export_formats.ServingModule(loaded), FORMATS, folder, synthetic_images(200, 1000))
 
 
+@pytest.mark.slow
 def test_every_format_is_the_model_on_256_images(loaded, exported):
     images_ = synthetic_images(COUNT)
     labels = loaded.probabilities(images_) >= loaded.card.threshold
@@ -120,6 +121,7 @@ def test_a_package_that_is_missing_is_a_clear_error(loaded, monkeypatch, tmp_pat
         export_parity.export(export_formats.ServingModule(loaded), [Format.ONNX], str(tmp_path), synthetic_images(8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "network, form, names",
     [

@@ -39,6 +39,7 @@ def test_layers_of_other_shapes_are_left_as_they_are(tmp_path):
     np.testing.assert_array_equal(before[0], target.get_layer("stem_conv").get_weights()[0])
 
 
+@pytest.mark.slow
 def test_the_backbone_of_keras_applications_is_taken_and_the_new_head_is_not(tmp_path):
     keras.utils.set_random_seed(1)
     published = keras.applications.MobileNetV3Small(include_top=False, weights=None, input_shape=(32, 32, 3))
@@ -84,6 +85,7 @@ def test_new_layers_before_those_that_were_taken_are_named(tmp_path, names, betw
     assert missing == names and layer_weights.new_before_loaded(target, loaded) == between
 
 
+@pytest.mark.slow
 def test_a_layer_that_is_fixed_is_not_new(tmp_path):
     model = build(Network.RESNET50, 2)
     model.save_weights(tmp_path / "w.h5")

@@ -47,6 +47,7 @@ def test_plain_keras_loads_the_file(trained, tmp_path):
     np.testing.assert_allclose(plain(IMAGE), trained(IMAGE, training=False), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "policy, network",
     [

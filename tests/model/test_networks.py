@@ -49,6 +49,7 @@ def test_the_family_grows_by_a_factor_of_two_at_least_from_each_to_the_next():
     assert all(large >= 2 * small for small, large in itertools.pairwise(sizes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, precision",
     [

@@ -32,6 +32,7 @@ from tests.helpers.hostile_models import (  # noqa: F401 - fixtures
 LOADED_THERE = {Network.MOBILENET_V3_SMALL, Network.CONVNEXT_TINY}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in Network if name not in LOADED_THERE])
 def test_every_network_of_ours_passes(name, tmp_path):
     recipe = networks.NETWORKS[name]

@@ -73,6 +73,7 @@ MAPPED = """
 """
 
 
+@pytest.mark.slow
 def test_training_from_a_pack_maps_the_file_and_copies_none_of_it(tmp_path):
     path, shape = tmp_path / "large.npy", (4000, 128, 128, 3)  # 197 MB, a sparse file
     with open(path, "wb") as file:
@@ -205,6 +206,7 @@ def test_a_pack_that_is_sound_is_taken_from_a_folder_that_can_only_be_read(datas
         memmap_loader.build_if_missing(dataset, "test", PX, 3)
 
 
+@pytest.mark.slow
 def test_of_processes_that_start_at_once_one_builds(dataset):
     command = [sys.executable, "-c", textwrap.dedent(BUILDER), dataset.folder]
     processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]

@@ -110,5 +110,6 @@ def test_something_else_there_is_said_at_once_as_well(banner, monkeypatch):
         visitors[0].close()
 
 
+@pytest.mark.slow
 def test_a_dispatcher_is_known_by_its_answer(address):
     service_loader.require_reachable(address)

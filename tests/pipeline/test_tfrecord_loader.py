@@ -291,6 +291,7 @@ ENDS = """
 """
 
 
+@pytest.mark.slow
 def test_a_program_ends_that_still_holds_an_iterator():
     for _ in range(2):
         command = [sys.executable, "-c", textwrap.dedent(ENDS), small.data().folder]

@@ -25,6 +25,7 @@ from tests.helpers.trials import outcome
 
 BROWSER, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
 pytestmark = [
+    pytest.mark.browser,
     pytest.mark.skipif(not (BROWSER and DRIVER), reason="needs Chromium and ChromeDriver (Debian: chromium-driver)"),
     pytest.mark.xdist_group("browser"),
 ]

@@ -12,6 +12,8 @@ from crackflow.core.config.training import Optimization, TrainConfig
 from crackflow.model import model_file
 from tests.helpers import support
 
+pytestmark = pytest.mark.slow
+
 PX = 64  # small images: steps, patience and statistics are under test
 
 

@@ -76,6 +76,7 @@ def test_streams_that_are_closed_or_full_end_no_work(redirected, seed, code, tmp
     assert (tmp_path / "done").read_bytes() == b""  # nothing that was said got into a file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["report", "surrogates", "literally"])
 def test_predict_ends_well_and_its_files_are_utf8(kind, report, tmp_path):
     """The report's own photograph; one whose name is no UTF-8; and a locale in which no name can be read."""

@@ -10,8 +10,12 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 from tests.helpers import small, support
 from tests.helpers.ports import addresses
+
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 SLURM = {
     "SLURM_JOB_ID": "4711",

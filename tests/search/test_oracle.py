@@ -90,6 +90,7 @@ def test_a_search_of_all_layers_begins_with_the_hand_made_networks(tuner, tmp_pa
     assert architectures == [networks.S, networks.XS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tuner", Tuner)
 def test_the_same_seed_draws_the_same_trials_and_zero_is_a_seed(tuner, tmp_path):
     first, second = (to_the_end(oracle.create_oracle(config(tuner, seed=0), str(tmp_path / name))) for name in "ab")
@@ -98,6 +99,7 @@ def test_the_same_seed_draws_the_same_trials_and_zero_is_a_seed(tuner, tmp_path)
         assert values(to_the_end(oracle.create_oracle(config(tuner, seed=1), str(tmp_path / "c")))) != values(first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tuner", Tuner)
 @pytest.mark.parametrize("before", [True, False])
 def test_killed_at_any_write_no_trial_is_lost_and_none_that_ended_is_repeated(tuner, before, tmp_path, monkeypatch):
@@ -178,6 +180,7 @@ def test_a_date_is_a_seed_too(tmp_path, seed):
     assert len(search_oracle.trials) == 4
 
 
+@pytest.mark.slow
 def test_a_gaussian_process_beats_chance_and_begins_before_the_trials_end(tmp_path):
     search_oracle = oracle.create_oracle(config(Tuner.BAYESIAN, max_trials=12), str(tmp_path / "o"))
     assert search_oracle.num_initial_points == 4

@@ -14,6 +14,8 @@ from crackflow.core.config.search import CHOICES, Objective, TuneConfig
 from crackflow.search import space, trial
 from tests.helpers import small
 
+pytestmark = pytest.mark.slow
+
 HYPERPARAMETERS = space.defaults() | {"stem": 16, "depth": 2, "width": 16, "repeats": "none", "batch_size": 32}
 
 

@@ -144,6 +144,7 @@ def test_long_steps_return_to_python_each_time():
     assert pace.steps_per_execution == 1
 
 
+@pytest.mark.slow
 def test_several_steps_at_once_learn_what_single_ones_learn():
     single, several = small_trainer(1), small_trainer(3)
     counts = Counts()
@@ -154,6 +155,7 @@ def test_several_steps_at_once_learn_what_single_ones_learn():
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_speed_counts_every_step_of_an_execution():
     rows = []
     for several in (1, 5):

@@ -124,6 +124,7 @@ def undisturbed(tmp_path_factory):
     return fit, run(fit)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epoch, batch", [(0, 0), (1, 2), (1, STEPS - 1)])
 def test_a_run_that_is_stopped_goes_on_to_the_same_end(tmp_path, monkeypatch, undisturbed, epoch, batch):
     settings = config(tmp_path / "one", steps_per_execution=1)
@@ -139,6 +140,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_end(tmp_path, monkeypatch, un
     assert csv_files.read(str(tmp_path / "one" / "history.csv"))[-1]["epoch"] == "3"
 
 
+@pytest.mark.slow
 # One of each kind: Keras' own (the other tests use adamw), one of tensorflow-addons, one that wraps another.
 @pytest.mark.parametrize(
     "optimizer",
@@ -156,6 +158,7 @@ def test_every_kind_of_optimizer_goes_on_as_it_was(tmp_path, monkeypatch, optimi
     assert_same_state(fit, uninterrupted)
 
 
+@pytest.mark.slow
 def test_the_scale_of_the_loss_goes_on_as_it_was(tmp_path, monkeypatch):
     settings = config(tmp_path / "one", steps_per_execution=1, epochs=2)
     uninterrupted = new_fit(config(tmp_path / "whole", steps_per_execution=1, epochs=2), "mixed_float16")
@@ -166,6 +169,7 @@ def test_the_scale_of_the_loss_goes_on_as_it_was(tmp_path, monkeypatch):
     assert int(fit.model.optimizer.dynamic_counter) == 2 * STEPS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("xla", ["off", "on"])
 def test_dropout_goes_on_as_it_was_and_a_seed_decides_it(tmp_path, monkeypatch, xla):
     design = Architecture(stem=16, widths=(16,), repeats=(0,), dropout=0.5)
@@ -359,6 +363,7 @@ def test_nobody_leaves_before_the_chief_has_written(tmp_path, monkeypatch):
     assert fit.cluster.calls[-2:] == ["written", "gathered"]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_a_scaled_loss_or_without(tmp_path):
     """Trials of a search, on GPUs that compute in float16 and GPUs that compute in bfloat16."""
     scaled = new_fit(config(tmp_path / "one", epochs=1), "mixed_float16")
@@ -399,6 +404,7 @@ def test_a_guard_lets_a_high_loss_pass_below_its_limit():
             guard.on_train_batch_end(0, {"loss": loss})
 
 
+@pytest.mark.slow
 def test_a_fit_that_ends_earlier_has_the_rates_of_the_whole_run(tmp_path):
     uninterrupted = run(new_fit(config(tmp_path / "whole"))).history
     settings = config(tmp_path / "part")

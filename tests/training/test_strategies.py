@@ -10,6 +10,8 @@ import pytest
 
 from tests.helpers import support
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import json, sys
 import numpy as np

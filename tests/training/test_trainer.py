@@ -93,6 +93,7 @@ def test_a_confident_half_precision_logit_has_a_finite_float32_loss():
 STANDARD = Augmentation(augment=Augment.STANDARD, mixup=0.3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [{}, {"ema": 0.9, "clip_norm": 1.0}, {"accumulate": 2, "augmentation": STANDARD}, {"steps_per_execution": 3}],
@@ -154,6 +155,7 @@ def quadrants(count=16, seed=3):
     return image, np.ones(count, np.int32), np.array(bits, np.int64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("xla", "accumulate"), [("off", 1), ("augmentation", 2), ("on", 1)])
 def test_a_network_with_masks_learns_where_a_crack_lies_under_any_turn(xla, accumulate):
     d4 = Augmentation(augment=Augment.D4)
