@@ -10,9 +10,7 @@ features, and adapted as crackflow.adapt does. With --metu, a dataset converted 
 measured on its test split: what they have forgotten. Results are saved after each set.
 """
 
-import pathlib
 import statistics
-import tempfile
 import time
 
 import numpy as np
@@ -21,14 +19,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from benchmarks import harness
-from crackflow.conversion import dataset_conversion
 from crackflow.core.backend import keras
 from crackflow.core.config.adapt import AdaptConfig
-from crackflow.core.config.data import ConvertConfig
 from crackflow.data import dataset as dataset_io
-from crackflow.data.record_reader import RecordReader
-from crackflow.evaluation import adaptation, scoring
+from crackflow.evaluation import adaptation, labelled_windows, scoring
 from crackflow.evaluation.adaptation import Windows
+from crackflow.inference import predictor
 from crackflow.model import model_file
 from crackflow.pipeline import tfrecord_loader
 from crackflow.pipeline.batch_spec import BatchSpec
@@ -38,19 +34,10 @@ WINDOW_PX = 227
 METHODS = ("as it is", "threshold", "head", "adapt")
 
 
-def windows_of(name: str, image_px: int, channels: int) -> Windows:
-    """All labelled windows of a set, with copies and windows of one photograph in one group."""
-    with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
-        out = str(pathlib.Path(folder) / "data")
-        images = str(harness.data_folder() / name)
-        config = ConvertConfig(images=images, out=out, split=(1.0, 0.0, 0.0), patch_px=WINDOW_PX)
-        dataset_conversion.convert_images(config, announce=False)
-        dataset = dataset_io.load(out)
-        reader, rows = RecordReader(dataset, "train"), range(dataset.count("train"))
-        pixels = tfrecord_loader.read_rows(dataset, "train", rows, image_px, channels)
-        fields = [reader.fields(row) for row in rows]
-    labels, groups = (np.array([record[key] for record in fields], np.int64) for key in ("label", "group"))
-    return Windows(pixels, labels, groups, [""] * len(labels))
+def windows_of(name: str, loaded: model_file.TrainedModel) -> Windows:
+    """All labelled windows of a set, as crackflow.adapt reads them."""
+    config = AdaptConfig(images=str(harness.data_folder() / name), out="unused", patch_px=WINDOW_PX)
+    return labelled_windows.gather(config, predictor.Model(loaded)).windows
 
 
 def draw(windows: Windows, size: int, number: int) -> tuple[np.ndarray, np.ndarray]:
@@ -81,7 +68,7 @@ def main() -> None:
     metu = dataset_io.load(options.metu) if options.metu else None
     results: dict = {"settings": {"steps": settings.steps, "batch_size": settings.batch_size}, "sets": {}}
     for name in options.sets.split(","):
-        windows = windows_of(name, card.image_px, card.channels)
+        windows = windows_of(name, loaded)
         as_is = tuner.scores(windows.images) / card.temperature
         features = pooled.predict(windows.images, verbose=0, batch_size=128)
         entry = {"windows": len(windows.labels), "cracked": int(windows.labels.sum()), "sizes": {}}

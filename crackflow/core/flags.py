@@ -158,14 +158,14 @@ def explicit_flags(config: object) -> frozenset[str]:
     For a config that was built in Python, these are the flags that differ from the default. `dataclasses.replace`
     forgets which flags were written out.
     """
-    differing = {
-        name for name, _, value, *_ in settings(type(config), config) if value != _defaults(type(config))[name]
-    }
+    defaults = _values(type(config))
+    differing = {name for name, value in _values(type(config), config).items() if value != defaults[name]}
     return frozenset(getattr(config, GIVEN, ())) | differing
 
 
-def _defaults(config_class: type) -> dict[str, object]:
-    return {setting.name: setting.default for setting in settings(config_class)}
+def _values(config_class: type, config: object = None) -> dict[str, object]:
+    """Returns the value of each setting in `config`, by name; those of the defaults without one."""
+    return {setting.name: setting.default for setting in settings(config_class, config)}
 
 
 class HelpRequested(Exception):
@@ -185,14 +185,10 @@ def build(config_class: type[Config], values: Mapping[str, object]) -> Config:
         if dataclasses.is_dataclass(hints[field.name]):
             names = {setting.name for setting in settings(hints[field.name])}
             given = {name: value for name, value in values.items() if name in names}
-            fields[field.name] = build(hints[field.name], _defaults_of(field.default) | given)
+            fields[field.name] = build(hints[field.name], _values(hints[field.name], field.default) | given)
         elif field.name in values:
             fields[field.name] = values[field.name]
     return config_class(**fields)
-
-
-def _defaults_of(config: object) -> dict[str, object]:
-    return {setting.name: setting.default for setting in settings(type(config), config)}
 
 
 def _from_words(name: str, kind: Any, value: Any) -> object:

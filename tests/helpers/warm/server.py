@@ -5,6 +5,7 @@ would not survive the fork.
 """
 
 import atexit
+import contextlib
 import importlib
 import io
 import json
@@ -93,10 +94,8 @@ def attend(connection, prefixes, added):
         os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
     code = os.waitstatus_to_exitcode(status)
-    try:
+    with contextlib.suppress(OSError):  # nobody waits any more
         connection.sendall(b"%d\n" % code)
-    except OSError:
-        pass
     os._exit(0)
 
 
