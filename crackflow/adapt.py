@@ -54,6 +54,7 @@ def run(config: AdaptConfig) -> dict:
         UserError: the flags, the model or the windows are unusable.
     """
     runtime.configure(config.seed, config.threads, config.deterministic)
+    labelled_windows.require_listable(config)
     loaded = model_file.load(config.model)
     with atomic.folder(
         config.out, run_folder.METRICS, config.overwrite, OWNED_FILES, unfinished=fold_log.FOLDER

@@ -3,7 +3,6 @@
 import contextlib
 import re
 import subprocess
-import sys
 
 import pytest
 
@@ -17,7 +16,7 @@ from tests.helpers import small, support
 @contextlib.contextmanager
 def serving(*options):
     """The address that `python -m crackflow.data_service` says it listens on."""
-    line = [sys.executable, "-m", "crackflow.data_service", *options]
+    line = [support.interpreter(), "-m", "crackflow.data_service", *options]
     process = subprocess.Popen(
         line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=support.environment()
     )

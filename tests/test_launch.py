@@ -62,7 +62,7 @@ def python(tmp_path_factory):
     (directory / "worker.py").write_text(WORKER)
     wrapper = directory / "python"
     wrapper.write_text(
-        f'#!/bin/bash\nif [ "$1" = -m ]; then shift; exec {sys.executable} {directory}/worker.py "$@"; fi\n'
+        f'#!/bin/bash\nif [ "$1" = -m ]; then shift; exec {support.interpreter()} {directory}/worker.py "$@"; fi\n'
         f'exec {sys.executable} "$@"\n'
     )
     wrapper.chmod(0o755)
@@ -191,7 +191,7 @@ def wait_for(ready, process, seconds=120):
 def test_a_users_mistake_ends_all_workers_and_is_not_tried_again(tmp_path):
     line = ["bash", str(LAUNCH / "local_workers.sh"), "2", f"--data={tmp_path}", f"--run_dir={tmp_path / 'run'}"]
     done = subprocess.run(
-        line, capture_output=True, text=True, env=support.environment() | {"PYTHON": sys.executable}, timeout=120
+        line, capture_output=True, text=True, env=support.environment() | {"PYTHON": support.interpreter()}, timeout=120
     )
     assert done.returncode == 2, done.stderr
     assert "found no dataset.json" in done.stderr and "again" not in done.stderr

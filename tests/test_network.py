@@ -125,7 +125,7 @@ def worker_of_a_cluster(addresses, index):
     code += "distribution.join_cluster(Strategy.AUTO)\nprint(sorted(server_address.addresses()), flush=True)\ninput()\n"
     environment = support.environment() | {"TF_CONFIG": json.dumps(config)}
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([sys.executable, "-c", code], env=environment, **streams)
+    return subprocess.Popen([support.interpreter(), "-c", code], env=environment, **streams)
 
 
 @pytest.mark.slow

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
@@ -355,7 +354,7 @@ def test_a_run_killed_at_any_moment_ends_bit_for_bit_as_if_nothing_had_been(tmp_
 
     for number, code in ((signal.SIGTERM, 75), (signal.SIGKILL, -signal.SIGKILL)):
         before = len(checkpoints(run)) and checkpoints(run)[-1]
-        line = [sys.executable, "-m", "crackflow.train", *options(run)]
+        line = [support.interpreter(), "-m", "crackflow.train", *options(run)]
         process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         while process.poll() is None and (len(checkpoints(run)) < 2 or checkpoints(run)[-1] == before):
             time.sleep(0.01)

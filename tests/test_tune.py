@@ -167,7 +167,7 @@ def shared(tmp_path_factory):
         "2",
         *options(out, "--max_trials=2", "--max_epochs=3"),
     ]
-    environment = support.environment() | {"PYTHON": sys.executable}
+    environment = support.environment() | {"PYTHON": support.interpreter()}
     process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     wait_for(lambda: os.path.exists(os.path.join(out, "trials", "1", "history.csv")), process)
     os.kill(worker(out, "worker-1"), signal.SIGKILL)
@@ -222,7 +222,7 @@ def test_a_users_mistake_ends_all_workers_and_is_not_tried_again(tmp_path):
         f"--data={tmp_path}",
         f"--out={tmp_path / 'o'}",
     ]
-    environment = support.environment() | {"PYTHON": sys.executable}
+    environment = support.environment() | {"PYTHON": support.interpreter()}
     done = subprocess.run(line, capture_output=True, text=True, env=environment, timeout=120)
     assert done.returncode == 2, done.stderr
     assert "found no dataset.json" in done.stderr and "again (" not in done.stderr

@@ -14,7 +14,7 @@ import tempfile
 
 import numpy as np
 
-from crackflow.conversion import dataset_conversion
+from crackflow.conversion import dataset_conversion, layouts
 from crackflow.core import console, csv_files, temporary_files
 from crackflow.core.config.adapt import AdaptConfig
 from crackflow.core.config.data import ConvertConfig
@@ -41,6 +41,18 @@ class LabelledWindows:
     windows: Windows
     fingerprint: str
     seen: TrainingImages | None
+
+
+def require_listable(config: AdaptConfig) -> None:
+    """Lists --images and reads --reviews, without the pictures: a wrong path is said before the model is loaded.
+
+    Raises:
+        UserError: a folder or a file is missing, or not what it should be.
+    """
+    if config.images:
+        layouts.scan_layout(config.images, config.layout, config.positive_class, both_classes=False)
+    for path in config.reviews:
+        reviews.read(path)
 
 
 def gather(config: AdaptConfig, model: predictor.Model) -> LabelledWindows:

@@ -208,7 +208,7 @@ def test_a_pack_that_is_sound_is_taken_from_a_folder_that_can_only_be_read(datas
 
 @pytest.mark.slow
 def test_of_processes_that_start_at_once_one_builds(dataset):
-    command = [sys.executable, "-c", textwrap.dedent(BUILDER), dataset.folder]
+    command = [support.interpreter(), "-c", textwrap.dedent(BUILDER), dataset.folder]
     processes = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     answers = []
     for process in processes:

@@ -8,7 +8,6 @@ import re
 import select
 import signal
 import subprocess
-import sys
 
 import pytest
 
@@ -33,7 +32,7 @@ def tf_config(workers, index=0):
 @contextlib.contextmanager
 def alone(verb, surroundings, *options):
     """One process where several were named, and the first line it says."""
-    line = [sys.executable, "-m", f"crackflow.{verb}", *options]
+    line = [support.interpreter(), "-m", f"crackflow.{verb}", *options]
     process = subprocess.Popen(
         line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=support.environment() | surroundings
     )

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import time
 
 import pytest
@@ -12,7 +13,7 @@ from crackflow.core.backend import keras
 from crackflow.core.config.hardware import Strategy
 from crackflow.core.config.search import CHOICES, Objective, TuneConfig
 from crackflow.search import space, trial
-from tests.helpers import small
+from tests.helpers import small, support
 
 pytestmark = pytest.mark.slow
 
@@ -160,6 +161,12 @@ def wait_and_say(path):
     time.sleep(600)
 
 
+@pytest.fixture
+def warm(monkeypatch):
+    """The process of a trial has TensorFlow loaded already."""
+    monkeypatch.setattr(sys, "executable", support.interpreter())
+
+
 def appeared(path, seconds=60):
     deadline = time.monotonic() + seconds
     while not (os.path.exists(path) and os.path.getsize(path)):
@@ -184,7 +191,7 @@ def test_a_folder_in_the_hands_of_another_process_is_refused(tmp_path, monkeypat
         pass
 
 
-def test_a_trial_takes_all_devices_of_its_process_and_no_other_host(tmp_path, monkeypatch):
+def test_a_trial_takes_all_devices_of_its_process_and_no_other_host(tmp_path, monkeypatch, warm):
     """Two virtual CPU devices, as two GPUs would be; TF_CONFIG names another host, which does not exist."""
     cluster = {"cluster": {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}, "task": {"type": "worker", "index": 1}}
     monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
@@ -196,7 +203,7 @@ def test_a_trial_takes_all_devices_of_its_process_and_no_other_host(tmp_path, mo
     assert (result.status, result.epochs, result.message) == (trial.COMPLETED, 1, "")
 
 
-def test_a_dry_run_takes_any_number_of_devices(tmp_path):
+def test_a_dry_run_takes_any_number_of_devices(tmp_path, warm):
     """Three devices, which cannot share a batch of 32 equally, and two networks on them in turn."""
     hold = tuple(set(CHOICES) - {"width", "batch_size"})
     settings = config(strategy=Strategy.MIRRORED, cpu_devices=3, out=str(tmp_path), hold=hold)

@@ -3,7 +3,6 @@ can't be given other devices once it runs."""
 
 import json
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -66,7 +65,7 @@ print(json.dumps({"told": told, "delivered": delivered, "losses": losses, "avera
 
 def run(replicas, policy="float32", xla="augmentation"):
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(replicas), policy, xla],
+        [support.interpreter(), "-c", SCRIPT, str(replicas), policy, xla],
         capture_output=True,
         text=True,
         env=support.environment(),

@@ -24,6 +24,8 @@ BEFORE = dict(os.environ)  # importing crackflow sets variables for TensorFlow
 import crackflow  # noqa: E402
 from crackflow.core import errors  # noqa: E402
 
+LATER = ("TF_CONFIG", "PYTHON")  # read by crackflow, whenever it wants to know, and by its scripts
+
 
 def load():
     """Imports every module of the rooms; the pages are run as `__main__` and must not be loaded before."""
@@ -43,7 +45,11 @@ def is_like(request, prefixes, added):
     A process of the tests that has imported crackflow has the variables `added`, too.
     """
     starts = [
-        {name: value for name, value in environment.items() if name.startswith(prefixes) and added.get(name) != value}
+        {
+            name: value
+            for name, value in environment.items()
+            if name.startswith(prefixes) and name not in LATER and added.get(name) != value
+        }
         for environment in (request["environment"], BEFORE)
     ]
     return starts[0] == starts[1] and request["limits"] == json.loads(json.dumps(limits()))
@@ -115,6 +121,8 @@ def run(request, streams, added):
     sys.stdin, sys.stdout = open(0), io.TextIOWrapper(open(1, "wb"), "utf-8")
     sys.stderr = io.TextIOWrapper(open(2, "wb"), "utf-8", "backslashreplace", line_buffering=True)
     sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
+    # A trial that the command starts is a fork as well; multiprocessing has noted the true interpreter already.
+    sys.executable = os.path.join(os.path.dirname(os.path.abspath(__file__)), "python")
     words = request["words"]
     code = 0
     try:
