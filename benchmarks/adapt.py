@@ -6,8 +6,10 @@
 For each set of real windows (brickwork; DeepCrack and CFD cut into windows of 227 pixels by their masks), each number
 of windows per class and each draw: balanced accuracy and ROC AUC on all windows of other groups, of the model that
 comes with crackflow as it is, with its threshold chosen anew on the windows, with a logistic regression on its pooled
-features, and adapted as crackflow.adapt does. With --metu, a dataset converted from METU, the adapted models are also
-measured on its test split: what they have forgotten. Results are saved after each set.
+features, and adapted as crackflow.adapt does: cross-validation for the estimate, temperature and threshold, then a fit
+to all of them. `covered`: in how many draws the truth was within the interval of the estimate. With --metu, a dataset
+converted from METU, the adapted models are also measured on its test split: what they have forgotten. Results are saved
+after each set.
 """
 
 import statistics
@@ -52,21 +54,23 @@ def measure(labels: np.ndarray, logits: np.ndarray, threshold: float) -> dict[st
     return {"balanced": adaptation.balanced(labels, logits, threshold), "roc_auc": roc_auc_score(labels, logits)}
 
 
-def metu_accuracy(loaded: model_file.TrainedModel, dataset: dataset_io.Dataset, threshold: float) -> float:
+def metu_accuracy(
+    loaded: model_file.TrainedModel, dataset: dataset_io.Dataset, temperature: float, threshold: float
+) -> float:
     """The accuracy of the network, as its weights are now, on the test split."""
     spec = BatchSpec(256, loaded.card.image_px, loaded.card.channels)
     labels, logits = scoring.predict_logits(loaded.model, tfrecord_loader.eval_batches(dataset, "test", spec))
-    return float(((logits >= logit(threshold)) == (labels == 1)).mean())
+    return float(((logits / temperature >= logit(threshold)) == (labels == 1)).mean())
 
 
 def main() -> None:
     options = harness.arguments(__doc__, sets="brick,deepcrack,cfd", sizes="10,20,50,100", draws=5, metu="")
     loaded = model_file.load("")
-    card, settings = loaded.card, AdaptConfig(images="i", out="o").fine_tuning
+    card, settings, folds = loaded.card, AdaptConfig.fine_tuning, AdaptConfig.folds
     tuner = FineTuner(loaded.model, settings, adaptation.to_remember(card.image_px, card.channels))
     pooled = keras.Model(loaded.model.input, loaded.model.layers[-2].input)
     metu = dataset_io.load(options.metu) if options.metu else None
-    results: dict = {"settings": {"steps": settings.steps, "batch_size": settings.batch_size}, "sets": {}}
+    results: dict = {"settings": {"batch_size": settings.batch_size}, "sets": {}}
     for name in options.sets.split(","):
         windows = windows_of(name, loaded)
         as_is = tuner.scores(windows.images) / card.temperature
@@ -77,7 +81,7 @@ def main() -> None:
         results["sets"][name] = entry
         for size in map(int, options.sizes.split(",")):
             measured: dict[str, list] = {method: [] for method in METHODS}
-            seconds, forgotten = [], []
+            seconds, forgotten, covered = [], [], 0
             for number in range(options.draws):
                 rows, others = draw(windows, size, number)
                 labels, truth = windows.labels[rows], windows.labels[others]
@@ -87,20 +91,31 @@ def main() -> None:
                 head = LogisticRegression(max_iter=2000).fit(features[rows], labels)
                 measured["head"].append(measure(truth, head.decision_function(features[others]), 0.5))
                 began = time.perf_counter()
-                tuner.fit(windows.images[rows], labels, number)
+                chosen = Windows(
+                    windows.images[rows], labels, windows.groups[rows], [windows.paths[row] for row in rows]
+                )
+                trial = adaptation.cross_validate(card, tuner, chosen, folds, number)
+                temperature, threshold = adaptation.calibration(trial)
+                tuner.fit(chosen.images, labels, number)
                 seconds.append(time.perf_counter() - began)
-                measured["adapt"].append(measure(truth, tuner.scores(windows.images[others]), 0.5))
+                adapted = tuner.scores(windows.images[others]) / temperature
+                measured["adapt"].append(measure(truth, adapted, threshold))
+                covered += trial.after.low <= measured["adapt"][-1]["balanced"] <= trial.after.high
                 if metu:
-                    forgotten.append(metu_accuracy(loaded, metu, 0.5))
+                    forgotten.append(metu_accuracy(loaded, metu, temperature, threshold))
                 tuner.restore()
             means = {
                 method: {key: statistics.mean(one[key] for one in values) for key in ("balanced", "roc_auc")}
                 | {"worst": min(one["balanced"] for one in values)}
                 for method, values in measured.items()
             }
-            entry["sizes"][size] = means | {"fit_seconds": statistics.median(seconds), "metu": forgotten}
+            entry["sizes"][size] = means | {
+                "seconds": statistics.median(seconds),
+                "metu": forgotten,
+                "covered": [covered, options.draws],
+            }
             line = ", ".join(f"{method} {value['balanced']:.3f}" for method, value in means.items())
-            line += f"; METU {min(forgotten, default=0):.4f}, {statistics.median(seconds):.0f} s a fit"
+            line += f"; METU {min(forgotten, default=0):.4f}, {statistics.median(seconds):.0f} s, {covered} covered"
             print(f"{name} {size} + {size}: {line}", flush=True)
         if options.json:
             harness.save(options.json, results)

@@ -61,29 +61,28 @@ def run(config: AdaptConfig) -> dict:
     ) as stage:
         labelled = labelled_windows.gather(config, predictor.Model(loaded))
         windows = labelled.windows
-        replay = _replay(windows, loaded.card)
+        has_both = _note_missing_class(windows)
         _require_enough(windows)
         remember = adaptation.to_remember(loaded.card.image_px, loaded.card.channels)
         tuner = FineTuner(loaded.model, config.fine_tuning, remember)
         log = fold_log.FoldLog(config.out, _identity(config, loaded, labelled.fingerprint))
-        trial = adaptation.cross_validate(
-            loaded.card, tuner, windows, config.folds, config.seed, replay, _announced(log)
-        )
+        trial = adaptation.cross_validate(loaded.card, tuner, windows, config.folds, config.seed, _announced(log))
         outcome = adaptation.choose(trial)
         memory = adaptation.remembered(loaded.card.image_px, loaded.card.channels)
         before = tuner.scores(memory[0]) / loaded.card.temperature
-        card = _adapt(config, loaded, tuner, windows, replay, trial, outcome)
+        card = _adapt(config, loaded, tuner, windows, trial, outcome)
         after = tuner.scores(memory[0]) / card.temperature
-        if replay and _lost(memory[1], before, after, loaded.card, card) > FORGOTTEN:
-            # The windows can't say what became of the other class, but these pictures do.
-            tuner.restore()
-            card, outcome, after = loaded.card, Outcome.NOTHING, before
-        clean, cracked = windows.counts()
         forgetting = {
             "images": len(memory[1]),
             "before": adaptation.balanced(memory[1], before, loaded.card.threshold),
             "after": adaptation.balanced(memory[1], after, card.threshold),
         }
+        if not has_both and forgetting["before"] - forgetting["after"] > FORGOTTEN:
+            # The windows can't say what became of the other class, but these pictures do.
+            tuner.restore()
+            card, outcome = loaded.card, Outcome.NOTHING
+            forgetting["after"] = forgetting["before"]
+        clean, cracked = windows.counts()
         more = {"clean": clean, "cracked": cracked, "groups": len(np.unique(windows.groups)), "forgetting": forgetting}
         content = adaptation.content(trial, outcome, more)
         card = dataclasses.replace(card, fingerprint=labelled.fingerprint, parent=_parent(loaded, content))
@@ -103,14 +102,19 @@ def run(config: AdaptConfig) -> dict:
     return content
 
 
-def _replay(windows: Windows, card: model_file.ModelMetadata) -> Windows | None:
-    """Synthetic windows of the class that is missing, or None."""
-    missing = [label for label, count in enumerate(windows.counts()) if not count]
-    if not missing:
-        return None
-    name = ("clean", "cracked")[missing[0]]
-    console.info(f"no {name} windows: {adaptation.REPLAYED} synthetic ones stand in, and say nothing about this place")
-    return adaptation.replay(missing[0], card.image_px, card.channels)
+def _note_missing_class(windows: Windows) -> bool:
+    """Whether both classes are there; says what stands in where one is missing."""
+    clean, cracked = windows.counts()
+    if not cracked:
+        console.info(
+            f"no cracked windows: {adaptation.STAND_INS} with cracks drawn onto the clean ones stand in; which real "
+            "cracks of this place are found afterwards is not measured"
+        )
+    elif not clean:
+        console.info(
+            f"no clean windows: {adaptation.STAND_INS} synthetic ones stand in, and say nothing about this place"
+        )
+    return bool(clean and cracked)
 
 
 def _require_enough(windows: Windows) -> None:
@@ -156,7 +160,6 @@ def _adapt(
     loaded: model_file.TrainedModel,
     tuner: FineTuner,
     windows: Windows,
-    replay: Windows | None,
     trial: Trial,
     outcome: Outcome,
 ) -> model_file.ModelMetadata:
@@ -169,7 +172,7 @@ def _adapt(
         return dataclasses.replace(
             loaded.card, threshold=threshold, review=_band(loaded.card, trial.before_logits, threshold)
         )
-    tuner.fit(*adaptation.fitted(windows.images, windows.labels, replay), config.seed)
+    tuner.fit(*adaptation.fitted(windows.images, windows.labels), config.seed)
     temperature, threshold = adaptation.calibration(trial)
     verdict = significance.compare(
         trial.labels, model_file.to_probabilities(trial.after_logits, temperature), threshold, trial.groups
@@ -182,17 +185,6 @@ def _band(card: model_file.ModelMetadata, logits: np.ndarray, threshold: float) 
     """The band for human review around `threshold`, where the model has one; `logits`: calibrated, of the windows."""
     share = REVIEWED if card.review[0] < card.review[1] else 0.0
     return thresholds.abstention_band(expit(logits), threshold, share)
-
-
-def _lost(
-    labels: np.ndarray,
-    before: np.ndarray,
-    after: np.ndarray,
-    own: model_file.ModelMetadata,
-    adapted: model_file.ModelMetadata,
-) -> float:
-    """The balanced accuracy that is lost on pictures of logits `before` and `after`, calibrated."""
-    return adaptation.balanced(labels, before, own.threshold) - adaptation.balanced(labels, after, adapted.threshold)
 
 
 def _parent(loaded: model_file.TrainedModel, content: dict) -> dict:

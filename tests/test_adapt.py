@@ -173,12 +173,15 @@ def test_the_flags_of_a_run_give_the_same_figures_again(adapted, tmp_path):
     shutil.rmtree(tmp_path / "again")
 
 
-def test_false_alarms_alone_teach_too_with_synthetic_cracks_beside_them(tmp_path, capsys):
+def test_false_alarms_alone_teach_too_with_cracks_drawn_onto_them(tmp_path, capsys):
     for number in range(14):
         values = support.encoded(support.picture(number, 128, 128), "PNG")
         support.put(tmp_path / "windows/clean" / f"{number}.png", values)
     metrics = adapt.run(config(tmp_path / "windows", tmp_path / "wall"))
-    assert "no cracked windows: 64 synthetic ones stand in" in capsys.readouterr().out
+    assert (
+        "no cracked windows: 64 with cracks drawn onto the clean ones stand in; which real cracks"
+        in capsys.readouterr().out
+    )
     assert (metrics["clean"], metrics["cracked"]) == (14, 0) and metrics["changed"] in ("weights", "nothing")
 
 

@@ -12,7 +12,7 @@ of cracked, after the temperature; logits: float [N].
 """
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, logit
 
 from crackflow.core.config.threshold import F1, RuleKind, ThresholdRule
@@ -58,6 +58,38 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
     # Convex in 1 / T, so there is one minimum.
     optimum = minimize_scalar(entropy, bounds=(np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE)), method="bounded")
     return float(np.exp(optimum.x))
+
+
+def fit_sigmoid(labels: np.ndarray, logits: np.ndarray) -> tuple[float, float]:
+    """Fits temperature and bias: Platt, Probabilistic outputs for support vector machines, 1999.
+
+    His targets, as in `fit_temperature`; both classes count alike, however many images each has.
+
+    Args:
+        labels: int or bool [N], 1 means cracked.
+        logits: float [N], finite.
+
+    Returns:
+        (T, b), with the least cross-entropy of sigmoid(logits / T + b), T in 0.05..20 and b in -4.6..4.6 (a threshold
+        of 0.01..0.99); (1.0, 0.0) when only one class is present.
+    """
+    labels, logits = np.asarray(labels).astype(bool), np.asarray(logits, np.float64)
+    cracked, clean = int(labels.sum()), int((~labels).sum())
+    if not cracked or not clean:
+        return 1.0, 0.0
+    target = np.where(labels, (cracked + 1) / (cracked + 2), 1 / (clean + 2))
+    weight = np.where(labels, 0.5 / cracked, 0.5 / clean)
+
+    def entropy(values: np.ndarray) -> tuple[float, np.ndarray]:
+        scaled = logits * values[0] + values[1]
+        slope = weight * (expit(scaled) - target)
+        return float(weight @ (np.logaddexp(0.0, scaled) - target * scaled)), np.array([slope @ logits, slope.sum()])
+
+    most = float(logit(MAX_THRESHOLD))
+    bounds = [(1 / MAX_TEMPERATURE, 1 / MIN_TEMPERATURE), (-most, most)]
+    # Convex in 1 / T and b, so there is one minimum.
+    best = minimize(entropy, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=bounds)
+    return float(1 / best.x[0]), float(best.x[1])
 
 
 def choose_threshold(labels: np.ndarray, probabilities: np.ndarray, rule: ThresholdRule = F1) -> float:

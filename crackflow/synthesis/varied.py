@@ -66,9 +66,9 @@ def draw_example(seed: int, index: int, image_px: int, donors_in: str = "") -> E
         if borrows:
             crack = source_donors.crack(rng, image_px, boldness, faint)
         else:
-            crack = _draw_crack(rng, image_px, reference, boldness, faint)
+            crack = draw_crack(rng, image_px, reference, boldness, faint)
         cracked = cracks.darken(surface, crack)
-        if _is_visible(concrete.expose(cracked, camera), crack.mask, faint):
+        if is_visible(concrete.expose(cracked, camera), crack.mask, faint):
             return Example(_develop(cracked, camera, grey, compressed), crack.mask, 1, camera.jpeg_quality)
     return draw_example(seed, index + (1 << 40), image_px, donors_in)  # the ground is too dark or too rough
 
@@ -86,7 +86,7 @@ def _draw_ground(
     return ground
 
 
-def _draw_crack(rng: np.random.Generator, image_px: int, reference: float, boldness: float, faint: bool) -> Crack:
+def draw_crack(rng: np.random.Generator, image_px: int, reference: float, boldness: float, faint: bool) -> Crack:
     """Draws a crack of any width, sometimes filled, with an inside of any brightness; `faint`: mostly thin and pale."""
     scale = image_px / reference
     narrowest, skew = 3.0**boldness, 1.3 - 0.3 * boldness if faint else 1.0
@@ -167,5 +167,5 @@ def _develop(surface: Surface, camera: Camera, grey: bool, compressed: bool) -> 
     return image
 
 
-def _is_visible(image: np.ndarray, mask: np.ndarray, faint: bool) -> bool:
+def is_visible(image: np.ndarray, mask: np.ndarray, faint: bool) -> bool:
     return cracks.is_visible(image, mask, MIN_SHARE, *(FAINTEST if faint else MIN_CONTRAST))

@@ -16,6 +16,7 @@ batch has as many cracked windows as clean ones. The weights at the end are the 
 last step is as good as any.
 """
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -44,8 +45,7 @@ class FineTuner:
     ) -> None:
         self._network, self._settings, self._replay = network, settings, replay
         self._before = [weight.numpy() for weight in network.trainable_weights]
-        schedule = keras.optimizers.schedules.CosineDecay(settings.learning_rate, settings.steps)
-        self._optimizer = keras.optimizers.Adam(schedule)
+        self._optimizer = keras.optimizers.Adam(settings.learning_rate)
         self._optimizer.build(network.trainable_weights)
         self._sums = [tf.Variable(tf.zeros_like(weight), trainable=False) for weight in network.trainable_weights]
         self._seed = tf.Variable(0, dtype=tf.int64, trainable=False)
@@ -64,9 +64,12 @@ class FineTuner:
         self.restore()
         for variable in (*self._optimizer.variables, *self._sums):
             variable.assign(tf.zeros_like(variable))
-        steps, first = self._settings.steps, int(self._settings.steps * AVERAGED)
+        steps = self._settings.steps_for(len(images))
+        first = int(steps * AVERAGED)
         batches = self._batches(images, np.asarray(labels).astype(np.int32), seed)
         for step, (batch, batch_labels) in zip(range(steps), batches, strict=False):
+            rate = self._settings.learning_rate * (1 + math.cos(math.pi * step / steps)) / 2
+            self._optimizer.learning_rate.assign(rate)
             # A step of another seed draws other random numbers: `augment` derives them from both.
             number = tf.constant(seed * steps + step, tf.int64)
             self._step(tf.constant(batch), tf.constant(batch_labels), number, tf.constant(step >= first))

@@ -112,3 +112,31 @@ def test_metrics_say_what_changed():
     content = adaptation.content(result, Outcome.WEIGHTS, {"clean": 10})
     assert content["changed"] == "weights" and content["clean"] == 10 and content["before"]["value"] == 0.5
     assert ThresholdRule.parse("youden") == adaptation.BALANCED
+
+
+def test_cracks_are_drawn_onto_the_windows_of_the_fold_where_there_are_none():
+    fitted = []
+
+    class Noting(Tuner):
+        def fit(self, images, labels, seed):
+            fitted.append((images, labels))
+            super().fit(images, labels, seed)
+
+    walls = np.stack([np.full((32, 32, 3), 60 + 10 * number, np.uint8) for number in range(12)])
+    clean = Windows(walls, np.zeros(12, int), np.arange(12), [""] * 12)
+    adaptation.cross_validate(CARD, Noting(right, right), clean, 3, 0)
+    for images, labels in fitted:
+        own = {int(image[0, 0, 0]) for image in images[labels == 0]}
+        drawn = images[labels == 1]
+        assert len(own) == 8 and len(drawn) == adaptation.STAND_INS
+        shades = np.array([np.bincount(image.ravel(), minlength=256) for image in drawn])
+        grounds = [level for level in range(60, 180, 10) if shades[:, level].max() > 1000]  # of 3,072 values
+        assert len(grounds) >= 6 and set(grounds) <= own
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_synthetic_pictures_stand_in_for_what_can_not_be_drawn_onto_the_windows(missing):
+    black = np.zeros((3, 32, 32, 1), np.uint8)  # no crack would be seen on them
+    first, again = (adaptation.stand_ins(black, missing) for _ in range(2))
+    assert first.shape == (adaptation.STAND_INS, 32, 32, 1) and first.max() > 50
+    np.testing.assert_array_equal(first, again)

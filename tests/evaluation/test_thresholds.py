@@ -212,3 +212,36 @@ def test_a_threshold_of_few_images_is_moved_to_what_the_rule_expects(rule, expec
 
 def test_a_threshold_for_a_recall_stays_where_it_was_chosen():
     assert thresholds.shrunk(0.03, ThresholdRule.parse("recall:0.99"), 4) == 0.03
+
+
+def shifted_logits(seed, by, cracked=60, clean=60):
+    random = np.random.default_rng(seed)
+    labels = np.repeat([1, 0], [cracked, clean])
+    return labels, random.normal(np.where(labels == 1, 2.0, -2.0), 1.5) + by
+
+
+@pytest.mark.parametrize("by", [-3.0, 0.0, 2.5])
+def test_the_bias_of_a_sigmoid_undoes_a_shift_of_all_logits(by):
+    labels, logits = shifted_logits(0, by, cracked=400, clean=400)
+    temperature, bias = thresholds.fit_sigmoid(labels, logits)
+    assert -bias * temperature == pytest.approx(by, abs=0.3)
+
+
+def test_a_sigmoid_of_the_other_class_is_the_same_from_behind():
+    labels, logits = shifted_logits(1, 1.0)
+    temperature, bias = thresholds.fit_sigmoid(labels, logits)
+    other_temperature, other_bias = thresholds.fit_sigmoid(1 - labels, -logits)
+    assert (other_temperature, other_bias) == pytest.approx((temperature, -bias), rel=1e-3, abs=1e-3)
+
+
+def test_a_sigmoid_weighs_both_classes_alike():
+    """Six times as many clean images of the same kind leave the threshold where it was."""
+    even, uneven = (thresholds.fit_sigmoid(*shifted_logits(2, 1.0, 400, clean)) for clean in (400, 2400))
+    assert even == pytest.approx(uneven, rel=0.2, abs=0.15)
+
+
+def test_a_sigmoid_of_one_class_or_of_perfect_logits_stays_within_bounds():
+    assert thresholds.fit_sigmoid(np.ones(5), np.arange(5.0)) == (1.0, 0.0)
+    temperature, bias = thresholds.fit_sigmoid(np.repeat([0, 1], 20), np.repeat([-900.0, 900.0], 20))
+    assert 0.05 <= temperature <= 20 and abs(bias) <= 4.6
+    assert 0.01 <= expit(-bias) <= 0.99

@@ -69,7 +69,7 @@ def test_what_can_not_be_seen_is_drawn_anew(monkeypatch):
 
 def test_faint_cracks_are_thinner_and_paler():
     def drawn(faint):
-        return [varied._draw_crack(np.random.default_rng(seed), PX, 100.0, 0.0, faint) for seed in range(120)]
+        return [varied.draw_crack(np.random.default_rng(seed), PX, 100.0, 0.0, faint) for seed in range(120)]
 
     plain, faint = drawn(False), drawn(True)
     areas = [np.median([(crack.mask > 0).mean() for crack in some]) for some in (faint, plain)]
@@ -82,7 +82,7 @@ def test_a_faint_crack_may_be_fainter_than_others_but_not_without_end():
     mask[:, 15:17] = 255
     for level, visible in ((91, (False, True)), (95, (False, False)), (80, (True, True))):
         image[:, 15:17] = level
-        assert tuple(varied._is_visible(image, mask, faint) for faint in (False, True)) == visible
+        assert tuple(varied.is_visible(image, mask, faint) for faint in (False, True)) == visible
 
 
 def test_a_net_has_many_edges_and_stays_near_the_picture():

@@ -87,3 +87,22 @@ def test_images_to_remember_come_with_each_batch_and_count(network, windows):
 
 def test_no_windows_have_no_scores(network):
     assert fine_tuning.FineTuner(network, SETTINGS).scores(np.zeros((0, 32, 32, 3), np.uint8)).shape == (0,)
+
+
+def test_the_steps_of_a_fit_grow_with_the_root_of_the_windows_unless_they_are_given():
+    assert [FineTuning().steps_for(count) for count in (20, 40, 160, 1000)] == [60, 60, 120, 300]
+    assert FineTuning(steps=7).steps_for(1000) == 7
+
+
+def test_the_learning_rate_falls_along_half_a_cosine(network, windows):
+    rates = []
+
+    class Noting(fine_tuning.FineTuner):
+        def _batches(self, *arguments):
+            for batch in super()._batches(*arguments):
+                rates.append(float(self._optimizer.learning_rate))  # of the step before
+                yield batch
+
+    Noting(network, SETTINGS).fit(*windows, seed=0)
+    expected = 0.01 * (1 + np.cos(np.pi * np.arange(30) / 30)) / 2
+    np.testing.assert_allclose(rates[1:], expected[:29], rtol=1e-5)  # the last one is not asked for

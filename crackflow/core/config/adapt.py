@@ -1,31 +1,45 @@
 """Flags of crackflow.adapt."""
 
 import dataclasses
+import math
 
 from crackflow.core.config.augmentation import Augment, Augmentation
 from crackflow.core.config.data import ConvertConfig, Layout
 from crackflow.core.config.fields import option, require, require_at_least, require_given, require_positive
+
+FEW_WINDOWS, FEW_WINDOWS_STEPS = 40, 60
 
 
 @dataclasses.dataclass(frozen=True)
 class FineTuning:
     """How the weights are fitted to a few windows."""
 
-    steps: int = option(150, "optimizer steps; each fold of the cross-validation has as many")
-    batch_size: int = option(
-        32, "windows a step, half of them cracked; a quarter as many synthetic ones come with them"
+    steps: int = option(
+        0, "optimizer steps of each fit; 0: 60 for up to 40 windows, more with the root of their number"
     )
-    learning_rate: float = option(1e-3, "of Adam at the first step; it falls to 0 along half a cosine")
+    batch_size: int = option(
+        16, "windows a step, half of them cracked; a quarter as many synthetic ones come with them"
+    )
+    learning_rate: float = option(2e-3, "of Adam at the first step; it falls to 0 along half a cosine")
     label_smoothing: float = option(
         0.0, "how far labels are drawn towards 0.5, so that few windows aren't learnt by heart"
     )
     augmentation: Augmentation = Augmentation(augment=Augment.D4)
 
     def __post_init__(self) -> None:
-        require_at_least(self, 1, ["steps"])
+        require_at_least(self, 0, ["steps"])
         require(self.batch_size >= 2 and self.batch_size % 2 == 0, "batch_size", "an even number", self.batch_size)
         require_positive(self, ["learning_rate"])
         require(0 <= self.label_smoothing < 1, "label_smoothing", "0 or more, below 1", self.label_smoothing)
+
+    def steps_for(self, windows: int) -> int:
+        """The optimizer steps of a fit to so many windows.
+
+        On 20 + 20 windows of brickwork (three draws, 660 others): 150 steps of 32 windows at a rate of 0.001, 75 and 50
+        of 16 at 0.002, and 100 of 16 at 0.001 gave a balanced accuracy of 0.949, 0.951, 0.959 and 0.945, a ROC AUC of
+        0.993 to 0.994. The first takes four and six times as long as the second and third.
+        """
+        return self.steps or round(FEW_WINDOWS_STEPS * max(1.0, math.sqrt(windows / FEW_WINDOWS)))
 
 
 @dataclasses.dataclass(frozen=True)
