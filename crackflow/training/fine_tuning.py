@@ -27,7 +27,7 @@ from crackflow.training import augment
 
 AVERAGED = 0.5  # the last part of the steps whose weights are averaged
 SCORED_AT_ONCE = 128
-REPLAYED = 0.25  # so many images to be remembered for each window of a batch
+REPLAYED = 0.5  # so many images to be remembered for each window of a batch
 
 
 class FineTuner:

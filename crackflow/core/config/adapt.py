@@ -17,9 +17,7 @@ class FineTuning:
     steps: int = option(
         0, "optimizer steps of each fit; 0: 60 for up to 40 windows, more with the root of their number"
     )
-    batch_size: int = option(
-        16, "windows a step, half of them cracked; a quarter as many synthetic ones come with them"
-    )
+    batch_size: int = option(16, "windows a step, half of them cracked; half as many synthetic ones come with them")
     learning_rate: float = option(2e-3, "of Adam at the first step; it falls to 0 along half a cosine")
     label_smoothing: float = option(
         0.0, "how far labels are drawn towards 0.5, so that few windows aren't learnt by heart"
