@@ -6,10 +6,11 @@
 For each set of real windows (brickwork; DeepCrack and CFD cut into windows of 227 pixels by their masks), each number
 of windows per class and each draw: balanced accuracy and ROC AUC on all windows of other groups, of the model that
 comes with crackflow as it is, with its threshold chosen anew on the windows, with a logistic regression on its pooled
-features, and adapted as crackflow.adapt does: cross-validation for the estimate, temperature and threshold, then a fit
-to all of them. `covered`: in how many draws the truth was within the interval of the estimate. With --metu, a dataset
-converted from METU, the adapted models are also measured on its test split: what they have forgotten. Results are saved
-after each set.
+features, fitted to the clean ones alone as crackflow.adapt does where nothing else is labelled (cracks are drawn onto
+them), and adapted to all as it does: cross-validation for the estimate, temperature and threshold, then a fit.
+`estimates`: for each draw what the cross-validation said, the ends of its interval, and what the model was worth on the
+other windows; `covered`: in how many draws the interval held that. With --metu, a dataset converted from METU, the
+adapted models are also measured on its test split: what they have forgotten. Results are saved after each set.
 """
 
 import statistics
@@ -33,7 +34,7 @@ from crackflow.pipeline.batch_spec import BatchSpec
 from crackflow.training.fine_tuning import FineTuner
 
 WINDOW_PX = 227
-METHODS = ("as it is", "threshold", "head", "adapt")
+METHODS = ("as it is", "threshold", "head", "clean alone", "adapt")
 
 
 def windows_of(name: str, loaded: model_file.TrainedModel) -> Windows:
@@ -81,7 +82,7 @@ def main() -> None:
         results["sets"][name] = entry
         for size in map(int, options.sizes.split(",")):
             measured: dict[str, list] = {method: [] for method in METHODS}
-            seconds, forgotten, covered = [], [], 0
+            seconds, forgotten, estimates = [], [], []
             for number in range(options.draws):
                 rows, others = draw(windows, size, number)
                 labels, truth = windows.labels[rows], windows.labels[others]
@@ -90,6 +91,9 @@ def main() -> None:
                 measured["threshold"].append(measure(truth, as_is[others], threshold))
                 head = LogisticRegression(max_iter=2000).fit(features[rows], labels)
                 measured["head"].append(measure(truth, head.decision_function(features[others]), 0.5))
+                clean = rows[labels == 0]
+                tuner.fit(*adaptation.fitted(windows.images[clean], windows.labels[clean]), number)
+                measured["clean alone"].append(measure(truth, tuner.scores(windows.images[others]), 0.5))
                 began = time.perf_counter()
                 chosen = Windows(
                     windows.images[rows], labels, windows.groups[rows], [windows.paths[row] for row in rows]
@@ -100,7 +104,7 @@ def main() -> None:
                 seconds.append(time.perf_counter() - began)
                 adapted = tuner.scores(windows.images[others]) / temperature
                 measured["adapt"].append(measure(truth, adapted, threshold))
-                covered += trial.after.low <= measured["adapt"][-1]["balanced"] <= trial.after.high
+                estimates.append([*trial.after, measured["adapt"][-1]["balanced"]])
                 if metu:
                     forgotten.append(metu_accuracy(loaded, metu, temperature, threshold))
                 tuner.restore()
@@ -109,10 +113,12 @@ def main() -> None:
                 | {"worst": min(one["balanced"] for one in values)}
                 for method, values in measured.items()
             }
+            covered = sum(low <= true <= high for _, low, high, true in estimates)
             entry["sizes"][size] = means | {
                 "seconds": statistics.median(seconds),
                 "metu": forgotten,
-                "covered": [covered, options.draws],
+                "covered": covered,
+                "estimates": estimates,
             }
             line = ", ".join(f"{method} {value['balanced']:.3f}" for method, value in means.items())
             line += f"; METU {min(forgotten, default=0):.4f}, {statistics.median(seconds):.0f} s, {covered} covered"
