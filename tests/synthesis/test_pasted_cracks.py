@@ -17,15 +17,16 @@ def test_the_same_seed_gives_the_same_pictures_and_another_seed_others():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_each_picture_is_its_window_with_something_darker_on_it(channels):
-    """Cracks, nets of them and dirty edges cover up to three quarters; what they leave is the window."""
-    windows = walls(channels=channels)
+def test_pictures_are_their_windows_with_something_darker_on_them(channels):
+    """Cracks, nets of them and dirty edges cover a part, seldom all; what they leave is the window."""
+    windows, left = walls(channels=channels), []
     for picture in pasted_cracks.onto(windows, 20, 3):
         differences = [picture.astype(int) - window for window in windows]
-        difference = min(differences, key=lambda values: (values != 0).sum())
+        difference = max(differences, key=lambda values: (np.abs(values).max(-1) <= 1).sum())
         as_it_was = np.abs(difference).max(-1) <= 1
-        assert 0.2 < as_it_was.mean() < 0.997
-        assert difference[~as_it_was].mean() < -5
+        left.append(as_it_was.mean())
+        assert difference[~as_it_was].mean() < 0 and (difference < -20).any()
+    assert np.median(left) > 0.7 and sorted(left)[2] > 0.2 and max(left) < 0.997
 
 
 def test_no_picture_comes_of_windows_on_which_a_crack_would_not_be_seen():

@@ -62,7 +62,7 @@ def test_it_varies_more_than_the_imitation_of_metu(many):
 
 def test_what_can_not_be_seen_is_drawn_anew(monkeypatch):
     seen = iter([False] * 12 + [True])
-    monkeypatch.setattr(varied, "_is_visible", lambda image, mask, faint: next(seen))
+    monkeypatch.setattr(varied, "is_visible", lambda image, mask, faint: next(seen))
     assert varied.draw_example(0, 1, 32).label == 1
     assert next(seen, None) is None
 

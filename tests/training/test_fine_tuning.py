@@ -82,7 +82,7 @@ def test_images_to_remember_come_with_each_batch_and_count(network, windows):
     assert margin((remembered, labels)) > margin(None) + 0.1
     tuner = fine_tuning.FineTuner(network, SETTINGS, (remembered, labels))
     batch, batch_labels = next(tuner._batches(images, labels, 0))
-    assert len(batch) == 10 and batch_labels.sum() == 5 and batch_labels[8:].tolist() == [0, 1]
+    assert len(batch) == 12 and batch_labels.sum() == 6 and batch_labels[8:].tolist() == [0, 0, 1, 1]
 
 
 def test_no_windows_have_no_scores(network):
