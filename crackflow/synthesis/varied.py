@@ -87,7 +87,15 @@ def _draw_ground(
 
 
 def draw_crack(rng: np.random.Generator, image_px: int, reference: float, boldness: float, faint: bool) -> Crack:
-    """Draws a crack of any width, sometimes filled, with an inside of any brightness; `faint`: mostly thin and pale."""
+    """Draws a crack of any width, sometimes filled, with an inside of any brightness.
+
+    Args:
+        rng: the generator.
+        image_px: side of the image.
+        reference: width of the image in which the constants of this file are pixels.
+        boldness: 0..1, raises the narrowest width and the least darkness that may be drawn.
+        faint: mostly thin and pale.
+    """
     scale = image_px / reference
     narrowest, skew = 3.0**boldness, 1.3 - 0.3 * boldness if faint else 1.0
     usual = narrowest * (MAX_WIDTH / narrowest) ** (rng.random() ** skew)
@@ -168,4 +176,11 @@ def _develop(surface: Surface, camera: Camera, grey: bool, compressed: bool) -> 
 
 
 def is_visible(image: np.ndarray, mask: np.ndarray, faint: bool) -> bool:
+    """Whether the crack of `image` uint8 [px, px, 3] is large and dark enough to be called one.
+
+    Args:
+        image: uint8 [px, px, 3], 0..255.
+        mask: uint8 [px, px], 255 on the crack.
+        faint: whether a fainter crack will do.
+    """
     return cracks.is_visible(image, mask, MIN_SHARE, *(FAINTEST if faint else MIN_CONTRAST))
