@@ -60,11 +60,6 @@ def photographs(images: pathlib.Path, folder: pathlib.Path, count: int) -> None:
         Image.fromarray(wall).save(folder / f"{number}.jpg", quality=90)
 
 
-def help_of(verb: str) -> str:
-    """The name of the figure of the start-up of `verb`."""
-    return f"{verb} --help"
-
-
 def one_round(
     checkout: pathlib.Path, images: pathlib.Path, photos: pathlib.Path, folder: pathlib.Path, only: list[str]
 ) -> dict:
@@ -83,7 +78,7 @@ def one_round(
         figures["predict, 12 MP"] = seconds_of_a_photograph(checkout, photos, folder)
     for verb in VERBS:
         if not only or verb in only and verb != "convert":
-            figures[help_of(verb)] = run(checkout, verb, "--help")
+            figures[f"{verb} --help"] = run(checkout, verb, "--help")
     return figures
 
 

@@ -40,16 +40,10 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
     Raises:
         ValueError: when a logit isn't finite, or the shapes differ.
     """
-    labels, logits = np.asarray(labels).astype(bool), np.asarray(logits, np.float64)
-    if labels.shape != logits.shape or labels.ndim != 1 or not np.isfinite(logits).all():
-        raise ValueError(
-            "fit_temperature: expected finite logits [N] and as many labels, "
-            f"received {logits.shape} and {labels.shape}"
-        )
+    labels, logits = _checked_logits("fit_temperature", labels, logits)
     if labels.all() or not labels.any():
         return 1.0
-    cracked, clean = labels.sum(), (~labels).sum()
-    target = np.where(labels, (cracked + 1) / (cracked + 2), 1 / (clean + 2))
+    target = _platt_targets(labels)
 
     def entropy(log_temperature: float) -> float:
         scaled = logits / np.exp(log_temperature)
@@ -72,13 +66,14 @@ def fit_sigmoid(labels: np.ndarray, logits: np.ndarray) -> tuple[float, float]:
     Returns:
         (T, b), with the least cross-entropy of sigmoid(logits / T + b), T in 0.05..20 and b in -4.6..4.6 (a threshold
         of 0.01..0.99); (1.0, 0.0) when only one class is present.
+
+    Raises:
+        ValueError: when a logit isn't finite, or the shapes differ.
     """
-    labels, logits = np.asarray(labels).astype(bool), np.asarray(logits, np.float64)
-    cracked, clean = int(labels.sum()), int((~labels).sum())
-    if not cracked or not clean:
+    labels, logits = _checked_logits("fit_sigmoid", labels, logits)
+    if labels.all() or not labels.any():
         return 1.0, 0.0
-    target = np.where(labels, (cracked + 1) / (cracked + 2), 1 / (clean + 2))
-    weight = np.where(labels, 0.5 / cracked, 0.5 / clean)
+    target, weight = _platt_targets(labels), np.where(labels, 0.5 / labels.sum(), 0.5 / (~labels).sum())
 
     def entropy(values: np.ndarray) -> tuple[float, np.ndarray]:
         scaled = logits * values[0] + values[1]
@@ -90,6 +85,26 @@ def fit_sigmoid(labels: np.ndarray, logits: np.ndarray) -> tuple[float, float]:
     # Convex in 1 / T and b, so there is one minimum.
     best = minimize(entropy, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=bounds)
     return float(1 / best.x[0]), float(best.x[1])
+
+
+def _checked_logits(name: str, labels: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(labels as bool [N], logits as float64 [N]).
+
+    Raises:
+        ValueError: when a logit isn't finite, or the shapes differ.
+    """
+    labels, logits = np.asarray(labels).astype(bool), np.asarray(logits, np.float64)
+    if labels.shape != logits.shape or labels.ndim != 1 or not np.isfinite(logits).all():
+        raise ValueError(
+            f"{name}: expected finite logits [N] and as many labels, received {logits.shape} and {labels.shape}"
+        )
+    return labels, logits
+
+
+def _platt_targets(labels: np.ndarray) -> np.ndarray:
+    """float64 [N], between 0 and 1, of `labels` bool [N] of both classes."""
+    cracked, clean = labels.sum(), (~labels).sum()
+    return np.where(labels, (cracked + 1) / (cracked + 2), 1 / (clean + 2))
 
 
 def choose_threshold(labels: np.ndarray, probabilities: np.ndarray, rule: ThresholdRule = F1) -> float:

@@ -48,7 +48,6 @@ class FineTuner:
         self._optimizer = keras.optimizers.Adam(settings.learning_rate)
         self._optimizer.build(network.trainable_weights)
         self._sums = [tf.Variable(tf.zeros_like(weight), trainable=False) for weight in network.trainable_weights]
-        self._seed = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._augmenter = augment.Augmenter(settings.augmentation, 0, compiled=False)
         self._step = tf.function(self._train_step, autograph=False, reduce_retracing=True)
         self._score = tf.function(lambda image: network(image, training=False), autograph=False, reduce_retracing=True)

@@ -245,3 +245,9 @@ def test_a_sigmoid_of_one_class_or_of_perfect_logits_stays_within_bounds():
     temperature, bias = thresholds.fit_sigmoid(np.repeat([0, 1], 20), np.repeat([-900.0, 900.0], 20))
     assert 0.05 <= temperature <= 20 and abs(bias) <= 4.6
     assert 0.01 <= expit(-bias) <= 0.99
+
+
+def test_a_sigmoid_is_refused_logits_that_are_not_finite_or_not_as_many():
+    for labels, logits in (([0, 1], [0.5, np.nan]), ([0, 1, 1], [0.5, 1.0])):
+        with pytest.raises(ValueError, match=r"fit_sigmoid: expected finite logits \[N\] and as many labels"):
+            thresholds.fit_sigmoid(labels, logits)

@@ -112,4 +112,5 @@ def test_something_else_there_is_said_at_once_as_well(banner, monkeypatch):
 
 @pytest.mark.slow
 def test_a_dispatcher_is_known_by_its_answer(address):
+    assert rendezvous.is_grpc(address.removeprefix(service_loader.SCHEME))
     service_loader.require_reachable(address)
