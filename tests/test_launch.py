@@ -210,6 +210,8 @@ def test_workers_take_the_gpus_that_may_be_seen_and_no_others(tmp_path, script, 
     stand_in.write_text(
         f'#!/bin/bash\nif [ "$2" != crackflow.{verb} ]; then exec {sys.executable} "$@"; fi\n'
         f'echo "$CUDA_VISIBLE_DEVICES" >> {seen}\n'
+        # A chief that ends first takes the workers with it: both are to have written before anyone ends.
+        f"for ((tenth = 0; tenth < 300; tenth++)); do (($(grep -c . {seen}) >= 2)) && break; sleep 0.1; done\n"
     )
     stand_in.chmod(0o755)
     environment = os.environ | {"PYTHON": str(stand_in), "CUDA_VISIBLE_DEVICES": "2,5"}
