@@ -17,7 +17,6 @@ import statistics
 import time
 
 import numpy as np
-from scipy.special import logit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
@@ -56,12 +55,12 @@ def measure(labels: np.ndarray, logits: np.ndarray, threshold: float) -> dict[st
 
 
 def metu_accuracy(
-    loaded: model_file.TrainedModel, dataset: dataset_io.Dataset, temperature: float, threshold: float
+    loaded: model_file.TrainedModel, dataset: dataset_io.Dataset, calibration: adaptation.Calibration
 ) -> float:
     """The accuracy of the network, as its weights are now, on the test split."""
     spec = BatchSpec(256, loaded.card.image_px, loaded.card.channels)
     labels, logits = scoring.predict_logits(loaded.model, tfrecord_loader.eval_batches(dataset, "test", spec))
-    return float(((logits / temperature >= logit(threshold)) == (labels == 1)).mean())
+    return float(((calibration.margins(logits) >= 0) == (labels == 1)).mean())
 
 
 def main() -> None:
@@ -93,20 +92,21 @@ def main() -> None:
                 measured["head"].append(measure(truth, head.decision_function(features[others]), 0.5))
                 clean = rows[labels == 0]
                 tuner.fit(*adaptation.fitted(windows.images[clean], windows.labels[clean]), number)
-                measured["clean alone"].append(measure(truth, tuner.scores(windows.images[others]), 0.5))
+                alone = adaptation.calibrate(card, labels[labels == 0], np.zeros(size))
+                margins = alone.margins(tuner.scores(windows.images[others]))
+                measured["clean alone"].append(measure(truth, margins, 0.5))
                 began = time.perf_counter()
                 chosen = Windows(
                     windows.images[rows], labels, windows.groups[rows], [windows.paths[row] for row in rows]
                 )
                 trial = adaptation.cross_validate(card, tuner, chosen, folds, number)
-                temperature, threshold = adaptation.calibration(trial)
+                calibration = adaptation.calibrate(card, labels, trial.after_logits)
                 tuner.fit(chosen.images, labels, number)
                 seconds.append(time.perf_counter() - began)
-                adapted = tuner.scores(windows.images[others]) / temperature
-                measured["adapt"].append(measure(truth, adapted, threshold))
+                measured["adapt"].append(measure(truth, calibration.margins(tuner.scores(windows.images[others])), 0.5))
                 estimates.append([*trial.after, measured["adapt"][-1]["balanced"]])
                 if metu:
-                    forgotten.append(metu_accuracy(loaded, metu, temperature, threshold))
+                    forgotten.append(metu_accuracy(loaded, metu, calibration))
                 tuner.restore()
             means = {
                 method: {key: statistics.mean(one[key] for one in values) for key in ("balanced", "roc_auc")}

@@ -4,8 +4,8 @@
   python -m crackflow.adapt --images=windows --model=runs/metu --out=runs/wall
   python -m crackflow.predict --model=runs/wall --photos=site --out=findings
 
-It first says what the labels are worth: how often the model as it is and the adapted one are right, on windows that the
-fit has not seen. If the adapted one is not better beyond chance, the model keeps its weights, and its threshold moves
+It says what the labels are worth: how often the model as it is and the adapted one are right, on windows that the fit
+has not seen. If the adapted one is not better beyond chance, the model keeps its weights, and its threshold moves
 only if that is proved better. Leaves in the folder: model.h5, report.html, metrics.json, flags.cfg. A run that was
 stopped or killed resumes when the same command is given again.
 """
@@ -16,24 +16,32 @@ import os
 from collections.abc import Callable
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from crackflow.core import atomic, callable_module, console, flags, runtime
 from crackflow.core.config.adapt import AdaptConfig
 from crackflow.core.errors import UserError
 from crackflow.data import overlays
-from crackflow.evaluation import adaptation, labelled_windows, metrics, results, significance, thresholds
+from crackflow.evaluation import (
+    adaptation,
+    labelled_windows,
+    metrics,
+    photo_evaluation,
+    results,
+    significance,
+    thresholds,
+)
 from crackflow.evaluation.adaptation import Outcome, Trial, Windows
 from crackflow.evaluation.labelled_windows import LabelledWindows
-from crackflow.inference import predictor
+from crackflow.inference import photo_threshold, predictor
 from crackflow.model import model_file
 from crackflow.model.ood import OOD_QUANTILE, FeatureStatistics
 from crackflow.report import run_page
 from crackflow.training import fold_log, run_folder
-from crackflow.training.fine_tuning import FineTuner
+from crackflow.training.fine_tuning import SCORED_AT_ONCE, FineTuner
 from crackflow.version import __version__
 
-OWNED_FILES = (model_file.FILE, run_folder.METRICS, run_folder.REPORT, run_folder.FLAGS, f"{fold_log.FOLDER}/**")
+OWNED_FILES = (model_file.FILE, run_folder.METRICS, run_folder.REPORT, run_folder.FLAGS, fold_log.FILES)
 # Flags that say where things are, and how they are computed: the scores don't depend on them.
 NOT_SCORED = ("images", "reviews", "photos", "model", "out", "workers", "threads", "overwrite")
 MIN_WINDOWS = 10  # of each class, which is little: ten of ten right are a rate of 72 % or more
@@ -81,16 +89,15 @@ def run(config: AdaptConfig) -> dict:
             # The windows can't say what became of the other class, but these pictures do.
             tuner.restore()
             card, outcome = loaded.card, Outcome.NOTHING
-            forgetting["after"] = forgetting["before"]
+            forgetting |= {"after": forgetting["before"], "refused": forgetting["after"]}
         clean, cracked = windows.counts()
         more = {"clean": clean, "cracked": cracked, "groups": len(np.unique(windows.groups)), "forgetting": forgetting}
         content = adaptation.content(trial, outcome, more)
-        card = dataclasses.replace(card, fingerprint=labelled.fingerprint, parent=_parent(loaded, content))
-        _save(stage, loaded, card, labelled)
+        _save(stage, loaded, dataclasses.replace(card, parent=_parent(loaded, content)), labelled, outcome)
         atomic.save_json(stage, run_folder.METRICS, content)
         run_folder.save_flags(stage, config)
         warnings = _warnings(content, outcome)
-        report = _build_report(config, card, windows, trial, outcome, content, warnings)
+        report = _build_report(config, card, loaded.sha256, windows, trial, outcome, content, warnings)
         run_page.write(report, os.path.join(stage, run_folder.REPORT))
     for line in _summary(content, trial, outcome):
         console.info(line)
@@ -124,7 +131,10 @@ def _require_enough(windows: Windows) -> None:
         if not count and len(windows.labels) >= MIN_WINDOWS:
             continue  # of one class alone
         if count < MIN_WINDOWS:
-            raise UserError(f"--images: expected {MIN_WINDOWS} {name} windows or more, received {count}; label more")
+            raise UserError(
+                f"--images: expected {MIN_WINDOWS} {name} windows or more, received {count}; label more, or leave "
+                "these out: one class alone works too"
+            )
         if len(np.unique(windows.groups[windows.labels == label])) < 2:
             raise UserError(
                 f"--images: expected {name} windows of different pictures, received {count} that are copies of one, or "
@@ -168,17 +178,42 @@ def _adapt(
     if outcome is Outcome.NOTHING:
         return loaded.card
     if outcome is Outcome.THRESHOLD:
-        threshold = adaptation.moved_threshold(trial)
-        return dataclasses.replace(
-            loaded.card, threshold=threshold, review=_band(loaded.card, trial.before_logits, threshold)
-        )
+        logits = trial.before_margins + logit(loaded.card.threshold)
+        threshold = adaptation.moved_threshold(loaded.card, trial.labels, logits)
+        return dataclasses.replace(loaded.card, threshold=threshold, review=_band(loaded.card, logits, threshold))
     tuner.fit(*adaptation.fitted(windows.images, windows.labels), config.seed)
-    temperature, threshold = adaptation.calibration(trial)
-    verdict = significance.compare(
-        trial.labels, model_file.to_probabilities(trial.after_logits, temperature), threshold, trial.groups
+    temperature, bias, threshold = adaptation.calibrate(loaded.card, trial.labels, trial.after_logits)
+    tuner.shift(temperature * bias)
+    logits = trial.after_margins + logit(threshold)  # of windows that neither weights nor calibration have seen
+    verdict = significance.compare(trial.labels, expit(logits), threshold, trial.groups)
+    card = dataclasses.replace(
+        loaded.card,
+        temperature=temperature,
+        threshold=threshold,
+        review=_band(loaded.card, logits, threshold),
+        validation=verdict._asdict(),
+        calibrated_share=0.5,  # both classes count alike, however many windows each has
+        brightness=float(windows.images.mean()) if loaded.card.brightness else 0.0,
     )
-    card = dataclasses.replace(loaded.card, temperature=temperature, threshold=threshold, validation=verdict._asdict())
-    return dataclasses.replace(card, review=_band(loaded.card, trial.after_logits / temperature, threshold))
+    return _with_photo_threshold(card, trial, logits, config.seed)
+
+
+def _with_photo_threshold(
+    card: model_file.ModelMetadata, trial: Trial, logits: np.ndarray, seed: int
+) -> model_file.ModelMetadata:
+    """`card` with what photographs of many windows are lowered by, as the clean windows say; `logits`: calibrated.
+
+    What the parent lowers them by is of other logits: the shipped model's 3.7 for 12 megapixels are more than most
+    cracks have after 20 + 20 windows. It stays where no window is clean, and 0 for a model that lowers none.
+    """
+    clean = trial.labels == 0
+    if not clean.any() or not card.photo_growth:
+        return card
+    false_alarms = max(float((logits[clean] >= logit(card.threshold)).mean()), photo_evaluation.MIN_FALSE_ALARMS)
+    scores = logits[clean], trial.groups[clean], logits[clean], np.ones(clean.sum())
+    return photo_evaluation.with_fit(
+        card, photo_threshold.choose(*scores, card.threshold, false_alarms, seed), false_alarms
+    )
 
 
 def _band(card: model_file.ModelMetadata, logits: np.ndarray, threshold: float) -> tuple[float, float]:
@@ -198,27 +233,40 @@ def _parent(loaded: model_file.TrainedModel, content: dict) -> dict:
 
 
 def _save(
-    stage: str, loaded: model_file.TrainedModel, card: model_file.ModelMetadata, labelled: LabelledWindows
+    stage: str,
+    loaded: model_file.TrainedModel,
+    card: model_file.ModelMetadata,
+    labelled: LabelledWindows,
+    outcome: Outcome,
 ) -> None:
-    """Write model.h5: the network as it is now, with a detector that knows the windows as well."""
-    detector = loaded.familiarity
-    if detector is not None:
-        distances = detector.distances(FeatureStatistics(loaded.model)(labelled.windows.images))
-        detector = dataclasses.replace(detector, limit=max(detector.limit, float(np.quantile(distances, OOD_QUANTILE))))
-    seen = labelled.seen.and_earlier(loaded.training_images) if labelled.seen else loaded.training_images
+    """Write model.h5: the network as it is now; where it has learnt the windows, its detector knows them as well."""
+    detector, seen = loaded.familiarity, loaded.training_images
+    if outcome is not Outcome.NOTHING:
+        card = dataclasses.replace(card, fingerprint=labelled.fingerprint)
+        seen = labelled.seen.and_earlier(seen) if labelled.seen else seen
+    if outcome is Outcome.WEIGHTS and detector is not None:
+        statistics, images = FeatureStatistics(loaded.model), labelled.windows.images
+        parts = [statistics(images[at : at + SCORED_AT_ONCE]) for at in range(0, len(images), SCORED_AT_ONCE)]
+        farthest = float(np.quantile(detector.distances(np.concatenate(parts)), OOD_QUANTILE))
+        detector = dataclasses.replace(detector, limit=max(detector.limit, farthest))
     path = os.path.join(stage, model_file.FILE)
     model_file.save(path, loaded.model, card, detector, loaded.locator, seen)
 
 
 def _warnings(content: dict, outcome: Outcome) -> list[str]:
     """What nobody may overlook."""
-    warnings = []
+    forgetting, warnings = content["forgetting"], []
+    if "refused" in forgetting:
+        return [
+            f"With the adapted weights the model would be right on {forgetting['refused']:.1%} of "
+            f"{forgetting['images']} synthetic surfaces, before {forgetting['before']:.1%}. Windows of one class can't "
+            "say what became of the other, so the model keeps its own weights. Label some of the other class as well."
+        ]
     if outcome is not Outcome.WEIGHTS:
         warnings.append(
             "The adapted weights are not better than the model as it is beyond chance, so the model keeps its own"
             + ("; its threshold moves." if outcome is Outcome.THRESHOLD else ". Label more windows, or others.")
         )
-    forgetting = content["forgetting"]
     lost = forgetting["before"] - forgetting["after"]
     if lost > FORGOTTEN:
         warnings.append(
@@ -237,6 +285,11 @@ def _summary(content: dict, trial: Trial, outcome: Outcome) -> list[str]:
     ]
     if outcome is Outcome.THRESHOLD:
         lines.append(f"with its threshold moved: {trial.moved.in_words()}")
+    state = "moved" if outcome is Outcome.THRESHOLD else "after"
+    for label, words in enumerate(("clean windows left alone", "cracked windows found")):
+        if (trial.labels == label).any():
+            rates = [adaptation.rate(trial, label, name).in_words() for name in ("before", state)]
+            lines.append(f"{words}: {rates[0]} before, {rates[1]} after")
     forgetting = content["forgetting"]
     lines.append(f"on synthetic surfaces: {forgetting['before']:.1%} before, {forgetting['after']:.1%} after")
     return lines
@@ -245,6 +298,7 @@ def _summary(content: dict, trial: Trial, outcome: Outcome) -> list[str]:
 def _build_report(
     config: AdaptConfig,
     card: model_file.ModelMetadata,
+    parent: str,
     windows: Windows,
     trial: Trial,
     outcome: Outcome,
@@ -252,8 +306,13 @@ def _build_report(
     warnings: list[str],
 ) -> run_page.Report:
     """The page: the estimate, curves and mistakes of the cross-validation of what is delivered."""
-    logits = trial.after_logits / card.temperature if outcome is Outcome.WEIGHTS else trial.before_logits
-    probabilities = expit(logits)
+    margins = {
+        Outcome.WEIGHTS: trial.after_margins,
+        Outcome.THRESHOLD: trial.moved_margins,
+        Outcome.NOTHING: trial.before_margins,
+    }
+    # As nothing that has seen the window decides; the threshold that is delivered has seen all of them.
+    probabilities = expit(margins[outcome] + logit(card.threshold))
     measured = metrics.measure(
         windows.labels, probabilities, windows.groups, card.threshold, BOOTSTRAP_SAMPLES, config.seed
     )
@@ -287,7 +346,7 @@ def _build_report(
         history=[],
         facts={
             "Changed": outcome.value,
-            "Parent": card.parent["sha256"],
+            "Parent": parent,
             "Threshold": f"{card.threshold:.3f}",
             "Temperature": f"{card.temperature:.3f}",
             "For human review": "{:.3f} to {:.3f}".format(*card.review),

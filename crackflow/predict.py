@@ -248,7 +248,7 @@ def _work_metadata(photos: list[dict], model: predictor.Model, expected: float) 
     stay: the threshold was chosen for them as they are.
     """
     probabilities = [photo["probability"] for photo in photos]
-    prior = work_list.choose_prior(probabilities, prior_shift.trained_share(model.card.validation), expected)
+    prior = work_list.choose_prior(probabilities, prior_shift.trained_share(model.card), expected)
     corrected = prior.correct(probabilities)
     visit = work_list.rank(corrected)
     for photo, probability, rank in zip(photos, corrected, visit.ranks, strict=True):

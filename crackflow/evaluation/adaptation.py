@@ -15,11 +15,12 @@ import dataclasses
 import enum
 import functools
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import expit, logit
 
-from crackflow.core.config.threshold import F1, RuleKind, ThresholdRule
+from crackflow.core.config.threshold import RuleKind, ThresholdRule
 from crackflow.evaluation import cross_validation, thresholds
 from crackflow.evaluation.cross_validation import Estimate
 from crackflow.model.model_file import ModelMetadata
@@ -31,6 +32,7 @@ BALANCED = ThresholdRule(RuleKind.YOUDEN)  # recall and specificity count alike,
 REMEMBERED = 100  # pictures of each kind of synthetic surface that say what the model could do before
 REMEMBERED_SEED, REPLAY_SEED, STAND_INS_SEED = 20_260_101, 20_260_102, 20_260_103
 STAND_INS = 64
+STATES = ("before", "after", "moved")  # of the model: as it is, with adapted weights, with its threshold moved
 
 
 class Outcome(enum.Enum):
@@ -74,8 +76,10 @@ class Trial:
         moved: that of the model as it is with a threshold chosen on the other folds.
         p_after: how likely exchanging before and after does as well as `after`, 0..1.
         p_moved: the same for `moved`.
-        before_logits: float [N], calibrated, of the model as it is.
         after_logits: float [N], not calibrated, of weights that have not seen the window.
+        before_margins: float [N], how far the calibrated logits of the model as it is are above its threshold.
+        moved_margins: float [N], how far they are above one chosen on the other folds.
+        after_margins: float [N], the same of `after_logits`, calibrated on the other folds.
     """
 
     labels: np.ndarray
@@ -85,8 +89,22 @@ class Trial:
     moved: Estimate
     p_after: float
     p_moved: float
-    before_logits: np.ndarray
     after_logits: np.ndarray
+    before_margins: np.ndarray
+    moved_margins: np.ndarray
+    after_margins: np.ndarray
+
+
+class Calibration(NamedTuple):
+    """From logits to a decision: cracked where sigmoid(logits / temperature + bias) >= threshold."""
+
+    temperature: float
+    bias: float
+    threshold: float
+
+    def margins(self, logits: np.ndarray) -> np.ndarray:
+        """How far `logits`, float [N], are above the threshold once they are calibrated, float [N]."""
+        return logits / self.temperature + self.bias - logit(self.threshold)
 
 
 def cross_validate(
@@ -116,8 +134,7 @@ def cross_validate(
         raise ValueError("cross_validate: expected two groups of each class or more")
     tuner.restore()
     before = tuner.scores(windows.images) / card.temperature
-    after = np.zeros(len(labels))
-    moved = np.zeros(len(labels), bool)
+    after, moved_margins, after_margins = (np.zeros(len(labels)) for _ in range(3))
     for number in range(fold.max() + 1):
         held_out = fold == number
 
@@ -126,14 +143,13 @@ def cross_validate(
             return tuner.scores(windows.images[held_out])
 
         after[held_out] = recall_fold(number, compute)
-        moved[held_out] = before[held_out] >= logit(balanced_threshold(labels[~held_out], before[~held_out]))
+        threshold = moved_threshold(card, labels[~held_out], before[~held_out])
+        moved_margins[held_out] = before[held_out] - logit(threshold)
     tuner.restore()
-    as_is = before >= logit(card.threshold)
-    adapted = np.zeros(len(labels), bool)
     for number in range(fold.max() + 1):
         held_out = fold == number
-        temperature, bias = thresholds.fit_sigmoid(labels[~held_out], after[~held_out])
-        adapted[held_out] = after[held_out] / temperature + bias >= 0
+        after_margins[held_out] = calibrate(card, labels[~held_out], after[~held_out]).margins(after[held_out])
+    as_is, moved, adapted = before >= logit(card.threshold), moved_margins >= 0, after_margins >= 0
     return Trial(
         labels=labels,
         groups=groups,
@@ -142,8 +158,10 @@ def cross_validate(
         moved=cross_validation.balanced_accuracy(labels, moved, groups),
         p_after=cross_validation.compare(labels, as_is, adapted, groups, seed),
         p_moved=cross_validation.compare(labels, as_is, moved, groups, seed),
-        before_logits=before,
         after_logits=after,
+        before_margins=before - logit(card.threshold),
+        moved_margins=moved_margins,
+        after_margins=after_margins,
     )
 
 
@@ -180,31 +198,56 @@ def balanced_threshold(labels: np.ndarray, logits: np.ndarray) -> float:
 
 
 def choose(trial: Trial) -> Outcome:
-    """Chooses what to change: the weights if that is proved better, else the threshold if that is, else nothing.
-
-    Where the windows are of one class, a threshold that calls everything that class would do best, so it does not move.
-    """
+    """Chooses what to change: the weights if that is proved better, else the threshold if that is, else nothing."""
     if trial.p_after <= ALPHA:
         return Outcome.WEIGHTS
-    has_both = len(np.unique(trial.labels)) == 2
-    return Outcome.THRESHOLD if has_both and trial.p_moved <= ALPHA else Outcome.NOTHING
+    return Outcome.THRESHOLD if trial.p_moved <= ALPHA else Outcome.NOTHING
 
 
-def calibration(trial: Trial) -> tuple[float, float]:
-    """(temperature, threshold) of the adapted weights, by logits of windows that they had not seen.
+def calibrate(card: ModelMetadata, labels: np.ndarray, logits: np.ndarray) -> Calibration:
+    """Calibrates adapted weights, and chooses their threshold by the rule of the model that they come from.
 
-    The threshold is where Platt's sigmoid is 0.5: a smooth fit to all logits, which a few windows move less than a
-    choice between them would. Adapted on 20 + 20 windows of brickwork, the network found 97.7 % of the cracked windows
-    and left 92.1 % of the clean ones alone at 0.5, with a ROC AUC of 0.994.
+    Platt's sigmoid is a smooth fit to all logits, which a few windows move less than a choice between them would.
+    Adapted on 20 + 20 windows of brickwork, the network found 97.7 % of the cracked windows and left 92.1 % of the
+    clean ones alone without its bias, with a ROC AUC of 0.994. Both classes count alike in it, so that f1 and youden
+    decide at 0.5, and cost:C and bayes:C at 1 / (1 + C), whatever the shares of the windows are.
+
+    Args:
+        card: of the model before.
+        labels: int [N], 1 means cracked.
+        logits: float [N], of windows that the weights had not seen.
+
+    Returns:
+        The calibration; that of `card` where all windows are of one class, because there is nothing to choose by.
     """
-    temperature, bias = thresholds.fit_sigmoid(trial.labels, trial.after_logits)
-    return temperature, float(expit(-bias))
+    if len(np.unique(labels)) < 2:
+        return Calibration(card.temperature, 0.0, card.threshold)
+    temperature, bias = thresholds.fit_sigmoid(labels, logits)
+    rule = ThresholdRule.parse(card.threshold_rule)
+    if rule.kind in (RuleKind.F1, RuleKind.YOUDEN):
+        return Calibration(temperature, bias, 0.5)
+    if rule.kind is RuleKind.COST:
+        rule = ThresholdRule(RuleKind.BAYES, rule.value)
+    return Calibration(temperature, bias, thresholds.choose_threshold(labels, expit(logits / temperature + bias), rule))
 
 
-def moved_threshold(trial: Trial) -> float:
-    """The threshold of the model as it is, chosen on all windows, and moved less the fewer they are."""
-    few = int(np.bincount(trial.labels, minlength=2).min())
-    return thresholds.shrunk(balanced_threshold(trial.labels, trial.before_logits), F1, few)
+def moved_threshold(card: ModelMetadata, labels: np.ndarray, logits: np.ndarray) -> float:
+    """The threshold of the model as it is, chosen on windows: where Platt's sigmoid, fitted to its logits, is 0.5.
+
+    It stays where the windows are of one class, which a threshold that calls everything that class would suit best, and
+    where the model's rule does not count both classes alike.
+
+    Args:
+        card: of the model.
+        labels: int [N], 1 means cracked.
+        logits: float [N], calibrated.
+    """
+    rule = ThresholdRule.parse(card.threshold_rule)
+    counts_alike = rule.kind in (RuleKind.F1, RuleKind.YOUDEN) or (rule.kind is not RuleKind.RECALL and rule.value == 1)
+    if len(np.unique(labels)) < 2 or not counts_alike:
+        return card.threshold
+    temperature, bias = thresholds.fit_sigmoid(labels, logits)
+    return float(np.clip(expit(-bias * temperature), thresholds.MIN_THRESHOLD, thresholds.MAX_THRESHOLD))
 
 
 def to_remember(image_px: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
@@ -244,6 +287,17 @@ def balanced(labels: np.ndarray, logits: np.ndarray, threshold: float) -> float:
 
 def content(trial: Trial, outcome: Outcome, more: Mapping[str, object]) -> dict:
     """The content of metrics.json."""
-    estimates = {name: getattr(trial, name)._asdict() for name in ("before", "after", "moved")}
+    estimates = {name: getattr(trial, name)._asdict() for name in STATES}
+    rates = {
+        name: {state: rate(trial, label, state)._asdict() for state in STATES}
+        for name, label in (("recall", 1), ("specificity", 0))
+        if (trial.labels == label).any()
+    }
     values = {"p_after": trial.p_after, "p_moved": trial.p_moved, "changed": outcome.value}
-    return {"measure": "balanced_accuracy", **estimates, **values, **more}
+    return {"measure": "balanced_accuracy", **estimates, **rates, **values, **more}
+
+
+def rate(trial: Trial, label: int, state: str) -> Estimate:
+    """The share of the windows of class `label`, 1 for cracked, that are right in one of STATES."""
+    own = trial.labels == label
+    return cross_validation.rate((getattr(trial, f"{state}_margins")[own] >= 0) == label, trial.groups[own])

@@ -13,19 +13,24 @@ import os
 import tempfile
 
 import numpy as np
+from scipy import sparse
+from scipy.sparse import csgraph
 
 from crackflow.conversion import dataset_conversion, layouts
 from crackflow.core import console, csv_files, temporary_files
 from crackflow.core.config.adapt import AdaptConfig
 from crackflow.core.config.data import ConvertConfig
+from crackflow.core.config.trained import PredictConfig
 from crackflow.core.errors import UserError
 from crackflow.data import dataset as dataset_io
 from crackflow.data import rejections, reviews
 from crackflow.data.record_reader import RecordReader
 from crackflow.evaluation.adaptation import Windows
-from crackflow.inference import predictor, review_windows
+from crackflow.inference import predictor, review_windows, suggested_windows
 from crackflow.model.training_images import BYTES, TrainingImages
 from crackflow.pipeline import tfrecord_loader
+
+MAX_RATIO = 1.5  # of the windows' side to that of the model's, or the reverse, which is not worth a word
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,11 +41,13 @@ class LabelledWindows:
         windows: at the size of the network.
         fingerprint: SHA-256 of the images and their labels, in hexadecimal.
         seen: digests of the image files.
+        photographs: of each window the SHA-256 of the photograph that it was cut from, in hexadecimal, or "".
     """
 
     windows: Windows
     fingerprint: str
     seen: TrainingImages | None
+    photographs: list[str]
 
 
 def require_listable(config: AdaptConfig) -> None:
@@ -105,31 +112,71 @@ def _of_folder(config: AdaptConfig, model: predictor.Model) -> LabelledWindows:
         np.array([record["group"] for record in fields], np.int64),
         [str(record["path"], "utf-8", "surrogateescape") for record in fields],
     )
-    return LabelledWindows(windows, dataset.metadata["fingerprint"], seen)
+    _note_size(dataset.source_px, card.source_px or card.image_px)
+    suggested = _suggested_from(config.images)
+    photographs = [suggested.get(os.path.basename(path), "") for path in windows.paths]
+    windows = dataclasses.replace(windows, groups=_united(windows.groups, photographs))
+    return LabelledWindows(windows, dataset.metadata["fingerprint"], seen, photographs)
+
+
+def _note_size(source_px: int, expected_px: int) -> None:
+    """Says so where windows are much larger or smaller than those in which the model looks at photographs."""
+    ratio = source_px / expected_px
+    if source_px and not 1 / MAX_RATIO <= ratio <= MAX_RATIO:
+        console.info(
+            f"note: these windows have {source_px} pixels a side, and the model looks at photographs in windows of "
+            f"{expected_px}; it learns them at {1 / ratio:.2g} of their size, so give crackflow.predict "
+            f"--scale={1 / ratio:.2g} as well"
+        )
+
+
+def _suggested_from(folder: str) -> dict[str, str]:
+    """The SHA-256 of the photograph of each window that crackflow.predict --suggest cut to `folder`, by its name."""
+    try:
+        rows = csv_files.read(os.path.join(folder, suggested_windows.TABLE))
+        return {os.path.basename(row["file"]): row["sha256"] for row in rows}
+    except (OSError, KeyError, ValueError):  # a folder of the user's own, or a table that was edited
+        return {}
 
 
 def _of_reviews(config: AdaptConfig, model: predictor.Model) -> LabelledWindows:
     merged = reviews.merge([reviews.read(path) for path in config.reviews])
     if merged.conflicts:
         console.warning(f"--reviews: the files disagree about {merged.conflicts:,} boxes; the newest verdict counts")
-    cut = review_windows.cut(merged.reviews, config.photos, model, ConvertConfig.max_megapixels)
+    cut = review_windows.cut(merged.reviews, config.photos, model, PredictConfig.max_megapixels)
     if not len(cut.labels):
         raise UserError("--reviews: expected verdicts, or photographs that were looked through, received none")
     console.info(f"{len(cut.labels):,} windows of {len(cut.digests):,} reviewed photographs")
     described = json.dumps([cut.paths, cut.labels.tolist()]).encode() + cut.digests.tobytes()
     seen = TrainingImages(np.unique(cut.digests[:, :BYTES], axis=0), np.zeros((0, BYTES), np.uint8))
     windows = Windows(cut.images, cut.labels, cut.groups, cut.paths)
-    return LabelledWindows(windows, hashlib.sha256(described).hexdigest(), seen)
+    photographs = [merged.reviews.photographs[number].sha256 for number in cut.groups]
+    return LabelledWindows(windows, hashlib.sha256(described).hexdigest(), seen, photographs)
 
 
 def _join(first: LabelledWindows, second: LabelledWindows) -> LabelledWindows:
-    """Both; no group of the one is a group of the other."""
+    """Both; windows that are known to be of one photograph are of one group."""
     one, other = first.windows, second.windows
+    photographs = [*first.photographs, *second.photographs]
+    groups = np.concatenate([one.groups, other.groups + one.groups.max() + 1])
     windows = Windows(
         np.concatenate([one.images, other.images]),
         np.concatenate([one.labels, other.labels]),
-        np.concatenate([one.groups, other.groups + one.groups.max() + 1]),
+        _united(groups, photographs),
         [*one.paths, *other.paths],
     )
     fingerprint = hashlib.sha256((first.fingerprint + second.fingerprint).encode()).hexdigest()
-    return LabelledWindows(windows, fingerprint, second.seen.and_earlier(first.seen) if second.seen else first.seen)
+    seen = second.seen.and_earlier(first.seen) if second.seen else first.seen
+    return LabelledWindows(windows, fingerprint, seen, photographs)
+
+
+def _united(groups: np.ndarray, photographs: list[str]) -> np.ndarray:
+    """int64 [N]: groups of which two that share a photograph are one. `groups`: int [N]; `photographs`: "" is none."""
+    _, numbers = np.unique(groups, return_inverse=True)
+    names = {name: len(numbers) + index for index, name in enumerate(sorted(set(photographs) - {""}))}
+    pairs = [(number, names[name]) for number, name in zip(numbers, photographs, strict=True) if name]
+    rows, columns = np.array(pairs, np.int64).reshape(-1, 2).T
+    size = len(numbers) + len(names)
+    graph = sparse.coo_array((np.ones(len(rows), np.int8), (rows, columns)), (size, size))
+    _, component = csgraph.connected_components(graph, directed=False)
+    return component[numbers].astype(np.int64)

@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    prior_shift.trained_share({"clean": 300, "cracked": 100})                     # 0.25; 0.5 where nothing is known
+    prior_shift.trained_share(loaded.card)                                        # 0.25; 0.5 where nothing is known
     prior_shift.correct([0.9, 0.5], trained=0.5, expected=0.02)                   # float64 [0.155, 0.02]
     estimated = prior_shift.estimate(probabilities, trained=0.5)
     estimated.share, estimated.ci95                                               # 0.07, (0.03, 0.12)
@@ -22,11 +22,13 @@ Its maximum is where their expectation maximisation ends, s <- mean_i of p_i cor
 maximum is bracketed by the sign of its slope instead, which is exact near 0 and 1 too, where the iteration creeps.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy import optimize, special, stats
+
+from crackflow.model.model_file import ModelMetadata
 
 BALANCED = 0.5  # the share of cracked images in the training of a model whose file does not say it
 # Probabilities are no surer than the heat map can be (crack_tracing.LOGIT_CLIP): one image alone then forbids no share.
@@ -48,17 +50,17 @@ class ShareEstimate(NamedTuple):
     images: int
 
 
-def trained_share(validation: Mapping) -> float:
+def trained_share(card: ModelMetadata) -> float:
     """The share of cracked images for which the probabilities of a model are calibrated.
 
-    Args:
-        validation: from `model_file.ModelMetadata`: numbers `clean` and `cracked` of the images that temperature and
-            threshold were chosen on; they have the share of the training images. May be empty.
+    It is that of the validation images, which is that of the training images, too, unless the model says otherwise.
 
     Returns:
         0 < share < 1; BALANCED where a class is missing or nothing is said.
     """
-    clean, cracked = validation.get("clean") or 0, validation.get("cracked") or 0
+    if card.calibrated_share:
+        return card.calibrated_share
+    clean, cracked = card.validation.get("clean") or 0, card.validation.get("cracked") or 0
     return cracked / (clean + cracked) if clean > 0 and cracked > 0 else BALANCED
 
 

@@ -8,7 +8,8 @@ Synopsis::
 A window is as large as those that the model was trained on. Boxes may be larger: of a confirmed or drawn crack those
 windows in the box are taken that the model finds most suspicious, because a box along a crack is mostly wall; of a
 rejected finding likewise, because these are the false alarms. A photograph that was looked through gives clean windows
-from everywhere else. No clean window touches a box that is a crack or unsure.
+from everywhere else, but not where the model sees a crack of which nobody said that it is none. No clean window touches
+a box that is a crack or unsure, and no cracked one lies on a smaller box that is not a crack.
 """
 
 import math
@@ -20,14 +21,18 @@ import numpy as np
 
 from crackflow.core import errors
 from crackflow.core.errors import UserError
-from crackflow.data import resize
-from crackflow.data.reviews import CRACK, NOT_A_CRACK, Box, PhotoReview, Reviews
+from crackflow.data import image_file, resize
+from crackflow.data.reviews import CRACK, DRAWN, NOT_A_CRACK, Box, PhotoReview, Reviews
 from crackflow.inference import photo_files, predictor
 
 MOST_PER_BOX = 4  # windows of one box
 MOST_ELSEWHERE = 8  # windows of one photograph that was looked through
 STEPS = 4  # candidates begin at every so many-th part of a window's side
 MAX_OVERLAP = 0.2  # area that two windows of a photograph may share, as a fraction of one
+EVIDENCE = 0.5  # of the suspicion of the most suspicious window in a box that is a crack, which others need
+WIDE_BOX = (
+    2  # windows: a drawn box that is wider and higher is mostly wall, where the model has seen nothing: one window
+)
 
 
 class ReviewWindows(NamedTuple):
@@ -53,7 +58,7 @@ def cut(reviews: Reviews, folder: str, model: predictor.Model, max_megapixels: f
 
     Args:
         reviews: with at least one photograph.
-        folder: holds the photographs, under the names in the reviews, in folders or not.
+        folder: holds the photographs, which are known by their SHA-256, or a pattern.
         model: says where in a box to look, and how large a window is.
         max_megapixels: larger photographs are refused.
 
@@ -61,12 +66,14 @@ def cut(reviews: Reviews, folder: str, model: predictor.Model, max_megapixels: f
         UserError: a photograph is missing, unreadable or another one than was reviewed.
     """
     images, labels, groups, paths, digests = [], [], [], [], []
+    files, known = [photo.file for photo in photo_files.list_photos(folder)[0]], {}
     for number, review in enumerate(reviews.photographs):
-        pixels = _read(review, folder, model.card.channels, max_megapixels)
+        pixels = _read(review, folder, files, known, model.card.channels, max_megapixels)
         side = min(round(model.card.image_px / model.card.scale), *pixels.shape[:2])
         suspicion = model.heat(model.score(pixels))
+        lowest = min(model.card.threshold, model.card.review[0] or 1.0)  # from here on there is a finding
         windows = [(box, 1) for box in _cracked(review, suspicion, pixels.shape, side)]
-        windows += [(box, 0) for box in _clean(review, suspicion, pixels.shape, side)]
+        windows += [(box, 0) for box in _clean(review, suspicion, lowest, pixels.shape, side)]
         for (x, y, width, height), label in windows:
             window = pixels[y : y + height, x : x + width]
             images.append(resize.resize_array(window, model.card.image_px))
@@ -85,11 +92,12 @@ def cut(reviews: Reviews, folder: str, model: predictor.Model, max_megapixels: f
     )
 
 
-def _read(review: PhotoReview, folder: str, channels: int, max_megapixels: float) -> np.ndarray:
-    candidates = [os.path.join(folder, review.path), os.path.join(folder, os.path.basename(review.path))]
-    inside = os.path.realpath(folder)
-    file = next((path for path in candidates if os.path.isfile(path)), "")
-    if not file or os.path.commonpath([inside, os.path.realpath(file)]) != inside:
+def _read(
+    review: PhotoReview, folder: str, files: list[str], known: dict[str, str], channels: int, max_megapixels: float
+) -> np.ndarray:
+    """uint8 [H, W, C]: the photograph among `files`; `known` receives the SHA-256 of those that were looked at."""
+    file = _find(review, files, known)
+    if not file:
         raise UserError(
             f"--photos: expected the reviewed photograph {review.path!r} in {folder!r}, found none; name the folder "
             "that was given to crackflow.predict"
@@ -106,15 +114,43 @@ def _read(review: PhotoReview, folder: str, channels: int, max_megapixels: float
     return photo.pixels
 
 
+def _find(review: PhotoReview, files: list[str], known: dict[str, str]) -> str:
+    """The file that was reviewed, under whatever name; else one of its name; else ""."""
+    name = os.path.basename(review.path)
+    named = [file for file in files if os.path.basename(file) == name]
+    for file in (*named, *files):
+        if file not in known:
+            try:
+                with open(file, "rb") as opened:
+                    known[file] = image_file.digest(opened.read()).hex()
+            except OSError:  # a photograph that is not asked for may be unreadable
+                known[file] = ""
+        if known[file] == review.sha256:
+            return file
+    return named[0] if named else ""
+
+
 def _cracked(review: PhotoReview, suspicion: np.ndarray, shape: Sequence[int], side: int) -> list[tuple[int, ...]]:
     chosen: list[tuple[int, ...]] = []
+    others = [verdict.box for verdict in review.verdicts if verdict.verdict != CRACK]
     for verdict in review.verdicts:
-        if verdict.verdict == CRACK:
-            chosen += _most_suspicious(_windows_of(verdict.box, shape, side), suspicion, shape, MOST_PER_BOX, chosen)
+        if verdict.verdict != CRACK:
+            continue
+        smaller = [box for box in others if box[2] * box[3] < verdict.box[2] * verdict.box[3]]
+        windows = [
+            window
+            for window in _windows_of(verdict.box, shape, side)
+            if not any(_overlap(window, box) > min(box[2] * box[3], side * side) / 2 for box in smaller)
+        ]
+        is_wide = verdict.source == DRAWN and min(verdict.box[2:]) > WIDE_BOX * side
+        most = 1 if is_wide else MOST_PER_BOX
+        chosen += _most_suspicious(windows, suspicion, shape, most, chosen, EVIDENCE)
     return chosen
 
 
-def _clean(review: PhotoReview, suspicion: np.ndarray, shape: Sequence[int], side: int) -> list[tuple[int, ...]]:
+def _clean(
+    review: PhotoReview, suspicion: np.ndarray, lowest: float, shape: Sequence[int], side: int
+) -> list[tuple[int, ...]]:
     doubtful = [verdict.box for verdict in review.verdicts if verdict.verdict != NOT_A_CRACK]
     chosen: list[tuple[int, ...]] = []
 
@@ -126,8 +162,18 @@ def _clean(review: PhotoReview, suspicion: np.ndarray, shape: Sequence[int], sid
         if verdict.verdict == NOT_A_CRACK:
             add(_windows_of(verdict.box, shape, side), MOST_PER_BOX)
     if review.looked_through:
-        add(_windows_of((0.0, 0.0, float(shape[1]), float(shape[0])), shape, side), MOST_ELSEWHERE)
+        everywhere = _windows_of((0.0, 0.0, float(shape[1]), float(shape[0])), shape, side)
+        add([window for window in everywhere if _part(window, suspicion, shape).max() < lowest], MOST_ELSEWHERE)
     return chosen
+
+
+def _part(window: Sequence[int], suspicion: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """The part of `suspicion` [h, w] that lies in `window`; one value at least. `shape`: of the photograph."""
+    ratio = suspicion.shape[0] / shape[0], suspicion.shape[1] / shape[1]
+    x, y, width, height = window
+    top, left = int(y * ratio[0]), int(x * ratio[1])
+    bottom, right = math.ceil((y + height) * ratio[0]), math.ceil((x + width) * ratio[1])
+    return suspicion[top : max(bottom, top + 1), left : max(right, left + 1)]
 
 
 def _windows_of(box: Box, shape: Sequence[int], side: int) -> list[tuple[int, ...]]:
@@ -148,6 +194,7 @@ def _most_suspicious(
     shape: Sequence[int],
     most: int,
     others: Sequence[tuple[int, ...]],
+    evidence: float = 0.0,
 ) -> list[tuple[int, ...]]:
     """At most so many of `candidates`, the most suspicious first, which share little with each other or `others`.
 
@@ -157,17 +204,17 @@ def _most_suspicious(
         shape: of the photograph: height, width, channels.
         most: at most so many.
         others: windows that were chosen before.
+        evidence: only windows with so much of the suspicion of the most suspicious one, 0..1.
     """
-    ratio = suspicion.shape[0] / shape[0], suspicion.shape[1] / shape[1]
-
-    def score(window: tuple[int, ...]) -> float:
-        x, y, width, height = window
-        top, left = int(y * ratio[0]), int(x * ratio[1])
-        bottom, right = math.ceil((y + height) * ratio[0]), math.ceil((x + width) * ratio[1])
-        return float(suspicion[top : max(bottom, top + 1), left : max(right, left + 1)].mean())
-
+    scored = sorted(
+        ((float(_part(window, suspicion, shape).mean()), window) for window in candidates),
+        key=lambda pair: pair[0],
+        reverse=True,
+    )
     chosen: list[tuple[int, ...]] = []
-    for window in sorted(candidates, key=score, reverse=True):
+    for score, window in scored:
+        if score < evidence * scored[0][0]:
+            break
         area = window[2] * window[3]
         if all(_overlap(window, other) <= MAX_OVERLAP * area for other in (*others, *chosen)):
             chosen.append(window)

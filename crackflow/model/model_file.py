@@ -75,6 +75,8 @@ class ModelMetadata:
       photo_false_alarms: the fraction of those photographs, 0..1, that is called cracked.
       brightness: the mean of the training images, 0..255, to which photographs are adjusted. 0 where it is unknown, and
         in files of earlier versions: photographs then stay as they are.
+      calibrated_share: the share of cracked images for which its probabilities are calibrated, 0..1; 0: that of the
+        validation images.
       parent: of a model that was adapted: `sha256`, `network` and `trained_on` of the model that it was, and under
         `adaptation` the figures of crackflow.adapt. Empty otherwise.
     """
@@ -102,6 +104,7 @@ class ModelMetadata:
     photo_images: int = 0
     photo_false_alarms: float = 0.0
     brightness: float = 0.0
+    calibrated_share: float = 0.0
     parent: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def shift_of(self, windows: float) -> float:
@@ -319,6 +322,7 @@ def _parse_metadata(text: str | None, file: str) -> ModelMetadata:
         "photo_images": type(card.photo_images) is int and card.photo_images >= 0,
         "photo_false_alarms": 0 <= card.photo_false_alarms <= 1,
         "brightness": 0 <= card.brightness <= 255,
+        "calibrated_share": 0 <= card.calibrated_share < 1,
         "network": isinstance(card.network, str) and isinstance(card.fingerprint, str),
         "versions": isinstance(card.versions, dict),
         "validation": _is_validation_record(card.validation),

@@ -23,6 +23,7 @@ import numpy as np
 
 from crackflow.core.backend import keras, tf
 from crackflow.core.config.adapt import FineTuning
+from crackflow.core.errors import UserError
 from crackflow.training import augment
 
 AVERAGED = 0.5  # the last part of the steps whose weights are averaged
@@ -38,12 +39,22 @@ class FineTuner:
       settings: of the fits.
       replay: (uint8 [M, px, px, C], int [M]), images of both classes that must not be forgotten, and their labels; None
         for none.
+
+    Raises:
+      UserError: the network does not end in a dense layer with a bias, as those of crackflow do.
     """
 
     def __init__(
         self, network: keras.Model, settings: FineTuning, replay: tuple[np.ndarray, np.ndarray] | None = None
     ) -> None:
         self._network, self._settings, self._replay = network, settings, replay
+        last = next((layer for layer in reversed(network.layers) if layer.trainable_weights), None)
+        if not isinstance(last, keras.layers.Dense) or last.units != 1 or not last.use_bias:
+            raise UserError(
+                "--model: expected a network that ends in a dense layer of one unit with a bias, as crackflow.train "
+                f"makes them, received one that ends in {last and type(last).__name__}"
+            )
+        self._bias = last.bias
         self._before = [weight.numpy() for weight in network.trainable_weights]
         self._optimizer = keras.optimizers.Adam(settings.learning_rate)
         self._optimizer.build(network.trainable_weights)
@@ -94,6 +105,10 @@ class FineTuner:
         """Gives the network the weights that it came with."""
         for weight, before in zip(self._network.trainable_weights, self._before, strict=True):
             weight.assign(before)
+
+    def shift(self, by: float) -> None:
+        """Adds `by` to every logit of the network as it is now."""
+        self._bias.assign_add([by])
 
     def scores(self, images: np.ndarray) -> np.ndarray:
         """Returns the logits, float32 [N], of images uint8 [N, px, px, C]."""

@@ -17,6 +17,7 @@ import numpy as np
 from crackflow.core import atomic, checked_json
 
 FOLDER = "unfinished"
+FILES = f"{FOLDER}/fold-*.json"  # not what other commands keep in such a folder
 
 
 class FoldLog:

@@ -49,6 +49,14 @@ def trial(as_is, adapted, count=20, folds=5):
     return tuner, adaptation.cross_validate(CARD, tuner, windows(count), folds, 0)
 
 
+def of_class(label):
+    """The cross-validation of windows of one class."""
+    one = windows()
+    one = dataclasses.replace(one, labels=np.full(20, label))
+    images = np.zeros((20, 32, 32, 3), np.uint8) + np.arange(20, dtype=np.uint8)[:, None, None, None]
+    return adaptation.cross_validate(CARD, Tuner(right, right), dataclasses.replace(one, images=images), 2, 0)
+
+
 def test_no_window_is_scored_by_weights_that_were_fitted_to_it():
     tuner, _ = trial(always(3.0), right)
     assert len(tuner.fits) == 5 and len({seed for _, seed in tuner.fits}) == 5
@@ -78,8 +86,8 @@ def test_the_threshold_moves_where_that_alone_is_better():
     _, result = trial(shifted, always(3.0), count=40)
     assert result.before.value == 0.5 and result.moved.value == 1
     assert adaptation.choose(result) is Outcome.THRESHOLD
-    moved = adaptation.moved_threshold(result)
-    assert 1 / (1 + np.exp(-2)) < moved or moved > 0.5
+    moved = adaptation.moved_threshold(CARD, result.labels, result.before_margins)
+    assert 1 / (1 + np.exp(-2)) < moved < 1 / (1 + np.exp(-8))
 
 
 def test_windows_of_one_photograph_only_cannot_be_cross_validated():
@@ -111,7 +119,43 @@ def test_metrics_say_what_changed():
     _, result = trial(always(3.0), right)
     content = adaptation.content(result, Outcome.WEIGHTS, {"clean": 10})
     assert content["changed"] == "weights" and content["clean"] == 10 and content["before"]["value"] == 0.5
+    for name, before in (("recall", 1), ("specificity", 0)):
+        assert [content[name][state]["value"] for state in ("before", "after")] == [before, 1]
+    assert "recall" not in adaptation.content(of_class(0), Outcome.WEIGHTS, {})
     assert ThresholdRule.parse("youden") == adaptation.BALANCED
+
+
+@pytest.mark.parametrize(("rule", "threshold"), [("f1", 0.5), ("youden", 0.5), ("cost:19", 0.05), ("bayes:4", 0.2)])
+def test_adapted_weights_decide_by_the_rule_of_their_model_whatever_the_shares_are(rule, threshold):
+    random, labels = np.random.default_rng(0), np.repeat([0, 1], [90, 10])
+    card = dataclasses.replace(CARD, threshold_rule=rule, threshold=0.9)
+    calibration = adaptation.calibrate(card, labels, random.normal(6 * labels - 5, 1.5))
+    assert calibration.threshold == pytest.approx(threshold)
+    assert calibration.margins(np.array([-2.0])) + np.log(threshold / (1 - threshold)) == pytest.approx(0, abs=0.8)
+
+
+def test_adapted_weights_find_the_share_of_cracks_that_their_model_was_to_find():
+    labels, logits = np.arange(40) % 2, np.arange(40.0)
+    card = dataclasses.replace(CARD, threshold_rule="recall:0.75")
+    margins = adaptation.calibrate(card, labels, logits).margins(logits)
+    assert (margins[labels == 1] >= 0).sum() == 15
+
+
+def test_windows_of_one_class_move_no_threshold_and_no_temperature():
+    card = dataclasses.replace(CARD, threshold=0.3, temperature=1.7)
+    clean, logits = np.zeros(5, int), np.linspace(-3, 3, 5)
+    assert adaptation.calibrate(card, clean, logits) == (1.7, 0.0, 0.3)
+    assert adaptation.moved_threshold(card, clean, logits) == 0.3
+
+
+def test_a_threshold_moves_between_the_classes_unless_the_rule_is_another():
+    labels = np.repeat([0, 1], 10)
+    card = dataclasses.replace(CARD, threshold=0.2)
+    moved = adaptation.moved_threshold(card, labels, np.where(labels, 0.0, -4.0))
+    assert moved == pytest.approx(1 / (1 + np.exp(2)), abs=1e-3)
+    for rule in ("recall:0.99", "cost:20", "bayes:3"):  # which do not count both classes alike
+        kept = dataclasses.replace(card, threshold_rule=rule)
+        assert adaptation.moved_threshold(kept, labels, np.where(labels, 0.0, -4.0)) == 0.2
 
 
 def test_cracks_are_drawn_onto_the_windows_of_the_fold_where_there_are_none():

@@ -67,6 +67,26 @@ def test_better_decisions_are_told_from_equal_ones_exactly():
     assert cross_validation.compare(labels, right, right, groups, 0) == 1
 
 
+def test_a_photograph_with_windows_of_both_classes_is_one_piece_of_evidence():
+    labels, groups = np.tile([1, 0], 3), np.repeat([0, 1, 2], 2)
+    wrong, right = labels == 0, labels == 1
+    assert cross_validation.compare(labels, wrong, right, groups, 0) == 1 / 2**3
+    assert cross_validation.compare(labels, wrong, right, np.arange(6), 0) == 1 / 2**6
+
+
+def test_photographs_that_are_right_or_wrong_as_a_whole_widen_the_interval():
+    labels, right = np.tile([1, 0], 10), np.repeat(np.arange(10) < 7, 2)
+    decisions = np.where(right, labels, 1 - labels).astype(bool)
+    together = cross_validation.balanced_accuracy(labels, decisions, np.repeat(np.arange(10), 2))
+    apart = cross_validation.balanced_accuracy(labels, decisions, np.arange(20))
+    assert together.value == apart.value == 0.7
+    assert together.high - together.low > 1.2 * (apart.high - apart.low)
+
+
+def test_any_seed_that_a_flag_takes_draws_folds():
+    assert set(cross_validation.assign_folds(np.tile([0, 1], 4), np.arange(8), 2, 5_000_000_000)) == {0, 1}
+
+
 @given(st.integers(0, 9))
 def test_no_improvement_is_seldom_taken_for_one(seed):
     random = np.random.default_rng(seed)

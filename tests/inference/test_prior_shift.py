@@ -1,5 +1,7 @@
 """Probabilities at another share of cracked images, and that share from images without labels, on drawn scores."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import special
 
 from crackflow.inference import prior_shift
+from tests.helpers.cards import CARD
 
 SHARES = st.floats(0.001, 0.999)
 PROBABILITIES = st.lists(st.floats(0, 1), min_size=1, max_size=30)
@@ -120,9 +123,13 @@ def test_a_single_image_says_little_and_none_nothing():
 
 
 def test_the_share_of_training_is_that_of_the_validation_images():
-    assert prior_shift.trained_share({"clean": 300, "cracked": 100, "p_value": 0.01}) == 0.25
+    def share(validation, **changes):
+        return prior_shift.trained_share(dataclasses.replace(CARD, validation=validation, **changes))
+
+    known = {"clean": 300, "cracked": 100, "p_value": 0.01}
+    assert share(known) == 0.25 and share(known, calibrated_share=0.5) == 0.5
     for unknown in ({}, {"clean": 300, "cracked": 0}, {"clean": None, "cracked": None}):
-        assert prior_shift.trained_share(unknown) == 0.5
+        assert share(unknown) == 0.5
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1, float("nan")])

@@ -108,7 +108,44 @@ def test_a_photograph_that_is_not_in_the_folder_is_named(site, model, path):
     with pytest.raises(
         UserError, match="expected the reviewed photograph .* found none; name the folder that was given"
     ):
-        review_windows.cut(review(site, (LINE, CRACK), path=path), str(site), model, 200)
+        review_windows.cut(review(site, (LINE, CRACK), path=path, sha256="0" * 64), str(site), model, 200)
+
+
+def test_a_photograph_is_known_by_its_content_wherever_it_lies_and_whatever_it_is_called(site, model):
+    reviewed = review(site, (LINE, CRACK))
+    (site / "moved").mkdir()
+    (site / "wall.png").rename(site / "moved/IMG_7.png")
+    Image.fromarray(walls.wall(HEIGHT, WIDTH)).save(site / "wall.png")  # another of its name
+    expected = review_windows.MOST_PER_BOX
+    assert len(review_windows.cut(reviewed, str(site), model, 200).labels) == expected
+    assert len(review_windows.cut(reviewed, f"{site}/moved/*.png", model, 200).labels) == expected
+
+
+def test_a_finding_of_which_nobody_said_anything_is_not_taken_for_clean_wall(site, model):
+    """The patch: it looks like a crack to the model, and whoever ticked the photograph may agree."""
+    cut = review_windows.cut(review(site, (LINE, CRACK), looked_through=True), str(site), model, 200)
+    for x, y, width, height in boxes(cut, 0):
+        assert x >= 600 or x + width <= 560 or y >= 50 or y + height <= 20
+
+
+def test_what_is_no_crack_within_a_larger_crack_is_not_learnt_as_one(site, model):
+    whole = (0.0, 0.0, 640.0, 320.0)
+    for verdict in (NOT_A_CRACK, UNSURE):
+        cut = review_windows.cut(review(site, (whole, CRACK), (PATCH, verdict)), str(site), model, 200)
+        assert all(x >= 600 or x + width <= 560 or y >= 50 for x, y, width, _ in boxes(cut, 1)) and len(cut.labels)
+
+
+def test_a_wide_box_around_a_missed_crack_gives_its_most_suspicious_window_alone(site, model):
+    (window,) = boxes(review_windows.cut(review(site, ((0.0, 100.0, 640.0, 220.0), CRACK)), str(site), model, 200), 1)
+    assert window[1] <= 250 < window[1] + window[3]
+
+
+def test_a_window_in_a_box_needs_half_the_evidence_of_the_best_one(site, model):
+    pixels = walls.wall(HEIGHT, WIDTH, crack=((200, 250), (260, 250)))  # a short one, in a long box
+    Image.fromarray(pixels).save(site / "wall.png")
+    cut = review_windows.cut(review(site, (LINE, CRACK)), str(site), model, 200)
+    assert 1 <= len(cut.labels) < review_windows.MOST_PER_BOX
+    assert all(x < 260 and x + width > 200 for x, _, width, _ in boxes(cut, 1))
 
 
 def test_a_photograph_that_cannot_be_read_is_a_user_error(site, model):

@@ -238,13 +238,15 @@ def test_the_threshold_of_photographs_comes_back_and_grows_with_the_size(trained
         ("brightness", -1.0),
         ("brightness", 256.0),
         ("brightness", float("nan")),
+        ("calibrated_share", 1.0),
+        ("calibrated_share", -0.1),
     ],
 )
 def test_an_impossible_threshold_of_photographs_is_refused(trained, tmp_path, name, value):
     path = tmp_path / "model.h5"
     model_file.save(str(path), trained, CARD)
     rewritten(path, **{name: value})
-    with pytest.raises(UserError, match="its card has an impossible (photo_|brightness)"):
+    with pytest.raises(UserError, match="its card has an impossible (photo_|brightness|calibrated_share)"):
         model_file.load(str(path))
 
 

@@ -5,6 +5,7 @@ from crackflow.core.backend import keras
 from crackflow.core.config.adapt import FineTuning
 from crackflow.core.config.augmentation import Augment, Augmentation
 from crackflow.core.config.network import Network
+from crackflow.core.errors import UserError
 from crackflow.model import networks
 from crackflow.training import fine_tuning
 
@@ -35,6 +36,23 @@ def test_a_network_learns_a_few_windows(network, windows):
     tuner = fine_tuning.FineTuner(network, SETTINGS)
     tuner.fit(*windows, seed=0)
     np.testing.assert_array_equal(tuner.scores(windows[0]) > 0, windows[1] == 1)
+
+
+def test_a_shift_moves_every_logit_as_far_until_the_weights_are_put_back(network, windows):
+    tuner = fine_tuning.FineTuner(network, SETTINGS)
+    before = tuner.scores(windows[0])
+    tuner.shift(-1.5)
+    np.testing.assert_allclose(tuner.scores(windows[0]), before - 1.5, atol=1e-5)
+    tuner.restore()
+    np.testing.assert_array_equal(tuner.scores(windows[0]), before)
+
+
+def test_a_network_whose_logits_can_not_be_moved_is_refused():
+    image = keras.Input((32, 32, 3), dtype="uint8")
+    pooled = keras.layers.GlobalMaxPooling2D()(keras.layers.Rescaling(1 / 255)(image))
+    model = keras.Model(image, keras.layers.Reshape(())(keras.layers.Dense(1, use_bias=False)(pooled)))
+    with pytest.raises(UserError, match="expected a network that ends in a dense layer of one unit with a bias"):
+        fine_tuning.FineTuner(model, SETTINGS)
 
 
 def test_the_statistics_of_batchnorm_stay(network, windows):
