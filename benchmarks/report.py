@@ -549,7 +549,7 @@ def adapt_table() -> str:
     """Balanced accuracy on other windows of a surface against the number of labelled ones."""
     names = {"brick": "brickwork", "deepcrack": "DeepCrack", "cfd": "CFD, asphalt"}
     lines = [
-        "| surface | windows | as it is | threshold chosen anew | regression on features | adapted to the clean ones alone "
+        "| surface | windows | as it is | threshold chosen anew | regression on features | adapted to the clean alone "
         "| adapted (worst draw) | METU then |",
         "|---|---|---|---|---|---|---|---|",
     ]

@@ -219,6 +219,7 @@ def choose_and_save(
         source_px=dataset.source_px,
         mm_per_px=config.mm_per_px,
         validation=verdict._asdict(),
+        calibrated_share=float(labels.mean()) if 0 < labels.mean() < 1 else 0.0,
     )
     path = os.path.join(config.run_dir, model_file.FILE)
     ood_detector, brightness = None, 0.0

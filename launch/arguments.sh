@@ -7,12 +7,13 @@ flags=()
 while [ $# -gt 0 ]; do
   case "$1" in
     --images | --out)
-      [ $# -ge 2 ] || { echo "$program: expected a folder after $1" >&2; exit 2; }
+      [ -n "${2:-}" ] || { echo "$program: expected a folder after $1" >&2; exit 2; }
       printf -v "${1#--}" %s "$2"
       shift 2
       ;;
     --images=* | --out=*)
       name="${1%%=*}"
+      [ -n "${1#*=}" ] || { echo "$program: expected a folder after $name" >&2; exit 2; }
       printf -v "${name#--}" %s "${1#*=}"
       shift
       ;;

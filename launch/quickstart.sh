@@ -26,8 +26,10 @@ python -m crackflow.convert --images="$images" --out="$out/data" --overwrite
 count="$(python -c 'import json, sys; print(sum(split["count"] for split in json.load(open(sys.argv[1]))["splits"].values()))' "$out/data/dataset.json")"
 if [ "$count" -lt "$few" ]; then
   echo "quickstart: $count images are few; adapting the model that comes with crackflow first"
-  # Exit code 2: too few of a class. Training then says how little they are worth.
-  if python -m crackflow.adapt --images="$images" --out="$out/adapted" --overwrite; then adapted=1; fi
+  code=0
+  python -m crackflow.adapt --images="$images" --out="$out/adapted" --overwrite || code=$?
+  # 2: too few of a class. Training then says how little they are worth.
+  case "$code" in 0) adapted=1 ;; 2) ;; *) exit "$code" ;; esac
 fi
 python -m crackflow.train --data="$out/data" --run_dir="$out/run" --overwrite
 python -m crackflow.evaluate --model="$out/run" --data="$out/data" --out="$out/test" --overwrite

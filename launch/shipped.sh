@@ -22,7 +22,7 @@ python -m crackflow.synth --out="$out/made_photos" --surfaces=varied --donors="$
   --count=48000 --seed=11 --overwrite
 python -m crackflow.convert --images="$out/made_photos" --out="$out/made" --split=0.95,0.05,0 --overwrite
 python -m crackflow.convert --join="$out/metu_128,$out/made" --repeat=4,1 --out="$out/both" --overwrite
-python -m crackflow.train --flagfile="$root/launch/flags/shipped.cfg" --data="$out/both" --run_dir="$out/run" "${flags[@]}"
+python -m crackflow.train --flagfile="$root/launch/flags/shipped.cfg" --data="$out/both" --run_dir="$out/run" ${flags[@]+"${flags[@]}"}
 # The threshold of photographs, on METU's validation split at full size: pictures of 128 pixels are no photographs.
 PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" python -m benchmarks.photo_calibration \
   --model="$out/run/model.h5" --data="$out/metu"

@@ -222,6 +222,15 @@ def test_a_rule_without_validation_images_and_one_that_is_none_are_refused(model
         config(model, tmp_path, threshold="recall:2")
 
 
+@pytest.mark.parametrize("name", ["my_plot.png", "annotated/wall7.png", "errors/mine.png"])
+def test_a_picture_of_the_users_among_the_results_is_never_removed(model, tmp_path, name):
+    support.put(tmp_path / "out/metrics.json", b"{}")
+    support.put(tmp_path / "out" / name, b"mine")
+    with pytest.raises(UserError, match=f"holds '{name}', which this command did not write"):
+        evaluate.run(config(model, tmp_path, overwrite=True))
+    assert (tmp_path / "out" / name).read_bytes() == b"mine"
+
+
 def test_two_data_sets_of_one_name_are_refused(model, tmp_path):
     with pytest.raises(UserError, match="--data: expected folders of different names, received two called"):
         evaluate.run(config(model, tmp_path, small.data().folder, small.data().folder))

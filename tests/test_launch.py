@@ -245,8 +245,9 @@ def test_shipped_says_what_it_needs(arguments):
 def test_a_script_says_which_folder_is_missing_and_how_it_is_used(script):
     path = LAUNCH / f"{script}.sh"
     for flag in ("--images", "--out"):
-        done = subprocess.run(["bash", str(path), flag], capture_output=True, text=True)
-        assert (done.returncode, done.stderr) == (2, f"{script}: expected a folder after {flag}\n")
+        for arguments in ([flag], [f"{flag}="], [flag, ""]):  # a variable of the shell that is not set
+            done = subprocess.run(["bash", str(path), *arguments], capture_output=True, text=True)
+            assert (done.returncode, done.stderr) == (2, f"{script}: expected a folder after {flag}\n")
     help_lines = subprocess.run(["bash", str(path), "--help"], capture_output=True, text=True).stdout.splitlines()
     assert help_lines and all(f"# {line}" in path.read_text().splitlines() for line in help_lines)
     assert f"  bash launch/{script}.sh" in "\n".join(help_lines)

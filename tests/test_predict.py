@@ -129,7 +129,6 @@ def test_only_so_many_photographs_are_on_the_page(input_dir, tmp_path):
         ({"photos": ""}, "--photos: expected a path"),
         ({"out": ""}, "--out: expected a path"),
         ({"scale": 9.0}, "--scale: expected 0, or 0.015625 to 8"),
-        ({"scale": 1.0, "mm_per_px": 1.0}, "--scale: expected nothing beside --mm_per_px"),
         ({"mm_per_px": -1.0}, "--mm_per_px: expected 0 or a number above 0"),
         ({"mm_per_px": float("inf")}, "--mm_per_px: expected 0 or a number above 0"),
         ({"threshold": 1.0}, "--threshold: expected a fraction"),

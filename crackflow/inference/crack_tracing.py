@@ -146,7 +146,8 @@ def extract_cracks(
         The cracks, the most probable first.
     """
     corrected = heatmap if corrected is None else corrected
-    above_threshold = heatmap >= threshold
+    # Where scales place a crack a little apart, `corrected`, which decides about the photograph, may be the larger one.
+    above_threshold = (heatmap >= threshold) | (corrected >= threshold)
     near_peak = above_threshold & (heatmap >= PEAK_FRACTION * ndimage.maximum_filter(heatmap, window_cells))
     areas, count = ndimage.label(
         near_peak if cell_probabilities is None else _hysteresis_mask(above_threshold, near_peak, cell_probabilities),
@@ -236,6 +237,7 @@ def _trace_crack(
     mask = (
         _dark_line_mask(strength, area, max(threshold, HYSTERESIS_RATIO * typical_strength), lines) if lines else area
     )
+    mask = mask if mask.any() else area  # a line may lie beside all pixels
     outlines = [np.clip(outline, 0, shape[::-1]) for outline in _find_outlines(mask, DILATION_PX if lines else 0)]
     points = np.concatenate(outlines)
     low, high = points.min(0), points.max(0)
@@ -308,7 +310,9 @@ def _dark_line_mask(strength: np.ndarray, area: np.ndarray, threshold: float, li
     `threshold` and connected to them."""
     canvas = Image.new("1", area.shape[::-1])
     for line in lines:
-        ImageDraw.Draw(canvas).line([tuple(point) for point in line], fill=1)
+        points = [tuple(point) for point in line]
+        ImageDraw.Draw(canvas).line(points, fill=1)
+        ImageDraw.Draw(canvas).point(points, fill=1)  # a line of one point draws nothing
     middle = np.asarray(canvas)
     return _components_containing(middle | (strength > threshold) & area, middle)
 

@@ -22,6 +22,8 @@ from crackflow.core import csv_files, system_files
 from crackflow.core.errors import UserError
 from crackflow.data import folders, image_file, rejections
 
+# What tells a folder of results from one of photographs.
+RESULT_FILES, UNFINISHED_FILE = ("findings.json", "predictions.csv"), os.path.join("unfinished", "photos.jsonl")
 NULL_ISLAND = 1e-6  # degrees from 0, 0: a tenth of a metre, finer than any camera's GPS
 
 
@@ -53,8 +55,8 @@ def list_photos(
 ) -> tuple[list[PhotoPath], list[tuple[str, str]]]:
     """List the photographs that `source` names.
 
-    Files in the results folder `exclude`, and the files that operating systems keep among photographs, do not count as
-    photographs unless `source` names them.
+    Files in the results folder `exclude`, the pictures in other results of crackflow.predict, and the files that
+    operating systems keep among photographs, do not count as photographs unless `source` names them.
 
     Args:
         source: a file, a folder or a glob pattern.
@@ -62,7 +64,7 @@ def list_photos(
         passed_over: receives the counts of skipped system files by kind.
 
     Returns:
-        The photographs, sorted by name, and (path, reason) of what could not be read.
+        The photographs, sorted by name, and (path, reason) of what could not be read, and of results.
 
     Raises:
         UserError: there is no photograph.
@@ -83,6 +85,8 @@ def list_photos(
         kinds = {path: _system_file_kind(path, source) for path in files}
         passed_over.update(kind for kind in kinds.values() if kind)
         photos = [PhotoPath(path, path) for path in files if not kinds[path]]
+    photos, results = _without_results(photos, source)
+    rejected += [(path, "results of crackflow.predict, and no photographs") for path in results]
     if not photos:
         reason = rejections.most_common(rejected) or system_files.summary(passed_over) or "nothing there"
         raise UserError(
@@ -90,6 +94,28 @@ def list_photos(
             f"({reason})"
         )
     return [photo._replace(path=csv_files.utf8_name(photo.path)) for photo in photos], rejected
+
+
+def _without_results(photos: list[PhotoPath], source: str) -> tuple[list[PhotoPath], list[str]]:
+    """(photographs that lie in no results of crackflow.predict below `source`, the folders of such results)."""
+    named_parts, are_results = set(os.path.normpath(source).split(os.sep)), {}
+
+    def results_above(photo: PhotoPath) -> str:
+        folder, parts = photo.file, len(os.path.normpath(photo.path).split(os.sep)) - 1
+        for _ in range(parts):
+            folder = os.path.dirname(folder)
+            if os.path.basename(folder) in named_parts:
+                continue
+            if folder not in are_results:
+                are_results[folder] = all(
+                    os.path.exists(os.path.join(folder, name)) for name in RESULT_FILES
+                ) or os.path.exists(os.path.join(folder, UNFINISHED_FILE))
+            if are_results[folder]:
+                return folder
+        return ""
+
+    kept = [photo for photo in photos if not results_above(photo)]
+    return kept, sorted(folder for folder, found in are_results.items() if found)
 
 
 def _system_file_kind(path: str, pattern: str) -> str:

@@ -192,7 +192,7 @@ class Model:
         # Resized for the network: of a larger photograph this is smaller, and nothing that was scored is lost.
         image = resize.scaled(pixels, *self._scorer.resized_size(pixels.shape[:2], scales[0]))
         scale_scores = [scores.first for scores in self._scorer.score(pixels[None], scales, image[None])]
-        warnings = warnings or self._too_small(pixels, image)
+        warnings = warnings + self._too_small(pixels, image)
         return MultiScaleScores(pixels.shape[1], pixels.shape[0], image, scale_scores, warnings, mm_per_px)
 
     def _too_small(self, pixels: np.ndarray, image: np.ndarray) -> list[str]:
@@ -294,6 +294,10 @@ class Model:
 
     def _scales(self, scale: float, mm_per_px: float) -> tuple[list[float], list[str]]:
         """(the scales to score at, relative to the training images; cracks are traced at the first), and warnings."""
+        if scale and mm_per_px and self.card.mm_per_px:
+            raise UserError(
+                f"--scale: expected nothing beside --mm_per_px, which gives it for this model, received {scale:g}"
+            )
         if not scale and mm_per_px and self.card.mm_per_px:
             low, high = (self.card.mm_per_px * ratio for ratio in SCALE_RANGE)
             if not low <= mm_per_px <= high:

@@ -133,7 +133,8 @@ def _basis(prior: SitePrior) -> str:
     by_themselves = ""
     if prior.estimate is not None:
         low, high = prior.estimate.ci95
-        by_themselves = f"{_percent(prior.estimate.share)} (95 % interval {_percent(low)} to {_percent(high)})"
+        share = prior.share if prior.used == "estimated" else prior.estimate.share
+        by_themselves = f"{_percent(share)} (95 % interval {_percent(low)} to {_percent(high)})"
     if prior.used == "expected":
         doubt = f"; the photographs by themselves show {by_themselves}" if by_themselves else ""
         return f"the expected share of cracked ones, {_percent(prior.share)}{doubt}"

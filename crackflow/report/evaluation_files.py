@@ -12,13 +12,14 @@ from crackflow.evaluation import photo_evaluation
 from crackflow.evaluation.results import Evaluation, Mistake
 from crackflow.report import evaluation_plots, plots
 
+FIGURES = ("confusion", "roc", "precision_recall", "scores", "calibration", "coverage")
 OWNED_FILES = (
-    "*.png",
+    *(f"{name}.png" for name in FIGURES),
     "errors.csv",
     "suspects.csv",
     "photographs.csv",
-    "errors/*.png",
-    "suspects/*.png",
+    "errors/[0-9][0-9]*.png",
+    "suspects/[0-9][0-9]*.png",
 )  # all that `save` writes
 
 

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from scipy import ndimage
@@ -117,6 +117,33 @@ def test_a_crack_is_outlined_where_it_is_and_measured_along_it():
     length_px = np.hypot(130, 80) + np.hypot(150, 10)
     assert crack.length_px == pytest.approx(length_px, rel=0.1)
     assert crack.probability == pytest.approx(1)
+
+
+@pytest.mark.parametrize("points", [[(5.4, 7.2)], [(5.0, 7.0), (5.0, 7.0)]])
+def test_a_line_of_one_point_is_marked_as_well(points):
+    mask = crack_tracing._dark_line_mask(np.zeros((20, 20)), np.ones((20, 20), bool), 0.5, [np.array(points)])
+    assert mask.sum() == 1 and mask[7, 5]
+
+
+@given(st.integers(17, 34), st.integers(17, 34), st.integers(0, 500))
+@settings(max_examples=60)
+def test_any_small_area_anywhere_is_outlined(height, width, seed):
+    """Also one of a few pixels in a corner, on which hardly a line fits."""
+    random = np.random.default_rng(seed)
+    picture = random.integers(0, 256, (height, width, 3), np.uint8)
+    heat = (random.random((-(-height // CELL), -(-width // CELL))) > 0.6).astype(np.float32)
+    for crack in crack_tracing.extract_cracks(heat, CELL, ACROSS, picture, 0.5):
+        assert crack.outlines and all(len(outline) >= 4 for outline in crack.outlines)
+
+
+def test_a_photograph_that_is_called_cracked_has_a_finding_where_it_is_so():
+    """The heat that decides may be higher than that which is traced, where scales place a crack a little apart."""
+    traced, decides = np.full((16, 20), 0.1, np.float32), np.full((16, 20), 0.1, np.float32)
+    traced[6:9, 8:12], decides[6:9, 8:12] = 0.5, 0.9
+    (crack,) = crack_tracing.extract_cracks(traced, CELL, ACROSS, wall(), 0.6, corrected=decides)
+    assert crack.probability == pytest.approx(0.9)
+    x, y, width, height = crack.box
+    assert x < 160 < x + width and y < 120 < y + height
 
 
 @pytest.mark.parametrize("angle", [0, 15, 30, 45, 60, 90])

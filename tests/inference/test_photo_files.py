@@ -36,6 +36,21 @@ def test_results_that_lie_among_the_photographs_are_none_of_them(folder, monkeyp
     assert len(photo_files.list_photos(".")[0]) == 5
 
 
+@pytest.mark.parametrize("files", [["findings.json", "predictions.csv"], ["unfinished/photos.jsonl"]])
+def test_other_results_among_the_photographs_are_left_out_and_listed(folder, monkeypatch, files):
+    for name in (*files, "overlays/000001.jpg", "suggested/unlabelled/w.png"):
+        support.put(folder / "deep/earlier" / name, support.encoded(support.picture(2)))
+    support.put(folder / "deep/other/findings.json", b"{}")  # of the user's own
+    monkeypatch.chdir(folder)
+    for source in (".", "**/*.*"):
+        photos, rejected = photo_files.list_photos(source)
+        assert {os.path.basename(photo.path) for photo in photos} == {"a.png", "b.jpg", "c.jpg", "findings.json"}
+        ((path, reason),) = rejected
+        assert path.endswith("earlier") and reason == "results of crackflow.predict, and no photographs"
+    named, rejected = photo_files.list_photos("deep/earlier/overlays")
+    assert [photo.path for photo in named] == ["000001.jpg"] and not rejected
+
+
 def test_what_systems_keep_among_photographs_is_none_and_is_counted(folder, monkeypatch):
     for name in ("@eaDir/b.jpg/SYNOPHOTO_THUMB_M.jpg", "$RECYCLE.BIN/S-1-5/d.jpg", "deep/Thumbs.db", "deep/._c.jpg"):
         support.put(folder / name, support.encoded(support.picture(5)))

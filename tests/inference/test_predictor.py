@@ -77,6 +77,19 @@ def test_a_scale_far_from_training_is_a_warning(mm_per_px, warning):
     assert [warning in text for text in prediction.warnings] == ([True] if warning else [])
 
 
+def test_a_scale_beside_millimetres_is_refused_where_they_give_it_and_gives_lengths_where_they_do_not():
+    with pytest.raises(UserError, match="--scale: expected nothing beside --mm_per_px, which gives it for this model"):
+        model(mm_per_px=0.5).predict(wall(), scale=1.0, mm_per_px=0.5)
+    (prediction,) = model().predict(wall(), scale=1.0, mm_per_px=2.0)
+    (finding,) = prediction.findings
+    assert prediction.scales == (1.0,) and finding.length_mm == pytest.approx(2 * finding.length_px)
+
+
+def test_what_is_made_much_smaller_than_a_window_says_both():
+    (prediction,) = model(mm_per_px=0.5).predict(wall(height=120, width=120), mm_per_px=0.1)
+    assert [text in " ".join(prediction.warnings) for text in ("times as fine", "its window of")] == [True, True]
+
+
 @pytest.mark.parametrize("mm_per_px", [0.001, 100.0])
 def test_millimetres_beyond_any_use_are_a_clear_error(mm_per_px):
     with pytest.raises(

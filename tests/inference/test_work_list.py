@@ -71,6 +71,7 @@ def test_the_sentence_says_how_many_photographs_hold_how_much_and_by_which_share
         "counted by the expected share of cracked ones, 2 %; the photographs by themselves show 1.2 % (95 % interval 0."
     )
     assert "counted by the share of cracked ones that they show, 1.2 % (95 % interval " in say(visit)
+    assert "that they show, 5 % (95 % interval 0 % to " in say([0.3] * 10)  # half of one of ten, not none
     assert say([0.8]).startswith("Look at 1 of 1 photograph, by rank: ")
     assert say([0.8, 0.1]).endswith(
         "counted by nothing but the share in the model's training, 50 %, which is hardly that of a site: give "

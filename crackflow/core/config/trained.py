@@ -138,7 +138,6 @@ class PredictConfig:
         require_given(self, ["photos", "out"])
         low, high = SCALE_RANGE
         require(self.scale == 0 or low <= self.scale <= high, "scale", f"0, or {low:g} to {high:g}", self.scale)
-        require(not (self.scale and self.mm_per_px), "scale", "nothing beside --mm_per_px, which gives it", self.scale)
         require_non_negative(self, ["mm_per_px"])
         require_fraction(self, ["threshold", "expected_cracked"])
         require_positive(self, ["max_megapixels"])
