@@ -1,8 +1,9 @@
 """crackflow.adapt as a user runs it: labelled windows in, a model with an honest estimate out."""
 
+import contextlib
+import io
 import json
 import os
-import shutil
 
 import numpy as np
 import pytest
@@ -18,11 +19,12 @@ from tests.helpers import small, support
 
 pytestmark = pytest.mark.slow
 
-QUICK = FineTuning(steps=32, batch_size=8, learning_rate=0.003)
+LEARNS = FineTuning(steps=32, batch_size=8, learning_rate=0.003)
+SHORT = FineTuning(steps=4, batch_size=4, learning_rate=0.003)  # where it doesn't matter what is learnt
 
 
-def config(images, out, **settings):
-    return AdaptConfig(images=str(images), out=str(out), fine_tuning=QUICK, workers=1, **{"folds": 2, **settings})
+def config(images, out, fine_tuning=SHORT, **settings):
+    return AdaptConfig(images=str(images), out=str(out), fine_tuning=fine_tuning, workers=1, folds=2, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +41,15 @@ def windows(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def adapted(windows, tmp_path_factory):
-    """(output folder, metrics)."""
-    out = tmp_path_factory.mktemp("adapted") / "wall"
-    return out, adapt.run(config(windows, out))
+    """(output folder, metrics, what was printed)."""
+    out, printed = tmp_path_factory.mktemp("adapted") / "wall", io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        metrics = adapt.run(config(windows, out, LEARNS))
+    return out, metrics, printed.getvalue()
 
 
 def test_it_leaves_a_model_a_report_and_the_figures(adapted):
-    out, metrics = adapted
+    out, metrics, _ = adapted
     assert sorted(os.listdir(out)) == ["flags.cfg", "metrics.json", "model.h5", "report.html"]
     assert json.loads((out / "metrics.json").read_text()) == metrics
     assert {"before", "after", "moved", "p_after", "changed", "forgetting", "clean", "cracked"} <= set(metrics)
@@ -53,7 +57,7 @@ def test_it_leaves_a_model_a_report_and_the_figures(adapted):
 
 
 def test_the_model_says_what_it_was_and_which_images_it_has_seen(adapted):
-    out, metrics = adapted
+    out, metrics, _ = adapted
     loaded, parent = model_file.load(str(out)), model_file.load("")
     assert loaded.card.parent["sha256"] == parent.sha256
     assert loaded.card.parent["adaptation"] == metrics
@@ -62,7 +66,7 @@ def test_the_model_says_what_it_was_and_which_images_it_has_seen(adapted):
 
 
 def test_a_wall_on_which_the_model_was_blind_is_learnt(adapted, windows):
-    out, metrics = adapted
+    out, metrics, _ = adapted
     assert metrics["changed"] == "weights" and metrics["after"]["value"] > metrics["before"]["value"] + 0.2
     loaded = model_file.load(str(out))
     images = [np.asarray(Image.open(path)) for path in sorted(windows.glob("*/*.png"))]
@@ -70,9 +74,8 @@ def test_a_wall_on_which_the_model_was_blind_is_learnt(adapted, windows):
     assert ((loaded.probabilities(np.stack(images)) >= loaded.card.threshold) == labels).mean() > 0.9
 
 
-def test_the_estimate_is_on_the_terminal_with_its_interval(windows, tmp_path, capsys):
-    adapt.run(config(windows, tmp_path / "wall"))
-    printed = capsys.readouterr().out
+def test_the_estimate_is_on_the_terminal_with_its_interval(adapted):
+    _, _, printed = adapted
     assert "on this place, by 14 cracked and 14 clean windows: " in printed and "95 % interval" in printed
     assert "on synthetic surfaces: " in printed and "model.h5" in printed
 
@@ -83,7 +86,7 @@ def test_labels_that_mean_nothing_leave_the_model_as_it_was(tmp_path, capsys):
         support.put(
             tmp_path / "windows" / label / f"{number}.png", support.encoded(support.picture(number, 128, 128), "PNG")
         )
-    metrics = adapt.run(config(tmp_path / "windows", tmp_path / "wall"))
+    metrics = adapt.run(config(tmp_path / "windows", tmp_path / "wall", LEARNS))
     assert metrics["changed"] == "nothing"
     assert "not better than the model as it is beyond chance" in capsys.readouterr().err
     loaded, parent = model_file.load(str(tmp_path / "wall")), model_file.load("")
@@ -109,7 +112,7 @@ def test_a_run_that_was_stopped_computes_no_fold_twice(windows, tmp_path, capsys
     monkeypatch.setattr(adapt.FineTuner, "fit", fit)
     metrics = adapt.run(config(windows, out))
     assert "fold 1: computed before" in capsys.readouterr().out
-    assert not (out / fold_log.FOLDER).exists() and metrics["changed"] == "weights"
+    assert not (out / fold_log.FOLDER).exists() and metrics["clean"] == 14
 
 
 @pytest.mark.parametrize(
@@ -142,7 +145,7 @@ def test_copies_of_one_picture_are_not_many_windows(tmp_path):
 
 
 def test_a_finished_folder_is_not_replaced_unless_asked(adapted, windows):
-    out, _ = adapted
+    out, _, _ = adapted
     before = support.tree(out)
     with pytest.raises(UserError, match="exists and is not empty"):
         adapt.run(config(windows, out))
@@ -165,12 +168,12 @@ def test_masks_are_cut_into_windows_of_the_size_that_the_model_knows(tmp_path):
     assert (metrics["clean"], metrics["cracked"]) == (12, 12)
 
 
-def test_the_flags_of_a_run_give_the_same_figures_again(adapted, tmp_path):
-    out, metrics = adapted
-    again = flags.parse(AdaptConfig, [f"--flagfile={out}/flags.cfg", f"--out={tmp_path / 'again'}"])
-    repeated = adapt.run(again)
-    assert repeated["after"]["value"] == pytest.approx(metrics["after"]["value"], abs=0.08)
-    shutil.rmtree(tmp_path / "again")
+def test_the_flags_of_a_run_give_the_same_model_again(windows, tmp_path):
+    adapt.run(config(windows, tmp_path / "once"))
+    adapt.run(flags.parse(AdaptConfig, [f"--flagfile={tmp_path}/once/flags.cfg", f"--out={tmp_path / 'again'}"]))
+    weights = [model_file.load(str(tmp_path / name)).model.get_weights() for name in ("once", "again")]
+    for once, again in zip(*weights, strict=True):
+        np.testing.assert_allclose(once, again, atol=1e-3)  # threads sum in another order
 
 
 def test_false_alarms_alone_teach_too_with_cracks_drawn_onto_them(tmp_path, capsys):

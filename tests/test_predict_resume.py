@@ -7,7 +7,6 @@ import pathlib
 import re
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
@@ -388,7 +387,7 @@ def test_a_disk_that_fills_up_is_one_line_and_what_is_done_stays(input_dir, undi
 
 def command(input_dir):
     line = [
-        sys.executable,
+        support.interpreter(),
         "-m",
         "crackflow.predict",
         f"--photos={input_dir / 'many'}",

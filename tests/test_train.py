@@ -39,7 +39,7 @@ def run_dir(tmp_path_factory):
     """A finished run of three epochs at 32 px."""
     run = tmp_path_factory.mktemp("runs") / "run"
     decisions = "--threshold=cost:5", "--review=0.2", "--mm_per_px=0.25"
-    sizes = "--image_px=32", "--epochs=3", "--batch_size=16", "--min_steps_per_epoch=4"  # 64 images
+    sizes = "--model=crackflow_xs", "--image_px=32", "--epochs=3", "--batch_size=16", "--min_steps_per_epoch=4"
     done = command("train", f"--data={small.data().folder}", f"--run_dir={run}", *sizes, *decisions)
     assert done.returncode == 0, done.stderr
     assert "epoch 3/3" in done.stdout and "images/s" in done.stdout and "precision" in done.stdout
@@ -86,6 +86,7 @@ def test_the_mask_head_is_in_the_model_and_evaluation_batches_fit_one_device(tmp
         epochs=1,
         batch_size=16,
         input=Input.STREAM,
+        min_steps_per_epoch=4,
         optimization=Optimization(mask_weight=1.0),
     )
     train.run(asked)
@@ -149,7 +150,7 @@ def test_plain_keras_loads_the_model(run_dir):
 def test_the_report_is_one_page_with_the_run_inside(run_dir):
     page = (run_dir / "report.html").read_text()
     fingerprint = small.data().metadata["fingerprint"][:12]
-    for wanted in ("crackflow_s", "--epochs=3", "tensorflow", fingerprint):
+    for wanted in ("crackflow_xs", "--epochs=3", "tensorflow", fingerprint):
         assert wanted in page
     assert 'src="http' not in page and 'href="http' not in page
 
@@ -166,7 +167,8 @@ def test_flags_replay_the_run_to_the_same_weights(run_dir, tmp_path):
 
 def test_a_run_folder_in_use_is_one_line_and_exit_2(run_dir):
     before = (run_dir / "model.h5").read_bytes()
-    done = support.called("train", f"--data={small.data().folder}", f"--run_dir={run_dir}")
+    asked = f"--data={small.data().folder}", f"--run_dir={run_dir}", "--model=crackflow_xs"
+    done = support.called("train", *asked)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "was started with --image_px=32, received --image_px=0; repeat its flags (--flagfile=" in done.stderr
     assert (run_dir / "model.h5").read_bytes() == before
@@ -226,7 +228,8 @@ def test_a_run_says_that_its_figures_are_of_a_test_and_which_images_it_has_seen(
 def test_without_a_test_split_figures_are_of_validation_and_a_model_knows_its_start(run_dir, tmp_path, capsys):
     bare = support.converted(support.photos(tmp_path / "photos", 24), tmp_path / "bare", split=(0.5, 0.5, 0.0))
     run = tmp_path / "run"
-    train.run(TrainConfig(data=str(tmp_path / "bare"), run_dir=str(run), weights=str(run_dir), epochs=1, batch_size=4))
+    settings = {"weights": str(run_dir), "epochs": 1, "batch_size": 4, "min_steps_per_epoch": 3}
+    train.run(TrainConfig(data=str(tmp_path / "bare"), run_dir=str(run), **settings))
     basis = "validation, on which threshold, temperature and epoch were chosen"
     measured = json.loads((run / "metrics.json").read_text())
     assert (measured["split"], measured["basis"]) == ("val", basis)
@@ -270,7 +273,7 @@ def test_what_training_can_do_besides_runs_as_a_command(run_dir, tmp_path):
         "train", f"--data={small.data().folder}", f"--run_dir={tmp_path / 'run'}", "--image_px=32", "--epochs=2",
         "--batch_size=16", "--augment=strong", "--mixup=0.2", "--optimizer=sgd", "--schedule=one_cycle", "--ema=0.9",
         "--loss=focal", "--accumulate=2", "--clip_norm=1", "--class_weights=0,0", "--precision=mixed_bfloat16",
-        f"--weights={run_dir / 'model.h5'}",
+        "--min_steps_per_epoch=4", f"--weights={run_dir / 'model.h5'}",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "precision mixed_bfloat16 (asked for)" in done.stdout
@@ -308,6 +311,7 @@ def test_optimizers_and_metrics_of_tensorflow_addons_run_as_a_command(tmp_path):
     done = command(
         "train", f"--data={small.data().folder}", f"--run_dir={tmp_path / 'run'}", "--image_px=32", "--epochs=1",
         "--batch_size=16", "--optimizer=moving_average", "--metrics=mcc,kappa", "--model=crackflow_xs",
+        "--min_steps_per_epoch=4",
     )  # fmt: skip
     assert done.returncode == 0 and done.stderr.count("\n") == done.stderr.count("WARNING: "), done.stderr
     row = csv_files.read(str(tmp_path / "run" / "history.csv"))[0]
@@ -349,7 +353,7 @@ def test_a_run_killed_at_any_moment_ends_bit_for_bit_as_if_nothing_had_been(tmp_
         return [
             f"--data={small.data().folder}", f"--run_dir={directory}", "--model=crackflow_xs", "--image_px=32",
             "--epochs=4", "--batch_size=16", "--deterministic", "--augment=standard", "--ema=0.9",
-            "--checkpoint_minutes=0.0001", "--early_stopping_epochs=0",
+            "--checkpoint_minutes=0.0001", "--early_stopping_epochs=0", "--min_steps_per_epoch=12",
         ]  # fmt: skip
 
     for number, code in ((signal.SIGTERM, 75), (signal.SIGKILL, -signal.SIGKILL)):

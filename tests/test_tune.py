@@ -5,7 +5,6 @@ import os
 import pathlib
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
@@ -33,7 +32,7 @@ def options(out, *more):
 
 
 def started(out, *more, **environment):
-    line = [sys.executable, "-m", "crackflow.tune", *options(out, *more)]
+    line = [support.interpreter(), "-m", "crackflow.tune", *options(out, *more)]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(line, env=support.environment() | environment, **streams)
 
@@ -54,9 +53,17 @@ def content(out, name):
     return pathlib.Path(result(out, name)).read_bytes()
 
 
-def children(pid):
-    with open(f"/proc/{pid}/task/{pid}/children") as file:
-        return [int(child) for child in file.read().split()]
+def writers(folder):
+    """Ids of the processes that have a file under `folder` open."""
+    pids = set()
+    for descriptor in pathlib.Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            target = os.readlink(descriptor)
+        except OSError:  # it was closed meanwhile
+            continue
+        if target.startswith(str(folder)):
+            pids.add(int(descriptor.parts[2]))
+    return pids
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +74,8 @@ def killed(tmp_path_factory):
     process = started(out, "--max_trials=2")
     wait_for(lambda: os.path.exists(os.path.join(out, "trials", "1", "history.csv")), process)
     before = content(out, "0"), os.stat(result(out, "0")).st_mtime_ns
-    running = children(process.pid)
+    running = writers(os.path.join(out, "trials", "1"))
+    assert running, "no trial is running"
     process.send_signal(signal.SIGKILL)
     process.communicate()
     deadline = time.monotonic() + 10

@@ -13,7 +13,7 @@ from crackflow.core.config.training import TrainConfig
 from crackflow.core.errors import UserError
 from crackflow.model import mask_head, model_file, networks, ood, structure
 from crackflow.training import trainer
-from tests.helpers import support
+from tests.helpers import small, support
 from tests.helpers.cards import CARD
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
@@ -22,7 +22,7 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
 @pytest.fixture
 def trained():
     """A network whose BatchNorm statistics have been updated."""
-    model = networks.NETWORKS[Network.CRACKFLOW_S].build(32)
+    model = small.tiny_network()
     model(IMAGE, training=True)
     return model
 

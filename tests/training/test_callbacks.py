@@ -7,10 +7,9 @@ import pytest
 
 from crackflow.core import csv_files
 from crackflow.core.backend import keras, tf
-from crackflow.core.config.network import Network
 from crackflow.core.config.training import Optimization, TrainConfig
-from crackflow.model import networks
 from crackflow.training import callbacks, trainer
+from tests.helpers import small
 
 
 def fit(watchers, losses=(3.0, 1.0, 2.0, 4.0), steps=3):
@@ -104,7 +103,7 @@ def test_the_first_step_has_no_say_in_the_speed():
 def small_trainer(steps_per_execution):
     keras.utils.set_random_seed(0)
     config = TrainConfig(data="d", run_dir="r", batch_size=4, steps_per_execution=steps_per_execution)
-    return trainer.compile_trainer(networks.NETWORKS[Network.CRACKFLOW_XS].build(32), config, 60, "off")
+    return trainer.compile_trainer(small.tiny_network(), config, 60, "off")
 
 
 def small_stream():
@@ -183,7 +182,7 @@ def test_extra_metrics_have_columns_of_their_own(tmp_path):
 def test_the_best_weights_are_those_that_were_evaluated():
     keras.utils.set_random_seed(0)
     config = TrainConfig(data="d", run_dir="r", batch_size=4, optimization=Optimization(ema=0.9, learning_rate=0.02))
-    model = trainer.compile_trainer(networks.NETWORKS[Network.CRACKFLOW_XS].build(32), config, 20, "off")
+    model = trainer.compile_trainer(small.tiny_network(), config, 20, "off")
     best = callbacks.KeepBestWeights(patience=0)
     image, label = next(iter(small_stream()))
     val_batches = tf.data.Dataset.from_tensors((image, label, tf.ones(4)))

@@ -16,9 +16,11 @@ from crackflow.core.errors import RetryableError, UserError
 from crackflow.core.runtime import AutoChoice
 from crackflow.model import networks
 from crackflow.training import callbacks, checkpoint, fit_loop, trainer
+from tests.helpers import small
 from tests.helpers.support import with_addons
 
 STEPS, BATCH, IMAGE_PX = 5, 8, 32
+WIDER = Architecture(stem=8, widths=(16,), repeats=(0,))
 ALONE = distribution.Cluster(None, AutoChoice("one", ""))
 
 
@@ -28,7 +30,8 @@ def config(run_dir, **changes):
         "augmentation": Augmentation(augment=Augment.D4),
         "epochs": 3,
         "early_stopping_epochs": 0,
-        "model": Network.CRACKFLOW_XS,
+        "model": Network.CUSTOM,
+        "architecture": small.TINY,
     }
     return TrainConfig(data="d", run_dir=str(run_dir), batch_size=BATCH, **settings | changes)
 
@@ -227,7 +230,7 @@ def test_a_second_signal_is_heard_at_once(tmp_path, monkeypatch):
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path):
     run(new_fit(config(tmp_path, epochs=1)))
-    fit = new_fit(config(tmp_path, epochs=1, model=Network.CRACKFLOW_S))
+    fit = new_fit(config(tmp_path, epochs=1, architecture=WIDER))
     before = fit.model.get_weights()
     with pytest.raises(UserError, match=r"is of another network: expected .* of shape .*, received .*; choose another"):
         fit.restore(checkpoint.latest(str(tmp_path / "checkpoints")).snapshot)

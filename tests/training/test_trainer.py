@@ -11,6 +11,7 @@ from crackflow.core.config.training import Loss, Optimization, Optimizer, TrainC
 from crackflow.data import mask_grid
 from crackflow.model import mask_head, model_file, networks, structure
 from crackflow.training import losses, trainer
+from tests.helpers import small
 
 PLAIN = Augmentation(augment=Augment.NONE)
 
@@ -26,9 +27,10 @@ def config(augmentation=PLAIN, batch_size=8, steps_per_execution=0, **changes):
     )
 
 
-def small_model(network=Network.CRACKFLOW_S, xla="off", steps=20, **changes):
+def small_model(name=None, xla="off", steps=20, **changes):
     keras.utils.set_random_seed(0)
-    return trainer.compile_trainer(networks.NETWORKS[network].build(32), config(**changes), steps, xla)
+    network = networks.NETWORKS[name].build(32) if name else small.tiny_network()
+    return trainer.compile_trainer(network, config(**changes), steps, xla)
 
 
 def batch(count=8, seed=0):
@@ -130,7 +132,7 @@ def test_evaluation_sees_every_batch_of_a_stream_of_unknown_length():
 
 
 def test_a_few_steps_learn_a_few_pictures():
-    model = small_model(learning_rate=3e-3)
+    model = small_model(Network.CRACKFLOW_S, learning_rate=3e-3)
     losses = learn(model, steps=20, count=16)
     assert losses[-1] < 0.3 < losses[0]
 
