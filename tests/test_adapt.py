@@ -65,6 +65,15 @@ def test_the_model_says_what_it_was_and_which_images_it_has_seen(adapted):
     assert parent.training_images is None and len(loaded.training_images.trained) == 28
 
 
+def test_what_was_of_the_parents_logits_and_exposure_is_of_the_windows(adapted, windows):
+    out, _, _ = adapted
+    card, parent = model_file.load(str(out)).card, model_file.load("").card
+    assert card.calibrated_share == 0.5 and card.threshold == 0.5  # both classes count alike, by bayes:1
+    assert card.photo_images == 14 and card.shift_of(700) < parent.shift_of(700) - 1
+    images = [np.asarray(Image.open(path)) for path in windows.glob("*/*.png")]
+    assert card.brightness == pytest.approx(np.mean(images), abs=1)
+
+
 def test_a_wall_on_which_the_model_was_blind_is_learnt(adapted, windows):
     out, metrics, _ = adapted
     assert metrics["changed"] == "weights" and metrics["after"]["value"] > metrics["before"]["value"] + 0.2
@@ -77,6 +86,7 @@ def test_a_wall_on_which_the_model_was_blind_is_learnt(adapted, windows):
 def test_the_estimate_is_on_the_terminal_with_its_interval(adapted):
     _, _, printed = adapted
     assert "on this place, by 14 cracked and 14 clean windows: " in printed and "95 % interval" in printed
+    assert "cracked windows found: " in printed and "clean windows left alone: " in printed
     assert "on synthetic surfaces: " in printed and "model.h5" in printed
 
 
@@ -92,7 +102,9 @@ def test_labels_that_mean_nothing_leave_the_model_as_it_was(tmp_path, capsys):
     loaded, parent = model_file.load(str(tmp_path / "wall")), model_file.load("")
     for own, before in zip(loaded.model.get_weights(), parent.model.get_weights(), strict=True):
         np.testing.assert_array_equal(own, before)
-    assert loaded.card.threshold == parent.card.threshold
+    for name in ("threshold", "fingerprint", "brightness", "calibrated_share", "photo_most"):
+        assert getattr(loaded.card, name) == getattr(parent.card, name)
+    assert loaded.familiarity.limit == parent.familiarity.limit and loaded.training_images is None
 
 
 def test_a_run_that_was_stopped_computes_no_fold_twice(windows, tmp_path, capsys, monkeypatch):
@@ -186,6 +198,27 @@ def test_false_alarms_alone_teach_too_with_cracks_drawn_onto_them(tmp_path, caps
         in capsys.readouterr().out
     )
     assert (metrics["clean"], metrics["cracked"]) == (14, 0) and metrics["changed"] in ("weights", "nothing")
+
+
+def test_windows_of_one_class_do_not_pay_with_the_other(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(adapt, "FORGOTTEN", -1.0)  # any accuracy on synthetic surfaces is too little
+    for number in range(10):
+        values = support.encoded(support.picture(number, 128, 128), "PNG")
+        support.put(tmp_path / "windows/clean" / f"{number}.png", values)
+    metrics = adapt.run(config(tmp_path / "windows", tmp_path / "wall"))
+    assert metrics["changed"] == "nothing" and metrics["forgetting"]["after"] == metrics["forgetting"]["before"]
+    words = "Windows of one class can't say what became of the other, so the model keeps its own weights"
+    assert words in capsys.readouterr().err and 0 <= metrics["forgetting"]["refused"] <= 1
+    own, before = (model_file.load(path).model.get_weights() for path in (str(tmp_path / "wall"), ""))
+    for weight, expected in zip(own, before, strict=True):
+        np.testing.assert_array_equal(weight, expected)
+
+
+def test_what_another_command_has_begun_in_the_folder_is_left_alone(windows, tmp_path):
+    support.put(tmp_path / "findings/unfinished/photos.jsonl", b"{}")
+    with pytest.raises(UserError, match="holds 'unfinished/photos.jsonl', which this command did not write"):
+        adapt.run(config(windows, tmp_path / "findings"))
+    assert (tmp_path / "findings/unfinished/photos.jsonl").read_bytes() == b"{}"
 
 
 def test_a_folder_whose_name_says_nothing_is_refused(tmp_path):
