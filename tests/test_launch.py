@@ -155,14 +155,14 @@ def test_two_devices_follow_one_process(two_workers, tmp_path):
 @pytest.mark.parametrize("victim", [1])
 def test_a_worker_that_is_killed_is_started_again_and_the_run_goes_on(python, tmp_path, victim):
     run = tmp_path / "run"
-    process = launched(python, tmp_path, run, "--epochs=40", "--restarts=1", "--early_stopping_epochs=0")
+    process = launched(python, tmp_path, run, "--epochs=15", "--restarts=1", "--early_stopping_epochs=0")
     wait_for(lambda: len(list((run / "checkpoints").glob("step-*.npz"))) == 2, process)
     os.kill(worker_pids(process.pid)[victim], signal.SIGKILL)
     out, error = process.communicate(timeout=300)
     assert process.returncode == 0, error
     assert "starting all 2 again (1 of 1)" in error
     assert "holds a run that stopped after step" in out
-    assert [int(row["epoch"]) for row in history(run)] == list(range(1, 41))
+    assert [int(row["epoch"]) for row in history(run)] == list(range(1, 16))
     chief_weights, worker_weights = (np.load(tmp_path / f"weights-{index}.npz") for index in (0, 1))
     for name in chief_weights.files:
         np.testing.assert_array_equal(chief_weights[name], worker_weights[name])

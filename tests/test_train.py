@@ -290,7 +290,7 @@ def test_a_run_begun_with_a_model_on_two_devices_resumes_and_is_replayed_elsewhe
         "train", *asked, *devices, f"--weights={os.path.relpath(run_dir, tmp_path)}", cwd=tmp_path, timeout=300
     )
     assert begun.returncode == 0 and "devices mirrored" in begun.stdout, begun.stderr
-    assert f"weights of 13 layers from {run_dir}; new: none" in begun.stdout
+    assert f"weights of 9 layers from {run_dir}; new: none" in begun.stdout
     run, alone = tmp_path / "one", ("--strategy=one", "--cpu_devices=1")
     os.remove(run / "report.html")  # as if it had been killed after its first epoch
     for name in checkpoints(run)[1:]:
@@ -299,7 +299,7 @@ def test_a_run_begun_with_a_model_on_two_devices_resumes_and_is_replayed_elsewhe
     again = support.called("train", flagfile, *alone)
     assert again.returncode == 0 and "holds a run that stopped after step" in again.stdout, again.stderr
     replayed = support.called("train", flagfile, *alone, f"--run_dir={tmp_path / 'two'}")
-    assert replayed.returncode == 0 and f"weights of 13 layers from {run_dir}; new: none" in replayed.stdout
+    assert replayed.returncode == 0 and f"weights of 9 layers from {run_dir}; new: none" in replayed.stdout
     other = support.called("train", flagfile, *alone, f"--run_dir={tmp_path / 'three'}", "--model=crackflow_m")
     support.expect_one_line(
         other, 2, "received --model=crackflow_m; leave all network flags out, or give these: --model="
@@ -370,7 +370,8 @@ def test_a_run_killed_at_any_moment_ends_bit_for_bit_as_if_nothing_had_been(tmp_
             assert error.startswith("crackflow.train: stopped by a signal after step ") and error.count("\n") == 1
     for directory in (run, whole):
         done = command("train", *options(directory))
-        assert done.returncode == 0 and done.stderr == "", done.stderr
+        # After 48 steps it may warn that it is no better than a guess.
+        assert done.returncode == 0 and done.stderr.count("\n") == done.stderr.count("WARNING: "), done.stderr
     for resumed, undisturbed in zip(
         *(model_file.load(str(directory)).model.get_weights() for directory in (run, whole)), strict=True
     ):
