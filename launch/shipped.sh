@@ -2,7 +2,7 @@
 # The model that comes with crackflow, from METU's photographs alone: convert, make varied surfaces, join, train.
 #   bash launch/shipped.sh --images METU --out DIR              METU: the folder with Positive/ and Negative/
 #   bash launch/shipped.sh --images METU --out DIR --seed=1     further flags go to crackflow.train
-# Half an hour on 2 cores. Leaves DIR/run/model.h5.
+# An hour and a half on 2 cores. Leaves DIR/run/model.h5.
 set -euo pipefail
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"

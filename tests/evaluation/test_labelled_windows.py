@@ -27,9 +27,7 @@ def windows(root, px, count=4):
 
 
 @pytest.mark.parametrize(("px", "scale"), [(200, "0.32"), (40, "1.6")])
-def test_windows_of_another_size_than_the_models_are_noted_with_the_scale_for_predict(
-    tmp_path, model, capsys, px, scale
-):
+def test_windows_of_another_size_than_the_models_are_noted_with_a_scale(tmp_path, model, capsys, px, scale):
     labelled_windows.gather(windows(tmp_path, px), model)
     said = capsys.readouterr().out
     assert f"these windows have {px} pixels a side" in said and f"in windows of {walls.PX}" in said

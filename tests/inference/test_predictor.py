@@ -77,7 +77,7 @@ def test_a_scale_far_from_training_is_a_warning(mm_per_px, warning):
     assert [warning in text for text in prediction.warnings[:1]] == ([True] if warning else [])
 
 
-def test_a_scale_beside_millimetres_is_refused_where_they_give_it_and_gives_lengths_where_they_do_not():
+def test_a_scale_beside_millimetres_is_refused_only_where_they_give_it():
     with pytest.raises(UserError, match="--scale: expected nothing beside --mm_per_px, which gives it for this model"):
         model(mm_per_px=0.5).predict(wall(), scale=1.0, mm_per_px=0.5)
     (prediction,) = model().predict(wall(), scale=1.0, mm_per_px=2.0)

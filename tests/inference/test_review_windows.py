@@ -111,7 +111,7 @@ def test_a_photograph_that_is_not_in_the_folder_is_named(site, model, path):
         review_windows.cut(review(site, (LINE, CRACK), path=path, sha256="0" * 64), str(site), model, 200)
 
 
-def test_a_photograph_is_known_by_its_content_wherever_it_lies_and_whatever_it_is_called(site, model):
+def test_a_photograph_is_known_by_its_content_whatever_it_is_called(site, model):
     reviewed = review(site, (LINE, CRACK))
     (site / "moved").mkdir()
     (site / "wall.png").rename(site / "moved/IMG_7.png")
