@@ -81,12 +81,20 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
+def _roles():
+    return {name: value for name, value in os.environ.items() if name.startswith(("KERASTUNER_", "TF_CONFIG"))}
+
+
 @pytest.fixture(autouse=True)
 def process_as_before():
-    """A verb that runs inside the test process takes SIGTERM and chooses a precision; the next test has what was."""
-    before = signal.getsignal(signal.SIGTERM)
+    """What runs inside the test process takes SIGTERM, chooses a precision, and tells Keras Tuner and TensorFlow by
+    variables who it is; the next test has what was."""
+    before, variables = signal.getsignal(signal.SIGTERM), _roles()
     yield
     signal.signal(signal.SIGTERM, before)
+    for name in _roles():
+        del os.environ[name]
+    os.environ |= variables
     if keras := sys.modules.get("tf_keras"):  # not loaded for this: many tests do without
         keras.mixed_precision.set_global_policy("float32")
 
