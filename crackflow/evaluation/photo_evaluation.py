@@ -217,13 +217,11 @@ def with_photo_threshold(
             predictor.Model(dataclasses.replace(loaded, card=plain, familiarity=None)), dataset, positions, walls, seed
         )
         photo_threshold_fit = photo_threshold.choose(*scores, plain.threshold, target, seed)
-    return dataclasses.replace(loaded, card=with_fit(plain, photo_threshold_fit, target))
-
-
-def with_fit(card: ModelMetadata, fit: photo_threshold.PhotoThreshold, false_alarms: float) -> ModelMetadata:
-    """`card` with the correction `fit`, which was chosen for that fraction of false alarms."""
-    values = {f"photo_{name}": value for name, value in dataclasses.asdict(fit).items() if name != "photos"}
-    return dataclasses.replace(card, **values, photo_images=fit.photos, photo_false_alarms=false_alarms)
+    values = {
+        f"photo_{name}": value for name, value in dataclasses.asdict(photo_threshold_fit).items() if name != "photos"
+    }
+    card = dataclasses.replace(plain, **values, photo_images=photo_threshold_fit.photos, photo_false_alarms=target)
+    return dataclasses.replace(loaded, card=card)
 
 
 def _scores(model: predictor.Model, dataset: Dataset, positions: Sequence, walls: Sequence[int], seed: int) -> tuple:
