@@ -37,7 +37,7 @@ from crackflow.report import findings_page
 from crackflow.training import run_folder
 from crackflow.version import __version__
 
-FINDINGS, GEOJSON, PREDICTIONS = "findings.json", "findings.geojson", "predictions.csv"
+(FINDINGS, PREDICTIONS), GEOJSON = photo_files.RESULT_FILES, "findings.geojson"
 COLUMNS = ("path", "label", "probability", "decision")
 OWNED_FILES = (PREDICTIONS, GEOJSON, "rejected.csv", run_folder.REPORT, "overlays/*.jpg", *prediction_log.OWNED_FILES)
 OWNED_FILES += suggested_windows.OWNED_FILES

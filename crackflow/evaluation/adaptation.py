@@ -2,10 +2,10 @@
 
 Synopsis::
 
-    trial = adaptation.cross_validate(loaded, tuner, windows, folds=5, seed=0, progress=print)
+    trial = adaptation.cross_validate(loaded.card, tuner, windows, folds=5, seed=0)
     trial.before.in_words(), trial.after.in_words()        # '70 % [55, 81]', '94 % [84, 98]'
     outcome = adaptation.choose(trial)                     # WEIGHTS, THRESHOLD or NOTHING
-    adaptation.forgetting(before_model, after_model, image_px, channels)
+    adaptation.calibrate(loaded.card, trial.labels, trial.after_logits)     # temperature, bias and threshold to deliver
 
 Each fold is scored by weights that were fitted to the other folds, so no window speaks about a model that has seen it.
 Copies and windows of one photograph are in one fold.

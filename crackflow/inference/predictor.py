@@ -213,8 +213,7 @@ class Model:
         heat = self.heat(scores)
         has_cells = main.cell_probabilities is not None
         cells = self._fused(scores.scale_scores, (height, width), "cell_probabilities") if has_cells else None
-        low, high = self.card.review
-        lowest = min(self.card.threshold, low) if low < high else self.card.threshold
+        lowest = self.card.finding_threshold
         factors = scores.width / width, scores.height / height
         traced = crack_tracing.extract_cracks(raw, step, self._window_px // step, scores.image, lowest, cells, heat)
         verdict = self._decide(float(heat.max()), (height, width))

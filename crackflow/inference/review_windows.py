@@ -30,9 +30,8 @@ MOST_ELSEWHERE = 8  # windows of one photograph that was looked through
 STEPS = 4  # candidates begin at every so many-th part of a window's side
 MAX_OVERLAP = 0.2  # area that two windows of a photograph may share, as a fraction of one
 EVIDENCE = 0.5  # of the suspicion of the most suspicious window in a box that is a crack, which others need
-WIDE_BOX = (
-    2  # windows: a drawn box that is wider and higher is mostly wall, where the model has seen nothing: one window
-)
+# Windows. A drawn box that is wider and higher is mostly wall, and the model has seen nothing in it: one window of it.
+WIDE_BOX = 2
 
 
 class ReviewWindows(NamedTuple):
@@ -71,9 +70,8 @@ def cut(reviews: Reviews, folder: str, model: predictor.Model, max_megapixels: f
         pixels = _read(review, folder, files, known, model.card.channels, max_megapixels)
         side = min(round(model.card.image_px / model.card.scale), *pixels.shape[:2])
         suspicion = model.heat(model.score(pixels))
-        lowest = min(model.card.threshold, model.card.review[0] or 1.0)  # from here on there is a finding
         windows = [(box, 1) for box in _cracked(review, suspicion, pixels.shape, side)]
-        windows += [(box, 0) for box in _clean(review, suspicion, lowest, pixels.shape, side)]
+        windows += [(box, 0) for box in _clean(review, suspicion, model.card.finding_threshold, pixels.shape, side)]
         for (x, y, width, height), label in windows:
             window = pixels[y : y + height, x : x + width]
             images.append(resize.resize_array(window, model.card.image_px))

@@ -113,6 +113,12 @@ class ModelMetadata:
         return max(self.photo_shift, min(grown, self.photo_most))
 
     @property
+    def finding_threshold(self) -> float:
+        """The probability from which on a place is a finding: cracked, or for human review."""
+        low, high = self.review
+        return min(self.threshold, low) if low < high else self.threshold
+
+    @property
     def scale(self) -> float:
         """The factor by which photographs are resized for the network, the same as in training."""
         return self.image_px / self.source_px if self.source_px else 1.0

@@ -12,9 +12,8 @@ from crackflow.evaluation import photo_evaluation
 from crackflow.evaluation.results import Evaluation, Mistake
 from crackflow.report import evaluation_plots, plots
 
-FIGURES = ("confusion", "roc", "precision_recall", "scores", "calibration", "coverage")
 OWNED_FILES = (
-    *(f"{name}.png" for name in FIGURES),
+    *(f"{name}.png" for name in evaluation_plots.FIGURES),
     "errors.csv",
     "suspects.csv",
     "photographs.csv",

@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from crackflow.evaluation.results import Evaluation
 from crackflow.report import plots
 
+FIGURES = ("confusion", "roc", "precision_recall", "scores", "calibration", "coverage")  # that `draw` makes
+
 
 @functools.lru_cache(maxsize=16)  # the files and the page show the same figures
 def draw(evaluation: Evaluation) -> dict[str, Figure]:
