@@ -1,26 +1,44 @@
 """What a few labelled windows are worth: accuracy on other windows of the surface against their number.
 
   python -m benchmarks.adapt --json=benchmarks/results/adapt.json
-  python -m benchmarks.adapt --sets=brick --sizes=20,100 --draws=5
+  python -m benchmarks.adapt --sets=brick --sizes=20,100 --draws=5 --methods=adapt
+  python -m benchmarks.adapt --json=FILE --picture=docs/images/adapt.png         # draws what is there
 
-For each set of real windows (brickwork; DeepCrack and CFD cut into windows of 227 pixels by their masks), each number
-of windows per class and each draw: balanced accuracy and ROC AUC on all windows of other groups, of the model that
-comes with crackflow as it is, with its threshold chosen anew on the windows, with a logistic regression on its pooled
-features, fitted to the clean ones alone as crackflow.adapt does where nothing else is labelled (cracks are drawn onto
-them), and adapted to all as it does: cross-validation for the estimate, temperature and threshold, then a fit.
-`estimates`: for each draw what the cross-validation said, the ends of its interval, and what the model was worth on the
-other windows; `covered`: in how many draws the interval held that. With --metu, a dataset converted from METU, the
-adapted models are also measured on its test split: what they have forgotten. Results are saved after each set.
+For each surface (brickwork; DeepCrack and CFD cut into windows of 227 pixels by their masks; two synthetic surfaces
+that no training has, `benchmarks.strange_surfaces`), each number of windows per class and each draw: balanced accuracy
+and ROC AUC on the windows of other groups, of the model that comes with crackflow
+
+- `as it is`;
+- `threshold`: with its threshold chosen anew on the windows;
+- `head`: a logistic regression on its pooled features;
+- `clean alone`: fitted to the clean ones alone as crackflow.adapt does where nothing else is labelled;
+- `adapt`: as crackflow.adapt does with both classes, cross-validation included;
+- `scratch`, `weights`: crackflow.convert and crackflow.train with their defaults, from nothing and with
+  --weights=shipped. They take a minute each.
+
+The `estimate` of adapt is what its cross-validation said and the ends of the interval: each draw is a user, and in 95
+of 100 the interval should hold what the model is worth on the other windows. With --metu, a dataset converted from
+METU, the adapted models are also measured on its test split: what they have forgotten.
+
+Results are saved after each draw, and a run with the same --json measures only what is missing there.
 """
 
+import dataclasses
+import functools
+import pathlib
 import statistics
+import sys
+import tempfile
 import time
+from collections.abc import Callable
 
+import matplotlib.pyplot as plt
 import numpy as np
+from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from benchmarks import harness
+from benchmarks import harness, strange_surfaces
 from crackflow.core.backend import keras
 from crackflow.core.config.adapt import AdaptConfig
 from crackflow.data import dataset as dataset_io
@@ -33,11 +51,30 @@ from crackflow.pipeline.batch_spec import BatchSpec
 from crackflow.training.fine_tuning import FineTuner
 
 WINDOW_PX = 227
-METHODS = ("as it is", "threshold", "head", "clean alone", "adapt")
+SYNTHETIC_COUNT = 700  # as many as there are of brickwork
+SETS = ("brick", "deepcrack", "cfd", *strange_surfaces.SURFACES)
+FEW = ("threshold", "head", "clean alone", "adapt")
+TRAINED = {"scratch": "", "weights": "shipped"}
+COLOURS = {"threshold": "0.6", "head": "C0", "adapt": "C3", "scratch": "C2", "weights": "C1"}
+NAMES = {
+    "brick": "brickwork",
+    "deepcrack": "DeepCrack",
+    "cfd": "CFD, asphalt",
+    "shingles": "synthetic shingles",
+    "travertine": "synthetic travertine",
+    "threshold": "threshold chosen anew",
+    "head": "regression on features",
+    "adapt": "crackflow.adapt",
+    "scratch": "crackflow.train",
+    "weights": "crackflow.train --weights=shipped",
+}
 
 
 def windows_of(name: str, loaded: model_file.TrainedModel) -> Windows:
-    """All labelled windows of a set, as crackflow.adapt reads them."""
+    """All labelled windows of a set, at the size of the network."""
+    if name in strange_surfaces.SURFACES:
+        images, labels = strange_surfaces.draw(name, SYNTHETIC_COUNT, loaded.card.image_px)
+        return Windows(images, labels, np.arange(len(labels)), [f"{name} {index}" for index in range(len(labels))])
     config = AdaptConfig(images=str(harness.data_folder() / name), out="unused", patch_px=WINDOW_PX)
     return labelled_windows.gather(config, predictor.Model(loaded)).windows
 
@@ -45,86 +82,196 @@ def windows_of(name: str, loaded: model_file.TrainedModel) -> Windows:
 def draw(windows: Windows, size: int, number: int) -> tuple[np.ndarray, np.ndarray]:
     """(rows of `size` windows of each class, rows of all windows of other groups)."""
     random = np.random.default_rng(number)
-    rows = [random.permutation(np.flatnonzero(windows.labels == label))[:size] for label in (0, 1)]
-    rows = np.concatenate(rows)
+    drawn = [random.permutation(np.flatnonzero(windows.labels == label))[:size] for label in (0, 1)]
+    rows = np.concatenate(drawn)
     return rows, np.flatnonzero(~np.isin(windows.groups, windows.groups[rows]))
 
 
-def measure(labels: np.ndarray, logits: np.ndarray, threshold: float) -> dict[str, float]:
-    return {"balanced": adaptation.balanced(labels, logits, threshold), "roc_auc": roc_auc_score(labels, logits)}
+def measure(labels: np.ndarray, logits: np.ndarray, threshold: float) -> dict:
+    """The decisions and the ranking of calibrated logits."""
+    return {
+        "balanced": adaptation.balanced(labels, logits, threshold),
+        "roc_auc": float(roc_auc_score(labels, logits)),
+    }
 
 
-def metu_accuracy(
-    loaded: model_file.TrainedModel, dataset: dataset_io.Dataset, calibration: adaptation.Calibration
-) -> float:
-    """The accuracy of the network, as its weights are now, on the test split."""
-    spec = BatchSpec(256, loaded.card.image_px, loaded.card.channels)
-    labels, logits = scoring.predict_logits(loaded.model, tfrecord_loader.eval_batches(dataset, "test", spec))
-    return float(((calibration.margins(logits) >= 0) == (labels == 1)).mean())
+class Bench:
+    """Measures methods on one set after the other."""
+
+    def __init__(self, metu: str) -> None:
+        self._loaded = model_file.load("")
+        self._card = self._loaded.card
+        remember = adaptation.to_remember(self._card.image_px, self._card.channels)
+        self._tuner = FineTuner(self._loaded.model, AdaptConfig.fine_tuning, remember)
+        self._pooled = keras.Model(self._loaded.model.input, self._loaded.model.layers[-2].input)
+        self._metu = dataset_io.load(metu) if metu else None
+        self._methods: dict[str, Callable[[np.ndarray, np.ndarray, int], dict]] = {
+            "threshold": self._threshold,
+            "head": self._head,
+            "clean alone": self._clean_alone,
+            "adapt": self._adapt,
+            **{name: functools.partial(self._train, weights) for name, weights in TRAINED.items()},
+        }
+
+    def use(self, name: str) -> dict:
+        """Reads a set; returns what the model is worth on it without any label."""
+        self._windows = windows = windows_of(name, self._loaded)
+        self._as_is = self._tuner.scores(windows.images) / self._card.temperature
+        self._features = self._pooled.predict(windows.images, verbose=0, batch_size=128)
+        as_is = measure(windows.labels, self._as_is, self._card.threshold)
+        return {"windows": len(windows.labels), "cracked": int(windows.labels.sum()), "as it is": as_is}
+
+    def draw(self, size: int, number: int, methods: list[str]) -> dict:
+        """The figures of one draw, by method."""
+        rows, others = draw(self._windows, size, number)
+        as_is = measure(self._windows.labels[others], self._as_is[others], self._card.threshold)
+        measured = {method: self._methods[method](rows, others, number) for method in methods}
+        self._tuner.restore()
+        return {"as it is": as_is, **measured}
+
+    def _threshold(self, rows: np.ndarray, others: np.ndarray, number: int) -> dict:
+        labels = self._windows.labels
+        threshold = adaptation.balanced_threshold(labels[rows], self._as_is[rows])
+        return measure(labels[others], self._as_is[others], threshold)
+
+    def _head(self, rows: np.ndarray, others: np.ndarray, number: int) -> dict:
+        labels = self._windows.labels
+        head = LogisticRegression(max_iter=2000).fit(self._features[rows], labels[rows])
+        return measure(labels[others], head.decision_function(self._features[others]), 0.5)
+
+    def _clean_alone(self, rows: np.ndarray, others: np.ndarray, number: int) -> dict:
+        images, labels = self._windows.images, self._windows.labels
+        clean = rows[labels[rows] == 0]
+        self._tuner.fit(*adaptation.fitted(images[clean], labels[clean]), number)
+        calibration = adaptation.calibrate(self._card, labels[clean], np.zeros(len(clean)))
+        return measure(labels[others], calibration.margins(self._tuner.scores(images[others])), 0.5)
+
+    def _adapt(self, rows: np.ndarray, others: np.ndarray, number: int) -> dict:
+        images, labels, groups, paths = dataclasses.astuple(self._windows)
+        began = time.perf_counter()
+        chosen = Windows(images[rows], labels[rows], groups[rows], [paths[row] for row in rows])
+        trial = adaptation.cross_validate(self._card, self._tuner, chosen, AdaptConfig.folds, number)
+        outcome = adaptation.choose(trial)
+        calibration = adaptation.calibrate(self._card, chosen.labels, trial.after_logits)
+        self._tuner.fit(chosen.images, chosen.labels, number)
+        seconds = time.perf_counter() - began
+        margins = calibration.margins(self._tuner.scores(images[others]))
+        figures = measure(labels[others], margins, 0.5)
+        figures |= {"estimate": list(trial.after), "changed": outcome.value, "seconds": seconds}
+        if self._metu:
+            figures["metu"] = self._metu_accuracy(calibration)
+        return figures
+
+    def _metu_accuracy(self, calibration: adaptation.Calibration) -> float:
+        """The accuracy of the network, as its weights are now, on the test split."""
+        spec = BatchSpec(256, self._card.image_px, self._card.channels)
+        labels, logits = scoring.predict_logits(
+            self._loaded.model, tfrecord_loader.eval_batches(self._metu, "test", spec)
+        )
+        return float(((calibration.margins(logits) >= 0) == (labels == 1)).mean())
+
+    def _train(self, weights: str, rows: np.ndarray, others: np.ndarray, number: int) -> dict:
+        """crackflow.convert and crackflow.train as a user runs them, on the windows as files."""
+        images, labels = self._windows.images, self._windows.labels
+        with tempfile.TemporaryDirectory(prefix="crackflow-") as folder:
+            for row in rows:
+                file = pathlib.Path(folder, "images", ("clean", "cracked")[labels[row]], f"{row}.png")
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(images[row]).save(file)
+            began = time.perf_counter()
+            harness.watch([sys.executable, "-m", "crackflow.convert", f"--images={folder}/images", f"--out={folder}/d"])
+            flags = [f"--data={folder}/d", f"--run_dir={folder}/run", f"--seed={number}", f"--weights={weights}"]
+            harness.watch([sys.executable, "-m", "crackflow.train", *flags])
+            seconds = time.perf_counter() - began
+            trained = model_file.load(f"{folder}/run")
+        logits = trained.model.predict(images[others], verbose=0, batch_size=128).reshape(-1)
+        figures = measure(labels[others], logits / trained.card.temperature, trained.card.threshold)
+        return figures | {"seconds": seconds}
+
+
+def means(draws: dict[str, dict], method: str) -> dict[str, float]:
+    """Mean and worst figures of a method over the draws that have it; {} where none has."""
+    own = [figures[method] for figures in draws.values() if method in figures]
+    if not own:
+        return {}
+    balanced = [figures["balanced"] for figures in own]
+    return {
+        "draws": len(own),
+        "balanced": statistics.mean(balanced),
+        "worst": min(balanced),
+        "roc_auc": statistics.mean(figures["roc_auc"] for figures in own),
+    }
+
+
+def covered(sets: dict[str, dict]) -> list[bool]:
+    """For each draw that was adapted, whether the interval of its estimate holds what it is worth on other windows."""
+    adapted = [
+        figures["adapt"]
+        for entry in sets.values()
+        for draws in entry["sizes"].values()
+        for figures in draws.values()
+        if "adapt" in figures
+    ]
+    return [figures["estimate"][1] <= figures["balanced"] <= figures["estimate"][2] for figures in adapted]
+
+
+def save_picture(path: str, sets: dict[str, dict]) -> None:
+    """Draws balanced accuracy against labels, a panel for each set."""
+    figure, panels = plt.subplots(1, len(sets), figsize=(3.2 * len(sets), 3.4), sharey=True, squeeze=False)
+    for panel, (name, entry) in zip(panels[0], sets.items(), strict=True):
+        for method, colour in COLOURS.items():
+            points = [(0, entry["as it is"]["balanced"])] if method not in ("scratch",) else []
+            points += [
+                (int(size), mean["balanced"])
+                for size, draws in sorted(entry["sizes"].items(), key=lambda item: int(item[0]))
+                if (mean := means(draws, method))
+            ]
+            if points[1:] or (points and method == "scratch"):
+                panel.plot(*zip(*points, strict=True), "o-", color=colour, label=NAMES[method], markersize=3)
+        panel.set(title=NAMES[name], xlabel="labelled windows per class", ylim=(0.45, 1.0))
+        panel.grid(alpha=0.3)
+    panels[0][0].set_ylabel("balanced accuracy on other windows")
+    handles, names = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="lower center", ncols=len(names), frameon=False)
+    figure.tight_layout(rect=(0, 0.08, 1, 1))
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
 
 
 def main() -> None:
-    options = harness.arguments(__doc__, sets="brick,deepcrack,cfd", sizes="10,20,50,100", draws=5, metu="")
-    loaded = model_file.load("")
-    card, settings, folds = loaded.card, AdaptConfig.fine_tuning, AdaptConfig.folds
-    tuner = FineTuner(loaded.model, settings, adaptation.to_remember(card.image_px, card.channels))
-    pooled = keras.Model(loaded.model.input, loaded.model.layers[-2].input)
-    metu = dataset_io.load(options.metu) if options.metu else None
-    results: dict = {"settings": {"batch_size": settings.batch_size}, "sets": {}}
+    options = harness.arguments(
+        __doc__,
+        sets=",".join(SETS),
+        sizes="10,20,50,100",
+        draws=5,
+        methods=",".join((*FEW, *TRAINED)),
+        metu="",
+        picture="",
+    )
+    bench = Bench(options.metu)
+    results = harness.results(options.json) or {"settings": {"batch_size": AdaptConfig.fine_tuning.batch_size}}
+    sets = results.setdefault("sets", {})
     for name in options.sets.split(","):
-        windows = windows_of(name, loaded)
-        as_is = tuner.scores(windows.images) / card.temperature
-        features = pooled.predict(windows.images, verbose=0, batch_size=128)
-        entry = {"windows": len(windows.labels), "cracked": int(windows.labels.sum()), "sizes": {}}
-        entry["as it is"] = measure(windows.labels, as_is, card.threshold)
+        entry = bench.use(name)
+        entry["sizes"] = sets.get(name, {}).get("sizes", {})
+        sets[name] = entry
         print(name, entry["windows"], entry["as it is"], flush=True)
-        results["sets"][name] = entry
-        for size in map(int, options.sizes.split(",")):
-            measured: dict[str, list] = {method: [] for method in METHODS}
-            seconds, forgotten, estimates = [], [], []
+        for size in options.sizes.split(","):
+            draws = entry["sizes"].setdefault(size, {})
             for number in range(options.draws):
-                rows, others = draw(windows, size, number)
-                labels, truth = windows.labels[rows], windows.labels[others]
-                measured["as it is"].append(measure(truth, as_is[others], card.threshold))
-                threshold = adaptation.balanced_threshold(labels, as_is[rows])
-                measured["threshold"].append(measure(truth, as_is[others], threshold))
-                head = LogisticRegression(max_iter=2000).fit(features[rows], labels)
-                measured["head"].append(measure(truth, head.decision_function(features[others]), 0.5))
-                clean = rows[labels == 0]
-                tuner.fit(*adaptation.fitted(windows.images[clean], windows.labels[clean]), number)
-                alone = adaptation.calibrate(card, labels[labels == 0], np.zeros(size))
-                margins = alone.margins(tuner.scores(windows.images[others]))
-                measured["clean alone"].append(measure(truth, margins, 0.5))
-                began = time.perf_counter()
-                chosen = Windows(
-                    windows.images[rows], labels, windows.groups[rows], [windows.paths[row] for row in rows]
-                )
-                trial = adaptation.cross_validate(card, tuner, chosen, folds, number)
-                calibration = adaptation.calibrate(card, labels, trial.after_logits)
-                tuner.fit(chosen.images, labels, number)
-                seconds.append(time.perf_counter() - began)
-                measured["adapt"].append(measure(truth, calibration.margins(tuner.scores(windows.images[others])), 0.5))
-                estimates.append([*trial.after, measured["adapt"][-1]["balanced"]])
-                if metu:
-                    forgotten.append(metu_accuracy(loaded, metu, calibration))
-                tuner.restore()
-            means = {
-                method: {key: statistics.mean(one[key] for one in values) for key in ("balanced", "roc_auc")}
-                | {"worst": min(one["balanced"] for one in values)}
-                for method, values in measured.items()
-            }
-            covered = sum(low <= true <= high for _, low, high, true in estimates)
-            entry["sizes"][size] = means | {
-                "seconds": statistics.median(seconds),
-                "metu": forgotten,
-                "covered": covered,
-                "estimates": estimates,
-            }
-            line = ", ".join(f"{method} {value['balanced']:.3f}" for method, value in means.items())
-            line += f"; METU {min(forgotten, default=0):.4f}, {statistics.median(seconds):.0f} s, {covered} covered"
-            print(f"{name} {size} + {size}: {line}", flush=True)
-        if options.json:
-            harness.save(options.json, results)
+                earlier = draws.get(str(number), {})
+                missing = [method for method in options.methods.split(",") if method not in earlier]
+                if not missing:
+                    continue
+                draws[str(number)] = earlier | bench.draw(int(size), number, missing)
+                if options.json:
+                    harness.save(options.json, results, quiet=True)
+                line = ", ".join(f"{method} {draws[str(number)][method]['balanced']:.3f}" for method in missing)
+                print(f"{name} {size} + {size}, draw {number}: {line}", flush=True)
+    held = covered(sets)
+    print(f"estimates: {sum(held)} of {len(held)} within their interval")
+    if options.picture:
+        save_picture(options.picture, sets)
 
 
 if __name__ == "__main__":

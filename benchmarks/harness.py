@@ -92,11 +92,12 @@ def results(path: str) -> dict:
     return json.loads(file.read_text())["results"] if path and file.exists() else {}
 
 
-def save(path: str, results: object) -> None:
-    """Prints `results`; with a `path`, also writes them there with machine and versions."""
+def save(path: str, results: object, quiet: bool = False) -> None:
+    """Prints `results`, unless `quiet`; with a `path`, also writes them there with machine and versions."""
     content = {"machine": runtime.machine(), "versions": runtime.versions(), "results": results}
     content["date"] = time.strftime("%Y-%m-%d")
-    print(json.dumps(results, indent=1))
+    if not quiet:
+        print(json.dumps(results, indent=1))
     if path:
         pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
         pathlib.Path(path).write_text(json.dumps(content, indent=1) + "\n")

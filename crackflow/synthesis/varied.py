@@ -55,7 +55,7 @@ def draw_example(seed: int, index: int, image_px: int, donors_in: str = "") -> E
     surface = distractors.scatter(rng, ground(rng, image_px), reference, ground)
     lit = concrete.light(rng, image_px) * distractors.light(rng, image_px, reference)
     surface = dataclasses.replace(surface, tone=surface.tone * lit)
-    camera, grey, compressed = _draw_camera(rng, surface), rng.random() < 0.2, rng.random() < 0.6
+    camera, grey, compressed = draw_camera(rng, surface), rng.random() < 0.2, rng.random() < 0.6
     if index % 2 == 0:
         nothing = np.zeros((image_px, image_px), np.uint8)
         return Example(_develop(surface, camera, grey, compressed), nothing, 0, camera.jpeg_quality)
@@ -150,8 +150,13 @@ def _draw_net(rng: np.random.Generator, image_px: int, width: float, scale: floa
     return strokes or cracks.strokes(rng, image_px, width, 0.5, scale)
 
 
-def _draw_camera(rng: np.random.Generator, surface: Surface) -> Camera:
-    """Draws a camera with darker and lighter exposures, more noise and worse files than in `synthesis.concrete`."""
+def draw_camera(rng: np.random.Generator, surface: Surface) -> Camera:
+    """Draws a camera with darker and lighter exposures, more noise and worse files than in `synthesis.concrete`.
+
+    Args:
+        rng: the generator.
+        surface: without its crack, so that brightness does not separate the classes.
+    """
     image_px = len(surface.tone)
     level = min(max(rng.normal(140, 45), 45), 225)
     balance = np.clip(surfaces.shades(*rng.normal(1, [0.04, 0.02, 0.05])), 0.8, 1.2)

@@ -94,7 +94,7 @@ def test_a_net_has_many_edges_and_stays_near_the_picture():
 
 def test_a_compressed_and_grey_picture_has_one_channel_in_three():
     surface = varied.materials.draw_material(np.random.default_rng(2), PX, 150)
-    camera = varied._draw_camera(np.random.default_rng(2), surface)
+    camera = varied.draw_camera(np.random.default_rng(2), surface)
     grey = varied._develop(surface, camera, grey=True, compressed=False)
     assert np.ptp(grey.astype(int), axis=2).max() == 0
     plain, compressed = (varied._develop(surface, camera, False, is_compressed) for is_compressed in (False, True))

@@ -108,7 +108,7 @@ def test_no_windows_have_no_scores(network):
 
 
 def test_the_steps_of_a_fit_grow_with_the_root_of_the_windows_unless_they_are_given():
-    assert [FineTuning().steps_for(count) for count in (20, 40, 160, 1000)] == [60, 60, 120, 300]
+    assert [FineTuning().steps_for(count) for count in (20, 40, 160, 1000)] == [50, 50, 100, 250]
     assert FineTuning(steps=7).steps_for(1000) == 7
 
 

@@ -7,7 +7,7 @@ from crackflow.core.config.augmentation import Augment, Augmentation
 from crackflow.core.config.data import ConvertConfig, Layout
 from crackflow.core.config.fields import option, require, require_at_least, require_given, require_positive
 
-FEW_WINDOWS, FEW_WINDOWS_STEPS = 40, 60
+FEW_WINDOWS, FEW_WINDOWS_STEPS = 40, 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +15,7 @@ class FineTuning:
     """How the weights are fitted to a few windows."""
 
     steps: int = option(
-        0, "optimizer steps of each fit; 0: 60 for up to 40 windows, more with the root of their number"
+        0, "optimizer steps of each fit; 0: 50 for up to 40 windows, more with the root of their number"
     )
     batch_size: int = option(16, "windows a step, half of them cracked; half as many synthetic ones come with them")
     learning_rate: float = option(2e-3, "of Adam at the first step; it falls to 0 along half a cosine")
