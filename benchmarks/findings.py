@@ -9,6 +9,8 @@ area, without pieces. `photos`: does the photograph have any finding? `called_cr
 review. Intervals are Wilson's.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
@@ -40,10 +42,11 @@ def photographs(name: str):
         yield image_file.pixels(photo, 3, 0), mask
 
 
-def outline_mask(finding: predictor.Finding, shape: tuple[int, int]) -> np.ndarray:
+def outline_mask(outlines: Sequence[Sequence[Sequence[float]]], shape: tuple[int, int]) -> np.ndarray:
+    """bool [H, W]: the area in the outlines of a finding, polygons of (x, y) in pixels."""
     page = Image.new("1", shape[::-1])
-    for outline in finding.outlines:
-        ImageDraw.Draw(page).polygon(outline, fill=1)
+    for outline in outlines:
+        ImageDraw.Draw(page).polygon([tuple(point) for point in outline], fill=1)
     return np.asarray(page)
 
 
@@ -55,7 +58,7 @@ def evaluate(model: predictor.Model, name: str) -> dict:
         near = ndimage.distance_transform_edt(~mask) <= NEAR_PX if mask.any() else np.zeros(mask.shape, bool)
         covered = np.zeros(mask.shape, bool)
         for finding in prediction.findings:
-            inside = outline_mask(finding, mask.shape)
+            inside = outline_mask(finding.outlines, mask.shape)
             covered |= inside
             right.append(near[inside].mean() >= 0.5 if inside.any() else False)
             confident.append(finding.decision == predictor.CRACKED)

@@ -124,7 +124,7 @@ def measure_photo(prediction: predictor.Prediction, mask: np.ndarray) -> dict:
     }
     sums, of_area, of_box, nets = {"right": 0.0, "sure": 0.0, "all": 0.0}, [0.0], [], 0
     for finding in prediction.findings:
-        shape = found_cracks.outline_mask(finding, mask.shape)
+        shape = found_cracks.outline_mask(finding.outlines, mask.shape)
         fraction = near[shape].mean() if shape.any() else 0
         if finding.length_px is None:
             nets += finding.length_note == centerline.NET
