@@ -60,6 +60,8 @@ def run(config: AdaptConfig) -> dict:
         config.out, run_folder.METRICS, config.overwrite, OWNED_FILES, unfinished=fold_log.FOLDER
     ) as stage:
         labelled = labelled_windows.gather(config, predictor.Model(loaded))
+        if config.reviews:
+            labelled = labelled_windows.without_scarce_class(labelled, MIN_WINDOWS)
         windows = labelled.windows
         has_both = _note_missing_class(windows)
         _require_enough(windows)

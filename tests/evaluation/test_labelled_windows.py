@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 
+import numpy as np
 import pytest
 
 from crackflow.core.config.adapt import AdaptConfig
@@ -37,6 +38,39 @@ def test_windows_of_another_size_than_the_models_are_noted_with_a_scale(tmp_path
 def test_windows_of_about_the_size_of_the_models_need_no_word(tmp_path, model, capsys):
     labelled = labelled_windows.gather(windows(tmp_path, 80), model)
     assert "note: these windows" not in capsys.readouterr().out and labelled.photographs == [""] * 4
+
+
+def labelled_as(*labels):
+    count = len(labels)
+    images = np.arange(count, dtype=np.uint8)[:, None, None, None]
+    paths = [str(number) for number in range(count)]
+    kept = labelled_windows.Windows(images, np.array(labels), np.arange(count), paths)
+    return labelled_windows.LabelledWindows(kept, "0" * 64, None, paths)
+
+
+@pytest.mark.parametrize(
+    ("labels", "left", "message"),
+    [
+        ((1, 1, 0, 1), [0, 1, 3], "1 clean window left out: 3 are the least to learn from; for more of them tick"),
+        (
+            (0, 1, 0, 1, 0),
+            [0, 2, 4],
+            "2 cracked windows left out: 3 are the least to learn from; for more of them conf",
+        ),
+    ],
+)
+def test_too_few_of_one_class_in_a_review_do_not_stop_the_other(labels, left, message, capsys):
+    rest = labelled_windows.without_scarce_class(labelled_as(*labels), 3)
+    assert message in capsys.readouterr().out
+    assert rest.windows.images.ravel().tolist() == left == rest.windows.groups.tolist()
+    assert rest.photographs == rest.windows.paths == [str(row) for row in left]
+
+
+@pytest.mark.parametrize("labels", [(0, 0, 0), (0, 0, 1), (0, 1, 0, 1, 0, 1)])
+def test_nothing_is_left_out_where_both_or_neither_are_enough(labels, capsys):
+    least = 3 if len(labels) != 3 or 1 not in labels else 4
+    before = labelled_as(*labels)
+    assert labelled_windows.without_scarce_class(before, least) is before and not capsys.readouterr().out
 
 
 def test_suggested_and_reviewed_windows_of_one_photograph_are_of_one_group(tmp_path, model):
