@@ -2,9 +2,8 @@
 
   python -m benchmarks.adapt --json=benchmarks/results/adapt.json
   python -m benchmarks.adapt --sets=brick --sizes=20,100 --draws=5 --methods=adapt
-  python -m benchmarks.adapt --json=FILE --picture=docs/images/adapt.png         # draws what is there
 
-For each surface (brickwork; DeepCrack and CFD cut into windows of 227 pixels by their masks; two synthetic surfaces
+For each surface (brickwork; DeepCrack and CFD cut into windows by their masks; two synthetic surfaces
 that no training has, `benchmarks.strange_surfaces`), each number of windows per class and each draw: balanced accuracy
 and ROC AUC on the windows of other groups, of the model that comes with crackflow
 
@@ -20,25 +19,24 @@ The `estimate` of adapt is what its cross-validation said and the ends of the in
 of 100 the interval should hold what the model is worth on the other windows. With --metu, a dataset converted from
 METU, the adapted models are also measured on its test split: what they have forgotten.
 
-Results are saved after each draw, and a run with the same --json measures only what is missing there.
+Results are saved after each draw, and a run with the same --json measures only what is missing there. benchmarks.report
+makes the tables of them, benchmarks.pictures the picture.
 """
 
 import dataclasses
 import functools
 import pathlib
-import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 
-import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from benchmarks import harness, strange_surfaces
+from benchmarks import harness, report, strange_surfaces
 from crackflow.core.backend import keras
 from crackflow.core.config.adapt import AdaptConfig
 from crackflow.data import dataset as dataset_io
@@ -50,24 +48,11 @@ from crackflow.pipeline import tfrecord_loader
 from crackflow.pipeline.batch_spec import BatchSpec
 from crackflow.training.fine_tuning import FineTuner
 
-WINDOW_PX = 227
+WINDOW_PX = {"deepcrack": 128, "cfd": 160}  # of sets with masks, as in benchmarks.unseen
 SYNTHETIC_COUNT = 700  # as many as there are of brickwork
 SETS = ("brick", "deepcrack", "cfd", *strange_surfaces.SURFACES)
 FEW = ("threshold", "head", "clean alone", "adapt")
 TRAINED = {"scratch": "", "weights": "shipped"}
-COLOURS = {"threshold": "0.6", "head": "C0", "adapt": "C3", "scratch": "C2", "weights": "C1"}
-NAMES = {
-    "brick": "brickwork",
-    "deepcrack": "DeepCrack",
-    "cfd": "CFD, asphalt",
-    "shingles": "synthetic shingles",
-    "travertine": "synthetic travertine",
-    "threshold": "threshold chosen anew",
-    "head": "regression on features",
-    "adapt": "crackflow.adapt",
-    "scratch": "crackflow.train",
-    "weights": "crackflow.train --weights=shipped",
-}
 
 
 def windows_of(name: str, loaded: model_file.TrainedModel) -> Windows:
@@ -75,7 +60,7 @@ def windows_of(name: str, loaded: model_file.TrainedModel) -> Windows:
     if name in strange_surfaces.SURFACES:
         images, labels = strange_surfaces.draw(name, SYNTHETIC_COUNT, loaded.card.image_px)
         return Windows(images, labels, np.arange(len(labels)), [f"{name} {index}" for index in range(len(labels))])
-    config = AdaptConfig(images=str(harness.data_folder() / name), out="unused", patch_px=WINDOW_PX)
+    config = AdaptConfig(images=str(harness.data_folder() / name), out="unused", patch_px=WINDOW_PX.get(name, 0))
     return labelled_windows.gather(config, predictor.Model(loaded)).windows
 
 
@@ -189,55 +174,6 @@ class Bench:
         return figures | {"seconds": seconds}
 
 
-def means(draws: dict[str, dict], method: str) -> dict[str, float]:
-    """Mean and worst figures of a method over the draws that have it; {} where none has."""
-    own = [figures[method] for figures in draws.values() if method in figures]
-    if not own:
-        return {}
-    balanced = [figures["balanced"] for figures in own]
-    return {
-        "draws": len(own),
-        "balanced": statistics.mean(balanced),
-        "worst": min(balanced),
-        "roc_auc": statistics.mean(figures["roc_auc"] for figures in own),
-    }
-
-
-def covered(sets: dict[str, dict]) -> list[bool]:
-    """For each draw that was adapted, whether the interval of its estimate holds what it is worth on other windows."""
-    adapted = [
-        figures["adapt"]
-        for entry in sets.values()
-        for draws in entry["sizes"].values()
-        for figures in draws.values()
-        if "adapt" in figures
-    ]
-    return [figures["estimate"][1] <= figures["balanced"] <= figures["estimate"][2] for figures in adapted]
-
-
-def save_picture(path: str, sets: dict[str, dict]) -> None:
-    """Draws balanced accuracy against labels, a panel for each set."""
-    figure, panels = plt.subplots(1, len(sets), figsize=(3.2 * len(sets), 3.4), sharey=True, squeeze=False)
-    for panel, (name, entry) in zip(panels[0], sets.items(), strict=True):
-        for method, colour in COLOURS.items():
-            points = [(0, entry["as it is"]["balanced"])] if method not in ("scratch",) else []
-            points += [
-                (int(size), mean["balanced"])
-                for size, draws in sorted(entry["sizes"].items(), key=lambda item: int(item[0]))
-                if (mean := means(draws, method))
-            ]
-            if points[1:] or (points and method == "scratch"):
-                panel.plot(*zip(*points, strict=True), "o-", color=colour, label=NAMES[method], markersize=3)
-        panel.set(title=NAMES[name], xlabel="labelled windows per class", ylim=(0.45, 1.0))
-        panel.grid(alpha=0.3)
-    panels[0][0].set_ylabel("balanced accuracy on other windows")
-    handles, names = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="lower center", ncols=len(names), frameon=False)
-    figure.tight_layout(rect=(0, 0.08, 1, 1))
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
 def main() -> None:
     options = harness.arguments(
         __doc__,
@@ -246,7 +182,6 @@ def main() -> None:
         draws=5,
         methods=",".join((*FEW, *TRAINED)),
         metu="",
-        picture="",
     )
     bench = Bench(options.metu)
     results = harness.results(options.json) or {"settings": {"batch_size": AdaptConfig.fine_tuning.batch_size}}
@@ -268,10 +203,8 @@ def main() -> None:
                     harness.save(options.json, results, quiet=True)
                 line = ", ".join(f"{method} {draws[str(number)][method]['balanced']:.3f}" for method in missing)
                 print(f"{name} {size} + {size}, draw {number}: {line}", flush=True)
-    held = covered(sets)
+    held = report.adapt_covered(sets)
     print(f"estimates: {sum(held)} of {len(held)} within their interval")
-    if options.picture:
-        save_picture(options.picture, sets)
 
 
 if __name__ == "__main__":

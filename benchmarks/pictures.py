@@ -2,7 +2,7 @@
 
   python -m benchmarks.pictures             docs/images/surfaces.jpg, varied.jpg, augmentation.jpg, findings.jpg (of
                                             the shipped model), and from benchmarks/results: inputs.png (peers),
-                                            networks.png (time_to_accuracy), pareto.png (tune), unseen.png
+                                            networks.png (time_to_accuracy), pareto.png (tune), adapt.png, unseen.png
   python -m benchmarks.pictures --model=RUN also, with a trained model, explanations.jpg, filters.png and, if METU is
                                             available, filters_metu.png: the responses only, without the photograph
 
@@ -177,6 +177,36 @@ def unseen() -> None:
     figure.savefig(harness.REPOSITORY / "docs" / "images" / "unseen.png", dpi=120)
 
 
+def adapted() -> None:
+    """Balanced accuracy against the number of labelled windows, a panel for each surface."""
+    colours = {
+        "threshold": "#9aa5b1",
+        "head": "#2c6fbb",
+        "weights": "#e08e0b",
+        "scratch": "#3a8f5c",
+        "adapt": "#c0392b",
+    }
+    sets = report.load("adapt")["results"]["sets"]
+    figure = Figure(figsize=(2.9 * len(sets), 3.6), layout="constrained")
+    for axes, (name, entry) in zip(figure.subplots(1, len(sets), sharey=True), sets.items(), strict=True):
+        for method, colour in colours.items():
+            points = [(0, 100 * entry["as it is"]["balanced"])] if method != "scratch" else []
+            for size, draws in sorted(entry["sizes"].items(), key=lambda item: int(item[0])):
+                mean = report.adapt_means(draws, method)
+                points += [(int(size), 100 * mean["balanced"])] if mean else []
+            if len(points) > (method != "scratch"):
+                axes.plot(*zip(*points, strict=True), "o-", color=colour, ms=3, label=report.ADAPT_COLUMNS[method])
+        axes.set_title(report.SURFACE_NAMES[name], fontsize=10)
+        axes.set_xlabel("labelled windows per class")
+        axes.set_ylim(45, 100)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set_ylabel("balanced accuracy on others, %")
+    labels = {text: line for axes in figure.axes for line, text in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(labels.values(), labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
+    figure.savefig(harness.REPOSITORY / "docs" / "images" / "adapt.png", dpi=110)
+
+
 def findings() -> None:
     """Findings of the shipped model in synthetic photographs; the last one is clean."""
     model = predictor.load()
@@ -246,6 +276,7 @@ def main() -> None:
     unseen()
     augmentation()
     findings()
+    adapted()
     inputs()
     networks()
     pareto()

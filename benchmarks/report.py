@@ -8,6 +8,7 @@ import json
 import re
 import statistics
 import sys
+from collections.abc import Sequence
 
 from benchmarks import harness
 
@@ -545,21 +546,92 @@ def _environment_line(benchmark: dict) -> str:
     )
 
 
-def adapt_table() -> str:
-    """Balanced accuracy on other windows of a surface against the number of labelled ones."""
-    names = {"brick": "brickwork", "deepcrack": "DeepCrack", "cfd": "CFD, asphalt"}
-    lines = [
-        "| surface | windows | as it is | threshold chosen anew | regression on features | adapted to the clean alone "
-        "| adapted (worst draw) | METU then |",
-        "|---|---|---|---|---|---|---|---|",
+SURFACE_NAMES = {
+    "brick": "brickwork",
+    "deepcrack": "DeepCrack",
+    "cfd": "CFD, asphalt",
+    "shingles": "synthetic shingles",
+    "travertine": "synthetic travertine",
+}
+ADAPT_COLUMNS = {
+    "as it is": "as it is",
+    "threshold": "threshold chosen anew",
+    "head": "regression on features",
+    "clean alone": "adapted to the clean ones alone",
+    "adapt": "adapted",
+    "scratch": "crackflow.train",
+    "weights": "crackflow.train, --weights=shipped",
+}
+
+
+def adapt_means(draws: dict[str, dict], method: str) -> dict[str, float]:
+    """Mean and worst figures of a method over the draws that have it; {} where none has."""
+    own = [figures[method] for figures in draws.values() if method in figures]
+    if not own:
+        return {}
+    balanced = [figures["balanced"] for figures in own]
+    return {
+        "draws": len(own),
+        "balanced": statistics.mean(balanced),
+        "worst": min(balanced),
+        "roc_auc": statistics.mean(figures["roc_auc"] for figures in own),
+    }
+
+
+def adapt_covered(sets: dict[str, dict]) -> list[bool]:
+    """For each draw that was adapted, whether the interval of its estimate holds what it is worth on other windows."""
+    adapted = [
+        figures["adapt"]
+        for entry in sets.values()
+        for draws in entry["sizes"].values()
+        for figures in draws.values()
+        if "adapt" in figures
     ]
+    return [figures["estimate"][1] <= figures["balanced"] <= figures["estimate"][2] for figures in adapted]
+
+
+def adapt_table(sizes: Sequence[str] = ("20", "100")) -> str:
+    """Balanced accuracy on other windows of a surface against the number of labelled ones."""
+    lines = [f"| surface | windows | {' | '.join(ADAPT_COLUMNS.values())} | METU then |"]
+    lines.append("|---" * (len(ADAPT_COLUMNS) + 3) + "|")
     for name, entry in load("adapt")["results"]["sets"].items():
-        for size, measured in entry["sizes"].items():
-            methods = ("as it is", "threshold", "head", "clean alone")
-            columns = [f"{measured[method]['balanced']:.1%}" if method in measured else "" for method in methods]
-            adapted = f"{measured['adapt']['balanced']:.1%} ({measured['adapt']['worst']:.1%})"
-            metu = f"{min(measured['metu']):.1%}" if measured["metu"] else ""
-            cells = [names[name], f"{size} + {size}", *columns, adapted, metu]
+        for size, draws in sorted(entry["sizes"].items(), key=lambda item: int(item[0])):
+            if size not in sizes:
+                continue
+            means = {method: adapt_means(draws, method) for method in ADAPT_COLUMNS}
+            cells = [f"{mean['balanced']:.1%}" if mean else "" for mean in means.values()]
+            cells[list(means).index("adapt")] += f" ({means['adapt']['worst']:.1%})"
+            metu = [figures["adapt"]["metu"] for figures in draws.values() if "metu" in figures.get("adapt", {})]
+            cells.append(f"{min(metu):.1%}" if metu else "")
+            lines.append(f"| {' | '.join([SURFACE_NAMES[name], f'{size} + {size}', *cells])} |")
+    return "\n".join(lines)
+
+
+def adapt_table_of_all_sizes() -> str:
+    """The same for every number of windows, and how many of the estimates held."""
+    held = adapt_covered(load("adapt")["results"]["sets"])
+    sentence = f"In {sum(held)} of {len(held)} draws the 95 % interval that adapt prints held what the model was worth."
+    return adapt_table(("10", "20", "50", "100")) + f"\n\n{sentence}"
+
+
+def review_table() -> str:
+    """Precision and recall of findings before and after a review was learnt."""
+    names = {"deepcrack": "DeepCrack", "uav75": "UAV75"}
+    lines = [
+        "| photographs | draw | right / wrong / unsure, marked | changed | precision on others | recall on others |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, draws in load("review")["results"].items():
+        for number, result in draws.items():
+            before, after = (result["others"][state] for state in ("before", "after"))
+            verdicts = result["verdicts"]
+            cells = [
+                names[name],
+                number,
+                f"{verdicts['crack']} / {verdicts['not_a_crack']} / {verdicts['unsure']}, {verdicts['drawn']}",
+                result["adapt"]["changed"],
+                *(f"{before[key]:.1%} to {after[key]:.1%}" for key in ("precision", "recall")),
+            ]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -594,6 +666,7 @@ PAGES = {
     "docs/SCALING.md": {"scaling": scaling_table},
     "docs/MODEL_CARD.md": CARD,
     "docs/THEORY.md": THEORY,
+    "docs/ADAPT.md": {"adapt": adapt_table_of_all_sizes, "review": review_table},
 }
 
 

@@ -71,8 +71,9 @@ class Trial:
     Attributes:
         labels: int [N], 1 means cracked.
         groups: int [N].
+        folds: the number of parts of which one was left out of each fit.
         before: the balanced accuracy of the model as it is.
-        after: that of the adapted weights.
+        after: that of weights adapted to all windows.
         moved: that of the model as it is with a threshold chosen on the other folds.
         p_after: how likely exchanging before and after does as well as `after`, 0..1.
         p_moved: the same for `moved`.
@@ -84,6 +85,7 @@ class Trial:
 
     labels: np.ndarray
     groups: np.ndarray
+    folds: int
     before: Estimate
     after: Estimate
     moved: Estimate
@@ -153,8 +155,9 @@ def cross_validate(
     return Trial(
         labels=labels,
         groups=groups,
+        folds=int(fold.max()) + 1,
         before=cross_validation.balanced_accuracy(labels, as_is, groups),
-        after=cross_validation.balanced_accuracy(labels, adapted, groups),
+        after=cross_validation.balanced_accuracy(labels, adapted, groups).of_all_folds(int(fold.max()) + 1),
         moved=cross_validation.balanced_accuracy(labels, moved, groups),
         p_after=cross_validation.compare(labels, as_is, adapted, groups, seed),
         p_moved=cross_validation.compare(labels, as_is, moved, groups, seed),
@@ -300,4 +303,5 @@ def content(trial: Trial, outcome: Outcome, more: Mapping[str, object]) -> dict:
 def rate(trial: Trial, label: int, state: str) -> Estimate:
     """The share of the windows of class `label`, 1 for cracked, that are right in one of STATES."""
     own = trial.labels == label
-    return cross_validation.rate((getattr(trial, f"{state}_margins")[own] >= 0) == label, trial.groups[own])
+    estimate = cross_validation.rate((getattr(trial, f"{state}_margins")[own] >= 0) == label, trial.groups[own])
+    return estimate.of_all_folds(trial.folds) if state == "after" else estimate

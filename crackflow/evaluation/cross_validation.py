@@ -37,6 +37,16 @@ class Estimate(NamedTuple):
         """'94 % [84, 98]'."""
         return f"{self.value:.0%} [{100 * self.low:.0f}, {100 * self.high:.0f}]".replace("%", " %")
 
+    def of_all_folds(self, folds: int) -> "Estimate":
+        """The estimate for a model that is fitted to all images, by models that were fitted to all folds but one.
+
+        The former has seen folds / (folds - 1) times as many images. How much better that makes it is not known; where
+        a fit can be perfect, its error falls with the inverse of their number, and hardly ever faster. So the upper end
+        of the interval is that of an error so many times smaller. With the interval of the folds' models alone, 8 of 10
+        draws of brickwork held the truth, and both others lay above it.
+        """
+        return self._replace(high=1 - (1 - self.high) * (folds - 1) / folds)
+
 
 def assign_folds(labels: np.ndarray, groups: np.ndarray, most: int, seed: int) -> np.ndarray | None:
     """Divides images into folds of about the same share of both classes, no group in two of them.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from crackflow.core.config.threshold import ThresholdRule
-from crackflow.evaluation import adaptation
+from crackflow.evaluation import adaptation, cross_validation
 from crackflow.evaluation.adaptation import Outcome, Windows
 from tests.helpers import cards
 
@@ -70,6 +70,22 @@ def test_an_adaptation_that_helps_is_chosen_and_its_estimates_are_honest():
     _, result = trial(always(3.0), right)
     assert result.before.value == 0.5 and result.after.value == 1 and result.after.low < 0.95
     assert adaptation.choose(result) is Outcome.WEIGHTS
+
+
+def test_the_delivered_weights_have_seen_more_than_those_of_a_fold():
+    def mostly(values):
+        return np.where(values % 10 == 0, -right(values), right(values))
+
+    _, result = trial(always(3.0), mostly, count=40)
+    decided = result.after_margins >= 0
+    of_folds = cross_validation.balanced_accuracy(result.labels, decided, result.groups)
+    assert result.folds == 5 and of_folds.high < 1
+    assert result.after == of_folds.of_all_folds(5)
+    recall = adaptation.content(result, Outcome.WEIGHTS, {})["recall"]
+    own = result.labels == 1
+    of_folds = cross_validation.rate(decided[own], result.groups[own])
+    assert recall["after"]["high"] == of_folds.of_all_folds(5).high
+    assert recall["before"]["high"] == cross_validation.rate(result.before_margins[own] >= 0, result.groups[own]).high
 
 
 def test_one_that_does_not_help_leaves_the_model_as_it_is():

@@ -59,6 +59,12 @@ def test_the_estimate_reads_as_a_person_would_write_it():
     assert cross_validation.Estimate(0.942, 0.84, 0.984).in_words() == "94 % [84, 98]"
 
 
+@pytest.mark.parametrize(("folds", "high"), [(2, 0.98), (5, 0.968), (20, 0.962)])
+def test_a_fit_to_all_folds_may_err_as_much_less_as_it_has_seen_more(folds, high):
+    estimate = cross_validation.Estimate(0.9, 0.8, 0.96).of_all_folds(folds)
+    assert estimate == pytest.approx((0.9, 0.8, high)) and estimate.low == 0.8
+
+
 def test_better_decisions_are_told_from_equal_ones_exactly():
     labels, groups = np.repeat([1, 0], 4), np.arange(8)
     wrong, right = np.repeat([False, True], 4), np.repeat([True, False], 4)
