@@ -11,13 +11,14 @@ and ROC AUC on the windows of other groups, of the model that comes with crackfl
 - `threshold`: with its threshold chosen anew on the windows;
 - `head`: a logistic regression on its pooled features;
 - `clean alone`: fitted to the clean ones alone as crackflow.adapt does where nothing else is labelled;
-- `adapt`: as crackflow.adapt does with both classes, cross-validation included;
+- `adapt`: what crackflow.adapt delivers, which is the model as it is where nothing else is proved better, by the same
+  cross-validation; `fitted`: the adapted weights in any case, which its estimate is about;
 - `scratch`, `weights`: crackflow.convert and crackflow.train with their defaults, from nothing and with
   --weights=shipped. They take a minute each.
 
 The `estimate` of adapt is what its cross-validation said and the ends of the interval: each draw is a user, and in 95
-of 100 the interval should hold what the model is worth on the other windows. With --metu, a dataset converted from
-METU, the adapted models are also measured on its test split: what they have forgotten.
+of 100 the interval should hold what the adapted weights are worth on the other windows. `metu`: the accuracy of those
+weights on the test split of the dataset --metu, converted from METU: what they have forgotten.
 
 Results are saved after each draw, and a run with the same --json measures only what is missing there. benchmarks.report
 makes the tables of them, benchmarks.pictures the picture.
@@ -41,7 +42,7 @@ from crackflow.core.backend import keras
 from crackflow.core.config.adapt import AdaptConfig
 from crackflow.data import dataset as dataset_io
 from crackflow.evaluation import adaptation, labelled_windows, scoring
-from crackflow.evaluation.adaptation import Windows
+from crackflow.evaluation.adaptation import Outcome, Windows
 from crackflow.inference import predictor
 from crackflow.model import model_file
 from crackflow.pipeline import tfrecord_loader
@@ -141,8 +142,15 @@ class Bench:
         self._tuner.fit(chosen.images, chosen.labels, number)
         seconds = time.perf_counter() - began
         margins = calibration.margins(self._tuner.scores(images[others]))
-        figures = measure(labels[others], margins, 0.5)
-        figures |= {"estimate": list(trial.after), "changed": outcome.value, "seconds": seconds}
+        fitted = measure(labels[others], margins, 0.5)
+        delivered = fitted
+        if outcome is not Outcome.WEIGHTS:
+            threshold = self._card.threshold
+            if outcome is Outcome.THRESHOLD:
+                threshold = adaptation.moved_threshold(self._card, chosen.labels, self._as_is[rows])
+            delivered = measure(labels[others], self._as_is[others], threshold)
+        figures = {**delivered, "fitted": fitted, "estimate": list(trial.after), "changed": outcome.value}
+        figures["seconds"] = seconds
         if self._metu:
             figures["metu"] = self._metu_accuracy(calibration)
         return figures

@@ -1,8 +1,9 @@
 """Regenerates the images of the README.
 
-  python -m benchmarks.pictures             docs/images/surfaces.jpg, varied.jpg, augmentation.jpg, findings.jpg (of
-                                            the shipped model), and from benchmarks/results: inputs.png (peers),
-                                            networks.png (time_to_accuracy), pareto.png (tune), adapt.png, unseen.png
+  python -m benchmarks.pictures             docs/images/surfaces.jpg, varied.jpg, augmentation.jpg, findings.jpg and
+                                            adapted.jpg (of the shipped model), and from benchmarks/results: inputs.png
+                                            (peers), networks.png (time_to_accuracy), pareto.png (tune), adapt.png,
+                                            unseen.png
   python -m benchmarks.pictures --model=RUN also, with a trained model, explanations.jpg, filters.png and, if METU is
                                             available, filters_metu.png: the responses only, without the photograph
 
@@ -10,7 +11,9 @@ The image of the report is a screenshot of the page that launch/quickstart.sh wr
 """
 
 import argparse
+import pathlib
 import statistics
+import tempfile
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -18,7 +21,8 @@ from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 from PIL import Image
 from scipy import ndimage
 
-from benchmarks import harness, report, tune
+import crackflow
+from benchmarks import harness, report, strange_surfaces, tune
 from crackflow import augment_preview
 from crackflow.core.backend import keras
 from crackflow.core.config.augmentation import Augment, Augmentation
@@ -35,6 +39,7 @@ from crackflow.training.augment import Augmenter
 
 COLUMNS, PX, GAP = 8, 160, 4
 FINDING_INDICES, FINDING_PX = (1, 3, 5, 2), 340
+ADAPTED_INDICES, ADAPTED_PX = (100, 102, 104, 106, 101, 103), 512
 
 
 def inputs() -> None:
@@ -207,6 +212,22 @@ def adapted() -> None:
     figure.savefig(harness.REPOSITORY / "docs" / "images" / "adapt.png", dpi=110)
 
 
+def adapted_wall() -> None:
+    """Findings on a surface that no training has: above as the model is, below adapted to 20 + 20 of its windows."""
+    with tempfile.TemporaryDirectory() as directory:
+        for index in range(40):
+            file = pathlib.Path(directory, "windows", ("clean", "cracked")[index % 2], f"{index}.png")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(strange_surfaces.draw_window("shingles", index, 128)).save(file)
+        crackflow.adapt(images=f"{directory}/windows", out=f"{directory}/wall")
+        models = predictor.load(), predictor.load(f"{directory}/wall")
+    photographs = [strange_surfaces.draw_window("shingles", index, ADAPTED_PX) for index in ADAPTED_INDICES]
+    rows = [[overlays.marked(image, model.predict(image)[0]) for image in photographs] for model in models]
+    Image.fromarray(overlays.sheet(rows, ADAPTED_PX // 2)).save(
+        harness.REPOSITORY / "docs" / "images" / "adapted.jpg", quality=85
+    )
+
+
 def findings() -> None:
     """Findings of the shipped model in synthetic photographs; the last one is clean."""
     model = predictor.load()
@@ -277,6 +298,7 @@ def main() -> None:
     augmentation()
     findings()
     adapted()
+    adapted_wall()
     inputs()
     networks()
     pareto()

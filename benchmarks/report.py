@@ -587,7 +587,7 @@ def adapt_covered(sets: dict[str, dict]) -> list[bool]:
         for figures in draws.values()
         if "adapt" in figures
     ]
-    return [figures["estimate"][1] <= figures["balanced"] <= figures["estimate"][2] for figures in adapted]
+    return [figures["estimate"][1] <= figures["fitted"]["balanced"] <= figures["estimate"][2] for figures in adapted]
 
 
 def adapt_table(sizes: Sequence[str] = ("20", "100")) -> str:

@@ -69,11 +69,12 @@ def draw(name: str, count: int, image_px: int) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         (uint8 [count, px, px, 3], 0..255; int [count], 1 means cracked).
     """
-    images = [_window(name, index, image_px) for index in range(count)]
+    images = [draw_window(name, index, image_px) for index in range(count)]
     return np.stack(images), np.arange(count) % 2
 
 
-def _window(name: str, index: int, image_px: int) -> np.ndarray:
+def draw_window(name: str, index: int, image_px: int) -> np.ndarray:
+    """Draws window `index` of a surface, uint8 [px, px, 3]; odd ones are cracked."""
     rng = np.random.default_rng([SEED, sorted(SURFACES).index(name), index])
     for _ in range(100):  # until a crack can be seen, on clean windows as well, so that both are of the same grounds
         surface = SURFACES[name](rng, image_px)
