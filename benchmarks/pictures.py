@@ -22,7 +22,7 @@ from PIL import Image
 from scipy import ndimage
 
 import crackflow
-from benchmarks import harness, report, strange_surfaces, tune
+from benchmarks import harness, report, review, strange_surfaces, tune
 from crackflow import augment_preview
 from crackflow.core.backend import keras
 from crackflow.core.config.augmentation import Augment, Augmentation
@@ -39,7 +39,7 @@ from crackflow.training.augment import Augmenter
 
 COLUMNS, PX, GAP = 8, 160, 4
 FINDING_INDICES, FINDING_PX = (1, 3, 5, 2), 340
-ADAPTED_INDICES, ADAPTED_PX = (100, 102, 104, 106, 101, 103), 512
+ADAPTED_INDICES = (106, 108, 110, 101, 103)
 
 
 def inputs() -> None:
@@ -213,17 +213,19 @@ def adapted() -> None:
 
 
 def adapted_wall() -> None:
-    """Findings on a surface that no training has: above as the model is, below adapted to 20 + 20 of its windows."""
+    """Findings on a surface that no training has: above as the model is, below adapted to a review of it."""
     with tempfile.TemporaryDirectory() as directory:
-        for index in range(40):
-            file = pathlib.Path(directory, "windows", ("clean", "cracked")[index % 2], f"{index}.png")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(strange_surfaces.draw_window("shingles", index, 128)).save(file)
-        crackflow.adapt(images=f"{directory}/windows", out=f"{directory}/wall")
+        site, file = pathlib.Path(directory, "site"), f"{directory}/reviews.json"
+        masks = review.copy_photographs("travertine", np.arange(30), site)
+        content = crackflow.predict(photos=str(site), out=f"{directory}/findings")
+        review.write_review(content, masks, site, file)
+        crackflow.adapt(reviews=(file,), photos=str(site), out=f"{directory}/wall")
         models = predictor.load(), predictor.load(f"{directory}/wall")
-    photographs = [strange_surfaces.draw_window("shingles", index, ADAPTED_PX) for index in ADAPTED_INDICES]
+    photographs = [
+        strange_surfaces.draw_example("travertine", index, review.SYNTHETIC_PX).image for index in ADAPTED_INDICES
+    ]
     rows = [[overlays.marked(image, model.predict(image)[0]) for image in photographs] for model in models]
-    Image.fromarray(overlays.sheet(rows, ADAPTED_PX // 2)).save(
+    Image.fromarray(overlays.sheet(rows, review.SYNTHETIC_PX // 2)).save(
         harness.REPOSITORY / "docs" / "images" / "adapted.jpg", quality=85
     )
 

@@ -1,14 +1,16 @@
 """What a review is worth: predict, judge every finding, adapt, predict again.
 
   python -m benchmarks.review --json=benchmarks/results/review.json
-  python -m benchmarks.review --sets=deepcrack --draws=1 --photos=30 --others=100
+  python -m benchmarks.review --sets=deepcrack --draws=1 --photos=30 --others=60
 
-In each draw the commands run as a user gives them: crackflow.predict on so many photographs of a set with masks, a
-review of all findings, crackflow.adapt --reviews, and crackflow.predict with the new model on the reviewed photographs
-and on others. The masks stand in for the person: a finding is a crack when at least half of its outlined area lies
-within 8 pixels of one (as in benchmarks.findings), not a crack when less than a tenth does, and unsure between; a crack
-of which less than half is outlined is marked by the box around it. `precision` and `recall` of findings are those of
-benchmarks.findings, `before` and `after`; `reviewed` photographs have taught the model, `others` have not.
+In each draw the commands run as a user gives them: crackflow.predict on so many photographs of a set with masks, or of
+a synthetic surface that no training has (`benchmarks.strange_surfaces`), a review of all findings, crackflow.adapt
+--reviews, and crackflow.predict with the new model on the reviewed photographs and on others. The masks stand in for
+the person: a finding is a crack when at least half of its outlined area lies within 8 pixels of one (as in
+benchmarks.findings), not a crack when less than a tenth does, and unsure between; a crack of which less than half is
+outlined is marked by the box around it. `precision` and `recall` of findings are those of benchmarks.findings, `before`
+and `after`; `reviewed` photographs have taught the model, `others` have not. Results are saved after each draw, and a
+run with the same --json measures only what is missing there.
 """
 
 import hashlib
@@ -18,22 +20,26 @@ import shutil
 import tempfile
 
 import numpy as np
+from PIL import Image
 from scipy import ndimage
 
 import crackflow
 from benchmarks import findings as found_cracks
-from benchmarks import harness
+from benchmarks import harness, strange_surfaces
 from crackflow.data import image_file, mask_tiles, reviews
 from crackflow.evaluation import metrics
 from crackflow.explanation import inputs
 
+SYNTHETIC_PX, SYNTHETIC_COUNT = 512, 200
 UNSURE_FROM = 0.1  # of the outlined area near a crack
 TIME = "2026-12-01T12:00:00Z"
 Masks = dict[str, np.ndarray]  # name of a photograph -> bool [H, W]
 
 
 def copy_photographs(name: str, rows: np.ndarray, folder: pathlib.Path) -> Masks:
-    """Copies photographs of a set to `folder`; returns their masks."""
+    """Copies photographs of a set to `folder`, or draws them there; returns their masks."""
+    if name in strange_surfaces.SURFACES:
+        return _draw_photographs(name, rows, folder)
     directory, masks = harness.data_folder() / name, {}
     files = inputs.list_images(str(directory / "images"), str(directory / "masks"))[0]
     folder.mkdir(parents=True)
@@ -45,6 +51,24 @@ def copy_photographs(name: str, rows: np.ndarray, folder: pathlib.Path) -> Masks
         )
         shutil.copy(f"{file.root}/{file.path}", folder)
     return masks
+
+
+def _draw_photographs(name: str, rows: np.ndarray, folder: pathlib.Path) -> Masks:
+    folder.mkdir(parents=True)
+    masks = {}
+    for row in rows:
+        example, file = strange_surfaces.draw_example(name, int(row), SYNTHETIC_PX), f"{row:04d}.png"
+        Image.fromarray(example.image).save(folder / file)
+        masks[file] = example.mask > 0
+    return masks
+
+
+def photograph_count(name: str) -> int:
+    """How many photographs a set has."""
+    if name in strange_surfaces.SURFACES:
+        return SYNTHETIC_COUNT
+    parts = (str(harness.data_folder() / name / part) for part in ("images", "masks"))
+    return len(inputs.list_images(*parts)[0])
 
 
 def pieces(mask: np.ndarray) -> list[np.ndarray]:
@@ -85,7 +109,7 @@ def figures(content: dict, masks: Masks) -> dict:
     }
 
 
-def review(content: dict, masks: Masks, folder: pathlib.Path, path: str) -> dict[str, int]:
+def write_review(content: dict, masks: Masks, folder: pathlib.Path, path: str) -> dict[str, int]:
     """Writes the reviews.json of somebody who knows the masks; returns how often each verdict was said."""
     photographs, counts = [], dict.fromkeys((*reviews.VERDICTS, reviews.DRAWN), 0)
     for photo in content["photos"]:
@@ -112,13 +136,12 @@ def review(content: dict, masks: Masks, folder: pathlib.Path, path: str) -> dict
 
 def draw(name: str, count: int, others: int, number: int, folder: pathlib.Path) -> dict:
     """One review of `count` photographs, measured on them and on `others`."""
-    total = len(inputs.list_images(*(str(harness.data_folder() / name / part) for part in ("images", "masks")))[0])
-    rows = np.random.default_rng(number).permutation(total)[: count + others]
+    rows = np.random.default_rng(number).permutation(photograph_count(name))[: count + others]
     parts = {"reviewed": rows[:count], "others": rows[count:]}
     masks = {part: copy_photographs(name, rows, folder / part) for part, rows in parts.items()}
     before = {part: crackflow.predict(photos=str(folder / part), out=str(folder / f"before_{part}")) for part in parts}
     file = str(folder / "reviews.json")
-    counts = review(before["reviewed"], masks["reviewed"], folder / "reviewed", file)
+    counts = write_review(before["reviewed"], masks["reviewed"], folder / "reviewed", file)
     adapted = crackflow.adapt(reviews=(file,), photos=str(folder / "reviewed"), out=str(folder / "adapted"))
     after = {
         part: crackflow.predict(
@@ -135,7 +158,7 @@ def draw(name: str, count: int, others: int, number: int, folder: pathlib.Path) 
 
 
 def main() -> None:
-    options = harness.arguments(__doc__, sets="deepcrack,uav75", draws=3, photos=30, others=100)
+    options = harness.arguments(__doc__, sets="deepcrack,uav75,travertine", draws=3, photos=30, others=60)
     results = harness.results(options.json)
     for name in options.sets.split(","):
         draws = results.setdefault(name, {})

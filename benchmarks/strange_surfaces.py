@@ -15,6 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 from crackflow.synthesis import concrete, cracks, varied
+from crackflow.synthesis.concrete import Example
 from crackflow.synthesis.surfaces import Surface, between, fractal, soften
 
 REFERENCE_PX = 227
@@ -69,14 +70,14 @@ def draw(name: str, count: int, image_px: int) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         (uint8 [count, px, px, 3], 0..255; int [count], 1 means cracked).
     """
-    images = [draw_window(name, index, image_px) for index in range(count)]
-    return np.stack(images), np.arange(count) % 2
+    examples = [draw_example(name, index, image_px) for index in range(count)]
+    return np.stack([example.image for example in examples]), np.array([example.label for example in examples])
 
 
-def draw_window(name: str, index: int, image_px: int) -> np.ndarray:
-    """Draws window `index` of a surface, uint8 [px, px, 3]; odd ones are cracked."""
+def draw_example(name: str, index: int, image_px: int) -> Example:
+    """Draws picture `index` of a surface; odd ones are cracked. Larger pictures show more of it, at the same scale."""
     rng = np.random.default_rng([SEED, sorted(SURFACES).index(name), index])
-    for _ in range(100):  # until a crack can be seen, on clean windows as well, so that both are of the same grounds
+    for _ in range(100):  # until a crack can be seen, on clean pictures as well, so that both are of the same grounds
         surface = SURFACES[name](rng, image_px)
         surface = dataclasses.replace(surface, tone=surface.tone * concrete.light(rng, image_px))
         camera = varied.draw_camera(rng, surface)
@@ -84,6 +85,10 @@ def draw_window(name: str, index: int, image_px: int) -> np.ndarray:
         for attempt in range(ATTEMPTS):
             crack = varied.draw_crack(rng, image_px, REFERENCE_PX, attempt / (ATTEMPTS - 1), faint)
             image = concrete.expose(cracks.darken(surface, crack), camera)
-            if varied.is_visible(image, crack.mask, faint):
-                return image if index % 2 else concrete.expose(surface, camera)
-    raise RuntimeError(f"{name}, window {index}: no visible crack")
+            if not varied.is_visible(image, crack.mask, faint):
+                continue
+            if index % 2 == 0:
+                image, nothing = concrete.expose(surface, camera), np.zeros_like(crack.mask)
+                return Example(image, nothing, 0, camera.jpeg_quality)
+            return Example(image, crack.mask, 1, camera.jpeg_quality)
+    raise RuntimeError(f"{name}, picture {index}: no visible crack")
