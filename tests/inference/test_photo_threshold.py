@@ -67,6 +67,14 @@ def test_a_few_wrong_labels_do_not_cost_every_crack_in_a_large_wall():
     assert fitted.most == 5.0
 
 
+def test_a_few_wrong_labels_cost_small_photographs_a_bounded_shift():
+    small = clean(200, 1, 0.5, seed=1)
+    small[:12] = 60.0  # cracked ones among the clean, or an overflow
+    tail = np.quantile(small, 1 - photo_threshold.TAIL)
+    bound = tail + photo_threshold.MAX_SCALE * np.log(photo_threshold.TAIL / 0.02)
+    assert fit(small).shift == pytest.approx(bound) and fit(small).shift < 10
+
+
 def test_no_more_is_taken_off_than_the_highest_clean_place_that_was_seen():
     fitted = fit(large=clean(160, 9, 1.0, seed=0), threshold=0.5)
     assert fitted.most == pytest.approx(clean(160, 9, 1.0, seed=0).max())
