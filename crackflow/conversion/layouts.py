@@ -91,7 +91,7 @@ def _mask_trees(tree: Tree) -> list[tuple[Tree, str, str]]:
     parts = []
     for name in tree.folders:
         inside = os.path.join(tree.inside, name)
-        names = class_folders.subfolders(os.path.join(tree.root, inside), tree.passed_over)
+        names = class_folders.subfolders(os.path.join(tree.root, inside), collections.Counter())
         part = dataclasses.replace(tree, inside=inside, folders=names)
         if folder_names.split(name) and (pair := _find_mask_folders(part, Layout.AUTO)):
             parts.append((part, *pair))
