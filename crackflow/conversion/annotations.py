@@ -112,7 +112,7 @@ def _is_coco(text: bytes) -> bool:
 
 
 def _is_labelme(text: bytes) -> bool:
-    return b'"shapes"' in text and (b'"imagePath"' in text or b'"imageData"' in text)
+    return sum(key in text for key in (b'"shapes"', b'"imagePath"', b'"imageData"')) >= 2
 
 
 def _is_yolo(text: bytes) -> bool:
