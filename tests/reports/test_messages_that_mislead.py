@@ -21,7 +21,7 @@ def test_splits_are_kept_as_splits(report, tmp_path, names):
         (root / f"{new}_").rename(root / new)
     done = converted(root, tmp_path)
     assert done.returncode == 0 and "in the splits of their folders or annotations, which are kept" in done.stdout
-    assert converted(root / names[0], tmp_path).returncode == 0
+    assert converted(root / names[0], tmp_path, "--overwrite").returncode == 0
 
 
 @pytest.mark.parametrize("folder", ["m_cap", "m_suf"])
