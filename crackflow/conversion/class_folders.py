@@ -149,6 +149,12 @@ def _labels(parent: str, names: list[str], positive_class: str) -> dict[str, int
     return {name: label for name, label in labels.items() if label is not None}
 
 
+def holds_images(root: str, inside: str, name: str) -> bool:
+    """Whether there is an image in the folder `name`, or deeper, of the folder `inside` of `root`."""
+    paths = folders.walk(root, os.path.join(inside, name), [])
+    return any(path.lower().endswith(IMAGE_ENDINGS) for path in paths)
+
+
 def _has_images(folder: str) -> bool:
     try:
         entries = list(os.scandir(folder))

@@ -12,7 +12,7 @@ import glob
 import os
 import time
 
-from crackflow.conversion import grouping, join, layouts, near_duplicates, scan, shards, summary
+from crackflow.conversion import folder_splits, grouping, join, layouts, near_duplicates, scan, shards, summary
 from crackflow.core import atomic, beam_pool, console, process_pool
 from crackflow.core.config.data import ConvertConfig, GroupBy, Layout, OnBad, Runner
 from crackflow.core.errors import UserError
@@ -39,6 +39,7 @@ def convert_images(config: ConvertConfig, announce: bool = True, both_classes: b
     size = process_pool.count(config.workers)
     by_name = config.group_by_name and config.group_by is not GroupBy.NONE
     layout_scan = layouts.scan_layout(config.images, config.layout, config.positive_class, by_name, both_classes)
+    layout_scan = folder_splits.settle(layout_scan, config.split)
     _require_disjoint("--images", config.images, config.out)
     if config.on_bad is OnBad.FAIL and layout_scan.rejected:
         raise scan.refusal(*min(layout_scan.rejected))
@@ -62,7 +63,7 @@ def convert_images(config: ConvertConfig, announce: bool = True, both_classes: b
         rejected = sorted(layout_scan.rejected + scan_result.rejected + assignment.rejected)
         if both_classes or not assignment.entries:
             _require_both_classes(config, layout_scan, assignment.entries, rejected, assignment.conflict)
-        encoding_plan = summary.plan_encoding(config, layout_scan.layout, scan_result, assignment.entries)
+        encoding_plan = summary.plan_encoding(config, layout_scan.is_cut, scan_result, assignment.entries)
         plans = shards.plan_shards(encoding_plan.entries, encoding_plan.bytes_per_image, config.shards, config.seed)
         with console.progress_bar(assignment.leaks["images"], "writing ") as advance:
             written = []
@@ -72,7 +73,7 @@ def convert_images(config: ConvertConfig, announce: bool = True, both_classes: b
         for leftover in glob.glob(os.path.join(glob.escape(stage), "*.tmp")):  # left by a task that Beam ran twice
             os.remove(leftover)
         checksums = summary.save_tables(stage, encoding_plan.entries, written, rejected)
-        notes = summary.notes(layout_scan.layout, scan_result)
+        notes = summary.notes(layout_scan.is_cut, scan_result)
         facts = summary.build_metadata(
             config, layout_scan, encoding_plan, written, checksums, assignment.leaks, rejected, notes
         )
@@ -178,6 +179,9 @@ def _explain_missing_class(layout_scan: layouts.LayoutScan, missing: list[str], 
     lacking = {label for label, name in enumerate(layout_scan.classes) if name in missing} | {layouts.UNLABELLED}
     class_rejected = [row for row in rejected if label_of.get(row[0].split("#xywh=")[0], layouts.UNLABELLED) in lacking]
     reason = rejections.most_common(class_rejected)
+    if layout_scan.is_cut and len(missing) == 1 and layout_scan.layout is not Layout.MASKS:
+        word = "no window is free of crack" if missing[0] == layout_scan.classes[0] else "nothing is drawn as crack"
+        return f"{word}; {reason}" if reason else f"{word} (--patch_px, --positive_class)"
     if layout_scan.layout is Layout.MASKS and len(missing) == 1:
         is_all_cracked = missing[0] == layout_scan.classes[0]
         message = "there is crack in every window by the masks" if is_all_cracked else "there is no crack in the masks"

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from crackflow.conversion import large_groups, near_duplicates
-from crackflow.conversion.layouts import UNLABELLED, SourceFile
 from crackflow.conversion.scan import ScanResult
 from crackflow.conversion.shards import SourceImage
+from crackflow.conversion.source_files import UNLABELLED, SourceFile
 from crackflow.core.config.data import ConvertConfig, GroupBy
 from crackflow.data import splits
 
+NO_SPLIT = -1
 IN_OTHER_CLASS = "the same picture is in the other class"
 
 
@@ -63,9 +64,11 @@ def assign_splits(
     requested_groups = near_groups if group_by is GroupBy.NEAR_DUPLICATES else byte_groups
     conflicts = _find_label_conflicts(accepted, requested_groups if group_by is not GroupBy.NONE else byte_groups)
     surplus = _find_surplus(accepted, near_groups, conflicts, config.max_near_copies)
-    rejected = conflicts | surplus
-    remaining = np.array([row for row in range(len(accepted)) if row not in rejected], np.int64)
     groups = np.arange(len(accepted)) if group_by is GroupBy.NONE else _merge_same_source(requested_groups, accepted)
+    settled = np.array([splits.NAMES.index(file.split) if file.split else NO_SPLIT for file in accepted], np.int64)
+    straddling = _find_straddling(accepted, groups, settled, conflicts | surplus)
+    rejected = conflicts | surplus | straddling
+    remaining = np.array([row for row in range(len(accepted)) if row not in rejected], np.int64)
 
     # One row per image from here on: an image with a mask counts once per tile.
     windows = [[window.label for window in scan_result.windows[row]] or [accepted[row].label] for row in remaining]
@@ -74,7 +77,11 @@ def assign_splits(
     has_any = labels != UNLABELLED
     owner, labels = owner[has_any], labels[has_any]
     fractions = config.split or splits.default_fractions(len(labels))
-    split = splits.assign(labels, groups[owner], fractions, config.seed)
+    is_settled = bool(len(settled)) and bool((settled != NO_SPLIT).all())
+    if is_settled:
+        split = _keep_splits(settled[owner], labels, groups[owner], fractions, config.seed)
+    else:
+        split = splits.assign(labels, groups[owner], fractions, config.seed)
     counts = _count_leaks(
         byte_groups[remaining],
         near_groups[remaining],
@@ -86,13 +93,15 @@ def assign_splits(
     counts |= {"images": len(owner), "groups": len(np.unique(groups[owner])), "conflicts": len(conflicts)}
     if config.max_near_copies:
         counts["surplus"] = len(surplus)
+    if is_settled:
+        counts["straddling"] = len(straddling)
     paths = [file.path for file in accepted]
     images = large_groups.Images(labels, groups[owner], split, owner, near_groups[owner])
     return SplitAssignment(
         _entries_by_split(accepted, scan_result, signatures, groups, owner, split),
         [(accepted[row].path, reason) for row, reason in sorted(rejected.items())],
         counts,
-        large_groups.advice(images, paths, config.split, config.seed, classes, group_by),
+        [] if is_settled else large_groups.advice(images, paths, config.split, config.seed, classes, group_by),
         _conflict_advice(accepted, near_groups, conflicts) if group_by is GroupBy.NEAR_DUPLICATES else "",
     )
 
@@ -117,6 +126,45 @@ def _find_surplus(
         f"--max_near_copies={limit} keeps {limit} of a class"
         for row in left_out.tolist()
     }
+
+
+def _find_straddling(
+    accepted: Sequence[SourceFile], groups: np.ndarray, settled: np.ndarray, rejected: dict[int, str]
+) -> dict[int, str]:
+    """Row -> reason for every file of a group that is also in a later split: test comes last, after val.
+
+    The test images stay as they were published, and what would give them away leaves the training images.
+
+    Args:
+        accepted: The files.
+        groups: int64 [files], equal for what must stay in one split.
+        settled: int64 [files], index into `splits.NAMES`, or `NO_SPLIT`.
+        rejected: Files that are left out already.
+    """
+    rows = np.array([row for row in range(len(accepted)) if row not in rejected], np.int64)
+    highest = np.full(len(accepted), NO_SPLIT)
+    np.maximum.at(highest, groups[rows], settled[rows])
+    straddling = rows[settled[rows] < highest[groups[rows]]]
+    witness = {}
+    for row in rows.tolist():
+        if settled[row] == highest[groups[row]]:
+            witness.setdefault(int(groups[row]), accepted[row].path)
+    return {
+        row: f"the same picture or photograph is in {splits.NAMES[highest[groups[row]]]}: "
+        f"{witness[int(groups[row])]!r}; --split=0.8,0.1,0.1 keeps it, and splits anew"
+        for row in straddling.tolist()
+    }
+
+
+def _keep_splits(
+    settled: np.ndarray, labels: np.ndarray, groups: np.ndarray, fractions: tuple[float, ...], seed: int
+) -> np.ndarray:
+    """int64 [images]: the splits of the folders; where they have no val, part of train, by which training chooses."""
+    split, train = settled.copy(), np.flatnonzero(settled == splits.TRAIN)
+    if not (settled == splits.VAL).any() and len(train):
+        share = fractions[splits.VAL] / (fractions[splits.TRAIN] + fractions[splits.VAL])
+        split[train] = splits.assign(labels[train], groups[train], (1 - share, share, 0.0), seed)
+    return split
 
 
 def _find_label_conflicts(accepted: Sequence[SourceFile], groups: np.ndarray) -> dict[int, str]:

@@ -7,8 +7,9 @@ Synopsis::
     layout_scan.files[0].path, layout_scan.files[0].label   # "Positive/00001.jpg", 1
 
 Covered: one folder per class, with or without `masks/` of the cracked images beside them, and such pairs of folders
-inside others (bridge 1/cracked, bridge 2/cracked); SDNET2018 (`D|P|W` / `C?|U?`, or Decks/Cracked ...); `images/` +
-`masks/`, cut to labelled tiles later. `folder_names` defines the meaning of folder names.
+inside others (bridge 1/cracked, train/cracked, test/cracked); SDNET2018 (`D|P|W` / `C?|U?`, or Decks/Cracked ...);
+`images/` + `masks/`, cut to labelled tiles later; annotations of labelling tools (`annotations`). `folder_names`
+defines the meaning of folder names, `folder_splits` what becomes of train/ and test/.
 """
 
 import collections
@@ -17,54 +18,16 @@ import os
 import re
 from collections.abc import Iterable
 
-from crackflow.conversion import class_folders, folder_names, photograph_names
+from crackflow.conversion import annotations, class_folders, folder_names, photograph_names
 from crackflow.conversion.class_folders import ClassFolder, Tree
+from crackflow.conversion.source_files import CRACK_CLASSES, UNLABELLED, LayoutScan, SourceFile
 from crackflow.core import system_files
 from crackflow.core.config.data import Layout
 from crackflow.core.errors import UserError
 from crackflow.data import mask_names, rejections
 from crackflow.data.folders import walk
 
-UNLABELLED = -1
-SDNET_CLASSES = ("uncracked", "cracked")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class SourceFile:
-    """One source file.
-
-    Attributes:
-        path: Relative to the root folder.
-        label: 0 for clean, 1 for cracked, -1 if the mask determines it.
-        source: Name of the source photograph; files with the same source stay in one split.
-        mask: Path of the mask, an image of the same size; empty if there is none.
-    """
-
-    path: str
-    label: int
-    source: str
-    mask: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class LayoutScan:
-    """The files of a source folder.
-
-    Attributes:
-        layout: The layout that was detected or requested.
-        classes: Names of the clean and the cracked class.
-        files: Sorted by path.
-        rejected: (path, reason) of files and folders that cannot be used.
-        notes: For each remark on file names, the number of files.
-        passed_over: Number of skipped files and folders of the operating system, by kind.
-    """
-
-    layout: Layout
-    classes: tuple[str, str]
-    files: list[SourceFile]
-    rejected: list[tuple[str, str]]
-    notes: collections.Counter = dataclasses.field(default_factory=collections.Counter)
-    passed_over: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+SDNET_CLASSES = CRACK_CLASSES
 
 
 def scan_layout(
@@ -82,15 +45,12 @@ def scan_layout(
     Raises:
         UserError: The folder cannot be read as a dataset.
     """
-    tree = class_folders.tree(root, positive_class)
-    if layout in (Layout.AUTO, Layout.MASKS) and (pair := _find_mask_folders(tree, layout)):
-        layout_scan = _scan_masks(tree, *pair)
+    if recognised := _recognise_annotations(root, layout, positive_class):
+        layout_scan = annotations.scan(root, *recognised, positive_class, both_classes)
     else:
-        _require_no_splits(tree, tree.folders)
-        layout_scan = _scan_labelled(tree, layout, positive_class, both_classes)
-    if both_classes:
-        _require_both_classes(root, layout_scan)
-    _note_splits(layout_scan)
+        layout_scan = _scan_folders(class_folders.tree(root, positive_class), layout, positive_class, both_classes)
+        if both_classes:
+            _require_both_classes(root, layout_scan)
     if group_by_name:
         return dataclasses.replace(
             layout_scan, **photograph_names.grouped(layout_scan.files, layout_scan.layout, layout_scan.notes)
@@ -98,6 +58,52 @@ def scan_layout(
     return dataclasses.replace(
         layout_scan, files=[dataclasses.replace(file, source=file.path) for file in layout_scan.files]
     )
+
+
+def _recognise_annotations(root: str, layout: Layout, positive_class: str) -> tuple[Layout, list[str]] | None:
+    """The annotations in a folder and their layout; None if its folders are classes or masks, or are asked for."""
+    if layout in (Layout.CLASSES, Layout.SDNET, Layout.MASKS) or not os.path.isdir(root):
+        return None
+    if layout is Layout.AUTO and class_folders.subfolders(root, collections.Counter()):
+        tree = class_folders.tree(root, positive_class)
+        if len({folder.label for folder in class_folders.find(tree, positive_class).folders}) == 2:
+            return None
+        if any(class_folders.holds_images(part.root, part.inside, masks) for part, _, masks in _mask_trees(tree)):
+            return None
+    return annotations.recognise(root, layout)
+
+
+def _scan_folders(tree: Tree, layout: Layout, positive_class: str, both_classes: bool) -> LayoutScan:
+    """Scans folders of images and masks, or of classes."""
+    if layout in (Layout.AUTO, Layout.MASKS):
+        trees = _mask_trees(tree)
+        if not trees and (pair := _find_mask_folders(tree, layout)):
+            trees = [(tree, *pair)]
+        if trees:
+            return _merged([_scan_masks(*parts) for parts in trees])
+    return _scan_labelled(tree, layout, positive_class, both_classes)
+
+
+def _mask_trees(tree: Tree) -> list[tuple[Tree, str, str]]:
+    """(tree, folder of the images, folder of the masks): in the tree itself, or in each of the splits in it."""
+    if pair := _find_mask_folders(tree, Layout.AUTO):
+        return [(tree, *pair)]
+    parts = []
+    for name in tree.folders:
+        inside = os.path.join(tree.inside, name)
+        names = class_folders.subfolders(os.path.join(tree.root, inside), collections.Counter())
+        part = dataclasses.replace(tree, inside=inside, folders=names)
+        if folder_names.split(name) and (pair := _find_mask_folders(part, Layout.AUTO)):
+            parts.append((part, *pair))
+    return parts if len(parts) > 1 else []
+
+
+def _merged(scans: list[LayoutScan]) -> LayoutScan:
+    """All files of several folders with masks."""
+    files = sorted((file for part in scans for file in part.files), key=_by_path)
+    rejected = [row for part in scans for row in part.rejected]
+    notes = sum((part.notes for part in scans), collections.Counter())
+    return dataclasses.replace(scans[0], files=files, rejected=rejected, notes=notes)
 
 
 def _find_mask_folders(tree: Tree, layout: Layout) -> tuple[str, str] | None:
@@ -112,7 +118,6 @@ def _find_mask_folders(tree: Tree, layout: Layout) -> tuple[str, str] | None:
     if layout is Layout.MASKS:
         missing = next((role for role, names in roles.items() if len(names) != 1), None)
         if missing:
-            _require_no_splits(tree, tree.folders)
             listed = ", ".join(tree.folders)
             raise UserError(f"--layout=masks: expected {missing}/ in {tree.root!r}, found {listed}")
     elif any(len(names) != 1 for names in roles.values()) or len(tree.folders) != 2:
@@ -134,30 +139,23 @@ def find_masks(root: str, images: Iterable[str]) -> dict[str, str]:
         UserError: The folder can no longer be read with the masks layout.
     """
     tree = class_folders.tree(root, "")
-    images_folder, masks_folder = _find_mask_folders(tree, Layout.MASKS)
-    masks, folder = _Masks(tree, masks_folder, []), os.path.join(tree.inside, images_folder)
-    return {image: mask for image in images if (mask := masks.find_or_empty(image, folder))}
+    images, mask_of = list(images), {}
+    for part, images_folder, masks_folder in _mask_trees(tree) or [(tree, *_find_mask_folders(tree, Layout.MASKS))]:
+        masks, folder = _Masks(part, masks_folder, []), os.path.join(part.inside, images_folder)
+        within = [image for image in images if image.startswith(folder.replace(os.sep, "/") + "/")]
+        mask_of |= {image: mask for image in within if (mask := masks.find_or_empty(image, folder))}
+    return mask_of
 
 
-def _require_no_splits(tree: Tree, names: list[str]) -> None:
-    """Raises UserError if two or more of the folders `names` are splits of one dataset."""
-    splits = {folder_names.split(name): name for name in names if folder_names.split(name)}
-    if len(splits) > 1:
-        listed = sorted(splits.values())
-        example = os.path.join(tree.root, tree.inside, splits.get("train") or listed[0])
+def _require_no_splits(tree: Tree) -> None:
+    """Raises UserError if two or more of the folders are splits, in which there are no folders of both classes."""
+    names = {folder_names.split(name): name for name in tree.folders if folder_names.split(name)}
+    if len(names) > 1:
+        listed = " and ".join(sorted(names.values()))
         raise UserError(
-            f"--images: {' and '.join(listed)} in {tree.root!r} look like splits of one set, which crackflow makes "
-            f"itself; give one of them (--images={example}), or move what is in them into one folder a class"
-        )
-
-
-def _note_splits(layout_scan: LayoutScan) -> None:
-    """Adds a note if folders inside the classes or the images have the names of splits."""
-    names = {part for file in layout_scan.files for part in file.path.split("/")[1:-1] if folder_names.split(part)}
-    if len({folder_names.split(name) for name in names}) > 1:
-        listed = ", ".join(sorted(names))
-        layout_scan.notes[f"in folders that look like splits ({listed}): they are put together and split anew"] += len(
-            layout_scan.files
+            f"--images: {listed} in {tree.root!r} look like splits of one set: expected folders of both classes in "
+            "them, such as cracked/ and clean/, or images/ and masks/ in each; name the class that means cracked with "
+            "--positive_class"
         )
 
 
@@ -167,13 +165,13 @@ def _scan_labelled(tree: Tree, layout: Layout, positive_class: str, both_classes
     if is_direct and layout is not Layout.SDNET:
         return _scan_classes(tree, positive_class, both_classes)
     nested = class_folders.find(tree, positive_class)
-    _require_no_splits(tree, [part for folder in nested.folders for part in folder.path.split(os.sep)])
     if layout is Layout.SDNET and not nested.folders:
         raise UserError(
             f"--layout=sdnet: expected folders such as D/CD and D/UD, or Decks/Cracked and Decks/Non-cracked, in "
             f"{tree.root!r}, found {', '.join(tree.folders[:6])}"
         )
     if layout is not Layout.SDNET and len({folder.label for folder in nested.folders}) != 2:
+        _require_no_splits(tree)
         return _scan_classes(tree, positive_class, both_classes)
     tree.passed_over.update(nested.passed_over)
     return _scan_nested(tree, layout, nested.folders, nested.strays)

@@ -10,14 +10,14 @@ Synopsis::
 import collections
 import concurrent.futures
 import dataclasses
-import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from crackflow.conversion.layouts import UNLABELLED, SourceFile
+from crackflow.conversion import source_files
 from crackflow.conversion.near_duplicates import ImageSignatures
+from crackflow.conversion.source_files import UNLABELLED, SourceFile
 from crackflow.core import errors, process_pool
 from crackflow.core.config.data import OnBad
 from crackflow.core.errors import UserError
@@ -170,14 +170,18 @@ def _scan_chunk(task: tuple[ScanOptions, Sequence[SourceFile]]) -> tuple[list[Im
 
 def _scan_image(options: ScanOptions, file: SourceFile) -> tuple[ImageInfo, bytes, np.ndarray]:
     """(info, digest, thumbnail) of one file. Raises errors.ImageError if it cannot be used."""
-    photo = image_file.open_photo(os.path.join(options.root, file.path), options.max_megapixels)
+    data = source_files.read_bytes(options.root, file.path)
+    photo = image_file.parse_photo(data, file.path, options.max_megapixels)
     thumb = thumbnail.thumbnail(photo)
-    plain, notes = photo.can_store_as_is and thumb.strict, photo.notes
+    plain = photo.can_store_as_is and thumb.strict
+    notes = tuple(note for note in photo.notes if not note.startswith("named .json "))  # labelme's file around it
     if photo.can_store_as_is > plain:
         notes += ("stored anew, its JPEG data being damaged where it does not show",)
     windows, unclear, cells = (), (), 0
-    if file.mask:
-        mask = mask_tiles.read_mask(options.root, file.mask, photo, options.max_megapixels)
+    if file.drawing:
+        file.drawing.require_fit(photo.width, photo.height)
+    mask = _read_mask(options, file, photo)
+    if mask is not None:
         if file.label == UNLABELLED:
             windows, unclear = mask_tiles.label_tiles(mask, options.patch_px, options.min_crack_fraction)
         else:
@@ -185,6 +189,15 @@ def _scan_image(options: ScanOptions, file: SourceFile) -> tuple[ImageInfo, byte
     size = len(photo.data)
     info = ImageInfo(photo.width, photo.height, photo.grey, plain, size, notes, windows, unclear, cells)
     return info, image_file.digest(photo.data), thumb.grey
+
+
+def _read_mask(options: ScanOptions, file: SourceFile, photo: image_file.EncodedImage) -> np.ndarray | None:
+    """The mask of an image, uint8 [H, W], from its file or its drawing. Raises errors.ImageError."""
+    if file.mask:
+        return mask_tiles.read_mask(options.root, file.mask, photo, options.max_megapixels)
+    if file.drawing and file.label == UNLABELLED:
+        return file.drawing.mask(photo.width, photo.height)
+    return None
 
 
 def _crack_cells(file: SourceFile, crack: np.ndarray) -> int:

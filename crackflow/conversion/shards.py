@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from crackflow.conversion import source_files
 from crackflow.core import errors, process_pool
 from crackflow.core.errors import UserError
 from crackflow.data import image_file, mask_grid, records, resize
@@ -152,7 +153,7 @@ def _write_shard(task: tuple[ShardPlan, str, EncodeOptions]) -> Shard:
 def _iter_encoded(entry: SourceImage, options: EncodeOptions) -> Iterator[tuple[tuple[str, int, int], bytes]]:
     """Yields ((name, label, cells), bytes) of the image, or of each of its tiles."""
     try:
-        data = image_file.read_file(os.path.join(options.root, entry.path))
+        data = source_files.read_bytes(options.root, entry.path)
     except errors.ImageError as error:
         raise UserError(f"{entry.path!r} could be read before, and now: {error}; run the conversion again") from error
     if image_file.digest(data) != entry.digest:

@@ -2,7 +2,7 @@
 
 Synopsis::
 
-    encoding_plan = summary.plan_encoding(config, layout, scan_result, entries)     # encoding, channels, size
+    encoding_plan = summary.plan_encoding(config, is_cut, scan_result, entries)     # encoding, channels, size
     facts = summary.build_metadata(config, layout_scan, encoding_plan, written, checksums, leaks, rejected, notes)
     print(summary.format_summary("data/metu", facts, seconds))
 """
@@ -14,9 +14,9 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 
-from crackflow.conversion.layouts import LayoutScan
 from crackflow.conversion.scan import ScanResult
 from crackflow.conversion.shards import EncodeOptions, Shard, SourceImage
+from crackflow.conversion.source_files import LayoutScan
 from crackflow.core import csv_files, system_files
 from crackflow.core.config.data import ConvertConfig, Encoding, Layout
 from crackflow.core.errors import UserError
@@ -50,14 +50,19 @@ class EncodingPlan:
 
 
 def plan_encoding(
-    config: ConvertConfig, layout: Layout, scan_result: ScanResult, entries: dict[str, list[SourceImage]]
+    config: ConvertConfig, is_cut: bool, scan_result: ScanResult, entries: dict[str, list[SourceImage]]
 ) -> EncodingPlan:
     """Decides how the records are encoded, and whose bytes pass through unchanged.
+
+    Args:
+        config: The flags.
+        is_cut: Whether the images are cut to tiles.
+        scan_result: What was read.
+        entries: The source images of each split.
 
     Raises:
         UserError: Raw pixels of several sizes were requested; no reader could distinguish them.
     """
-    is_cut = layout is Layout.MASKS
     image_px = config.image_px or (config.patch_px if is_cut else _common_px(scan_result.sizes))
     if config.encoding is Encoding.RAW and not image_px:
         sizes = ", ".join(f"{width} x {height}" for (width, height), _ in scan_result.sizes.most_common(3))
@@ -128,11 +133,11 @@ def _group_rows(entries: dict[str, list[SourceImage]]) -> list[tuple[str, int, i
     return sorted(rows)
 
 
-def notes(layout: Layout, scan_result: ScanResult) -> collections.Counter:
+def notes(is_cut: bool, scan_result: ScanResult) -> collections.Counter:
     """Counts remarks on the images, and images so large that a crack may be lost at the input size of a network."""
     counts = scan_result.notes + _uneven_depths(scan_result.notes)
     large = sum(count for size, count in scan_result.sizes.items() if min(size) > WARN_ABOVE_PX)
-    if layout is Layout.MASKS or not large:
+    if is_cut or not large:
         return counts
     advice = (
         f"larger than {WARN_ABOVE_PX} pixels: each is one window to a network, which sees it at --image_px (128) and "
@@ -226,6 +231,10 @@ def format_summary(out: str, facts: dict, seconds: float) -> str:
         lines.append(f"left out: {leaks['conflicts']:,} files whose picture is found in both classes")
     if leaks.get("surplus"):
         lines.append(f"left out: {leaks['surplus']:,} near copies beyond --max_near_copies")
+    if leaks.get("straddling"):
+        lines.append(
+            f"left out: {leaks['straddling']:,} files that show what is in val or test as well, where they stay"
+        )
     if facts["rejected"] and dataset.REJECTED in facts["tables"]:
         lines.append(f"rejected: {facts['rejected']:,} files, each with its reason in {dataset.REJECTED}")
     lines += [f"note: {note}" for note in facts["notes"]]

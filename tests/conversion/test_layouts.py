@@ -242,24 +242,40 @@ def test_folders_that_link_into_a_circle_end(tmp_path):
     assert len(scan(tmp_path).files) == 2
 
 
-@pytest.mark.parametrize(
-    "names", [("Train", "Test"), ("train", "valid", "test"), ("training", "validation"), ("TRAIN", "Val")]
-)
-@pytest.mark.parametrize("inside", [("Positive", "Negative"), ("images", "masks"), ("typ_a", "typ_b")])
+SPLIT_NAMES = [("Train", "Test"), ("train", "valid", "test"), ("training", "validation"), ("TRAIN", "Val")]
+
+
+@pytest.mark.parametrize("names", SPLIT_NAMES)
+@pytest.mark.parametrize("inside", [("Positive", "Negative"), ("images", "masks")])
 @pytest.mark.parametrize("parent", ["", "archive"])
 def test_splits_are_not_taken_for_classes(tmp_path, names, inside, parent):
     for name in names:
         touch(tmp_path / parent, *(f"{name}/{folder}/1.jpg" for folder in inside))
-    with pytest.raises(UserError, match="look like splits of one set, .*give one of them .*, or move") as caught:
+    layout_scan = scan(tmp_path)
+    assert layout_scan.layout is (Layout.MASKS if "masks" in inside else Layout.CLASSES)
+    base = f"{parent}/" if parent else ""
+    folder_names = inside[:1] if "masks" in inside else inside
+    expected = {f"{base}{name}/{folder}/1.jpg" for name in names for folder in folder_names}
+    assert {file.path for file in layout_scan.files} == expected and not layout_scan.rejected
+    if "masks" in inside:
+        masks = {path: path.replace("images", "masks") for path in expected}
+        assert {file.path: file.mask for file in layout_scan.files} == masks
+        assert layouts.find_masks(str(tmp_path), list(expected)) == masks
+
+
+@pytest.mark.parametrize("names", SPLIT_NAMES)
+def test_splits_without_classes_in_them_are_told(tmp_path, names):
+    for name in names:
+        touch(tmp_path, f"{name}/typ_a/1.jpg", f"{name}/typ_b/2.jpg")
+    with pytest.raises(UserError, match="look like splits of one set: expected folders of both classes in") as caught:
         scan(tmp_path)
     assert all(name in str(caught.value) for name in names)
-    assert str(tmp_path / parent / names[0]) in str(caught.value)
+    assert len(scan(tmp_path, positive_class="typ_a").files) == 2 * len(names)
 
 
-def test_splits_below_the_surfaces_are_told_as_well_and_one_alone_is_read(tmp_path):
+def test_splits_below_the_surfaces_are_read_as_well_as_one_alone(tmp_path):
     touch(tmp_path, "Decks/train/cracked/1.jpg", "Decks/train/uncracked/2.jpg", "Walls/test/cracked/3.jpg")
-    with pytest.raises(UserError, match="test and train in .* look like splits"):
-        scan(tmp_path)
+    assert len(scan(tmp_path).files) == 3
     assert len(scan(tmp_path / "Decks").files) == 2
 
 
@@ -345,13 +361,6 @@ def test_two_classes_of_which_one_is_called_as_masks_are_are_classes(tmp_path):
 def test_folders_of_a_system_in_classes_of_unknown_names_are_counted_once(tmp_path):
     touch(tmp_path, "typ_a/a.jpg", "typ_b/b.jpg", "typ_a/@eaDir/a.jpg/x.jpg")
     assert scan(tmp_path, positive_class="typ_a").passed_over == {"@eaDir": 1}
-
-
-def test_splits_within_the_classes_are_put_together_with_a_note(tmp_path):
-    touch(tmp_path, "Positive/train/a.jpg", "Positive/test/b.jpg", "Negative/train/c.jpg", "Negative/test/d.jpg")
-    assert scan(tmp_path).notes == {
-        "in folders that look like splits (test, train): they are put together and split anew": 4
-    }
 
 
 @pytest.mark.parametrize("what", ["empty", "unreadable"])

@@ -4,16 +4,16 @@ import pytest
 
 from crackflow.conversion import shards, summary
 from crackflow.conversion.scan import ScanResult
-from crackflow.core.config.data import ConvertConfig, Encoding, Layout
+from crackflow.core.config.data import ConvertConfig, Encoding
 from crackflow.core.errors import UserError
 from tests.helpers import support
 
 ENTRIES = {"train": [shards.SourceImage("a.jpg", 1, 0, b"", True), shards.SourceImage("b.png", 0, 1, b"", False)]}
 
 
-def plan_encoding(sizes, layout=Layout.CLASSES, colour=1, **settings):
+def plan_encoding(sizes, is_cut=False, colour=1, **settings):
     scan_result = ScanResult(accepted=[0, 1], sizes=collections.Counter(sizes), colour=colour, stored_bytes=20_000)
-    return summary.plan_encoding(ConvertConfig("in", "out", **settings), layout, scan_result, ENTRIES)
+    return summary.plan_encoding(ConvertConfig("in", "out", **settings), is_cut, scan_result, ENTRIES)
 
 
 def plain(encoding_plan):
@@ -40,7 +40,7 @@ def test_bytes_pass_through_only_when_neither_size_nor_encoding_changes(sizes, s
 
 
 def test_windows_are_always_encoded_anew_and_have_the_size_of_the_window():
-    encoding_plan = plan_encoding({(64, 64): 2}, layout=Layout.MASKS, patch_px=32)
+    encoding_plan = plan_encoding({(64, 64): 2}, is_cut=True, patch_px=32)
     assert (encoding_plan.image_px, plain(encoding_plan)) == (32, [False, False])
 
 
@@ -48,11 +48,11 @@ def test_whole_photographs_in_class_folders_are_said_to_lose_their_fine_cracks()
     scan_result = ScanResult(
         sizes=collections.Counter({(4032, 3024): 7, (512, 4000): 2}), notes=collections.Counter({"turned": 3})
     )
-    notes = summary.notes(Layout.CLASSES, scan_result)
+    notes = summary.notes(False, scan_result)
     (large,) = set(notes) - {"turned"}
     assert notes == {"turned": 3, large: 7}
     assert "larger than 512 pixels: each is one window to a network" in large and "draw masks" in large
-    assert summary.notes(Layout.MASKS, scan_result) == scan_result.notes  # cut to windows
+    assert summary.notes(True, scan_result) == scan_result.notes  # cut to windows
 
 
 @pytest.mark.parametrize(("colour", "channels"), [(0, 1), (1, 3)])

@@ -12,6 +12,11 @@ class Layout(enum.Enum):
     CLASSES = "classes"
     SDNET = "sdnet"
     MASKS = "masks"
+    COCO = "coco"
+    YOLO = "yolo"
+    LABELME = "labelme"
+    CVAT = "cvat"
+    CSV = "csv"
 
 
 class Encoding(enum.Enum):
@@ -84,7 +89,9 @@ class ConvertConfig:
         0, "of near copies, such as frames of a fixed camera, keep so many of a class, every n-th of them; 0: all"
     )
     layout: Layout = option(Layout.AUTO, "how the folder is arranged")
-    positive_class: str = option("", "name of the class folder that means cracked, where it can't be guessed")
+    positive_class: str = option(
+        "", "name of the class that means cracked, where it can't be guessed; of annotations, also several: a,b"
+    )
     patch_px: int = option(128, "masks layout: side of the labelled windows, in pixels")
     min_crack_fraction: float = option(0.005, "masks layout: share of crack pixels that makes a window cracked")
     shards: int = option(0, "shards of the training split; 0: chosen from the number of images")
