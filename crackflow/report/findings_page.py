@@ -7,8 +7,9 @@ Synopsis::
     page.write("findings/report.html", content, total=250, flagfile=text)
 
 The page needs no server and no network. It begins with what the inspection says as a whole (`report.inspection`), which
-can be printed and signed; photographs are opened one by one, and on paper all that have findings are open. What a person says of the findings stays in the browser until it is downloaded
-as reviews.json (`data.reviews`), with which a page can go on.
+can be printed and signed. Photographs are opened one by one; on paper all that have findings are open. What a person
+says of the findings stays in the browser until it is downloaded as reviews.json (`data.reviews`), with which a page can
+go on.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""The figures of an inspection: verdicts, lengths and widths of findings.json, summed up for the page that is handed in.
+"""The figures of an inspection: verdicts, lengths and widths of findings.json, summed up for the page of findings.
 
 Synopsis::
 

@@ -52,11 +52,11 @@ def crack(rng, mm_per_px=None, width_px=4.0, measured=True):
     )
     if not measured:
         return finding, {"width_note": "at most 1.3 px: thinner than can be resolved here"}
-    where = [round(float(xs[steps // 2]), 1), round(float(ys[steps // 2]), 1)]
+    peak_position = [round(float(xs[steps // 2]), 1), round(float(ys[steps // 2]), 1)]
 
     def figures(scale):
         values = np.percentile(widths, (50, 95)) * scale
-        peak = estimate(float(widths.max()) * scale, at=where)
+        peak = estimate(float(widths.max()) * scale, at=peak_position)
         return {"median": estimate(float(values[0])), "p95": estimate(float(values[1])), "max": peak}
 
     points = [[round(float(a), 1), round(float(b), 1)] for a, b in zip(xs, ys, strict=True)]
@@ -106,7 +106,7 @@ def inspection(photos=12, cracks=4, seed=0):
         (what `photograph` returns for each photograph, the content of findings.json).
     """
     rng = np.random.default_rng(seed)
-    made = []
+    items = []
     for index in range(photos):
         name = HARD_NAMES[index] if index < len(HARD_NAMES) else f"site/DSC_{index:04d}.jpg"
         place = None
@@ -114,6 +114,6 @@ def inspection(photos=12, cracks=4, seed=0):
             place = {"latitude": 52.1 + index / 1e4, "longitude": 13.4, "altitude_m": 41.0, "heading_deg": 20.0 * index}
         count = 0 if index % 3 == 2 and cracks else max(cracks + index % 3 - 1, 0)
         scale = 0.05 if index % 3 != 1 else None
-        made.append(photograph(rng, name, count, scale, place, measured=index % 5 != 3))
-    content = predictions.CONTENT | {"photos": [entry for *_, entry in made], "warnings": []}
-    return made, content
+        items.append(photograph(rng, name, count, scale, place, measured=index % 5 != 3))
+    content = predictions.CONTENT | {"photos": [entry for *_, entry in items], "warnings": []}
+    return items, content
