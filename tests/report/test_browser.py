@@ -985,9 +985,9 @@ def test_verdicts_of_a_person_are_words_on_paper(review_page):
         assert review_page.find_element(By.ID, "reviewed").text == (
             "Reviewed on this page by Ann: 1 of 3 findings judged, 0 of 3 photographs looked through."
         )
-        row = review_page.find_element(By.CSS_SELECTOR, "tr[data-said]")
-        word = "return getComputedStyle(arguments[0].querySelector('td.verdicts'), '::after').content"
-        assert review_page.execute_script(word, row) == '"not a crack"'
+        cell = review_page.find_element(By.CSS_SELECTOR, "td[data-said]")
+        word = "return getComputedStyle(arguments[0], '::after').content"
+        assert cell.is_displayed() and review_page.execute_script(word, cell) == '"not a crack"'
     finally:
         review_page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 

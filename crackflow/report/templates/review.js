@@ -314,7 +314,8 @@ function render(subject) {
   for (const finding of subject.findings) {
     const verdict = verdictOf(finding), here = isCurrent({ subject, target: finding });
     press(finding.buttons, verdict);
-    if (verdict) finding.row.dataset.said = WORDS[verdict]; else delete finding.row.dataset.said;  // for paper, which has no buttons
+    const cell = finding.row.lastElementChild;  // for paper, which has no buttons
+    if (verdict) cell.dataset.said = WORDS[verdict]; else delete cell.dataset.said;
     finding.row.classList.toggle("current", here);
     for (const polygon of finding.polygons) {
       for (const name of Object.keys(WORDS)) polygon.classList.toggle(name, name === verdict);

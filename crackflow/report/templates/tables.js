@@ -18,8 +18,10 @@ function sortable(table, rows, refresh) {
     if ("fixed" in heading.dataset) return;
     const button = document.createElement("button"), isText = "text" in heading.dataset;
     button.type = "button";
+    // The words once more for paper: Chromium draws no button in heads that repeat on the next page.
+    const words = Object.assign(document.createElement("span"), { className: "printed", textContent: heading.textContent });
     button.append(...heading.childNodes);
-    heading.append(button);
+    heading.append(button, words);
     button.addEventListener("click", () => {
       const before = heading.getAttribute("aria-sort"), descending = before ? before === "ascending" : !isText;  // the largest first
       for (const other of headings) other.removeAttribute("aria-sort");
