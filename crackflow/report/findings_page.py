@@ -33,7 +33,9 @@ from crackflow.report import inspection, rendering, width_drawing
 SCRIPTS = ("album.js", "tables.js", "review.js")
 THUMBNAIL_PX = 128  # longest side; displayed at most 72 px wide
 OPENED_PHOTOS = 3  # a page of so few photographs begins with all of them open
-DISPLAYED_ROWS = 200  # findings in the table before a person asks for all: the first layout of 3,000 rows takes 0.5 s
+DISPLAYED_ROWS = (
+    200  # of a table before a person asks for all: sorting 2,981 rows took 0.32 s, with 200 laid out 0.22 s
+)
 SOURCES = {"marker": "a marker", "scales": "--scales", "mm_per_px": "--mm_per_px", "exif": "EXIF", "xmp": "XMP"}
 
 
@@ -207,7 +209,7 @@ def _scale_note(scale: dict) -> str:
 
 
 def _thumbnail(picture: bytes) -> bytes:
-    """Returns a JPEG file of at most THUMBNAIL_PX pixels a side from that of a picture, in 5 ms for 1600 pixels."""
+    """Returns a JPEG file of at most THUMBNAIL_PX pixels a side from that of a picture."""
     image = Image.open(io.BytesIO(picture))
     image.draft("RGB", (2 * THUMBNAIL_PX, 2 * THUMBNAIL_PX))  # decoded at up to an eighth
     image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))

@@ -1,7 +1,6 @@
 // Tables of photographs and of findings: sorted by any column, filtered by decision and name, and a way to each picture.
 // Runs after album.js, whose `slider`, `photos` and `lookAt` it uses. Without it the tables say the same.
 (() => {
-const MAX_ROWS = 200;  // that are laid out on the screen until a person asks for all: 3,000 take 0.3 s for each key
 const sections = new Map(photos.map((section) => [section.dataset.photo, section]));
 
 // A number, NaN where the cell is empty, or a word.
@@ -42,7 +41,7 @@ function filterable(table, rows) {
   const box = document.querySelector(`.filters[data-table="${table.id}"]`), counted = box.querySelector("output");
   const decision = box.querySelector("select"), text = box.querySelector("input"), all = box.querySelector(".all");
   const plain = (value) => value.normalize("NFKC").toLowerCase(), names = new Map(rows.map((row) => [row, plain(row.querySelector("bdi").textContent)]));
-  let limit = MAX_ROWS;
+  let limit = Number(table.dataset.rows);  // that are laid out on the screen until a person asks for all
 
   function refresh() {
     const words = plain(text.value).split(/\s+/).filter(Boolean);
