@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from crackflow.core import escaping
 from crackflow.evaluation import overlap, results
-from crackflow.report import plots
+from crackflow.report import inspection, plots
 
 PERCENT = "\u00a0%"  # after a no-break space
 
@@ -35,6 +35,13 @@ def environment() -> Environment:
     )
     templates.filters |= {"count": "{:,}".format, "oneline": escaping.one_line, "base64": to_base64}
     templates.filters |= {"percent": percent, "interval": interval, "width": width}
+    templates.filters |= {
+        "length_figure": inspection.length_text,
+        "total": inspection.total_text,
+        "width_figure": inspection.width_text,
+        "width_interval": inspection.interval_text,
+        "sort_value": inspection.sort_value,
+    }
     templates.globals |= {
         "in_words": results.in_words,
         "seen_in_words": overlap.in_words,

@@ -19,7 +19,7 @@ from crackflow.core.config.search import TuneConfig
 from crackflow.data import overlays, reviews
 from crackflow.evaluation import metrics, results, slices
 from crackflow.report import findings_page, rendering, run_page, search_page
-from tests.helpers import predictions, review_files, search_results
+from tests.helpers import inspections, predictions, review_files, search_results
 from tests.helpers.evaluations import evaluation, report
 from tests.helpers.trials import outcome
 
@@ -434,7 +434,7 @@ def write_review_page(path, earlier=None, names=tuple(DIGESTS), digests=None):
     }
     for name in names:
         page.add(samples[name], np.full((64, 100, 3), 150, np.uint8))
-    photos = [{"path": name, "sha256": (DIGESTS | (digests or {}))[name]} for name in names]
+    photos = [predictions.entry(samples[name], (DIGESTS | (digests or {}))[name]) for name in names]
     page.write(path, predictions.CONTENT | {"photos": photos}, len(names), "--photos=a\n", earlier)
     return path
 
@@ -837,6 +837,195 @@ def test_the_review_can_be_read_and_fits_narrow_and_wide_light_and_dark(browser,
         press(browser, Keys.TAB)
         focused = "return getComputedStyle(document.activeElement).outlineStyle + document.activeElement.id"
         assert browser.execute_script(focused) == "solidload"
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+@pytest.fixture(scope="module")
+def inspection_path(tmp_path_factory):
+    """A page of twelve photographs with widths, places and hard names."""
+    items, content = inspections.inspection(12, 4)
+    page = findings_page.FindingsPage(20)
+    for prediction, picture, _ in items:
+        page.add(prediction, picture)
+    path = tmp_path_factory.mktemp("inspection") / "report.html"
+    page.write(path, content, len(items), "--photos=a\n")
+    return path
+
+
+def rows_of(browser, name):
+    """Texts of the cells of the rows of a table that are displayed."""
+    return browser.execute_script(
+        "return [...document.querySelectorAll(`#${arguments[0]} tbody tr`)].filter((row) => row.offsetHeight)"
+        ".map((row) => [...row.cells].map((cell) => cell.innerText.replace('\\u00a0', ' ').trim()))",
+        name,
+    )
+
+
+def heading(browser, name, text):
+    buttons = browser.find_elements(By.CSS_SELECTOR, f"#{name} th button")
+    return next(button for button in buttons if button.text == text)
+
+
+def test_a_page_with_many_photographs_is_closed_and_complains_of_nothing(browser, inspection_path):
+    load_page(browser, inspection_path)
+    assert browser.get_log("browser") == []
+    requested = browser.execute_script("return performance.getEntriesByType('resource').map(one => one.name)")
+    assert [url for url in requested if not url.startswith("data:")] == []
+    assert not [svg for svg in browser.find_elements(By.CSS_SELECTOR, ".photo svg") if svg.is_displayed()]
+    assert len(rows_of(browser, "photographs")) == 12 and len(rows_of(browser, "findings")) == 28
+
+
+def test_tables_sort_by_figures_with_what_is_not_known_last(browser, inspection_path):
+    load_page(browser, inspection_path)
+    for before, order in (("none", "descending"), ("descending", "ascending")):
+        button = heading(browser, "photographs", "total length")
+        sorting = button.find_element(By.XPATH, "..").get_dom_attribute("aria-sort")
+        assert (sorting or "none") == before
+        button.send_keys(Keys.ENTER)
+        lengths = [row[5].split("\n")[0] for row in rows_of(browser, "photographs")]
+        known = [float(text.removesuffix(" mm").replace(",", "")) for text in lengths if text.endswith("mm")]
+        assert known == sorted(known, reverse=order == "descending") and len(known) > 2
+        assert not any(text.endswith("mm") for text in lengths[len(known) :])
+    heading(browser, "photographs", "name").click()
+    sorting = browser.find_elements(By.CSS_SELECTOR, "#photographs th[aria-sort]")
+    assert [(one.text, one.get_dom_attribute("aria-sort")) for one in sorting] == [("name", "ascending")]
+
+
+def test_tables_are_filtered_by_decision_and_name(browser, inspection_path):
+    load_page(browser, inspection_path)
+    browser.find_element(By.ID, "photographs-decision").send_keys("clean")
+    assert {row[2] for row in rows_of(browser, "photographs")} == {"clean"}
+    text = browser.find_element(By.ID, "findings-text")
+    text.send_keys("DSC_0009 SITE")
+    assert {row[0] for row in rows_of(browser, "findings")} == {"site/DSC_0009.jpg"}
+    output = browser.find_element(By.CSS_SELECTOR, '.filters[data-table="findings"] output')
+    assert output.text == "3 of 28 findings"
+    text.clear()
+    text.send_keys("nothing has this name")
+    assert rows_of(browser, "findings") == [] and output.text == "0 of 28 findings"
+
+
+def test_tables_follow_the_threshold_and_the_summary_says_that_it_moved(browser, inspection_path):
+    load_page(browser, inspection_path)
+    moved = browser.find_element(By.ID, "moved")
+    assert not moved.is_displayed()
+    set_threshold(browser, 0.9)
+    assert {row[2] for row in rows_of(browser, "photographs") if float(row[3]) >= 0.9} == {"cracked"}
+    assert {row[2] for row in rows_of(browser, "photographs") if float(row[3]) < 0.9} == {"clean"}
+    assert min(float(row[3]) for row in rows_of(browser, "findings")) >= 0.9
+    assert moved.is_displayed() and "moved to 0.900" in moved.text and "threshold, 0.400" in moved.text
+    set_threshold(browser, 0.4)
+    assert not moved.is_displayed() and len(rows_of(browser, "findings")) == 28
+
+
+def test_a_row_leads_to_its_photograph_and_its_finding(browser, inspection_path):
+    load_page(browser, inspection_path)
+    browser.find_elements(By.CSS_SELECTOR, "#findings tbody a")[1].send_keys(Keys.ENTER)
+    opened = browser.find_elements(By.CSS_SELECTOR, ".sheet[open]")
+    assert len(opened) == 1 and browser.find_element(By.ID, "which").text.endswith(": finding 2")
+    assert opened[0].find_element(By.CSS_SELECTOR, "tr.current").get_dom_attribute("data-n") == "2"
+    x, y, width, height = (
+        float(part) for part in opened[0].find_element(By.TAG_NAME, "svg").get_dom_attribute("viewBox").split()
+    )
+    left, top, wide, high = map(
+        float, opened[0].find_element(By.CSS_SELECTOR, "tr.current").get_dom_attribute("data-box").split()
+    )
+    assert width < 2400 and x <= left and y <= top and x + width >= left + wide and y + height >= top + high
+    click(browser, browser.find_elements(By.CSS_SELECTOR, "#photographs tbody a")[2])
+    assert len(browser.find_elements(By.CSS_SELECTOR, ".sheet[open]")) == 2
+
+
+def test_only_so_many_rows_are_laid_out_until_all_are_asked_for(browser, tmp_path):
+    items, content = inspections.inspection(6, 70)
+    page = findings_page.FindingsPage(6)
+    for prediction, picture, _ in items:
+        page.add(prediction, picture)
+    page.write(tmp_path / "report.html", content, 6, "")
+    load_page(browser, tmp_path / "report.html")
+    count = sum(len(photo["findings"]) for photo in content["photos"])
+    assert len(rows_of(browser, "findings")) == 200 < count
+    click(browser, browser.find_element(By.CSS_SELECTOR, '.filters[data-table="findings"] .all'))
+    assert len(rows_of(browser, "findings")) == count
+
+
+def test_widths_are_switched_off_and_on(browser, inspection_path):
+    load_page(browser, inspection_path)
+    browser.execute_script("for (const one of document.querySelectorAll('.sheet')) one.open = true")
+    parts = [browser.find_element(By.CSS_SELECTOR, selector) for selector in (".widths path", ".legend")]
+    assert all(part.is_displayed() for part in parts)
+    click(browser, browser.find_element(By.ID, "widths"))
+    assert not any(part.is_displayed() for part in parts)
+
+
+def test_on_paper_photographs_with_findings_are_open_and_there_is_a_line_to_sign(browser, inspection_path):
+    load_page(browser, inspection_path)
+    browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        sections = browser.find_elements(By.CSS_SELECTOR, ".photo")
+        for section in sections:
+            has_findings = bool(section.find_elements(By.CSS_SELECTOR, "tr[data-n]"))
+            assert section.is_displayed() == has_findings
+            assert not has_findings or section.find_element(By.CSS_SELECTOR, "tr[data-n]").is_displayed()
+        assert browser.find_element(By.CLASS_NAME, "sign").is_displayed()
+        assert not [one for one in browser.find_elements(By.CSS_SELECTOR, "select, input") if one.is_displayed()]
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+        browser.execute_script("dispatchEvent(new Event('afterprint'))")
+    assert not browser.find_elements(By.CSS_SELECTOR, ".sheet[open]")
+
+
+def test_verdicts_of_a_person_are_words_on_paper(review_page):
+    press(review_page, "j2")
+    review_page.find_element(By.ID, "reviewer").send_keys("Ann")
+    review_page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        assert review_page.find_element(By.ID, "reviewed").text == (
+            "Reviewed on this page by Ann: 1 of 3 findings judged, 0 of 3 photographs looked through."
+        )
+        cell = review_page.find_element(By.CSS_SELECTOR, "td[data-said]")
+        word = "return getComputedStyle(arguments[0], '::after').content"
+        assert cell.is_displayed() and review_page.execute_script(word, cell) == '"not a crack"'
+    finally:
+        review_page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [(1400, 900), (420, 800)])
+def test_an_inspection_with_hard_names_fits_and_can_be_read(browser, inspection_path, scheme, size):
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    device = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", device)
+    try:
+        load_page(browser, inspection_path, size)
+        browser.execute_script("for (const one of document.querySelectorAll('details')) one.open = true")
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= size[0]
+        selectors = (
+            ".headline",
+            "dt",
+            "dd small",
+            ".list small",
+            ".list a",
+            ".list .cracked",
+            ".list .review",
+            ".legend li",
+        )
+        for selector in (*selectors, ".list .clean", ".list th button", ".filters output"):
+            text, ground = browser.execute_script(
+                "let one = document.querySelector(arguments[0]); const text = getComputedStyle(one).color; let ground;"
+                "do ground = getComputedStyle(one).backgroundColor; while (ground === 'rgba(0, 0, 0, 0)' && (one = "
+                "one.parentElement)); return [text, ground]",
+                selector,
+            )
+            assert contrast(text, ground) > 4.5, (selector, text, ground)
+        for control in browser.find_elements(By.CSS_SELECTOR, "input, select, button, .scroll.tall"):
+            assert control.accessible_name or not control.is_displayed(), control.get_attribute("outerHTML")
+        browser.execute_script("document.querySelector('#photographs th button').focus()")
+        press(browser, Keys.TAB)
+        assert browser.execute_script("return getComputedStyle(document.activeElement).outlineStyle") == "solid"
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})

@@ -1,11 +1,15 @@
 import base64
 import dataclasses
 import hashlib
+import io
 import json
 import re
 
+import numpy as np
+from PIL import Image
+
 from crackflow.report import findings_page
-from tests.helpers import review_files, support
+from tests.helpers import inspections, predictions, review_files, support
 from tests.helpers.predictions import CONTENT, FOUND, photo
 
 
@@ -77,7 +81,7 @@ def test_a_photograph_without_findings_is_shown_as_it_is():
 
 
 DIGEST = "1" * 64
-WITH_DIGESTS = CONTENT | {"photos": [{"path": "wall.jpg", "sha256": DIGEST}]}
+WITH_DIGESTS = CONTENT | {"photos": [predictions.entry(photo(), DIGEST)]}
 
 
 def storage_key(text):
@@ -125,8 +129,121 @@ def test_earlier_reviews_are_in_the_page_as_data_and_nothing_else():
 def test_the_browser_stores_a_review_by_model_photographs_and_earlier_reviews():
     page = findings_page.FindingsPage(10)
     other_model = WITH_DIGESTS | {"model": CONTENT["model"] | {"sha256": "b" * 64}}
-    other_photo = CONTENT | {"photos": [{"path": "wall.jpg", "sha256": "2" * 64}]}
-    moved = CONTENT | {"photos": [{"path": "moved/wall.jpg", "sha256": DIGEST}]}
+    other_photo = CONTENT | {"photos": [predictions.entry(photo(), "2" * 64)]}
+    moved = CONTENT | {"photos": [predictions.entry(photo("moved/wall.jpg"), DIGEST)]}
     contents = ((WITH_DIGESTS, None), (other_model, None), (other_photo, None), (WITH_DIGESTS, review_files.content()))
     keys = [storage_key(page.render(content, 1, "", earlier)) for content, earlier in contents]
     assert len(set(keys)) == 4 and storage_key(page.render(moved, 1, "")) == keys[0]
+
+
+def render_inspection(photos=7, cracks=3, most=10, **changes):
+    items, content = inspections.inspection(photos, cracks)
+    page = findings_page.FindingsPage(most)
+    for prediction, picture, _ in items:
+        page.add(prediction, picture)
+    return page.render(content | changes, photos, "--photos=a\n"), content
+
+
+def table(text, name):
+    """The rows of a table of the page, each a list of the words in its cells."""
+    body = re.search(f'id="{name}">.*?<tbody>(.*?)</tbody>', text, re.S)[1]
+    cells = (re.findall("<td.*?>(.*?)</td>", row, re.S) for row in re.findall("<tr.*?</tr>", body, re.S))
+    return [[re.sub("<.*?>", " ", cell).strip().replace("\u00a0", " ") for cell in row] for row in cells]
+
+
+def test_the_summary_says_verdicts_lengths_and_widths():
+    text = render_inspection()[0].replace("\u00a0", " ")
+    summary = re.search('id="summary".*?</section>', text, re.S)[0]
+    assert "5 of 7 photographs cracked, 0 for human review, 2 clean; total length" in summary
+    assert re.search(r"widest crack 0\.\d\d mm", summary) and re.search(r"95 %: 0\.\d\d to 0\.\d\d", summary)
+    assert re.search("<dt>Date of this page</dt><dd>20\\d\\d-\\d\\d-\\d\\d</dd>", summary)
+    assert "crackflow_s, file aaaaaaaaaaaa" in summary and "crackflow 0.1.0" in summary
+    assert re.findall("<div>(Name|Date|Signature)</div>", summary) == ["Name", "Date", "Signature"]
+
+
+def test_without_a_scale_the_summary_has_no_length():
+    text = render_page(photo(), content=WITH_DIGESTS)
+    assert text.count("not known in mm") == 3 and "total length 61" not in text
+    assert "1 photograph with findings and no scale" in text
+
+
+def test_the_table_of_photographs_has_a_row_for_each_on_the_page():
+    text, content = render_inspection(most=5)
+    rows = table(text, "photographs")
+    probabilities = [float(row[3]) for row in rows]
+    assert len(rows) == 5 and probabilities == sorted(probabilities, reverse=True)
+    entries = {photo["path"]: photo for photo in content["photos"]}
+    row = next(row for row in rows if row[1].startswith("bridge 7"))
+    findings = entries[inspections.HARD_NAMES[0]]["findings"]
+    total = sum(finding["length_mm_estimate"] for finding in findings)
+    assert row[2] == "cracked" and row[4] == str(len(findings)) and row[5].startswith(f"{total:.0f} mm")
+    assert re.match(r"0\.\d\d mm +0\.\d\d to 0\.\d\d$", row[7])
+
+
+def test_the_table_of_findings_has_all_of_them():
+    text, content = render_inspection()
+    rows = table(text, "findings")
+    assert len(rows) == sum(len(photo["findings"]) for photo in content["photos"])
+    assert {len(row) for row in rows} == {9} and any("thinner than can be resolved here" in row[5] for row in rows)
+
+
+def test_a_table_has_no_widths_where_none_is_known():
+    text = render_page(photo(), content=WITH_DIGESTS)
+    assert [len(row) for row in table(text, "findings")] == [6, 6] and "median width" not in text
+    assert "largest width" not in text and 'id="widths"' not in text
+
+
+def test_rows_after_the_first_ones_wait_until_they_are_asked_for(monkeypatch):
+    monkeypatch.setattr(findings_page, "DISPLAYED_ROWS", 4)
+    text, _ = render_inspection()
+    assert text.count('class="later"') == len(table(text, "findings")) - 4
+
+
+def test_few_photographs_are_open_and_many_are_closed():
+    assert render_inspection(photos=3)[0].count('<details class="sheet" open>') == 3
+    assert render_inspection(photos=4)[0].count('<details class="sheet">') == 4
+
+
+def test_a_thumbnail_is_a_small_jpeg():
+    text, _ = render_inspection(photos=1)
+    data = re.search('class="thumb" src="data:image/jpeg;base64,(.*?)"', text)[1]
+    image = Image.open(io.BytesIO(base64.b64decode(data)))
+    assert image.format == "JPEG" and max(image.size) == findings_page.THUMBNAIL_PX
+
+
+def test_a_grey_photograph_has_a_thumbnail():
+    page = findings_page.FindingsPage(1)
+    page.add(photo(), np.full((40, 60, 1), 90, np.uint8))
+    assert page.render(WITH_DIGESTS, 1, "").count('class="thumb"') == 2
+
+
+def test_widths_are_drawn_with_a_legend_where_they_are_measured():
+    text, content = render_inspection()
+    measured = sum("centerline" in finding for photo in content["photos"] for finding in photo["findings"])
+    assert text.count('<g class="widths"') == measured > 0 and 'id="widths"' in text
+    legends = re.findall('<ul class="legend".*?</ul>', text, re.S)
+    with_widths = [
+        photo for photo in content["photos"] if any("centerline" in finding for finding in photo["findings"])
+    ]
+    assert len(legends) == len(with_widths)
+    assert any("0.2 to 0.3 mm" in legend for legend in legends) and any("2 to 4 px" in legend for legend in legends)
+
+
+def test_place_heading_and_scale_are_there_only_where_they_are_known():
+    text, content = render_inspection()
+    with_place = sum(photo["place"] is not None for photo in content["photos"])
+    assert text.count("Taken at 52.1") == text.count('class="north"') == with_place == 3
+    assert "rotate(20deg)" in text and "0.05 mm per pixel, from a marker, ± 2 %" in text
+    plain = render_page(photo(), content=WITH_DIGESTS)
+    assert "Taken at" not in plain and 'class="north"' not in plain and "mm per pixel" not in plain
+
+
+def test_hard_names_are_text_in_tables_too():
+    text, _ = render_inspection()
+    assert "<img src=x" not in text and "\u202e" not in text
+    assert text.count("<bdi>&lt;img src=x onerror=alert(1)&gt;&amp;amp;.jpg</bdi>") >= 2
+
+
+def test_a_photograph_that_findings_json_does_not_have_is_in_no_table():
+    text = render_page(photo(), photo("other.jpg"), content=WITH_DIGESTS)
+    assert text.count("<svg") == 2 and [row[1] for row in table(text, "photographs")] == ["wall.jpg"]

@@ -1,5 +1,5 @@
 "use strict";
-// Zoom: the view box of each photograph moves. Threshold: outlines and rows below it are hidden.
+// Zoom: the view box of each photograph moves. Threshold: outlines and rows below it are hidden. Print: what is closed opens.
 const slider = document.getElementById("threshold");
 const photos = [...document.querySelectorAll(".photo")];
 
@@ -20,6 +20,10 @@ function decide() {
   document.getElementById("value").textContent = moved ? threshold.toFixed(3) : Number(slider.dataset.own).toFixed(3);
   const counted = document.getElementById("counts");
   counted.textContent = (counted.dataset.of || "") + Object.entries(counts).map(([name, count]) => name + " " + count).join(", ");
+  const note = document.getElementById("moved");
+  note.hidden = own;
+  if (!own) note.textContent = `The threshold of this page was moved to ${threshold.toFixed(3)}: decisions and outlines follow it. The figures of this summary, `
+    + `and the lengths and widths of photographs, stay those of the model's own threshold, ${Number(slider.dataset.own).toFixed(3)}.`;
 }
 
 function view(svg) { return svg.getAttribute("viewBox").split(" ").map(Number); }
@@ -29,6 +33,13 @@ function look(svg, x, y, width) {
   const wide = Math.min(Math.max(width, full / 64), full), high = wide * tall / full;
   const left = Math.min(Math.max(x, 0), full - wide), top = Math.min(Math.max(y, 0), tall - high);
   svg.setAttribute("viewBox", [left, top, wide, high].join(" "));
+}
+
+// Enlarges what is around a box: to a quarter of the view, or less where the box is long and thin.
+function lookAt(svg, [x, y, width, height]) {
+  const shape = Number(svg.dataset.width) / Number(svg.dataset.height);
+  const wide = Math.max(2 * Math.sqrt(width * height * shape), 1.2 * width, 1.2 * height * shape);
+  look(svg, x + width / 2 - wide / 2, y + height / 2 - wide / shape / 2, wide);
 }
 
 // Where in the photograph the pointer is.
@@ -93,7 +104,21 @@ function listen(photo) {
   }
 }
 
+// Paper has no details to open: photographs with findings print as if open, and close again.
+function listenToPrinter() {
+  let closed = [];
+  addEventListener("beforeprint", () => {
+    closed = [...document.querySelectorAll(".index:not([open]), .photo:not(.empty) details:not([open])")];
+    for (const details of closed) details.open = true;
+  });
+  addEventListener("afterprint", () => { for (const details of closed) details.open = false; });
+  document.getElementById("print").addEventListener("click", () => print());
+}
+
+const widths = document.getElementById("widths");
+if (widths) widths.addEventListener("change", () => document.body.classList.toggle("no-widths", !widths.checked));
 document.getElementById("bar").hidden = false;
 photos.forEach(listen);
+listenToPrinter();
 slider.addEventListener("input", () => { moved = true; decide(); });
 decide();

@@ -1,5 +1,5 @@
 // Review: what a person says of each finding, the cracks that they mark, and the file that goes on elsewhere.
-// Runs after album.js, whose `photos`, `place` and `look` it uses. The format is that of crackflow/data/reviews.py.
+// Runs after album.js, whose `photos`, `place`, `look` and `lookAt` it uses. The format is that of crackflow/data/reviews.py.
 (() => {
 const WORDS = { crack: "crack", not_a_crack: "not a crack", unsure: "unsure" }, SOURCES = ["finding", "drawn"];
 const MIN_IOU = 0.5, MAX_BYTES = 64 * 1024 * 1024;
@@ -314,6 +314,8 @@ function render(subject) {
   for (const finding of subject.findings) {
     const verdict = verdictOf(finding), here = isCurrent({ subject, target: finding });
     press(finding.buttons, verdict);
+    const cell = finding.row.lastElementChild;  // for paper, which has no buttons
+    if (verdict) cell.dataset.said = WORDS[verdict]; else delete cell.dataset.said;
     finding.row.classList.toggle("current", here);
     for (const polygon of finding.polygons) {
       for (const name of Object.keys(WORDS)) polygon.classList.toggle(name, name === verdict);
@@ -329,6 +331,8 @@ function renderAll() {
   const findings = subjects.flatMap((subject) => subject.findings).filter(isShown);
   const judged = findings.filter((finding) => finding.entry).length, looked = subjects.filter((subject) => subject.lookedThrough).length;
   byId("progress").textContent = `${judged} of ${findings.length} findings judged, ${looked} of ${subjects.length} photographs looked through`;
+  const name = reviewer.value.trim();
+  byId("reviewed").textContent = judged || looked ? `Reviewed on this page${name ? ` by ${name}` : ""}: ${byId("progress").textContent}.` : "";
   const target = current && current.target, buttons = toolbar.querySelectorAll("[data-verdict]");
   press(buttons, verdictOf(target));
   for (const button of buttons) button.disabled = !target;
@@ -363,17 +367,17 @@ function go(step) {
     const first = all.findIndex(({ subject }) => subject === subjectInView());
     index = step > 0 ? first - 1 : first + 1;
   }
-  const item = all[Math.min(Math.max(index + step, 0), all.length - 1)];
+  visit(all[Math.min(Math.max(index + step, 0), all.length - 1)]);
+}
+
+function visit(item) {
   select(item);
   const { subject, target } = item;
+  subject.section.querySelector("details").open = true;
   if (target) {
     const details = target.row && target.row.closest("details");
     if (details) details.open = true;
-    const [x, y, width, height] = target.box;
-    // A quarter of the view, or less where the finding is long and thin.
-    const shape = subject.width / subject.height;
-    const wide = Math.max(2 * Math.sqrt(width * height * shape), 1.2 * width, 1.2 * height * shape), high = wide / shape;
-    look(subject.svg, x + width / 2 - wide / 2, y + height / 2 - high / 2, wide);
+    lookAt(subject.svg, target.box);
     if (target.row) target.row.scrollIntoView({ block: "nearest" });
   } else look(subject.svg, 0, 0, Infinity);
   subject.svg.closest("figure").scrollIntoView({ block: "center" });
@@ -383,7 +387,10 @@ function go(step) {
 
 function mark(subject) {
   marking = marking === subject ? null : subject;
-  if (marking) marking.svg.closest("figure").scrollIntoView({ block: "nearest" });
+  if (marking) {
+    marking.section.querySelector("details").open = true;
+    marking.svg.closest("figure").scrollIntoView({ block: "nearest" });
+  }
   renderAll();
 }
 
@@ -487,7 +494,12 @@ function listenToPage() {
     if (chosen) await load(chosen);
     event.target.value = "";  // the same file can be chosen again
   });
-  reviewer.addEventListener("input", store);
+  reviewer.addEventListener("input", () => { store(); renderAll(); });
+  // A row of the table of findings was chosen.
+  document.addEventListener("finding", ({ detail: { section, number } }) => {
+    const subject = subjects.find((one) => one.section === section), target = subject && subject.findings.find((finding) => finding.number === number);
+    if (target && isShown(target)) visit({ subject, target });
+  });
   slider.addEventListener("input", () => {
     if (current && current.target && !items().some(isCurrent)) select(null);
     renderAll();
