@@ -431,6 +431,7 @@ def test_reviews_are_counted_in_the_findings_and_go_on_in_the_page(input_dir, tm
     content = run(input_dir, tmp_path / "out", mm_per_px=0.5, reviews=(str(tmp_path / "reviews.json"),))
     printed = capsys.readouterr()
     assert json.loads((tmp_path / "out/findings.json").read_text()) == content
+    schemas.require_valid("findings.json", content)
     summary = content["reviews"]
     assert summary["findings"] == {"crack": 1, "not_a_crack": 0, "unsure": 0, "not_judged": 0}
     assert summary["precision"] == 1 and summary["precision_ci95"][0] == pytest.approx(0.2065, abs=1e-3)
@@ -535,9 +536,7 @@ def test_a_replay_that_differs_is_exit_code_1_and_another_model_2(done, input_di
     ended = support.command("predict", photos, f"--replay={path}", f"--model={input_dir / 'model.h5'}")
     assert ended.returncode == 1, ended.stderr
     assert "photos[0].probability: 0.99" in ended.stdout
-    assert re.search(
-        r"^crackflow.predict: replayed 3 photographs: 1 differ, 1 values in all; ", ended.stderr
-    )
+    assert re.search(r"^crackflow.predict: replayed 3 photographs: 1 differ, 1 values in all; ", ended.stderr)
     ended = support.command("predict", photos, f"--replay={path}")  # the model that comes with crackflow
     assert ended.returncode == 2 and ended.stderr.startswith("crackflow.predict: --model: expected the model of ")
 
