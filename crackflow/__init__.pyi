@@ -331,6 +331,7 @@ def predict(
     max_megapixels: float = 200.0,
     page_photos: int = 100,
     reviews: str | PathLike[str] | Sequence[str | PathLike[str]] = (),
+    replay: str | PathLike[str] = "",
     threads: int = 0,
     overwrite: bool = False,
 ) -> dict:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.special import expit, logit
 
-from crackflow.core import atomic, callable_module, console, flags, runtime
+from crackflow.core import atomic, callable_module, console, flags, json_schema, runtime
 from crackflow.core.config.adapt import AdaptConfig
 from crackflow.core.errors import UserError
 from crackflow.data import overlays
@@ -90,6 +90,7 @@ def run(config: AdaptConfig) -> dict:
         more = {"clean": clean, "cracked": cracked, "groups": len(np.unique(windows.groups)), "forgetting": forgetting}
         content = adaptation.content(trial, outcome, more)
         _save(stage, loaded, dataclasses.replace(card, parent=_parent(loaded, content)), labelled, outcome)
+        content = json_schema.with_version(run_folder.METRICS, content)
         atomic.save_json(stage, run_folder.METRICS, content)
         run_folder.save_flags(stage, config)
         warnings = _warnings(content, outcome)

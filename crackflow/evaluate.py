@@ -15,7 +15,7 @@ without them beside.
 import dataclasses
 import os
 
-from crackflow.core import atomic, callable_module, console, flags, runtime
+from crackflow.core import atomic, callable_module, console, flags, json_schema, runtime
 from crackflow.core.config.threshold import ThresholdRule
 from crackflow.core.config.trained import EvalSplit, EvaluateConfig
 from crackflow.core.errors import UserError
@@ -133,8 +133,10 @@ def _splits_to_score(dataset: Dataset, requested: EvalSplit) -> list[str]:
 
 def _metrics_content(evaluations: dict[str, results.Evaluation]) -> dict:
     if len(evaluations) == 1:
-        return evaluator.content(next(iter(evaluations.values())))
-    return {"datasets": {name: evaluator.content(evaluation) for name, evaluation in evaluations.items()}}
+        content = evaluator.content(next(iter(evaluations.values())))
+    else:
+        content = {"datasets": {name: evaluator.content(evaluation) for name, evaluation in evaluations.items()}}
+    return json_schema.with_version(run_folder.METRICS, content)
 
 
 def _format_summary(name: str, evaluation: results.Evaluation) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from crackflow.core import atomic, callable_module, console, flags, runtime, temporary_files
+from crackflow.core import atomic, callable_module, console, flags, json_schema, runtime, temporary_files
 from crackflow.core.config.trained import ExportConfig
 from crackflow.core.errors import VerificationError
 from crackflow.data import dataset as dataset_io
@@ -27,7 +27,7 @@ from crackflow.pipeline import tfrecord_loader
 from crackflow.pipeline.batch_spec import BatchSpec
 from crackflow.synthesis import concrete
 
-PARITY = "parity.json"
+PARITY = json_schema.PARITY
 CALIBRATION = 256  # images whose activations determine the ranges of int8
 
 OWNED_FILES = ("model.onnx", "model_*.tflite", "savedmodel/**")
@@ -57,6 +57,7 @@ def run(config: ExportConfig) -> dict:
             "versions": runtime.versions(),
             "formats": rows,
         }
+        content = json_schema.with_version(PARITY, content)
         atomic.save_json(stage, PARITY, content)
     for name, row in rows.items():
         console.info(_describe_row(name, row))

@@ -3,13 +3,15 @@
   python -m crackflow.predict --photos=wall.jpg
   python -m crackflow.predict --photos='site/*.jpg' --model=runs/metu --mm_per_px=0.4 --out=site/findings
   python -m crackflow.predict --photos='site/*.jpg' --reviews=reviews.json --out=site/reviewed
+  python -m crackflow.predict --photos='site/*.jpg' --replay=site/findings/findings.json
 
 Leaves in the folder: predictions.csv, one row per photograph (cracked, clean, or review: a person should look);
 findings.json, the outline, probability and estimated length of each crack in pixels of the photograph; findings.geojson
 when photographs say where they were taken; overlays/; report.html, to zoom in, to move the threshold and to judge the
 findings; with --suggest suggested/, windows to label. What cannot be read is listed in rejected.csv. The photographs
 are not changed. A run that was stopped or killed resumes when the same command is given again; until it ends, its
-results lie in unfinished/. Exit code 75: stopped by a signal.
+results lie in unfinished/. Exit code 75: stopped by a signal. With --replay nothing is written: the photographs of an
+earlier run are predicted again, with its flags, and exit code 1 says that findings differ.
 """
 
 import collections
@@ -24,14 +26,13 @@ from crackflow.core import atomic, callable_module, console, csv_files, errors, 
 from crackflow.core.config.trained import PredictConfig
 from crackflow.core.errors import RetryableError, UserError
 from crackflow.data import image_file, overlays
-from crackflow.evaluation import photo_evaluation, review_tally, significance
+from crackflow.evaluation import findings_content, review_tally
 from crackflow.inference import (
     photo_files,
     prediction_log,
     predictor,
-    prior_shift,
+    replay,
     suggested_windows,
-    work_list,
 )
 from crackflow.report import findings_page
 from crackflow.training import run_folder
@@ -42,7 +43,7 @@ COLUMNS = ("path", "label", "probability", "decision")
 OWNED_FILES = (PREDICTIONS, GEOJSON, "rejected.csv", run_folder.REPORT, "overlays/*.jpg", *prediction_log.OWNED_FILES)
 OWNED_FILES += suggested_windows.OWNED_FILES
 # Flags that may change when a run resumes: their outputs are rewritten anyway, or they affect no result.
-RESUMABLE_FLAGS = {"out", "model", "threads", "page_photos", "expected_cracked", "overwrite"}
+RESUMABLE_FLAGS = {"out", "model", "threads", "page_photos", "expected_cracked", "overwrite", "replay"}
 
 
 def run(config: PredictConfig) -> dict:
@@ -54,7 +55,10 @@ def run(config: PredictConfig) -> dict:
     Raises:
         UserError: the flags or files are unusable.
         RetryableError: the run stopped and can resume.
+        VerificationError: with --replay, if findings differ.
     """
+    if config.replay:
+        return _replay(config)
     runtime.configure(0, config.threads, deterministic=False)
     tally = review_tally.ReviewTally(config.reviews) if config.reviews else None
     model = predictor.load(config.model, config.threshold)
@@ -70,8 +74,7 @@ def run(config: PredictConfig) -> dict:
             page = findings_page.FindingsPage(config.page_photos)
             pool = suggested_windows.CandidatePool()
             photos = _process_photos(config, model, files, rejected, page, stage, log, pool, tally)
-            content = _run_metadata(model) | {"mm_per_px": config.mm_per_px or None}
-            content |= _work_metadata(photos, model, config.expected_cracked) | {"photos": photos}
+            content = findings_content.build(config, model, photos)
             if tally:
                 content["reviews"] = tally.summary()
             suggested = _write_suggestions(pool, config, model, stage) if config.suggest else ""
@@ -207,14 +210,7 @@ def _load_record(named, config, model, page, log) -> prediction_log.Record | Non
 
 def _process_photo(named, config, model, page, log) -> prediction_log.Record:
     """Predict one photograph, log it, and add it to `page`."""
-    stat = prediction_log.file_stat(named.file)
-    photo = photo_files.read(named.file, model.card.channels, config.max_megapixels)
-    scores = model.score(photo.pixels, config.scale, config.mm_per_px)
-    small = overlays.fitted(photo.pixels, overlays.SHOWN_PX)
-    photo = photo._replace(pixels=small)  # frees the full-size pixels, which are as large as all that follows
-    prediction = model.extract_findings(scores, named.path)
-    candidates = model.window_candidates(scores, prediction.heat) if config.suggest else ()
-    record = prediction_log.new_record(prediction, photo, named.file, stat, candidates)
+    record, small, prediction = _predict_photo(named, config, model)
     overlay = overlays.as_jpeg(overlays.marked(small, prediction))
     record = log.append(record, overlay, page.add(record.prediction, small))
     for warning in prediction.warnings:
@@ -222,40 +218,43 @@ def _process_photo(named, config, model, page, log) -> prediction_log.Record:
     return record
 
 
-def _run_metadata(model: predictor.Model) -> dict:
-    """What findings.json says of the model and the version of crackflow."""
-    card = model.card
-    return {
-        "crackflow": __version__,
-        "model": {
-            "sha256": model.bundle.sha256,
-            "network": card.network,
-            "classes": list(card.classes),
-            "trained_on": card.fingerprint,
-        },
-        "threshold": card.threshold,
-        "temperature": card.temperature,
-        "review": list(card.review),
-        "photo_threshold": photo_evaluation.facts(card),
-        "warnings": significance.doubts(card.validation),
-    }
+def _predict_photo(named, config, model) -> tuple[prediction_log.Record, np.ndarray, predictor.Prediction]:
+    """(what findings.json is made from, the photograph at the size of the page, the prediction with its heat map)."""
+    stat = prediction_log.file_stat(named.file)
+    photo = photo_files.read(named.file, model.card.channels, config.max_megapixels)
+    scores = model.score(photo.pixels, config.scale, config.mm_per_px)
+    small = overlays.fitted(photo.pixels, overlays.SHOWN_PX)
+    photo = photo._replace(pixels=small)  # frees the full-size pixels, which are as large as all that follows
+    prediction = model.extract_findings(scores, named.path)
+    candidates = model.window_candidates(scores, prediction.heat) if config.suggest else ()
+    return prediction_log.new_record(prediction, photo, named.file, stat, candidates), small, prediction
 
 
-def _work_metadata(photos: list[dict], model: predictor.Model, expected: float) -> dict:
-    """What findings.json says of the share of cracked photographs, and of those to look at first.
+def _replay(config: PredictConfig) -> dict:
+    """Predict the photographs of config.replay again, write nothing, and say whether the findings are equal.
 
-    Adds `probability_at_prior` and `rank` to `photos`, and the first to their findings. Probabilities and decisions
-    stay: the threshold was chosen for them as they are.
+    Raises:
+        UserError: the file, the model, the version or the photographs are not those of that run.
+        VerificationError: findings differ.
     """
-    probabilities = [photo["probability"] for photo in photos]
-    prior = work_list.choose_prior(probabilities, prior_shift.trained_share(model.card), expected)
-    corrected = prior.correct(probabilities)
-    visit = work_list.rank(corrected)
-    for photo, probability, rank in zip(photos, corrected, visit.ranks, strict=True):
-        photo |= {"probability_at_prior": _round_digits(probability), "rank": int(rank)}
-        for finding in photo["findings"]:
-            finding["probability_at_prior"] = _round_digits(prior.correct([finding["probability"]])[0])
-    return {"prior": prior.as_dict(), "summary": work_list.sentence(visit, prior), "work_list": visit.as_dict()}
+    earlier = replay.read_findings(config.replay)
+    config = earlier.restore_settings(config)
+    runtime.configure(0, config.threads, deterministic=False)
+    model = predictor.load(config.model, config.threshold)
+    earlier.require_model(model.bundle.sha256)
+    files = earlier.match_photos(photo_files.list_photos(config.photos)[0])
+    photos = []
+    with console.progress_bar(len(files), "looking") as advance:
+        for named, before in zip(files, earlier.photos, strict=True):
+            try:
+                record = _predict_photo(named, config, model)[0]
+            except errors.ImageError as error:
+                raise UserError(f"{named.path!r}: expected the photograph of {config.replay!r}: {error}") from error
+            photos.append(_photo_metadata(record.prediction, record.photo, before["overlay"]))
+            advance(1)
+    content = findings_content.build(config, model, photos)
+    console.info(earlier.verify(content))
+    return content
 
 
 def _write_suggestions(pool, config, model, stage) -> str:
@@ -303,11 +302,6 @@ def _photo_metadata(prediction: predictor.Prediction, photo: photo_files.Photo, 
             for finding in prediction.findings
         ],
     }
-
-
-def _round_digits(probability: float) -> float:
-    """To six significant digits: at a low share sound photographs have probabilities of a millionth."""
-    return float(f"{probability:.6g}")
 
 
 def _round_coordinates(values) -> list[float]:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from crackflow.core import atomic, callable_module, console, flags, runtime
+from crackflow.core import atomic, callable_module, console, flags, json_schema, runtime
 from crackflow.core.backend import keras
 from crackflow.core.config.threshold import RuleKind, ThresholdRule
 from crackflow.core.config.training import TrainConfig
@@ -115,6 +115,7 @@ def _deliver(
     evaluation = evaluator.evaluate(model, dataset, [split], batch_size, BOOTSTRAP_SAMPLES, config.seed)
     evaluation = dataclasses.replace(evaluation, basis=results.TEST if split == "test" else results.VALIDATION)
     metrics = evaluator.content(evaluation) | {"split": split, "basis": evaluation.basis}
+    metrics = json_schema.with_version(run_folder.METRICS, metrics)
     atomic.save_json(config.run_dir, run_folder.METRICS, metrics)
     warnings = _chance_warnings(model.card, split)
     facts = _report_facts(setup, training, model, input_choice)
@@ -136,6 +137,7 @@ def _deliver(
 def _log_results(logs: Sequence[experiment_logs.GuardedLog], run_dir: str, metrics: dict) -> None:
     """Give each log the figures of metrics.json, and the files of the run."""
     figures = {name: float(value) for name, value in metrics.items() if isinstance(value, (int, float))}
+    del figures[json_schema.KEY]
     files = [model_file.FILE, run_folder.METRICS, run_folder.REPORT, run_folder.FLAGS, run_folder.HISTORY]
     for log in logs:
         log.finish(figures, [os.path.join(run_dir, name) for name in files])

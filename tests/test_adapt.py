@@ -16,7 +16,7 @@ from crackflow.core.errors import UserError
 from crackflow.evaluation import adaptation
 from crackflow.model import model_file
 from crackflow.training import fold_log
-from tests.helpers import small, support
+from tests.helpers import schemas, small, support
 
 pytestmark = pytest.mark.slow
 
@@ -53,6 +53,7 @@ def test_it_leaves_a_model_a_report_and_the_figures(adapted):
     out, metrics, _ = adapted
     assert sorted(os.listdir(out)) == ["flags.cfg", "metrics.json", "model.h5", "report.html"]
     assert json.loads((out / "metrics.json").read_text()) == metrics
+    schemas.require_valid("metrics.json", metrics)
     assert {"before", "after", "moved", "p_after", "changed", "forgetting", "clean", "cracked"} <= set(metrics)
     assert metrics["clean"] == metrics["cracked"] == 14
 

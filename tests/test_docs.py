@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import re
 
 import nbclient
@@ -9,7 +10,7 @@ import nbformat
 import pytest
 from PIL import Image
 
-from tests.helpers import support
+from tests.helpers import findings_files, support
 from tests.helpers.walls import wall
 
 
@@ -40,6 +41,12 @@ def test_the_python_page_runs_from_top_to_bottom(tmp_path, monkeypatch):
 def test_the_readmes_example_runs(text, tmp_path, monkeypatch):
     Image.fromarray(wall()).save(tmp_path / "wall.jpg", quality=95)
     assert "wall.jpg" in run([text], tmp_path, monkeypatch)
+
+
+def test_the_example_of_the_formats_reads_and_validates_findings(tmp_path, monkeypatch):
+    support.put(tmp_path / "findings/findings.json", json.dumps(findings_files.content()).encode())
+    printed = run(cells("docs/FORMATS.md"), tmp_path, monkeypatch)
+    assert printed == "wall.jpg cracked 0.9 60 x 30 px at 10, 20\n"
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from crackflow.evaluation import scoring, thresholds
 from crackflow.model import model_file, networks, training_images
 from crackflow.pipeline import tfrecord_loader
 from crackflow.pipeline.batch_spec import BatchSpec
-from tests.helpers import small, support
+from tests.helpers import schemas, small, support
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +47,7 @@ def test_one_data_set_leaves_what_is_promised(model, tmp_path):
     content = evaluate.run(config(model, tmp_path))
     out = tmp_path / "out"
     assert json.loads((out / "metrics.json").read_text()) == content and content["n"] == small.COUNT
+    schemas.require_valid("metrics.json", content)
     for name in ("confusion", "roc", "precision_recall", "scores", "calibration", "coverage"):
         assert (out / f"{name}.png").stat().st_size > 1000
     with open(out / "suspects.csv", newline="") as file:

@@ -11,7 +11,7 @@ from crackflow.core.backend import tf
 from crackflow.core.config.trained import ExportConfig, Format
 from crackflow.core.errors import ConfigError, UserError, VerificationError
 from crackflow.model import export_parity, model_file
-from tests.helpers import support
+from tests.helpers import schemas, support
 from tests.helpers.walls import CARD, darkness
 
 pytestmark = pytest.mark.slow
@@ -34,6 +34,7 @@ def test_files_and_proof_are_in_the_folder(model, tmp_path):
         "parity.json",
     }
     assert json.loads((out / "parity.json").read_text()) == content
+    schemas.require_valid("parity.json", content)
     assert content["images"] == 32 and content["model"]["sha256"] == support.sha256(model)
     assert content["source"] == "synthetic surfaces"
     assert all(row["agrees"] for name, row in content["formats"].items() if name != "model")

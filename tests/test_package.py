@@ -34,7 +34,7 @@ def wheel(tmp_path_factory):
 def test_the_wheel_holds_the_package_its_model_templates_and_types(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     source = support.ROOT / "crackflow"
-    kept = {".py", ".pyi", ".typed", ".h5", ".j2", ".js"}
+    kept = {".py", ".pyi", ".typed", ".h5", ".j2", ".js", ".json"}
     expected = {
         path.relative_to(support.ROOT).as_posix()
         for path in source.rglob("*")

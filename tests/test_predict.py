@@ -20,7 +20,7 @@ from crackflow.core.errors import ConfigError, ImageError, RetryableError, UserE
 from crackflow.data import reviews
 from crackflow.inference import photo_files, suggestions
 from crackflow.model import model_file
-from tests.helpers import review_files, support
+from tests.helpers import review_files, schemas, support
 from tests.helpers.gps_photos import located
 from tests.helpers.jpegs import jpeg
 from tests.helpers.walls import CARD, darkness, wall
@@ -70,6 +70,11 @@ def test_what_is_found_is_recorded_with_all_that_led_to_it(done, input_dir):
     assert all(x <= px <= x + width and y <= py <= y + height for polygon in finding["polygons"] for px, py in polygon)
     assert finding["length_mm_estimate"] == pytest.approx(finding["length_px_estimate"] / 2, abs=0.1)
     assert finding["decision"] == "cracked" and 0.5 <= finding["probability"] <= 1
+
+
+def test_the_findings_are_as_their_schema_says(done):
+    schemas.require_valid("findings.json", done[0] / "findings.json")
+    assert {len(photo["findings"]) for photo in done[1]["photos"]} == {0, 1}
 
 
 def test_places_become_points_on_a_map(done):
@@ -426,6 +431,7 @@ def test_reviews_are_counted_in_the_findings_and_go_on_in_the_page(input_dir, tm
     content = run(input_dir, tmp_path / "out", mm_per_px=0.5, reviews=(str(tmp_path / "reviews.json"),))
     printed = capsys.readouterr()
     assert json.loads((tmp_path / "out/findings.json").read_text()) == content
+    schemas.require_valid("findings.json", content)
     summary = content["reviews"]
     assert summary["findings"] == {"crack": 1, "not_a_crack": 0, "unsure": 0, "not_judged": 0}
     assert summary["precision"] == 1 and summary["precision_ci95"][0] == pytest.approx(0.2065, abs=1e-3)
@@ -499,3 +505,46 @@ def test_a_run_resumes_with_the_same_reviews_alone(input_dir, tmp_path, review, 
     content = run(input_dir, tmp_path / "out", reviews=(str(tmp_path / "again.json"),))
     undisturbed = run(input_dir, tmp_path / "undisturbed", reviews=(str(tmp_path / "again.json"),))
     assert content == undisturbed
+
+
+def replay(input_dir, path, **settings):
+    settings = {"photos": str(input_dir / "site"), "model": str(input_dir / "model.h5")} | settings
+    return predict.run(PredictConfig(replay=str(path), **settings))
+
+
+def test_a_replay_gives_equal_findings_and_writes_nothing(done, input_dir, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(str(path) for path in input_dir.rglob("*"))
+    content = replay(input_dir, done[0] / "findings.json")
+    assert capsys.readouterr().out.splitlines()[-1] == "replayed 3 photographs: all findings equal"
+    assert content == done[1]
+    assert not os.listdir(tmp_path) and sorted(str(path) for path in input_dir.rglob("*")) == before
+
+
+def test_a_replay_takes_all_flags_of_that_run(input_dir, visit, tmp_path):
+    out = tmp_path / "findings"
+    flags = {"scale": 0.5, "threshold": 0.3, "expected_cracked": 0.02, "suggest": 2, "page_photos": 1}
+    content = run(input_dir, out, photos=str(visit), **flags)
+    assert replay(input_dir, out / "findings.json", photos=str(visit)) == content
+
+
+def test_a_replay_that_differs_is_exit_code_1_and_another_model_2(done, input_dir, tmp_path):
+    content = json.loads((done[0] / "findings.json").read_text())
+    path, photos = tmp_path / "findings.json", f"--photos={input_dir / 'site'}"
+    content["photos"][0]["probability"] -= 1e-6
+    path.write_text(json.dumps(content))
+    ended = support.command("predict", photos, f"--replay={path}", f"--model={input_dir / 'model.h5'}")
+    assert ended.returncode == 1, ended.stderr
+    assert "photos[0].probability: 0.99" in ended.stdout
+    assert re.search(r"^crackflow.predict: replayed 3 photographs: 1 differ, 1 values in all; ", ended.stderr)
+    ended = support.command("predict", photos, f"--replay={path}")  # the model that comes with crackflow
+    assert ended.returncode == 2 and ended.stderr.startswith("crackflow.predict: --model: expected the model of ")
+
+
+def test_a_photograph_that_no_longer_decodes_is_one_line(done, input_dir, monkeypatch):
+    def fail(*_):
+        raise ImageError("its data end early")
+
+    monkeypatch.setattr(photo_files, "read", fail)
+    with pytest.raises(UserError, match=r"'cracked.jpg': expected the photograph of .*findings.json': its data end ea"):
+        replay(input_dir, done[0] / "findings.json")

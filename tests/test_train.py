@@ -24,7 +24,7 @@ from crackflow.model import model_file, networks, ood
 from crackflow.pipeline import tfrecord_loader
 from crackflow.pipeline.batch_spec import BatchSpec
 from crackflow.training import checkpoint, job
-from tests.helpers import small, support
+from tests.helpers import schemas, small, support
 from tests.helpers.support import command, with_addons, without_addons
 
 pytestmark = pytest.mark.slow
@@ -202,6 +202,7 @@ def evaluated(run_dir, tmp_path_factory):
 def test_evaluation_writes_the_promised_keys_and_files(evaluated):
     out = evaluated
     measured = json.loads((out / "metrics.json").read_text())
+    schemas.require_valid("metrics.json", measured)
     intervals = [f"{name}_ci95" for name in ("accuracy", "precision", "recall", "f1", "roc_auc")]
     assert set(METRICS + intervals) <= set(measured)
     assert measured["n"] == small.data().count("test") == sum(measured["confusion"].values())
@@ -249,6 +250,7 @@ def test_several_data_sets_are_measured_at_once(run_dir, tmp_path):
         "evaluate", f"--model={run_dir}", "--data=" + ",".join(sets), "--split=all", f"--out={tmp_path / 'o'}"
     )
     assert done.returncode == 0, done.stderr
+    schemas.require_valid("metrics.json", tmp_path / "o" / "metrics.json")
     metrics_by_dataset = json.loads((tmp_path / "o" / "metrics.json").read_text())["datasets"]
     assert set(metrics_by_dataset) == {"data-jpeg-0", "data-raw-0"}
     assert {metrics["n"] for metrics in metrics_by_dataset.values()} == {small.COUNT}

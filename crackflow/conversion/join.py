@@ -22,7 +22,7 @@ import numpy as np
 
 from crackflow.conversion import near_duplicates, summary
 from crackflow.conversion.shards import Shard
-from crackflow.core import console, csv_files, errors, process_pool
+from crackflow.core import console, csv_files, errors, json_schema, process_pool
 from crackflow.core.config.data import Encoding
 from crackflow.core.errors import UserError
 from crackflow.data import dataset as dataset_io
@@ -366,7 +366,8 @@ def _build_metadata(
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "crackflow": __version__,
     }
-    return metadata | {"fingerprint": dataset_io.fingerprint(metadata)}
+    metadata |= {"fingerprint": dataset_io.fingerprint(metadata)}
+    return json_schema.with_version(dataset_io.DATASET, metadata)
 
 
 def _notes(member: _SourceDataset, classes: Sequence[str]) -> list[str]:

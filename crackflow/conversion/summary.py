@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from crackflow.conversion.scan import ScanResult
 from crackflow.conversion.shards import EncodeOptions, Shard, SourceImage
 from crackflow.conversion.source_files import LayoutScan
-from crackflow.core import csv_files, system_files
+from crackflow.core import csv_files, json_schema, system_files
 from crackflow.core.config.data import ConvertConfig, Encoding, Layout
 from crackflow.core.errors import UserError
 from crackflow.core.escaping import one_line
@@ -185,7 +185,7 @@ def build_metadata(
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "crackflow": __version__,
     }
-    return metadata | {"fingerprint": dataset.fingerprint(metadata)}
+    return json_schema.with_version(dataset.DATASET, metadata | {"fingerprint": dataset.fingerprint(metadata)})
 
 
 def _note_lines(notes: collections.Counter, passed_over: collections.Counter) -> list[str]:

@@ -249,6 +249,20 @@ def as_dict(config: object, without: Collection[str] = ()) -> dict[str, str]:
     return {name: _text(value) for name, _, value, *_ in settings(type(config), config) if name not in without}
 
 
+def as_json(config: object, without: Collection[str] = ()) -> dict[str, Any]:
+    """Returns the name and the value of each flag, as JSON has it, except those in `without`.
+
+    `callable_module.build_config` makes the config again.
+    """
+    return {name: _plain(value) for name, _, value, *_ in settings(type(config), config) if name not in without}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value.value if isinstance(value, enum.Enum) else value
+
+
 def main(
     config_class: type[Config],
     run: Callable[[Config], object],

@@ -17,14 +17,14 @@ import hashlib
 import json
 import os
 
-from crackflow.core import atomic, checked_json
+from crackflow.core import atomic, checked_json, json_schema
 from crackflow.core.config.data import Encoding
 from crackflow.core.errors import UserError
 from crackflow.data import splits
 
-VERSION = 1
+VERSION = 1  # of the records; it is part of the fingerprint, and schema_version is not
 MAX_PX, CHANNELS = 65_500, (1, 3)  # no side of a JPEG can be longer
-DATASET, GROUPS, REJECTED, MANIFEST = "dataset.json", "groups.csv", "rejected.csv", "manifest.csv"
+DATASET, GROUPS, REJECTED, MANIFEST = json_schema.DATASET, "groups.csv", "rejected.csv", "manifest.csv"
 JOINED = "joined"  # the layout of a dataset that was joined from others
 REQUIRED = ("version", "classes", "positive_class", "image_px", "channels", "encoding", "splits", "fingerprint")
 
@@ -117,6 +117,7 @@ def read(folder: str) -> Dataset:
         raise DatasetCorruptedError(f"{path!r} lacks {', '.join(missing)}; convert the images again")
     if metadata["version"] != VERSION:
         raise UserError(f"{path!r} is of version {metadata['version']}, expected {VERSION}; convert the images again")
+    json_schema.require_known(DATASET, metadata, path)
     if not _is_well_formed(metadata):
         raise DatasetCorruptedError(
             f"{path!r} is damaged (it is not as crackflow.convert writes it); convert the images again"
@@ -172,7 +173,7 @@ def save(folder: str, metadata: dict) -> None:
     """Writes dataset.json. It is the last file to be written: without it the folder is no dataset."""
     atomic.write_text(
         os.path.join(folder, DATASET),
-        json.dumps(checked_json.add_checksum(metadata), indent=1, ensure_ascii=True) + "\n",
+        json.dumps(checked_json.add_checksum(json_schema.with_version(DATASET, metadata)), indent=1) + "\n",
     )
 
 

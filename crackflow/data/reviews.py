@@ -20,10 +20,10 @@ import stat
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from crackflow.core import atomic
+from crackflow.core import atomic, json_schema
 from crackflow.core.errors import UserError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = json_schema.VERSIONS[json_schema.REVIEWS]
 CRACK, NOT_A_CRACK, UNSURE = "crack", "not_a_crack", "unsure"
 VERDICTS = (CRACK, NOT_A_CRACK, UNSURE)
 FINDING, DRAWN = "finding", "drawn"

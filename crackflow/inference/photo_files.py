@@ -18,12 +18,12 @@ from typing import NamedTuple
 import numpy as np
 from PIL import ExifTags, Image
 
-from crackflow.core import csv_files, system_files
+from crackflow.core import csv_files, json_schema, system_files
 from crackflow.core.errors import UserError
 from crackflow.data import folders, image_file, rejections
 
 # What tells a folder of results from one of photographs.
-RESULT_FILES, UNFINISHED_FILE = ("findings.json", "predictions.csv"), os.path.join("unfinished", "photos.jsonl")
+RESULT_FILES, UNFINISHED_FILE = (json_schema.FINDINGS, "predictions.csv"), os.path.join("unfinished", "photos.jsonl")
 NULL_ISLAND = 1e-6  # degrees from 0, 0: a tenth of a metre, finer than any camera's GPS
 
 

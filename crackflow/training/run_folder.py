@@ -14,13 +14,14 @@ import os
 import shutil
 from collections.abc import Iterator
 
-from crackflow.core import atomic, console, flags, locks, temporary_files
+from crackflow.core import atomic, console, flags, json_schema, locks, temporary_files
 from crackflow.core.config.training import Resume, TrainConfig
 from crackflow.core.distribution import Cluster
 from crackflow.core.errors import UserError
 from crackflow.training import checkpoint, experiment_logs
 
-FLAGS, HISTORY, METRICS, REPORT, TENSORBOARD = "flags.cfg", "history.csv", "metrics.json", "report.html", "tensorboard"
+FLAGS, HISTORY, REPORT, TENSORBOARD = "flags.cfg", "history.csv", "report.html", "tensorboard"
+METRICS = json_schema.METRICS
 CHECKPOINTS, LOCK = "checkpoints", ".lock"
 OWNED_FILES = (FLAGS, HISTORY, METRICS, REPORT, "model.h5", experiment_logs.IDS)
 # Flags that may differ between two parts of one run: they say where, on what and how carefully, not what is computed.

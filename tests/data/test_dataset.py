@@ -4,7 +4,7 @@ import pytest
 
 from crackflow.core.errors import UserError
 from crackflow.data import dataset
-from tests.helpers import support
+from tests.helpers import schemas, support
 from tests.helpers.dataset_files import data, whole  # noqa: F401 - fixtures
 
 
@@ -32,6 +32,7 @@ def test_every_promised_key_is_there_and_every_checksum_fits(whole):
     facts = json.loads((whole / "dataset.json").read_text())
     promised = "version classes positive_class image_px channels encoding splits seed group_by fingerprint source"
     assert set(promised.split()) <= set(facts)
+    schemas.require_valid("dataset.json", facts)
     for name, sha256 in facts["tables"].items():
         assert support.sha256(whole / name) == sha256
     for split in facts["splits"].values():
@@ -112,3 +113,28 @@ def test_a_value_that_is_not_what_was_written_is_damage_and_not_used(data, chang
     facts = json.loads((data / "dataset.json").read_text())
     (data / "dataset.json").write_text(json.dumps(facts | change))
     refused(data, r"dataset.json' is damaged \(its content is not what was written\); convert the images again")
+
+
+def test_a_data_set_without_a_schema_version_is_read_and_a_later_one_is_not(data):
+    edit(data, schema_version=...)
+    before = dataset.load(str(data)).metadata
+    assert "schema_version" not in before
+    edit(data, schema_version=1)
+    after = dataset.load(str(data)).metadata
+    assert dataset.fingerprint(after) == dataset.fingerprint(before) == after["fingerprint"]
+    edit(data, schema_version=2)
+    refused(
+        data, r"dataset.json': expected schema_version 1 of dataset.json, received 2; use a crackflow that is as new"
+    )
+
+
+def test_every_damage_of_a_data_set_is_seen_by_its_schema(whole):
+    facts = json.loads((whole / "dataset.json").read_text())
+    optional = {"schema_version", "source_px", "seed", "group_by", "source", "layout", "leaks", "rejected", "notes"}
+    optional |= {"tables", "created", "crackflow", "crc32"}
+    validator = schemas.validator("dataset.json")
+    counts = set(facts["leaks"]) | set(facts["tables"]) | set(facts["classes"])
+    for name, damage in schemas.damaged(facts):
+        key = name.split("/")[-1].removeprefix("no ")
+        may_lack = name.startswith("no ") and (key in counts or key in optional)
+        assert validator.is_valid(damage) == may_lack, name

@@ -131,6 +131,11 @@ class PredictConfig:
     reviews: tuple[str, ...] = option(
         (), "reviews.json of the page, one or several: report.html goes on with them, findings.json counts them"
     )
+    replay: str = option(
+        "",
+        "findings.json of an earlier run: predict its photographs again, with the flags of that run, and say whether "
+        "all findings are equal; writes nothing",
+    )
     threads: int = option(0, "threads for TensorFlow's operations; 0: one a core")
     overwrite: bool = option(False, "replace results that crackflow wrote before")
 
