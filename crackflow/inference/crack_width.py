@@ -30,7 +30,7 @@ LOG_BLURS = np.log(slit_fit.MIN_BLUR_PX), np.log(8.0)
 MAX_PROFILES = 6.0  # that tell more than one does: what the model does not tell, they have in common
 CORRELATED = 2.0  # neighbouring profiles that tell as much as one, as grains are as long as POOL pixels
 JUNCTION_PX, END_PX = 5.0, 4.0  # beside the other branch, and before the end of a line, in addition to half the width
-MAX_GROUPS = 3000  # profiles of a photograph, 0.5 s; of longer cracks every second is fitted, or every third ...
+MAX_GROUPS = 1200  # profiles of a photograph, 0.2 s; of longer cracks every second is fitted, or every third ...
 MIN_GROUPS = 3  # of a crack that has a width
 MEASURABLE_BLURS = 2.0
 MIN_MEASURABLE_PX = 1.0
@@ -101,9 +101,10 @@ def measure(
     groups = _groups(grey, lines)
     if not len(groups.crack):
         return [CrackWidth(_without_widths(crack), None, None, NO_LINE) for crack in lines], None
-    first = _fit(grey, groups, FIRST)
+    batches = _profiles(grey, groups)
+    first = _fit(batches, groups.rough, FIRST[np.zeros(len(groups.crack), int)])
     prior = _learn(first, groups.crack, len(lines))
-    fit = _fit(grey, groups, prior[groups.crack])
+    fit = _fit(batches, first.width, prior[groups.crack])
     fit = dataclasses.replace(fit, is_good=fit.is_good & _agrees(fit, groups))
     limits = _limits(fit, prior)
     measurable = np.maximum(MEASURABLE_BLURS * np.asarray(prior.blur_px), MIN_MEASURABLE_PX)
@@ -112,9 +113,9 @@ def measure(
         own = groups.crack == number
         points, good = groups.points[own], fit.is_good[own]
         values = np.where(good, fit.width[own], np.nan)
-        values, is_below = np.where(values < measurable[number], np.nan, values), good & (values < measurable[number])
+        values = np.where(values < measurable[number], np.nan, values)
         centerline = width_results.centerline(crack, points, groups.branch[own], values)
-        summary, note = _summary(fit, own, points, measurable[number], is_below)
+        summary, note = _summary(fit, own, points, measurable[number])
         width_mm = width_results.in_mm(summary, mm_per_px)
         widths.append(CrackWidth(centerline, summary, width_mm, note if crack else NO_LINE))
     return widths, width_results.limits_in_mm(limits, mm_per_px)
@@ -152,36 +153,38 @@ def _groups(grey: GreyPixels, cracks: list[list[np.ndarray]]) -> _Groups:
         return _Groups(Stations(empty, empty, np.zeros(0)), np.zeros(0, int), np.zeros(0, int), np.zeros(0))
     fields = ("points", "normals", "rough_widths")
     stations = Stations(*(np.concatenate([getattr(part.stations, field) for part in parts]) for field in fields))
-    return _Groups(stations, *(np.concatenate([getattr(part, name) for part in parts]) for name in _NAMES))
+    return _Groups(
+        stations, *(np.concatenate([getattr(part, name) for part in parts]) for name in ("crack", "branch", "rough"))
+    )
 
 
-_NAMES = ("crack", "branch", "rough")
-
-
-def _fit(grey: GreyPixels, groups: _Groups, prior: slit_fit.Prior) -> slit_fit.SlitFit:
-    """A slit per group; what could not be fitted is not good."""
-    count = len(groups.crack)
-    names = [field.name for field in dataclasses.fields(slit_fit.SlitFit)]
-    shapes = {"information": (count, 2, 2), "tendency": (count, 2)}
-    values = {name: np.full(shapes.get(name, count), np.nan) for name in names} | {"is_good": np.zeros(count, bool)}
+def _profiles(grey: GreyPixels, groups: _Groups) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(int [N], which groups; their offsets, float64 [M]; their profiles, float32 [N, M]) of each length."""
+    batches = []
     size = np.searchsorted(HALVES_PX, 0.75 * groups.rough + GROUND_PX)  # nan comes last
     for number, half in enumerate(HALVES_PX):
         index = np.flatnonzero(size == number)
-        if not len(index):
-            continue
-        stations = groups.stations[(index[:, None] * POOL + np.arange(POOL)).ravel()]
-        offsets, profiles = cross_profiles.pooled(grey, stations, half)
-        is_whole = np.isfinite(profiles).all(1) & (profiles.max(1) > 0)
-        index, profiles = index[is_whole], profiles[is_whole]
         if len(index):
-            part = slit_fit.fit(offsets, profiles, groups.rough[index], prior[index] if _has_rows(prior) else prior)
-            for name in names:
-                values[name][index] = getattr(part, name)
+            stations = groups.stations[(index[:, None] * POOL + np.arange(POOL)).ravel()]
+            offsets, profiles = cross_profiles.pooled(grey, stations, half)
+            is_whole = np.isfinite(profiles).all(1) & (profiles.max(1) > 0)
+            batches.append((index[is_whole], offsets, profiles[is_whole]))
+    return [batch for batch in batches if len(batch[0])]
+
+
+def _fit(
+    batches: list[tuple[np.ndarray, np.ndarray, np.ndarray]], guess: np.ndarray, prior: slit_fit.Prior
+) -> slit_fit.SlitFit:
+    """A slit per group, of float64 [N] `guess`; what was not fitted is not good. `prior` has one row per group."""
+    count = len(guess)
+    names = [field.name for field in dataclasses.fields(slit_fit.SlitFit)]
+    shapes = {"information": (count, 2, 2), "tendency": (count, 2)}
+    values = {name: np.full(shapes.get(name, count), np.nan) for name in names} | {"is_good": np.zeros(count, bool)}
+    for index, offsets, profiles in batches:
+        part = slit_fit.fit(offsets, profiles, guess[index], prior[index])
+        for name in names:
+            values[name][index] = getattr(part, name)
     return slit_fit.SlitFit(**values)
-
-
-def _has_rows(prior: slit_fit.Prior) -> bool:
-    return np.ndim(prior.blur_px) > 0
 
 
 def _learn(first: slit_fit.SlitFit, crack: np.ndarray, count: int) -> slit_fit.Prior:
@@ -242,9 +245,7 @@ def _agrees(fit: slit_fit.SlitFit, groups: _Groups) -> np.ndarray:
     return agrees
 
 
-def _summary(
-    fit: slit_fit.SlitFit, own: np.ndarray, points: np.ndarray, measurable: float, is_below: np.ndarray
-) -> tuple[dict | None, str]:
+def _summary(fit: slit_fit.SlitFit, own: np.ndarray, points: np.ndarray, measurable: float) -> tuple[dict | None, str]:
     """(the widths of a crack, a note): one of both."""
     good = fit.is_good[own]
     if good.sum() < MIN_GROUPS:
