@@ -34,6 +34,8 @@ MAX_GROUPS = 1200  # profiles of a photograph, 0.2 s; of longer cracks every sec
 MIN_GROUPS = 3  # of a crack that has a width
 MEASURABLE_BLURS = 2.0
 MIN_MEASURABLE_PX = 1.0
+# A slit as faint and narrow as this may as well be a darker one half as wide: both look alike.
+FAINT_CONTRAST, FAINT_BLURS = 0.35, 4.0
 VISIBLE_SIGMA = 3.0  # depth of the thinnest visible crack, by the noise of the ground
 ERROR_FACTOR = 1.3  # of all errors, from benchmarks.width: where the ground is no straight line, more than noise
 TONE_FRACTION = 0.5  # of the difference between blur in linear light and in the levels of the file, as an error
@@ -255,18 +257,15 @@ def _summary(fit: slit_fit.SlitFit, own: np.ndarray, points: np.ndarray, measura
     own_error = np.sqrt(np.maximum(fit.width_error[index] ** 2 - fit.shared_error[index] ** 2, 0))
     systematic = _systematic(fit, index)
     median = float(np.median(width))
-    if median < measurable:
-        high = float(np.median(width) + Z95 * ERROR_FACTOR * np.median(systematic))
-        return None, f"at most {max(measurable, high):.1f} px: thinner than can be resolved here"
     spread = float(np.quantile(width, 0.84) - np.quantile(width, 0.16)) / 2
     error = 1.25 * max(spread, float(np.median(own_error))) / np.sqrt(max(len(width) / 2, 1))
-    result = {"median": _interval(median, np.hypot(error, np.median(systematic)))}
     uncertain = Z95 * ERROR_FACTOR * np.hypot(error, np.median(systematic))
+    is_faint = np.median(fit.contrast[index]) < FAINT_CONTRAST and np.median(width / fit.blur[index]) < FAINT_BLURS
+    if median < measurable or is_faint:
+        return None, f"at most {max(measurable, median + uncertain):.1f} px: thinner than can be resolved here"
     if uncertain > MAX_RELATIVE_ERROR * median:
-        return (
-            None,
-            f"unclear, {max(median - uncertain, 0):.1f} to {median + uncertain:.1f} px: its edges are not clear enough",
-        )
+        return None, f"at most {median + uncertain:.1f} px: its edges are not clear enough for a width"
+    result = {"median": _interval(median, np.hypot(error, np.median(systematic)))}
     smooth = ndimage.median_filter(width, 3, mode="nearest") if len(width) > 4 else width
     ninety_five = float(np.quantile(smooth, 0.95))
     top = smooth >= np.quantile(smooth, 0.9)
