@@ -35,7 +35,7 @@ MIN_GROUPS = 3  # of a crack that has a width
 MEASURABLE_BLURS = 2.0
 MIN_MEASURABLE_PX = 1.0
 # A slit as faint and narrow as this may as well be a darker one half as wide: both look alike.
-FAINT_CONTRAST, FAINT_BLURS = 0.35, 4.0
+FAINT_CONTRAST, FAINT_BLURS = 0.35, 5.0
 VISIBLE_SIGMA = 3.0  # depth of the thinnest visible crack, by the noise of the ground
 ERROR_FACTOR = 1.3  # of all errors, from benchmarks.width: where the ground is no straight line, more than noise
 TONE_FRACTION = 0.5  # of the difference between blur in linear light and in the levels of the file, as an error
@@ -257,7 +257,8 @@ def _summary(fit: slit_fit.SlitFit, own: np.ndarray, points: np.ndarray, measura
     own_error = np.sqrt(np.maximum(fit.width_error[index] ** 2 - fit.shared_error[index] ** 2, 0))
     systematic = _systematic(fit, index)
     median = float(np.median(width))
-    spread = float(np.quantile(width, 0.84) - np.quantile(width, 0.16)) / 2
+    # From its neighbours: that a crack is wider elsewhere is no error.
+    spread = float(np.quantile(np.abs(width - ndimage.median_filter(width, 5, mode="nearest")), 0.84))
     error = 1.25 * max(spread, float(np.median(own_error))) / np.sqrt(max(len(width) / 2, 1))
     uncertain = Z95 * ERROR_FACTOR * np.hypot(error, np.median(systematic))
     is_faint = np.median(fit.contrast[index]) < FAINT_CONTRAST and np.median(width / fit.blur[index]) < FAINT_BLURS
