@@ -22,7 +22,7 @@ LIGHT = np.where(LEVELS <= 0.04045, LEVELS / 12.92, ((LEVELS + 0.055) / 1.055) *
 TILE_PX = 128  # side of the tiles that are stored of a photograph
 MAX_HALF_PX = 64  # half the length of a profile: a crack up to 64 pixels wide with as much ground beside it
 COARSE_PX = 48  # half the length of the first profiles, which only tell about how wide the crack is
-SEARCH_PX = 6.0  # by which a traced line may lie beside the dark one; on synthetic cracks 19 of 20 points were nearer
+SEARCH_PX = 6.0  # by which a traced line may lie beside the dark one
 SAMPLE_PX = 0.5  # distance of the samples of a profile
 POOL = 7  # profiles, a pixel apart, that become one: grains and JPEG blocks average out, bends of 20 pixels stay
 TRIM = 1  # of them that are left out on each side, sample by sample
