@@ -6,7 +6,7 @@
   python -m crackflow.predict --photos='site/*.jpg' --replay=site/findings/findings.json
 
 Leaves in the folder: predictions.csv, one row per photograph (cracked, clean, or review: a person should look);
-findings.json, the outline, probability and estimated length of each crack in pixels of the photograph; findings.geojson
+findings.json, the outline, probability, length and width of each crack in pixels of the photograph; findings.geojson
 when photographs say where they were taken; overlays/; report.html, to zoom in, to move the threshold and to judge the
 findings; with --suggest suggested/, windows to label. What cannot be read is listed in rejected.csv. The photographs
 are not changed. A run that was stopped or killed resumes when the same command is given again; until it ends, its
@@ -289,6 +289,7 @@ def _photo_metadata(prediction: predictor.Prediction, photo: photo_files.Photo, 
         "notes": list(photo.notes),
         "place": None if photo.place is None else {"latitude": photo.place[0], "longitude": photo.place[1]},
         "overlay": overlay,
+        "width_limits": prediction.width_limits,
         "findings": [
             {
                 "box": _round_coordinates(finding.box),
@@ -298,6 +299,10 @@ def _photo_metadata(prediction: predictor.Prediction, photo: photo_files.Photo, 
                 "length_px_estimate": None if finding.length_px is None else round(finding.length_px, 1),
                 "length_mm_estimate": None if finding.length_mm is None else round(finding.length_mm, 1),
                 "length_note": finding.length_note or None,
+                "centerline": list(finding.centerline),
+                "width_px": finding.width_px,
+                "width_mm": finding.width_mm,
+                "width_note": finding.width_note or None,
             }
             for finding in prediction.findings
         ],

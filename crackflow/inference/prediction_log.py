@@ -30,7 +30,7 @@ import numpy as np
 from crackflow.core import errors, locks
 from crackflow.core.errors import UserError
 from crackflow.data import image_file
-from crackflow.inference import suggestions
+from crackflow.inference import suggestions, width_results
 from crackflow.inference.photo_files import Photo
 from crackflow.inference.predictor import Finding, Prediction
 from crackflow.inference.suggestions import Candidate
@@ -321,9 +321,14 @@ def _has_valid_types(record: Record) -> bool:
     for finding in prediction.findings:
         numbers += [finding.probability, finding.length_px or 0.0, finding.length_mm or 0.0, *finding.box]
         numbers += [side for outline in finding.outlines for x, y in outline for side in (x, y)]
-        texts += [finding.decision, finding.length_note]
+        texts += [finding.decision, finding.length_note, finding.width_note]
     is_valid = all(type(value) in (int, float) for value in numbers) and all(type(value) is int for value in integers)
     is_valid = is_valid and suggestions.are_valid(record.candidates, prediction.width, prediction.height)
+    is_valid = is_valid and width_results.are_valid_limits(prediction.width_limits)
+    is_valid = is_valid and all(
+        width_results.are_valid(finding.centerline, finding.width_px, finding.width_mm)
+        for finding in prediction.findings
+    )
     return is_valid and all(isinstance(value, str) for value in texts) and len(photo.place or "ab") == 2
 
 

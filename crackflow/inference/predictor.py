@@ -22,12 +22,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy import ndimage
 
 from crackflow.core import errors
 from crackflow.core.config.trained import SCALE_RANGE, PredictConfig
 from crackflow.core.errors import UserError
 from crackflow.data import resize
-from crackflow.inference import crack_tracing, photo_files, photo_threshold, sliding_window, suggestions
+from crackflow.inference import crack_tracing, crack_width, photo_files, photo_threshold, sliding_window, suggestions
+from crackflow.inference.cross_profiles import GreyPixels
 from crackflow.inference.multi_scale import MultiScaleScorer, MultiScaleScores, PhotoDecision, ScaleScores
 from crackflow.model import model_file
 
@@ -57,6 +59,12 @@ class Finding(NamedTuple):
         length_px: length along the middle of the dark line in pixels, an estimate, or None.
         length_mm: the same in millimetres, or None.
         length_note: why there is no length, or "".
+        centerline: one {"points": [[x, y], ...], "widths_px": [width or None, ...]} per branch, in pixels of the
+            photograph.
+        width_px: {"median": {"value", "low", "high"}, "p95": the same, "max": the same with "at": [x, y]}, with 95 %
+            intervals, or None.
+        width_mm: the same in millimetres, or None.
+        width_note: why there is no width, or "".
     """
 
     box: tuple[float, float, float, float]
@@ -66,6 +74,10 @@ class Finding(NamedTuple):
     length_px: float | None
     length_mm: float | None
     length_note: str = ""
+    centerline: Sequence[dict] = ()
+    width_px: dict | None = None
+    width_mm: dict | None = None
+    width_note: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +97,8 @@ class Prediction:
         scales: factors by which the photograph was resized, relative to the training images.
         heat: float32 [h, w], 0..1, the probability of every position, corrected for their number.
         shift: the correction, in logits.
+        width_limits: {"blur_px", "measurable_px", "visible_px", "measurable_mm", "visible_mm"}: cracks below the one
+            can't be measured in it, below the other not be seen; None if nothing in it tells.
     """
 
     name: str
@@ -99,6 +113,7 @@ class Prediction:
     scales: tuple[float, ...]
     heat: np.ndarray
     shift: float = 0.0
+    width_limits: dict | None = None
 
 
 class Model:
@@ -187,13 +202,22 @@ class Model:
         return self.extract_findings(self.score(pixels, scale, mm_per_px), name)
 
     def score(self, pixels: np.ndarray, scale: float = 0.0, mm_per_px: float = 0.0) -> MultiScaleScores:
-        """Runs the network on `pixels`, uint8 [H, W, C], which are not needed after that."""
+        """Runs the network on `pixels`, uint8 [H, W, C]: of these, the scores have what is needed after that."""
         scales, warnings = self._scales(scale, mm_per_px)
         # Resized for the network: of a larger photograph this is smaller, and nothing that was scored is lost.
         image = resize.scaled(pixels, *self._scorer.resized_size(pixels.shape[:2], scales[0]))
         scale_scores = [scores.first for scores in self._scorer.score(pixels[None], scales, image[None])]
         warnings = warnings + self._too_small(pixels, image)
-        return MultiScaleScores(pixels.shape[1], pixels.shape[0], image, scale_scores, warnings, mm_per_px)
+        scores = MultiScaleScores(pixels.shape[1], pixels.shape[0], image, scale_scores, warnings, mm_per_px)
+        return scores._replace(own_pixels=self._own_pixels(pixels, scores))
+
+    def _own_pixels(self, pixels: np.ndarray, scores: MultiScaleScores) -> GreyPixels:
+        """The pixels across which widths may be measured: without a copy if `scores.image` has all of them."""
+        if scores.image.shape == pixels.shape:
+            return GreyPixels.of(scores.image)
+        raw = self._fused(scores.scale_scores, scores.image.shape[:2], "heat")
+        is_probable = np.maximum(raw, self.heat(scores)) >= self.card.finding_threshold
+        return GreyPixels.of(pixels, ndimage.binary_dilation(is_probable, np.ones((3, 3)), crack_tracing.REACH))
 
     def _too_small(self, pixels: np.ndarray, image: np.ndarray) -> list[str]:
         """A warning if `image`, `pixels` resized for the network, does not fill one of its windows."""
@@ -216,6 +240,9 @@ class Model:
         lowest = self.card.finding_threshold
         factors = scores.width / width, scores.height / height
         traced = crack_tracing.extract_cracks(raw, step, self._window_px // step, scores.image, lowest, cells, heat)
+        lines = [[line * factors for line in crack.lines] for crack in traced]
+        own_pixels = scores.own_pixels or GreyPixels.of(scores.image)
+        widths, limits = crack_width.measure(own_pixels, lines, scores.mm_per_px)
         verdict = self._decide(float(heat.max()), (height, width))
         known = self.bundle.familiarity
         return Prediction(
@@ -225,12 +252,16 @@ class Model:
             probability=verdict.probability,
             decision=verdict.decision,
             label=self.card.classes[verdict.is_cracked],
-            findings=[self._finding(crack, factors, scores.mm_per_px) for crack in traced],
+            findings=[
+                self._finding(crack, width, factors, scores.mm_per_px)
+                for crack, width in zip(traced, widths, strict=True)
+            ],
             warnings=scores.warnings + (self._ood_warnings(scores.scale_scores) if known else []),
             distance=main.distance / known.limit if known else None,
             scales=tuple(scale.scale for scale in scores.scale_scores),
             heat=heat,
             shift=self.card.shift_of(verdict.windows),
+            width_limits=limits,
         )
 
     def window_candidates(self, scores: MultiScaleScores, heat: np.ndarray) -> list[suggestions.Candidate]:
@@ -339,17 +370,27 @@ class Model:
             return REVIEW
         return CRACKED if probability >= self.card.threshold else CLEAN
 
-    def _finding(self, crack: crack_tracing.TracedCrack, factors: tuple[float, float], mm_per_px: float) -> Finding:
-        (x, y, width, height), (right, down) = crack.box, factors
+    def _finding(
+        self,
+        crack: crack_tracing.TracedCrack,
+        width: crack_width.CrackWidth,
+        factors: tuple[float, float],
+        mm_per_px: float,
+    ) -> Finding:
+        (x, y, box_width, box_height), (right, down) = crack.box, factors
         length = None if crack.length_px is None else crack.length_px * math.sqrt(right * down)
         return Finding(
-            (x * right, y * down, width * right, height * down),
+            (x * right, y * down, box_width * right, box_height * down),
             [[(float(at[0]) * right, float(at[1]) * down) for at in outline] for outline in crack.outlines],
             crack.probability,
             self._decision(crack.probability),
             length,
             length * mm_per_px if length is not None and mm_per_px else None,
             crack.length_note,
+            width.centerline,
+            width.width_px,
+            width.width_mm,
+            width.note,
         )
 
 

@@ -13,8 +13,18 @@ from tests.helpers import support
 
 def prediction(name="a.jpg"):
     """With NumPy's numbers in it, as the network gives them."""
+    interval = {"value": np.float64(2.25), "low": 1.5, "high": 3.0}
+    widths = {"median": interval, "p95": interval, "max": interval | {"at": [1.0, 2.0]}}
     crack = Finding(
-        (1.5, 2.0, np.float64(3.25), 4.0), [[(0.1, 0.2), (np.float32(0.3), 4.0)]], 0.9, "cracked", 7.1, None
+        (1.5, 2.0, np.float64(3.25), 4.0),
+        [[(0.1, 0.2), (np.float32(0.3), 4.0)]],
+        0.9,
+        "cracked",
+        7.1,
+        None,
+        centerline=[{"points": [[1.0, 2.0], [3.0, 2.0]], "widths_px": [2.5, None]}],
+        width_px=widths,
+        width_mm=widths,
     )
     return Prediction(
         name, np.int64(60), 40, float(np.float32(0.9)), "cracked", "crack", [crack], ["dark"], None, (1.0, 0.5),

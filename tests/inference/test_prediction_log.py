@@ -45,6 +45,20 @@ def test_candidates_for_labels_come_back_as_they_were(tmp_path, photo):
         assert log.find(photo[0]).candidates == tuple(windows)
 
 
+def test_widths_that_have_another_form_are_measured_anew(tmp_path, photo):
+    finding = prediction().findings[0]
+    for edited in (
+        finding._replace(width_px={"median": 2.0}),
+        finding._replace(centerline=[{"points": [[1.0, 2.0]], "widths_px": []}]),
+        finding._replace(width_note=None),
+    ):
+        changed = dataclasses.replace(prediction(), findings=[edited])
+        stat = prediction_log.file_stat(photo[0])
+        with open_log(tmp_path) as log:
+            log.append(prediction_log.new_record(changed, photo[1], photo[0], stat), b"overlay", None)
+            assert log.find(photo[0]) is None
+
+
 def test_each_line_is_json_that_other_programs_can_read(tmp_path, photo):
     with open_log(tmp_path) as log:
         log.append(record(photo), b"overlay", None)

@@ -29,6 +29,19 @@ def test_a_crack_is_found_outlined_and_measured():
     assert prediction.heat.shape == (-(-200 // 4), 260 // 4)
 
 
+def test_the_width_of_a_crack_is_that_of_the_photograph_also_when_it_is_resized():
+    picture = wall()
+    double = resize.scaled(picture, 400, 520)
+    (small,) = model().predict(picture, scale=1.0)[0].findings
+    (large,) = model(source_px=2 * PX).predict(double, scale=1.0, mm_per_px=0.5)[0].findings
+    assert len(small.centerline) == 1 and len(small.centerline[0]["points"]) == len(small.centerline[0]["widths_px"])
+    assert np.ptp(np.array(large.centerline[0]["points"])[:, 0]) > 480
+    assert bool(small.width_px) != bool(small.width_note) and bool(large.width_px) != bool(large.width_note)
+    ratio = large.width_px["median"]["value"] / small.width_px["median"]["value"]
+    assert ratio == pytest.approx(2, rel=0.2)
+    assert large.width_mm["median"]["value"] == pytest.approx(large.width_px["median"]["value"] / 2, rel=0.01)
+
+
 def test_a_clean_wall_is_clean():
     (prediction,) = model().predict([wall(crack=None)])
     assert (prediction.decision, prediction.label, prediction.findings) == ("clean", "clean", [])
