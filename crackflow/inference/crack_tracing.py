@@ -50,6 +50,7 @@ class TracedCrack:
         probability: of the most probable cell, 0..1.
         length_px: along the middle of the dark line, or None.
         length_note: the reason why there is no length, else "".
+        lines: its middle lines, float64 [N, 2] each, (x, y).
     """
 
     box: tuple[float, float, float, float]
@@ -57,6 +58,7 @@ class TracedCrack:
     probability: float
     length_px: float | None
     length_note: str = ""
+    lines: tuple[np.ndarray, ...] = ()
 
 
 def window_heatmap(probabilities: np.ndarray, window_cells: int) -> np.ndarray:
@@ -189,7 +191,8 @@ def _peak_probabilities(
 def _translate(traced: TracedCrack, left: int, top: int) -> TracedCrack:
     x, y, *size = traced.box
     outlines = [outline + (left, top) for outline in traced.outlines]
-    return dataclasses.replace(traced, box=(x + left, y + top, *size), outlines=outlines)
+    lines = tuple(line + (left, top) for line in traced.lines)
+    return dataclasses.replace(traced, box=(x + left, y + top, *size), outlines=outlines, lines=lines)
 
 
 def _upsample_cells(cells: np.ndarray, cell_px: int, shape: tuple[int, int]) -> np.ndarray:
@@ -243,7 +246,7 @@ def _trace_crack(
     low, high = points.min(0), points.max(0)
     length, note = centerline.length(lines), centerline.no_length(lines, sum(map(_polygon_area, outlines)))
     box = (*low.tolist(), *(high - low).tolist())
-    return TracedCrack(box, outlines, probability, None if note else length, note), used
+    return TracedCrack(box, outlines, probability, None if note else length, note, tuple(lines)), used
 
 
 def _follow_line(

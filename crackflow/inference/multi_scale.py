@@ -12,6 +12,7 @@ import numpy as np
 
 from crackflow.data import resize
 from crackflow.inference import crack_tracing, exposure, sliding_window
+from crackflow.inference.marker_plane import MarkerPlane
 from crackflow.model import model_file, ood
 
 NUM_OOD_WINDOWS = 64  # windows of a photograph, evenly spread, by which the distance from training is measured
@@ -49,6 +50,7 @@ class MultiScaleScores(NamedTuple):
         scale_scores: the scores of each scale.
         warnings: about the scale of the photograph.
         mm_per_px: millimetres per pixel of the photograph, 0: unknown.
+        plane: of a marker in the photograph, through which lengths are measured, or None.
     """
 
     width: int
@@ -57,6 +59,7 @@ class MultiScaleScores(NamedTuple):
     scale_scores: list[ScaleScores]
     warnings: list[str]
     mm_per_px: float
+    plane: MarkerPlane | None = None
 
 
 class PhotoDecision(NamedTuple):

@@ -28,7 +28,9 @@ from crackflow.core.config.trained import SCALE_RANGE, PredictConfig
 from crackflow.core.errors import UserError
 from crackflow.data import resize
 from crackflow.inference import crack_tracing, photo_files, photo_threshold, sliding_window, suggestions
+from crackflow.inference.marker_plane import MarkerPlane
 from crackflow.inference.multi_scale import MultiScaleScorer, MultiScaleScores, PhotoDecision, ScaleScores
+from crackflow.inference.photo_scale import PhotoScale, Source
 from crackflow.model import model_file
 
 CRACKED, CLEAN, REVIEW = "cracked", "clean", "review"
@@ -186,14 +188,20 @@ class Model:
         `predict`."""
         return self.extract_findings(self.score(pixels, scale, mm_per_px), name)
 
-    def score(self, pixels: np.ndarray, scale: float = 0.0, mm_per_px: float = 0.0) -> MultiScaleScores:
-        """Runs the network on `pixels`, uint8 [H, W, C], which are not needed after that."""
-        scales, warnings = self._scales(scale, mm_per_px)
+    def score(
+        self, pixels: np.ndarray, scale: float = 0.0, mm_per_px: float = 0.0, measured: PhotoScale | None = None
+    ) -> MultiScaleScores:
+        """Runs the network on `pixels`, uint8 [H, W, C], which are not needed after that. `measured`: the scale of this
+        photograph, instead of `mm_per_px`."""
+        is_measured = measured is not None and measured.source is not Source.MM_PER_PX
+        mm_per_px, plane = (measured.mm_per_px, measured.plane) if measured else (mm_per_px, None)
+        scales, warnings = self._scales(scale, mm_per_px, is_measured)
+        warnings = [*(measured.warnings if measured else ()), *warnings]
         # Resized for the network: of a larger photograph this is smaller, and nothing that was scored is lost.
         image = resize.scaled(pixels, *self._scorer.resized_size(pixels.shape[:2], scales[0]))
         scale_scores = [scores.first for scores in self._scorer.score(pixels[None], scales, image[None])]
         warnings = warnings + self._too_small(pixels, image)
-        return MultiScaleScores(pixels.shape[1], pixels.shape[0], image, scale_scores, warnings, mm_per_px)
+        return MultiScaleScores(pixels.shape[1], pixels.shape[0], image, scale_scores, warnings, mm_per_px, plane)
 
     def _too_small(self, pixels: np.ndarray, image: np.ndarray) -> list[str]:
         """A warning if `image`, `pixels` resized for the network, does not fill one of its windows."""
@@ -225,7 +233,7 @@ class Model:
             probability=verdict.probability,
             decision=verdict.decision,
             label=self.card.classes[verdict.is_cracked],
-            findings=[self._finding(crack, factors, scores.mm_per_px) for crack in traced],
+            findings=[self._finding(crack, factors, scores.mm_per_px, scores.plane) for crack in traced],
             warnings=scores.warnings + (self._ood_warnings(scores.scale_scores) if known else []),
             distance=main.distance / known.limit if known else None,
             scales=tuple(scale.scale for scale in scores.scale_scores),
@@ -291,14 +299,22 @@ class Model:
         maps = [(scores.scale / main.scale, getattr(scores, name)) for scores in scale_scores]
         return crack_tracing.fuse_scales(maps, main.heat.shape[-2:], reach)[..., :rows, :columns]
 
-    def _scales(self, scale: float, mm_per_px: float) -> tuple[list[float], list[str]]:
-        """(the scales to score at, relative to the training images; cracks are traced at the first), and warnings."""
-        if scale and mm_per_px and self.card.mm_per_px:
+    def _scales(self, scale: float, mm_per_px: float, is_measured: bool = False) -> tuple[list[float], list[str]]:
+        """(the scales to score at, relative to the training images; cracks are traced at the first), and warnings.
+
+        What was measured of one photograph (`is_measured`) refuses no run: --scale goes before it.
+        """
+        if scale and mm_per_px and self.card.mm_per_px and not is_measured:
             raise UserError(
                 f"--scale: expected nothing beside --mm_per_px, which gives it for this model, received {scale:g}"
             )
         if not scale and mm_per_px and self.card.mm_per_px:
             low, high = (self.card.mm_per_px * ratio for ratio in SCALE_RANGE)
+            if is_measured and not low <= mm_per_px <= high:
+                return list(SCALES), [
+                    f"its pixels are {mm_per_px:.3g} mm, and the model was trained on {self.card.mm_per_px:g}: too far "
+                    "apart, so that it was looked at as if its scale were unknown"
+                ]
             if not low <= mm_per_px <= high:
                 raise UserError(
                     f"--mm_per_px: expected {low:.3g} to {high:.3g} for a model that was trained on "
@@ -339,16 +355,26 @@ class Model:
             return REVIEW
         return CRACKED if probability >= self.card.threshold else CLEAN
 
-    def _finding(self, crack: crack_tracing.TracedCrack, factors: tuple[float, float], mm_per_px: float) -> Finding:
+    def _finding(
+        self,
+        crack: crack_tracing.TracedCrack,
+        factors: tuple[float, float],
+        mm_per_px: float,
+        plane: MarkerPlane | None,
+    ) -> Finding:
         (x, y, width, height), (right, down) = crack.box, factors
         length = None if crack.length_px is None else crack.length_px * math.sqrt(right * down)
+        length_mm = length * mm_per_px if length is not None and mm_per_px else None
+        if length is not None and plane:
+            length_mm = plane.length_mm([line * factors for line in crack.lines])
+            length_mm = length_mm if math.isfinite(length_mm) else None  # beyond the horizon of the plane
         return Finding(
             (x * right, y * down, width * right, height * down),
             [[(float(at[0]) * right, float(at[1]) * down) for at in outline] for outline in crack.outlines],
             crack.probability,
             self._decision(crack.probability),
             length,
-            length * mm_per_px if length is not None and mm_per_px else None,
+            length_mm,
             crack.length_note,
         )
 
