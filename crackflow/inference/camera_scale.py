@@ -35,7 +35,7 @@ PITCH_TOLERANCE = 10.0  # degrees from straight down; the scale is then within 2
 MAX_DISTANCE_M = 10_000.0
 
 
-class Camera(NamedTuple):
+class CameraFacts(NamedTuple):
     """What a photograph says of its camera.
 
     Attributes:
@@ -63,7 +63,7 @@ class CameraScale(NamedTuple):
     note: str
 
 
-def read_camera(data: bytes, width: int, height: int) -> Camera:
+def read_camera(data: bytes, width: int, height: int) -> CameraFacts:
     """Read what an image file says of its camera. Never raises for damaged tags.
 
     Args:
@@ -74,10 +74,10 @@ def read_camera(data: bytes, width: int, height: int) -> Camera:
     tags = _exif(data)
     drone = xmp.properties(data, xmp.DJI)
     focal, error, note = _focal_px(tags, drone, width, height)
-    return Camera(focal, error, note, *_drone_distance(drone))
+    return CameraFacts(focal, error, note, *_drone_distance(drone))
 
 
-def at_distance(camera: Camera, distance_m: float = 0.0) -> CameraScale | str:
+def at_distance(camera: CameraFacts, distance_m: float = 0.0) -> CameraScale | str:
     """The scale at a distance.
 
     Args:

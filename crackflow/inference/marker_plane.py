@@ -24,6 +24,16 @@ from crackflow.core.config.card import MarkerDictionary
 from crackflow.core.errors import UserError
 from crackflow.data import resize
 
+OPENCV_NAMES = {
+    MarkerDictionary.APRILTAG_36H11: "DICT_APRILTAG_36h11",
+    MarkerDictionary.APRILTAG_25H9: "DICT_APRILTAG_25h9",
+    MarkerDictionary.APRILTAG_16H5: "DICT_APRILTAG_16h5",
+    MarkerDictionary.ARUCO_4X4_50: "DICT_4X4_50",
+    MarkerDictionary.ARUCO_5X5_100: "DICT_5X5_100",
+    MarkerDictionary.ARUCO_6X6_250: "DICT_6X6_250",
+    MarkerDictionary.ARUCO_7X7_1000: "DICT_7X7_1000",
+    MarkerDictionary.ARUCO_ORIGINAL: "DICT_ARUCO_ORIGINAL",
+}
 DETECTED_PIXELS = 16_000_000  # a larger photograph is made smaller to find markers; corners are refined at full size
 MIN_SIDE_PX = 12  # of a marker, below which its corners are no corners
 # Standard deviation of a corner, each coordinate, in pixels: measured by benchmarks/card.py.
@@ -70,7 +80,7 @@ def load_opencv(flag: str) -> ModuleType:
 
 
 def _dictionary(opencv: ModuleType, dictionary: MarkerDictionary):
-    return opencv.aruco.getPredefinedDictionary(getattr(opencv.aruco, f"DICT_{dictionary.name}"))
+    return opencv.aruco.getPredefinedDictionary(getattr(opencv.aruco, OPENCV_NAMES[dictionary]))
 
 
 def marker_modules(dictionary: MarkerDictionary, number: int) -> np.ndarray:
@@ -241,7 +251,8 @@ class MarkerPlane(NamedTuple):
 
     def mm_per_px(self, points: Sequence | np.ndarray) -> np.ndarray:
         """float64 [N]: the local scale at `points`, [N, 2] in pixels: the root of mm2 on the plane per pixel."""
-        return np.sqrt(np.abs(np.linalg.det(self._jacobian(points))))
+        ((a, b), (c, d)) = np.moveaxis(self._jacobian(points), 0, 2)
+        return np.sqrt(np.abs(a * d - b * c))
 
     def mm_per_px_along(self, points: Sequence | np.ndarray, directions: Sequence | np.ndarray) -> np.ndarray:
         """float64 [N]: millimetres per pixel at `points` along `directions`, [N, 2] each, (x, y) in pixels."""

@@ -50,7 +50,7 @@ class Photo(NamedTuple):
     sha256: str
     place: tuple[float, float] | None
     notes: tuple[str, ...]
-    camera: camera_scale.Camera = camera_scale.Camera()
+    camera: camera_scale.CameraFacts = camera_scale.CameraFacts()
 
 
 def list_photos(

@@ -30,7 +30,7 @@ from crackflow.core.config.trained import PredictConfig
 from crackflow.core.errors import UserError
 from crackflow.data import card_layout, image_file
 from crackflow.inference import camera_scale, card_lines, marker_plane
-from crackflow.inference.camera_scale import Camera
+from crackflow.inference.camera_scale import CameraFacts
 from crackflow.inference.marker_plane import MarkerPlane
 
 COLUMNS = ("path", "mm_per_px")
@@ -38,6 +38,7 @@ MAX_MM_PER_PX = 1000.0  # a pixel of more than a metre is a mistake of units
 MAX_ANGLE = 30.0  # degrees of the view, above which a photograph is called oblique
 PRINT_ERROR = 0.005  # of a printed marker: half a millimetre on the card's ruler of 100
 MAX_RELATIVE_ERROR = 0.05  # above which a marker is called too small
+MIN_SIDE_PX = 40.0  # of a marker; errors of smaller ones were not measured (benchmarks/card.py)
 MAX_DISAGREEMENT = 0.05  # of the sides of two markers on one wall
 
 
@@ -108,7 +109,7 @@ class ScaleSources:
     mm_per_px: float = 0.0
     distance_m: float = 0.0
 
-    def measure(self, pixels: np.ndarray, camera: Camera, path: str) -> tuple[PhotoScale | None, tuple[str, ...]]:
+    def measure(self, pixels: np.ndarray, camera: CameraFacts, path: str) -> tuple[PhotoScale | None, tuple[str, ...]]:
         """The scale of a photograph.
 
         Args:
@@ -153,10 +154,11 @@ def scale_from_markers(
     place = np.array([[width / 2, height / 2]])
     value, error = plane.mm_per_px(place)[0], plane.relative_error(place)[0]
     at_marker = float(plane.mm_per_px(plane.center)[0])
-    # Far from a small marker, or beyond the horizon of its plane, the middle of the photograph says nothing.
+    # Far from a small marker, or beyond the horizon of its plane, nothing is known of the middle of the photograph: the
+    # scale is then that of the marker, with the error of the middle.
     if not (math.isfinite(error) and error <= 0.5 and 0 < value <= MAX_MM_PER_PX):
-        place, value, error = plane.center, at_marker, plane.relative_error(plane.center)[0]
-    error = min(math.hypot(float(error), PRINT_ERROR), 1.0)
+        place, value = plane.center, at_marker
+    error = min(math.hypot(float(error), PRINT_ERROR), 1.0) if math.isfinite(error) else 1.0
     angle = plane.view_angle(place)
     is_card = dictionary is MarkerDictionary.APRILTAG_36H11 and marker.number == card_layout.CARD_ID
     readings = card_lines.measure(pixels, plane) if is_card else []
@@ -193,10 +195,10 @@ def _marker_warnings(marker: marker_plane.Marker, plane: MarkerPlane, error: flo
             f"it was taken at {angle:.0f} degrees from straight ahead: lengths are corrected for that, but cracks look "
             f"thinner and are missed; take it at {MAX_ANGLE:.0f} degrees or less"
         )
-    if error > MAX_RELATIVE_ERROR:
+    if error > MAX_RELATIVE_ERROR or marker.side_px < MIN_SIDE_PX:
         warnings.append(
             f"its marker of {plane.side_mm:g} mm is {marker.side_px:.0f} pixels wide, too small to be precise: "
-            f"millimetres are within {error:.0%}; go nearer, or print a larger one"
+            f"millimetres in the middle of the photograph are within {error:.0%}; go nearer, or print a larger one"
         )
     return warnings
 
@@ -258,17 +260,25 @@ def rectify_widths(findings: Iterable[dict], scale: dict | None) -> None:
         if not finding.get("width_px"):
             continue
         places, normals = _across(finding)
+        x, y, width, height = finding["box"]
         if len(places):
-            factors = plane.mm_per_px_along(places, normals)
+            factor = float(plane.mm_per_px_along(places, normals).mean())
         else:
-            x, y, width, height = finding["box"]
-            places = np.array([[x + width / 2, y + height / 2]])
-            factors = plane.mm_per_px(places)
-        finding["width_mm"] = {
-            name: _in_mm(width_px, places, factors) for name, width_px in finding["width_px"].items()
-        }
-        if not np.isfinite(factors).all():
+            factor = float(plane.mm_per_px([[x + width / 2, y + height / 2]])[0])
+        if not math.isfinite(factor):
             finding["width_mm"] = None
+            continue
+        widths = finding["width_mm"] = {}
+        for name, width_px in finding["width_px"].items():
+            local = factor
+            if len(places) and "at" in width_px:
+                at = np.array([width_px["at"]], np.float64)
+                nearest = np.hypot(*(places - at).T).argmin()
+                local = float(plane.mm_per_px_along(at, normals[[nearest]])[0])
+            widths[name] = {
+                key: value if key == "at" or value is None else round(value * local, 4)
+                for key, value in width_px.items()
+            }
 
 
 def _across(finding: dict) -> tuple[np.ndarray, np.ndarray]:
@@ -281,15 +291,6 @@ def _across(finding: dict) -> tuple[np.ndarray, np.ndarray]:
         places.append(((points[1:] + points[:-1]) / 2)[has_length])
         normals.append((pieces @ np.array([[0.0, 1.0], [-1.0, 0.0]]))[has_length])
     return np.concatenate(places), np.concatenate(normals)
-
-
-def _in_mm(width_px: dict, places: np.ndarray, factors: np.ndarray) -> dict:
-    factor = float(factors.mean())
-    if "at" in width_px:
-        factor = float(factors[np.hypot(*(places - np.array(width_px["at"], np.float64)).T).argmin()])
-    return {
-        name: value if name == "at" or value is None else round(value * factor, 4) for name, value in width_px.items()
-    }
 
 
 def read_table(path: str, known: Collection[str]) -> ScaleTable:
