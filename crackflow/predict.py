@@ -26,6 +26,7 @@ from crackflow.core.errors import RetryableError, UserError
 from crackflow.data import image_file, overlays
 from crackflow.evaluation import photo_evaluation, review_tally, significance
 from crackflow.inference import (
+    marker_cover,
     photo_files,
     photo_scale,
     prediction_log,
@@ -217,11 +218,12 @@ def _process_photo(named, config, model, page, log, sources) -> prediction_log.R
     stat = prediction_log.file_stat(named.file)
     photo = photo_files.read(named.file, model.card.channels, config.max_megapixels)
     scale, notes = sources.measure(photo.pixels, photo.camera, named.path)
-    scores = model.score(photo.pixels, config.scale, measured=scale)
     small = overlays.fitted(photo.pixels, overlays.SHOWN_PX)
-    photo = photo._replace(
-        pixels=small, notes=photo.notes + notes
-    )  # frees the full-size pixels, which are as large as all that follows
+    # Frees the full-size pixels, which are as large as all that follows, if a marker was covered in a copy of them.
+    seen, photo = photo.pixels, photo._replace(pixels=small, notes=photo.notes + notes)
+    seen = marker_cover.cover(seen, scale.covered) if scale else seen
+    scores = model.score(seen, config.scale, measured=scale)
+    del seen
     prediction = model.extract_findings(scores, named.path)
     candidates = model.window_candidates(scores, prediction.heat) if config.suggest else ()
     record = prediction_log.new_record(prediction, photo, named.file, stat, candidates, scale and scale.as_dict())

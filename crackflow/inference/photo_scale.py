@@ -29,7 +29,7 @@ from crackflow.core.config.card import MarkerDictionary
 from crackflow.core.config.trained import PredictConfig
 from crackflow.core.errors import UserError
 from crackflow.data import card_layout, image_file
-from crackflow.inference import camera_scale, card_lines, marker_plane
+from crackflow.inference import camera_scale, card_lines, marker_cover, marker_plane
 from crackflow.inference.camera_scale import CameraFacts
 from crackflow.inference.marker_plane import MarkerPlane
 
@@ -63,6 +63,7 @@ class PhotoScale:
         note: a sentence on where it comes from, or "".
         plane: of the marker, through which lengths are measured; None without one.
         details: what findings.json says besides.
+        covered: outlines of markers, (x, y) in pixels, that the network should not see.
         warnings: sentences for the user.
     """
 
@@ -72,6 +73,7 @@ class PhotoScale:
     note: str = ""
     plane: MarkerPlane | None = None
     details: dict = dataclasses.field(default_factory=dict)
+    covered: tuple[np.ndarray, ...] = ()
     warnings: tuple[str, ...] = ()
 
     def as_dict(self) -> dict:
@@ -185,7 +187,9 @@ def scale_from_markers(
         ],
     }
     warnings = _marker_warnings(marker, plane, error, angle) + _disagreement(markers, plane)
-    return PhotoScale(float(value), Source.MARKER, error, note, plane, details, tuple(warnings))
+    covered = [marker_cover.outline(plane, bool(readings))]
+    covered += [marker_cover.outline(MarkerPlane.of(other.corners, side_mm), False) for other in markers[1:]]
+    return PhotoScale(float(value), Source.MARKER, error, note, plane, details, tuple(covered), tuple(warnings))
 
 
 def _marker_warnings(marker: marker_plane.Marker, plane: MarkerPlane, error: float, angle: float) -> list[str]:
