@@ -97,7 +97,7 @@ def measure(angle: float, mm_per_px: float, readings: dict[float, list]) -> dict
         "found": seen,
         "of": len(AZIMUTHS),
         "corner_px": round(float(np.sqrt(np.mean(corner))), 3),
-        # Less their mean: half a pixel, by another convention for the centres of pixels.
+        # Less their mean, which another convention for the centres of pixels would explain.
         "corner_px_opencv": round(float(np.nanstd(np.concatenate(opencv), axis=0).mean()), 3),
         "angle_degrees": round(max(angles), 2),
         "length_before": spread(before),
