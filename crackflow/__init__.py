@@ -40,7 +40,7 @@ if platform.machine() in ("x86_64", "AMD64"):
 _PLACES = {"Finding": "Finding", "Model": "Model", "Prediction": "Prediction", "load_model": "load"}
 _VERBS = (
     *("synth", "convert", "augment_preview", "train", "adapt", "tune"),
-    *("evaluate", "explain", "predict", "export", "doctor"),
+    *("evaluate", "explain", "card", "predict", "export", "doctor"),
 )
 __all__ = ["__version__", *_PLACES, *_VERBS]
 

@@ -24,6 +24,7 @@ __all__ = [
     "tune",
     "evaluate",
     "explain",
+    "card",
     "predict",
     "export",
     "doctor",
@@ -318,6 +319,15 @@ def explain(
 ) -> dict:
     """Show where a trained model looks, and how faithful its heat maps are."""
 
+def card(
+    *,
+    out: str | PathLike[str] = "card.pdf",
+    marker_mm: float = 50.0,
+    paper: Literal["a5", "a4"] = "a5",
+    overwrite: bool = False,
+) -> str:
+    """Make the scale card to print: a marker, lines of 0.1 to 2.0 mm, a ruler to check the print."""
+
 def predict(
     *,
     photos: str | PathLike[str] = "",
@@ -325,6 +335,19 @@ def predict(
     out: str | PathLike[str] = "findings",
     scale: float = 0.0,
     mm_per_px: float = 0.0,
+    marker_mm: float = 0.0,
+    marker_dictionary: Literal[
+        "apriltag_36h11",
+        "apriltag_25h9",
+        "apriltag_16h5",
+        "aruco_4x4_50",
+        "aruco_5x5_100",
+        "aruco_6x6_250",
+        "aruco_7x7_1000",
+        "aruco_original",
+    ] = "apriltag_36h11",
+    scales: str | PathLike[str] = "",
+    distance_m: float = 0.0,
     threshold: float = 0.0,
     expected_cracked: float = 0.0,
     suggest: int = 0,

@@ -28,7 +28,9 @@ from crackflow.core.errors import RetryableError, UserError
 from crackflow.data import image_file, overlays
 from crackflow.evaluation import findings_content, review_tally
 from crackflow.inference import (
+    marker_cover,
     photo_files,
+    photo_scale,
     prediction_log,
     predictor,
     replay,
@@ -66,14 +68,15 @@ def run(config: PredictConfig) -> dict:
     files, rejected = photo_files.list_photos(config.photos, config.out, passed_over)
     if tally:
         _require_reviewed_photos(files, tally)
+    sources = photo_scale.sources_of(config, [named.path for named in files] + [path for path, _ in rejected])
     with atomic.folder(config.out, FINDINGS, config.overwrite, OWNED_FILES, prediction_log.FOLDER) as stage:
         with (
-            prediction_log.open_log(config.out, _run_settings(config, model, tally), config.overwrite) as log,
+            prediction_log.open_log(config.out, _run_settings(config, model, tally, sources), config.overwrite) as log,
             _report_interruption(log, files),
         ):
             page = findings_page.FindingsPage(config.page_photos)
             pool = suggested_windows.CandidatePool()
-            photos = _process_photos(config, model, files, rejected, page, stage, log, pool, tally)
+            photos = _process_photos(config, model, files, rejected, page, stage, log, pool, tally, sources)
             content = findings_content.build(config, model, photos)
             if tally:
                 content["reviews"] = tally.summary()
@@ -113,7 +116,10 @@ def _require_reviewed_photos(files: list[photo_files.PhotoPath], tally: review_t
 
 
 def _run_settings(
-    config: PredictConfig, model: predictor.Model, tally: review_tally.ReviewTally | None
+    config: PredictConfig,
+    model: predictor.Model,
+    tally: review_tally.ReviewTally | None,
+    sources: photo_scale.ScaleSources,
 ) -> dict[str, str]:
     """The settings that must not change when a run resumes, by flag."""
     texts = flags.as_dict(config, RESUMABLE_FLAGS | {"reviews"})
@@ -121,6 +127,8 @@ def _run_settings(
     settings |= {"--photos": os.path.abspath(config.photos), "--model": model.bundle.sha256}
     if tally:
         settings |= {"--reviews": tally.sha256}  # in whatever files
+    if sources.table:
+        settings |= {"--scales": sources.table.sha256}
     return settings | {"the version of crackflow": __version__}
 
 
@@ -153,7 +161,7 @@ def _describe_progress(log: prediction_log.PredictionLog, files: list[photo_file
     return f"{count:,} of {len(files):,} photographs are done, and the same command resumes with the others"
 
 
-def _process_photos(config, model, files, rejected, page, stage, log, pool, tally) -> list[dict]:
+def _process_photos(config, model, files, rejected, page, stage, log, pool, tally, sources) -> list[dict]:
     """Predict every photograph, write its overlay, and add it to `pool`.
 
     Returns:
@@ -169,14 +177,14 @@ def _process_photos(config, model, files, rejected, page, stage, log, pool, tall
             advance(1)
             try:
                 record = _load_record(named, config, model, page, log) or _process_photo(
-                    named, config, model, page, log
+                    named, config, model, page, log, sources
                 )
             except errors.ImageError as error:
                 rejected.append((named.path, str(error)))
                 continue
             overlay = f"overlays/{len(photos) + 1:06d}.jpg"
             log.copy_overlay(record, os.path.join(stage, overlay))
-            photos.append(_photo_metadata(record.prediction, record.photo, overlay))
+            photos.append(_photo_metadata(record.prediction, record.photo, overlay, record.scale))
             source = suggested_windows.PhotoSource(record.file, named.path, record.photo.sha256)
             pool.add(source, record.candidates)
             if tally:
@@ -208,9 +216,9 @@ def _load_record(named, config, model, page, log) -> prediction_log.Record | Non
     return record
 
 
-def _process_photo(named, config, model, page, log) -> prediction_log.Record:
+def _process_photo(named, config, model, page, log, sources) -> prediction_log.Record:
     """Predict one photograph, log it, and add it to `page`."""
-    record, small, prediction = _predict_photo(named, config, model)
+    record, small, prediction = _predict_photo(named, config, model, sources)
     overlay = overlays.as_jpeg(overlays.marked(small, prediction))
     record = log.append(record, overlay, page.add(record.prediction, small))
     for warning in prediction.warnings:
@@ -218,16 +226,21 @@ def _process_photo(named, config, model, page, log) -> prediction_log.Record:
     return record
 
 
-def _predict_photo(named, config, model) -> tuple[prediction_log.Record, np.ndarray, predictor.Prediction]:
+def _predict_photo(named, config, model, sources) -> tuple[prediction_log.Record, np.ndarray, predictor.Prediction]:
     """(what findings.json is made from, the photograph at the size of the page, the prediction with its heat map)."""
     stat = prediction_log.file_stat(named.file)
     photo = photo_files.read(named.file, model.card.channels, config.max_megapixels)
-    scores = model.score(photo.pixels, config.scale, config.mm_per_px)
+    scale, notes = sources.measure(photo.pixels, photo.camera, named.path)
     small = overlays.fitted(photo.pixels, overlays.SHOWN_PX)
-    photo = photo._replace(pixels=small)  # frees the full-size pixels, which are as large as all that follows
+    # Frees the full-size pixels, which are as large as all that follows, if a marker was covered in a copy of them.
+    seen, photo = photo.pixels, photo._replace(pixels=small, notes=photo.notes + notes)
+    seen = marker_cover.cover(seen, scale.covered) if scale else seen
+    scores = model.score(seen, config.scale, measured=scale)
+    del seen
     prediction = model.extract_findings(scores, named.path)
     candidates = model.window_candidates(scores, prediction.heat) if config.suggest else ()
-    return prediction_log.new_record(prediction, photo, named.file, stat, candidates), small, prediction
+    record = prediction_log.new_record(prediction, photo, named.file, stat, candidates, scale and scale.as_dict())
+    return record, small, prediction
 
 
 def _replay(config: PredictConfig) -> dict:
@@ -243,14 +256,15 @@ def _replay(config: PredictConfig) -> dict:
     model = predictor.load(config.model, config.threshold)
     earlier.require_model(model.bundle.sha256)
     files = earlier.match_photos(photo_files.list_photos(config.photos)[0])
+    sources = photo_scale.sources_of(config, None)  # a line may be about a file that was rejected
     photos = []
     with console.progress_bar(len(files), "looking") as advance:
         for named, before in zip(files, earlier.photos, strict=True):
             try:
-                record = _predict_photo(named, config, model)[0]
+                record = _predict_photo(named, config, model, sources)[0]
             except errors.ImageError as error:
                 raise UserError(f"{named.path!r}: expected the photograph of {config.replay!r}: {error}") from error
-            photos.append(_photo_metadata(record.prediction, record.photo, before["overlay"]))
+            photos.append(_photo_metadata(record.prediction, record.photo, before["overlay"], record.scale))
             advance(1)
     content = findings_content.build(config, model, photos)
     console.info(earlier.verify(content))
@@ -272,9 +286,11 @@ def _write_suggestions(pool, config, model, stage) -> str:
     )
 
 
-def _photo_metadata(prediction: predictor.Prediction, photo: photo_files.Photo, overlay: str) -> dict:
+def _photo_metadata(
+    prediction: predictor.Prediction, photo: photo_files.Photo, overlay: str, scale: dict | None
+) -> dict:
     """The entry of a photograph in findings.json."""
-    return {
+    content = {
         "path": prediction.name,
         "sha256": photo.sha256,
         "width": prediction.width,
@@ -284,6 +300,7 @@ def _photo_metadata(prediction: predictor.Prediction, photo: photo_files.Photo, 
         "decision": prediction.decision,
         "logits_taken_off": round(prediction.shift, 3),
         "scales": list(prediction.scales),
+        "scale": scale,
         "unlike_training": None if prediction.distance is None else round(prediction.distance, 3),
         "warnings": prediction.warnings,
         "notes": list(photo.notes),
@@ -307,6 +324,8 @@ def _photo_metadata(prediction: predictor.Prediction, photo: photo_files.Photo, 
             for finding in prediction.findings
         ],
     }
+    photo_scale.rectify_widths(content["findings"], scale)
+    return content
 
 
 def _round_coordinates(values) -> list[float]:
@@ -344,6 +363,8 @@ def _print_summary(config: PredictConfig, photos: list[dict], rejected: list[tup
                 f"{len(photo['findings'])} finding{'s' if len(photo['findings']) != 1 else ''}"
             )
     console.info(", ".join(f"{name} {count:,}" for name, count in counts.items()))
+    if photo_scale.is_requested(config) or any(photo["scale"] for photo in photos):
+        console.info(photo_scale.summary(photos))
     if rejected:
         console.info(f"left out: {len(rejected):,}, each with its reason in rejected.csv; the first: {rejected[0][1]}")
     console.info(f"findings {os.path.join(config.out, FINDINGS)}, report {os.path.join(config.out, run_folder.REPORT)}")

@@ -228,6 +228,7 @@ VERBS = {
     "predict": ["--model={0}", "--photos={1}", "--out={1}x"],
     "export": ["--model={0}", "--out={1}"],
     "doctor": ["--data={0}"],
+    "card": ["--out={0}.txt"],
     "augment_preview": ["--data={0}", "--out={1}.png"],
     "data_service": ["--role=worker", "--dispatcher={0}"],
 }

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks import card_scenes
 from crackflow import predict
 from crackflow.conversion import layouts
 from crackflow.core import csv_files
@@ -21,6 +22,7 @@ from crackflow.data import reviews
 from crackflow.inference import photo_files, suggestions
 from crackflow.model import model_file
 from tests.helpers import review_files, schemas, support
+from tests.helpers.camera_photos import taken
 from tests.helpers.gps_photos import located
 from tests.helpers.jpegs import jpeg
 from tests.helpers.walls import CARD, darkness, wall
@@ -145,6 +147,8 @@ def test_only_so_many_photographs_are_on_the_page(input_dir, tmp_path):
             "--expected_cracked: expected a fraction from 0 up to, not including, 1, received",
         ),
         ({"expected_cracked": float("nan")}, "--expected_cracked: expected a fraction from 0 up to, not including, 1"),
+        ({"marker_mm": -1.0}, "--marker_mm: expected 0 or a number above 0, received -1.0"),
+        ({"distance_m": float("nan")}, "--distance_m: expected 0 or a number above 0, received nan"),
         ({"suggest": -1}, "--suggest: expected 0 or more, received -1"),
         ({"reviews": ("a.json", "")}, "--reviews: expected files, separated by commas"),
     ],
@@ -548,3 +552,83 @@ def test_a_photograph_that_no_longer_decodes_is_one_line(done, input_dir, monkey
     monkeypatch.setattr(photo_files, "read", fail)
     with pytest.raises(UserError, match=r"'cracked.jpg': expected the photograph of .*findings.json': its data end ea"):
         replay(input_dir, done[0] / "findings.json")
+
+
+@pytest.fixture(scope="module")
+def scaled_site(input_dir, tmp_path_factory):
+    """A site with the card on a wall, a photograph with a focal length, and one with nothing; and a file of scales."""
+    root = tmp_path_factory.mktemp("scaled")
+    size = (600, 500)
+    matrix = card_scenes.camera(35, 500.0, 1000.0, size, azimuth=90.0)
+    card = card_scenes.photograph(matrix, size)
+    (x0, y0), (x1, y1) = card_scenes.project(matrix, [(-40.0, 20.0), (-40.0, 170.0)])
+    for t in np.linspace(0, 1, 3000):  # a crack of 150 mm beside the card
+        x, y = round(x0 + t * (x1 - x0)), round(y0 + t * (y1 - y0))
+        card[y - 1 : y + 2, x - 1 : x + 2] = 5
+    support.put(root / "site/card.png", support.encoded(card, "PNG"))
+    support.put(root / "site/exif.jpg", taken(pixels=wall(), FocalLengthIn35mmFilm=28))
+    support.put(root / "site/none.png", support.encoded(wall(crack=None), "PNG"))
+    (root / "scales.csv").write_text("path,mm_per_px\nexif.jpg,0.25\n")
+    return root
+
+
+def run_scaled(input_dir, site, out, **settings):
+    content = run(input_dir, out, **{"photos": str(site / "site"), "marker_mm": 50.0} | settings)
+    return {photo["path"]: photo for photo in content["photos"]}
+
+
+def test_each_photograph_has_the_scale_of_its_best_source(input_dir, scaled_site, tmp_path, capsys):
+    photos = run_scaled(input_dir, scaled_site, tmp_path / "out", distance_m=1.5)
+    scales = {path: photo["scale"] and photo["scale"]["source"] for path, photo in photos.items()}
+    assert scales == {"card.png": "marker", "exif.jpg": "exif", "none.png": None}
+    assert "scale of the photographs by marker 1, exif 1, none 1" in capsys.readouterr().out
+    card, exif = photos["card.png"], photos["exif.jpg"]
+    assert any("taken at 35 degrees" in text for text in card["warnings"])
+    assert "no scale from a distance of 1.5 m: it has no EXIF" in photos["none.png"]["notes"]
+    (crack,) = card["findings"]
+    assert crack["length_mm_estimate"] == pytest.approx(150, rel=0.06), "the card's lines are no findings"
+    assert len(card["scale"]["card_lines"]) == 13
+    (crack,) = exif["findings"]
+    expected = crack["length_px_estimate"] * exif["scale"]["mm_per_px"]
+    assert crack["length_mm_estimate"] == pytest.approx(expected, rel=1e-3)
+    assert "length in mm" in (tmp_path / "out/report.html").read_text()
+    assert card["sha256"] == support.sha256(scaled_site / "site/card.png")
+
+
+def test_a_scale_of_the_table_counts_before_the_camera(input_dir, scaled_site, tmp_path):
+    flags = {"scales": str(scaled_site / "scales.csv"), "distance_m": 1.5, "marker_mm": 0.0}
+    photos = run_scaled(input_dir, scaled_site, tmp_path / "out", **flags)
+    assert photos["exif.jpg"]["scale"] == {
+        "mm_per_px": 0.25, "source": "scales", "relative_error": None, "note": None,
+    }  # fmt: skip
+    assert photos["card.png"]["scale"] is None and "--scales has no line for it" in photos["card.png"]["notes"]
+
+
+def test_a_run_resumes_with_its_scales_and_no_others(input_dir, scaled_site, tmp_path, monkeypatch):
+    flags = {"scales": str(scaled_site / "scales.csv"), "distance_m": 1.5}
+    whole = run_scaled(input_dir, scaled_site, tmp_path / "whole", **flags)
+    process, done = predict._process_photo, []
+
+    def stop_at_the_third(*arguments):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(process(*arguments))
+        return done[-1]
+
+    monkeypatch.setattr(predict, "_process_photo", stop_at_the_third)
+    with pytest.raises(RetryableError):
+        run_scaled(input_dir, scaled_site, tmp_path / "out", **flags)
+    monkeypatch.setattr(predict, "_process_photo", process)
+    (tmp_path / "other.csv").write_text("path,mm_per_px\nexif.jpg,0.26\n")
+    with pytest.raises(UserError, match="--scales: the unfinished results in .* were begun with '"):
+        run_scaled(input_dir, scaled_site, tmp_path / "out", **flags | {"scales": str(tmp_path / "other.csv")})
+    (tmp_path / "same.csv").write_bytes((scaled_site / "scales.csv").read_bytes())
+    resumed = run_scaled(input_dir, scaled_site, tmp_path / "out", **flags | {"scales": str(tmp_path / "same.csv")})
+    assert resumed == whole
+
+
+def test_a_damaged_table_ends_the_command_before_any_work(input_dir, scaled_site, tmp_path):
+    (tmp_path / "bad.csv").write_text("path,mm_per_px\nelsewhere.jpg,1\n")
+    with pytest.raises(UserError, match="line 2: expected the path of one of the photographs"):
+        run_scaled(input_dir, scaled_site, tmp_path / "out", scales=str(tmp_path / "bad.csv"))
+    assert not (tmp_path / "out").exists()

@@ -12,6 +12,7 @@ import pathlib
 
 from crackflow.core.config.adapt import AdaptConfig
 from crackflow.core.config.augmentation import PreviewConfig
+from crackflow.core.config.card import CardConfig
 from crackflow.core.config.data import ConvertConfig, SynthConfig
 from crackflow.core.config.search import TuneConfig
 from crackflow.core.config.tools import DataServiceConfig, DoctorConfig
@@ -27,6 +28,7 @@ CONFIGS = {
     "tune": TuneConfig,
     "evaluate": EvaluateConfig,
     "explain": ExplainConfig,
+    "card": CardConfig,
     "predict": PredictConfig,
     "export": ExportConfig,
     "doctor": DoctorConfig,

@@ -13,6 +13,7 @@ import numpy as np
 from crackflow.data import resize
 from crackflow.inference import crack_tracing, exposure, sliding_window
 from crackflow.inference.cross_profiles import GreyPixels
+from crackflow.inference.marker_plane import MarkerPlane
 from crackflow.model import model_file, ood
 
 NUM_OOD_WINDOWS = 64  # windows of a photograph, evenly spread, by which the distance from training is measured
@@ -51,6 +52,7 @@ class MultiScaleScores(NamedTuple):
         warnings: about the scale of the photograph.
         mm_per_px: millimetres per pixel of the photograph, 0: unknown.
         own_pixels: of the photograph itself, wherever cracks may be; None: nothing but `image` is known.
+        plane: of a marker in the photograph, through which lengths are measured, or None.
     """
 
     width: int
@@ -60,6 +62,7 @@ class MultiScaleScores(NamedTuple):
     warnings: list[str]
     mm_per_px: float
     own_pixels: GreyPixels | None = None
+    plane: MarkerPlane | None = None
 
 
 class PhotoDecision(NamedTuple):

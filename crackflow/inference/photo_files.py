@@ -21,6 +21,7 @@ from PIL import ExifTags, Image
 from crackflow.core import csv_files, json_schema, system_files
 from crackflow.core.errors import UserError
 from crackflow.data import folders, image_file, rejections
+from crackflow.inference import camera_scale
 
 # What tells a folder of results from one of photographs.
 RESULT_FILES, UNFINISHED_FILE = (json_schema.FINDINGS, "predictions.csv"), os.path.join("unfinished", "photos.jsonl")
@@ -42,12 +43,14 @@ class Photo(NamedTuple):
         sha256: of the file, in hexadecimal.
         place: latitude and longitude in degrees if the camera recorded them, else None.
         notes: the changes made while decoding.
+        camera: what the file says of its camera; prediction_log does not write it.
     """
 
     pixels: np.ndarray
     sha256: str
     place: tuple[float, float] | None
     notes: tuple[str, ...]
+    camera: camera_scale.CameraFacts = camera_scale.CameraFacts()
 
 
 def list_photos(
@@ -141,7 +144,8 @@ def read(file: str, channels: int, max_megapixels: float) -> Photo:
     """
     photo = image_file.open_photo(file, max_megapixels)
     values = image_file.pixels(photo, channels, image_px=0)
-    return Photo(values, image_file.digest(photo.data).hex(), parse_gps_position(photo.data), photo.notes)
+    camera = camera_scale.read_camera(photo.data, photo.width, photo.height)
+    return Photo(values, image_file.digest(photo.data).hex(), parse_gps_position(photo.data), photo.notes, camera)
 
 
 def parse_gps_position(data: bytes) -> tuple[float, float] | None:

@@ -53,6 +53,7 @@ class Record:
         stat: `file_stat` of the file before it was read.
         number: number of its overlay, 0 before it has one.
         candidates: windows that may be suggested for labels; none where none are asked for.
+        scale: what findings.json says of its scale, or None.
     """
 
     prediction: Prediction
@@ -61,10 +62,16 @@ class Record:
     stat: tuple[int, ...]
     number: int = 0
     candidates: tuple[Candidate, ...] = ()
+    scale: dict | None = None
 
 
 def new_record(
-    prediction: Prediction, photo: Photo, file: str, stat: tuple[int, ...], candidates: Sequence[Candidate] = ()
+    prediction: Prediction,
+    photo: Photo,
+    file: str,
+    stat: tuple[int, ...],
+    candidates: Sequence[Candidate] = (),
+    scale: dict | None = None,
 ) -> Record:
     """Build a record exactly as a later process will read it.
 
@@ -76,8 +83,9 @@ def new_record(
         file: path of the photograph.
         stat: `file_stat` of the file before it was read.
         candidates: windows that may be suggested for labels.
+        scale: what findings.json says of its scale.
     """
-    record = Record(prediction, photo, os.path.abspath(file), stat, candidates=tuple(candidates))
+    record = Record(prediction, photo, os.path.abspath(file), stat, candidates=tuple(candidates), scale=scale)
     return _from_dict(json.loads(_to_json(_as_dict(record))))
 
 
@@ -278,9 +286,9 @@ def _as_dict(record: Record) -> dict:
     prediction["findings"] = [finding._asdict() for finding in record.prediction.findings]
     del prediction["heat"]
     photo = record.photo._asdict()
-    del photo["pixels"]
+    del photo["pixels"], photo["camera"]
     content = {"file": record.file, "number": record.number, "stat": record.stat}
-    return content | {"photo": photo, "prediction": prediction, "candidates": record.candidates}
+    return content | {"photo": photo, "prediction": prediction, "candidates": record.candidates, "scale": record.scale}
 
 
 def _from_dict(content: dict) -> Record:
@@ -293,6 +301,7 @@ def _from_dict(content: dict) -> Record:
         tuple(content["stat"]),
         content["number"],
         tuple(Candidate(*fields[:-1], tuple(fields[-1])) for fields in content["candidates"]),
+        content["scale"],
     )
 
 
@@ -322,6 +331,9 @@ def _has_valid_types(record: Record) -> bool:
         numbers += [finding.probability, finding.length_px or 0.0, finding.length_mm or 0.0, *finding.box]
         numbers += [side for outline in finding.outlines for x, y in outline for side in (x, y)]
         texts += [finding.decision, finding.length_note, finding.width_note]
+    if record.scale is not None:
+        numbers.append(record.scale["mm_per_px"])
+        texts.append(record.scale["source"])
     is_valid = all(type(value) in (int, float) for value in numbers) and all(type(value) is int for value in integers)
     is_valid = is_valid and suggestions.are_valid(record.candidates, prediction.width, prediction.height)
     is_valid = is_valid and width_results.are_valid_limits(prediction.width_limits)

@@ -19,7 +19,6 @@ import dataclasses
 import math
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -31,6 +30,8 @@ from crackflow.data import resize
 from crackflow.inference import crack_tracing, crack_width, photo_files, photo_threshold, sliding_window, suggestions
 from crackflow.inference.cross_profiles import GreyPixels
 from crackflow.inference.multi_scale import MultiScaleScorer, MultiScaleScores, PhotoDecision, ScaleScores
+from crackflow.inference.photo_scale import PhotoScale, Source
+from crackflow.inference.prediction import Finding, Prediction
 from crackflow.model import model_file
 
 CRACKED, CLEAN, REVIEW = "cracked", "clean", "review"
@@ -46,74 +47,6 @@ MIN_WINDOW_FILL = 0.5
 # Of several photographs at their finest scale, together. Half of it cost as much CPU time with METU's at 128 pixels, a
 # quarter a fourth more, twice as many a tenth less, with twice the memory of a tile.
 BATCH_PIXELS = sliding_window.TILE_PX**2
-
-
-class Finding(NamedTuple):
-    """A crack.
-
-    Attributes:
-        box: x, y, width and height in pixels of the photograph.
-        outlines: polygons, each a list of (x, y) in pixels of the photograph.
-        probability: 0..1.
-        decision: cracked or review.
-        length_px: length along the middle of the dark line in pixels, an estimate, or None.
-        length_mm: the same in millimetres, or None.
-        length_note: why there is no length, or "".
-        centerline: one {"points": [[x, y], ...], "widths_px": [width or None, ...]} per branch, in pixels of the
-            photograph.
-        width_px: {"median": {"value", "low", "high"}, "p95": the same, "max": the same with "at": [x, y]}, with 95 %
-            intervals, or None.
-        width_mm: the same in millimetres, or None.
-        width_note: why there is no width, or "".
-    """
-
-    box: tuple[float, float, float, float]
-    outlines: list[list[tuple[float, float]]]
-    probability: float
-    decision: str
-    length_px: float | None
-    length_mm: float | None
-    length_note: str = ""
-    centerline: Sequence[dict] = ()
-    width_px: dict | None = None
-    width_mm: dict | None = None
-    width_note: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class Prediction:
-    """The prediction for one photograph.
-
-    Attributes:
-        name: its path, or the number of an array.
-        width: of the photograph in pixels.
-        height: of the photograph in pixels.
-        probability: the maximum of `heat`, 0..1.
-        decision: cracked, clean or review (for human review).
-        label: the model's name for the class on this side of the threshold.
-        findings: the cracks.
-        warnings: sentences for the user.
-        distance: from the training images; above 1 is out of distribution; None if the model has no detector.
-        scales: factors by which the photograph was resized, relative to the training images.
-        heat: float32 [h, w], 0..1, the probability of every position, corrected for their number.
-        shift: the correction, in logits.
-        width_limits: {"blur_px", "measurable_px", "visible_px", "measurable_mm", "visible_mm"}: cracks below the one
-            can't be measured in it, below the other not be seen; None if nothing in it tells.
-    """
-
-    name: str
-    width: int
-    height: int
-    probability: float
-    decision: str
-    label: str
-    findings: list[Finding]
-    warnings: list[str]
-    distance: float | None
-    scales: tuple[float, ...]
-    heat: np.ndarray
-    shift: float = 0.0
-    width_limits: dict | None = None
 
 
 class Model:
@@ -201,14 +134,21 @@ class Model:
         `predict`."""
         return self.extract_findings(self.score(pixels, scale, mm_per_px), name)
 
-    def score(self, pixels: np.ndarray, scale: float = 0.0, mm_per_px: float = 0.0) -> MultiScaleScores:
-        """Runs the network on `pixels`, uint8 [H, W, C]: of these, the scores have what is needed after that."""
-        scales, warnings = self._scales(scale, mm_per_px)
+    def score(
+        self, pixels: np.ndarray, scale: float = 0.0, mm_per_px: float = 0.0, measured: PhotoScale | None = None
+    ) -> MultiScaleScores:
+        """Runs the network on `pixels`, uint8 [H, W, C]: of these, the scores have what is needed after that.
+        `measured`: the scale of this photograph, instead of `mm_per_px`."""
+        is_measured = measured is not None and measured.source is not Source.MM_PER_PX
+        mm_per_px, plane = (measured.mm_per_px, measured.plane) if measured else (mm_per_px, None)
+        scales, warnings = self._scales(scale, mm_per_px, is_measured)
+        warnings = [*(measured.warnings if measured else ()), *warnings]
         # Resized for the network: of a larger photograph this is smaller, and nothing that was scored is lost.
         image = resize.scaled(pixels, *self._scorer.resized_size(pixels.shape[:2], scales[0]))
         scale_scores = [scores.first for scores in self._scorer.score(pixels[None], scales, image[None])]
         warnings = warnings + self._too_small(pixels, image)
-        scores = MultiScaleScores(pixels.shape[1], pixels.shape[0], image, scale_scores, warnings, mm_per_px)
+        size = pixels.shape[1], pixels.shape[0]
+        scores = MultiScaleScores(*size, image, scale_scores, warnings, mm_per_px, plane=plane)
         return scores._replace(own_pixels=self._own_pixels(pixels, scores))
 
     def _own_pixels(self, pixels: np.ndarray, scores: MultiScaleScores) -> GreyPixels:
@@ -253,8 +193,7 @@ class Model:
             decision=verdict.decision,
             label=self.card.classes[verdict.is_cracked],
             findings=[
-                self._finding(crack, width, factors, scores.mm_per_px)
-                for crack, width in zip(traced, widths, strict=True)
+                self._finding(crack, width, factors, scores) for crack, width in zip(traced, widths, strict=True)
             ],
             warnings=scores.warnings + (self._ood_warnings(scores.scale_scores) if known else []),
             distance=main.distance / known.limit if known else None,
@@ -322,14 +261,22 @@ class Model:
         maps = [(scores.scale / main.scale, getattr(scores, name)) for scores in scale_scores]
         return crack_tracing.fuse_scales(maps, main.heat.shape[-2:], reach)[..., :rows, :columns]
 
-    def _scales(self, scale: float, mm_per_px: float) -> tuple[list[float], list[str]]:
-        """(the scales to score at, relative to the training images; cracks are traced at the first), and warnings."""
-        if scale and mm_per_px and self.card.mm_per_px:
+    def _scales(self, scale: float, mm_per_px: float, is_measured: bool = False) -> tuple[list[float], list[str]]:
+        """(the scales to score at, relative to the training images; cracks are traced at the first), and warnings.
+
+        What was measured of one photograph (`is_measured`) refuses no run: --scale goes before it.
+        """
+        if scale and mm_per_px and self.card.mm_per_px and not is_measured:
             raise UserError(
                 f"--scale: expected nothing beside --mm_per_px, which gives it for this model, received {scale:g}"
             )
         if not scale and mm_per_px and self.card.mm_per_px:
             low, high = (self.card.mm_per_px * ratio for ratio in SCALE_RANGE)
+            if is_measured and not low <= mm_per_px <= high:
+                return list(SCALES), [
+                    f"its pixels are {mm_per_px:.3g} mm, and the model was trained on {self.card.mm_per_px:g}: too far "
+                    "apart, so that it was looked at as if its scale were unknown"
+                ]
             if not low <= mm_per_px <= high:
                 raise UserError(
                     f"--mm_per_px: expected {low:.3g} to {high:.3g} for a model that was trained on "
@@ -375,17 +322,21 @@ class Model:
         crack: crack_tracing.TracedCrack,
         width: crack_width.CrackWidth,
         factors: tuple[float, float],
-        mm_per_px: float,
+        scores: MultiScaleScores,
     ) -> Finding:
         (x, y, box_width, box_height), (right, down) = crack.box, factors
         length = None if crack.length_px is None else crack.length_px * math.sqrt(right * down)
+        length_mm = length * scores.mm_per_px if length is not None and scores.mm_per_px else None
+        if length is not None and scores.plane:
+            length_mm = scores.plane.length_mm([line * factors for line in crack.lines])
+            length_mm = length_mm if math.isfinite(length_mm) else None  # beyond the horizon of the plane
         return Finding(
             (x * right, y * down, box_width * right, box_height * down),
             [[(float(at[0]) * right, float(at[1]) * down) for at in outline] for outline in crack.outlines],
             crack.probability,
             self._decision(crack.probability),
             length,
-            length * mm_per_px if length is not None and mm_per_px else None,
+            length_mm,
             crack.length_note,
             width.centerline,
             width.width_px,

@@ -27,6 +27,7 @@ REQUIRED = {
     "tune": ("data", "out"),
     "evaluate": ("model", "data", "out"),
     "explain": ("model", "images", "out"),
+    "card": (),
     "predict": ("photos",),
     "export": ("out",),
     "doctor": (),

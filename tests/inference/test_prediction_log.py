@@ -35,6 +35,16 @@ def test_what_is_found_again_is_what_was_appended(tmp_path, photo):
     assert (tmp_path / "copy.jpg").read_bytes() == b"overlay"
 
 
+def test_the_scale_comes_back_as_it_was(tmp_path, photo):
+    scale = {"mm_per_px": 0.25, "source": "marker", "marker": {"corners": [[0.5, 1.0]]}, "card_lines": []}
+    stated = prediction_log.new_record(prediction(), photo[1], photo[0], prediction_log.file_stat(photo[0]), (), scale)
+    with prediction_log.open_log(str(tmp_path / "out"), {}, False) as log:
+        log.append(stated, b"overlay", None)
+        assert log.find(photo[0]).scale == scale
+        log.append(dataclasses.replace(stated, scale={"mm_per_px": "0.25", "source": "marker"}), b"overlay", None)
+        assert log.find(photo[0]) is None
+
+
 def test_candidates_for_labels_come_back_as_they_were(tmp_path, photo):
     features = tuple(float(number) / 7 for number in range(suggestions.NUM_FEATURES))
     windows = [suggestions.Candidate(3, 4, 20, 20, 0.25, features), suggestions.Candidate(30, 4, 20, 20, 0.5, features)]

@@ -14,6 +14,8 @@ from crackflow.core.config.network import Network
 from crackflow.core.errors import UserError
 from crackflow.data import resize
 from crackflow.inference import multi_scale, predictor, sliding_window
+from crackflow.inference.marker_plane import MarkerPlane
+from crackflow.inference.photo_scale import PhotoScale, Source
 from crackflow.model import mask_head, model_file, networks, ood
 from tests.helpers import support
 from tests.helpers.walls import CARD, PX, darkness, model, wall
@@ -109,6 +111,41 @@ def test_millimetres_beyond_any_use_are_a_clear_error(mm_per_px):
         UserError, match="--mm_per_px: expected 0.00781 to 4 for a model that was trained on 0.5, received"
     ):
         model(mm_per_px=0.5).predict(wall(), mm_per_px=mm_per_px)
+
+
+@pytest.mark.parametrize("mm_per_px", [0.001, 100.0])
+def test_what_was_measured_of_one_photograph_refuses_no_run(mm_per_px):
+    crack_model, scale = model(mm_per_px=0.5), PhotoScale(mm_per_px, Source.MARKER, warnings=("oblique",))
+    scores = crack_model.score(wall(), measured=scale)
+    prediction = crack_model.extract_findings(scores, "wall")
+    assert prediction.scales[0] == 1.0 and prediction.warnings[0] == "oblique"
+    assert (
+        f"its pixels are {mm_per_px:.3g} mm, and the model was trained on 0.5: too far apart" in prediction.warnings[1]
+    )
+    (crack,) = prediction.findings
+    assert crack.length_mm == pytest.approx(crack.length_px * mm_per_px)
+
+
+def test_a_measured_scale_is_that_of_the_network_unless_a_scale_was_given():
+    crack_model, scale = model(mm_per_px=0.5), PhotoScale(0.25, Source.SCALES)
+    assert [part.scale for part in crack_model.score(wall(), measured=scale).scale_scores] == [0.5]
+    assert [part.scale for part in crack_model.score(wall(), 1.5, measured=scale).scale_scores] == [1.5]
+    with pytest.raises(UserError, match="--scale: expected nothing beside --mm_per_px"):
+        crack_model.score(wall(), 1.5, measured=PhotoScale(0.25, Source.MM_PER_PX))
+
+
+def test_lengths_in_millimetres_follow_the_plane_of_the_marker():
+    """A wall that is seen from the side: its left half is nearer, and has more pixels a millimetre."""
+    plane = MarkerPlane.of([(20.0, 20.0), (60.0, 22.0), (60.0, 58.0), (20.0, 60.0)], 10.0)
+    scores = model().score(wall(), 1.0, measured=PhotoScale(0.3, Source.MARKER, plane=plane))
+    (crack,) = model().extract_findings(scores, "wall").findings
+    (x0, y0), (x1, y1) = plane.to_mm([(3.0, 90.0), (257.0, 120.0)])
+    assert crack.length_mm == pytest.approx(np.hypot(x1 - x0, y1 - y0), rel=0.1)
+    assert abs(crack.length_px * 0.3 / crack.length_mm - 1) > 0.2
+    beyond = MarkerPlane.of([(20.0, 20.0), (60.0, 33.0), (60.0, 47.0), (20.0, 60.0)], 10.0)
+    scores = model().score(wall(), 1.0, measured=PhotoScale(0.3, Source.MARKER, plane=beyond))
+    (crack,) = model().extract_findings(scores, "wall").findings
+    assert crack.length_mm is None and crack.length_px > 100
 
 
 @pytest.mark.parametrize("settings", [{"scale": -1.0}, {"mm_per_px": -1.0}, {"max_megapixels": 0.0}])

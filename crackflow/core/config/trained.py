@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 
+from crackflow.core.config.card import MarkerDictionary
 from crackflow.core.config.data import ConvertConfig
 from crackflow.core.config.fields import (
     option,
@@ -119,6 +120,16 @@ class PredictConfig:
     mm_per_px: float = option(
         0.0, "what one pixel of the photographs is on the surface, in mm: gives lengths, and the scale; 0: unknown"
     )
+    marker_mm: float = option(
+        0.0, "side of a marker in the photographs in mm, such as that of crackflow.card: gives the scale; 0: none"
+    )
+    marker_dictionary: MarkerDictionary = option(
+        MarkerDictionary.APRILTAG_36H11, "which markers are looked for; that of crackflow.card is apriltag_36h11"
+    )
+    scales: str = option("", "CSV file with the columns path and mm_per_px: the scale of each photograph")
+    distance_m: float = option(
+        0.0, "from the camera to the surface in m: gives the scale of photographs whose EXIF has a focal length"
+    )
     threshold: float = option(0.0, "cracked from this probability on, in photographs of any size; 0: the model's own")
     expected_cracked: float = option(
         0.0, "share of the photographs expected to be cracked: adds probabilities at that share; 0: unknown"
@@ -143,7 +154,7 @@ class PredictConfig:
         require_given(self, ["photos", "out"])
         low, high = SCALE_RANGE
         require(self.scale == 0 or low <= self.scale <= high, "scale", f"0, or {low:g} to {high:g}", self.scale)
-        require_non_negative(self, ["mm_per_px"])
+        require_non_negative(self, ["mm_per_px", "marker_mm", "distance_m"])
         require_fraction(self, ["threshold", "expected_cracked"])
         require_positive(self, ["max_megapixels"])
         require_at_least(self, 0, ["threads", "page_photos", "suggest"])
