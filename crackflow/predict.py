@@ -5,8 +5,9 @@
   python -m crackflow.predict --photos='site/*.jpg' --reviews=reviews.json --out=site/reviewed
 
 Leaves in the folder: predictions.csv, one row per photograph (cracked, clean, or review: a person should look);
-findings.json, the outline, probability and estimated length of each crack in pixels of the photograph; findings.geojson
-when photographs say where they were taken; overlays/; report.html, to zoom in, to move the threshold and to judge the
+findings.json, the outline, probability and estimated length of each crack in pixels of the photograph; findings.csv,
+one row per finding; findings.geojson when photographs say where they were taken; with --export=dxf,kml,coco,yolo the
+findings for CAD, for maps and for labelling; overlays/; report.html, to zoom in, to move the threshold and to judge the
 findings; with --suggest suggested/, windows to label. What cannot be read is listed in rejected.csv. The photographs
 are not changed. A run that was stopped or killed resumes when the same command is given again; until it ends, its
 results lie in unfinished/. Exit code 75: stopped by a signal.
@@ -33,16 +34,16 @@ from crackflow.inference import (
     suggested_windows,
     work_list,
 )
-from crackflow.report import findings_page
+from crackflow.report import findings_exports, findings_page
 from crackflow.training import run_folder
 from crackflow.version import __version__
 
-(FINDINGS, PREDICTIONS), GEOJSON = photo_files.RESULT_FILES, "findings.geojson"
+FINDINGS, PREDICTIONS = photo_files.RESULT_FILES
 COLUMNS = ("path", "label", "probability", "decision")
-OWNED_FILES = (PREDICTIONS, GEOJSON, "rejected.csv", run_folder.REPORT, "overlays/*.jpg", *prediction_log.OWNED_FILES)
-OWNED_FILES += suggested_windows.OWNED_FILES
+OWNED_FILES = (PREDICTIONS, "rejected.csv", run_folder.REPORT, "overlays/*.jpg", *prediction_log.OWNED_FILES)
+OWNED_FILES += (*suggested_windows.OWNED_FILES, *findings_exports.OWNED_FILES)
 # Flags that may change when a run resumes: their outputs are rewritten anyway, or they affect no result.
-RESUMABLE_FLAGS = {"out", "model", "threads", "page_photos", "expected_cracked", "overwrite"}
+RESUMABLE_FLAGS = {"out", "model", "threads", "page_photos", "expected_cracked", "export", "overwrite"}
 
 
 def run(config: PredictConfig) -> dict:
@@ -55,6 +56,7 @@ def run(config: PredictConfig) -> dict:
         UserError: the flags or files are unusable.
         RetryableError: the run stopped and can resume.
     """
+    findings_exports.require_packages(config.export)
     runtime.configure(0, config.threads, deterministic=False)
     tally = review_tally.ReviewTally(config.reviews) if config.reviews else None
     model = predictor.load(config.model, config.threshold)
@@ -81,9 +83,7 @@ def run(config: PredictConfig) -> dict:
             ]
             csv_files.save(os.path.join(stage, PREDICTIONS), COLUMNS, rows)
             csv_files.save(os.path.join(stage, "rejected.csv"), ("path", "reason"), rejected)
-            positions = _geojson(photos)
-            if positions["features"]:
-                atomic.save_json(stage, GEOJSON, positions)
+            export_warnings = findings_exports.write(stage, content, config.export)
             reviewed = tally.content if tally else None
             page.write(
                 os.path.join(stage, run_folder.REPORT), content, len(photos), flags.as_flagfile(config), reviewed
@@ -96,6 +96,8 @@ def run(config: PredictConfig) -> dict:
         _print_reviews(tally)
     for warning in content["warnings"]:
         console.alert(warning)
+    for warning in export_warnings:
+        console.warning(warning)
     if passed_over:
         console.info(system_files.summary(passed_over))
     return content
@@ -288,7 +290,7 @@ def _photo_metadata(prediction: predictor.Prediction, photo: photo_files.Photo, 
         "unlike_training": None if prediction.distance is None else round(prediction.distance, 3),
         "warnings": prediction.warnings,
         "notes": list(photo.notes),
-        "place": None if photo.place is None else {"latitude": photo.place[0], "longitude": photo.place[1]},
+        "place": photo.place_entry(),
         "overlay": overlay,
         "findings": [
             {
@@ -312,27 +314,6 @@ def _round_digits(probability: float) -> float:
 
 def _round_coordinates(values) -> list[float]:
     return [round(float(value), 1) for value in values]
-
-
-def _geojson(photos: list[dict]) -> dict:
-    """A GeoJSON point per photograph with a GPS position (RFC 7946: longitude first)."""
-    features = []
-    for photo in photos:
-        if photo["place"] is None:
-            continue
-        lengths = [
-            finding["length_mm_estimate"] for finding in photo["findings"] if finding["length_mm_estimate"] is not None
-        ]
-        properties = {name: photo[name] for name in ("path", "sha256", "label", "probability", "decision", "overlay")}
-        properties |= {
-            "findings": len(photo["findings"]),
-            "length_mm_estimate": round(sum(lengths), 1) if lengths else None,
-        }
-        coordinates = [photo["place"]["longitude"], photo["place"]["latitude"]]
-        features.append(
-            {"type": "Feature", "geometry": {"type": "Point", "coordinates": coordinates}, "properties": properties}
-        )
-    return {"type": "FeatureCollection", "features": features}
 
 
 def _print_summary(config: PredictConfig, photos: list[dict], rejected: list[tuple[str, str]]) -> None:

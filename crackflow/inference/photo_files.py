@@ -20,7 +20,8 @@ from PIL import ExifTags, Image
 
 from crackflow.core import csv_files, system_files
 from crackflow.core.errors import UserError
-from crackflow.data import folders, image_file, rejections
+from crackflow.data import coordinates, folders, geotiff, image_file, rejections
+from crackflow.inference import gps_details
 
 # What tells a folder of results from one of photographs.
 RESULT_FILES, UNFINISHED_FILE = ("findings.json", "predictions.csv"), os.path.join("unfinished", "photos.jsonl")
@@ -40,14 +41,27 @@ class Photo(NamedTuple):
     Attributes:
         pixels: uint8 [H, W, C], 0..255, upright.
         sha256: of the file, in hexadecimal.
-        place: latitude and longitude in degrees if the camera recorded them, else None.
-        notes: the changes made while decoding.
+        place: latitude and longitude in degrees, of the camera if it recorded them, or of the middle of a GeoTIFF, or
+            None.
+        notes: the changes made while decoding, and what is wrong with a georeference.
+        location: more on the place, by the names in findings.json: those of `gps_details.parse`, and of a GeoTIFF
+            transform, crs and crs_unit (`geotiff.GeoReference`).
     """
 
     pixels: np.ndarray
     sha256: str
     place: tuple[float, float] | None
     notes: tuple[str, ...]
+    location: dict | None = None
+
+    def place_entry(self) -> dict | None:
+        """`place` of this photograph in findings.json. Latitude and longitude are None for a GeoTIFF whose CRS can't be
+        converted."""
+        location = self.location or {}
+        if self.place is None and "transform" not in location:
+            return None
+        latitude, longitude = self.place or (None, None)
+        return {"latitude": latitude, "longitude": longitude} | location
 
 
 def list_photos(
@@ -141,7 +155,27 @@ def read(file: str, channels: int, max_megapixels: float) -> Photo:
     """
     photo = image_file.open_photo(file, max_megapixels)
     values = image_file.pixels(photo, channels, image_px=0)
-    return Photo(values, image_file.digest(photo.data).hex(), parse_gps_position(photo.data), photo.notes)
+    place, location, notes = _locate(photo)
+    return Photo(values, image_file.digest(photo.data).hex(), place, photo.notes + notes, location)
+
+
+def _locate(photo: image_file.EncodedImage) -> tuple[tuple[float, float] | None, dict | None, tuple[str, ...]]:
+    """`place`, `location` and further `notes` of a photograph. A georeference goes before the position of a camera."""
+    notes: tuple[str, ...] = ()
+    try:
+        reference = geotiff.read_reference(photo.data)
+    except geotiff.GeoTiffError as error:
+        reference, notes = None, (f"its georeference is not used: {error}",)
+    if reference is None:
+        return parse_gps_position(photo.data), gps_details.parse(photo.data) or None, notes
+    unit = reference.unit or coordinates.unit_name(reference.crs)
+    location = {"crs": reference.crs or None, "crs_unit": unit or None, "transform": list(reference.transform)}
+    middle = reference.to_crs([[photo.width / 2, photo.height / 2]])
+    degrees = coordinates.to_wgs84(reference.crs, middle)
+    if degrees is None:
+        return None, location, notes
+    longitude, latitude = degrees.points[0].tolist()
+    return (round(latitude, 9), round(longitude, 9)), location, notes
 
 
 def parse_gps_position(data: bytes) -> tuple[float, float] | None:
