@@ -211,9 +211,11 @@ def _process_photo(named, config, model, page, log) -> prediction_log.Record:
     """Predict one photograph, log it, and add it to `page`."""
     stat = prediction_log.file_stat(named.file)
     photo = photo_files.read(named.file, model.card.channels, config.max_megapixels)
-    scores = model.score(photo.pixels, config.scale, config.mm_per_px)
+    scores = model.score(photo.pixels, config.scale, config.mm_per_px, photo.surface)
     small = overlays.fitted(photo.pixels, overlays.SHOWN_PX)
-    photo = photo._replace(pixels=small)  # frees the full-size pixels, which are as large as all that follows
+    photo = photo._replace(
+        pixels=small, surface=None
+    )  # frees the full-size pixels, which are as large as all that follows
     prediction = model.extract_findings(scores, named.path)
     candidates = model.window_candidates(scores, prediction.heat) if config.suggest else ()
     record = prediction_log.new_record(prediction, photo, named.file, stat, candidates)

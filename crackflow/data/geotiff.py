@@ -23,7 +23,7 @@ import tifffile
 
 from crackflow.data import tiff_file
 
-GEO_KEYS_TAG, TIEPOINT_TAG, TRANSFORMATION_TAG = 34735, 33922, 34264
+GEO_KEYS_TAG, TIEPOINT_TAG, TRANSFORMATION_TAG, NODATA_TAG = 34735, 33922, 34264, 42113
 PROJECTED, GEOGRAPHIC = 1, 2  # GTModelTypeGeoKey
 PIXEL_IS_POINT = 2  # GTRasterTypeGeoKey
 UNDEFINED_CODES = (0, 32767)  # undefined, and defined by the user in other keys
@@ -89,10 +89,16 @@ def read_reference(data: bytes) -> GeoReference | None:
     return GeoReference(transform, *_crs(keys))
 
 
+def is_geotiff(data: bytes) -> bool:
+    """Whether the file `data` has a georeference, or the tags that GDAL adds."""
+    page = _first_page(data)
+    return page is not None and any(tag in page.tags for tag in (GEO_KEYS_TAG, TIEPOINT_TAG, NODATA_TAG))
+
+
 def read_nodata(data: bytes) -> float | None:
     """The value of pixels that show nothing (tag GDAL_NODATA) in the file `data`, or None where it names none."""
     page = _first_page(data)
-    tag = page.tags.get("GDAL_NODATA") if page is not None else None
+    tag = page.tags.get(NODATA_TAG) if page is not None else None
     try:
         return None if tag is None else float(str(tag.value).strip(" \0"))
     except ValueError:

@@ -49,6 +49,7 @@ class MultiScaleScores(NamedTuple):
         scale_scores: the scores of each scale.
         warnings: about the scale of the photograph.
         mm_per_px: millimetres per pixel of the photograph, 0: unknown.
+        surface: bool [H, W] of the photograph, where it shows a surface; None: everywhere.
     """
 
     width: int
@@ -57,6 +58,7 @@ class MultiScaleScores(NamedTuple):
     scale_scores: list[ScaleScores]
     warnings: list[str]
     mm_per_px: float
+    surface: np.ndarray | None = None
 
 
 class PhotoDecision(NamedTuple):

@@ -20,7 +20,7 @@ from PIL import ExifTags, Image
 
 from crackflow.core import csv_files, system_files
 from crackflow.core.errors import UserError
-from crackflow.data import coordinates, folders, geotiff, image_file, rejections
+from crackflow.data import coordinates, folders, geotiff, image_file, rejections, surface
 from crackflow.inference import gps_details
 
 # What tells a folder of results from one of photographs.
@@ -46,6 +46,7 @@ class Photo(NamedTuple):
         notes: the changes made while decoding, and what is wrong with a georeference.
         location: more on the place, by the names in findings.json: those of `gps_details.parse`, and of a GeoTIFF
             transform, crs and crs_unit (`geotiff.GeoReference`).
+        surface: bool [H, W], where a GeoTIFF shows anything, None: everywhere. Elsewhere `pixels` are made up.
     """
 
     pixels: np.ndarray
@@ -53,6 +54,7 @@ class Photo(NamedTuple):
     place: tuple[float, float] | None
     notes: tuple[str, ...]
     location: dict | None = None
+    surface: np.ndarray | None = None
 
     def place_entry(self) -> dict | None:
         """`place` of this photograph in findings.json. Latitude and longitude are None for a GeoTIFF whose CRS can't be
@@ -155,8 +157,12 @@ def read(file: str, channels: int, max_megapixels: float) -> Photo:
     """
     photo = image_file.open_photo(file, max_megapixels)
     values = image_file.pixels(photo, channels, image_px=0)
+    mask = surface.find(photo, values)
+    if mask is not None:
+        values = values.copy()
+        surface.fill(values, mask)
     place, location, notes = _locate(photo)
-    return Photo(values, image_file.digest(photo.data).hex(), place, photo.notes + notes, location)
+    return Photo(values, image_file.digest(photo.data).hex(), place, photo.notes + notes, location, mask)
 
 
 def _locate(photo: image_file.EncodedImage) -> tuple[tuple[float, float] | None, dict | None, tuple[str, ...]]:
