@@ -167,8 +167,8 @@ def _process_photos(config, model, files, rejected, page, stage, log, pool, tall
         for named in files:
             advance(1)
             try:
-                record = _load_record(named, config, model, page, log) or _process_photo(
-                    named, config, model, page, log
+                record = _load_record(named, config, model, page, stage, log) or _process_photo(
+                    named, config, model, page, stage, log
                 )
             except errors.ImageError as error:
                 rejected.append((named.path, str(error)))
@@ -189,35 +189,34 @@ def _process_photos(config, model, files, rejected, page, stage, log, pool, tall
     return photos
 
 
-def _load_record(named, config, model, page, log) -> prediction_log.Record | None:
+def _load_record(named, config, model, page, stage, log) -> prediction_log.Record | None:
     """The logged prediction of a photograph that has not changed since, or None; also offers it to `page`."""
     record = log.find(named.file)
     if record is None:
         return None
 
     def picture() -> bytes:  # not stored if the page had no room for it
-        return log.picture(record) or overlays.as_jpeg(
-            overlays.fitted(
-                photo_files.read(named.file, model.card.channels, config.max_megapixels).pixels, overlays.SHOWN_PX
-            )
-        )
+        if stored := log.picture(record):
+            return stored
+        with photo_files.open_any(named.file, model.card.channels, config.max_megapixels, stage) as photo:
+            return overlays.as_jpeg(overlays.fitted(photo.pixels, overlays.SHOWN_PX))
 
     record = dataclasses.replace(record, prediction=dataclasses.replace(record.prediction, name=named.path))
     page.offer(record.prediction, picture)
     return record
 
 
-def _process_photo(named, config, model, page, log) -> prediction_log.Record:
+def _process_photo(named, config, model, page, stage, log) -> prediction_log.Record:
     """Predict one photograph, log it, and add it to `page`."""
     stat = prediction_log.file_stat(named.file)
-    photo = photo_files.read(named.file, model.card.channels, config.max_megapixels)
-    scores = model.score(photo.pixels, config.scale, config.mm_per_px, photo.surface)
-    small = overlays.fitted(photo.pixels, overlays.SHOWN_PX)
-    photo = photo._replace(
-        pixels=small, surface=None
-    )  # frees the full-size pixels, which are as large as all that follows
-    prediction = model.extract_findings(scores, named.path)
-    candidates = model.window_candidates(scores, prediction.heat) if config.suggest else ()
+    with photo_files.open_any(named.file, model.card.channels, config.max_megapixels, stage) as photo:
+        scores = model.score(photo.pixels, config.scale, config.mm_per_px, photo.surface)
+        small = overlays.fitted(photo.pixels, overlays.SHOWN_PX)
+        # Frees the full-size pixels, which are as large as all that follows.
+        photo = photo._replace(pixels=small, surface=None)
+        prediction = model.extract_findings(scores, named.path)
+        candidates = model.window_candidates(scores, prediction.heat) if config.suggest else ()
+        del scores
     record = prediction_log.new_record(prediction, photo, named.file, stat, candidates)
     overlay = overlays.as_jpeg(overlays.marked(small, prediction))
     record = log.append(record, overlay, page.add(record.prediction, small))

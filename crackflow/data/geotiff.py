@@ -24,6 +24,8 @@ import tifffile
 from crackflow.data import tiff_file
 
 GEO_KEYS_TAG, TIEPOINT_TAG, TRANSFORMATION_TAG, NODATA_TAG = 34735, 33922, 34264, 42113
+PIXEL_SCALE_TAG, DOUBLES_TAG, TEXTS_TAG = 33550, 34736, 34737  # the two last hold values of keys
+READ_TAGS = (GEO_KEYS_TAG, TIEPOINT_TAG, TRANSFORMATION_TAG, NODATA_TAG, PIXEL_SCALE_TAG, DOUBLES_TAG, TEXTS_TAG)
 PROJECTED, GEOGRAPHIC = 1, 2  # GTModelTypeGeoKey
 PIXEL_IS_POINT = 2  # GTRasterTypeGeoKey
 UNDEFINED_CODES = (0, 32767)  # undefined, and defined by the user in other keys
@@ -62,8 +64,8 @@ def apply_transform(transform: tuple[float, ...] | list[float], points: npt.Arra
     return np.stack([a * column + b * row + c, d * column + e * row + f], 1)
 
 
-def read_reference(data: bytes) -> GeoReference | None:
-    """Reads the georeference of the first page of the file `data`.
+def read_reference(source: bytes | str) -> GeoReference | None:
+    """Reads the georeference of the first page of `source`, the bytes of a file or its path.
 
     Returns:
         The georeference, or None for a file without one.
@@ -71,7 +73,7 @@ def read_reference(data: bytes) -> GeoReference | None:
     Raises:
         GeoTiffError: there is one that cannot be used.
     """
-    page = _first_page(data)
+    page = first_page(source)
     if page is None or not any(tag in page.tags for tag in (GEO_KEYS_TAG, TIEPOINT_TAG, TRANSFORMATION_TAG)):
         return None
     keys = _read_keys(page)
@@ -89,15 +91,15 @@ def read_reference(data: bytes) -> GeoReference | None:
     return GeoReference(transform, *_crs(keys))
 
 
-def is_geotiff(data: bytes) -> bool:
-    """Whether the file `data` has a georeference, or the tags that GDAL adds."""
-    page = _first_page(data)
+def is_geotiff(source: bytes | str) -> bool:
+    """Whether `source`, the bytes of a file or its path, has a georeference, or the tags that GDAL adds."""
+    page = first_page(source)
     return page is not None and any(tag in page.tags for tag in (GEO_KEYS_TAG, TIEPOINT_TAG, NODATA_TAG))
 
 
-def read_nodata(data: bytes) -> float | None:
-    """The value of pixels that show nothing (tag GDAL_NODATA) in the file `data`, or None where it names none."""
-    page = _first_page(data)
+def read_nodata(source: bytes | str) -> float | None:
+    """The value of pixels that show nothing (tag GDAL_NODATA) in `source`, or None where it names none."""
+    page = first_page(source)
     tag = page.tags.get(NODATA_TAG) if page is not None else None
     try:
         return None if tag is None else float(str(tag.value).strip(" \0"))
@@ -105,13 +107,19 @@ def read_nodata(data: bytes) -> float | None:
         return None
 
 
-def _first_page(data: bytes) -> tifffile.TiffPage | None:
-    if not tiff_file.is_tiff(data):
+def first_page(source: bytes | str) -> tifffile.TiffPage | None:
+    """The tags of the first page of `source`, the bytes of a file or its path; None for other and damaged files."""
+    if isinstance(source, bytes) and not tiff_file.is_tiff(source):
         return None
     try:
-        with tifffile.TiffFile(io.BytesIO(data)) as file:
+        with tifffile.TiffFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
             page = file.pages[0]
-            return page if isinstance(page, tifffile.TiffPage) else None
+            if not isinstance(page, tifffile.TiffPage):
+                return None
+            for tag in page.tags:
+                if tag.code in READ_TAGS:
+                    _ = tag.value  # tifffile reads longer ones at their first use, when the file is closed
+            return page
     except Exception:  # a damaged file can raise nearly anything; whether it can be used is decided elsewhere
         return None
 

@@ -47,10 +47,21 @@ def find(photo: image_file.EncodedImage, pixels: np.ndarray) -> np.ndarray | Non
 
 
 def reliable(mask: np.ndarray) -> np.ndarray | None:
-    """`mask`, bool [H, W], less its border; None where it is True everywhere. Raises: ImageError if it is nowhere."""
+    """`mask`, bool [H, W], less its border, changed in place; None where it is True everywhere.
+
+    Raises:
+        ImageError: it is True nowhere.
+    """
     if mask.all():
         return None
-    mask = ndimage.binary_erosion(mask, iterations=BORDER_PX, border_value=1)
+    above = mask[:0].copy()
+    for top in range(0, len(mask), BAND_PX):
+        band = slice(top, top + BAND_PX)
+        rows = np.concatenate([above, mask[top : top + BAND_PX + BORDER_PX]])
+        start = len(above)
+        above = mask[band][-BORDER_PX:].copy()
+        eroded = ndimage.binary_erosion(rows, iterations=BORDER_PX, border_value=1)
+        mask[band] = eroded[start : start + len(mask[band])]
     if not mask.any():
         raise ImageError(NOTHING)
     return mask

@@ -8,11 +8,13 @@ Synopsis::
 """
 
 import collections
+import contextlib
 import glob
 import io
 import math
 import os
 import warnings
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +22,7 @@ from PIL import ExifTags, Image
 
 from crackflow.core import csv_files, system_files
 from crackflow.core.errors import UserError
-from crackflow.data import coordinates, folders, geotiff, image_file, rejections, surface
+from crackflow.data import coordinates, folders, geotiff, image_file, mosaic_file, rejections, surface
 from crackflow.inference import gps_details
 
 # What tells a folder of results from one of photographs.
@@ -161,22 +163,40 @@ def read(file: str, channels: int, max_megapixels: float) -> Photo:
     if mask is not None:
         values = values.copy()
         surface.fill(values, mask)
-    place, location, notes = _locate(photo)
+    place, location, notes = _locate(photo.data, photo.width, photo.height)
     return Photo(values, image_file.digest(photo.data).hex(), place, photo.notes + notes, location, mask)
 
 
-def _locate(photo: image_file.EncodedImage) -> tuple[tuple[float, float] | None, dict | None, tuple[str, ...]]:
-    """`place`, `location` and further `notes` of a photograph. A georeference goes before the position of a camera."""
+@contextlib.contextmanager
+def open_any(file: str, channels: int, max_megapixels: float, folder: str) -> Iterator[Photo]:
+    """As `read`, but a GeoTIFF of more than `max_megapixels` is decoded into a file in `folder`, where its pixels and
+    its surface lie until the block ends."""
+    if not mosaic_file.is_mosaic(file, max_megapixels):
+        yield read(file, channels, max_megapixels)
+        return
+    with mosaic_file.unpack(file, channels, folder) as mosaic:
+        height, width = mosaic.pixels.shape[:2]
+        place, location, notes = _locate(file, width, height)
+        yield Photo(mosaic.pixels, mosaic.sha256, place, notes, location, mosaic.surface)
+
+
+def _locate(
+    source: bytes | str, width: int, height: int
+) -> tuple[tuple[float, float] | None, dict | None, tuple[str, ...]]:
+    """`place`, `location` and further `notes` of a photograph, the bytes of a file or the path of a GeoTIFF. A
+    georeference goes before the position of a camera."""
     notes: tuple[str, ...] = ()
     try:
-        reference = geotiff.read_reference(photo.data)
+        reference = geotiff.read_reference(source)
     except geotiff.GeoTiffError as error:
         reference, notes = None, (f"its georeference is not used: {error}",)
     if reference is None:
-        return parse_gps_position(photo.data), gps_details.parse(photo.data) or None, notes
+        if isinstance(source, str):
+            return None, None, notes
+        return parse_gps_position(source), gps_details.parse(source) or None, notes
     unit = reference.unit or coordinates.unit_name(reference.crs)
     location = {"crs": reference.crs or None, "crs_unit": unit or None, "transform": list(reference.transform)}
-    middle = reference.to_crs([[photo.width / 2, photo.height / 2]])
+    middle = reference.to_crs([[width / 2, height / 2]])
     degrees = coordinates.to_wgs84(reference.crs, middle)
     if degrees is None:
         return None, location, notes

@@ -136,7 +136,7 @@ class PredictConfig:
     export: tuple[Export, ...] = option(
         (), f"also write the findings as one or several of {', '.join(member.value for member in Export)}"
     )
-    max_megapixels: float = option(200.0, "larger photographs are left out")
+    max_megapixels: float = option(200.0, "larger photographs are left out, but for GeoTIFFs, which are read in parts")
     page_photos: int = option(100, "photographs in report.html, the most probable first", aliases=["max_photos"])
     reviews: tuple[str, ...] = option(
         (), "reviews.json of the page, one or several: report.html goes on with them, findings.json counts them"
