@@ -48,7 +48,7 @@ EXTRAS = {
     "mlflow": [*MLFLOW],
     "wandb": [*WANDB],
     "litert": [*LITERT],
-    "geo": [*GEO],
+    "geo": [*GEO, "imagecodecs>=2025.3,<2028"],  # it is not in `dev`, whose tests say what happens without it
     "cad": [*CAD],
     "dev": [
         *(*ONNX, *MLFLOW, *WANDB, *LITERT, *GEO, *CAD),
