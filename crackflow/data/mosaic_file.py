@@ -18,7 +18,7 @@ import mmap
 import os
 import tempfile
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tifffile
@@ -97,6 +97,8 @@ def unpack(path: str, channels: int, folder: str) -> Iterator[Mosaic]:
         reliable = surface.reliable(mask)
         if reliable is not None:
             surface.fill(pixels, reliable)
+        for array in (pixels, mask):
+            _release(array)
         yield Mosaic(pixels, reliable, _sha256(path))
 
 
@@ -144,6 +146,14 @@ def _allocate(path: str, shape: tuple[int, ...], kind: type) -> np.memmap:
         while left:
             left -= file.write(zeros[:left])
     return np.memmap(path, kind, "r+", shape=shape)
+
+
+def _release(array: np.memmap) -> None:
+    """Lets the system take back the memory through which `array` was written. It stays in the file."""
+    buffer: Any = array.base  # the map
+    if hasattr(mmap, "MADV_DONTNEED") and isinstance(buffer, mmap.mmap):
+        buffer.flush()
+        buffer.madvise(mmap.MADV_DONTNEED)
 
 
 def _decode(page: tifffile.TiffPage, path: str, pixels: np.ndarray, mask: np.ndarray, nodata: float | None) -> None:
