@@ -40,6 +40,8 @@ WANDB = ("wandb>=0.19",)
 SCALE = ("opencv-python-headless>=4.10,<6",)  # markers in photographs
 LITERT = ("ai-edge-litert>=1.2; sys_platform != 'win32'",)  # runs TFLite files when tf.lite is gone
 ANNOTATIONS = ("PyYAML>=6,<7", "defusedxml>=0.7.1,<1")  # data.yaml of YOLO, XML of CVAT
+GEO = ("pyproj>=3.6,<4",)  # latitude and longitude of GeoTIFFs
+CAD = ("ezdxf>=1.3,<2",)  # predict --export=dxf
 EXTRAS = {
     "gpu": ["tensorflow[and-cuda]>=2.21,<2.22; sys_platform == 'linux'"],  # NVIDIA's wheels are for Linux alone
     # In an environment of its own: it does not go together with this TensorFlow (docs/SCALING.md).
@@ -50,8 +52,10 @@ EXTRAS = {
     "litert": [*LITERT],
     "annotations": [*ANNOTATIONS],
     "scale": [*SCALE],
+    "geo": [*GEO, "imagecodecs>=2025.3,<2028"],  # it is not in `dev`, whose tests say what happens without it
+    "cad": [*CAD],
     "dev": [
-        *(*ONNX, *MLFLOW, *WANDB, *LITERT, *ANNOTATIONS, *SCALE),
+        *(*ONNX, *MLFLOW, *WANDB, *LITERT, *ANNOTATIONS, *SCALE, *GEO, *CAD),
         "pycocotools>=2.0.8,<3",  # the reference for COCO's polygons and runs, in tests alone
         "pypdf>=5",
         *("pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "selenium>=4.20", "nbclient>=0.10", "ipykernel>=6.29"),

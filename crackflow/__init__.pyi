@@ -351,6 +351,7 @@ def predict(
     threshold: float = 0.0,
     expected_cracked: float = 0.0,
     suggest: int = 0,
+    export: Literal["dxf", "kml", "coco", "yolo"] | Sequence[Literal["dxf", "kml", "coco", "yolo"]] = (),
     max_megapixels: float = 200.0,
     page_photos: int = 100,
     reviews: str | PathLike[str] | Sequence[str | PathLike[str]] = (),

@@ -6,8 +6,9 @@
   python -m crackflow.predict --photos='site/*.jpg' --replay=site/findings/findings.json
 
 Leaves in the folder: predictions.csv, one row per photograph (cracked, clean, or review: a person should look);
-findings.json, the outline, probability, length and width of each crack in pixels of the photograph; findings.geojson
-when photographs say where they were taken; overlays/; report.html, to zoom in, to move the threshold and to judge the
+findings.json, the outline, probability, length and width of each crack in pixels of the photograph; findings.csv, one
+row per finding; findings.geojson when photographs say where they were taken; with --export=dxf,kml,coco,yolo the
+findings for CAD, for maps and for labelling; overlays/; report.html, to zoom in, to move the threshold and to judge the
 findings; with --suggest suggested/, windows to label. What cannot be read is listed in rejected.csv. The photographs
 are not changed. A run that was stopped or killed resumes when the same command is given again; until it ends, its
 results lie in unfinished/. Exit code 75: stopped by a signal. With --replay nothing is written: the photographs of an
@@ -18,11 +19,22 @@ import collections
 import contextlib
 import dataclasses
 import os
+import tempfile
 from collections.abc import Iterator
 
 import numpy as np
 
-from crackflow.core import atomic, callable_module, console, csv_files, errors, flags, runtime, system_files
+from crackflow.core import (
+    atomic,
+    callable_module,
+    console,
+    csv_files,
+    errors,
+    flags,
+    runtime,
+    system_files,
+    temporary_files,
+)
 from crackflow.core.config.trained import PredictConfig
 from crackflow.core.errors import RetryableError, UserError
 from crackflow.data import image_file, overlays
@@ -36,16 +48,16 @@ from crackflow.inference import (
     replay,
     suggested_windows,
 )
-from crackflow.report import findings_page
+from crackflow.report import findings_exports, findings_page
 from crackflow.training import run_folder
 from crackflow.version import __version__
 
-(FINDINGS, PREDICTIONS), GEOJSON = photo_files.RESULT_FILES, "findings.geojson"
+FINDINGS, PREDICTIONS = photo_files.RESULT_FILES
 COLUMNS = ("path", "label", "probability", "decision")
-OWNED_FILES = (PREDICTIONS, GEOJSON, "rejected.csv", run_folder.REPORT, "overlays/*.jpg", *prediction_log.OWNED_FILES)
-OWNED_FILES += suggested_windows.OWNED_FILES
+OWNED_FILES = (PREDICTIONS, "rejected.csv", run_folder.REPORT, "overlays/*.jpg", *prediction_log.OWNED_FILES)
+OWNED_FILES += (*suggested_windows.OWNED_FILES, *findings_exports.OWNED_FILES)
 # Flags that may change when a run resumes: their outputs are rewritten anyway, or they affect no result.
-RESUMABLE_FLAGS = {"out", "model", "threads", "page_photos", "expected_cracked", "overwrite", "replay"}
+RESUMABLE_FLAGS = {"out", "model", "threads", "page_photos", "expected_cracked", "export", "overwrite", "replay"}
 
 
 def run(config: PredictConfig) -> dict:
@@ -61,6 +73,7 @@ def run(config: PredictConfig) -> dict:
     """
     if config.replay:
         return _replay(config)
+    findings_exports.require_packages(config.export)
     runtime.configure(0, config.threads, deterministic=False)
     tally = review_tally.ReviewTally(config.reviews) if config.reviews else None
     model = predictor.load(config.model, config.threshold)
@@ -87,9 +100,7 @@ def run(config: PredictConfig) -> dict:
             ]
             csv_files.save(os.path.join(stage, PREDICTIONS), COLUMNS, rows)
             csv_files.save(os.path.join(stage, "rejected.csv"), ("path", "reason"), rejected)
-            positions = _geojson(photos)
-            if positions["features"]:
-                atomic.save_json(stage, GEOJSON, positions)
+            export_warnings = findings_exports.write(stage, content, config.export)
             reviewed = tally.content if tally else None
             page.write(
                 os.path.join(stage, run_folder.REPORT), content, len(photos), flags.as_flagfile(config), reviewed
@@ -102,6 +113,8 @@ def run(config: PredictConfig) -> dict:
         _print_reviews(tally)
     for warning in content["warnings"]:
         console.alert(warning)
+    for warning in export_warnings:
+        console.warning(warning)
     if passed_over:
         console.info(system_files.summary(passed_over))
     return content
@@ -176,8 +189,8 @@ def _process_photos(config, model, files, rejected, page, stage, log, pool, tall
         for named in files:
             advance(1)
             try:
-                record = _load_record(named, config, model, page, log) or _process_photo(
-                    named, config, model, page, log, sources
+                record = _load_record(named, config, model, page, stage, log) or _process_photo(
+                    named, config, model, page, stage, log, sources
                 )
             except errors.ImageError as error:
                 rejected.append((named.path, str(error)))
@@ -198,27 +211,26 @@ def _process_photos(config, model, files, rejected, page, stage, log, pool, tall
     return photos
 
 
-def _load_record(named, config, model, page, log) -> prediction_log.Record | None:
+def _load_record(named, config, model, page, stage, log) -> prediction_log.Record | None:
     """The logged prediction of a photograph that has not changed since, or None; also offers it to `page`."""
     record = log.find(named.file)
     if record is None:
         return None
 
     def picture() -> bytes:  # not stored if the page had no room for it
-        return log.picture(record) or overlays.as_jpeg(
-            overlays.fitted(
-                photo_files.read(named.file, model.card.channels, config.max_megapixels).pixels, overlays.SHOWN_PX
-            )
-        )
+        if stored := log.picture(record):
+            return stored
+        with photo_files.open_any(named.file, model.card.channels, config.max_megapixels, stage) as photo:
+            return overlays.as_jpeg(overlays.fitted(photo.pixels, overlays.SHOWN_PX))
 
     record = dataclasses.replace(record, prediction=dataclasses.replace(record.prediction, name=named.path))
     page.offer(record.prediction, picture)
     return record
 
 
-def _process_photo(named, config, model, page, log, sources) -> prediction_log.Record:
+def _process_photo(named, config, model, page, stage, log, sources) -> prediction_log.Record:
     """Predict one photograph, log it, and add it to `page`."""
-    record, small, prediction = _predict_photo(named, config, model, sources)
+    record, small, prediction = _predict_photo(named, config, model, sources, stage)
     overlay = overlays.as_jpeg(overlays.marked(small, prediction))
     record = log.append(record, overlay, page.add(record.prediction, small))
     for warning in prediction.warnings:
@@ -226,19 +238,22 @@ def _process_photo(named, config, model, page, log, sources) -> prediction_log.R
     return record
 
 
-def _predict_photo(named, config, model, sources) -> tuple[prediction_log.Record, np.ndarray, predictor.Prediction]:
+def _predict_photo(
+    named, config, model, sources, scratch
+) -> tuple[prediction_log.Record, np.ndarray, predictor.Prediction]:
     """(what findings.json is made from, the photograph at the size of the page, the prediction with its heat map)."""
     stat = prediction_log.file_stat(named.file)
-    photo = photo_files.read(named.file, model.card.channels, config.max_megapixels)
-    scale, notes = sources.measure(photo.pixels, photo.camera, named.path)
-    small = overlays.fitted(photo.pixels, overlays.SHOWN_PX)
-    # Frees the full-size pixels, which are as large as all that follows, if a marker was covered in a copy of them.
-    seen, photo = photo.pixels, photo._replace(pixels=small, notes=photo.notes + notes)
-    seen = marker_cover.cover(seen, scale.covered) if scale else seen
-    scores = model.score(seen, config.scale, measured=scale)
-    del seen
-    prediction = model.extract_findings(scores, named.path)
-    candidates = model.window_candidates(scores, prediction.heat) if config.suggest else ()
+    with photo_files.open_any(named.file, model.card.channels, config.max_megapixels, scratch) as photo:
+        scale, notes = sources.measure(photo.pixels, photo.camera, named.path)
+        small = overlays.fitted(photo.pixels, overlays.SHOWN_PX)
+        seen = marker_cover.cover(photo.pixels, scale.covered) if scale else photo.pixels
+        scores = model.score(seen, config.scale, measured=scale, surface=photo.surface)
+        # Frees the full-size pixels, which are as large as all that follows, if a marker was covered in a copy of them.
+        photo = photo._replace(pixels=small, surface=None, notes=photo.notes + notes)
+        del seen
+        prediction = model.extract_findings(scores, named.path)
+        candidates = model.window_candidates(scores, prediction.heat) if config.suggest else ()
+        del scores
     record = prediction_log.new_record(prediction, photo, named.file, stat, candidates, scale and scale.as_dict())
     return record, small, prediction
 
@@ -258,10 +273,13 @@ def _replay(config: PredictConfig) -> dict:
     files = earlier.match_photos(photo_files.list_photos(config.photos)[0])
     sources = photo_scale.sources_of(config, None)  # a line may be about a file that was rejected
     photos = []
-    with console.progress_bar(len(files), "looking") as advance:
+    with (
+        temporary_files.scratch_folder(tempfile.gettempdir(), "crackflow-replay") as scratch,
+        console.progress_bar(len(files), "looking") as advance,
+    ):
         for named, before in zip(files, earlier.photos, strict=True):
             try:
-                record = _predict_photo(named, config, model, sources)[0]
+                record = _predict_photo(named, config, model, sources, scratch)[0]
             except errors.ImageError as error:
                 raise UserError(f"{named.path!r}: expected the photograph of {config.replay!r}: {error}") from error
             photos.append(_photo_metadata(record.prediction, record.photo, before["overlay"], record.scale))
@@ -304,7 +322,7 @@ def _photo_metadata(
         "unlike_training": None if prediction.distance is None else round(prediction.distance, 3),
         "warnings": prediction.warnings,
         "notes": list(photo.notes),
-        "place": None if photo.place is None else {"latitude": photo.place[0], "longitude": photo.place[1]},
+        "place": photo.place_entry(),
         "overlay": overlay,
         "width_limits": prediction.width_limits,
         "findings": [
@@ -330,27 +348,6 @@ def _photo_metadata(
 
 def _round_coordinates(values) -> list[float]:
     return [round(float(value), 1) for value in values]
-
-
-def _geojson(photos: list[dict]) -> dict:
-    """A GeoJSON point per photograph with a GPS position (RFC 7946: longitude first)."""
-    features = []
-    for photo in photos:
-        if photo["place"] is None:
-            continue
-        lengths = [
-            finding["length_mm_estimate"] for finding in photo["findings"] if finding["length_mm_estimate"] is not None
-        ]
-        properties = {name: photo[name] for name in ("path", "sha256", "label", "probability", "decision", "overlay")}
-        properties |= {
-            "findings": len(photo["findings"]),
-            "length_mm_estimate": round(sum(lengths), 1) if lengths else None,
-        }
-        coordinates = [photo["place"]["longitude"], photo["place"]["latitude"]]
-        features.append(
-            {"type": "Feature", "geometry": {"type": "Point", "coordinates": coordinates}, "properties": properties}
-        )
-    return {"type": "FeatureCollection", "features": features}
 
 
 def _print_summary(config: PredictConfig, photos: list[dict], rejected: list[tuple[str, str]]) -> None:

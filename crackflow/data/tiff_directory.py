@@ -8,6 +8,7 @@ Each of 65,535 tags of a page may name the same bytes of the file, and each page
 for gigabytes, or for hours. Layout: TIFF 6.0; BigTIFF has numbers of 8 bytes where that has 4.
 """
 
+import mmap
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -34,12 +35,12 @@ class _TiffFormat(NamedTuple):
         names = [("tag", "u2"), ("kind", "u2"), ("count", kind), ("value", kind)]
         return np.dtype([(name, self.order + code) for name, code in names])
 
-    def number(self, data: bytes, at: int, size: int) -> int:
+    def number(self, data: bytes | mmap.mmap, at: int, size: int) -> int:
         """Returns the number at offset `at`, or 0 where the file has ended."""
         return int.from_bytes(data[at : at + size], "little" if self.order == "<" else "big")
 
 
-def require_modest(data: bytes) -> None:
+def require_modest(data: bytes | mmap.mmap) -> None:
     """Refuses TIFF files that would take a reader too much memory or time.
 
     Values behind the end of the file are left to the reader to refuse.
@@ -60,7 +61,7 @@ def require_modest(data: bytes) -> None:
             raise TiffLimitError("damaged: the values of its TIFF tags would be larger than the file")
 
 
-def _pages(data: bytes, form: _TiffFormat) -> Iterator[np.ndarray]:
+def _pages(data: bytes | mmap.mmap, form: _TiffFormat) -> Iterator[np.ndarray]:
     """Yields the entries of each page, and stops at a page that was seen before."""
     head, tail = (8, 8) if form.big else (2, 4)
     at, seen = form.number(data, 8 if form.big else 4, tail), set()

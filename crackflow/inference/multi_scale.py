@@ -53,6 +53,7 @@ class MultiScaleScores(NamedTuple):
         mm_per_px: millimetres per pixel of the photograph, 0: unknown.
         own_pixels: of the photograph itself, wherever cracks may be; None: nothing but `image` is known.
         plane: of a marker in the photograph, through which lengths are measured, or None.
+        surface: bool [H, W] of the photograph, where it shows a surface; None: everywhere.
     """
 
     width: int
@@ -63,6 +64,7 @@ class MultiScaleScores(NamedTuple):
     mm_per_px: float
     own_pixels: GreyPixels | None = None
     plane: MarkerPlane | None = None
+    surface: np.ndarray | None = None
 
 
 class PhotoDecision(NamedTuple):

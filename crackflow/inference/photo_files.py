@@ -8,11 +8,13 @@ Synopsis::
 """
 
 import collections
+import contextlib
 import glob
 import io
 import math
 import os
 import warnings
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -20,8 +22,8 @@ from PIL import ExifTags, Image
 
 from crackflow.core import csv_files, json_schema, system_files
 from crackflow.core.errors import UserError
-from crackflow.data import folders, image_file, rejections
-from crackflow.inference import camera_scale
+from crackflow.data import coordinates, folders, geotiff, image_file, mosaic_file, rejections, surface
+from crackflow.inference import camera_scale, gps_details
 
 # What tells a folder of results from one of photographs.
 RESULT_FILES, UNFINISHED_FILE = (json_schema.FINDINGS, "predictions.csv"), os.path.join("unfinished", "photos.jsonl")
@@ -41,16 +43,31 @@ class Photo(NamedTuple):
     Attributes:
         pixels: uint8 [H, W, C], 0..255, upright.
         sha256: of the file, in hexadecimal.
-        place: latitude and longitude in degrees if the camera recorded them, else None.
-        notes: the changes made while decoding.
+        place: latitude and longitude in degrees, of the camera if it recorded them, or of the middle of a GeoTIFF, or
+            None.
+        notes: the changes made while decoding, and what is wrong with a georeference.
+        location: more on the place, by the names in findings.json: those of `gps_details.parse`, and of a GeoTIFF
+            transform, crs and crs_unit (`geotiff.GeoReference`).
         camera: what the file says of its camera; prediction_log does not write it.
+        surface: bool [H, W], where a GeoTIFF shows anything, None: everywhere. Elsewhere `pixels` are made up.
     """
 
     pixels: np.ndarray
     sha256: str
     place: tuple[float, float] | None
     notes: tuple[str, ...]
+    location: dict | None = None
     camera: camera_scale.CameraFacts = camera_scale.CameraFacts()
+    surface: np.ndarray | None = None
+
+    def place_entry(self) -> dict | None:
+        """`place` of this photograph in findings.json. Latitude and longitude are None for a GeoTIFF whose CRS can't be
+        converted."""
+        location = self.location or {}
+        if self.place is None and "transform" not in location:
+            return None
+        latitude, longitude = self.place or (None, None)
+        return {"latitude": latitude, "longitude": longitude} | location
 
 
 def list_photos(
@@ -144,8 +161,50 @@ def read(file: str, channels: int, max_megapixels: float) -> Photo:
     """
     photo = image_file.open_photo(file, max_megapixels)
     values = image_file.pixels(photo, channels, image_px=0)
+    mask = surface.find(photo, values)
+    if mask is not None:
+        values = values.copy()
+        surface.fill(values, mask)
+    place, location, notes = _locate(photo.data, photo.width, photo.height)
     camera = camera_scale.read_camera(photo.data, photo.width, photo.height)
-    return Photo(values, image_file.digest(photo.data).hex(), parse_gps_position(photo.data), photo.notes, camera)
+    return Photo(values, image_file.digest(photo.data).hex(), place, photo.notes + notes, location, camera, mask)
+
+
+@contextlib.contextmanager
+def open_any(file: str, channels: int, max_megapixels: float, folder: str) -> Iterator[Photo]:
+    """As `read`, but a GeoTIFF of more than `max_megapixels` is decoded into a file in `folder`, where its pixels and
+    its surface lie until the block ends."""
+    if not mosaic_file.is_mosaic(file, max_megapixels):
+        yield read(file, channels, max_megapixels)
+        return
+    with mosaic_file.unpack(file, channels, folder) as mosaic:
+        height, width = mosaic.pixels.shape[:2]
+        place, location, notes = _locate(file, width, height)
+        yield Photo(mosaic.pixels, mosaic.sha256, place, notes, location, surface=mosaic.surface)
+
+
+def _locate(
+    source: bytes | str, width: int, height: int
+) -> tuple[tuple[float, float] | None, dict | None, tuple[str, ...]]:
+    """`place`, `location` and further `notes` of a photograph, the bytes of a file or the path of a GeoTIFF. A
+    georeference goes before the position of a camera."""
+    notes: tuple[str, ...] = ()
+    try:
+        reference = geotiff.read_reference(source)
+    except geotiff.GeoTiffError as error:
+        reference, notes = None, (f"its georeference is not used: {error}",)
+    if reference is None:
+        if isinstance(source, str):
+            return None, None, notes
+        return parse_gps_position(source), gps_details.parse(source) or None, notes
+    unit = reference.unit or coordinates.unit_name(reference.crs)
+    location = {"crs": reference.crs or None, "crs_unit": unit or None, "transform": list(reference.transform)}
+    middle = reference.to_crs([[width / 2, height / 2]])
+    degrees = coordinates.to_wgs84(reference.crs, middle)
+    if degrees is None:
+        return None, location, notes
+    longitude, latitude = degrees.points[0].tolist()
+    return (round(latitude, 9), round(longitude, 9)), location, notes
 
 
 def parse_gps_position(data: bytes) -> tuple[float, float] | None:

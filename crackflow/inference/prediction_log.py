@@ -326,6 +326,10 @@ def _has_valid_types(record: Record) -> bool:
     numbers = [prediction.probability, prediction.shift, prediction.distance or 0.0]
     numbers += [*prediction.scales, *(photo.place or (0.0, 0.0))]
     texts = [prediction.name, prediction.decision, prediction.label, photo.sha256, *prediction.warnings, *photo.notes]
+    location = dict(photo.location or {})
+    numbers += location.pop("transform", [0.0] * 6)
+    for name, value in location.items():
+        (numbers if name.endswith(("_m", "_deg")) else texts).append(value or "")
     integers = [prediction.width, prediction.height, *record.stat]
     for finding in prediction.findings:
         numbers += [finding.probability, finding.length_px or 0.0, finding.length_mm or 0.0, *finding.box]

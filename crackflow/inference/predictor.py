@@ -26,7 +26,7 @@ from scipy import ndimage
 from crackflow.core import errors
 from crackflow.core.config.trained import SCALE_RANGE, PredictConfig
 from crackflow.core.errors import UserError
-from crackflow.data import resize
+from crackflow.data import resize, surface
 from crackflow.inference import crack_tracing, crack_width, photo_files, photo_threshold, sliding_window, suggestions
 from crackflow.inference.cross_profiles import GreyPixels
 from crackflow.inference.multi_scale import MultiScaleScorer, MultiScaleScores, PhotoDecision, ScaleScores
@@ -102,14 +102,15 @@ class Model:
         predictions = []
         for number, photo in enumerate([photos] if is_single else photos):
             if isinstance(photo, np.ndarray):
-                name, pixels = f"array {number}", self.checked(photo)
+                name, pixels, mask = f"array {number}", self.checked(photo), None
             else:
                 name = os.fspath(photo)
                 try:
-                    pixels = photo_files.read(name, self.card.channels, max_megapixels).pixels
+                    opened = photo_files.read(name, self.card.channels, max_megapixels)
                 except errors.ImageError as error:
                     raise UserError(f"expected a photograph, received {name!r}: {error}") from error
-            predictions.append(self.predict_array(pixels, name, scale, mm_per_px))
+                pixels, mask = opened.pixels, opened.surface
+            predictions.append(self.extract_findings(self.score(pixels, scale, mm_per_px, mask), name))
         return predictions
 
     def checked(self, pixels: np.ndarray) -> np.ndarray:
@@ -135,10 +136,22 @@ class Model:
         return self.extract_findings(self.score(pixels, scale, mm_per_px), name)
 
     def score(
-        self, pixels: np.ndarray, scale: float = 0.0, mm_per_px: float = 0.0, measured: PhotoScale | None = None
+        self,
+        pixels: np.ndarray,
+        scale: float = 0.0,
+        mm_per_px: float = 0.0,
+        measured: PhotoScale | None = None,
+        surface: np.ndarray | None = None,
     ) -> MultiScaleScores:
-        """Runs the network on `pixels`, uint8 [H, W, C]: of these, the scores have what is needed after that.
-        `measured`: the scale of this photograph, instead of `mm_per_px`."""
+        """Runs the network on a photograph.
+
+        Args:
+            pixels: uint8 [H, W, C]: of these, the scores have what is needed after that.
+            scale: as in `predict`.
+            mm_per_px: as in `predict`.
+            measured: the scale of this photograph, instead of `mm_per_px`.
+            surface: bool [H, W], where there is anything to see; None: everywhere.
+        """
         is_measured = measured is not None and measured.source is not Source.MM_PER_PX
         mm_per_px, plane = (measured.mm_per_px, measured.plane) if measured else (mm_per_px, None)
         scales, warnings = self._scales(scale, mm_per_px, is_measured)
@@ -148,7 +161,7 @@ class Model:
         scale_scores = [scores.first for scores in self._scorer.score(pixels[None], scales, image[None])]
         warnings = warnings + self._too_small(pixels, image)
         size = pixels.shape[1], pixels.shape[0]
-        scores = MultiScaleScores(*size, image, scale_scores, warnings, mm_per_px, plane=plane)
+        scores = MultiScaleScores(*size, image, scale_scores, warnings, mm_per_px, plane=plane, surface=surface)
         return scores._replace(own_pixels=self._own_pixels(pixels, scores))
 
     def _own_pixels(self, pixels: np.ndarray, scores: MultiScaleScores) -> GreyPixels:
@@ -173,7 +186,7 @@ class Model:
         """Traces the cracks in the scores of a photograph, and decides about it."""
         main, step = scores.scale_scores[0], self._stride
         height, width = scores.image.shape[:2]
-        raw = self._fused(scores.scale_scores, (height, width), "heat")
+        raw = self._on_surface(self._fused(scores.scale_scores, (height, width), "heat"), scores)
         heat = self.heat(scores)
         has_cells = main.cell_probabilities is not None
         cells = self._fused(scores.scale_scores, (height, width), "cell_probabilities") if has_cells else None
@@ -244,7 +257,16 @@ class Model:
 
     def heat(self, scores: MultiScaleScores) -> np.ndarray:
         """float32 [h, w], 0..1: the probability of every position of the photograph, corrected for their number."""
-        return self._heat(scores.scale_scores, scores.image.shape[:2])
+        return self._on_surface(self._heat(scores.scale_scores, scores.image.shape[:2]), scores)
+
+    def _on_surface(self, heat: np.ndarray, scores: MultiScaleScores) -> np.ndarray:
+        """`heat`, float32 [h, w], 0 in cells that show no surface."""
+        if scores.surface is None:
+            return heat
+        sides = tuple(
+            self._stride * side / small for side, small in zip(scores.surface.shape, scores.image.shape, strict=False)
+        )
+        return heat * surface.cells(scores.surface, *heat.shape, sides)
 
     def _heat(self, scale_scores: list[ScaleScores], image_size: tuple[int, int]) -> np.ndarray:
         """float32 [h, w], or [B, h, w] for a batch of B photographs."""

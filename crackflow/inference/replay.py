@@ -27,7 +27,7 @@ from crackflow.inference.photo_files import PhotoPath
 from crackflow.version import __version__
 
 # Flags that do not affect what is compared; findings.json does not hold them.
-NOT_SETTINGS = {"photos", "model", "out", "suggest", "page_photos", "reviews", "overwrite", "replay"}
+NOT_SETTINGS = {"photos", "model", "out", "suggest", "page_photos", "reviews", "export", "overwrite", "replay"}
 ALLOWED_FLAGS = {"replay", "photos", "model", "threads"}
 # Where and by what was predicted, and what people said of it.
 NOT_COMPARED = {json_schema.KEY, "settings", "versions", "machine", "reviews"}

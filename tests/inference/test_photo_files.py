@@ -8,6 +8,7 @@ from PIL.TiffImagePlugin import IFDRational
 from crackflow.core.errors import UserError
 from crackflow.inference import photo_files
 from tests.helpers import support
+from tests.helpers.geotiffs import METRES_PER_PX, ZONE_17S, geotiff
 from tests.helpers.gps_photos import SOMEWHERE, located, tagged
 
 
@@ -113,6 +114,54 @@ def test_pixels_place_and_hash_are_read(tmp_path):
     assert photo.pixels.shape == (64, 64, 3) and photo.pixels.dtype == np.uint8
     assert photo.place == pytest.approx((46.51, 7.25))
     assert photo.sha256 == support.sha256(tmp_path / "a.jpg")
+
+
+def test_what_a_camera_recorded_beside_the_position_is_kept_with_it(tmp_path):
+    tags = {"GPSAltitude": 12.5, "GPSAltitudeRef": b"\1", "GPSImgDirection": 90.0, "GPSImgDirectionRef": "T"}
+    support.put(tmp_path / "a.jpg", tagged(*SOMEWHERE, ("S", "W"), GPSHPositioningError=4.5, **tags))
+    entry = photo_files.read(str(tmp_path / "a.jpg"), 3, 1).place_entry()
+    assert entry["latitude"] == pytest.approx(-33.856806, abs=1e-6) and entry["longitude"] == pytest.approx(-70.66)
+    assert (entry["altitude_m"], entry["heading_deg"], entry["uncertainty_m"]) == (-12.5, 90.0, 4.5)
+    assert entry["heading_reference"] == "true"
+
+
+def test_without_a_position_nothing_is_said_of_it(tmp_path):
+    support.put(tmp_path / "a.jpg", tagged(*SOMEWHERE, ("", ""), GPSAltitude=12.5))
+    assert photo_files.read(str(tmp_path / "a.jpg"), 3, 1).place_entry() is None
+
+
+def test_a_geotiff_has_its_crs_its_transform_and_the_degrees_of_its_middle(tmp_path):
+    pytest.importorskip("pyproj")
+    support.put(tmp_path / "a.tif", geotiff(epsg=ZONE_17S, origin=(500_000.0, 9_000_000.0)))
+    photo = photo_files.read(str(tmp_path / "a.tif"), 3, 1)
+    assert photo.location == {
+        "crs": "EPSG:32717",
+        "crs_unit": "metre",
+        "transform": [METRES_PER_PX, 0.0, 500_000.0, 0.0, -METRES_PER_PX, 9_000_000.0],
+    }
+    assert photo.place == pytest.approx((-9.0463, -81.0), abs=1e-3)  # of the south, west of Greenwich
+    assert photo.surface is None and photo.place_entry()["crs"] == "EPSG:32717"
+
+
+def test_a_geotiff_of_an_unknown_system_keeps_its_transform(tmp_path):
+    support.put(tmp_path / "a.tif", geotiff(epsg=32767))
+    entry = photo_files.read(str(tmp_path / "a.tif"), 3, 1).place_entry()
+    assert entry["latitude"] is entry["crs"] is None and entry["transform"][2] == 500_000.0
+
+
+def test_a_georeference_that_is_not_used_is_noted(tmp_path):
+    tags = [(33922, "d", 12, (0, 0, 0, 1.0, 2.0, 0, 9, 9, 0, 3.0, 4.0, 0), True)]
+    support.put(tmp_path / "a.tif", geotiff(origin=None, tags=tags))
+    photo = photo_files.read(str(tmp_path / "a.tif"), 3, 1)
+    assert photo.place_entry() is None and "its georeference is not used: it has 2 tie points" in photo.notes[-1]
+
+
+def test_what_is_no_surface_is_filled_in(tmp_path):
+    pixels = np.full((64, 64, 3), 150, np.uint8)
+    pixels[:20] = 0
+    support.put(tmp_path / "a.tif", geotiff(pixels, nodata="0"))
+    photo = photo_files.read(str(tmp_path / "a.tif"), 3, 1)
+    assert not photo.surface[:20].any() and photo.surface[22:].all() and (photo.pixels == 150).all()
 
 
 @pytest.mark.parametrize("sides", [("S", "W"), ("s", "w"), ("South", "West"), (" S", "W ")])

@@ -69,6 +69,26 @@ def test_widths_that_have_another_form_are_measured_anew(tmp_path, photo):
             assert log.find(photo[0]) is None
 
 
+@pytest.mark.parametrize(
+    ("location", "is_valid"),
+    [
+        ({"crs": None, "crs_unit": "metre", "transform": [0.1, 0, 5e5, 0, -0.1, 5e6]}, True),
+        ({"altitude_m": -12.5, "heading_deg": 90, "heading_reference": "true"}, True),
+        ({"transform": [0.1, 0, "5e5", 0, -0.1, 5e6]}, False),
+        ({"altitude_m": "high"}, False),
+        ("here", False),
+    ],
+)
+def test_more_on_the_place_comes_back_as_it_was_or_not_at_all(tmp_path, photo, location, is_valid):
+    photo = photo[0], photo[1]._replace(location=location)
+    with open_log(tmp_path) as log:
+        log.append(record(photo), b"overlay", None)
+    with open_log(tmp_path) as log:
+        reloaded = log.find(photo[0])
+        assert (reloaded is not None) is is_valid
+        assert not is_valid or reloaded.photo.location == location
+
+
 def test_each_line_is_json_that_other_programs_can_read(tmp_path, photo):
     with open_log(tmp_path) as log:
         log.append(record(photo), b"overlay", None)

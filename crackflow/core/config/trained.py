@@ -106,6 +106,13 @@ class ExplainConfig:
         require_at_least(self, 0, ["sample", "seed", "threads"])
 
 
+class Export(enum.Enum):
+    DXF = "dxf"
+    KML = "kml"
+    COCO = "coco"
+    YOLO = "yolo"
+
+
 SCALE_RANGE = 1 / 64, 8.0  # a photograph of 12 megapixels has 770 when it is enlarged 8 times
 
 
@@ -137,7 +144,10 @@ class PredictConfig:
     suggest: int = option(
         0, "cut so many windows, those that labelled would teach the model most, to suggested/; 0: none"
     )
-    max_megapixels: float = option(200.0, "larger photographs are left out")
+    export: tuple[Export, ...] = option(
+        (), f"also write the findings as one or several of {', '.join(member.value for member in Export)}"
+    )
+    max_megapixels: float = option(200.0, "larger photographs are left out, but for GeoTIFFs, which are read in parts")
     page_photos: int = option(100, "photographs in report.html, the most probable first", aliases=["max_photos"])
     reviews: tuple[str, ...] = option(
         (), "reviews.json of the page, one or several: report.html goes on with them, findings.json counts them"
@@ -159,6 +169,7 @@ class PredictConfig:
         require_positive(self, ["max_megapixels"])
         require_at_least(self, 0, ["threads", "page_photos", "suggest"])
         require(all(self.reviews), "reviews", "files, separated by commas", self.reviews)
+        require(len(self.export) == len(set(self.export)), "export", "formats, each once", self.export)
 
 
 class Format(enum.Enum):
