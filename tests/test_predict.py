@@ -22,7 +22,7 @@ from crackflow.data import reviews
 from crackflow.inference import photo_files, suggestions
 from crackflow.model import model_file
 from tests.helpers import review_files, schemas, support
-from tests.helpers.camera_photos import taken
+from tests.helpers.camera_photos import camera_photo
 from tests.helpers.gps_photos import located
 from tests.helpers.jpegs import jpeg
 from tests.helpers.walls import CARD, darkness, wall
@@ -566,7 +566,7 @@ def scaled_site(input_dir, tmp_path_factory):
         x, y = round(x0 + t * (x1 - x0)), round(y0 + t * (y1 - y0))
         card[y - 1 : y + 2, x - 1 : x + 2] = 5
     support.put(root / "site/card.png", support.encoded(card, "PNG"))
-    support.put(root / "site/exif.jpg", taken(pixels=wall(), FocalLengthIn35mmFilm=28))
+    support.put(root / "site/exif.jpg", camera_photo(pixels=wall(), FocalLengthIn35mmFilm=28))
     support.put(root / "site/none.png", support.encoded(wall(crack=None), "PNG"))
     (root / "scales.csv").write_text("path,mm_per_px\nexif.jpg,0.25\n")
     return root

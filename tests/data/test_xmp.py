@@ -1,7 +1,7 @@
 import pytest
 
 from crackflow.data import xmp
-from tests.helpers.camera_photos import packet, taken
+from tests.helpers.camera_photos import camera_photo, packet
 
 ELEMENT = (
     f'<rdf:RDF xmlns:rdf="{xmp.RDF}"><rdf:Description xmlns:d="{xmp.DJI}">'
@@ -11,7 +11,7 @@ ELEMENT = (
 
 @pytest.mark.parametrize("form", ["JPEG", "TIFF", "WEBP"])
 def test_properties_are_read_from_the_formats_that_have_them(form):
-    data = taken(form, packet(RelativeAltitude="+12.30", GimbalPitchDegree="-90.00"))
+    data = camera_photo(form, packet(RelativeAltitude="+12.30", GimbalPitchDegree="-90.00"))
     assert xmp.properties(data, xmp.DJI) == {"RelativeAltitude": "+12.30", "GimbalPitchDegree": "-90.00"}
 
 
@@ -46,4 +46,4 @@ def test_long_values_are_cut():
 
 
 def test_a_file_that_is_no_image_has_no_packet():
-    assert xmp.packet(b"no image") == b"" and xmp.packet(taken()) == b""
+    assert xmp.packet(b"no image") == b"" and xmp.packet(camera_photo()) == b""

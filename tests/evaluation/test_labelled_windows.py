@@ -44,8 +44,8 @@ def labelled_as(*labels):
     count = len(labels)
     images = np.arange(count, dtype=np.uint8)[:, None, None, None]
     paths = [str(number) for number in range(count)]
-    kept = labelled_windows.Windows(images, np.array(labels), np.arange(count), paths)
-    return labelled_windows.LabelledWindows(kept, "0" * 64, None, paths)
+    windows = labelled_windows.Windows(images, np.array(labels), np.arange(count), paths)
+    return labelled_windows.LabelledWindows(windows, "0" * 64, None, paths)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ def packet(**properties):
     ).encode()
 
 
-def taken(form="JPEG", xmp=b"", size=(300, 200), pixels=None, **tags):
+def camera_photo(form="JPEG", xmp=b"", size=(300, 200), pixels=None, **tags):
     """An image file with these tags of EXIF and this packet of XMP."""
     exif = Image.Exif()
     if tags:

@@ -4,7 +4,7 @@ import pytest
 from PIL.TiffImagePlugin import IFDRational
 
 from crackflow.inference import camera_scale
-from tests.helpers.camera_photos import packet, taken
+from tests.helpers.camera_photos import camera_photo, packet
 
 DIAGONAL = math.hypot(300, 200)
 FILM = {"FocalLengthIn35mmFilm": 24}
@@ -13,7 +13,7 @@ NADIR = {"RelativeAltitude": "+10.00", "GimbalPitchDegree": "-90.00"}
 
 
 def read(**options):
-    return camera_scale.read_camera(taken(**options), 300, 200)
+    return camera_scale.read_camera(camera_photo(**options), 300, 200)
 
 
 def test_a_focal_length_for_film_gives_the_angle_of_the_diagonal():
@@ -33,7 +33,7 @@ def test_the_sensor_counts_before_film_in_every_unit(unit, resolution):
 def test_a_picture_that_was_made_smaller_has_its_focal_length_made_smaller():
     small = read(**SENSOR, ExifImageWidth=600, ExifImageHeight=400)
     assert small.focal_px == pytest.approx(8.8 * 25 / 2)
-    turned = camera_scale.read_camera(taken(**SENSOR, ExifImageWidth=600, ExifImageHeight=400), 200, 300)
+    turned = camera_scale.read_camera(camera_photo(**SENSOR, ExifImageWidth=600, ExifImageHeight=400), 200, 300)
     assert turned.focal_px == small.focal_px
 
 
@@ -98,6 +98,6 @@ def test_a_photograph_that_says_nothing_gives_no_reason():
 
 
 def test_damaged_bytes_are_no_error():
-    data = taken(**FILM)
+    data = camera_photo(**FILM)
     for cut in range(0, len(data), 97):
         camera_scale.read_camera(data[:cut], 300, 200)
