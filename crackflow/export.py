@@ -28,6 +28,7 @@ from crackflow.pipeline.batch_spec import BatchSpec
 from crackflow.synthesis import concrete
 
 PARITY = json_schema.PARITY
+MAX_SYNTHETIC_PX = 1024  # as for crackflow.synth; the photographs of a dataset may have thousands
 CALIBRATION = 256  # images whose activations determine the ranges of int8
 
 OWNED_FILES = ("model.onnx", "model_*.tflite", "savedmodel/**")
@@ -95,12 +96,12 @@ def _load_images(config: ExportConfig, card: model_file.ModelMetadata) -> tuple[
         return _sample_images(dataset, "train", CALIBRATION, config, card)[0], *_sample_images(
             dataset, "test", config.images, config, card
         )
-    side_px = card.source_px or card.image_px
-    examples = [concrete.draw_example(config.seed, index, side_px) for index in range(config.images + CALIBRATION)]
-    images = np.stack(
-        [resize.resize_array(_convert_channels(example.image, card.channels), card.image_px) for example in examples]
-    )
-    labels = np.array([example.label for example in examples])
+    side_px, images, labels = min(card.source_px or card.image_px, MAX_SYNTHETIC_PX), [], []
+    for index in range(config.images + CALIBRATION):  # each made small before the next is drawn
+        example = concrete.draw_example(config.seed, index, side_px)
+        images.append(resize.resize_array(_convert_channels(example.image, card.channels), card.image_px))
+        labels.append(example.label)
+    images, labels = np.stack(images), np.array(labels)
     return images[config.images :], images[: config.images], labels[: config.images]
 
 
@@ -123,6 +124,8 @@ def _describe_row(name: str, row: dict) -> str:
     if "bytes" not in row:
         return f"{name}: {metrics}"
     verdict = "agrees" if row["agrees"] else "DIFFERS"
+    if row["largest_difference"] is None:
+        return f"{name}: {verdict}, gives values that are no numbers, {metrics}, {row['bytes'] / 1e6:.2f} MB"
     return (
         f"{name}: {verdict}, largest difference {row['largest_difference']:.1e}, decisions changed "
         f"{row['decisions_changed']}, {metrics}, {row['bytes'] / 1e6:.2f} MB"

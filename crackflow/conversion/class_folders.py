@@ -11,12 +11,13 @@ Synopsis::
 import collections
 import dataclasses
 import os
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from crackflow.conversion import folder_names
 from crackflow.core import system_files
 from crackflow.core.errors import UserError
-from crackflow.data import folders, image_file
+from crackflow.data import folders, image_file, mask_names
 
 MAX_DEPTH = 6  # below the root folder
 IMAGE_ENDINGS = tuple(ending for endings in image_file.EXTENSIONS.values() for ending in endings)
@@ -121,7 +122,7 @@ def find(tree: Tree, positive_class: str) -> ClassFolders:
         if real_path in visited:
             continue
         visited.add(real_path)
-        if _has_images(real_path):
+        if has_images(real_path):
             strays.append(inside or os.curdir)
         labels = _labels(os.path.basename(real_path), names, positive_class)
         surface = folder_names.surface(os.path.basename(real_path))
@@ -155,7 +156,50 @@ def holds_images(root: str, inside: str, name: str) -> bool:
     return any(path.lower().endswith(IMAGE_ENDINGS) for path in paths)
 
 
-def _has_images(folder: str) -> bool:
+def strangers(folder: str, label: int, paths: Sequence[str]) -> dict[str, str]:
+    """Finds files in a class folder that are no pictures of that class.
+
+    Args:
+        folder: The class folder, relative to the root.
+        label: Of the class.
+        paths: Of all files in it, relative to the root.
+
+    Returns:
+        Path -> why it is left out: it lies in a folder that names the other class, or it is the mask of a picture
+        there, by the name of its folder or by its own.
+    """
+    stems = {os.path.splitext(path)[0].lower() for path in paths}
+    parents = {os.path.dirname(path) for path in paths}
+    reasons = {}
+    for path in paths:
+        inner = os.path.relpath(os.path.dirname(path), folder).split(os.sep)
+        if any(folder_names.label(name) == 1 - label for name in inner):
+            reasons[path] = "its folder names the other class"
+        elif _is_among_masks(folder, inner, parents):
+            reasons[path] = "a mask: its folder lies beside one of pictures"
+        elif (picture := mask_names.stem_of_picture(path)) and picture in stems:
+            reasons[path] = "a mask: the picture of that name lies beside it"
+    return reasons
+
+
+def _is_among_masks(folder: str, inner: Sequence[str], parents: set[str]) -> bool:
+    """Whether the folder `inner`, its parts below the class folder, holds masks of pictures in it or beside it."""
+    for depth, name in enumerate(inner):
+        if folder_names.role(name) != "masks":
+            continue
+        above = os.path.join(folder, *inner[:depth])
+        beside = {os.path.relpath(parent, above).split(os.sep)[0] for parent in parents if _is_within(parent, above)}
+        if os.curdir in beside or any(folder_names.role(part) == "images" for part in beside):
+            return True
+    return False
+
+
+def _is_within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder + os.sep)
+
+
+def has_images(folder: str) -> bool:
+    """Whether there is an image directly in `folder`; False if it cannot be read."""
     try:
         entries = list(os.scandir(folder))
     except OSError:

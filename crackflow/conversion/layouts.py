@@ -234,9 +234,12 @@ def _require_both_classes(root: str, layout_scan: LayoutScan) -> None:
 
 def _scan_classes(tree: Tree, positive_class: str, both_classes: bool) -> LayoutScan:
     masks_folders = [name for name in tree.folders if folder_names.role(name) == "masks"]
-    # "target" and "background" are two classes; beside two other folders, "target" contains masks.
-    is_one_of_three = len(masks_folders) == 1 and len(tree.folders) == 3
-    masks_folder = "masks" if "masks" in tree.folders else masks_folders[0] if is_one_of_three else ""
+    # "target" and "background" are two classes; beside two other folders, or beside "cracked", "target" contains masks.
+    others = [name for name in tree.folders if name not in masks_folders]
+    is_beside = len(others) == 2 or (len(others) == 1 and folder_names.label(others[0]) == 1 and not positive_class)
+    masks_folder = (
+        "masks" if "masks" in tree.folders else masks_folders[0] if len(masks_folders) == 1 and is_beside else ""
+    )
     folders = [name for name in tree.folders if name != masks_folder]
     if not both_classes and len(folders) == 1:
         return _scan_one_class(tree, folders[0], positive_class)
@@ -250,18 +253,31 @@ def _scan_classes(tree: Tree, positive_class: str, both_classes: bool) -> Layout
         )
     positive = _choose_positive_class(folders, positive_class)
     negative = next(name for name in folders if name != positive)
+    if folder_names.role(negative) == "images" and not positive_class:
+        raise UserError(
+            f"--images: expected a folder of clean images beside {positive!r} in {tree.root!r}, received {negative!r}, "
+            f"whose name does not say that they are clean; rename it, or give --positive_class={positive}"
+        )
     files, rejected, notes = [], [], collections.Counter()
+    if class_folders.has_images(os.path.join(tree.root, tree.inside)):
+        rejected.append((tree.inside or os.curdir, "pictures in no class folder, passed over"))
     for folder in (os.path.join(tree.inside, name) for name in unlabelled):
         if any(True for _ in walk(tree.root, folder, [])):
             rejected.append((folder, "pictures without a label, passed over"))
     masks = _Masks(tree, masks_folder, rejected) if masks_folder else None
     for label, name in enumerate((negative, positive)):
         folder = os.path.join(tree.inside, name)
-        for path in walk(tree.root, folder, rejected, passed_over=tree.passed_over):
-            mask = masks.find_or_empty(path, folder) if label and masks else ""
-            files.append(SourceFile(path, label, path, mask))
+        paths = list(walk(tree.root, folder, rejected, passed_over=tree.passed_over))
+        strangers = class_folders.strangers(folder, label, paths)
+        rejected += strangers.items()
+        for path in paths:
+            if path not in strangers:
+                mask = masks.find_or_empty(path, folder) if label and masks else ""
+                files.append(SourceFile(path, label, path, mask))
     if masks:
         masks.add_note(notes)
+        if without := sum(file.label == 1 and not file.mask for file in files):
+            notes[f"pictures of {positive!r} to which no mask in {masks_folder}/ belongs by its name"] += without
     return LayoutScan(
         Layout.CLASSES, (negative, positive), sorted(files, key=_by_path), rejected, notes, tree.passed_over
     )

@@ -226,8 +226,13 @@ def _accept_photographs(
         for photograph, own_windows in windows.items()
         if len(own_windows) > 1 and not _is_general(photograph)
     }
-    if len(several) < 2 or any(len(windows[photograph]) > MAX_WINDOWS for photograph in several):
+    if not several or any(len(windows[photograph]) > MAX_WINDOWS for photograph in several):
         return set()
+    if len(several) == 1:  # forty photographs, one of them tiled; of nearly all files, `only_photograph` speaks
+        (photograph,) = several
+        is_certain = not needs_evidence or _is_grid(windows[photograph] - {""})
+        is_certain = is_certain and re.search(r"\d", photograph) is not None  # "ok_tile_7": any word may name a class
+        return several if is_certain and len(windows[photograph]) < MAX_NAMES * len(stems) else set()
     if _are_class_names({photograph: labels[photograph] for photograph in several}):
         return set()
     if needs_evidence and not _has_evidence({photograph: windows[photograph] - {""} for photograph in several}):
@@ -262,6 +267,15 @@ def _has_evidence(windows: dict[str, set[str]]) -> bool:
     numbers = [number for window in all_windows for number in window.split() if number.isdecimal()]
     bare = len({len(number) for number in numbers}) > 1 and not any(len(n) > 1 and n[0] == "0" for n in numbers)
     return recurring or (bare and all(int(number) <= MAX_WINDOWS for number in numbers))
+
+
+def _is_grid(windows: set[str]) -> bool:
+    """Whether suffixes of two numbers are rows and columns: 0_0, 0_256, 256_0, 256_256."""
+    places = {tuple(window.split()) for window in windows}
+    if len(places) < 4 or any(len(numbers) != 2 for numbers in places):
+        return False
+    rows, columns = (len({numbers[axis] for numbers in places}) for axis in (0, 1))
+    return min(rows, columns) > 1 and 2 * len(places) > rows * columns
 
 
 def _are_camera_names(photographs: Sequence[str], windows: Sequence[str]) -> bool:

@@ -52,6 +52,13 @@ class MaskIndex:
         raise LookupError("no mask of the same name")
 
 
+def stem_of_picture(path: str) -> str:
+    """The path of the picture, without its ending and in lower case, whose mask `path` is by its name, as 1_mask.png is
+    that of 1.jpg; "" if its name says nothing of a mask."""
+    stem, own = _normalize_stem(os.path.splitext(path)[0], WORDS), os.path.splitext(path)[0].lower()
+    return stem if os.path.basename(stem) != os.path.basename(own) else ""
+
+
 def _normalize_stem(stem: str, words: str) -> str:
     """Returns `stem` in lower case, without an image extension and without one of `words` around its last part."""
     folder, name = os.path.split(re.sub(ENDINGS, "", stem.lower()))

@@ -114,20 +114,26 @@ def iter_tiles(
         patch_px: Side of the tiles; 0: each photograph whole.
         min_crack_fraction: Fraction of crack pixels from which a tile is cracked.
         max_megapixels: Larger photographs are rejected.
-        rejected: Receives (path, reason) of photographs that cannot be read.
+        rejected: Receives (path, reason) of photographs that cannot be read, and of those that are taken whole and have
+            too little crack to be called cracked.
 
     Yields:
         The tiles; those of which a mask cannot tell whether they are clean are left out.
     """
     for file in files:
         try:
-            yield from _tiles_of(file, channels, patch_px, min_crack_fraction, max_megapixels)
+            yield from _tiles_of(file, channels, patch_px, min_crack_fraction, max_megapixels, rejected)
         except errors.ImageError as error:
             rejected.append((file.path, str(error)))
 
 
 def _tiles_of(
-    file: ImagePath, channels: int, patch_px: int, min_crack_fraction: float, max_megapixels: float
+    file: ImagePath,
+    channels: int,
+    patch_px: int,
+    min_crack_fraction: float,
+    max_megapixels: float,
+    rejected: list[tuple[str, str]],
 ) -> Iterator[LabelledTile]:
     photo = image_file.open_photo(os.path.join(file.root, file.path), max_megapixels)
     values = image_file.pixels(photo, channels, image_px=0)
@@ -137,6 +143,9 @@ def _tiles_of(
         label = UNCLEAR if crack is None else int(crack.mean() >= min_crack_fraction)
         if crack is None or label == int(crack.any()):
             yield LabelledTile(file.path, values, crack, label)
+        else:
+            share = f"{crack.mean():.2%} of it is crack, less than --min_crack_fraction ({min_crack_fraction:.2%})"
+            rejected.append((file.path, f"neither clean nor cracked: {share}; --patch_px cuts it into tiles"))
         return
     if mask is None:
         tiles = mask_tiles.tile_grid(*values.shape[:2], patch_px)
@@ -144,4 +153,6 @@ def _tiles_of(
         tiles = mask_tiles.label_tiles(mask, patch_px, min_crack_fraction)[0]
     for tile in tiles:
         inside = slice(tile.y, tile.y + tile.px), slice(tile.x, tile.x + tile.px)
-        yield LabelledTile(tile.name(file.path), values[inside], None if crack is None else crack[inside], tile.label)
+        # Copies: a view would keep the whole photograph as long as the tile is kept, 48 MB for 12 megapixels.
+        inside_crack = None if crack is None else crack[inside].copy()
+        yield LabelledTile(tile.name(file.path), values[inside].copy(), inside_crack, tile.label)

@@ -190,8 +190,8 @@ def compare(
             "file": os.path.basename(file.path),
             "bytes": _size_bytes(file.path),
             "images": len(images),
-            "largest_difference": float(difference.max()),
-            "mean_difference": float(difference.mean()),
+            "largest_difference": _finite(difference.max()),
+            "mean_difference": _finite(difference.mean()),
             "decisions_changed": int((cracked != expected_cracked).sum()),
             "review_changed": int((review != expected_review).sum()),
             "accuracy": _accuracy(cracked, labels),
@@ -205,6 +205,11 @@ def compare(
 
 def _reference_probabilities(loaded: TrainedModel, images: np.ndarray) -> np.ndarray:
     return np.concatenate([loaded.probabilities(images[at : at + 64]) for at in range(0, len(images), 64)])
+
+
+def _finite(value: float) -> float | None:
+    """`value` for JSON, which has no NaN: None where a format gives no numbers."""
+    return float(value) if np.isfinite(value) else None
 
 
 def _accuracy(cracked: np.ndarray, labels: np.ndarray) -> float:
@@ -232,6 +237,8 @@ def _size_bytes(path: str) -> int:
 
 def _agrees(row: dict) -> bool:
     limit = row["limit"]
+    if row["largest_difference"] is None:
+        return False
     near = limit["probability"] is None or row["largest_difference"] <= limit["probability"]
     return near and row["accuracy_of_model"] - row["accuracy"] <= limit["accuracy"]
 
@@ -241,6 +248,9 @@ def failures(rows: dict[str, dict]) -> list[str]:
     messages = []
     for name, row in rows.items():
         if row.get("agrees", True):
+            continue
+        if row["largest_difference"] is None:
+            messages.append(f"{name}: expected probabilities, received values that are no numbers")
             continue
         limit = row["limit"]["probability"]
         messages.append(

@@ -62,7 +62,7 @@ class ModelMetadata:
       seed: the seed of its training.
       threshold_rule: the rule by which the threshold was chosen.
       review: probabilities from the first up to, not including, the second are for human review; equal ones: none.
-      source_px: the side of the photographs that were resized to `image_px` for training, 0 when they differed.
+      source_px: the median side of the images that were resized to `image_px` for training, 0 when unknown.
       mm_per_px: what one pixel of those photographs was on the surface, 0 when unknown.
       validation: `clean` and `cracked`, the numbers of independent images of each class that the threshold was chosen
         on, and `p_value`, how likely guessing would have done as well (`evaluation.significance`), None where one class

@@ -47,6 +47,7 @@ class Donors:
         if not all(counts.values()):
             raise UserError(f"{folder!r}: expected both classes in the training split, received {counts}")
         self._folder = folder
+        self._rows_of: dict[int, list[int]] = {0: [], 1: []}  # filled as labels are read
 
     def ground(self, rng: np.random.Generator, image_px: int) -> Surface:
         """Draws a part of an image without a crack, 0.4 to 1 of its side, as `image_px` x `image_px`."""
@@ -99,10 +100,17 @@ class Donors:
         for _ in range(MAX_DRAWS):
             data, drawn_label = self._rows.fetch(int(rng.integers(self._rows.count)))
             if drawn_label == label:
-                return image_file.pixels(image_file.parse_photo(bytes(data), "", float("inf"), min_side_px=1), 3, 0)
-        raise UserError(
-            f"{self._folder!r}: no image of class {label} among {MAX_DRAWS} drawn; its classes are too uneven"
-        )
+                break
+        else:  # a rare class: of 5 % cracked images, one series of draws in 170 has none
+            data = self._rows.fetch(int(rng.choice(self._list_rows(label))))[0]
+        return image_file.pixels(image_file.parse_photo(bytes(data), "", float("inf"), min_side_px=1), 3, 0)
+
+    def _list_rows(self, label: int) -> list[int]:
+        """The rows of a class, of which the dataset has some; read once."""
+        if not self._rows_of[label]:
+            for row in range(self._rows.count):
+                self._rows_of[self._rows.fetch(row)[1]].append(row)
+        return self._rows_of[label]
 
 
 @functools.lru_cache(maxsize=1)

@@ -302,7 +302,8 @@ class _CheckpointCallback(callbacks.StepCounter):
         # After the chief has written: SLURM ends the other workers as soon as one has exited.
         self._fit.cluster.all_gather([0])
         raise RetryableError(
-            f"stopped by a signal after step {self._fit.step} of {self._fit.length}; the same command resumes there"
+            f"stopped by a signal after step {self._fit.step} of {self._fit.length}; the same command, without "
+            "--overwrite, resumes there"
         )
 
 

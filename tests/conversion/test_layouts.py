@@ -358,6 +358,62 @@ def test_two_classes_of_which_one_is_called_as_masks_are_are_classes(tmp_path):
     assert scan(tmp_path).classes == ("background", "target")
 
 
+@pytest.mark.parametrize("masks", ["labels", "GroundTruth", "annotations"])
+def test_masks_beside_cracked_pictures_alone_are_not_the_clean_class(tmp_path, masks):
+    touch(tmp_path, "cracked/1.jpg", f"{masks}/1.png")
+    with pytest.raises(UserError, match="expected two class folders .* found 1: cracked"):
+        scan(tmp_path)
+    layout_scan = layouts.scan_layout(str(tmp_path), Layout.AUTO, "", both_classes=False)
+    assert [(file.path, file.label) for file in layout_scan.files] == [("cracked/1.jpg", 1)]
+
+
+def test_pictures_of_which_no_name_says_that_they_are_clean_are_not_taken_for_it(tmp_path):
+    touch(tmp_path, "cracked/1.jpg", "originals/2.jpg")
+    with pytest.raises(UserError, match="expected a folder of clean images beside 'cracked' .* received 'originals'"):
+        scan(tmp_path)
+    assert scan(tmp_path, positive_class="cracked").classes == ("originals", "cracked")
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("cracked/masks/1.png", "a mask: its folder lies beside one of pictures"),
+        ("cracked/day 1/Label/1.png", "a mask: its folder lies beside one of pictures"),
+        ("cracked/7_mask.png", "a mask: the picture of that name lies beside it"),
+        ("cracked/GT_7.png", "a mask: the picture of that name lies beside it"),
+        ("cracked/no_crack/9.jpg", "its folder names the other class"),
+        ("clean/deep/cracks/9.jpg", "its folder names the other class"),
+    ],
+)
+def test_what_is_no_picture_of_its_class_is_left_out_with_the_reason(tmp_path, path, reason):
+    usual = ["cracked/images/1.jpg", "cracked/day 1/pictures/1.jpg", "cracked/7.jpg", "clean/2.jpg", "clean/mask_3.jpg"]
+    usual += ["cracked/target/deep/4.jpg"] if "masks" not in path and "Label" not in path else []
+    touch(tmp_path, *usual, path)
+    layout_scan = scan(tmp_path)
+    left = set() if "target" not in " ".join(usual) else {"cracked/target/deep/4.jpg"}
+    assert dict(layout_scan.rejected)[path] == reason
+    assert {file.path for file in layout_scan.files} == set(usual) - left
+
+
+def test_pictures_of_a_class_may_lie_in_a_folder_of_any_name(tmp_path):
+    paths = ["cracked/target/1.jpg", "cracked/gt/2.jpg", "clean/labels/3.jpg", "clean/labels/4_target.jpg"]
+    touch(tmp_path, *paths)
+    layout_scan = scan(tmp_path)
+    assert {file.path for file in layout_scan.files} == set(paths) and not layout_scan.rejected
+
+
+def test_pictures_beside_the_class_folders_are_listed(tmp_path):
+    touch(tmp_path, "cracked/1.jpg", "clean/2.jpg", "3.jpg")
+    layout_scan = scan(tmp_path)
+    assert layout_scan.rejected == [(".", "pictures in no class folder, passed over")]
+    assert len(layout_scan.files) == 2
+
+
+def test_cracked_pictures_without_a_mask_are_counted(tmp_path):
+    touch(tmp_path, "cracked/1.jpg", "cracked/2.jpg", "clean/3.jpg", "masks/1.png", "masks/other.png")
+    assert scan(tmp_path).notes["pictures of 'cracked' to which no mask in masks/ belongs by its name"] == 1
+
+
 def test_folders_of_a_system_in_classes_of_unknown_names_are_counted_once(tmp_path):
     touch(tmp_path, "typ_a/a.jpg", "typ_b/b.jpg", "typ_a/@eaDir/a.jpg/x.jpg")
     assert scan(tmp_path, positive_class="typ_a").passed_over == {"@eaDir": 1}

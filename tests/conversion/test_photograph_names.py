@@ -143,6 +143,19 @@ def test_windows_of_one_photograph_alone_are_said_to_be(name):
     assert photograph_names.only_photograph(paths) == name.rstrip("-_{}").removesuffix("_tile")
 
 
+@pytest.mark.parametrize("form", ["wall3_tile_{0}{1}", "IMG_0034_{0}_{1}", "IMG_0034_{2}_{3}", "wall 2_x{2}_y{3}"])
+def test_windows_of_the_only_tiled_photograph_of_several_are_one(form):
+    windows = [form.format(row, column, 256 * row, 256 * column) for row in range(4) for column in range(3)]
+    others = [f"DSC{n:05d}" for n in range(30)]
+    photograph_of = photographs(windows + others)
+    assert set(photograph_of) == set(windows) and len(set(photograph_of.values())) == 1
+
+
+@pytest.mark.parametrize("form", ["IMG_2024_{0:04d}", "site 7_{0}", "100_{0:04d}"])
+def test_photographs_numbered_after_one_name_are_no_windows(form):
+    assert photographs([form.format(n) for n in range(12)] + [f"DSC{n:05d}" for n in range(30)]) == {}
+
+
 def test_names_of_any_characters_are_read():
     names = ["", ".", "-", "7001-", "\n-1", "@-1", "(((", "1" * 200, "裂缝-1", "x" * 200]
     assert photographs(names) == {}

@@ -43,6 +43,8 @@ def test_windows_are_cut_from_picture_and_mask_alike_and_labelled(tmp_path):
     assert (clean.label, cracked.label) == (0, 1)
     np.testing.assert_array_equal(cracked.pixels, support.picture(1, 64, 32)[:, 32:])
     assert not clean.mask.any() and cracked.mask[:, 16:20].all() and cracked.mask.sum() == 4 * 32
+    for array in (clean.pixels, clean.mask):  # a view would keep the photograph in memory
+        assert array.base is None or array.base.size <= array.size
 
 
 def test_a_picture_looked_at_whole_takes_its_label_from_the_mask(tmp_path):
@@ -58,6 +60,13 @@ def test_a_mask_with_hardly_a_crack_tells_nothing_and_the_picture_is_left_out(tm
     support.put(tmp_path / "masks/a/one.png", support.encoded(speck, "PNG"))
     files, rejected = inputs.list_images(images, masks)
     assert tiles(files, rejected) == []
+    assert rejected == [
+        (
+            "a/one.png",
+            "neither clean nor cracked: 0.05% of it is crack, less than --min_crack_fraction (0.50%); --patch_px cuts "
+            "it into tiles",
+        )
+    ]
 
 
 def test_without_masks_windows_cover_the_picture(tmp_path):

@@ -115,6 +115,14 @@ def test_a_format_that_differs_is_told(loaded, exported):
     )
 
 
+def test_a_format_that_gives_no_numbers_is_told(loaded, exported):
+    wrong = exported[0]._replace(score=lambda image: (np.float32([np.nan]), np.array([True]), np.array([False])))
+    rows = export_parity.compare(loaded, [wrong], synthetic_images(16), np.ones(16, bool))
+    assert not rows["onnx"]["agrees"] and rows["onnx"]["largest_difference"] is None
+    json.dumps(rows, allow_nan=False)
+    assert export_parity.failures(rows) == ["onnx: expected probabilities, received values that are no numbers"]
+
+
 def test_a_package_that_is_missing_is_a_clear_error(loaded, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match=r"onnx needs onnxruntime, which is not installed: pip install 'crackflow"):

@@ -115,10 +115,22 @@ def test_images_without_any_line_are_told(source_donors, monkeypatch):
         source_donors.crack(generator(), PX, 0.0)
 
 
-def test_classes_too_uneven_to_draw_from_are_told(source_donors, monkeypatch):
-    monkeypatch.setattr(source_donors._rows, "fetch", lambda row: (b"", 1))
-    with pytest.raises(UserError, match="no image of class 0 among 100 drawn"):
-        source_donors.ground(generator(), PX)
+@pytest.mark.parametrize("label", [0, 1])
+def test_images_of_a_rare_class_are_drawn_as_well(monkeypatch, label):
+    rare = donors.Donors(small.data(image_px=128).folder)
+    fetch, drawn = rare._rows.fetch, []
+
+    def mostly_the_other_class(row):
+        data, own = fetch(row)
+        drawn.append(row)
+        return data, own if row == rows[0] else 1 - label
+
+    rows = [row for row in range(rare._rows.count) if fetch(row)[1] == label]
+    monkeypatch.setattr(rare._rows, "fetch", mostly_the_other_class)
+    monkeypatch.setattr(donors, "MAX_DRAWS", 0)  # none of the quick draws hits it
+    photo = rare._draw_photo(generator(), label)
+    assert photo.shape == (128, 128, 3) and drawn[-1] == rows[0]
+    assert rare._list_rows(label) == [rows[0]]
 
 
 def test_a_data_set_of_one_class_is_refused(monkeypatch):
