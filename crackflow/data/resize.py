@@ -26,7 +26,7 @@ def area_weights(size: int, extent: float, cells: int) -> np.ndarray:
 
 
 def resize_array(values: np.ndarray, image_px: int) -> np.ndarray:
-    """Resizes uint8 [H, W, C] to uint8 [image_px, image_px, C]: area means to shrink, linear interpolation to enlarge.
+    """Resizes uint8 [H, W, C] to uint8 [image_px, image_px, C]: area means to shrink a side, interpolation to enlarge.
 
     The sides scale independently, so that nothing is cut off and the label stays true. The pixels are those that
     `decode.to_size` computes during training, give or take one level; Pillow's box filter was up to 20 levels off on
@@ -39,6 +39,8 @@ def resize_array(values: np.ndarray, image_px: int) -> np.ndarray:
         rows, columns = area_weights(height, height, image_px), area_weights(width, width, image_px)
         means = np.einsum("yhc,xh->yxc", np.tensordot(rows, values.astype(np.float32), 1), columns, optimize=True)
         return (means + 0.5).astype(np.uint8)
+    if max(height, width) > image_px:
+        return scaled(values, image_px, image_px)
     image = Image.fromarray(values[..., 0] if values.shape[-1] == 1 else values)
     enlarged = np.asarray(image.resize((image_px, image_px), Image.Resampling.BILINEAR))
     return enlarged[..., None] if values.shape[-1] == 1 else enlarged

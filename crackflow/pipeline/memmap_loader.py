@@ -30,7 +30,7 @@ from crackflow.data.record_reader import RecordReader
 from crackflow.pipeline import shuffle, tfrecord_loader
 from crackflow.pipeline.batch_spec import BatchSpec, batch_positions
 
-FOLDER, LOCK, VERSION = "packs", ".lock", 2
+FOLDER, LOCK, VERSION = "packs", ".lock", 3
 HEADER_BYTES = 128  # of .npy format 1.0 for these shapes; TensorFlow takes pixels at a multiple of 64 without a copy
 BUILD_BATCH = 256
 CRC_BLOCK = 16 << 20

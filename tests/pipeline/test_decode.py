@@ -101,10 +101,23 @@ def test_pictures_of_one_size_are_resized_as_single_ones(image_px):
     np.testing.assert_array_equal(together.numpy(), single.numpy())
 
 
-@pytest.mark.parametrize("image_px", [16, 40, 64, 97, 130])
+@pytest.mark.parametrize("image_px", [16, 40, 64, 72, 80, 97, 130])
 def test_the_graph_resizes_as_the_converter_does(image_px):
     source = np.random.default_rng(0).integers(0, 256, (64, 80, 3), np.uint8)
     converted = resize.resize_array(source, image_px).astype(int)
     graph = decode.to_size(tf.constant(source), image_px).numpy().astype(int)
     assert graph.shape == converted.shape == (image_px, image_px, 3)
     assert np.abs(converted - graph).max() <= 1
+
+
+@pytest.mark.parametrize("shape", [(100, 1000), (1000, 100)])
+def test_no_line_is_lost_in_a_strip_that_shrinks_along_one_side(shape):
+    strip = np.full((*shape, 3), 200, np.uint8)
+    lines = 37 + 100 * np.arange(10)
+    np.moveaxis(strip, int(shape[1] > shape[0]), 0)[lines] = 20
+    expected = resize.scaled(strip, 128, 128)
+    graph = decode.to_size(tf.constant(strip), 128).numpy().astype(int)
+    for image in (graph, resize.resize_array(strip, 128).astype(int)):
+        assert np.abs(image - expected.astype(int)).max() <= 1
+    dark = expected.min(int(shape[1] < shape[0]))[:, 0] < 190
+    assert np.count_nonzero(np.diff(dark.astype(int)) == 1) == 10
