@@ -203,6 +203,7 @@ def adapted() -> None:
                 axes.plot(*zip(*points, strict=True), "o-", color=colour, ms=3, label=report.ADAPT_COLUMNS[method])
         axes.set_title(report.SURFACE_NAMES[name], fontsize=10)
         axes.set_xlabel("labelled windows per class")
+        axes.set_xlim(-3, 103)
         axes.set_ylim(45, 100)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)

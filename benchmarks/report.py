@@ -601,8 +601,9 @@ def adapt_table(sizes: Sequence[str] = ("20", "100")) -> str:
             means = {method: adapt_means(draws, method) for method in ADAPT_COLUMNS}
             cells = [f"{mean['balanced']:.1%}" if mean else "" for mean in means.values()]
             cells[list(means).index("adapt")] += f" ({means['adapt']['worst']:.1%})"
-            metu = [figures["adapt"]["metu"] for figures in draws.values() if "metu" in figures.get("adapt", {})]
-            cells.append(f"{min(metu):.1%}" if metu else "")
+            adapted = [figures["adapt"] for figures in draws.values() if "metu" in figures.get("adapt", {})]
+            metu = [figures["metu"] for figures in adapted if figures["changed"] == "weights"]
+            cells.append(f"{min(metu):.1%}" if metu else "as before" if adapted else "")
             lines.append(f"| {' | '.join([SURFACE_NAMES[name], f'{size} + {size}', *cells])} |")
     return "\n".join(lines)
 
@@ -616,7 +617,7 @@ def adapt_table_of_all_sizes() -> str:
 
 def review_table() -> str:
     """Precision and recall of findings before and after a review was learnt."""
-    names = {"deepcrack": "DeepCrack", "uav75": "UAV75"}
+    names = SURFACE_NAMES | {"uav75": "UAV75"}
     lines = [
         "| photographs | draw | right / wrong / unsure, marked | changed | precision on others | recall on others |",
         "|---|---|---|---|---|---|",
