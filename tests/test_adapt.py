@@ -62,7 +62,7 @@ def test_the_model_says_what_it_was_and_which_images_it_has_seen(adapted):
     out, metrics, _ = adapted
     loaded, parent = model_file.load(str(out)), model_file.load("")
     assert loaded.card.parent["sha256"] == parent.sha256
-    assert loaded.card.parent["adaptation"] == metrics
+    assert loaded.card.parent["adaptation"] | {"schema_version": 1} == metrics
     assert loaded.card.fingerprint != parent.card.fingerprint
     assert parent.training_images is None and len(loaded.training_images.trained) == 28
 

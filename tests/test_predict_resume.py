@@ -78,7 +78,7 @@ def undisturbed(input_dir, tmp_path_factory):
     files = content("findings")
     os.chdir(before)
     assert set(files) >= {"findings.json", "predictions.csv", "rejected.csv", "findings.geojson", "report.html"}
-    assert len(files) == 5 + COUNT  # tables, page and overlays; nothing unfinished
+    assert len(files) == 6 + COUNT  # tables, page and overlays; nothing unfinished
     return files
 
 

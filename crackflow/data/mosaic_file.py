@@ -50,6 +50,8 @@ class Mosaic(NamedTuple):
 
 def is_mosaic(path: str, max_megapixels: float) -> bool:
     """Whether `path` is a GeoTIFF of more than `max_megapixels`."""
+    if not os.path.isfile(path):  # opening a pipe would wait for its other end
+        return False
     try:
         with open(path, "rb") as file:
             if not tiff_file.is_tiff(file.read(4)):

@@ -134,3 +134,9 @@ def test_the_georeference_is_read_from_the_path_as_from_the_bytes(tmp_path):
     support.put(tmp_path / "a.tif", geotiff(WALL, nodata="7"))
     for read in (georeferences.read_reference, georeferences.read_nodata, georeferences.is_geotiff):
         assert read(str(tmp_path / "a.tif")) == read((tmp_path / "a.tif").read_bytes())
+
+
+def test_a_pipe_is_no_mosaic_and_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.tif")
+    assert not mosaic_file.is_mosaic(str(tmp_path / "pipe.tif"), 1e-6)
+    assert not mosaic_file.is_mosaic(str(tmp_path / "absent.tif"), 1e-6)
