@@ -1,6 +1,7 @@
 """crackflow.explain as a user runs it."""
 
 import csv
+import dataclasses
 import json
 import os
 
@@ -150,8 +151,12 @@ def test_photographs_of_which_none_can_be_used_are_an_error_and_leave_nothing(in
     asked = ExplainConfig(
         model=asked.model, images=asked.images, masks=str(tmp_path / "masks"), out=str(tmp_path / "why")
     )
-    with pytest.raises(UserError, match="the first: no part of it is clearly cracked or clean"):
+    with pytest.raises(
+        UserError, match="the first: one.png: neither clean nor cracked: 0.02% of it is crack, less than"
+    ):
         explain.run(asked)
+    with pytest.raises(UserError, match="the first: no part of it is clearly cracked or clean"):
+        explain.run(dataclasses.replace(asked, patch_px=64))
 
 
 def test_results_that_stand_there_are_replaced_only_when_asked(input_dir, tmp_path):
