@@ -9,6 +9,7 @@ from crackflow import predict
 from crackflow.core import csv_files
 from crackflow.core.config.trained import Export, PredictConfig
 from crackflow.data import surface
+from crackflow.inference import predictor
 from crackflow.model import model_file
 from tests.helpers import support
 from tests.helpers.geotiffs import METRES_PER_PX, ORIGIN, geotiff
@@ -44,6 +45,12 @@ def test_what_shows_nothing_holds_no_finding(site, done, tmp_path):
     assert finding["box"][1] > 70 and finding["box"][1] + finding["box"][3] < 135
     black = run(site, tmp_path / "out", "as_black")["photos"][0]["findings"]
     assert any(entry["box"][1] + entry["box"][3] > 150 for entry in black), "black itself is taken for a crack"
+
+
+def test_a_model_in_python_leaves_out_what_shows_nothing_as_the_command_does(site, done):
+    (prediction,) = predictor.load(str(site / "model.h5")).predict(str(site / "photos/wall.tif"))
+    boxes = [finding["box"] for finding in done[1]["photos"][0]["findings"]]
+    assert [pytest.approx(box, abs=0.06) for box in boxes] == [list(finding.box) for finding in prediction.findings]
 
 
 def test_findings_lie_in_the_crs_of_the_file(done):

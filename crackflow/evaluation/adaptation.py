@@ -148,16 +148,17 @@ def cross_validate(
         threshold = moved_threshold(card, labels[~held_out], before[~held_out])
         moved_margins[held_out] = before[held_out] - logit(threshold)
     tuner.restore()
-    for number in range(fold.max() + 1):
+    count = int(fold.max()) + 1
+    for number in range(count):
         held_out = fold == number
         after_margins[held_out] = calibrate(card, labels[~held_out], after[~held_out]).margins(after[held_out])
     as_is, moved, adapted = before >= logit(card.threshold), moved_margins >= 0, after_margins >= 0
     return Trial(
         labels=labels,
         groups=groups,
-        folds=int(fold.max()) + 1,
+        folds=count,
         before=cross_validation.balanced_accuracy(labels, as_is, groups),
-        after=cross_validation.balanced_accuracy(labels, adapted, groups).of_all_folds(int(fold.max()) + 1),
+        after=cross_validation.balanced_accuracy(labels, adapted, groups).of_all_folds(count),
         moved=cross_validation.balanced_accuracy(labels, moved, groups),
         p_after=cross_validation.compare(labels, as_is, adapted, groups, seed),
         p_moved=cross_validation.compare(labels, as_is, moved, groups, seed),

@@ -110,7 +110,7 @@ class Model:
                 except errors.ImageError as error:
                     raise UserError(f"expected a photograph, received {name!r}: {error}") from error
                 pixels, mask = opened.pixels, opened.surface
-            predictions.append(self.extract_findings(self.score(pixels, scale, mm_per_px, mask), name))
+            predictions.append(self.extract_findings(self.score(pixels, scale, mm_per_px, surface=mask), name))
         return predictions
 
     def checked(self, pixels: np.ndarray) -> np.ndarray:

@@ -62,8 +62,8 @@ def test_a_version_that_is_not_known_is_refused(version):
 
 
 def test_files_without_a_version_are_accepted():
-    json_schema.require_known("dataset.json", {}, "dataset.json")
-    json_schema.require_known("dataset.json", {"schema_version": 1}, "dataset.json")
+    for content in ({}, {"schema_version": 1}):
+        assert json_schema.require_known("dataset.json", content, "dataset.json") is None  # and raises nothing
 
 
 @pytest.mark.parametrize("content", [FINDINGS, WITH_NEW_KEYS], ids=["as it was", "with the optional keys"])
@@ -84,7 +84,7 @@ def test_findings_are_valid_and_every_damage_is_not(content):
 
 def test_findings_may_have_keys_that_nobody_knows_yet():
     later = FINDINGS | {"later": 1, "photos": [PHOTO | {"later": [1]}]}
-    schemas.validator("findings.json").validate(later)
+    assert schemas.validator("findings.json").is_valid(later)
 
 
 @pytest.mark.parametrize(

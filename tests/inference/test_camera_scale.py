@@ -100,4 +100,4 @@ def test_a_photograph_that_says_nothing_gives_no_reason():
 def test_damaged_bytes_are_no_error():
     data = camera_photo(**FILM)
     for cut in range(0, len(data), 97):
-        camera_scale.read_camera(data[:cut], 300, 200)
+        assert isinstance(camera_scale.read_camera(data[:cut], 300, 200), camera_scale.CameraFacts)
