@@ -236,6 +236,17 @@ def contrast(a, b):
     return (high + 0.05) / (low + 0.05)
 
 
+def require_readable(browser, selector):
+    """The text of the first element that matches has a contrast above 4.5 to what lies behind it."""
+    text, ground = browser.execute_script(
+        "let one = document.querySelector(arguments[0]); const text = getComputedStyle(one).color; let ground;"
+        "do ground = getComputedStyle(one).backgroundColor; while (ground === 'rgba(0, 0, 0, 0)' && (one = "
+        "one.parentElement)); return [text, ground]",
+        selector,
+    )
+    assert contrast(text, ground) > 4.5, (selector, text, ground)
+
+
 def test_the_contents_lead_to_every_section(open_page):
     for link in open_page.find_elements(By.CSS_SELECTOR, "nav a"):
         anchor = link.get_dom_attribute("href")[1:]
@@ -823,13 +834,7 @@ def test_the_review_can_be_read_and_fits_narrow_and_wide_light_and_dark(browser,
         press(browser, "j1m")
         assert browser.execute_script("return document.documentElement.scrollWidth") <= size[0]
         for selector in ("#current [aria-pressed=true]", "#current [aria-pressed=false]", "#progress"):
-            text, ground = browser.execute_script(
-                "let one = document.querySelector(arguments[0]); const text = getComputedStyle(one).color; let ground;"
-                "do ground = getComputedStyle(one).backgroundColor; while (ground === 'rgba(0, 0, 0, 0)' && (one = "
-                "one.parentElement)); return [text, ground]",
-                selector,
-            )
-            assert contrast(text, ground) > 4.5, (selector, text, ground)
+            require_readable(browser, selector)
         browser.execute_script("for (const one of document.querySelectorAll('details')) one.open = true")
         for button in browser.find_elements(By.CSS_SELECTOR, "#current button, .verdicts button"):
             assert button.accessible_name and button.get_property("type") == "button"
@@ -1014,13 +1019,7 @@ def test_an_inspection_with_hard_names_fits_and_can_be_read(browser, inspection_
             ".legend li",
         )
         for selector in (*selectors, ".list .clean", ".list th button", ".filters output"):
-            text, ground = browser.execute_script(
-                "let one = document.querySelector(arguments[0]); const text = getComputedStyle(one).color; let ground;"
-                "do ground = getComputedStyle(one).backgroundColor; while (ground === 'rgba(0, 0, 0, 0)' && (one = "
-                "one.parentElement)); return [text, ground]",
-                selector,
-            )
-            assert contrast(text, ground) > 4.5, (selector, text, ground)
+            require_readable(browser, selector)
         for control in browser.find_elements(By.CSS_SELECTOR, "input, select, button, .scroll.tall"):
             assert control.accessible_name or not control.is_displayed(), control.get_attribute("outerHTML")
         browser.execute_script("document.querySelector('#photographs th button').focus()")
